@@ -1,0 +1,1 @@
+"""One effect each, through one port."""

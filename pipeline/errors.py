@@ -1,0 +1,85 @@
+"""Everything that can go wrong, as types.
+
+PipelineError
+├── PermanentError            trying again gives the same answer
+│   ├── RefusedInput          a value a user gave is not acceptable
+│   │   ├── PlanRefused       a pipeline file
+│   │   ├── AgentsFileRefused the agents file
+│   │   └── ProjectRefused    the project repository
+│   ├── NoticeRefused         an agent's completion notice
+│   ├── UnknownRequirement    no such requirement or stage
+│   ├── AlreadyStarted        the number is taken
+│   ├── IllegalTransition     a phase change that the life cycle does not know
+│   └── StaleAttempt          a closing write of an attempt that is no longer current
+└── TransientError            trying again may help
+    └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
+"""
+
+
+class PipelineError(Exception):
+    """Something went wrong; the docstring of the class is the default message."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Take a message that names the thing and what to do about it."""
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class PermanentError(PipelineError):
+    """Trying again gives the same answer."""
+
+
+class TransientError(PipelineError):
+    """Trying again may help."""
+
+
+class RefusedInput(PermanentError):
+    """A value that a user gave is not acceptable."""
+
+
+class PlanRefused(RefusedInput):
+    """The pipeline file is not acceptable."""
+
+    def __init__(self, source: str, key: str, reason: str) -> None:
+        """Name the file, the key in it and the reason."""
+        super().__init__(f"{source}: {key}: {reason}")
+
+
+class AgentsFileRefused(RefusedInput):
+    """The agents file is not acceptable."""
+
+    def __init__(self, source: str, key: str, reason: str) -> None:
+        """Name the file, the key in it and the reason."""
+        super().__init__(f"{source}: {key}: {reason}")
+
+
+class ProjectRefused(RefusedInput):
+    """The project repository cannot be worked on as it is."""
+
+
+class NoticeRefused(PermanentError):
+    """The agent's completion notice is not acceptable."""
+
+
+class UnknownRequirement(PermanentError):
+    """There is no requirement of that number."""
+
+
+class AlreadyStarted(PermanentError):
+    """The requirement number is taken."""
+
+
+class IllegalTransition(PermanentError):
+    """The life cycle does not know this phase change."""
+
+
+class StaleAttempt(PermanentError):
+    """The attempt that wants to close is no longer the current one."""
+
+
+class DependencyUnavailable(TransientError):
+    """A dependency cannot be reached."""
+
+    def __init__(self, dependency: str, address: str, remedy: str) -> None:
+        """Name the dependency, where it was looked for and how to start it."""
+        super().__init__(f"{dependency} cannot be reached at {address}. {remedy}")
+        self.dependency = dependency

@@ -1,0 +1,124 @@
+"""Events, deliverables and their subjects: the only table of what goes out on NATS.
+
+The event row commits with the state change that it tells of; `eventId` is also `Nats-Msg-Id`, so a
+repeat is dropped by JetStream and a lawful second occurrence is not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pipeline.team import TEAM
+
+EVENT_PREFIX = "agog.orchestration.events"
+DELIVERABLE_PREFIX = "agog.deliverables"
+RETENTION = timedelta(days=30)
+"""Age limit and duplicate window of every stream (design, section 6)."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A JetStream stream: no message limit, discards new, keeps `RETENTION`."""
+
+    name: str
+    subjects: tuple[str, ...]
+
+
+STREAMS = (
+    Stream("agog_orchestration_events", (f"{EVENT_PREFIX}.>",)),
+    Stream("agog_deliverables", (f"{DELIVERABLE_PREFIX}.>",)),
+    Stream("agog_escalations", ("agog.escalations.>",)),
+)
+
+
+class EventType(StrEnum):
+    """Every type of event, as it stands in `eventType` and in the subject."""
+
+    WORKFLOW_STARTED = "workflow.started"
+    WORKFLOW_HELD = "workflow.held"
+    WORKFLOW_RESUMED = "workflow.resumed"
+    WORKFLOW_BLOCKED = "workflow.blocked"
+    WORKFLOW_ESCALATED = "workflow.escalated"
+    WORKFLOW_COMPLETED = "workflow.completed"
+    WORKFLOW_FAILED = "workflow.failed"
+    WORKFLOW_CANCELLED = "workflow.cancelled"
+    WORKFLOW_PERFORMANCE = "workflow.performance"
+    STAGE_STARTED = "stage.started"
+    STAGE_COMPLETED = "stage.completed"
+    STAGE_SKIPPED = "stage.skipped"
+    STAGE_FAILED = "stage.failed"
+    STAGE_BLOCKED = "stage.blocked"
+    STAGE_TIMEOUT = "stage.timeout"
+    BUILD_PASSED = "build.passed"
+    BUILD_FAILED = "build.failed"
+    GROUP_COMPLETED = "group.completed"
+    DEPLOYED_UNDELIVERED = "workflow.deployed_undelivered"
+    """A deliver was refused after a deployment had already gone out."""
+    DELIVERABLE = "deliverable"
+    """Not an orchestration event: an agent's notice on its own subject."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One message; `payload` is what goes over the wire, camelCase keys."""
+
+    event_id: str
+    type: EventType
+    number: str
+    subject: str
+    payload: Mapping[str, object]
+
+
+def event(
+    scope: str,
+    event_type: EventType,
+    number: str,
+    at: datetime,
+    *,
+    occurrence: int = 1,
+    **fields: object,
+) -> Event:
+    """An orchestration event.
+
+    `scope` is the run id or the execution's key; with type and occurrence it names the event.
+    """
+    event_id = f"{scope}:{event_type}:{occurrence}"
+    payload = {
+        "eventType": str(event_type),
+        "reqNumber": number,
+        "timestamp": timestamp(at),
+        "eventId": event_id,
+        **fields,
+    }
+    return Event(event_id, event_type, number, f"{EVENT_PREFIX}.{event_type}", payload)
+
+
+def deliverable(
+    run_id: str, agent: str, number: str, at: datetime, notice: Mapping[str, object]
+) -> Event:
+    """An agent's accepted notice, published on its deliverable subject like an event."""
+    event_id = f"{run_id}:{EventType.DELIVERABLE}:1"
+    payload = {
+        "eventType": str(EventType.DELIVERABLE),
+        "reqNumber": number,
+        "timestamp": timestamp(at),
+        "eventId": event_id,
+        **notice,
+    }
+    subject = deliverable_subject(agent, number)
+    return Event(event_id, EventType.DELIVERABLE, number, subject, payload)
+
+
+def deliverable_subject(agent: str, number: str) -> str:
+    """`agog.deliverables.<agent>.<token>.<REQ>`. Raises: KeyError for an unknown agent."""
+    return f"{DELIVERABLE_PREFIX}.{agent}.{TEAM[agent].token}.{number}"
+
+
+def timestamp(at: datetime) -> str:
+    """ISO-8601 in UTC, milliseconds, `Z`. Raises: ValueError for a naive time."""
+    if at.tzinfo is None:
+        raise ValueError("an event needs an aware time")
+    return (at - (at.utcoffset() or timedelta())).replace(tzinfo=None).isoformat(
+        timespec="milliseconds"
+    ) + "Z"

@@ -1,0 +1,41 @@
+"""Requirement numbers, and the branch names that follow from them."""
+
+import re
+
+from pipeline.errors import RefusedInput
+
+NUMBER_LENGTH = 80
+_NUMBER = re.compile(r"REQ-[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
+_FIX = re.compile(r"-FIX-\d+$", re.IGNORECASE)
+
+
+def check_number(number: str) -> str:
+    """The number, unchanged. Raises: RefusedInput with the reason."""
+    if len(number) > NUMBER_LENGTH:
+        raise RefusedInput(
+            f"Requirement number of {len(number)} characters: at most {NUMBER_LENGTH}."
+        )
+    if not _NUMBER.fullmatch(number):
+        raise RefusedInput(
+            f"Requirement number {number!r} is not of the form REQ-…: letters, digits, hyphens."
+        )
+    if _FIX.search(number):
+        raise RefusedInput(
+            f"Requirement number {number!r} ends like a fix, which only the orchestrator opens."
+        )
+    return number
+
+
+def integration_branch(number: str) -> str:
+    """The branch that collects a requirement's merges."""
+    return f"agog/{number}/main"
+
+
+def stage_branch(number: str, stage: str, attempt: int) -> str:
+    """The branch of one attempt of one stage."""
+    return f"agog/{number}/{slug(stage)}-{attempt}"
+
+
+def slug(name: str) -> str:
+    """Lower case, everything but letters and digits as single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

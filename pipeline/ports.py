@@ -1,0 +1,180 @@
+"""What activities ask of the outside world. Adapters implement these; only the roots see both.
+
+Every method is idempotent by the run id or execution key in its argument: an activity may repeat it.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from pipeline.events import Event
+from pipeline.model import (
+    BuildOutcome,
+    BuildRequest,
+    BuildResult,
+    Closing,
+    Extension,
+    FailureCollection,
+    FailureReport,
+    Head,
+    MergeResult,
+    Opening,
+    OpeningRequest,
+    Reopening,
+    RequirementRef,
+    RunOrder,
+    RunResult,
+    StageContext,
+    StageOutcome,
+    StageRequest,
+    StageSkip,
+)
+from pipeline.notice import Notice
+
+
+class EventPublisher(Protocol):
+    """Sends events to JetStream."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Send in order and wait until the server has stored every one.
+
+        Raises: DependencyUnavailable if any was not acknowledged.
+        """
+
+
+class SdlcStore(Protocol):
+    """Writes of the SDLC database, one transaction each, events included.
+
+    Raises, everywhere: DependencyUnavailable if the database cannot be reached,
+    IllegalTransition for a phase change that the life cycle does not know.
+    """
+
+    async def description(self, number: str) -> str:
+        """The text of a requirement. Raises: UnknownRequirement."""
+
+    async def running_on(self, host: str, *, but: str) -> int:
+        """How many requirements other than `but` the host has RUNNING."""
+
+    async def open_requirement(self, request: OpeningRequest, opening: Opening) -> None:
+        """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
+
+    async def open_stage(self, request: StageRequest) -> StageContext:
+        """Opens the run's row (`running`), `stage.started`; returns what the agent must be told."""
+
+    async def close_stage(
+        self,
+        request: StageRequest,
+        outcome: StageOutcome,
+        result: RunResult,
+        notice: Notice | None,
+        merge: MergeResult | None,
+    ) -> None:
+        """Closes the run's row: cost, gate, deliverable, events; `group.completed` if it closes one.
+
+        Raises: StaleAttempt if a newer attempt of the stage is current.
+        """
+
+    async def skip_stage(self, skip: StageSkip) -> None:
+        """`skipped` with its reason, `group.completed` if it closes the group."""
+
+    async def record_build(
+        self, request: BuildRequest, outcome: BuildOutcome, result: BuildResult
+    ) -> None:
+        """The gate's row and `build.passed` or `build.failed`."""
+
+    async def build_evidence(self, run_id: str) -> BuildOutcome | None:
+        """The recorded outcome of that very verification, if it was closed before."""
+
+    async def block(self, collection: FailureCollection, report: FailureReport) -> None:
+        """Failures, blockers, blocked stages, RUNNING -> BLOCKED, `workflow.blocked`."""
+
+    async def reopen(self, reopening: Reopening) -> None:
+        """Stages back to waiting, blockers resolved, BLOCKED -> RUNNING, `workflow.resumed`."""
+
+    async def extend(self, extension: Extension) -> None:
+        """The row of an extended deadline."""
+
+    async def close_requirement(self, closing: Closing) -> None:
+        """The final state, its event and `workflow.performance` from the recorded intervals."""
+
+    async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
+        """Publishes committed, unpublished events in order under the requirement's lock.
+
+        Returns how many went out. Raises: DependencyUnavailable if NATS refused one.
+        """
+
+    async def numbers_with_pending_events(self) -> Sequence[str]:
+        """Requirements that have unpublished events."""
+
+
+class AgentRuns(Protocol):
+    """The agents of this host."""
+
+    async def attach(self, order: RunOrder, alive: Callable[[], None]) -> RunResult:
+        """Find the run, starting it only if it was never started, and wait for its end.
+
+        `alive` is called at least once a second while waiting.
+        Cancelled, it leaves the agent alone.
+        """
+
+    async def end(self, run_id: str) -> None:
+        """End the run's processes, all of them, and record it as cancelled."""
+
+    async def extend(self, run_id: str, minutes: float) -> None:
+        """Move the run's deadline. Raises: UnknownRequirement if it is not running."""
+
+
+class Workspaces(Protocol):
+    """The project's git repository, seen through worktrees of our own.
+
+    Raises, everywhere: ProjectRefused if the repository cannot be worked on.
+    """
+
+    async def open(self, number: str) -> tuple[Head, str]:
+        """Create the integration branch; returns its tip and the target branch."""
+
+    async def prepare(self, request: StageRequest) -> str:
+        """A fresh worktree for the attempt from `request.head`; the same one when asked again."""
+
+    async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
+        """Commit the worktree's changes and merge them into the integration branch."""
+
+    async def keep(self, request: StageRequest) -> str:
+        """Commit what an unsuccessful attempt left to a kept ref, remove its worktree; the ref."""
+
+    async def checkout_build(self, number: str, build: str, commit: str) -> str:
+        """The build's worktree, reset to the commit; ignored files are kept."""
+
+    async def merge_target(self, number: str, target_branch: str) -> MergeResult:
+        """Merge a moved target into the integration branch."""
+
+    async def swap_target(self, number: str, target_branch: str, commit: str) -> bool:
+        """Fast-forward the target to the commit; False if the target has moved on.
+
+        Raises: ProjectRefused if the target is checked out and dirty.
+        """
+
+    async def release(self, number: str) -> None:
+        """Remove the requirement's worktrees; branches and kept refs stay."""
+
+
+class Builds(Protocol):
+    """The project's own build commands."""
+
+    async def run(
+        self, request: BuildRequest, directory: str, alive: Callable[[], None]
+    ) -> BuildResult:
+        """Prepare if needed and build in that checkout (empty: simulated), bounded in time."""
+
+
+Publish = Callable[[str], Awaitable[int]]
+"""Publishes the pending events of one requirement; returns how many went out."""
+
+__all__ = [
+    "AgentRuns",
+    "Builds",
+    "EventPublisher",
+    "Publish",
+    "RequirementRef",
+    "SdlcStore",
+    "Workspaces",
+]

@@ -1,0 +1,114 @@
+"""Settings: the only reader of the environment.
+
+Order: environment, `.env` beside this file, the running stack's `stack.json`, the guide's defaults.
+"""
+
+import json
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+HERE = Path(__file__).resolve().parent
+DEFAULT_HOME = HERE / ".agog"
+STACK_FILE = "stack.json"
+
+
+class StackSource(PydanticBaseSettingsSource):
+    """Addresses of the stack that `starter.py up` keeps running under `AGOG_HOME`."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Not used: the file is read at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The file's `settings`, or nothing where no stack runs."""
+        home = Path(self.current_state.get("AGOG_HOME") or DEFAULT_HOME)
+        try:
+            document = json.loads((home / STACK_FILE).read_text())
+        except FileNotFoundError:
+            return {}
+        return dict(document["settings"])
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two installations."""
+
+    model_config = SettingsConfigDict(
+        env_file=HERE / ".env", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    enable_parallel_execution: bool = Field(
+        True, alias="ENABLE_PARALLEL_EXECUTION", description="false: one stage after another"
+    )
+    max_parallel_stages: int = Field(
+        4, ge=1, alias="MAX_PARALLEL_STAGES", description="agents at once on this host"
+    )
+    nats_url: str = Field("nats://localhost:4223", alias="NATS_URL", description="NATS server")
+    nats_user: str | None = Field(None, alias="NATS_USER", description="NATS user")
+    nats_password: SecretStr | None = Field(
+        None, alias="NATS_PASSWORD", description="NATS password"
+    )
+    database_url: SecretStr = Field(
+        SecretStr("postgresql+psycopg://agog@localhost:5432/agog"),
+        alias="DATABASE_URL",
+        description="SDLC database, SQLAlchemy form",
+    )
+    project_root: Path | None = Field(
+        None, alias="PROJECT_ROOT", description="the git repository that agents work on"
+    )
+    temporal_address: str | None = Field(
+        None, alias="TEMPORAL_ADDRESS", description="Temporal frontend, host:port"
+    )
+    temporal_web_ui: str | None = Field(
+        None, alias="AGOG_WEB_UI", description="address of the Temporal Web UI, for links"
+    )
+    home: Path = Field(DEFAULT_HOME, alias="AGOG_HOME", description="state directory")
+    host: str = Field(
+        default_factory=socket.gethostname,
+        alias="AGOG_HOST",
+        description="name of this host, the same after every restart",
+    )
+    host_requirements: int = Field(
+        50, ge=1, alias="AGOG_HOST_REQUIREMENTS", description="RUNNING requirements of this host"
+    )
+    agents_file: Path = Field(
+        HERE / "agents.toml", alias="AGOG_AGENTS_FILE", description="which agent runs how"
+    )
+    heartbeat_seconds: float = Field(
+        3.0, gt=0, alias="AGOG_HEARTBEAT_SECONDS", description="silence that means a lost worker"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="AGOG_LOG_LEVEL", description="of our own log lines"
+    )
+
+    @field_validator("home", "agents_file")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @property
+    def heartbeat(self) -> timedelta:
+        """Heartbeat time-out of a stage's activity."""
+        return timedelta(seconds=self.heartbeat_seconds)
+
+    @property
+    def children_environment(self) -> dict[str, str]:
+        """The whole environment, for adapters that let named variables through to agents."""
+        return dict(os.environ)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the stack's file behind the environment."""
+        return init_settings, env_settings, dotenv_settings, StackSource(settings_cls)

@@ -1,0 +1,1 @@
+"""Orchestration only: the order of things, never their effects."""
