@@ -1,0 +1,55 @@
+"""The life cycle: which phase changes of a requirement and of a stage are legal.
+
+A phase in the SDLC database is a state of a requirement or of a stage; every change of one is
+checked here before it is written.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pipeline.errors import IllegalTransition
+from pipeline.model import RequirementState, StageState
+
+_ENDS = frozenset(state for state in RequirementState if state.is_final)
+
+REQUIREMENT_MOVES: Mapping[RequirementState, frozenset[RequirementState]] = MappingProxyType(
+    {
+        RequirementState.ACCEPTED: _ENDS | {RequirementState.RUNNING},
+        RequirementState.RUNNING: _ENDS | {RequirementState.HELD, RequirementState.BLOCKED},
+        RequirementState.HELD: _ENDS | {RequirementState.RUNNING, RequirementState.BLOCKED},
+        RequirementState.BLOCKED: _ENDS | {RequirementState.RUNNING, RequirementState.HELD},
+        **{state: frozenset() for state in _ENDS},
+    }
+)
+"""Where a requirement may go from each state. Source: design, section 1, "Terms"."""
+
+STAGE_MOVES: Mapping[StageState, frozenset[StageState]] = MappingProxyType(
+    {
+        StageState.WAITING: frozenset(
+            {StageState.HELD, StageState.RUNNING, StageState.SKIPPED, StageState.BLOCKED}
+        ),
+        StageState.HELD: frozenset({StageState.RUNNING, StageState.WAITING}),
+        StageState.RUNNING: frozenset(
+            {StageState.COMPLETED, StageState.FAILED, StageState.BLOCKED}
+        ),
+        StageState.COMPLETED: frozenset({StageState.WAITING}),
+        StageState.SKIPPED: frozenset({StageState.WAITING}),
+        # failed -> running is the next declared attempt; the way over waiting is a reopening
+        StageState.FAILED: frozenset({StageState.WAITING, StageState.RUNNING}),
+        # blocked -> completed is a verdict that a human passed
+        StageState.BLOCKED: frozenset({StageState.WAITING, StageState.COMPLETED}),
+    }
+)
+"""Where a stage may go from each state."""
+
+
+def check_requirement_move(source: RequirementState, target: RequirementState) -> None:
+    """Let a legal phase change of a requirement pass. Raises: IllegalTransition."""
+    if target not in REQUIREMENT_MOVES[source]:
+        raise IllegalTransition(f"A requirement cannot go from {source} to {target}.")
+
+
+def check_stage_move(source: StageState, target: StageState) -> None:
+    """Let a legal phase change of a stage pass. Raises: IllegalTransition."""
+    if target not in STAGE_MOVES[source]:
+        raise IllegalTransition(f"A stage cannot go from {source} to {target}.")
