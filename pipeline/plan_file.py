@@ -1,0 +1,143 @@
+"""Reads a pipeline file: TOML text in, a checked `Pipeline` out.
+
+The format is for users; `pipelines/standard.toml` explains it. What makes a plan legal as a whole
+stands in `plan_rules`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from pipeline import plan_rules
+from pipeline.errors import PlanRefused
+from pipeline.graph import topological_order
+from pipeline.model import Group, Pipeline, Stage
+from pipeline.team import FLAGS, TEAM, Role
+from pipeline.toml_table import Table, read_table
+
+MINUTES_LIMIT = 30 * 24 * 60
+"""Longest duration that a file may state: thirty days, which is what the streams keep."""
+RETRIES_LIMIT = 10
+GRACE_MINUTES = 5.0
+DEADLINE_FACTOR = 2
+"""No paid run ends at its nominal minute (design, section 1)."""
+
+_STAGE_KEYS = (
+    "name",
+    "agent",
+    "group",
+    "minutes",
+    "builds",
+    "needs",
+    "deadline_minutes",
+    "grace_minutes",
+    "retries",
+    "flag",
+)
+
+
+def read_pipeline(text: str, source: str) -> Pipeline:
+    """The pipeline that a file's text describes; `source` names the file in refusals.
+
+    Stages keep the order of the file where that is a legal sequential order.
+
+    Raises: PlanRefused naming file, key and reason.
+    """
+    table = read_table(text, lambda key, reason: PlanRefused(source, key, reason))
+    table.allow(("name", "groups", "stages"))
+    name = _name(table)
+    groups = tuple(_group(entry) for entry in table.tables("groups"))
+    entries = _named(table.tables("stages"))
+    stages = tuple(_stage(entry, name) for name, entry in entries)
+    try:
+        plan_rules.check_names(groups, stages)
+        needs = plan_rules.resolved_needs(groups, stages, _own_needs(entries))
+        ordered = {stage.name: replace(stage, needs=needs[stage.name]) for stage in stages}
+        pipeline = Pipeline(name, groups, tuple(ordered[name] for name in topological_order(needs)))
+        plan_rules.check_flags(pipeline)
+    except plan_rules.BrokenRule as broken:
+        raise PlanRefused(source, broken.key, broken.reason) from broken
+    return pipeline
+
+
+def read_durations(text: str, source: str) -> Mapping[str, float]:
+    """Minutes by stage name from TOML lines like `"Backend QA" = 30`.
+
+    Raises: PlanRefused naming file, key and reason.
+    """
+    table = read_table(text, lambda key, reason: PlanRefused(source, key, reason))
+    return {name: table.number(name, most=MINUTES_LIMIT) for name in table.values}
+
+
+def _name(table: Table) -> str:
+    name = table.string("name")
+    problem = plan_rules.name_problem(name)
+    if problem:
+        table.refuse("name", problem)
+    return name
+
+
+def _group(table: Table) -> Group:
+    name = _name(table)
+    table = table.moved(plan_rules.group_key(name))
+    table.allow(("name", "needs"))
+    return Group(name, _unique(table.strings("needs", ())))
+
+
+def _named(tables: Sequence[Table]) -> tuple[tuple[str, Table], ...]:
+    named = ((_name(table), table) for table in tables)
+    return tuple((name, table.moved(plan_rules.stage_key(name))) for name, table in named)
+
+
+def _stage(table: Table, name: str) -> Stage:
+    table.allow(_STAGE_KEYS)
+    agent = _known(table, "agent", table.string("agent"), tuple(TEAM))
+    minutes = table.number("minutes", most=MINUTES_LIMIT)
+    deadline = table.number("deadline_minutes", minutes * DEADLINE_FACTOR, most=MINUTES_LIMIT * 2)
+    grace = table.number("grace_minutes", GRACE_MINUTES, most=MINUTES_LIMIT, zero=True)
+    return Stage(
+        name=name,
+        agent=agent,
+        group=table.string("group"),
+        needs=(),
+        minutes=minutes,
+        deadline=timedelta(minutes=deadline),
+        grace=timedelta(minutes=grace),
+        retries=table.integer("retries", _usual_retries(agent), most=RETRIES_LIMIT),
+        flag=_flag(table),
+        builds=_builds(table),
+    )
+
+
+def _usual_retries(agent: str) -> int:
+    return 1 if TEAM[agent].role is Role.IMPLEMENTATION else 0
+
+
+def _flag(table: Table) -> str | None:
+    if "flag" not in table.values:
+        return None
+    return _known(table, "flag", table.string("flag"), FLAGS)
+
+
+def _known(table: Table, key: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        table.refuse(key, f"unknown {key} {value!r}; known are {', '.join(known)}")
+    return value
+
+
+def _builds(table: Table) -> tuple[str, ...]:
+    builds = _unique(table.strings("builds", ()))
+    for build in builds:
+        if not plan_rules.is_build_name(build):
+            table.refuse("builds", f"{build!r} must be lower-case letters, digits and hyphens")
+    return builds
+
+
+def _own_needs(entries: Sequence[tuple[str, Table]]) -> Mapping[str, tuple[str, ...]]:
+    return {
+        name: _unique(table.strings("needs")) for name, table in entries if "needs" in table.values
+    }
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

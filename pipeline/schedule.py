@@ -1,0 +1,173 @@
+"""The schedule of a pipeline before anything runs: who works when, and what that saves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from heapq import heapify, heappop, heappush
+from math import isfinite
+
+from pipeline.errors import RefusedInput
+from pipeline.graph import exact_remaining
+from pipeline.model import Mode, Pipeline, Stage
+from pipeline.team import FLAGS
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage and when it would run, in minutes from the start."""
+
+    stage: str
+    agent: str
+    group: str
+    start_minute: float
+    end_minute: float
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The stages in the order of their starts, and the figures that follow from them.
+
+    `critical_path` is the longest chain of needs, whatever the slots.
+    """
+
+    pipeline: str
+    mode: Mode
+    stages: tuple[PlannedStage, ...]
+    sequential_minutes: float
+    makespan_minutes: float
+    critical_path_minutes: float
+    critical_path: tuple[str, ...]
+    saved_minutes: float
+    percentage_saved: float
+    """One decimal."""
+
+
+def plan_schedule(
+    pipeline: Pipeline,
+    *,
+    mode: Mode,
+    flags: frozenset[str] = frozenset(),
+    slots: int | None = None,
+    durations: Mapping[str, float] | None = None,
+) -> Schedule:
+    """List scheduling: of the stages that may start, the longest path ahead goes first.
+
+    A conditional stage whose flag is not raised is left out; what needs it waits for its needs.
+    `slots` bounds the stages at once (None: no bound); `durations` replaces minutes by stage name.
+
+    Raises: RefusedInput for an unknown stage or flag, minutes that are not above zero, or no slot.
+    Source: design, section 1, "The team and the standard pipeline".
+    """
+    if slots is not None and slots < 1:
+        raise RefusedInput(f"A schedule needs at least one slot, not {slots}.")
+    if not flags <= set(FLAGS):
+        raise RefusedInput(f"Unknown flag {min(flags - set(FLAGS))!r}: {', '.join(FLAGS)}.")
+    plan = _with_flags(_with_durations(pipeline, durations or {}), flags)
+    if mode is Mode.SEQUENTIAL:
+        starts = _one_by_one(plan)
+    else:
+        starts = _list_schedule(plan, slots or len(plan.stages))
+    return _schedule(plan, mode, starts)
+
+
+def _with_durations(pipeline: Pipeline, durations: Mapping[str, float]) -> Pipeline:
+    known = {stage.name for stage in pipeline.stages}
+    for name, minutes in durations.items():
+        if name not in known:
+            raise RefusedInput(f"Pipeline {pipeline.name} has no stage {name!r}.")
+        if not isfinite(minutes) or minutes <= 0:
+            raise RefusedInput(f"The minutes of {name!r} must be above zero, not {minutes}.")
+    stages = (
+        replace(stage, minutes=durations.get(stage.name, stage.minutes))
+        for stage in pipeline.stages
+    )
+    return replace(pipeline, stages=tuple(stages))
+
+
+def _with_flags(pipeline: Pipeline, flags: frozenset[str]) -> Pipeline:
+    inherited: dict[str, tuple[str, ...]] = {}
+    kept: list[Stage] = []
+    for stage in pipeline.stages:
+        needs = dict.fromkeys(n for need in stage.needs for n in inherited.get(need, (need,)))
+        if stage.flag is None or stage.flag in flags:
+            kept.append(replace(stage, needs=tuple(needs)))
+        else:
+            inherited[stage.name] = tuple(needs)
+    return replace(pipeline, stages=tuple(kept))
+
+
+def _one_by_one(plan: Pipeline) -> dict[str, Fraction]:
+    starts: dict[str, Fraction] = {}
+    now = Fraction()
+    for stage in plan.stages:
+        starts[stage.name] = now
+        now += Fraction(stage.minutes)
+    return starts
+
+
+def _list_schedule(plan: Pipeline, slots: int) -> dict[str, Fraction]:
+    remaining = exact_remaining(plan)
+    place = {stage.name: position for position, stage in enumerate(plan.stages)}
+    missing = {stage.name: set(stage.needs) for stage in plan.stages}
+    ready = [(-remaining[name], place[name], name) for name in missing if not missing[name]]
+    heapify(ready)
+    running: list[tuple[Fraction, int, str]] = []
+    starts: dict[str, Fraction] = {}
+    now = Fraction()
+    while ready or running:
+        while ready and len(running) < slots:
+            _, position, name = heappop(ready)
+            starts[name] = now
+            heappush(running, (now + Fraction(plan.stages[position].minutes), position, name))
+        now = running[0][0]
+        while running and running[0][0] == now:
+            for name in _freed(heappop(running)[2], missing):
+                heappush(ready, (-remaining[name], place[name], name))
+    return starts
+
+
+def _freed(done: str, missing: Mapping[str, set[str]]) -> list[str]:
+    freed = []
+    for name, needs in missing.items():
+        if done in needs:
+            needs.remove(done)
+            if not needs:
+                freed.append(name)
+    return freed
+
+
+def _schedule(plan: Pipeline, mode: Mode, starts: Mapping[str, Fraction]) -> Schedule:
+    ends = {stage.name: starts[stage.name] + Fraction(stage.minutes) for stage in plan.stages}
+    sequential = sum((Fraction(stage.minutes) for stage in plan.stages), Fraction())
+    makespan = max(ends.values(), default=Fraction())
+    chain = _critical_path(plan)
+    saved = sequential - makespan
+    return Schedule(
+        pipeline=plan.name,
+        mode=mode,
+        stages=tuple(
+            _planned(stage, starts[stage.name], ends[stage.name])
+            for stage in sorted(plan.stages, key=lambda stage: starts[stage.name])
+        ),
+        sequential_minutes=float(sequential),
+        makespan_minutes=float(makespan),
+        critical_path_minutes=float(sum(Fraction(stage.minutes) for stage in chain)),
+        critical_path=tuple(stage.name for stage in chain),
+        saved_minutes=float(saved),
+        percentage_saved=round(float(100 * saved / sequential), 1) if sequential else 0.0,
+    )
+
+
+def _planned(stage: Stage, start: Fraction, end: Fraction) -> PlannedStage:
+    return PlannedStage(stage.name, stage.agent, stage.group, float(start), float(end), stage.needs)
+
+
+def _critical_path(plan: Pipeline) -> tuple[Stage, ...]:
+    remaining = exact_remaining(plan)
+    chain: list[Stage] = []
+    candidates = [stage for stage in plan.stages if not stage.needs]
+    while candidates:
+        chain.append(max(candidates, key=lambda stage: remaining[stage.name]))
+        candidates = [stage for stage in plan.stages if chain[-1].name in stage.needs]
+    return tuple(chain)
