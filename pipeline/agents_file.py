@@ -1,10 +1,32 @@
 """The agents file: which agent runs how, and how each side is built. Parsed from TOML text."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 
+from pipeline.errors import AgentsFileRefused
+from pipeline.model import Pipeline
+from pipeline.plan_rules import is_build_name
+from pipeline.team import TEAM, Side
+from pipeline.toml_table import Table, read_table
+
+MINUTE_SECONDS = 1.0
+"""How long a simulated minute takes where the file does not say."""
+MINUTES_LIMIT = 30 * 24 * 60
+SECONDS_LIMIT = 24 * 60 * 60
+BUILD_ARGV = ("npm", "run", "build")
+
+_COMMAND_KEYS = ("kind", "command", "environment")
+_SIMULATED_KEYS = ("kind", "minutes", "notice")
+_AGENT_KEYS = {"command": _COMMAND_KEYS, "simulated": _SIMULATED_KEYS}
+_BUILD_KEYS = {
+    "command": ("kind", "directory", "command", "prepare", "timeout_seconds", "environment"),
+    "simulated": ("kind", "minutes", "passes"),
+}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 BUILD_TIMEOUT = timedelta(seconds=300)
 """Bound of one build (the original's five minutes, original-behaviour section 6)."""
 
@@ -55,10 +77,148 @@ class SimulatedBuild:
 
 @dataclass(frozen=True)
 class AgentsFile:
-    """The whole file, checked. Agents and builds by name; `minute_seconds` is a simulated minute."""
+    """The whole file, checked: agents and builds by name, how long a simulated minute takes."""
 
     source: str
     directory: PurePath
     agents: Mapping[str, CommandAgent | SimulatedAgent]
     builds: Mapping[str, BuildCommand | SimulatedBuild]
     minute_seconds: float
+
+    def is_simulated(self, pipeline: Pipeline) -> bool:
+        """Whether that pipeline runs no process at all, so that it needs no project."""
+        agents = (self.agents[stage.agent] for stage in pipeline.stages)
+        builds = (self.builds[build] for build in pipeline.builds)
+        return all(isinstance(agent, SimulatedAgent) for agent in agents) and all(
+            isinstance(build, SimulatedBuild) for build in builds
+        )
+
+
+def check_plan(agents: AgentsFile, pipeline: Pipeline) -> None:
+    """Refuse a pipeline that names an agent or a build which the file does not describe.
+
+    Raises: AgentsFileRefused naming the first one.
+    """
+    for stage in pipeline.stages:
+        if stage.agent not in agents.agents:
+            reason = f"is missing; stage {stage.name!r} of {pipeline.name!r} needs it"
+            raise AgentsFileRefused(agents.source, f"agents.{stage.agent}", reason)
+    for build in pipeline.builds:
+        if build not in agents.builds:
+            reason = f"is missing; pipeline {pipeline.name!r} verifies it"
+            raise AgentsFileRefused(agents.source, f"builds.{build}", reason)
+
+
+def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
+    """The agents file that a text describes; relative programs start from `directory`.
+
+    Raises: AgentsFileRefused naming file, key and reason.
+    """
+    table = read_table(text, lambda key, reason: AgentsFileRefused(source, key, reason))
+    table.allow(("defaults", "agents", "simulation", "builds"))
+    simulation = table.table("simulation")
+    simulation.allow(("minute_seconds",))
+    return AgentsFile(
+        source=source,
+        directory=directory,
+        agents=_agents(table.table("agents"), table.table("defaults"), directory),
+        builds=_builds(table.table("builds")),
+        minute_seconds=simulation.number(
+            "minute_seconds", MINUTE_SECONDS, most=SECONDS_LIMIT, zero=True
+        ),
+    )
+
+
+def _agents(
+    tables: Table, defaults: Table, directory: PurePath
+) -> Mapping[str, CommandAgent | SimulatedAgent]:
+    tables.allow(TEAM)
+    defaults.allow(dict.fromkeys(_COMMAND_KEYS + _SIMULATED_KEYS))
+    return {name: _agent(tables.table(name), defaults, directory) for name in tables.values}
+
+
+def _agent(own: Table, defaults: Table, directory: PurePath) -> CommandAgent | SimulatedAgent:
+    kind = _kind(own if "kind" in own.values else defaults)
+    own.allow(_AGENT_KEYS[kind])
+    usual = {key: defaults.values[key] for key in _AGENT_KEYS[kind] if key in defaults.values}
+    table = Table({**usual, **own.values}, own.place, own.refusal)
+    if kind == "command":
+        return CommandAgent(
+            _resolved(_argv(table, "command"), directory), _variables(table, "environment")
+        )
+    minutes = (
+        table.number("minutes", most=MINUTES_LIMIT, zero=True)
+        if "minutes" in table.values
+        else None
+    )
+    return SimulatedAgent(minutes, _notice(table))
+
+
+def _kind(table: Table) -> str:
+    kind = table.string("kind", "command")
+    if kind not in _AGENT_KEYS:
+        table.refuse("kind", f"unknown kind {kind!r}; known are {', '.join(_AGENT_KEYS)}")
+    return kind
+
+
+def _argv(table: Table, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    argv = table.strings(key, default)
+    if not argv:
+        table.refuse(key, "must name a program")
+    if any("\0" in argument for argument in argv):
+        table.refuse(key, "must not hold a null character")
+    return argv
+
+
+def _resolved(argv: tuple[str, ...], directory: PurePath) -> tuple[str, ...]:
+    program = str(directory / argv[0]) if "/" in argv[0] else argv[0]
+    return (program, *argv[1:])
+
+
+def _variables(table: Table, key: str) -> tuple[str, ...]:
+    names = table.strings(key, ())
+    for name in names:
+        if not _VARIABLE.fullmatch(name):
+            table.refuse(key, f"{name!r} is not the name of a variable")
+    return names
+
+
+def _notice(table: Table) -> Mapping[str, object]:
+    notice = table.table("notice")
+    try:
+        json.dumps(notice.values, allow_nan=False)
+    except (TypeError, ValueError):
+        notice.refuse("", "holds a value that JSON cannot express")
+    return notice.values
+
+
+def _builds(tables: Table) -> Mapping[str, BuildCommand | SimulatedBuild]:
+    names = dict.fromkeys([*map(str, Side), *tables.values])
+    return {name: _build(tables.table(name), name) for name in names}
+
+
+def _build(table: Table, name: str) -> BuildCommand | SimulatedBuild:
+    if not is_build_name(name):
+        table.refuse("", "must be called by lower-case letters, digits and hyphens")
+    kind = _kind(table)
+    table.allow(_BUILD_KEYS[kind])
+    if kind == "simulated":
+        return SimulatedBuild(
+            table.number("minutes", 0.0, most=MINUTES_LIMIT, zero=True),
+            table.boolean("passes", default=True),
+        )
+    seconds = table.number("timeout_seconds", BUILD_TIMEOUT.total_seconds(), most=SECONDS_LIMIT)
+    return BuildCommand(
+        directory=_inside(table, "directory", name),
+        command=_argv(table, "command", BUILD_ARGV),
+        prepare=_argv(table, "prepare") if "prepare" in table.values else (),
+        timeout=timedelta(seconds=seconds),
+        environment=_variables(table, "environment"),
+    )
+
+
+def _inside(table: Table, key: str, default: str) -> str:
+    path = PurePosixPath(table.string(key, default))
+    if path.is_absolute() or ".." in path.parts or "\0" in str(path):
+        table.refuse(key, "must be a relative path that stays inside the build worktree")
+    return str(path)
