@@ -1,9 +1,13 @@
 """What an accepted notice means for its stage, and what a green one looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from pipeline.team import FLAGS, TEAM, Role
+from pipeline.failures import cut
+from pipeline.model import Failure, FailureKind, Stage, StageState
+from pipeline.notice import VERDICTS, Notice, NoticeStatus, Verdict
+from pipeline.team import FLAGS, OWNERS, TEAM, Role
 
 _GREEN_ANSWERS: Mapping[Role, Mapping[str, object]] = MappingProxyType(
     {
@@ -13,6 +17,49 @@ _GREEN_ANSWERS: Mapping[Role, Mapping[str, object]] = MappingProxyType(
         Role.STATISTICS: {"overall": "PASS"},
     }
 )
+
+_RESEARCHERS = tuple(agent.name for agent in TEAM.values() if agent.role is Role.RESEARCH)
+"""Who owns a red critique: its reasons go back to research."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a notice makes of its stage; `verdict` is empty where the role gives none."""
+
+    state: StageState
+    verdict: str
+    failure: Failure | None = None
+
+
+def judge(stage: Stage, notice: Notice) -> Judgement:
+    """The stage's state after that notice; whatever is not plainly green is a failure.
+
+    Status FAILED is the agent's own answer. BLOCKED of a tester who lists failures is a FAIL, any
+    other BLOCKED asks a human. A COMPLETE without the verdict of its role is an invalid notice.
+    PASS stands even where failures are listed: the tester weighed them.
+
+    Source: design, section 2, rule 2, and section 3, "Critique" and "QA".
+    """
+    verdict = verdict_of(notice)
+    if notice.status is NoticeStatus.FAILED:
+        return _run_failed(stage, notice, verdict, FailureKind.FAILED)
+    if notice.status is NoticeStatus.BLOCKED:
+        if notice.failures and TEAM[stage.agent].role in (Role.QA, Role.SPECIALIST):
+            return _tests_failed(stage, notice)
+        return _run_failed(stage, notice, verdict, FailureKind.BLOCKED)
+    expected = VERDICTS.get(TEAM[stage.agent].role)
+    if expected and not verdict:
+        return _without_verdict(stage, expected)
+    if verdict == "FAIL":
+        return _tests_failed(stage, notice)
+    if verdict in ("REQUEST_CHANGES", "ESCALATE"):
+        return _critique_red(stage, notice, verdict)
+    return Judgement(StageState.COMPLETED, verdict)
+
+
+def verdict_of(notice: Notice) -> str:
+    """The one verdict that a notice carries, empty where it carries none."""
+    return notice.critique_verdict or notice.test_result or notice.overall
 
 
 def green_notice(agent: str, number: str) -> dict[str, object]:
@@ -28,3 +75,53 @@ def green_notice(agent: str, number: str) -> dict[str, object]:
         "summary": f"{agent} completed {role}.",
         **_GREEN_ANSWERS.get(role, {}),
     }
+
+
+def _run_failed(stage: Stage, notice: Notice, verdict: str, kind: FailureKind) -> Judgement:
+    state = StageState.BLOCKED if kind is FailureKind.BLOCKED else StageState.FAILED
+    error = _error(notice.failures or notice.reasons, notice)
+    failure = Failure(stage.name, kind, f"run {stage.name}", (stage.agent,), error)
+    return Judgement(state, verdict, failure)
+
+
+def _without_verdict(stage: Stage, expected: Verdict) -> Judgement:
+    error = f"The notice of {stage.agent} lacks its {expected}."
+    failure = Failure(stage.name, FailureKind.NOTICE, f"run {stage.name}", (stage.agent,), error)
+    return Judgement(StageState.FAILED, "", failure)
+
+
+def _tests_failed(stage: Stage, notice: Notice) -> Judgement:
+    failure = Failure(
+        stage.name,
+        FailureKind.VERDICT,
+        f"verdict {stage.name}",
+        _owners(stage, notice),
+        _error(notice.failures, notice),
+    )
+    return Judgement(StageState.FAILED, "FAIL", failure)
+
+
+def _critique_red(stage: Stage, notice: Notice, verdict: str) -> Judgement:
+    failure = Failure(
+        stage.name,
+        FailureKind.CRITIQUE,
+        f"critique {stage.name}",
+        _RESEARCHERS,
+        _error(notice.reasons, notice),
+    )
+    return Judgement(StageState.BLOCKED, verdict, failure)
+
+
+def _owners(stage: Stage, notice: Notice) -> tuple[str, ...]:
+    """The owner of the side under test, of the side that the notice names, or both."""
+    own_side = TEAM[stage.agent].side
+    if own_side:
+        return (OWNERS[own_side],)
+    named = notice.owner.lower()
+    return tuple(owner for side, owner in OWNERS.items() if named in (side, owner)) or tuple(
+        OWNERS.values()
+    )
+
+
+def _error(details: Sequence[str], notice: Notice) -> str:
+    return cut("\n".join(details).strip() or notice.summary)

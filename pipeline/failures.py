@@ -1,0 +1,99 @@
+"""One report of all failures of a round, and the error lines that it shows."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.model import (
+    BlockedStage,
+    Failure,
+    FailureCollection,
+    FailureKind,
+    FailureReport,
+    Severity,
+)
+
+ERROR_LIMIT = 8_000
+"""Characters of error text that one failure carries."""
+REPORT_LIMIT = 16_000
+"""Characters of error text in one report, shared out evenly: it travels through Temporal."""
+BUILDS_FAILED = "❌ PARALLEL BUILD VERIFICATION FAILED"
+
+_LINE_LIMIT = 1_000
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ERROR_LINE = re.compile(
+    r"error TS\d+"  # tsc
+    r"|\berror(\[\w+\])?:"  # most compilers; also `Error:` of any JavaScript tool
+    r"|^npm (ERR!|error)"
+    r"|\(\d+,\d+\)"  # file(line,column)
+    r"|^\s*\d+:\d+\s+error\b"  # eslint
+    r"|^[A-Za-z_][\w.]*(Error|Exception)(:|$)"  # the last line of a Python traceback
+    r"|^E\s{2,}",  # pytest
+    re.IGNORECASE,
+)
+
+
+def aggregate(collection: FailureCollection) -> FailureReport:
+    """All failures as one report: worst first, else as they came; none is left out or softened.
+
+    Errors share out `REPORT_LIMIT`; the logs that they refer to hold the rest.
+    """
+    share = min(ERROR_LIMIT, REPORT_LIMIT // max(1, len(collection.failures)))
+    failures = tuple(
+        replace(failure, error=cut(failure.error, share))
+        for failure in sorted(collection.failures, key=lambda failure: -failure.severity)
+    )
+    return FailureReport(
+        number=collection.ref.number,
+        round=collection.round,
+        severity=max((failure.severity for failure in failures), default=Severity.ERROR),
+        failures=failures,
+        text=_text(collection, failures),
+    )
+
+
+def first_error_lines(output: str, limit: int = 50) -> str:
+    """The first lines that look like errors and a count of the rest; else the last lines.
+
+    The text only describes a failure; whether there is one is the exit code's to say.
+    """
+    lines = [line[:_LINE_LIMIT] for line in _COLOUR.sub("", output).splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR_LINE.search(line)]
+    if not errors:
+        return "\n".join(lines[-limit:])[-ERROR_LIMIT:]
+    rest = f"\n… and {len(errors) - limit} more" if len(errors) > limit else ""
+    return cut("\n".join(errors[:limit]), ERROR_LIMIT - len(rest)) + rest
+
+
+def cut(text: str, limit: int = ERROR_LIMIT) -> str:
+    """The text, ending in an ellipsis where it is longer than the limit."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _text(collection: FailureCollection, failures: Sequence[Failure]) -> str:
+    noun = "failure" if len(failures) == 1 else "failures"
+    parts = [f"{collection.ref.number}, round {collection.round}: {len(failures)} {noun}"]
+    builds = [failure for failure in failures if failure.kind is FailureKind.BUILD]
+    for failure in failures:
+        if builds and failure is builds[0]:
+            parts.append(BUILDS_FAILED)
+        parts.append(_paragraph(failure))
+    parts += [_not_started(blocked) for blocked in collection.blocked]
+    return "\n".join(parts)
+
+
+def _paragraph(failure: Failure) -> str:
+    owners = " and ".join(failure.owners) or "nobody"
+    if failure.kind is FailureKind.BUILD:
+        head = f"❌ {owners} build failed:"
+        where = f"({failure.gate}, after {failure.stage})"
+    else:
+        head = f"❌ {failure.stage}: {failure.gate} is red ({failure.kind}), owner {owners}:"
+        where = ""
+    commit = f"commit {failure.commit}" if failure.commit else ""
+    log = f"log {failure.log_reference}" if failure.log_reference else ""
+    return "\n".join(filter(None, (head, failure.error, where, commit, log)))
+
+
+def _not_started(blocked: BlockedStage) -> str:
+    return f"{blocked.stage.name} ({blocked.stage.agent}) did not start: {blocked.reason}"
