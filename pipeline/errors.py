@@ -12,6 +12,7 @@ PipelineError
 │   ├── IllegalTransition     a phase change that the life cycle does not know
 │   └── StaleAttempt          a closing write of an attempt that is no longer current
 └── TransientError            trying again may help
+    ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
 """
 
@@ -74,6 +75,10 @@ class IllegalTransition(PermanentError):
 
 class StaleAttempt(PermanentError):
     """The attempt that wants to close is no longer the current one."""
+
+
+class GitFailed(TransientError):
+    """A git command failed that should have worked: a full disk, a lock that was not freed."""
 
 
 class DependencyUnavailable(TransientError):

@@ -1,0 +1,100 @@
+"""A real git project to work on, and requests to work with."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.workspaces import GitWorkspaces
+from pipeline.model import Head, Priority, RequirementRef, Stage, StageRequest
+
+NUMBER = "REQ-1"
+
+
+@dataclass(frozen=True)
+class GitProject:
+    """A repository with a work tree, driven the way its user would."""
+
+    root: Path
+
+    def git(self, *arguments: str, at: Path | None = None) -> str:
+        identity = ("-c", "user.name=User", "-c", "user.email=user@example.invalid")
+        finished = subprocess.run(
+            ["git", *identity, *arguments],
+            cwd=at or self.root,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return finished.stdout.strip()
+
+    def commit(self, files: Mapping[str, str], message: str = "change") -> str:
+        write(self.root, files)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def files(self, revision: str) -> list[str]:
+        return self.git("ls-tree", "-r", "--name-only", revision).splitlines()
+
+    def text(self, revision: str, name: str) -> str:
+        return self.git("show", f"{revision}:{name}")
+
+    def state(self) -> tuple[str, str, str]:
+        """What must not change before a delivery: branches, HEAD and the checkout."""
+        return (
+            self.git("for-each-ref", "refs/heads/main"),
+            self.git("symbolic-ref", "HEAD"),
+            self.git("status", "--porcelain"),
+        )
+
+
+def write(directory: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def stage_request(
+    head: Head | None,
+    name: str = "Backend Implementation",
+    *,
+    agent: str = "roy",
+    attempt: int = 1,
+    number: str = NUMBER,
+) -> StageRequest:
+    stage = Stage(
+        name=name,
+        agent=agent,
+        group="Implementation",
+        needs=(),
+        minutes=1,
+        deadline=timedelta(minutes=2),
+        grace=timedelta(minutes=1),
+    )
+    ref = RequirementRef(number, "run-1")
+    return StageRequest(ref, Priority.P2, stage, attempt, head, remaining_minutes=1)
+
+
+@pytest.fixture
+def git_project(tmp_path: Path) -> GitProject:
+    root = tmp_path / "my project"
+    root.mkdir()
+    project = GitProject(root)
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.commit({"readme.md": "hello\n", "shared.txt": "one\n", ".gitignore": "node_modules/\n"})
+    return project
+
+
+@pytest.fixture
+def state_home(tmp_path: Path) -> Path:
+    return tmp_path / "state home"
+
+
+@pytest.fixture
+def workspaces(git_project: GitProject, state_home: Path) -> GitWorkspaces:
+    return GitWorkspaces(git_project.root, state_home)
