@@ -1,0 +1,202 @@
+"""The directory of one run: the only memory of an agent run that outlives every process."""
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from adapters.runs import records
+from pipeline.errors import RefusedInput
+from pipeline.model import RunEnd, RunResult
+from pipeline.numbers import slug
+
+RUNS = "runs"
+"""Folder of the state directory that holds the runs: number / workflow run / stage-attempt."""
+
+OUTPUT_LIMIT = 8 * 1024 * 1024
+"""Bytes of standard output that are read back, from its end: a notice of 5 MB is seen whole."""
+
+ERROR_OUTPUT_LIMIT = 64 * 1024
+"""Bytes of standard error that are read back, from its end: what a human wants to see."""
+
+_SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SLUG_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What was ordered, as it stands in the run directory. It holds no value of a variable."""
+
+    run_id: str
+    kind: str
+    agent: str
+    directory: str
+    grace_seconds: float
+    minute_seconds: float
+    argv: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    """Names of the variables that the agent is given."""
+    seconds: float = 0.0
+    """How long a simulated run takes."""
+    output: str = ""
+    """What a simulated run will have printed."""
+
+
+class RunDirectory:
+    """Paths, records and lock of one run. Every method may block on the disk."""
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        """Take the directory's absolute path; it need not exist yet."""
+        self.path = path
+        self.run_id = run_id
+
+    @classmethod
+    def of(cls, home: Path, run_id: str) -> "RunDirectory":
+        """The directory of that run. Raises: RefusedInput for an id that makes no safe path."""
+        number, _, rest = run_id.partition("/")
+        workflow_run, _, rest = rest.partition("/")
+        stage, _, attempt = rest.rpartition("/")
+        parts = (number, workflow_run, f"{slug(stage)[:_SLUG_LENGTH]}-{attempt}")
+        if not stage or not attempt.isdecimal() or not all(map(_SAFE_PART.fullmatch, parts)):
+            raise RefusedInput(f"{run_id!r} is not a run id: REQ/workflow run/stage/attempt.")
+        return cls(home.joinpath(RUNS, *parts), run_id)
+
+    @classmethod
+    def recorded(cls, path: Path) -> "RunDirectory":
+        """The run that was ordered in that directory. Raises: FileNotFoundError if none was."""
+        order = json.loads(path.joinpath(records.ORDER).read_text(encoding="utf-8"))
+        return cls(path, order["run_id"])
+
+    def file(self, name: str) -> Path:
+        """The path of one of the run's files."""
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Whether that file is there."""
+        return self.file(name).exists()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was started here, and nothing is about to be."""
+        if self.has(records.STARTED) or self.has(records.EXIT):
+            return False
+        with self.locked() as lock:
+            return lock is not None
+
+    def create(self) -> None:
+        """Make the directory, for this user's eyes only: prompts and logs are nobody else's."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[int | None]:
+        """The descriptor of the run's lock, or None while a supervisor (or another caller) has it.
+
+        A child that inherits the descriptor keeps the lock.
+        """
+        self.create()
+        lock = os.open(self.file(records.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield lock
+        finally:
+            os.close(lock)
+
+    def write_order(self, record: RunRecord, deadline_seconds: float) -> None:
+        """Record what was ordered and how long the run may take."""
+        self.create()
+        self.file(records.ORDER).write_text(json.dumps(asdict(record)), encoding="utf-8")
+        self.write_deadline(deadline_seconds)
+
+    def order(self) -> RunRecord | None:
+        """What was ordered, if the run got that far.
+
+        Raises: RefusedInput if the directory belongs to a run of another name.
+        """
+        fields = self._json(records.ORDER)
+        if fields is None:
+            return None
+        if fields["run_id"] != self.run_id:
+            raise RefusedInput(f"{self.path} belongs to {fields['run_id']}, not to {self.run_id}.")
+        return RunRecord(**fields)
+
+    def write_deadline(self, seconds: float) -> None:
+        """Set how many seconds after its start the run is due."""
+        path = str(self.file(records.DEADLINE))
+        records.write_atomically(path, repr(seconds), durable=False)
+
+    def deadline_seconds(self) -> float:
+        """How many seconds after its start the run is due."""
+        return float(self.file(records.DEADLINE).read_text())
+
+    def starts(self) -> tuple[datetime, ...]:
+        """When the agent was started: once, or never."""
+        try:
+            text = self.file(records.STARTED).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ()
+        return tuple(datetime.fromisoformat(line) for line in text.splitlines())
+
+    def identity(self) -> dict[str, Any]:
+        """Process ids of the run with their start times; empty before there is one."""
+        return self._json(records.IDENTITY) or {}
+
+    def write_exit(self, end: RunEnd, reason: str, *, durable: bool = True) -> None:
+        """Record an end that the supervisor could not record."""
+        started = self.starts()
+        records.write_exit(
+            str(self.path),
+            end,
+            started_at=started[0].isoformat() if started else None,
+            reason=reason,
+            durable=durable,
+        )
+
+    def result(self) -> RunResult:
+        """How the run ended, with the tails of its output. Raises: KeyError before its end."""
+        record = self._json(records.EXIT)
+        if record is None:
+            raise KeyError(self.run_id)
+        end = RunEnd(record["end"])
+        return RunResult(
+            end=end,
+            exit_code=record["exit_code"],
+            output=_tail(self.file(records.STDOUT), OUTPUT_LIMIT),
+            error_output=_tail(self.file(records.STDERR), ERROR_OUTPUT_LIMIT),
+            started_at=_time(record["started_at"]),
+            ended_at=_time(record["ended_at"]),
+            starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()),
+            log_reference=str(self.file(records.STDOUT)),
+            reason=record["reason"],
+        )
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        try:
+            text = self.file(name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        fields: dict[str, Any] = json.loads(text)
+        return fields
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _tail(path: Path, limit: int) -> str:
+    """The last `limit` bytes of a file as text; a file that is not there is empty."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit))
+            return file.read(limit).decode(errors="replace")
+    except FileNotFoundError:
+        return ""

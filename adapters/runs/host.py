@@ -1,0 +1,171 @@
+"""The agents of this host: one port in front of run directories, kinds and permits."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+from adapters.agents.command import command_environment, command_record
+from adapters.agents.simulated import SIMULATED, simulated_deadline_seconds, simulated_record
+from adapters.runs import records
+from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.looks import Ended, Fresh, Living, Look, RunKind, Start
+from adapters.runs.permits import Claim, Permits
+from adapters.runs.simulated import SimulatedRuns
+from adapters.runs.supervised import SupervisedRuns
+from adapters.runs.waiting import TICK_SECONDS, appearance, departure, in_thread
+from pipeline.agents_file import AgentsFile, SimulatedAgent
+from pipeline.errors import AgentsFileRefused, UnknownRequirement
+from pipeline.model import RunOrder, RunResult
+
+PATIENCE_SECONDS = 15.0
+"""After this a supervisor that was asked to end is ended itself: it has had its agent's grace."""
+
+_ENDING_POLL_SECONDS = 0.05
+
+
+class HostRuns:
+    """Implements `pipeline.ports.AgentRuns`. One per state directory (see HomeLock)."""
+
+    def __init__(
+        self, home: Path, agents: AgentsFile, permits: Permits, environment: Mapping[str, str]
+    ) -> None:
+        """Count what lives in the state directory already.
+
+        `environment` is what agents may be given; the agents file says who gets what.
+        """
+        self._home = home.absolute()
+        self._agents = agents
+        self._permits = permits
+        self._environment = environment
+        self._supervised = SupervisedRuns()
+        self._simulated = SimulatedRuns()
+        self._swept_at = 0.0
+        self._adopt()
+
+    async def attach(self, order: RunOrder, alive: Callable[[], None]) -> RunResult:
+        """Find the run, starting it only if it was never started, and wait for its end.
+
+        Raises: AgentsFileRefused if the run is to be started and the agents file lacks its agent.
+        """
+        run = RunDirectory.of(self._home, order.run_id)
+        was_started = False
+        while True:
+            alive()
+            seen = await in_thread(partial(self._observe, run), alive)
+            if isinstance(seen, RunResult):
+                self._permits.free(order.run_id)
+                return seen
+            if isinstance(seen, Living):
+                self._permits.adopt(order.run_id)
+                await _until_changed(seen)
+            elif was_started:
+                await in_thread(partial(self._supervised.give_up, run), alive)
+            else:
+                was_started = await self._start(run, order, alive)
+
+    async def end(self, run_id: str) -> None:
+        """End the run's processes, all of them, and record it as cancelled; never start it."""
+        run = RunDirectory.of(self._home, run_id)
+        asked_at = monotonic()
+        while True:
+            patient = monotonic() - asked_at < PATIENCE_SECONDS
+            asking = signal.SIGTERM if patient else signal.SIGKILL
+            if await asyncio.to_thread(self._try_end, run, asking):
+                self._permits.free(run_id)
+                return
+            await asyncio.sleep(_ENDING_POLL_SECONDS)
+
+    async def extend(self, run_id: str, minutes: float) -> None:
+        """Move the run's deadline. Raises: UnknownRequirement if it is not running."""
+        run = RunDirectory.of(self._home, run_id)
+        await asyncio.to_thread(_extend, run, minutes)
+
+    def _adopt(self) -> None:
+        for order in self._home.glob(f"{RUNS}/*/*/*/{records.ORDER}"):
+            path = order.parent
+            if path.joinpath(records.EXIT).exists():
+                continue
+            run = RunDirectory.recorded(path)
+            if not run.is_fresh:
+                self._permits.adopt(run.run_id)
+
+    def _kind(self, run: RunDirectory) -> RunKind:
+        """The kind it was started as, whatever the agents file says today."""
+        record = run.order()
+        return self._simulated if record and record.kind == SIMULATED else self._supervised
+
+    def _look(self, run: RunDirectory) -> Look:
+        return self._kind(run).look(run)
+
+    def _observe(self, run: RunDirectory) -> RunResult | Fresh | Living:
+        seen = self._look(run)
+        return run.result() if isinstance(seen, Ended) else seen
+
+    def _try_end(self, run: RunDirectory, asking: signal.Signals) -> bool:
+        return self._kind(run).try_end(run, asking)
+
+    async def _start(self, run: RunDirectory, order: RunOrder, alive: Callable[[], None]) -> bool:
+        """Wait for a permit and start the run with it; False if that is no longer called for."""
+        start = self._starter(run, order)
+        claim = self._permits.claim(order.run_id, order.priority, order.remaining_minutes)
+        try:
+            if not await self._granted(claim, run, alive):
+                return False
+            return await in_thread(start, alive)
+        finally:
+            # Asked of the disk: a start that was cancelled half-way may have happened.
+            self._permits.settle(claim, is_living=not run.is_fresh)
+
+    async def _granted(self, claim: Claim, run: RunDirectory, alive: Callable[[], None]) -> bool:
+        while not claim.granted.done():
+            await self._sweep(alive)
+            await asyncio.wait({claim.granted}, timeout=TICK_SECONDS)
+            alive()
+            seen = await in_thread(partial(self._look, run), alive)
+            if not isinstance(seen, Fresh):
+                return False
+        return True
+
+    async def _sweep(self, alive: Callable[[], None]) -> None:
+        """Free the permits of runs that ended while nobody was attached to them."""
+        if monotonic() - self._swept_at < TICK_SECONDS:
+            return
+        self._swept_at = monotonic()
+        for run_id in self._permits.living:
+            run = RunDirectory.of(self._home, run_id)
+            if not isinstance(await in_thread(partial(self._look, run), alive), Living):
+                self._permits.free(run_id)
+
+    def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
+        agent = self._agents.agents.get(order.agent)
+        if agent is None:
+            key = f"agents.{order.agent}"
+            raise AgentsFileRefused(self._agents.source, key, "missing, and its stage must run")
+        if isinstance(agent, SimulatedAgent):
+            pace = self._agents.minute_seconds
+            record = simulated_record(agent, order, run, pace)
+            deadline = simulated_deadline_seconds(order, pace)
+            return partial(self._simulated.start, run, record, deadline)
+        given = command_environment(agent, order, run, self._environment)
+        record = command_record(agent, order, run, self._agents.directory, given)
+        deadline = order.deadline.total_seconds()
+        return partial(self._supervised.start, run, record, deadline, order.prompt, given)
+
+
+async def _until_changed(seen: Living) -> None:
+    if seen.process is not None:
+        await departure(seen.process, TICK_SECONDS)
+    elif seen.seconds is not None:
+        await asyncio.sleep(min(seen.seconds, TICK_SECONDS))
+    else:
+        await appearance()
+
+
+def _extend(run: RunDirectory, minutes: float) -> None:
+    record = run.order()
+    if record is None or run.is_fresh or run.has(records.EXIT):
+        raise UnknownRequirement(f"{run.run_id} is not running; nothing to extend.")
+    run.write_deadline(run.deadline_seconds() + minutes * record.minute_seconds)

@@ -1,0 +1,125 @@
+"""Runs with a process: a supervisor each, found again by the lock that it holds."""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from adapters.runs import records
+from adapters.runs.directory import RunDirectory, RunRecord
+from adapters.runs.leftovers import leftovers, signal_supervisor
+from adapters.runs.looks import Ended, Fresh, Living, Look
+from adapters.runs.processes import end_processes
+from pipeline.model import RunEnd
+
+SUPERVISOR_LOG = "supervisor.log"
+"""Empty, unless a supervisor broke."""
+
+_ENTRY = str(Path(__file__).with_name("supervise.py"))
+_LOCK_FD = 3
+_DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
+
+
+class SupervisedRuns:
+    """Starts, finds and ends supervisors. Every method may block."""
+
+    def __init__(self) -> None:
+        """Start with no supervisor of this process."""
+        self._children: set[int] = set()
+
+    def start(
+        self,
+        run: RunDirectory,
+        record: RunRecord,
+        deadline_seconds: float,
+        prompt: str,
+        environment: Mapping[str, str],
+    ) -> bool:
+        """Start the run's supervisor; False if there is or was one, or the run was cancelled."""
+        with run.locked() as lock:
+            before = (records.STARTED, records.EXIT, records.CANCELLED)
+            if lock is None or any(map(run.has, before)):
+                return False
+            run.write_order(record, deadline_seconds)
+            run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
+            self._children.add(_spawn(run, lock, environment))
+            return True
+
+    def look(self, run: RunDirectory) -> Look:
+        """Where the run stands. What outlived its supervisor is ended and recorded as lost."""
+        self._reap()
+        if run.has(records.EXIT):
+            return Ended()
+        with run.locked() as lock:
+            if lock is None:
+                return Living(process=run.identity().get("supervisor"))
+            if run.has(records.EXIT):
+                return Ended()
+            if run.has(records.STARTED):
+                self._settle(run, RunEnd.LOST, "its supervisor died without a word")
+                return Ended()
+            if run.has(records.CANCELLED):
+                self._settle(run, RunEnd.CANCELLED, "cancelled before it started")
+                return Ended()
+            return Fresh()
+
+    def try_end(self, run: RunDirectory, asking: signal.Signals) -> bool:
+        """Pass the wish on to the supervisor, or end the run in its place if there is none."""
+        self._reap()
+        run.create()
+        run.file(records.CANCELLED).touch()
+        with run.locked() as lock:
+            if lock is None:
+                signal_supervisor(run, asking)
+                return False
+            if not run.has(records.EXIT):
+                self._settle(run, RunEnd.CANCELLED, "cancelled")
+            return True
+
+    def give_up(self, run: RunDirectory) -> None:
+        """Record that the supervisor ended before it came to start the agent."""
+        with run.locked() as lock:
+            if lock is not None and not run.has(records.EXIT):
+                log = run.file(SUPERVISOR_LOG)
+                self._settle(run, RunEnd.LOST, f"its supervisor could not start; see {log}")
+
+    def _settle(self, run: RunDirectory, end: RunEnd, reason: str) -> None:
+        left = end_processes(lambda: leftovers(run))
+        if left:
+            reason = f"{reason}; not ours to end: {sorted(left)}"
+        run.write_exit(end, reason)
+
+    def _reap(self) -> None:
+        """Collect supervisors that have ended: a zombie would look like a living process."""
+        for pid in tuple(self._children):
+            ended = pid
+            with suppress(ChildProcessError):
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._children.discard(pid)
+
+
+def _spawn(run: RunDirectory, lock: int, environment: Mapping[str, str]) -> int:
+    """A supervisor in a session of its own, with the agent's environment and the run's lock.
+
+    `posix_spawn` rather than `subprocess`: the process is meant to outlive the object.
+    """
+    log = str(run.file(SUPERVISOR_LOG))
+    write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", _ENTRY, str(run.path), str(_LOCK_FD)],
+        environment,
+        file_actions=[
+            # First: opening the log may take the number that the lock has.
+            (os.POSIX_SPAWN_DUP2, lock, _LOCK_FD),
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, write, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_DEFAULT_SIGNALS,
+    )

@@ -1,0 +1,227 @@
+"""Supervisor of one agent run: a process of its own, so that the agent outlives the worker.
+
+It holds the run's lock for its life, counts the start before it makes it, keeps the deadline, ends
+every process of the run and writes how the run ended. Standard library only, and few modules: it
+starts with every agent.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from adapters.runs.processes import (
+    all_processes,
+    boot_identity,
+    descendants,
+    end_processes,
+    process_stat,
+)
+from adapters.runs.records import (
+    CANCELLED,
+    DEADLINE,
+    EXIT,
+    IDENTITY,
+    LOCK,
+    ORDER,
+    PROMPT,
+    STARTED,
+    STDERR,
+    STDOUT,
+    count_start,
+    now,
+    write_atomically,
+    write_exit,
+)
+
+REFUSED = 3
+"""Exit code of a supervisor that found another one, or a run that was started before."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_LONGEST_WAIT_SECONDS = 3600.0
+
+
+class Supervisor:
+    """One run: starts its agent, watches it, ends everything that is left of it."""
+
+    def __init__(self, directory: str) -> None:
+        """Take the run directory, whose lock this process holds."""
+        self._directory = directory
+        with open(self._path(ORDER), encoding="utf-8") as file:
+            self._order = json.load(file)
+        self._agent: subprocess.Popen[bytes] | None = None
+        self._exit_code: int | None = None
+        self._ended_at: str | None = None
+        self._cancelled = False
+        self._wake_up = _signal_pipe(self._cancel)
+
+    def run(self) -> None:
+        """Live through the run and record its end."""
+        become_subreaper()
+        self._record_identity()
+        if os.path.exists(self._path(CANCELLED)):
+            write_exit(self._directory, "cancelled", reason="cancelled before it started")
+            return
+        started_at = count_start(self._directory)
+        try:
+            self._start()
+        except OSError as error:
+            reason = f"cannot start {self._order['argv'][0]}: {error.strerror}: {error.filename}"
+            write_exit(self._directory, "not_started", reason=reason)
+            return
+        end, reason = self._watch_and_end()
+        write_exit(
+            self._directory,
+            end,
+            exit_code=self._exit_code if end == "exited" else None,
+            started_at=started_at,
+            ended_at=self._ended_at,
+            reason=reason,
+        )
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name)
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+
+    def _start(self) -> None:
+        if "LC_CTYPE" not in self._order["variables"]:
+            os.unsetenv("LC_CTYPE")  # the interpreter sets it in a C locale (PEP 538)
+        with (
+            open(self._path(PROMPT), "rb") as prompt,
+            open(self._path(STDOUT), "ab") as output,
+            open(self._path(STDERR), "ab") as errors,
+        ):
+            self._agent = subprocess.Popen(
+                self._order["argv"],
+                stdin=prompt,
+                stdout=output,
+                stderr=errors,
+                cwd=self._order["directory"],
+                process_group=0,
+            )
+        self._record_identity()
+
+    def _record_identity(self) -> None:
+        processes = {"supervisor": os.getpid()}
+        if self._agent:
+            processes["agent"] = processes["group"] = self._agent.pid
+        created = {name: _created(pid) for name, pid in processes.items()}
+        identity = {**processes, "created": created, "boot": boot_identity()}
+        # Not durable: after a power cut these processes are gone in any case.
+        write_atomically(self._path(IDENTITY), json.dumps(identity), durable=False)
+
+    def _watch_and_end(self) -> tuple[str, str]:
+        try:
+            end, reason = self._watch(time.monotonic())
+        finally:
+            left = end_processes(self._living)
+        if left:
+            reason = f"{reason}; not ours to end: {sorted(left)}".lstrip("; ")
+        return end, reason
+
+    def _watch(self, started: float) -> tuple[str, str]:
+        """Wait for the agent's exit, a cancellation or the deadline, whichever is first."""
+        while True:
+            self._reap()
+            if self._exit_code is not None:
+                return "exited", _exit_reason(self._exit_code)
+            if self._cancelled:
+                return "cancelled", "cancelled"
+            allowed = self._deadline() + self._order["grace_seconds"]
+            left = started + allowed - time.monotonic()
+            if left <= 0:
+                return "timed_out", f"ended {allowed:g} s after its start: deadline and grace"
+            select.select([self._wake_up], [], [], min(left, _LONGEST_WAIT_SECONDS))
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_up, 4096)
+
+    def _deadline(self) -> float:
+        with open(self._path(DEADLINE), encoding="ascii") as file:
+            return float(file.read())
+
+    def _reap(self) -> None:
+        """Collect what has ended: the agent, and orphans that came to this process."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if self._agent and pid == self._agent.pid:
+                    self._exit_code = self._agent.returncode = os.waitstatus_to_exitcode(status)
+                    self._ended_at = now()
+
+    def _living(self) -> set[int]:
+        self._reap()
+        if processes := all_processes():
+            return descendants({os.getpid()}, processes)
+        return _living_group(self._agent.pid) if self._agent else set()
+
+
+def become_subreaper() -> None:
+    """Adopt orphans of the run, where the system can: a daemon of the agent stays below us."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _living_group(group: int) -> set[int]:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return set()
+    return {-group}
+
+
+def _created(pid: int) -> int | None:
+    stat = process_stat(pid)
+    return stat.created if stat else None
+
+
+def _exit_reason(exit_code: int) -> str:
+    return f"ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else ""
+
+
+def _signal_pipe(cancel: Callable[[], None]) -> int:
+    """A descriptor that becomes readable with each signal; asks to stop call `cancel`."""
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    # Handlers, not SIG_IGN: that would be inherited by the agent.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: cancel())
+    return readable
+
+
+def hold_lock(directory: str, inherited: int | None) -> bool:
+    """Hold the run's lock until this process ends; False if another one holds it."""
+    path = os.path.join(directory, LOCK)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600) if inherited is None else inherited
+    os.set_inheritable(lock, False)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the run of that directory; refuse one that is or was supervised."""
+    directory = arguments[0]
+    if not hold_lock(directory, int(arguments[1]) if len(arguments) > 1 else None):
+        sys.stderr.write("Another supervisor holds this run.\n")
+        return REFUSED
+    if any(os.path.exists(os.path.join(directory, name)) for name in (STARTED, EXIT)):
+        sys.stderr.write("This run was started before.\n")
+        return REFUSED
+    Supervisor(directory).run()
+    return 0

@@ -1,0 +1,94 @@
+"""Agent runs of a temporary state directory: real processes, ended after each test."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.host import HostRuns
+from adapters.runs.leftovers import leftovers
+from adapters.runs.permits import Permits
+from adapters.runs.processes import end_processes
+from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
+from pipeline.model import RunOrder, RunResult
+
+WAIT_SECONDS = 20.0
+
+
+@dataclass
+class Bench:
+    """A state directory, its agents file and orders for them."""
+
+    home: Path
+    agents: dict[str, CommandAgent | SimulatedAgent] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"]})
+    minute_seconds: float = 0.0
+    limit: int = 4
+
+    def shell(self, script: str, *, agent: str = "roy", names: tuple[str, ...] = ()) -> None:
+        self.agents[agent] = CommandAgent(("sh", "-c", script), names)
+
+    def host(self) -> HostRuns:
+        file = AgentsFile("agents.toml", self.home, self.agents, {}, self.minute_seconds)
+        return HostRuns(self.home, file, Permits(self.limit), self.environment)
+
+    def order(self, **changes: object) -> RunOrder:
+        order = replace(_ORDER, **changes)  # type: ignore[arg-type] # the fields of the caller
+        run_id = f"{order.number}/wf-1/{order.stage}/{order.attempt}"
+        return replace(order, run_id=run_id)
+
+    def directory(self, order: RunOrder) -> RunDirectory:
+        return RunDirectory.of(self.home, order.run_id)
+
+    async def run(self, script: str, **changes: object) -> RunResult:
+        self.shell(script)
+        return await self.host().attach(self.order(**changes), lambda: None)
+
+    def all_runs(self) -> list[RunDirectory]:
+        return [RunDirectory(path, "") for path in self.home.glob(f"{RUNS}/*/*/*")]
+
+
+_ORDER = RunOrder(
+    run_id="",
+    number="REQ-1",
+    stage="Backend Implementation",
+    agent="roy",
+    attempt=1,
+    minutes=60.0,
+    deadline=timedelta(minutes=2),
+    grace=timedelta(0),
+    priority=2,
+    remaining_minutes=60.0,
+    prompt="Do it.",
+    worktree="",
+)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that must come true."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path.resolve() / "home")
+    bench.home.mkdir()
+    yield bench
+    for run in bench.all_runs():
+        end_processes(lambda run=run: leftovers(run))  # type: ignore[misc] # bound per run

@@ -1,0 +1,3 @@
+from tests.fixtures_runs import runs
+
+__all__ = ["runs"]
