@@ -1,1 +1,49 @@
 """One effect each, through one port."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from activities.builds import BuildActivities
+from activities.delivery import DeliveryActivities
+from activities.failures import FailureActivities
+from activities.opening import OpeningActivities
+from activities.performance import PerformanceActivities
+from activities.records import RecordActivities
+from activities.runs import RunActivities
+from activities.stages import StageActivities
+from pipeline.ports import HostPorts
+
+Activities = Sequence[Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class ActivityLists:
+    """Every activity of the house, by the queue that serves it."""
+
+    central: Activities
+    opening: Activities
+    agents: Activities
+    tools: Activities
+
+
+def all_activities(ports: HostPorts) -> ActivityLists:
+    """The only list of activities."""
+    records, delivery = RecordActivities(ports), DeliveryActivities(ports)
+    return ActivityLists(
+        central=(
+            records.record_skip,
+            records.record_reopening,
+            records.close_requirement,
+            FailureActivities(ports).aggregate_failures,
+            PerformanceActivities(ports).publish_performance,
+        ),
+        opening=(OpeningActivities(ports).open_requirement,),
+        agents=(StageActivities(ports).run_stage,),
+        tools=(
+            BuildActivities(ports).verify_build,
+            delivery.deliver,
+            delivery.release,
+            RunActivities(ports).extend_run,
+        ),
+    )

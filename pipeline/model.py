@@ -293,9 +293,15 @@ class BuildRequest:
     ref: RequirementRef
     build: str
     stage: str
-    """The stage whose merge the build belongs to."""
+    """The stage whose merge the build belongs to; `owner` is its agent."""
+    owner: str
     head: Head | None
     occurrence: int
+
+    @property
+    def commit(self) -> str:
+        """The commit to build; empty where no project is needed."""
+        return self.head.commit if self.head else ""
 
     @property
     def run_id(self) -> str:
@@ -434,6 +440,13 @@ class DecisionRequest:
     answer: Answer
     who: str
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """What an answer set in motion: the stages that wait to run again, in plan order."""
+
+    stages: tuple[str, ...]
 
 
 @dataclass(frozen=True)

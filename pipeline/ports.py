@@ -1,11 +1,14 @@
 """What activities ask of the outside world. Adapters implement these; only the roots see both.
 
-Every method is idempotent by the run id or execution key in its argument: an activity may repeat it.
+Every method is idempotent by the run id or execution key in its argument: activities repeat it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.agents_file import AgentsFile
+from pipeline.errors import ProjectRefused
 from pipeline.events import Event
 from pipeline.model import (
     BuildOutcome,
@@ -20,7 +23,6 @@ from pipeline.model import (
     Opening,
     OpeningRequest,
     Reopening,
-    RequirementRef,
     RunOrder,
     RunResult,
     StageContext,
@@ -68,7 +70,7 @@ class SdlcStore(Protocol):
         notice: Notice | None,
         merge: MergeResult | None,
     ) -> None:
-        """Closes the run's row: cost, gate, deliverable, events; `group.completed` if it closes one.
+        """Closes the run's row: cost, gate, deliverable, events, the group if it is the last.
 
         Raises: StaleAttempt if a newer attempt of the stage is current.
         """
@@ -166,15 +168,33 @@ class Builds(Protocol):
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time."""
 
 
-Publish = Callable[[str], Awaitable[int]]
-"""Publishes the pending events of one requirement; returns how many went out."""
+@dataclass(frozen=True)
+class HostPorts:
+    """The outside world of one host, and what its worker was told.
 
-__all__ = [
-    "AgentRuns",
-    "Builds",
-    "EventPublisher",
-    "Publish",
-    "RequirementRef",
-    "SdlcStore",
-    "Workspaces",
-]
+    `workspaces` is None on a host without a project; `agents` reads the agents file anew, so that
+    it may be edited; `parallel` is the worker's switch, told with every outcome.
+    """
+
+    store: SdlcStore
+    publisher: EventPublisher
+    runs: AgentRuns
+    builds: Builds
+    workspaces: Workspaces | None
+    agents: Callable[[], AgentsFile]
+    host: str
+    host_requirements: int
+    parallel: bool
+
+    async def publish(self, number: str) -> int:
+        """Publish a requirement's pending events; a boundary does not pass before they are out."""
+        return await self.store.publish_pending(number, self.publisher)
+
+    @property
+    def project(self) -> Workspaces:
+        """The project. Raises: ProjectRefused on a host without one."""
+        if self.workspaces is None:
+            raise ProjectRefused(
+                f"PROJECT_ROOT is not set for the worker on {self.host}: set it and restart it."
+            )
+        return self.workspaces

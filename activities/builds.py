@@ -1,0 +1,61 @@
+"""Build verification: a build's exit code decides, on one exact commit."""
+
+import logging
+
+from temporalio import activity
+
+from pipeline.failures import first_error_lines
+from pipeline.model import BuildOutcome, BuildRequest, BuildResult, Failure, FailureKind, RunEnd
+from pipeline.ports import HostPorts
+
+log = logging.getLogger(__name__)
+
+
+class BuildActivities:
+    """Verifies builds on this host."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._ports = ports
+
+    @activity.defn
+    async def verify_build(self, request: BuildRequest) -> BuildOutcome:
+        """Build the commit and record the evidence; a repeat returns what was recorded.
+
+        Raises: DependencyUnavailable, ProjectRefused.
+        """
+        outcome = await self._ports.store.build_evidence(request.run_id)
+        if outcome is None:
+            result = await self._ports.builds.run(request, await self._checkout(request))
+            outcome = _judge(request, result, self._ports.parallel)
+            await self._ports.store.record_build(request, outcome, result)
+        await self._ports.publish(request.ref.number)
+        return outcome
+
+    async def _checkout(self, request: BuildRequest) -> str:
+        if request.head is None:
+            return ""
+        project = self._ports.project
+        return await project.checkout_build(request.ref.number, request.build, request.commit)
+
+
+def _judge(request: BuildRequest, result: BuildResult, parallel: bool) -> BuildOutcome:
+    passed = result.end is RunEnd.EXITED and result.exit_code == 0
+    failure = None if passed else _failure(request, result)
+    if failure:
+        log.error("❌ %s build failed:\n%s", request.owner, failure.error)
+    return BuildOutcome(request.build, request.commit, passed, parallel, failure)
+
+
+def _failure(request: BuildRequest, result: BuildResult) -> Failure:
+    lines = first_error_lines(result.output)
+    reason = result.reason or f"The build exited with {result.exit_code}."
+    return Failure(
+        stage=request.stage,
+        kind=FailureKind.BUILD,
+        gate=f"build {request.build}",
+        owners=(request.owner,),
+        error=f"{lines}\n{reason}".strip(),
+        log_reference=result.log_reference,
+        commit=request.commit,
+    )

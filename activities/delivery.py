@@ -1,0 +1,58 @@
+"""Delivery: the target branch moves to the verified commit, or nothing moves."""
+
+from temporalio import activity
+
+from pipeline.board import DELIVER
+from pipeline.errors import ProjectRefused
+from pipeline.model import (
+    DeliveryOutcome,
+    DeliveryRequest,
+    DeliveryState,
+    Failure,
+    FailureKind,
+    MergeResult,
+    RequirementRef,
+)
+from pipeline.ports import HostPorts
+
+
+class DeliveryActivities:
+    """Moves target branches of this host's project and tidies up after requirements."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._ports = ports
+
+    @activity.defn
+    async def deliver(self, request: DeliveryRequest) -> DeliveryOutcome:
+        """Try one compare-and-swap of the target; merge the target in if it has moved.
+
+        A refusal (a dirty target, a conflict) is a failure in the outcome, not an error.
+        """
+        if request.head is None:
+            return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
+        number, target, project = request.ref.number, request.target_branch, self._ports.project
+        try:
+            if await project.swap_target(number, target, request.head.commit):
+                await project.release(number)
+                return DeliveryOutcome(DeliveryState.DELIVERED, request.head, self._ports.parallel)
+            merge = await project.merge_target(number, target)
+        except ProjectRefused as refusal:
+            return self._refused(FailureKind.DELIVERY, str(refusal), request.head.commit)
+        return self._merged(target, merge)
+
+    @activity.defn
+    async def release(self, ref: RequirementRef) -> None:
+        """Remove the requirement's worktrees; branches and kept refs stay."""
+        if self._ports.workspaces:
+            await self._ports.workspaces.release(ref.number)
+
+    def _merged(self, target: str, merge: MergeResult) -> DeliveryOutcome:
+        if not merge.conflicts:
+            return DeliveryOutcome(DeliveryState.MOVED, merge.head, self._ports.parallel)
+        error = f"{target} has moved and conflicts in {', '.join(merge.conflicts)}."
+        return self._refused(FailureKind.CONFLICT, error, merge.commit)
+
+    def _refused(self, kind: FailureKind, error: str, commit: str) -> DeliveryOutcome:
+        failure = Failure(DELIVER, kind, DELIVER, (), error, commit=commit)
+        return DeliveryOutcome(DeliveryState.REFUSED, None, self._ports.parallel, failure)

@@ -1,0 +1,60 @@
+"""What every activity shares: it beats while it works, and its typed errors keep their type."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+)
+
+from pipeline.errors import PermanentError, PipelineError
+
+BEATS_PER_TIMEOUT = 4
+"""Three beats may be late before a worker counts as lost."""
+
+
+class HouseInterceptor(Interceptor):
+    """Put once on every Worker of the house."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """Wrap the activity."""
+        return _Inbound(next)
+
+
+class _Inbound(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        """Beat in the background and translate errors once: a permanent one is never retried."""
+        async with _beating():
+            try:
+                return await super().execute_activity(input)
+            except PipelineError as error:
+                raise ApplicationError(
+                    str(error),
+                    type=type(error).__name__,
+                    non_retryable=isinstance(error, PermanentError),
+                ) from error
+
+
+@asynccontextmanager
+async def _beating() -> AsyncIterator[None]:
+    timeout = activity.info().heartbeat_timeout
+    if not timeout:
+        yield
+        return
+    beat = asyncio.create_task(_beat(timeout.total_seconds() / BEATS_PER_TIMEOUT))
+    try:
+        yield
+    finally:
+        beat.cancel()
+
+
+async def _beat(interval_seconds: float) -> None:
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(interval_seconds)

@@ -1,0 +1,52 @@
+"""The opening: a host with room takes the requirement and checks that it can run it."""
+
+import asyncio
+
+from temporalio import activity
+
+from pipeline.agents_file import check_plan
+from pipeline.model import Opening, OpeningRequest
+from pipeline.ports import HostPorts
+
+ROOM_INTERVAL_SECONDS = 1.0
+"""How often a full host looks whether one of its requirements has ended."""
+
+
+class OpeningActivities:
+    """Opens requirements on this host, one at a time, as long as it has room."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._ports = ports
+        self._door = asyncio.Lock()
+
+    @activity.defn
+    async def open_requirement(self, request: OpeningRequest) -> Opening:
+        """Check agents and project, wait for room, record the opening.
+
+        Raises: AgentsFileRefused, ProjectRefused: the requirement ends FAILED with the reason.
+        """
+        agents = self._ports.agents()
+        check_plan(agents, request.pipeline)
+        simulated = agents.is_simulated(request.pipeline)
+        async with self._door:
+            await self._wait_for_room(request.ref.number)
+            opening = await self._open(request, simulated)
+            await self._ports.store.open_requirement(request, opening)
+        await self._ports.publish(request.ref.number)
+        return opening
+
+    async def _wait_for_room(self, number: str) -> None:
+        # Any process may end a requirement: there is no event in this one to wait for.
+        while await self._is_full(number):  # noqa: ASYNC110
+            await asyncio.sleep(ROOM_INTERVAL_SECONDS)
+
+    async def _is_full(self, number: str) -> bool:
+        running = await self._ports.store.running_on(self._ports.host, but=number)
+        return running >= self._ports.host_requirements
+
+    async def _open(self, request: OpeningRequest, simulated: bool) -> Opening:
+        if simulated:
+            return Opening(self._ports.host, None, "", self._ports.parallel)
+        head, target = await self._ports.project.open(request.ref.number)
+        return Opening(self._ports.host, head, target, self._ports.parallel)

@@ -1,0 +1,31 @@
+"""Bookkeeping that no stage carries: skips, answers, the end."""
+
+from temporalio import activity
+
+from pipeline.model import Closing, Reopening, StageSkip
+from pipeline.ports import HostPorts
+
+
+class RecordActivities:
+    """Writes one row group each, and publishes what it says."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._ports = ports
+
+    @activity.defn
+    async def record_skip(self, skip: StageSkip) -> None:
+        """A conditional stage was not needed."""
+        await self._ports.store.skip_stage(skip)
+        await self._ports.publish(skip.ref.number)
+
+    @activity.defn
+    async def record_reopening(self, reopening: Reopening) -> None:
+        """A human's answer set the requirement going again."""
+        await self._ports.store.reopen(reopening)
+        await self._ports.publish(reopening.ref.number)
+
+    @activity.defn
+    async def close_requirement(self, closing: Closing) -> None:
+        """The requirement has ended."""
+        await self._ports.store.close_requirement(closing)

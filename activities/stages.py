@@ -1,0 +1,116 @@
+"""The stage: open its row, attach to the agent's run, merge what it did, close its row."""
+
+import asyncio
+
+from temporalio import activity
+
+from pipeline.answers import Reading, read_run
+from pipeline.model import (
+    Failure,
+    FailureKind,
+    MergeResult,
+    RunOrder,
+    RunResult,
+    StageContext,
+    StageOutcome,
+    StageRequest,
+    StageState,
+)
+from pipeline.ports import HostPorts
+from pipeline.prompt import stage_prompt
+
+
+class StageActivities:
+    """Runs stages on this host."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._ports = ports
+
+    @activity.defn
+    async def run_stage(self, request: StageRequest) -> StageOutcome:
+        """Run one attempt of one stage; repeated, it finds the run and starts nothing twice.
+
+        Raises: DependencyUnavailable, StaleAttempt, ProjectRefused.
+        """
+        context = await self._ports.store.open_stage(request)
+        await self._ports.publish(request.ref.number)
+        try:
+            result = await self._attach(request, context)
+        except asyncio.CancelledError:
+            await self._cancelled(request)
+            raise
+        reading = read_run(request, result)
+        merge = await self._merge(request, reading)
+        outcome = self._outcome(request, reading, merge)
+        await self._ports.store.close_stage(request, outcome, result, reading.notice, merge)
+        await self._ports.publish(request.ref.number)
+        return outcome
+
+    async def _attach(self, request: StageRequest, context: StageContext) -> RunResult:
+        worktree = await self._ports.project.prepare(request) if request.head else ""
+        return await self._ports.runs.attach(_order(request, context, worktree))
+
+    async def _cancelled(self, request: StageRequest) -> None:
+        """End the agent if the stage was cancelled; a worker that stops leaves it alone."""
+        details = activity.cancellation_details()
+        if details and details.cancel_requested:
+            await self._ports.runs.end(request.run_id)
+            if request.head:
+                await self._ports.project.keep(request)
+
+    async def _merge(self, request: StageRequest, reading: Reading) -> MergeResult | None:
+        if not request.head:
+            return None
+        if reading.state is not StageState.COMPLETED or not reading.notice:
+            await self._ports.project.keep(request)
+            return None
+        merge = await self._ports.project.integrate(request, reading.notice.summary)
+        if merge.conflicts:
+            await self._ports.project.keep(request)
+        return merge
+
+    def _outcome(
+        self, request: StageRequest, reading: Reading, merge: MergeResult | None
+    ) -> StageOutcome:
+        conflict = _conflict(request, merge) if merge and merge.conflicts else None
+        return StageOutcome(
+            stage=request.stage.name,
+            attempt=request.attempt,
+            state=StageState.FAILED if conflict else reading.state,
+            head=merge.head if merge and not conflict else None,
+            parallel=self._ports.parallel,
+            summary=reading.notice.summary[:500] if reading.notice else "",
+            verdict=reading.verdict,
+            flags=reading.notice.flags if reading.notice else (),
+            failure=conflict or reading.failure,
+        )
+
+
+def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOrder:
+    return RunOrder(
+        run_id=request.run_id,
+        number=request.ref.number,
+        stage=request.stage.name,
+        agent=request.stage.agent,
+        attempt=request.attempt,
+        minutes=request.stage.minutes,
+        deadline=request.stage.deadline,
+        grace=request.stage.grace,
+        priority=request.priority.rank,
+        remaining_minutes=request.remaining_minutes,
+        prompt=stage_prompt(request, context),
+        worktree=worktree,
+    )
+
+
+def _conflict(request: StageRequest, merge: MergeResult) -> Failure:
+    """A conflict belongs to the one who merges later; the integration branch is untouched."""
+    return Failure(
+        stage=request.stage.name,
+        kind=FailureKind.CONFLICT,
+        gate=f"merge {request.stage.name}",
+        owners=(request.stage.agent,),
+        error="Conflict in " + ", ".join(merge.conflicts),
+        commit=merge.commit,
+    )

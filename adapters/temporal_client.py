@@ -1,0 +1,65 @@
+"""The one client factory: every process of the house talks to Temporal through it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
+from temporalio.service import RPCError
+
+from pipeline.errors import DependencyUnavailable
+
+DEFAULT_ADDRESS = "localhost:7233"
+CONNECT_SECONDS = 5.0
+"""A command refuses within this time (design, section 2, rule 1)."""
+
+SEARCH_ATTRIBUTES: Mapping[str, IndexedValueType.ValueType] = {
+    "ReqNumber": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    "Priority": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    "DeliveryStatus": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    "Stage": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+    "WaitingFor": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+}
+
+
+async def connect(address: str | None) -> Client:
+    """Connect by Temporal's own settings; `address` stands in where they name none.
+
+    Raises: DependencyUnavailable within 5 seconds.
+    """
+    config = ClientConfig.load_client_connect_config()
+    config.setdefault("target_host", address or DEFAULT_ADDRESS)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await Client.connect(**config, data_converter=pydantic_data_converter)
+    except (RuntimeError, TimeoutError, RPCError) as error:
+        raise DependencyUnavailable(
+            "Temporal", config["target_host"], "Start it with: python starter.py up"
+        ) from error
+
+
+async def known_search_attributes(client: Client) -> tuple[str, ...]:
+    """Which of our search attributes the server has, with the type that we set."""
+    response = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    registered = response.custom_attributes
+    return tuple(name for name, kind in SEARCH_ATTRIBUTES.items() if registered.get(name) == kind)
+
+
+def quiet_runtime(forward_to: str) -> Runtime:
+    """A runtime whose core logs go to the Python logger of that name, never to stdout."""
+    import logging
+
+    forwarding = LogForwardingConfig(logger=logging.getLogger(forward_to))
+    filter_ = "temporalio_sdk_core=WARN,temporalio_client=ERROR"
+    return Runtime(
+        telemetry=TelemetryConfig(logging=LoggingConfig(filter=filter_, forwarding=forwarding))
+    )
+
+
+__all__: Sequence[str] = ["SEARCH_ATTRIBUTES", "connect", "known_search_attributes"]

@@ -1,0 +1,94 @@
+"""From how a run ended to what it means: an accepted notice, or a failure with its kind."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import NoticeRefused
+from pipeline.model import Failure, FailureKind, RunEnd, RunResult, StageRequest, StageState
+from pipeline.notice import Notice, NoticeStatus, parse_notice
+from pipeline.verdicts import judge
+
+ERROR_LENGTH = 8_000
+"""Characters of an error text that travel; the rest stays in the log."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run's end means for its stage."""
+
+    state: StageState
+    notice: Notice | None = None
+    verdict: str = ""
+    failure: Failure | None = None
+
+
+def read_run(request: StageRequest, result: RunResult) -> Reading:
+    """Judge a run that has ended.
+
+    A run that did not end by itself has no answer, whatever it printed. A non-zero exit beside a
+    COMPLETE notice is a contradiction and never green, but it is an answer: it is not paid again.
+    """
+    if result.end is not RunEnd.EXITED:
+        return _unanswered(request, result)
+    try:
+        notice = parse_notice(result.output, agent=request.stage.agent, number=request.ref.number)
+    except NoticeRefused as refusal:
+        return _failed(request, result, *_refused(result, str(refusal)))
+    if result.exit_code != 0 and notice.status is NoticeStatus.COMPLETE:
+        error = f"The agent said COMPLETE but exited with {result.exit_code}."
+        return _failed(request, result, FailureKind.FAILED, _with_stderr(error, result), notice)
+    judgement = judge(request.stage, notice)
+    failure = judgement.failure and _located(judgement.failure, result)
+    return Reading(judgement.state, notice, judgement.verdict, failure)
+
+
+def _unanswered(request: StageRequest, result: RunResult) -> Reading:
+    if result.end is RunEnd.TIMED_OUT:
+        error = f"No notice by deadline and grace ({request.stage.deadline}). {result.reason}"
+        return _failed(request, result, FailureKind.TIMEOUT, error.strip())
+    error = result.reason or f"The run ended from outside: {result.end}."
+    return _failed(request, result, FailureKind.INFRASTRUCTURE, error)
+
+
+def _refused(result: RunResult, refusal: str) -> tuple[FailureKind, str]:
+    """A refused notice of a program that failed is a crash, otherwise the notice is at fault."""
+    if result.exit_code == 0:
+        return FailureKind.NOTICE, refusal
+    error = f"The agent exited with {result.exit_code}. {result.reason}".strip()
+    return FailureKind.CRASH, _with_stderr(f"{error} {refusal}", result)
+
+
+def _with_stderr(error: str, result: RunResult) -> str:
+    tail = result.error_output.strip()
+    return f"{error}\n{tail}" if tail else error
+
+
+def _failed(
+    request: StageRequest,
+    result: RunResult,
+    kind: FailureKind,
+    error: str,
+    notice: Notice | None = None,
+) -> Reading:
+    failure = Failure(
+        stage=request.stage.name,
+        kind=kind,
+        gate=f"run {request.stage.name}",
+        owners=() if kind is FailureKind.INFRASTRUCTURE else (request.stage.agent,),
+        error=error[:ERROR_LENGTH],
+        log_reference=result.log_reference,
+        commit=request.head.commit if request.head else "",
+    )
+    return Reading(StageState.FAILED, notice, "", failure)
+
+
+def _located(failure: Failure, result: RunResult) -> Failure:
+    return Failure(
+        failure.stage,
+        failure.kind,
+        failure.gate,
+        failure.owners,
+        failure.error[:ERROR_LENGTH],
+        failure.severity,
+        result.log_reference,
+        failure.commit,
+    )

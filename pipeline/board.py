@@ -1,0 +1,216 @@
+"""Where every stage of one requirement stands, and what that allows next.
+
+Plain state without effects: the workflow moves it, so it replays exactly.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.graph import ancestors, dependents
+from pipeline.model import (
+    BlockedStage,
+    Failure,
+    FailureKind,
+    Head,
+    Pipeline,
+    Stage,
+    StageOutcome,
+    StageState,
+)
+from pipeline.team import TEAM, Role
+
+DELIVER = "deliver"
+"""Name under which the delivery is reported and retried; no stage may have it."""
+
+INFRASTRUCTURE_LOSSES = 3
+"""Losses in a row after which a stage blocks (design, section 1)."""
+
+
+@dataclass
+class StageCard:
+    """One stage's standing; `tries` counts unanswered runs, `losses` infrastructure in a row."""
+
+    state: StageState = StageState.WAITING
+    attempt: int = 0
+    tries: int = 0
+    losses: int = 0
+    reason: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass
+class Board:
+    """The stages of one requirement and its open failures, keyed by stage and gate."""
+
+    pipeline: Pipeline
+    head: Head | None = None
+    cards: dict[str, StageCard] = field(default_factory=dict)
+    failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Lay out one card per stage."""
+        for stage in self.pipeline.stages:
+            self.cards[stage.name] = StageCard()
+
+    # --- questions ------------------------------------------------------------------------
+
+    def waiting(self) -> tuple[Stage, ...]:
+        """The stages that still have to run, in plan order."""
+        return tuple(s for s in self.pipeline.stages if self._state(s.name) is StageState.WAITING)
+
+    def running(self) -> tuple[str, ...]:
+        """The names of the stages in flight, in plan order."""
+        return tuple(
+            s.name for s in self.pipeline.stages if self._state(s.name) is StageState.RUNNING
+        )
+
+    def needs_settled(self, stage: Stage) -> bool:
+        """Whether every need has ended, one way or the other."""
+        unsettled = (StageState.WAITING, StageState.RUNNING)
+        return all(self._state(need) not in unsettled for need in stage.needs)
+
+    def red_needs(self, stage: Stage) -> tuple[str, ...]:
+        """The needs that stand in the stage's way."""
+        return tuple(need for need in stage.needs if not self._state(need).is_done)
+
+    def is_wanted(self, stage: Stage) -> bool:
+        """Whether an unconditional stage, or one whose own flag was raised by a completed stage."""
+        raised = (flag for card in self.cards.values() for flag in card.flags)
+        return stage.flag is None or stage.flag in raised
+
+    def builders(self, of: Stage | None) -> tuple[Stage, ...]:
+        """The stages with builds that the stage stands on; of the whole plan for None."""
+        names = set(ancestors(self.pipeline, of.name)) if of else set(self.cards)
+        return tuple(s for s in self.pipeline.stages if s.builds and s.name in names)
+
+    def merged_builders(self) -> tuple[str, ...]:
+        """What the head holds of the builders: `stage#attempt`, in plan order."""
+        return self.marks(
+            s for s in self.builders(None) if self._state(s.name) is StageState.COMPLETED
+        )
+
+    def marks(self, stages: Iterable[Stage]) -> tuple[str, ...]:
+        """Each stage with its current attempt, so that a repeated one voids older evidence."""
+        return tuple(f"{stage.name}#{self.cards[stage.name].attempt}" for stage in stages)
+
+    def runs_beside_measurement(self, stage: Stage) -> bool:
+        """Whether some quality measurement need not be over when the stage starts."""
+        before = set(ancestors(self.pipeline, stage.name))
+        return any(
+            TEAM[s.agent].role is Role.STATISTICS and s.name not in before
+            for s in self.pipeline.stages
+        )
+
+    @property
+    def commit(self) -> str:
+        """The integration tip; empty where no project is needed."""
+        return self.head.commit if self.head else ""
+
+    def is_stuck(self) -> bool:
+        """Whether nothing can go on without an answer."""
+        return bool(self.failures) and not self.waiting() and not self.running()
+
+    def is_green(self) -> bool:
+        """Whether every stage is done and nothing is red."""
+        return not self.failures and all(card.state.is_done for card in self.cards.values())
+
+    def blocked_stages(self) -> tuple[BlockedStage, ...]:
+        """The stages that could not start because of what they need."""
+        failed = {stage for stage, _ in self.failures}
+        return tuple(
+            BlockedStage(stage, self.cards[stage.name].attempt, self.cards[stage.name].reason)
+            for stage in self.pipeline.stages
+            if self._state(stage.name) is StageState.BLOCKED and stage.name not in failed
+        )
+
+    def reopened_by(self, name: str) -> tuple[str, ...]:
+        """The stages that reopening this one sets back to waiting, in plan order."""
+        names = (name, *dependents(self.pipeline, name))
+        return tuple(n for n in names if self._state(n) is not StageState.WAITING)
+
+    def open_failures(self) -> tuple[Failure, ...]:
+        """Every open failure, in the order in which they came in."""
+        return tuple(self.failures.values())
+
+    # --- moves ----------------------------------------------------------------------------
+
+    def begin(self, stage: Stage) -> int:
+        """Count a new attempt and mark the stage as running; returns the attempt."""
+        card = self.cards[stage.name]
+        card.state = StageState.RUNNING
+        card.attempt += 1
+        return card.attempt
+
+    def skip(self, stage: Stage, reason: str) -> int:
+        """Mark a conditional stage as not needed; returns the attempt that this counts as."""
+        card = self.cards[stage.name]
+        card.state, card.reason = StageState.SKIPPED, reason
+        card.attempt += 1
+        return card.attempt
+
+    def block(self, stage: Stage, reason: str) -> None:
+        """Mark a stage that cannot start in this round."""
+        card = self.cards[stage.name]
+        card.state, card.reason = StageState.BLOCKED, reason
+
+    def advance(self, head: Head | None) -> None:
+        """Take over an integration tip if it is newer: outcomes may arrive out of merge order."""
+        if head and (self.head is None or head.position > self.head.position):
+            self.head = head
+
+    def tries_again(self, stage: Stage, outcome: StageOutcome) -> bool:
+        """Whether the outcome is followed by another attempt at once, and count it."""
+        card = self.cards[stage.name]
+        kind = outcome.failure.kind if outcome.failure else None
+        if kind is FailureKind.INFRASTRUCTURE:
+            card.losses += 1
+            return card.losses < INFRASTRUCTURE_LOSSES
+        card.losses = 0
+        if kind is None or not kind.is_unanswered:
+            return False
+        card.tries += 1
+        return card.tries <= stage.retries
+
+    def settle(self, outcome: StageOutcome) -> None:
+        """Take over how a stage ended."""
+        card = self.cards[outcome.stage]
+        card.state = outcome.state
+        if outcome.state is StageState.COMPLETED:
+            card.flags = outcome.flags
+        if outcome.failure:
+            card.reason = outcome.failure.error
+            self.fail(outcome.failure)
+
+    def fail(self, failure: Failure) -> None:
+        """Open a failure; the same gate of the same stage has one at most."""
+        self.failures[failure.stage, failure.gate] = failure
+
+    def resolve(self, gate: str) -> None:
+        """Close the failures of a gate that turned green."""
+        for key in [key for key in self.failures if key[1] == gate]:
+            del self.failures[key]
+
+    def reopen(self, name: str) -> None:
+        """Set a stage and what depends on it back to waiting.
+
+        None of them may be running: `check_retry` sees to it.
+        """
+        for each in self.reopened_by(name):
+            self.cards[each] = StageCard(attempt=self.cards[each].attempt)
+        self._forget_failures({name, *dependents(self.pipeline, name), DELIVER})
+
+    def approve(self, name: str) -> None:
+        """Pass a critique by a human's word and reopen what waited for it."""
+        self.reopen(name)
+        self.cards[name].state = StageState.COMPLETED
+
+    def retry_delivery(self) -> None:
+        """Close the delivery's failures, so that it is tried again."""
+        self._forget_failures({DELIVER})
+
+    def _state(self, name: str) -> StageState:
+        return self.cards[name].state
+
+    def _forget_failures(self, stages: set[str]) -> None:
+        for key in [key for key in self.failures if key[0] in stages]:
+            del self.failures[key]

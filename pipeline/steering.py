@@ -1,0 +1,62 @@
+"""What a human may ask of a requirement now, and why not."""
+
+from pipeline.board import DELIVER, Board
+from pipeline.errors import RefusedInput
+from pipeline.graph import ancestors, dependents
+from pipeline.model import Answer, FailureKind, Stage
+from pipeline.team import TEAM, Role
+
+
+def check_retry(board: Board, name: str) -> None:
+    """Raises: RefusedInput with the reason if a retry of that stage makes no sense now."""
+    failed = {stage for stage, _ in board.failures}
+    if name == DELIVER and name in failed:
+        return
+    if name == DELIVER:
+        raise RefusedInput("The delivery has not failed.")
+    if name not in board.cards:
+        raise RefusedInput(f"There is no stage {name!r}. Stages: {', '.join(board.cards)}.")
+    state = board.cards[name].state
+    if not state.is_red and name not in failed:
+        raise RefusedInput(f"{name} is {state}: only what failed can be retried.")
+    if culprits := board.red_needs(board.pipeline.stage(name)):
+        raise RefusedInput(f"{name} waits for {', '.join(culprits)}: retry that first.")
+    running = set(board.running())
+    if busy := [n for n in dependents(board.pipeline, name) if n in running]:
+        raise RefusedInput(f"{', '.join(busy)} still runs on what {name} did: wait for it.")
+
+
+def check_decision(board: Board, answer: Answer) -> None:
+    """Raises: RefusedInput with the reason if that answer is not possible now."""
+    if not board.is_stuck():
+        raise RefusedInput("The requirement is not blocked: there is nothing to decide.")
+    if answer is not Answer.ABORT:
+        critique = pending_verdict(board)
+        if answer is Answer.REQUEST_CHANGES:
+            research_of(board, critique)
+
+
+def check_extension(board: Board, name: str, minutes: float) -> None:
+    """Raises: RefusedInput if the stage does not run or the minutes are no time."""
+    if name not in board.running():
+        running = ", ".join(board.running()) or "none"
+        raise RefusedInput(f"{name!r} is not running. Running stages: {running}.")
+    if not 0 < minutes < float("inf"):
+        raise RefusedInput(f"{minutes} minutes: give a positive number.")
+
+
+def pending_verdict(board: Board) -> Stage:
+    """The critique that a human is asked about. Raises: RefusedInput if there is none."""
+    for failure in board.failures.values():
+        if failure.kind is FailureKind.CRITIQUE:
+            return board.pipeline.stage(failure.stage)
+    raise RefusedInput("No verdict is asked for: what is red can be retried or aborted.")
+
+
+def research_of(board: Board, critique: Stage) -> Stage:
+    """The research that the critique judged. Raises: RefusedInput if the plan has none."""
+    names = set(ancestors(board.pipeline, critique.name))
+    for stage in board.pipeline.stages:
+        if stage.name in names and TEAM[stage.agent].role is Role.RESEARCH:
+            return stage
+    raise RefusedInput(f"{critique.name} has no research to send back.")

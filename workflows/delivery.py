@@ -1,0 +1,65 @@
+"""Deliver: the final builds, then the target branch moves to the verified commit."""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.delivery import DeliveryActivities
+    from pipeline.board import DELIVER
+    from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Failure, FailureKind
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.failures import failure_of
+    from workflows.gates import BuildGates
+
+TRIES = 5
+"""How often a target that moves is followed before a human is asked (design, section 3)."""
+
+
+class Delivery:
+    """The workflow's last step."""
+
+    def __init__(self, execution: Execution, gates: BuildGates) -> None:
+        """Share the execution and its gates with the workflow."""
+        self._execution = execution
+        self._board = execution.board
+        self._gates = gates
+        self._attempt = 0
+
+    async def run(self) -> bool:
+        """Deliver; False leaves the failures on the board.
+
+        A target that moved is merged in, and both builds are verified on that merge.
+        """
+        for _ in range(TRIES):
+            if await self._gates.ensure(None, exact=True):
+                return False
+            outcome = await self._attempt_once()
+            self._execution.heed(outcome.parallel, outcome.head)
+            if outcome.failure:
+                self._board.fail(outcome.failure)
+            if outcome.state is not DeliveryState.MOVED:
+                return outcome.state is DeliveryState.DELIVERED
+        self._give_up()
+        return False
+
+    async def _attempt_once(self) -> DeliveryOutcome:
+        self._attempt += 1
+        target = self._execution.target_branch
+        request = DeliveryRequest(self._execution.ref, self._board.head, target, self._attempt)
+        try:
+            return await workflow.execute_activity_method(
+                DeliveryActivities.deliver,
+                request,
+                **options.tools(self._execution.host, self._execution.order, "Deliver"),
+            )
+        except ActivityError as error:
+            failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
+            parallel = self._execution.turnstile.parallel
+            return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
+
+    def _give_up(self) -> None:
+        target = self._execution.target_branch
+        error = f"{target} moved {TRIES} times while this was being verified."
+        commit = self._board.commit
+        self._board.fail(Failure(DELIVER, FailureKind.DELIVERY, DELIVER, (), error, commit=commit))

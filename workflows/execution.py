@@ -1,0 +1,64 @@
+"""What the steps of one requirement's workflow share."""
+
+from dataclasses import dataclass
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from pipeline.board import Board
+    from pipeline.model import (
+        Head,
+        Mode,
+        Opening,
+        RequirementOrder,
+        RequirementRef,
+        RequirementState,
+        Stage,
+    )
+    from workflows.turnstile import Turnstile
+    from workflows.view import View
+
+
+@dataclass
+class Execution:
+    """One requirement under way; `opening` is None until a host has taken it."""
+
+    order: RequirementOrder
+    ref: RequirementRef
+    board: Board
+    turnstile: Turnstile
+    view: View
+    opening: Opening | None = None
+
+    def take(self, opening: Opening) -> None:
+        """Go on with the host that answered."""
+        self.opening = opening
+        self.heed(opening.parallel, opening.head)
+
+    def heed(self, parallel: bool, head: Head | None) -> None:
+        """Take over the worker's switch and the integration tip from an outcome."""
+        self.turnstile.parallel = parallel and not self.order.sequential
+        self.board.advance(head)
+
+    def show(self, state: RequirementState, waiting_for: str = "") -> None:
+        """Bring the Web UI up to date."""
+        self.view.show(state, self.board, waiting_for)
+
+    def position(self, stage: Stage) -> int:
+        """Where the stage stands in the plan."""
+        return self.order.pipeline.stages.index(stage)
+
+    @property
+    def host(self) -> str:
+        """The host that took the requirement."""
+        return self.opening.host if self.opening else ""
+
+    @property
+    def target_branch(self) -> str:
+        """The branch to deliver to; empty where no project is needed."""
+        return self.opening.target_branch if self.opening else ""
+
+    @property
+    def mode(self) -> Mode:
+        """How the next dispatch goes out."""
+        return Mode.PARALLEL if self.turnstile.parallel else Mode.SEQUENTIAL

@@ -1,0 +1,118 @@
+"""Build gates: which builds a stage stands on, and the evidence that they are green."""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.builds import BuildActivities
+    from pipeline.model import BuildOutcome, BuildRequest, Failure, Stage
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.failures import failure_of
+    from workflows.gathering import gather_all
+
+Owed = tuple[str, Stage]
+"""A build to verify, and the stage whose merge it belongs to."""
+
+Evidence = tuple[str, str, tuple[str, ...]]
+"""Build, commit, and the builders' attempts that the commit holds."""
+
+
+class BuildGates:
+    """Verifies builds when something is about to stand on them, each evidence once.
+
+    A stage needs every build of the stages before it, green on a commit that holds their merges;
+    an `exact` one needs them on the very commit that it is given.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        """Share the execution with the workflow."""
+        self._execution = execution
+        self._board = execution.board
+        self._verifications: dict[Evidence, asyncio.Task[BuildOutcome]] = {}
+        self._occurrence = 0
+
+    async def ensure(self, stage: Stage | None, *, exact: bool) -> tuple[Failure, ...]:
+        """Verify what is not yet proven, in parallel; returns the failures of what is red.
+
+        `stage` None asks for the whole plan.
+        """
+        builders = self._board.builders(stage)
+        # The head may move while builds run, and an exact gate stands on the head alone.
+        while owed := self._owed(builders, exact=exact):
+            outcomes = await asyncio.gather(*(self._verification(*one) for one in owed))
+            if failures := tuple(o.failure for o in outcomes if o.failure):
+                return failures
+        return ()
+
+    def forget_red(self) -> None:
+        """Let what was red be verified again: a retry may have changed what the build needs."""
+        for key, task in list(self._verifications.items()):
+            if task.done() and not task.result().passed:
+                del self._verifications[key]
+
+    async def settle(self) -> None:
+        """Wait until cancelled builds have ended."""
+        await gather_all(self._verifications.values())
+
+    def _owed(self, builders: tuple[Stage, ...], *, exact: bool) -> list[Owed]:
+        return [
+            (build, builder)
+            for builder in builders
+            for build in builder.builds
+            if not self._is_proven(build, builders, exact=exact)
+        ]
+
+    def _is_proven(self, build: str, builders: tuple[Stage, ...], *, exact: bool) -> bool:
+        required = set(self._board.marks(builders))
+        return any(
+            name == build
+            and required <= set(held)
+            and (not exact or commit == self._board.commit)
+            and task.done()
+            and task.result().passed
+            for (name, commit, held), task in self._verifications.items()
+        )
+
+    async def _verification(self, build: str, builder: Stage) -> BuildOutcome:
+        key = (build, self._board.commit, self._board.merged_builders())
+        if key not in self._verifications:
+            self._occurrence += 1
+            request = BuildRequest(
+                self._execution.ref,
+                build,
+                builder.name,
+                builder.agent,
+                self._board.head,
+                self._occurrence,
+            )
+            verification = self._verify(request, self._execution.position(builder))
+            self._verifications[key] = asyncio.create_task(verification)
+        return await self._verifications[key]
+
+    async def _verify(self, request: BuildRequest, position: int) -> BuildOutcome:
+        async with self._execution.turnstile.turn((position, 0, request.occurrence)):
+            outcome = await self._run(request)
+        self._execution.heed(outcome.parallel, None)
+        if outcome.failure:
+            self._board.fail(outcome.failure)
+        else:
+            self._board.resolve(f"build {request.build}")
+        return outcome
+
+    async def _run(self, request: BuildRequest) -> BuildOutcome:
+        try:
+            return await workflow.execute_activity_method(
+                BuildActivities.verify_build,
+                request,
+                **options.tools(
+                    self._execution.host, self._execution.order, f"Build {request.build}"
+                ),
+            )
+        except ActivityError as error:
+            gate, owners = f"build {request.build}", (request.owner,)
+            failure = failure_of(error, stage=request.stage, gate=gate, owners=owners)
+            parallel = self._execution.turnstile.parallel
+            return BuildOutcome(request.build, request.commit, False, parallel, failure)

@@ -1,0 +1,90 @@
+"""How each kind of activity is called: queue, time-outs, retries. Every number with its reason."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import (
+    ActivityCancellationType,
+    ActivityConfig,
+    LocalActivityConfig,
+    unsafe,
+)
+
+with unsafe.imports_passed_through():
+    from pipeline.model import RequirementOrder, StageRequest
+
+CENTRAL_QUEUE = "agog"
+"""Workflows, database, NATS."""
+OPENING_QUEUE = "agog-open"
+"""Openings: every host listens with a few slots, so that the host that has room takes it."""
+
+
+def agents_queue(host: str) -> str:
+    """Stages of a host: their worktrees and processes live there."""
+    return f"agog-agents-{host}"
+
+
+def tools_queue(host: str) -> str:
+    """Git and builds of a host, with their own bound."""
+    return f"agog-tools-{host}"
+
+
+# A lost worker is noticed by the heartbeat; 0.1 s to the next try keeps the resume within 5 s.
+# Tries are unlimited: every activity is idempotent, and only its typed refusals are final.
+_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+)
+
+# The deadline belongs to the run. An activity may also queue for a permit, for days.
+_UNBOUNDED = timedelta(days=365)
+
+# One database transaction and a publish: a minute is an outage, and the next try may find it over.
+_BRIEF = timedelta(minutes=1)
+
+
+def central(summary: str) -> ActivityConfig:
+    """Database and NATS."""
+    return ActivityConfig(
+        task_queue=CENTRAL_QUEUE,
+        start_to_close_timeout=_BRIEF,
+        retry_policy=_RETRY,
+        summary=summary,
+    )
+
+
+def record(summary: str) -> LocalActivityConfig:
+    """Brief bookkeeping in the same workflow task: one marker instead of six events."""
+    return LocalActivityConfig(start_to_close_timeout=_BRIEF, retry_policy=_RETRY, summary=summary)
+
+
+def opening(order: RequirementOrder) -> ActivityConfig:
+    """Waits for a host with room."""
+    return _long(OPENING_QUEUE, order, "Open")
+
+
+def stage(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
+    """Runs an agent; the activity id is a stable name for people who look at it from outside."""
+    config = _long(agents_queue(host), order, f"{request.stage.name} ({request.stage.agent})")
+    config["activity_id"] = f"{request.stage.name} {request.attempt}"
+    return config
+
+
+def tools(host: str, order: RequirementOrder, summary: str) -> ActivityConfig:
+    """Runs git and builds."""
+    return _long(tools_queue(host), order, summary)
+
+
+def _long(queue: str, order: RequirementOrder, summary: str) -> ActivityConfig:
+    config = ActivityConfig(
+        task_queue=queue,
+        start_to_close_timeout=_UNBOUNDED,
+        retry_policy=_RETRY,
+        # The workflow waits until the processes have ended: nothing is left behind a cancellation.
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        summary=summary,
+    )
+    if order.heartbeat:
+        config["heartbeat_timeout"] = order.heartbeat
+    return config

@@ -1,0 +1,282 @@
+"""The requirement's workflow: the list of its steps, and the answers that it takes."""
+
+import asyncio
+from collections.abc import Callable
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.delivery import DeliveryActivities
+    from activities.failures import FailureActivities
+    from activities.opening import OpeningActivities
+    from activities.performance import PerformanceActivities
+    from activities.records import RecordActivities
+    from activities.runs import RunActivities
+    from pipeline.board import DELIVER, Board
+    from pipeline.errors import RefusedInput
+    from pipeline.model import (
+        Answer,
+        Closing,
+        DecisionRequest,
+        DeliveryReport,
+        Extension,
+        ExtensionRequest,
+        FailureCollection,
+        OpeningRequest,
+        Reopened,
+        Reopening,
+        RequirementOrder,
+        RequirementRef,
+        RequirementState,
+        RetryRequest,
+    )
+    from pipeline.steering import (
+        check_decision,
+        check_extension,
+        check_retry,
+        pending_verdict,
+        research_of,
+    )
+    from workflows import options
+    from workflows.delivery import Delivery
+    from workflows.execution import Execution
+    from workflows.failures import describe
+    from workflows.gates import BuildGates
+    from workflows.gathering import gather_all, to_the_end
+    from workflows.stages import StageRunner
+    from workflows.turnstile import Turnstile
+    from workflows.view import View
+
+
+@workflow.defn
+class RequirementWorkflow:
+    """One requirement, from its opening on a host to its delivery.
+
+    Workflow ID: the requirement number, used once (reuse policy: reject duplicates).
+    Waits for: a host with room; agents and builds; while BLOCKED, for `retry` or `decide`.
+    Ends: DELIVERED, FAILED (aborted by a human or refused by its host), CANCELLED (cancellation).
+    """
+
+    @workflow.init
+    def __init__(self, order: RequirementOrder) -> None:
+        """Lay everything out; nothing happens before `run`."""
+        self._order = order
+        self._ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
+        self._board = Board(order.pipeline)
+        view = View(order.number, order.search_attributes)
+        self._execution = Execution(order, self._ref, self._board, Turnstile(), view)
+        self._gates = BuildGates(self._execution)
+        self._runner = StageRunner(self._execution, self._gates)
+        self._delivery = Delivery(self._execution, self._gates)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._books = asyncio.Lock()  # reports and answers are recorded in the order they happen
+        self._round = 1
+        self._answers = 0
+        self._abort: DecisionRequest | None = None
+
+    @workflow.run
+    async def run(self, order: RequirementOrder) -> DeliveryReport:
+        """Open, run rounds until everything is green and delivered, close."""
+        try:
+            if refusal := await self._open():
+                return await self._close(RequirementState.FAILED, refusal)
+            while not await self._run_round():
+                await self._await_answer()
+                if self._abort:
+                    return await self._give_up(self._abort)
+            return await self._close(RequirementState.DELIVERED, "Delivered.")
+        except (asyncio.CancelledError, ActivityError) as error:
+            if is_cancelled_exception(error):
+                await to_the_end(self._clean_up_cancelled())
+            raise
+
+    async def _open(self) -> str:
+        """Find a host; returns why it refused, or nothing."""
+        self._execution.show(RequirementState.ACCEPTED, "host")
+        try:
+            opening = await workflow.execute_activity_method(
+                OpeningActivities.open_requirement,
+                OpeningRequest(self._ref, self._order.pipeline, self._order.sequential),
+                **options.opening(self._order),
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            return describe(error)
+        self._execution.take(opening)
+        if self._execution.turnstile.parallel:
+            workflow.logger.info("🚀 Executing workflow with PARALLELIZATION")
+        return ""
+
+    async def _run_round(self) -> bool:
+        """One gather over every stage that waits, then the delivery; whether it was delivered.
+
+        A retry may add stages while the round runs.
+        """
+        self._execution.show(RequirementState.RUNNING)
+        self._start_waiting()
+        while unfinished := [task for task in self._tasks.values() if not task.done()]:
+            await gather_all(unfinished)
+        return self._board.is_green() and await self._delivery.run()
+
+    def _start_waiting(self) -> None:
+        for stage in self._board.waiting():
+            task = self._tasks.get(stage.name)
+            if task is None or task.done():
+                self._tasks[stage.name] = asyncio.create_task(self._runner.run(stage))
+
+    async def _await_answer(self) -> None:
+        """Report all failures of the round together, then wait for a human."""
+        async with self._books:
+            if not self._board.is_stuck():
+                return
+            collection = FailureCollection(
+                self._ref, self._round, self._board.open_failures(), self._board.blocked_stages()
+            )
+            await workflow.execute_activity_method(
+                FailureActivities.aggregate_failures,
+                collection,
+                **options.central(f"Failures of round {self._round}"),
+            )
+            self._round += 1
+            self._execution.show(RequirementState.BLOCKED, "human")
+        await workflow.wait_condition(lambda: bool(self._abort) or not self._board.is_stuck())
+
+    # --- answers --------------------------------------------------------------------------
+
+    @workflow.update
+    async def retry(self, request: RetryRequest) -> Reopened:
+        """Reopen a stage that failed, and what depends on it; or try the delivery again."""
+        async with self._books:
+            self._accept(lambda: check_retry(self._board, request.stage))
+            if request.stage != DELIVER:
+                return await self._reopen(request.stage, request.who, request.note)
+            await self._record((), request.who, request.note)
+            self._board.retry_delivery()
+            self._gates.forget_red()
+            return Reopened((DELIVER,))
+
+    @retry.validator
+    def validate_retry(self, request: RetryRequest) -> None:
+        """Refuse a retry that makes no sense now."""
+        check_retry(self._board, request.stage)
+
+    @workflow.update
+    async def decide(self, request: DecisionRequest) -> Reopened:
+        """Take a human's answer: pass a critique, send it back, or give the requirement up."""
+        async with self._books:
+            self._accept(lambda: check_decision(self._board, request.answer))
+            if request.answer is Answer.ABORT:
+                self._abort = request
+                return Reopened(())
+            critique = pending_verdict(self._board)
+            if request.answer is Answer.APPROVE:
+                return await self._approve(critique.name, request)
+            research = research_of(self._board, critique)
+            return await self._reopen(research.name, request.who, request.note)
+
+    @decide.validator
+    def validate_decision(self, request: DecisionRequest) -> None:
+        """Refuse an answer that was not asked for."""
+        check_decision(self._board, request.answer)
+
+    @workflow.update
+    async def extend(self, request: ExtensionRequest) -> str:
+        """Move the deadline of a running stage; returns the run that it belongs to."""
+        run_id = f"{self._ref.key}/{request.stage}/{self._board.cards[request.stage].attempt}"
+        extension = Extension(
+            run_id, self._ref, request.stage, request.minutes, request.who, request.reason
+        )
+        await workflow.execute_activity_method(
+            RunActivities.extend_run,
+            extension,
+            **self._tools(f"Extend {request.stage} by {request.minutes:g} minutes"),
+        )
+        return run_id
+
+    @extend.validator
+    def validate_extension(self, request: ExtensionRequest) -> None:
+        """Refuse to extend what does not run."""
+        check_extension(self._board, request.stage, request.minutes)
+
+    def _accept(self, check: Callable[[], None]) -> None:
+        """Check again what the validator saw: an earlier answer may have been recorded since."""
+        try:
+            check()
+        except RefusedInput as refusal:
+            name = type(refusal).__name__
+            raise ApplicationError(str(refusal), type=name, non_retryable=True) from refusal
+
+    async def _reopen(self, name: str, who: str, why: str) -> Reopened:
+        stages = self._board.reopened_by(name)
+        await self._record(stages, who, why)
+        self._board.reopen(name)
+        return self._go_on(stages)
+
+    async def _approve(self, critique: str, request: DecisionRequest) -> Reopened:
+        stages = tuple(name for name in self._board.reopened_by(critique) if name != critique)
+        await self._record(stages, request.who, request.note, (critique,))
+        self._board.approve(critique)
+        return self._go_on(stages)
+
+    async def _record(
+        self, stages: tuple[str, ...], who: str, why: str, approved: tuple[str, ...] = ()
+    ) -> None:
+        self._answers += 1
+        await workflow.execute_activity_method(
+            RecordActivities.record_reopening,
+            Reopening(self._ref, self._answers, stages, who, why, approved),
+            **options.central(f"{why or 'Answer'} ({who})"[:100]),
+        )
+
+    def _go_on(self, stages: tuple[str, ...]) -> Reopened:
+        self._gates.forget_red()
+        self._start_waiting()
+        return Reopened(stages)
+
+    # --- the end --------------------------------------------------------------------------
+
+    async def _give_up(self, abort: DecisionRequest) -> DeliveryReport:
+        await self._release()
+        reason = f"Aborted by {abort.who}. {abort.note}".strip()
+        return await self._close(RequirementState.FAILED, reason, abort.who)
+
+    async def _clean_up_cancelled(self) -> None:
+        """Wait until nothing runs, then leave rows, events and trees clean."""
+        await gather_all(self._tasks.values())
+        await self._gates.settle()
+        if self._execution.opening:
+            await self._release()
+        await self._close(RequirementState.CANCELLED, "Cancelled.")
+
+    async def _release(self) -> None:
+        await workflow.execute_activity_method(
+            DeliveryActivities.release,
+            self._ref,
+            **self._tools("Remove worktrees"),
+        )
+
+    def _tools(self, summary: str) -> workflow.ActivityConfig:
+        return options.tools(self._execution.host, self._order, summary)
+
+    async def _close(
+        self, state: RequirementState, reason: str, who: str = "orchestrator"
+    ) -> DeliveryReport:
+        """Record the end and report; from here on a cancellation comes too late."""
+        closing = Closing(self._ref, state, reason, self._board.commit, who)
+        await to_the_end(self._record_end(closing))
+        failures = self._board.open_failures()
+        return DeliveryReport(self._order.number, state, reason, closing.commit, failures)
+
+    async def _record_end(self, closing: Closing) -> None:
+        await workflow.execute_activity_method(
+            RecordActivities.close_requirement, closing, **options.central(str(closing.state))
+        )
+        await workflow.execute_activity_method(
+            PerformanceActivities.publish_performance,
+            self._ref,
+            **options.central("Publish performance"),
+        )
+        self._execution.show(closing.state)
+        await workflow.wait_condition(workflow.all_handlers_finished)

@@ -1,0 +1,114 @@
+"""One stage of a round: wait for its needs, pass its gates, run it as often as it is allowed."""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.records import RecordActivities
+    from activities.stages import StageActivities
+    from pipeline.graph import remaining_minutes
+    from pipeline.model import (
+        Head,
+        RequirementState,
+        Stage,
+        StageOutcome,
+        StageRequest,
+        StageSkip,
+        StageState,
+    )
+    from pipeline.team import TEAM, Role
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.failures import failure_of
+    from workflows.gates import BuildGates
+
+
+class StageRunner:
+    """Runs stages; how each one ends stands on the board, nothing is raised but cancellation."""
+
+    def __init__(self, execution: Execution, gates: BuildGates) -> None:
+        """Share the execution and its gates with the workflow."""
+        self._execution = execution
+        self._board = execution.board
+        self._gates = gates
+        self._remaining = remaining_minutes(execution.order.pipeline)
+
+    async def run(self, stage: Stage) -> None:
+        """Bring one waiting stage to its end in this round."""
+        await workflow.wait_condition(lambda: self._board.needs_settled(stage))
+        deploys = TEAM[stage.agent].role is Role.DEVOPS
+        if needs := self._board.red_needs(stage):
+            self._board.block(stage, f"Needs {', '.join(needs)}.")
+        elif not self._board.is_wanted(stage):
+            await self._skip(stage)
+        elif red := await self._gates.ensure(stage, exact=deploys):
+            self._board.block(stage, f"Red: {', '.join(failure.gate for failure in red)}.")
+        else:
+            await self._attempts(stage, self._board.head if deploys else None)
+
+    async def _skip(self, stage: Stage) -> None:
+        reason = f"No completed stage raised {stage.flag}."
+        attempt = self._board.skip(stage, reason)
+        await workflow.execute_local_activity_method(
+            RecordActivities.record_skip,
+            StageSkip(self._execution.ref, stage, attempt, reason),
+            **options.record(f"Skip {stage.name}"),
+        )
+
+    async def _attempts(self, stage: Stage, verified: Head | None) -> None:
+        while True:
+            outcome = await self._dispatch(stage, verified)
+            self._execution.heed(outcome.parallel, outcome.head)
+            if not self._board.tries_again(stage, outcome):
+                self._board.settle(outcome)
+                return
+
+    async def _dispatch(self, stage: Stage, verified: Head | None) -> StageOutcome:
+        async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
+            request = self._request(stage, verified)
+            self._announce(stage)
+            try:
+                return await workflow.execute_activity_method(
+                    StageActivities.run_stage,
+                    request,
+                    **options.stage(self._execution.host, self._execution.order, request),
+                )
+            except ActivityError as error:
+                return self._lost(request, error)
+
+    def _request(self, stage: Stage, verified: Head | None) -> StageRequest:
+        return StageRequest(
+            ref=self._execution.ref,
+            priority=self._execution.order.priority,
+            stage=stage,
+            attempt=self._board.begin(stage),
+            head=verified or self._board.head,
+            remaining_minutes=self._remaining[stage.name],
+            mode=self._execution.mode,
+            staging_only=self._board.runs_beside_measurement(stage),
+        )
+
+    def _announce(self, stage: Stage) -> None:
+        self._execution.show(RequirementState.RUNNING)
+        siblings = [s for s in self._execution.order.pipeline.stages if s.group == stage.group]
+        together = self._execution.turnstile.parallel and len(siblings) > 1
+        workflow.logger.info(
+            "[%s] Starting %s (%s)%s",
+            self._execution.ref.number,
+            stage.name,
+            stage.agent,
+            " in parallel group" if together else "",
+        )
+
+    def _lost(self, request: StageRequest, error: ActivityError) -> StageOutcome:
+        name = request.stage.name
+        return StageOutcome(
+            stage=name,
+            attempt=request.attempt,
+            state=StageState.FAILED,
+            head=None,
+            parallel=self._execution.turnstile.parallel,
+            failure=failure_of(
+                error, stage=name, gate=f"run {name}", owners=(request.stage.agent,)
+            ),
+        )

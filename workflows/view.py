@@ -1,0 +1,66 @@
+"""What the Web UI shows of a running requirement: current details and search attributes."""
+
+import asyncio
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+
+with workflow.unsafe.imports_passed_through():
+    from pipeline.board import Board
+    from pipeline.model import RequirementState
+
+STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
+STAGE = SearchAttributeKey.for_keyword_list("Stage")
+WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
+
+
+class View:
+    """Shows where a requirement stands; the attributes only where the server knows them.
+
+    Changes of one workflow task go out as one update, and only when a value changed: each is an
+    event of the history. `Stage` names what was started last.
+    """
+
+    def __init__(self, number: str, known: tuple[str, ...]) -> None:
+        """Show the requirement of that number; `known` are the server's attributes."""
+        self._number = number
+        self._known = known
+        self._shown: dict[str, object] = {}
+        self._wanted: dict[str, SearchAttributeUpdate[Any]] = {}
+
+    def show(self, state: RequirementState, board: Board, waiting_for: str = "") -> None:
+        """Bring details and attributes up to date."""
+        workflow.set_current_details(_details(self._number, state, board, waiting_for))
+        self._want("DeliveryStatus", str(state), STATUS.value_set(str(state)))
+        self._want("WaitingFor", waiting_for, WAITING_FOR.value_set(waiting_for))
+        if running := list(board.running()):
+            self._want("Stage", running, STAGE.value_set(running))
+
+    def _want(self, name: str, value: object, update: SearchAttributeUpdate[Any]) -> None:
+        if name not in self._known or self._shown.get(name, "") == value:
+            return
+        if not self._wanted:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._shown[name] = value
+        self._wanted[name] = update
+
+    def _flush(self) -> None:
+        updates = list(self._wanted.values())
+        self._wanted.clear()
+        workflow.upsert_search_attributes(updates)
+
+
+def _details(number: str, state: RequirementState, board: Board, waiting_for: str) -> str:
+    lines = [f"**{number}** is **{state}**", ""]
+    if waiting_for:
+        lines += [f"Waiting for: {waiting_for}", ""]
+    lines += ["| stage | agent | state | attempt |", "| --- | --- | --- | --- |"]
+    for stage in board.pipeline.stages:
+        card = board.cards[stage.name]
+        lines.append(f"| {stage.name} | {stage.agent} | {card.state} | {card.attempt or ''} |")
+    for failure in board.open_failures():
+        owners = ", ".join(failure.owners) or "nobody"
+        first = failure.error.splitlines()[0] if failure.error else failure.kind
+        lines.append(f"\n- **{failure.gate}** ({owners}): {first}")
+    return "\n".join(lines)
