@@ -1,0 +1,44 @@
+# Every target sets up what it needs from nothing and repeats in no time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo up test test-slow check format bench clean
+
+demo: $(READY)  ## one requirement through the whole team on embedded servers
+	@$(BIN)/python starter.py demo
+
+up: $(READY)  ## the embedded servers and a worker, in the foreground
+	@$(BIN)/python starter.py up
+
+test: $(READY)  ## the whole suite, against real servers
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+test-slow: $(READY)  ## the long scenarios
+	@$(BIN)/python -m pytest -m slow
+
+check: $(READY)  ## formatter in check mode, linter, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## rewrite in house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY)  ## our pipeline beside bare Temporal and plain asyncio
+	@$(BIN)/python -m bench
+
+clean:  ## remove the virtual environment and the state directory
+	rm -rf $(VENV) .agog
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer, or set PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (PYTHON=…)."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "Missing: the venv module (Debian: apt install python3-venv)."; exit 1; }
+	@command -v git >/dev/null || { echo "Missing: git 2.38 or newer."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stack,dev]'
+	@touch $@

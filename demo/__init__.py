@@ -1,0 +1,1 @@
+"""The demonstration: a small real project and scripted agents that really edit it."""
