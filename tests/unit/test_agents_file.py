@@ -1,0 +1,226 @@
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import PurePath
+
+import pytest
+
+from pipeline.agents_file import (
+    AgentsFile,
+    BuildCommand,
+    CommandAgent,
+    SimulatedAgent,
+    SimulatedBuild,
+    check_plan,
+    read_agents,
+)
+from pipeline.errors import AgentsFileRefused
+from pipeline.team import TEAM
+from tests.plans import a_plan, a_stage, shipped
+
+HERE = PurePath("/project")
+SIMULATED_BUILDS = """
+[builds.backend]
+kind = "simulated"
+[builds.frontend]
+kind = "simulated"
+"""
+SIMULATED_TEAM = '[defaults]\nkind = "simulated"\n' + "".join(f"[agents.{name}]\n" for name in TEAM)
+
+
+def read(text: str) -> AgentsFile:
+    return read_agents(text, "agents.toml", HERE)
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(AgentsFileRefused) as refused:
+        read(text)
+    return str(refused.value)
+
+
+def test_the_documented_example_is_read() -> None:
+    agents = read(
+        """
+        [defaults]
+        kind = "command"
+        [agents.roy]
+        command = ["./my-agent", "--role", "backend"]
+        environment = ["MY_API_KEY"]
+        [agents.billy]
+        kind = "simulated"
+        minutes = 45
+        notice = { test_result = "PASS", needs_vic = true }
+        [simulation]
+        minute_seconds = 0.02
+        [builds.backend]
+        directory = "services/backend"
+        command = ["npm", "run", "build"]
+        prepare = ["npm", "ci"]
+        timeout_seconds = 60
+        environment = ["NODE_OPTIONS"]
+        [builds.frontend]
+        kind = "simulated"
+        minutes = 2
+        passes = false
+        """
+    )
+
+    assert agents.source == "agents.toml"
+    assert agents.directory == HERE
+    assert agents.minute_seconds == 0.02
+    assert agents.agents == {
+        "roy": CommandAgent(("/project/my-agent", "--role", "backend"), ("MY_API_KEY",)),
+        "billy": SimulatedAgent(45, {"test_result": "PASS", "needs_vic": True}),
+    }
+    assert agents.builds == {
+        "backend": BuildCommand(
+            "services/backend",
+            ("npm", "run", "build"),
+            ("npm", "ci"),
+            timedelta(seconds=60),
+            ("NODE_OPTIONS",),
+        ),
+        "frontend": SimulatedBuild(2, passes=False),
+    }
+
+
+def test_an_empty_file_has_the_usual_builds_and_no_agents() -> None:
+    agents = read("")
+
+    assert agents.agents == {}
+    assert agents.minute_seconds == 1
+    assert agents.builds == {
+        "backend": BuildCommand("backend", ("npm", "run", "build")),
+        "frontend": BuildCommand("frontend", ("npm", "run", "build")),
+    }
+
+
+def test_defaults_apply_where_they_fit_the_kind_and_the_agent_says_nothing() -> None:
+    agents = read(
+        """
+        [defaults]
+        command = ["agent"]
+        environment = ["KEY"]
+        minutes = 7
+        notice = { summary = "scripted" }
+        [agents.roy]
+        [agents.jen]
+        command = ["other"]
+        environment = []
+        [agents.tim]
+        kind = "simulated"
+        """
+    ).agents
+
+    assert agents["roy"] == CommandAgent(("agent",), ("KEY",))
+    assert agents["jen"] == CommandAgent(("other",), ())
+    assert agents["tim"] == SimulatedAgent(7, {"summary": "scripted"})
+
+
+@pytest.mark.parametrize(
+    ("program", "resolved"),
+    [
+        ("claude", "claude"),
+        ("./agent", "/project/agent"),
+        ("bin/agent", "/project/bin/agent"),
+        ("../agent", "/project/../agent"),
+        ("/usr/bin/agent", "/usr/bin/agent"),
+    ],
+)
+def test_a_relative_program_with_a_slash_starts_from_the_file(program: str, resolved: str) -> None:
+    agents = read(f'[agents.roy]\ncommand = ["{program}", "./file"]')
+
+    assert agents.agents["roy"] == CommandAgent((resolved, "./file"))
+
+
+def test_no_op_benches_may_take_no_time() -> None:
+    agents = read(
+        """
+        [simulation]
+        minute_seconds = 0
+        [agents.roy]
+        kind = "simulated"
+        minutes = 0
+        """
+    )
+
+    assert agents.minute_seconds == 0
+    assert agents.agents["roy"] == SimulatedAgent(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("x", "TOML", "Expected '='"),
+        ("[agent.roy]", "agent", "unknown key; known are defaults, agents, simulation, builds"),
+        ("agents = 1", "agents", "must be a table"),
+        ("[agents.bob]", "agents.bob", "unknown key; known are cynthia"),
+        ("agents.roy = 1", "agents.roy", "must be a table"),
+        ("[agents.roy]", "agents.roy.command", "is missing"),
+        ("[agents.roy]\ncommand = []", "agents.roy.command", "must name a program"),
+        ('[agents.roy]\ncommand = "x"', "agents.roy.command", "list of strings"),
+        ('[agents.roy]\ncommand = ["x", 1]', "agents.roy.command", "must hold strings"),
+        ('[agents.roy]\ncommand = ["a\\u0000"]', "agents.roy.command", "null character"),
+        ('[agents.roy]\nkind = "magic"', "agents.roy.kind", "unknown kind 'magic'"),
+        ('[defaults]\nkind = "magic"\n[agents.roy]', "defaults.kind", "unknown kind 'magic'"),
+        ('[defaults]\ncolour = "red"', "defaults.colour", "unknown key"),
+        ('[agents.roy]\ncommand = ["x"]\nminutes = 1', "agents.roy.minutes", "unknown key"),
+        ('[agents.roy]\nkind = "simulated"\ncommand = ["x"]', "agents.roy.command", "unknown key"),
+        ('[agents.roy]\nkind = "simulated"\nminutes = -1', "agents.roy.minutes", "zero or more"),
+        ('[agents.roy]\nkind = "simulated"\nnotice = "x"', "agents.roy.notice", "must be a table"),
+        (
+            '[agents.roy]\nkind = "simulated"\nnotice = { at = 2026-01-01 }',
+            "agents.roy.notice",
+            "JSON cannot express",
+        ),
+        (
+            '[agents.roy]\nkind = "simulated"\nnotice = { at = nan }',
+            "agents.roy.notice",
+            "JSON cannot express",
+        ),
+        (
+            '[agents.roy]\ncommand = ["x"]\nenvironment = ["A=B"]',
+            "agents.roy.environment",
+            "not the name of a variable",
+        ),
+        ("[simulation]\nminute_seconds = -1", "simulation.minute_seconds", "zero or more"),
+        ("[simulation]\nminute_seconds = true", "simulation.minute_seconds", "must be a number"),
+        ("[simulation]\nspeed = 1", "simulation.speed", "unknown key"),
+        ("[builds.Backend]", "builds.Backend", "lower-case letters"),
+        ('[builds.x]\nkind = "magic"', "builds.x.kind", "unknown kind"),
+        ("[builds.x]\nminutes = 1", "builds.x.minutes", "unknown key"),
+        ('[builds.x]\nkind = "simulated"\npasses = 1', "builds.x.passes", "true or false"),
+        ('[builds.x]\ndirectory = "/etc"', "builds.x.directory", "stays inside"),
+        ('[builds.x]\ndirectory = "a/../../b"', "builds.x.directory", "stays inside"),
+        ('[builds.x]\ndirectory = ""', "builds.x.directory", "not empty"),
+        ("[builds.x]\ncommand = []", "builds.x.command", "must name a program"),
+        ("[builds.x]\nprepare = []", "builds.x.prepare", "must name a program"),
+        ("[builds.x]\ntimeout_seconds = 0", "builds.x.timeout_seconds", "above zero"),
+        ('[builds.x]\nenvironment = ["1"]', "builds.x.environment", "name of a variable"),
+    ],
+)
+def test_a_bad_file_is_refused_with_file_key_and_reason(text: str, key: str, reason: str) -> None:
+    message = refusal(text)
+
+    assert message.startswith(f"agents.toml: {key}: ")
+    assert reason in message
+
+
+def test_a_plan_needs_each_of_its_agents_and_builds() -> None:
+    agents = read(SIMULATED_TEAM.replace("[agents.tim]\n", ""))
+
+    check_plan(agents, a_plan(a_stage("a", "roy")))
+    with pytest.raises(AgentsFileRefused, match=r"agents\.tim: is missing; stage 'Documentation"):
+        check_plan(agents, shipped("standard"))
+    stranger = replace(a_stage("a", "roy"), builds=("backend", "mobile"))
+    with pytest.raises(AgentsFileRefused, match=r"builds\.mobile: is missing; pipeline 'plan'"):
+        check_plan(agents, a_plan(stranger))
+
+
+def test_a_plan_is_simulated_only_if_all_its_agents_and_builds_are() -> None:
+    standard = shipped("standard")
+    without_builds = a_plan(a_stage("a", "roy"))
+
+    assert read(SIMULATED_TEAM + SIMULATED_BUILDS).is_simulated(standard)
+    assert not read(SIMULATED_TEAM).is_simulated(standard)
+    assert read(SIMULATED_TEAM).is_simulated(without_builds)
+    assert not read('[agents.roy]\ncommand = ["x"]').is_simulated(without_builds)
