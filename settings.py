@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -27,12 +28,21 @@ class StackSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """The file's `settings`, or nothing where no stack runs."""
-        home = Path(self.current_state.get("AGOG_HOME") or DEFAULT_HOME)
+        home = Path(self.current_state.get("AGOG_HOME") or DEFAULT_HOME).expanduser()
         try:
             document = json.loads((home / STACK_FILE).read_text())
         except FileNotFoundError:
             return {}
-        return dict(document["settings"])
+        return dict(document["settings"]) if _is_running(document) else {}
+
+
+def _is_running(stack: dict[str, Any]) -> bool:
+    """Whether the process that keeps the stack lives: a killed one cannot remove its file."""
+    try:
+        after_boot = psutil.Process(stack["pid"]).create_time() - psutil.boot_time()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(abs(after_boot - stack["create_time"]) < 1)
 
 
 class Settings(BaseSettings):

@@ -14,6 +14,7 @@ PipelineError
 └── TransientError            trying again may help
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
+        └── ServerNotStarted  one of the embedded stack's could not be started
 """
 
 
@@ -88,3 +89,12 @@ class DependencyUnavailable(TransientError):
         """Name the dependency, where it was looked for and how to start it."""
         super().__init__(f"{dependency} cannot be reached at {address}. {remedy}")
         self.dependency = dependency
+
+
+class ServerNotStarted(DependencyUnavailable):
+    """A server of the embedded stack could not be started."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        """Name the server and say why."""
+        PipelineError.__init__(self, f"{server} could not be started: {reason}")
+        self.dependency = server

@@ -1,0 +1,87 @@
+"""NATS with JetStream on disk, for one user."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import nats
+from nats.errors import Error as NatsError
+
+from adapters.local_stack.addresses import NATS_PASSWORD, NATS_URL, NATS_USER
+from adapters.local_stack.child import ChildSpec
+from adapters.local_stack.files import kept_password, make_private_directory, write_private
+from adapters.local_stack.ports import LOOPBACK
+from adapters.local_stack.server import binary, server_environment
+
+_USER = "agog"
+_PROBE_SECONDS = 2
+
+_CONFIGURATION = """\
+listen: "{host}:{port}"
+server_name: "agog"
+jetstream {{
+  store_dir: "{store}"
+  # Acknowledged events are rows of the database until then: seconds, not the default minutes.
+  sync_interval: "2s"
+}}
+authorization {{ user: "{user}", password: "{password}" }}
+"""
+
+
+class NatsServer:
+    """The embedded event server."""
+
+    name = "nats"
+    title = "NATS"
+    preferred_ports: Mapping[str, int] = {"nats": 4223}
+
+    def __init__(self, home: Path) -> None:
+        """Keep its streams in `<home>/nats`."""
+        self._directory = make_private_directory(home / self.name)
+        self._password = kept_password(self._directory / "password")
+
+    def prepare(self, ports: Mapping[str, int]) -> ChildSpec:
+        """Write the configuration: a password on the command line is everybody's to read."""
+        configuration = self._directory / "nats.conf"
+        text = _CONFIGURATION.format(
+            host=LOOPBACK,
+            port=ports["nats"],
+            store=self._directory,
+            user=_USER,
+            password=self._password,
+        )
+        write_private(configuration, text)
+        argv = (binary(self.title, "nats-server"), "--config", str(configuration))
+        return ChildSpec(self.name, argv, server_environment(self._directory))
+
+    async def flaw(self, ports: Mapping[str, int], pid: int) -> str | None:
+        """Sign in and ask for JetStream; the password says that it is ours."""
+        try:
+            client = await nats.connect(
+                self._url(ports),
+                user=_USER,
+                password=self._password,
+                allow_reconnect=False,
+                connect_timeout=_PROBE_SECONDS,
+                error_cb=_unheard,
+            )
+        except (OSError, NatsError) as error:
+            return f"no connection: {error!r}"
+        try:
+            await client.jetstream(timeout=_PROBE_SECONDS).account_info()
+        except (OSError, NatsError) as error:
+            return f"no JetStream: {error!r}"
+        finally:
+            await client.close()
+        return None
+
+    def settings(self, ports: Mapping[str, int]) -> dict[str, str]:
+        """Address and sign-in."""
+        return {NATS_URL: self._url(ports), NATS_USER: _USER, NATS_PASSWORD: self._password}
+
+    @staticmethod
+    def _url(ports: Mapping[str, int]) -> str:
+        return f"nats://{LOOPBACK}:{ports['nats']}"
+
+
+async def _unheard(error: Exception) -> None:
+    """The client would log what `flaw` returns."""

