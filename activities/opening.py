@@ -26,12 +26,10 @@ class OpeningActivities:
 
         Raises: AgentsFileRefused, ProjectRefused: the requirement ends FAILED with the reason.
         """
-        agents = self._ports.agents()
-        check_plan(agents, request.pipeline)
-        simulated = agents.is_simulated(request.pipeline)
+        check_plan(self._ports.agents, request.pipeline)
         async with self._door:
             await self._wait_for_room(request.ref.number)
-            opening = await self._open(request, simulated)
+            opening = await self._open(request)
             await self._ports.store.open_requirement(request, opening)
         await self._ports.publish(request.ref.number)
         return opening
@@ -45,8 +43,8 @@ class OpeningActivities:
         running = await self._ports.store.running_on(self._ports.host, but=number)
         return running >= self._ports.host_requirements
 
-    async def _open(self, request: OpeningRequest, simulated: bool) -> Opening:
-        if simulated:
+    async def _open(self, request: OpeningRequest) -> Opening:
+        if self._ports.agents.is_simulated(request.pipeline):
             return Opening(self._ports.host, None, "", self._ports.parallel)
         head, target = await self._ports.project.open(request.ref.number)
         return Opening(self._ports.host, head, target, self._ports.parallel)

@@ -172,8 +172,8 @@ class Builds(Protocol):
 class HostPorts:
     """The outside world of one host, and what its worker was told.
 
-    `workspaces` is None on a host without a project; `agents` reads the agents file anew, so that
-    it may be edited; `parallel` is the worker's switch, told with every outcome.
+    `workspaces` is None on a host without a project; `parallel` is the worker's switch, told with
+    every outcome.
     """
 
     store: SdlcStore
@@ -181,7 +181,7 @@ class HostPorts:
     runs: AgentRuns
     builds: Builds
     workspaces: Workspaces | None
-    agents: Callable[[], AgentsFile]
+    agents: AgentsFile
     host: str
     host_requirements: int
     parallel: bool

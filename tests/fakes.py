@@ -1,0 +1,108 @@
+"""Ports of a host whose agents and builds pass virtual time instead of working."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from temporalio.testing import WorkflowEnvironment
+
+from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult
+from pipeline.verdicts import green_notice
+
+Notice = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Script:
+    """What one run does: how long it takes, how it ends, what is laid over its green notice."""
+
+    notice: Notice = field(default_factory=dict)
+    minutes: float | None = None
+    end: RunEnd = RunEnd.EXITED
+    exit_code: int = 0
+    output: str | None = None
+
+
+class ScriptedRuns:
+    """AgentRuns in virtual time. `scripts` by stage: one per attempt, the last one repeats."""
+
+    def __init__(
+        self, env: WorkflowEnvironment, scripts: Mapping[str, Sequence[Script]] | None = None
+    ) -> None:
+        self._env = env
+        self._scripts = scripts or {}
+        self._results: dict[str, RunResult] = {}
+        self.orders: list[RunOrder] = []
+        self.ended: list[str] = []
+        self.extensions: list[tuple[str, float]] = []
+
+    async def attach(self, order: RunOrder) -> RunResult:
+        if order.run_id not in self._results:
+            self.orders.append(order)
+            self._results[order.run_id] = await self._run(order)
+        return self._results[order.run_id]
+
+    async def _run(self, order: RunOrder) -> RunResult:
+        script = self._script(order)
+        started = await self._env.get_current_time()
+        minutes = order.minutes if script.minutes is None else script.minutes
+        await self._env.sleep(timedelta(minutes=minutes))
+        notice = {**green_notice(order.agent, order.number), **script.notice}
+        fenced = f"```json\n{json.dumps(notice)}\n```"
+        return RunResult(
+            end=script.end,
+            exit_code=script.exit_code if script.end is RunEnd.EXITED else None,
+            output=fenced if script.output is None else script.output,
+            error_output="",
+            started_at=started,
+            ended_at=await self._env.get_current_time(),
+            starts=1,
+            log_reference=f"runs/{order.run_id}/stdout",
+        )
+
+    def _script(self, order: RunOrder) -> Script:
+        scripts = self._scripts.get(order.stage, (Script(),))
+        nth = sum(o.stage == order.stage for o in self.orders) - 1
+        return scripts[min(nth, len(scripts) - 1)]
+
+    async def end(self, run_id: str) -> None:
+        self.ended.append(run_id)
+
+    async def end_requirement(self, key: str) -> None:
+        self.ended.append(key)
+
+    async def extend(self, run_id: str, minutes: float) -> None:
+        self.extensions.append((run_id, minutes))
+
+    def started(self) -> list[str]:
+        """The stages in the order in which their agents were started."""
+        return [order.stage for order in self.orders]
+
+    def order(self, stage: str) -> RunOrder:
+        """The latest run of a stage."""
+        return next(order for order in reversed(self.orders) if order.stage == stage)
+
+
+class ScriptedBuilds:
+    """Builds in no time; `exit_codes` by build: one per verification, the last one repeats."""
+
+    def __init__(
+        self, env: WorkflowEnvironment, exit_codes: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
+        self._env = env
+        self._exit_codes = exit_codes or {}
+        self.requests: list[BuildRequest] = []
+
+    async def run(self, request: BuildRequest, directory: str) -> BuildResult:
+        self.requests.append(request)
+        codes = self._exit_codes.get(request.build, (0,))
+        nth = sum(r.build == request.build for r in self.requests) - 1
+        exit_code = codes[min(nth, len(codes) - 1)]
+        output = "" if exit_code == 0 else f"error TS2345: {request.build} does not compile"
+        now = await self._env.get_current_time()
+        return BuildResult(RunEnd.EXITED, exit_code, output, now, now, f"{request.build}.log")
+
+    def built(self) -> list[str]:
+        """The builds in the order in which they were verified."""
+        return [request.build for request in self.requests]

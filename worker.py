@@ -1,0 +1,193 @@
+"""The worker process and composition root: settings -> adapters -> activities -> Workers."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.runtime import Runtime
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+
+from activities import Activities, all_activities
+from activities.interceptor import HouseInterceptor
+from adapters.builds import ProjectBuilds
+from adapters.migrate import upgrade
+from adapters.nats_events import NatsEventPublisher
+from adapters.runs.home_lock import HomeLock
+from adapters.runs.host import HostRuns
+from adapters.runs.permits import Permits
+from adapters.sdlc_store import PostgresSdlcStore
+from adapters.temporal_client import connect, quiet_runtime
+from adapters.workspaces import GitWorkspaces
+from pipeline.agents_file import AgentsFile, read_agents
+from pipeline.errors import AgentsFileRefused, DependencyUnavailable, PipelineError
+from pipeline.ports import HostPorts
+from settings import Settings
+from workflows import options
+from workflows.requirement import RequirementWorkflow
+
+log = logging.getLogger("agog.worker")
+
+PUBLISH_INTERVAL_SECONDS = 30.0
+"""How often events are looked for that a cancelled or terminated workflow left unpublished."""
+
+_CENTRAL_SLOTS = 100
+_OPENING_SLOTS = 4
+_AGENT_SLOTS = 1_000  # permits bound the agents; waiting for one must not fill the Worker
+_TOOL_SLOTS = max(2, os.cpu_count() or 2)  # git and builds use the machine: a bound of their own
+
+
+def build_workers(
+    client: Client, ports: HostPorts, runner: WorkflowRunner | None = None
+) -> Sequence[Worker]:
+    """The Workers of one host; the tests run these very ones, with the sandbox on."""
+    lists = all_activities(ports)
+    host = ports.host
+    return (
+        _worker(client, options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()),
+        _worker(client, options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
+        _worker(client, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
+        _worker(client, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
+    )
+
+
+def _runner() -> WorkflowRunner:
+    # The sandbox costs a fifth of the worker's time; the tests keep it on over the same code.
+    return UnsandboxedWorkflowRunner()
+
+
+def _worker(
+    client: Client,
+    queue: str,
+    activities: Activities,
+    slots: int,
+    runner: WorkflowRunner | None = None,
+) -> Worker:
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[RequirementWorkflow] if runner else [],
+        workflow_runner=runner or _runner(),
+        activities=activities,
+        interceptors=[HouseInterceptor()],
+        max_concurrent_activities=slots,
+        # After a kill -9 the next worker gets the workflow's tasks after this, not after 10 s.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        # A cancellation reaches an activity with the next heartbeat that is really sent.
+        max_heartbeat_throttle_interval=timedelta(milliseconds=500),
+        default_heartbeat_throttle_interval=timedelta(milliseconds=500),
+        graceful_shutdown_timeout=timedelta(seconds=1),
+    )
+
+
+@asynccontextmanager
+async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
+    """The adapters of this host, connected; closed when the block ends.
+
+    Raises: DependencyUnavailable, AgentsFileRefused, RefusedInput if another worker is running.
+    """
+    agents = load_agents(settings)
+    environment = settings.children_environment
+    async with AsyncExitStack() as stack:
+        stack.enter_context(HomeLock(settings.home))
+        database_url = settings.database_url.get_secret_value()
+        await asyncio.to_thread(upgrade, database_url)
+        store = PostgresSdlcStore.connect(database_url)
+        stack.push_async_callback(store.close)
+        password = settings.nats_password.get_secret_value() if settings.nats_password else None
+        publisher = await NatsEventPublisher.connect(settings.nats_url, settings.nats_user, password)
+        stack.push_async_callback(publisher.close)
+        await publisher.ensure_streams()
+        root = settings.project_root
+        yield HostPorts(
+            store=store,
+            publisher=publisher,
+            runs=HostRuns(
+                settings.home, agents, Permits(settings.max_parallel_stages), environment
+            ),
+            builds=ProjectBuilds(agents, settings.home, environment),
+            workspaces=GitWorkspaces(root, settings.home) if root else None,
+            agents=agents,
+            host=settings.host,
+            host_requirements=settings.host_requirements,
+            parallel=settings.enable_parallel_execution,
+        )
+
+
+def load_agents(settings: Settings) -> AgentsFile:
+    """Read the agents file. Raises: AgentsFileRefused."""
+    path = settings.agents_file
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AgentsFileRefused(str(path), "file", f"cannot be read: {error}") from error
+    return read_agents(text, str(path), path.parent)
+
+
+async def publish_forgotten(ports: HostPorts) -> None:
+    """Send out, for ever and at intervals, what no running activity will publish."""
+    while True:
+        try:
+            for number in await ports.store.numbers_with_pending_events():
+                await ports.publish(number)
+        except DependencyUnavailable as error:
+            log.warning("Events wait: %s", error)
+        await asyncio.sleep(PUBLISH_INTERVAL_SECONDS)
+
+
+async def serve(settings: Settings) -> None:
+    """Run this host's worker until SIGTERM or SIGINT; agents in flight are left alone."""
+    Runtime.set_default(quiet_runtime("temporal.core"), error_if_already_set=False)
+    client = await connect(settings.temporal_address)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with host_ports(settings) as ports, AsyncExitStack() as stack:
+        log.info(
+            "Orchestrator initialized - Parallelization: %s",
+            "ENABLED" if ports.parallel else "DISABLED",
+        )
+        for worker in build_workers(client, ports):
+            await stack.enter_async_context(worker)
+        forgotten = asyncio.create_task(publish_forgotten(ports))
+        log.info("Host %s is ready", ports.host)
+        await stop.wait()
+        log.info("Stopping; agents in flight go on and are found again")
+        forgotten.cancel()
+
+
+def configure_logging(level: str) -> None:
+    """Log to stderr, one line each; the guide's lines stand as they are."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    workflow.logger.workflow_info_on_message = False
+    activity.logger.activity_info_on_message = False
+
+
+def main() -> int:
+    """Run the worker; returns the exit code."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except DependencyUnavailable as error:
+        log.error("%s", error)
+        return 6
+    except PipelineError as error:
+        log.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    # The SDK's threads can abort the interpreter while it finalizes; nothing is left to do.
+    os._exit(code)
