@@ -23,7 +23,7 @@ _LINE_LIMIT = 1_000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ERROR_LINE = re.compile(
     r"error TS\d+"  # tsc
-    r"|\berror(\[\w+\])?:"  # most compilers; also `Error:` of any JavaScript tool
+    r"|error(\[\w+\])?:"  # most compilers; also `Error:` of any JavaScript tool
     r"|^npm (ERR!|error)"
     r"|\(\d+,\d+\)"  # file(line,column)
     r"|^\s*\d+:\d+\s+error\b"  # eslint

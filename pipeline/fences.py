@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
+_OBJECT = re.compile(r"\s*\{")
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,20 @@ def fenced_json(output: str) -> Iterator[str]:
 
     A fence is a line of three or more backticks or tildes; the opening one may say `json`. Inside
     JSON no line can begin with a fence, since its strings hold no line breaks, so every fence ends
-    what stands before it, and a stray one cannot hide the block that follows. As in Markdown,
-    the end of the output closes a block too.
+    what stands before it. One that names a language always opens a block, and a bare one may open
+    one unless it plainly closes another: a stray fence must not hide the notice behind it. As in
+    Markdown, the end of the output closes a block too.
     """
-    begin: int | None = None
+    begin, language = 0, "none"
     for fence in _FENCE.finditer(output):
-        if begin is not None:
-            yield from _object_text(output, begin, fence.start())
-        begin = fence.end() if fence[2].strip().lower() in ("", "json") else None
-    if begin is not None:
-        yield from _object_text(output, begin, len(output))
+        is_object = _begins_object(output, begin, language)
+        if is_object:
+            yield output[begin : fence.start()].strip()
+        next_language = fence[2].strip().lower()
+        closes = not next_language and (is_object or language not in ("", "none"))
+        begin, language = fence.end(), "none" if closes else next_language
+    if _begins_object(output, begin, language):
+        yield output[begin:].strip()
 
 
 def read_block(text: str) -> Block:
@@ -56,10 +61,8 @@ def read_block(text: str) -> Block:
         return Block(text, {}, "is nested too deeply")
 
 
-def _object_text(output: str, begin: int, end: int) -> Iterator[str]:
-    text = output[begin:end].strip()
-    if text.startswith("{"):
-        yield text
+def _begins_object(output: str, begin: int, language: str) -> bool:
+    return language in ("", "json") and _OBJECT.match(output, begin) is not None
 
 
 def _refuse_constant(constant: str) -> NoReturn:
