@@ -1,0 +1,132 @@
+"""A requirement as a user gives it: by options, as a Markdown file, as a line of a backlog.
+
+Pure: text in, a checked `Submission` or a refusal with its reason out.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cli.files import DEFAULT_PIPELINE, problems_of
+from pipeline.errors import RefusedInput
+from pipeline.model import Priority
+from pipeline.numbers import check_number
+
+TITLE_LENGTH = 500
+DESCRIPTION_LENGTH = 200_000
+PRIORITY = Priority.P2
+
+_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one requirement is to be; `pipeline` is a name or a file."""
+
+    number: str
+    title: str
+    description: str = ""
+    priority: Priority = PRIORITY
+    pipeline: str = DEFAULT_PIPELINE
+    sequential: bool = False
+
+
+def check_submission(submission: Submission) -> Submission:
+    """The submission, unchanged. Raises: RefusedInput with the reason."""
+    check_number(submission.number)
+    check_title(submission.title)
+    check_description(submission.description)
+    return submission
+
+
+def check_title(title: str) -> None:
+    """Let a title pass that fits one line of a table. Raises: RefusedInput with the reason."""
+    if len(title) > TITLE_LENGTH:
+        raise RefusedInput(f"Title of {len(title)} characters: at most {TITLE_LENGTH}.")
+    if not title.strip():
+        raise RefusedInput("The title is empty: say in one line what is required.")
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in title):
+        raise RefusedInput("The title holds a line break or control character: one line of text.")
+
+
+def check_description(description: str) -> None:
+    """Let a description pass that can be stored. Raises: RefusedInput with the reason."""
+    if len(description) > DESCRIPTION_LENGTH:
+        raise RefusedInput(
+            f"Description of {len(description)} characters: at most {DESCRIPTION_LENGTH}."
+        )
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in description):
+        raise RefusedInput("The description holds characters that are not text (null bytes?).")
+
+
+def read_requirement(text: str, source: str) -> tuple[str, str]:
+    """Title and description of a Markdown text: its first heading, and all that follows it.
+
+    Raises: RefusedInput if there is no heading.
+    """
+    lines = text.splitlines()
+    is_code = False
+    for position, line in enumerate(lines):
+        if _FENCE.match(line):
+            is_code = not is_code
+        if (heading := _HEADING.fullmatch(line)) and not is_code:
+            return heading[1].strip(), "\n".join(lines[position + 1 :]).strip()
+    raise RefusedInput(f"{source} has no heading: its title is the first line like `# Title`.")
+
+
+def read_backlog(text: str, source: str) -> tuple[Submission, ...]:
+    """One submission a line, checked, empty lines left out.
+
+    Raises: RefusedInput that names every bad line with its reason.
+    """
+    submissions: list[Submission] = []
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    for place, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            submission = check_submission(_submission(line))
+            twin = seen.setdefault(submission.number.lower(), place)
+            if twin != place:
+                raise RefusedInput(f"{submission.number} stands in line {twin} already.")
+        except RefusedInput as refusal:
+            problems.append(f"line {place}: {refusal}")
+        else:
+            submissions.append(submission)
+    if not submissions and not problems:
+        problems.append("it holds no requirement.")
+    if problems:
+        raise RefusedInput(f"{source}: nothing was started.\n" + "\n".join(problems))
+    return tuple(submissions)
+
+
+class _Line(BaseModel):
+    """A line of a backlog: the names of the options as keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    req: str
+    title: str
+    description: str = ""
+    priority: Priority = PRIORITY
+    pipeline: str = DEFAULT_PIPELINE
+    sequential: bool = False
+
+
+def _submission(line: str) -> Submission:
+    try:
+        entry = _Line.model_validate_json(line)
+    except ValidationError as refusal:
+        raise RefusedInput(f"{problems_of(refusal)}.") from refusal
+    return Submission(
+        entry.req,
+        entry.title,
+        entry.description,
+        entry.priority,
+        entry.pipeline,
+        entry.sequential,
+    )

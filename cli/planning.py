@@ -1,0 +1,104 @@
+"""`plan`: the schedule before anything runs. Needs no server."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import output
+from cli.files import DEFAULT_PIPELINE, find_pipeline, known_pipelines, read_text
+from cli.gantt import bar
+from pipeline.model import Mode
+from pipeline.plan_file import read_durations
+from pipeline.schedule import Schedule, plan_schedule
+
+EXAMPLE = """
+Examples:
+
+  python starter.py plan --pipeline critical-path --flags needs_vic
+
+  python starter.py plan --all --slots 2 --json
+"""
+
+
+def plan(
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", help="Name, or path of a .toml file.")
+    ] = DEFAULT_PIPELINE,
+    flags: Annotated[
+        str, typer.Option("--flags", help="Flags that QA would raise: needs_todd,needs_vic.")
+    ] = "",
+    slots: Annotated[
+        int | None, typer.Option("--slots", min=1, help="Agents at once; default: no bound.")
+    ] = None,
+    durations: Annotated[
+        Path | None, typer.Option("--durations", help='TOML lines like "Backend QA" = 30.')
+    ] = None,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="One stage after another.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Compare all pipelines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show when each stage would run, and what running in parallel saves."""
+    minutes = (
+        read_durations(read_text(durations, "Durations file"), str(durations)) if durations else {}
+    )
+    schedules = [
+        plan_schedule(
+            find_pipeline(name),
+            mode=Mode.SEQUENTIAL if sequential else Mode.PARALLEL,
+            flags=frozenset(filter(None, map(str.strip, flags.split(",")))),
+            slots=slots,
+            durations=minutes,
+        )
+        for name in (known_pipelines() if every else (pipeline,))
+    ]
+    if as_json:
+        documents = [asdict(schedule) for schedule in schedules]
+        output.write_json({"plans": documents} if every else documents[0])
+    elif every:
+        _compare(schedules)
+    else:
+        _show(schedules[0])
+
+
+def _show(schedule: Schedule) -> None:
+    rows = output.table("stage", "agent", "group", "start", "end", "", numbers=("start", "end"))
+    for stage in schedule.stages:
+        mark = "*" if stage.stage in schedule.critical_path else ""
+        rows.add_row(
+            f"{stage.stage}{mark}",
+            stage.agent,
+            stage.group,
+            f"{stage.start_minute:g}",
+            f"{stage.end_minute:g}",
+            bar(stage.start_minute, stage.end_minute, schedule.makespan_minutes),
+        )
+    console = output.data()
+    console.print(f"Pipeline {schedule.pipeline}, {schedule.mode} (minutes; * critical path)")
+    console.print(rows)
+    console.print(
+        f"{schedule.makespan_minutes:g} minutes instead of {schedule.sequential_minutes:g}:"
+        f" {schedule.saved_minutes:g} saved, {schedule.percentage_saved}%."
+        f" No schedule is shorter than the critical path's {schedule.critical_path_minutes:g}."
+    )
+
+
+_FIGURES: Mapping[str, str] = {
+    "sequential": "sequential_minutes",
+    "makespan": "makespan_minutes",
+    "critical path": "critical_path_minutes",
+    "saved": "saved_minutes",
+    "% saved": "percentage_saved",
+}
+
+
+def _compare(schedules: list[Schedule]) -> None:
+    rows = output.table("pipeline", *_FIGURES, numbers=tuple(_FIGURES))
+    for schedule in schedules:
+        figures = (getattr(schedule, name) for name in _FIGURES.values())
+        rows.add_row(schedule.pipeline, *(f"{figure:g}" for figure in figures))
+    output.data().print(rows)
