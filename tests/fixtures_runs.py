@@ -62,7 +62,7 @@ _ORDER = RunOrder(
     agent="roy",
     attempt=1,
     minutes=60.0,
-    deadline=timedelta(minutes=2),
+    deadline=timedelta(hours=2),
     grace=timedelta(0),
     priority=2,
     remaining_minutes=60.0,

@@ -68,10 +68,13 @@ class RunDirectory:
         return cls(home.joinpath(RUNS, *parts), run_id)
 
     @classmethod
-    def recorded(cls, path: Path) -> "RunDirectory":
-        """The run that was ordered in that directory. Raises: FileNotFoundError if none was."""
-        order = json.loads(path.joinpath(records.ORDER).read_text(encoding="utf-8"))
-        return cls(path, order["run_id"])
+    def living(cls, home: Path) -> "Iterator[RunDirectory]":
+        """Every run under that state directory that is started, or about to be, and has no end."""
+        for order in home.glob(f"{RUNS}/*/*/*/{records.ORDER}"):
+            run = cls(order.parent, "")
+            fields = run._json(records.ORDER)
+            if fields and not run.has(records.EXIT) and not run.is_fresh:
+                yield cls(order.parent, fields["run_id"])
 
     def file(self, name: str) -> Path:
         """The path of one of the run's files."""
@@ -113,8 +116,9 @@ class RunDirectory:
     def write_order(self, record: RunRecord, deadline_seconds: float) -> None:
         """Record what was ordered and how long the run may take."""
         self.create()
-        self.file(records.ORDER).write_text(json.dumps(asdict(record)), encoding="utf-8")
         self.write_deadline(deadline_seconds)
+        path = str(self.file(records.ORDER))
+        records.write_atomically(path, json.dumps(asdict(record)), durable=False)
 
     def order(self) -> RunRecord | None:
         """What was ordered, if the run got that far.
@@ -183,7 +187,8 @@ class RunDirectory:
             text = self.file(name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        fields: dict[str, Any] = json.loads(text)
+        # A power cut may leave a file empty that was not made durable: as good as not written.
+        fields: dict[str, Any] | None = json.loads(text) if text else None
         return fields
 
 

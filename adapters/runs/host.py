@@ -10,7 +10,7 @@ from time import monotonic
 from adapters.agents.command import command_environment, command_record
 from adapters.agents.simulated import SIMULATED, simulated_deadline_seconds, simulated_record
 from adapters.runs import records
-from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.directory import RunDirectory
 from adapters.runs.looks import Ended, Fresh, Living, Look, RunKind, Start
 from adapters.runs.permits import Claim, Permits
 from adapters.runs.simulated import SimulatedRuns
@@ -84,13 +84,8 @@ class HostRuns:
         await asyncio.to_thread(_extend, run, minutes)
 
     def _adopt(self) -> None:
-        for order in self._home.glob(f"{RUNS}/*/*/*/{records.ORDER}"):
-            path = order.parent
-            if path.joinpath(records.EXIT).exists():
-                continue
-            run = RunDirectory.recorded(path)
-            if not run.is_fresh:
-                self._permits.adopt(run.run_id)
+        for run in RunDirectory.living(self._home):
+            self._permits.adopt(run.run_id)
 
     def _kind(self, run: RunDirectory) -> RunKind:
         """The kind it was started as, whatever the agents file says today."""

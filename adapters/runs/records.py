@@ -5,6 +5,7 @@ Standard library only, and few modules: it is loaded with every agent.
 
 import json
 import os
+import threading
 from datetime import UTC, datetime
 
 LOCK, ORDER, PROMPT, STDOUT, STDERR = "lock", "order.json", "prompt", "stdout", "stderr"
@@ -15,7 +16,7 @@ CANCELLED = "cancelled"
 
 def write_atomically(path: str, text: str, *, durable: bool = True) -> None:
     """Put the whole text in place of the file, or nothing; `durable` outlives a power cut."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
         if durable:

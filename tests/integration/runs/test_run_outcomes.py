@@ -1,5 +1,36 @@
-from pipeline.model import RunEnd
+import json
+import sys
+import time
+import tracemalloc
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.runs.directory import ERROR_OUTPUT_LIMIT, OUTPUT_LIMIT
+from pipeline.agents_file import CommandAgent
+from pipeline.errors import AgentsFileRefused, NoticeRefused, RefusedInput
+from pipeline.model import RunEnd, RunResult
+from pipeline.notice import parse_notice
 from tests.fixtures_runs import Bench
+
+NOTICE = {"agent": "roy", "req_number": "REQ-1", "status": "COMPLETE", "summary": "done"}
+FENCED = f"```json\n{json.dumps(NOTICE)}\n```"
+
+
+async def python(runs: Bench, program: str) -> RunResult:
+    """Run a Python program as the agent."""
+    runs.agents["roy"] = CommandAgent((sys.executable, "-c", program))
+    return await runs.host().attach(runs.order(), lambda: None)
+
+
+def summary(result: RunResult) -> str:
+    """What the notice in the output says."""
+    return parse_notice(result.output, agent="roy", number="REQ-1").summary
+
+
+def log_of(result: RunResult) -> bytes:
+    return Path(result.log_reference).read_bytes()
 
 
 async def test_a_run_gets_its_prompt_and_returns_what_it_printed(runs: Bench) -> None:
@@ -8,3 +39,143 @@ async def test_a_run_gets_its_prompt_and_returns_what_it_printed(runs: Bench) ->
     assert result.end is RunEnd.EXITED
     assert (result.exit_code, result.output, result.error_output) == (3, "Häagen\n", "trouble\n")
     assert result.starts == 1
+    assert log_of(result).decode() == result.output
+
+
+async def test_a_log_of_100_mb_costs_neither_memory_nor_time(runs: Bench) -> None:
+    program = f"print(('x' * 999 + '\\n') * 100_000, flush=True); print({FENCED!r})"
+    runs.agents["roy"] = CommandAgent((sys.executable, "-c", program))
+    order = runs.order()
+    await runs.host().attach(order, lambda: None)
+
+    tracemalloc.start()
+    started = time.monotonic()
+    result = await runs.host().attach(order, lambda: None)
+    seconds = time.monotonic() - started
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert len(log_of(result)) > 100_000_000
+    assert len(result.output) == OUTPUT_LIMIT
+    assert peak < 4 * OUTPUT_LIMIT
+    assert seconds < 2
+    assert summary(result) == "done"
+
+
+async def test_a_notice_of_5_mb_is_seen_whole_and_refused(runs: Bench) -> None:
+    program = (
+        "import json\n"
+        f"notice = {NOTICE!r} | {{'summary': 'x' * 5_000_000}}\n"
+        "print('```json', json.dumps(notice), '```', sep='\\n')"
+    )
+
+    result = await python(runs, program)
+
+    assert len(result.output) > 5_000_000
+    with pytest.raises(NoticeRefused):
+        summary(result)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("exit 0", id="prints nothing"),
+        pytest.param("""printf '```json\\n{"agent": "roy", "req_num'""", id="half a JSON"),
+        pytest.param("echo All done, trust me.", id="no notice"),
+    ],
+)
+async def test_an_exit_code_of_zero_is_no_notice(runs: Bench, script: str) -> None:
+    result = await runs.run(script)
+
+    assert (result.end, result.exit_code) == (RunEnd.EXITED, 0)
+    with pytest.raises(NoticeRefused):
+        summary(result)
+
+
+async def test_a_quoted_notice_of_somebody_else_is_noise(runs: Bench) -> None:
+    quoted = FENCED.replace("roy", "cynthia").replace("done", "research")
+
+    result = await runs.run(f"cat <<'END'\n{FENCED}\nThe research said:\n{quoted}\nEND")
+
+    assert summary(result) == "done"
+
+
+async def test_a_bad_exit_code_is_returned_beside_a_valid_notice(runs: Bench) -> None:
+    result = await runs.run(f"cat <<'END'\n{FENCED}\nEND\nexit 7")
+
+    assert (result.end, result.exit_code) == (RunEnd.EXITED, 7)
+    assert summary(result) == "done"
+
+
+async def test_a_full_standard_error_blocks_nobody(runs: Bench) -> None:
+    result = await python(
+        runs,
+        "import sys\nfor _ in range(20_000): sys.stderr.write('e' * 999 + '\\n')\nprint('through')",
+    )
+
+    assert result.output == "through\n"
+    assert len(result.error_output) == ERROR_OUTPUT_LIMIT
+
+
+async def test_bytes_that_are_no_text_are_replaced(runs: Bench) -> None:
+    result = await runs.run(r"printf 'a\377b'")
+
+    assert result.output == "a\N{REPLACEMENT CHARACTER}b"
+
+
+async def test_an_agent_that_is_killed_says_by_what(runs: Bench) -> None:
+    result = await runs.run("kill -KILL $$")
+
+    assert (result.exit_code, result.reason) == (-9, "ended by SIGKILL")
+
+
+@pytest.mark.parametrize("program", ["./missing", "no-such-program", "./not-executable"])
+async def test_a_program_that_cannot_be_started_is_named(runs: Bench, program: str) -> None:
+    (runs.home / "not-executable").write_text("#!/bin/sh\n")
+    runs.agents["roy"] = CommandAgent((program,))
+
+    result = await runs.host().attach(runs.order(), lambda: None)
+
+    assert (result.end, result.starts) == (RunEnd.NOT_STARTED, 0)
+    assert program.removeprefix("./") in result.reason
+
+
+async def test_a_relative_program_is_relative_to_the_agents_file(runs: Bench) -> None:
+    program = runs.home / "agent"
+    program.write_text("#!/bin/sh\npwd\n")
+    program.chmod(0o700)
+    worktree = runs.home / "tree"
+    worktree.mkdir()
+    runs.agents["roy"] = CommandAgent(("./agent",))
+
+    result = await runs.host().attach(runs.order(worktree=str(worktree)), lambda: None)
+
+    assert result.output == f"{worktree}\n"
+
+
+async def test_an_agent_absent_from_the_agents_file_is_refused(runs: Bench) -> None:
+    with pytest.raises(AgentsFileRefused, match=r"agents\.roy"):
+        await runs.host().attach(runs.order(), lambda: None)
+    assert runs.directory(runs.order()).starts() == ()
+
+
+@pytest.mark.parametrize("number", ["../../etc", "REQ-1;x", "", ".."])
+async def test_a_run_id_that_makes_no_safe_path_is_refused(runs: Bench, number: str) -> None:
+    with pytest.raises(RefusedInput):
+        await runs.host().attach(runs.order(number=number), lambda: None)
+
+
+async def test_two_stages_of_one_slug_are_not_taken_for_each_other(runs: Bench) -> None:
+    await runs.run("echo mine", stage="Back End")
+
+    with pytest.raises(RefusedInput, match="belongs to"):
+        await runs.run("echo mine", stage="Back-End")
+
+
+async def test_the_times_of_a_run_are_those_of_its_agent(runs: Bench) -> None:
+    result = await runs.run("sleep 0.3")
+
+    assert result.started_at is not None
+    assert result.ended_at is not None
+    taken = result.ended_at - result.started_at
+    assert timedelta(seconds=0.3) <= taken < timedelta(seconds=1.5)

@@ -1,0 +1,109 @@
+import asyncio
+import json
+import time
+from datetime import timedelta
+
+from pipeline.agents_file import SimulatedAgent
+from pipeline.model import RunEnd
+from pipeline.notice import parse_notice
+from tests.fixtures_runs import Bench
+
+
+async def test_a_simulated_run_answers_with_the_scripted_notice(runs: Bench) -> None:
+    runs.agents["billy"] = SimulatedAgent(notice={"needs_vic": True, "summary": "Häagen"})
+
+    result = await runs.host().attach(runs.order(agent="billy"), lambda: None)
+
+    notice = parse_notice(result.output, agent="billy", number="REQ-1")
+    assert (result.end, result.exit_code, result.starts) == (RunEnd.EXITED, 0, 1)
+    assert (notice.summary, notice.test_result, notice.flags) == ("Häagen", "PASS", ("needs_vic",))
+
+
+async def test_a_simulated_run_takes_its_minutes_at_the_pace_of_the_simulation(runs: Bench) -> None:
+    runs.minute_seconds = 0.01
+    runs.agents["roy"] = SimulatedAgent(minutes=30)
+
+    result = await runs.host().attach(runs.order(minutes=5), lambda: None)
+
+    assert result.started_at is not None
+    assert result.ended_at is not None
+    assert result.ended_at - result.started_at == timedelta(seconds=0.3)
+
+
+async def test_a_simulated_run_sleeps_only_the_rest_after_a_restart(runs: Bench) -> None:
+    runs.minute_seconds = 0.02
+    runs.agents["roy"] = SimulatedAgent()
+    before = time.monotonic()
+    attached = asyncio.create_task(runs.host().attach(runs.order(), lambda: None))
+    await asyncio.wait({attached}, timeout=0.7)
+    attached.cancel()
+
+    result = await runs.host().attach(runs.order(), lambda: None)
+
+    assert 1.2 <= time.monotonic() - before < 1.7
+    assert result.starts == 1
+
+
+async def test_a_simulated_run_ends_at_its_deadline_and_grace(runs: Bench) -> None:
+    runs.minute_seconds = 0.01
+    runs.agents["roy"] = SimulatedAgent(minutes=10_000)
+    order = runs.order(deadline=timedelta(minutes=10), grace=timedelta(minutes=5))
+
+    result = await runs.host().attach(order, lambda: None)
+
+    assert (result.end, result.output) == (RunEnd.TIMED_OUT, "")
+    assert result.started_at is not None
+    assert result.ended_at is not None
+    assert result.ended_at - result.started_at == timedelta(seconds=0.15)
+
+
+async def test_a_simulated_run_can_be_extended_and_ended(runs: Bench) -> None:
+    runs.minute_seconds = 0.01
+    runs.agents["roy"] = SimulatedAgent(minutes=10_000)
+    order, host = runs.order(deadline=timedelta(minutes=50)), runs.host()
+    attached = asyncio.create_task(host.attach(order, lambda: None))
+    await asyncio.wait({attached}, timeout=0.2)
+
+    await host.extend(order.run_id, minutes=5_000)
+    done, _ = await asyncio.wait({attached}, timeout=0.8)
+    assert not done
+    await host.end(order.run_id)
+
+    assert (await attached).end is RunEnd.CANCELLED
+
+
+async def test_a_simulated_run_holds_a_permit_also_after_a_restart(runs: Bench) -> None:
+    runs.minute_seconds, runs.limit = 0.01, 1
+    runs.agents["roy"] = SimulatedAgent()
+    first = asyncio.create_task(runs.host().attach(runs.order(), lambda: None))
+    await asyncio.wait({first}, timeout=0.1)
+    first.cancel()
+
+    second = await runs.host().attach(runs.order(number="REQ-2"), lambda: None)
+
+    # The first took 0.6 s, with nobody attached to it for most of that.
+    first_started = runs.directory(runs.order()).starts()[0]
+    assert second.started_at is not None
+    assert second.started_at - first_started >= timedelta(seconds=0.6)
+
+
+async def test_two_hundred_simulated_runs_at_once_are_cheap(runs: Bench) -> None:
+    runs.limit = 200
+    runs.agents["roy"] = SimulatedAgent(minutes=0)
+    host = runs.host()
+    orders = [runs.order(number=f"REQ-{number}") for number in range(200)]
+    before = time.monotonic()
+
+    results = await asyncio.gather(*(host.attach(order, lambda: None) for order in orders))
+
+    assert {result.end for result in results} == {RunEnd.EXITED}
+    assert time.monotonic() - before < 2.0
+
+
+async def test_a_kind_that_changed_in_the_agents_file_does_not_change_a_run(runs: Bench) -> None:
+    runs.agents["roy"] = SimulatedAgent(minutes=0)
+    first = await runs.host().attach(runs.order(), lambda: None)
+    runs.shell("echo something else")
+
+    assert await runs.host().attach(runs.order(), lambda: None) == first
+    assert json.loads(runs.directory(runs.order()).file("order.json").read_text())["kind"]
