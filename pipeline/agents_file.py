@@ -18,6 +18,8 @@ MINUTE_SECONDS = 1.0
 MINUTES_LIMIT = 30 * 24 * 60
 SECONDS_LIMIT = 24 * 60 * 60
 BUILD_ARGV = ("npm", "run", "build")
+BUILD_TIMEOUT = timedelta(seconds=300)
+"""Bound of one build (the original's five minutes, original-behaviour section 6)."""
 
 _COMMAND_KEYS = ("kind", "command", "environment")
 _SIMULATED_KEYS = ("kind", "minutes", "notice")
@@ -27,8 +29,6 @@ _BUILD_KEYS = {
     "simulated": ("kind", "minutes", "passes"),
 }
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-BUILD_TIMEOUT = timedelta(seconds=300)
-"""Bound of one build (the original's five minutes, original-behaviour section 6)."""
 
 
 @dataclass(frozen=True)

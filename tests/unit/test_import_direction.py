@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "cli": {"cli", "settings", "adapters", "workflows", "activities", "pipeline", "demo"},
     "starter": {"cli"},
 }
-HEAVY = ("sqlalchemy", "nats", "pydantic_settings", "psycopg", "adapters", "settings")
+HEAVY = ("sqlalchemy", "nats", "pydantic", "pydantic_settings", "psycopg", "adapters", "settings")
 """What a workflow worker must not load through the workflows."""
 
 
