@@ -20,11 +20,17 @@ class GitProject:
 
     root: Path
 
-    def git(self, *arguments: str, at: Path | None = None) -> str:
+    def git(
+        self,
+        *arguments: str,
+        at: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
         identity = ("-c", "user.name=User", "-c", "user.email=user@example.invalid")
         finished = subprocess.run(
             ["git", *identity, *arguments],
             cwd=at or self.root,
+            env=environment,
             check=True,
             capture_output=True,
             text=True,
@@ -57,6 +63,10 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def exists(path: str | Path) -> bool:
+    return Path(path).exists()
 
 
 def stage_request(

@@ -25,15 +25,20 @@ async def check_project(project_root: Path) -> Project:
     Raises: ProjectRefused with the reason and what to do about it.
     """
     git = Git(project_root)
-    _check_directory(project_root)
-    await _check_version(git)
-    await _check_root(git)
+    await check_repository(git)
     commit = await git.commit("HEAD")
     if commit is None:
         raise ProjectRefused(f"{project_root} has no commit yet. Make a first one, then start.")
     branch = await _branch(git)
     await check_clean(git)
     return Project(branch, commit)
+
+
+async def check_repository(git: Git) -> None:
+    """Refuse what is not the root of a work tree, or a git that is too old."""
+    _check_directory(git.directory)
+    await _check_version(git)
+    await _check_root(git)
 
 
 async def check_clean(git: Git) -> None:

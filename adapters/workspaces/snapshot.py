@@ -33,7 +33,7 @@ async def take_snapshot(worktree: Worktree, base: str, message: str) -> Snapshot
     parent = await _parent(git, base)
     unresolved = await _unresolved(worktree)
     with TemporaryDirectory(prefix="agog-", dir=worktree.git_dir) as scratch:
-        tree = await _Staging(worktree, Path(scratch)).tree(parent)
+        tree = await _Staging(worktree, Path(scratch)).tree(parent, base)
     if tree == (await git.run("rev-parse", f"{parent}^{{tree}}")).line:
         return Snapshot(parent, unresolved)
     made = await git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
@@ -70,8 +70,8 @@ class _Staging:
         self._scratch = scratch
         self._indexes = 0
 
-    async def tree(self, parent: str) -> str:
-        """The tree of the whole worktree."""
+    async def tree(self, parent: str, base: str) -> str:
+        """The tree of the whole worktree, which started at `base` and stands at `parent`."""
         index = self._new_index()
         known = self._worktree.git_dir / "index"
         if known.exists():
@@ -80,15 +80,15 @@ class _Staging:
         git = self._git(self._worktree.path, index)
         if not known.exists():
             await git.run("read-tree", parent)
-        return await self._written(git, parent, await _declared_submodules(git))
+        return await self._written(git, base, await _declared_submodules(git))
 
-    async def _written(self, git: Git, parent: str, submodules: frozenset[str]) -> str:
+    async def _written(self, git: Git, base: str, submodules: frozenset[str]) -> str:
         added = await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1))
         left = (await git.run("ls-files", "--others", "--exclude-standard", "-z")).fields
         nested = tuple(name.rstrip("/") for name in left if name.endswith("/"))
         if len(nested) < len(left) or (added.code and not nested):
             raise GitFailed(f"git add in {git.directory}: {added.error.strip()[-2000:]}")
-        links = await _new_gitlinks(git, parent)
+        links = await _new_gitlinks(git, base)
         for name in dict.fromkeys((*nested, *links)):
             if name not in submodules:
                 await self._flatten(git, name)
@@ -132,11 +132,11 @@ class _Staging:
         )
 
 
-async def _new_gitlinks(git: Git, parent: str) -> tuple[str, ...]:
-    """Repositories recorded as a bare commit since `parent`."""
+async def _new_gitlinks(git: Git, base: str) -> tuple[str, ...]:
+    """Repositories recorded as a bare commit since `base`, by us or by the agent."""
     changed = await git.run(
         "diff-index", "--cached", "--raw", "-z", "--no-renames", "--diff-filter=AT",
-        "--ignore-submodules=none", parent,
+        "--ignore-submodules=none", base,
     )  # fmt: skip
     entries = zip(changed.fields[::2], changed.fields[1::2], strict=True)
     return tuple(name for entry, name in entries if entry.split(" ")[1] == GITLINK)

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from adapters.build_process import BuildProcesses
+from adapters.builds.process import BuildProcesses
 from adapters.git import Git
 from adapters.locks import Locks, path_key
 from adapters.workspaces import delivery
 from adapters.workspaces.merging import Merge, merge_commits, move_refs
 from adapters.workspaces.messages import merge_message, stage_message
 from adapters.workspaces.names import Names, attempt_key
-from adapters.workspaces.project import check_project
+from adapters.workspaces.project import check_project, check_repository
 from adapters.workspaces.snapshot import take_snapshot
 from adapters.workspaces.worktrees import Worktree, Worktrees
 from pipeline.errors import GitFailed, ProjectRefused
@@ -43,6 +43,7 @@ class GitWorkspaces:
         """Create the integration branch; returns its tip and the target branch."""
         names = Names(number)
         self._worktrees.place(number)
+        await check_repository(self._git)
         async with self._merging(number):
             if not await self._git.succeeds("show-ref", "--verify", "--quiet", names.integration):
                 project = await check_project(self._git.directory)

@@ -1,1 +1,5 @@
-pytest_plugins = ("tests.fixtures_workspaces",)
+"""The fixtures of this area, where its tests are run alone."""
+
+from tests.fixtures_workspaces import git_project, state_home, workspaces
+
+__all__ = ["git_project", "state_home", "workspaces"]

@@ -123,7 +123,7 @@ async def test_worktree_is_made_over_leftovers(workspaces: GitWorkspaces, left: 
     path = Path(await workspaces.prepare(request))
     await workspaces.release(NUMBER)
     if left != "nothing":
-        path.mkdir(parents=True)
+        os.makedirs(path)
     if left == "files without .git":
         write(path, {"junk": "junk"})
 

@@ -1,0 +1,120 @@
+"""The builds of the agents file: programs or simulations, looked up by name."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from adapters.builds.job import BuildJob, Exit, read_tail
+from adapters.builds.process import BuildProcesses
+from adapters.git import Git
+from adapters.locks import Locks, path_key
+from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
+from pipeline.errors import AgentsFileRefused, GitFailed
+from pipeline.model import BuildRequest, BuildResult, RunEnd
+from pipeline.numbers import slug
+
+PULSE_SECONDS = 0.5
+PASSED_ON = ("PATH", "HOME", "LANG", "TERM")
+"""Variables that every build gets, as every agent does (design, section 6)."""
+
+
+class ProjectBuilds:
+    """Implements `pipeline.ports.Builds`: one build at a time per worktree, nothing left alive."""
+
+    def __init__(self, agents: AgentsFile, home: Path, environment: Mapping[str, str]) -> None:
+        """Take the build commands, the host's state directory and the variables to choose from."""
+        home = home.absolute().resolve()
+        self._agents = agents
+        self._records = home / "builds"
+        self._locks = Locks(home / "locks")
+        self._processes = BuildProcesses(home)
+        self._environment = environment
+
+    async def run(
+        self, request: BuildRequest, directory: str, alive: Callable[[], None]
+    ) -> BuildResult:
+        """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
+
+        Cancelled, it ends the build first.
+        Raises: AgentsFileRefused for an unknown build, GitFailed if the checkout has moved on.
+        """
+        build = self._agents.builds.get(request.build)
+        if build is None:
+            key = f"builds.{request.build}"
+            raise AgentsFileRefused(self._agents.source, key, "there is no such build")
+        if isinstance(build, SimulatedBuild):
+            return await _with_pulse(self._simulate(build), alive)
+        return await _with_pulse(self._build(build, request, directory), alive)
+
+    async def _simulate(self, build: SimulatedBuild) -> BuildResult:
+        started = datetime.now(UTC)
+        await asyncio.sleep(build.minutes * self._agents.minute_seconds)
+        output = "simulated: " + ("passed" if build.passes else "failed")
+        code = 0 if build.passes else 1
+        return BuildResult(RunEnd.EXITED, code, output, started, datetime.now(UTC), "")
+
+    async def _build(
+        self, build: BuildCommand, request: BuildRequest, directory: str
+    ) -> BuildResult:
+        records = self._records / request.ref.number
+        log = records / f"{slug(request.build)}-{request.occurrence}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")  # a repeat after a crash starts over
+        started = datetime.now(UTC)
+        if directory:
+            memory = records / f"{slug(request.build)}.prepared"
+            job = BuildJob(
+                build,
+                Path(directory),
+                log,
+                memory,
+                self._variables(build, request),
+                self._processes,
+            )
+            ended = await self._exclusively(job, request)
+        else:
+            ended = Exit(RunEnd.NOT_STARTED, None, "The build needs a project: set PROJECT_ROOT.")
+        return BuildResult(
+            end=ended.end,
+            exit_code=ended.code,
+            output=read_tail(log),
+            started_at=started,
+            ended_at=datetime.now(UTC),
+            log_reference=str(log),
+            reason=ended.reason,
+        )
+
+    async def _exclusively(self, job: BuildJob, request: BuildRequest) -> Exit:
+        """Nobody may check out another commit, or build, while the job runs: evidence is for one.
+
+        Where another checkout came first, the activity's repeat makes a new one.
+        """
+        async with self._locks.hold(path_key(job.worktree)):
+            await self._processes.end(job.worktree)
+            found = await Git(job.worktree).commit("HEAD")
+            wanted = request.head.commit if request.head else None
+            if found != wanted:
+                raise GitFailed(f"{job.worktree} stands at {found}, not at {wanted}.")
+            return await job.run()
+
+    def _variables(self, build: BuildCommand, request: BuildRequest) -> Mapping[str, str]:
+        names = (*PASSED_ON, *build.environment)
+        passed = {name: self._environment[name] for name in names if name in self._environment}
+        return {**passed, "CI": "true", "AGOG_REQUIREMENT": request.ref.number}
+
+
+async def _with_pulse(
+    work: Coroutine[Any, Any, BuildResult], alive: Callable[[], None]
+) -> BuildResult:
+    """Do the work, calling `alive` all the while; cancelled, wait until the work has cleaned up."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=PULSE_SECONDS)
+            alive()
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
