@@ -122,3 +122,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the stack's file behind the environment."""
         return init_settings, env_settings, dotenv_settings, StackSource(settings_cls)
+
+
+class EnvironmentSettings(Settings):
+    """What the environment and `.env` alone say: `model_fields_set` tells what they name."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Leave the running stack's file out."""
+        return init_settings, env_settings, dotenv_settings

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import output, planning
+from cli import output, planning, stack
 from cli.exits import ExitCode, exit_code_of_error
 from pipeline.errors import PipelineError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command(epilog=stack.EXAMPLE)(stack.up)
 app.command(epilog=planning.EXAMPLE)(planning.plan)
 
 

@@ -1,0 +1,117 @@
+"""`up`: the embedded servers and a worker, in the foreground."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.panel import Panel
+from temporalio.envconfig import ClientConfig
+
+from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackIncident
+from adapters.migrate import upgrade
+from cli import output
+from cli.files import find_agents, load_settings
+from cli.running import run
+from settings import HERE, EnvironmentSettings, Settings
+
+EXAMPLE = """
+Examples:
+
+  python starter.py up
+
+  AGOG_AGENTS_FILE=my-agents.toml PROJECT_ROOT=~/shop python starter.py up
+
+  python starter.py up --no-worker
+"""
+
+
+def up(
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Servers only; run worker.py yourself.")
+    ] = False,
+) -> None:
+    """Run Temporal with its Web UI, NATS, PostgreSQL and a worker until Ctrl-C.
+
+    What the environment names is used instead of being started. Agents in flight survive the end
+    and are found again by the next worker.
+    """
+    settings = load_settings()
+    children: tuple[ChildSpec, ...] = ()
+    if not no_worker:
+        find_agents(settings.agents_file)
+        environment = {**settings.children_environment, "AGOG_HOME": str(settings.home)}
+        children = (worker_process(environment),)
+    try:
+        run(_up(_stack(settings, children), settings.home))
+    except KeyboardInterrupt:
+        output.say("Stopped.")
+
+
+def worker_process(environment: Mapping[str, str]) -> ChildSpec:
+    """The worker as a child of a stack; it stops politely and leaves its agents alone."""
+    argv = (sys.executable, str(HERE / "worker.py"))
+    return ChildSpec("worker", argv, environment, stop_signal=signal.SIGTERM)
+
+
+@asynccontextmanager
+async def running(stack: LocalStack) -> AsyncIterator[StackAddresses]:
+    """The stack, started, migrated and watched; stopped in order when the block ends."""
+    addresses = await stack.start()
+    watcher = asyncio.create_task(stack.watch(_report))
+    try:
+        await asyncio.to_thread(upgrade, addresses.database_url)
+        yield addresses
+    finally:
+        await stack.stop()
+        await watcher
+
+
+async def _up(stack: LocalStack, home: Path) -> None:
+    output.say("Starting …")
+    async with running(stack) as addresses:
+        if stack.leftovers:
+            output.say(f"Ended what a killed stack had left: {', '.join(stack.leftovers)}.")
+        for moved in stack.moved_ports:
+            output.say(f"Port {moved.expected} is taken: {moved.name} listens on {moved.actual}.")
+        output.data().print(_panel(addresses, home))
+        await asyncio.Event().wait()
+
+
+def _stack(settings: Settings, children: tuple[ChildSpec, ...]) -> LocalStack:
+    """A stack of what the environment does not name; an older `stack.json` names nothing here."""
+    named = EnvironmentSettings()
+    password = named.nats_password
+    is_named = named.model_fields_set
+    return LocalStack(
+        settings.home,
+        temporal_address=ClientConfig.load_client_connect_config().get("target_host")
+        or named.temporal_address,
+        nats_url=named.nats_url if "nats_url" in is_named else None,
+        nats_user=named.nats_user,
+        nats_password=password.get_secret_value() if password else None,
+        database_url=named.database_url.get_secret_value() if "database_url" in is_named else None,
+        children=children,
+    )
+
+
+def _panel(addresses: StackAddresses, home: Path) -> Panel:
+    rows = {
+        "Web UI": addresses.web_ui or "not ours",
+        "Temporal": addresses.temporal_address,
+        "NATS": addresses.nats_url,
+        "PostgreSQL": addresses.database_url.rpartition("@")[2],
+        "Logs": str(home / "logs"),
+        "Passwords": str(home / "stack.json"),
+    }
+    text = "\n".join(f"{name:<11}{value}" for name, value in rows.items())
+    text += "\n\nCtrl-C stops all of it; agents in flight go on."
+    return Panel(text, title="Agog is up", expand=False)
+
+
+def _report(incident: StackIncident) -> None:
+    output.say(f"{incident.member} {incident.problem}: {incident.outcome}.")
