@@ -46,9 +46,9 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def pid(self) -> int | None:
-        """Number of the process last started."""
-        return self._process.pid if self._process else None
+    def pid(self) -> int:
+        """Number of the process last started; 0 before that."""
+        return self._process.pid if self._process else 0
 
     @property
     def exit_code(self) -> int | None:

@@ -14,6 +14,7 @@ from pipeline.errors import ServerNotStarted
 READY_SECONDS = 30.0
 """From the start to the first answer: a database may have to recover from a crash first."""
 
+_ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _STARTS = 3
 """Tries on fresh ports: between finding a port free and listening there, another may take it."""
@@ -96,7 +97,11 @@ class ServerMember:
     async def _flaw(self, child: Child) -> str | None:
         if child.exit_code is not None:
             raise self._failure(child, f"it exited with code {child.exit_code}")
-        return await self.server.flaw(self.ports, child.pid) if child.pid else None
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self.server.flaw(self.ports, child.pid)
+        except TimeoutError:
+            return f"no answer in {_ANSWER_SECONDS:.0f} s"
 
     def _failure(self, child: Child, reason: str) -> ServerNotStarted:
         quote = logs.tail(child.log)

@@ -14,6 +14,7 @@ from adapters.local_stack.server import binary, server_environment
 
 _USER = "agog"
 _PROBE_SECONDS = 2
+_PROBE_PAUSE_SECONDS = 0.02
 
 _CONFIGURATION = """\
 listen: "{host}:{port}"
@@ -61,6 +62,8 @@ class NatsServer:
                 user=_USER,
                 password=self._password,
                 allow_reconnect=False,
+                max_reconnect_attempts=1,  # of the first connection too, endless by default
+                reconnect_time_wait=_PROBE_PAUSE_SECONDS,
                 connect_timeout=_PROBE_SECONDS,
                 error_cb=_unheard,
             )

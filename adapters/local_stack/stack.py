@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from adapters.local_stack.addresses import (
     DATABASE_URL,
@@ -114,6 +115,17 @@ class LocalStack:
         if self._keepers:
             await asyncio.wait(self._keepers)
         await self._undo.aclose()
+
+    async def __aenter__(self) -> StackAddresses:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
 
     @property
     def moved_ports(self) -> tuple[MovedPort, ...]:

@@ -1,0 +1,153 @@
+import json
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client
+
+from adapters.local_stack import ChildSpec, LocalStack, read_stack
+from adapters.local_stack.temporal_server import SEARCH_ATTRIBUTES
+from pipeline.errors import RefusedInput
+from tests.stack_usage import (
+    connect_nats,
+    find_traces,
+    leave_traces,
+    processes_naming,
+    until,
+)
+
+ELSEWHERE = {"temporal_address": "10.0.0.1:7233", "database_url": "postgresql+psycopg://u@h/d"}
+
+
+def only_nats(home: Path, **options: object) -> LocalStack:
+    """The quickest stack that there is."""
+    return LocalStack(home, **ELSEWHERE, **options)  # type: ignore[arg-type] # forwarded as given
+
+
+async def test_data_and_ports_survive_a_restart_and_a_stop_leaves_nothing_alive(
+    tmp_path: Path,
+) -> None:
+    first = LocalStack(tmp_path)
+    addresses = await first.start()
+    assert read_stack(tmp_path) == addresses
+    await leave_traces(addresses, "REQ-KEPT")
+    await first.stop()
+    assert processes_naming(str(tmp_path)) == []
+    assert read_stack(tmp_path) is None
+
+    second = LocalStack(tmp_path)
+    assert await second.start() == addresses
+    try:
+        await find_traces(addresses, "REQ-KEPT")
+    finally:
+        await second.stop()
+
+
+async def test_servers_keep_their_secrets_and_know_our_search_attributes(tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path)
+    addresses = await stack.start()
+    try:
+        assert addresses.nats_password
+        database_password = addresses.database_url.partition("://agog:")[2].partition("@")[0]
+        for secret in (addresses.nats_password, database_password):
+            assert len(secret) >= 24
+            assert processes_naming(secret) == []
+            assert secret not in repr(addresses)
+            for file in files_holding(secret, tmp_path):
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert {p.name() for p in processes_naming(str(tmp_path))} == {
+            "temporal",
+            "postgres",
+            "nats-server",
+        }
+        for process in processes_naming(str(tmp_path)):
+            listening = (c for c in process.net_connections() if c.status == "LISTEN")
+            assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+        temporal = await Client.connect(addresses.temporal_address)
+        known = await temporal.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace="default")
+        )
+        assert set(SEARCH_ATTRIBUTES) <= set(known.custom_attributes)
+    finally:
+        await stack.stop()
+
+
+def files_holding(secret: str, home: Path) -> list[Path]:
+    found = [f for f in home.rglob("*") if f.is_file() and secret.encode() in f.read_bytes()]
+    assert found
+    return found
+
+
+async def test_second_stack_on_a_state_directory_is_refused_with_the_address_of_the_first(
+    tmp_path: Path,
+) -> None:
+    first = only_nats(tmp_path)
+    addresses = await first.start()
+    try:
+        with pytest.raises(RefusedInput, match=r"10\.0\.0\.1:7233"):
+            await only_nats(tmp_path).start()
+        assert read_stack(tmp_path) == addresses
+        async with connect_nats(addresses) as events:
+            await events.jetstream().account_info()
+    finally:
+        await first.stop()
+
+
+async def test_taken_port_is_replaced_reported_and_kept(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wished = taken.getsockname()[1]
+        (tmp_path / "stack.json").write_text(
+            json.dumps({"settings": {}, "ports": {"nats": wished}})
+        )
+        stack = only_nats(tmp_path)
+        addresses = await stack.start()
+        await stack.stop()
+    assert not addresses.nats_url.endswith(f":{wished}")
+    (moved,) = stack.moved_ports
+    assert addresses.nats_url.endswith(f":{moved.actual}")
+
+    again = only_nats(tmp_path)
+    assert (await again.start()).nats_url == addresses.nats_url
+    await again.stop()
+
+
+async def test_services_of_the_environment_are_used_and_not_started(tmp_path: Path) -> None:
+    stack = only_nats(tmp_path, nats_url="nats://10.0.0.1:4222", nats_user="me")
+    addresses = await stack.start()
+    try:
+        assert processes_naming(str(tmp_path)) == []
+        assert (addresses.temporal_address, addresses.nats_url) == (
+            "10.0.0.1:7233",
+            "nats://10.0.0.1:4222",
+        )
+        assert addresses.nats_user == "me"
+    finally:
+        await stack.stop()
+
+
+async def test_children_start_after_the_servers_and_stop_before_them(tmp_path: Path) -> None:
+    program = """
+import json, pathlib, signal, socket, sys
+home = pathlib.Path(sys.argv[1])
+port = json.loads((home / "stack.json").read_text())["ports"]["nats"]
+def reach(name):
+    socket.create_connection(("127.0.0.1", port)).close()
+    (home / name).touch()
+def end(*_):
+    reach("ended")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+reach("begun")
+while True:
+    signal.pause()
+"""
+    child = ChildSpec("worker", (sys.executable, "-c", program, str(tmp_path)), {})
+    stack = only_nats(tmp_path, children=(child,))
+    await stack.start()
+    await until((tmp_path / "begun").exists)
+    await stack.stop()
+    assert (tmp_path / "ended").exists()
+    assert processes_naming(str(tmp_path)) == []
