@@ -45,6 +45,7 @@ def command_record(
         kind=COMMAND,
         agent=order.agent,
         directory=working_directory(order, run),
+        deadline_seconds=order.deadline.total_seconds(),
         grace_seconds=order.grace.total_seconds(),
         minute_seconds=60.0,
         argv=command_argv(agent, agents_directory),

@@ -20,16 +20,12 @@ def simulated_record(
         kind=SIMULATED,
         agent=order.agent,
         directory=order.worktree or str(run.path),
+        deadline_seconds=_scaled(order.deadline.total_seconds(), minute_seconds),
         grace_seconds=_scaled(order.grace.total_seconds(), minute_seconds),
         minute_seconds=minute_seconds,
         seconds=minutes * minute_seconds,
         output=simulated_output(agent, order),
     )
-
-
-def simulated_deadline_seconds(order: RunOrder, minute_seconds: float) -> float:
-    """The run's deadline at the simulation's pace."""
-    return _scaled(order.deadline.total_seconds(), minute_seconds)
 
 
 def simulated_output(agent: SimulatedAgent, order: RunOrder) -> str:

@@ -37,6 +37,8 @@ class RunRecord:
     kind: str
     agent: str
     directory: str
+    deadline_seconds: float
+    """When the run is due after its start, unless the deadline file says something later."""
     grace_seconds: float
     minute_seconds: float
     argv: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class RunDirectory:
         """Take the directory's absolute path; it need not exist yet."""
         self.path = path
         self.run_id = run_id
+        self._order: RunRecord | None = None
 
     @classmethod
     def of(cls, home: Path, run_id: str) -> "RunDirectory":
@@ -113,10 +116,8 @@ class RunDirectory:
         finally:
             os.close(lock)
 
-    def write_order(self, record: RunRecord, deadline_seconds: float) -> None:
-        """Record what was ordered and how long the run may take."""
-        self.create()
-        self.write_deadline(deadline_seconds)
+    def write_order(self, record: RunRecord) -> None:
+        """Record what was ordered; once and for all."""
         path = str(self.file(records.ORDER))
         records.write_atomically(path, json.dumps(asdict(record)), durable=False)
 
@@ -125,21 +126,27 @@ class RunDirectory:
 
         Raises: RefusedInput if the directory belongs to a run of another name.
         """
+        if self._order:
+            return self._order
         fields = self._json(records.ORDER)
         if fields is None:
             return None
         if fields["run_id"] != self.run_id:
             raise RefusedInput(f"{self.path} belongs to {fields['run_id']}, not to {self.run_id}.")
-        return RunRecord(**fields)
+        self._order = RunRecord(**fields)
+        return self._order
 
     def write_deadline(self, seconds: float) -> None:
         """Set how many seconds after its start the run is due."""
         path = str(self.file(records.DEADLINE))
         records.write_atomically(path, repr(seconds), durable=False)
 
-    def deadline_seconds(self) -> float:
+    def deadline_seconds(self, record: RunRecord) -> float:
         """How many seconds after its start the run is due."""
-        return float(self.file(records.DEADLINE).read_text())
+        try:
+            return float(self.file(records.DEADLINE).read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return record.deadline_seconds
 
     def starts(self) -> tuple[datetime, ...]:
         """When the agent was started: once, or never."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 from adapters.agents.command import command_environment, command_record
-from adapters.agents.simulated import SIMULATED, simulated_deadline_seconds, simulated_record
+from adapters.agents.simulated import SIMULATED, simulated_record
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from adapters.runs.looks import Ended, Fresh, Living, Look, RunKind, Start
@@ -140,14 +140,11 @@ class HostRuns:
             key = f"agents.{order.agent}"
             raise AgentsFileRefused(self._agents.source, key, "missing, and its stage must run")
         if isinstance(agent, SimulatedAgent):
-            pace = self._agents.minute_seconds
-            record = simulated_record(agent, order, run, pace)
-            deadline = simulated_deadline_seconds(order, pace)
-            return partial(self._simulated.start, run, record, deadline)
+            record = simulated_record(agent, order, run, self._agents.minute_seconds)
+            return partial(self._simulated.start, run, record)
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, self._agents.directory, given)
-        deadline = order.deadline.total_seconds()
-        return partial(self._supervised.start, run, record, deadline, order.prompt, given)
+        return partial(self._supervised.start, run, record, order.prompt, given)
 
 
 async def _until_changed(seen: Living) -> None:
@@ -163,4 +160,4 @@ def _extend(run: RunDirectory, minutes: float) -> None:
     record = run.order()
     if record is None or run.is_fresh or run.has(records.EXIT):
         raise UnknownRequirement(f"{run.run_id} is not running; nothing to extend.")
-    run.write_deadline(run.deadline_seconds() + minutes * record.minute_seconds)
+    run.write_deadline(run.deadline_seconds(record) + minutes * record.minute_seconds)

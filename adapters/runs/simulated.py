@@ -12,12 +12,12 @@ from pipeline.model import RunEnd
 class SimulatedRuns:
     """Simulated runs. Nothing is made durable: a power cut loses no work that was paid for."""
 
-    def start(self, run: RunDirectory, record: RunRecord, deadline_seconds: float) -> bool:
+    def start(self, run: RunDirectory, record: RunRecord) -> bool:
         """Start the run's time; False if it was started or cancelled before."""
         run.create()
         if run.has(records.STARTED) or run.has(records.EXIT):
             return False
-        run.write_order(record, deadline_seconds)
+        run.write_order(record)
         try:
             with run.file(records.STARTED).open("x", encoding="utf-8") as file:
                 file.write(f"{records.now()}\n")
@@ -32,12 +32,12 @@ class SimulatedRuns:
         record, starts = run.order(), run.starts()
         if record is None or not starts:
             return Fresh()
-        allowed = run.deadline_seconds() + record.grace_seconds
+        allowed = run.deadline_seconds(record) + record.grace_seconds
         due = starts[0] + timedelta(seconds=min(record.seconds, allowed))
         left = (due - datetime.now(UTC)).total_seconds()
         if left > 0:
             return Living(seconds=left)
-        self._finish(run, record, due, is_late=record.seconds > allowed)
+        self._finish(run, record, (starts[0], due), is_late=record.seconds > allowed)
         return Ended()
 
     def try_end(self, run: RunDirectory, asking: signal.Signals) -> bool:
@@ -48,15 +48,21 @@ class SimulatedRuns:
         return True
 
     def _finish(
-        self, run: RunDirectory, record: RunRecord, due: datetime, *, is_late: bool
+        self,
+        run: RunDirectory,
+        record: RunRecord,
+        times: tuple[datetime, datetime],
+        *,
+        is_late: bool,
     ) -> None:
+        started, due = times
         if not is_late:
             run.file(records.STDOUT).write_text(record.output, encoding="utf-8")
         records.write_exit(
             str(run.path),
             RunEnd.TIMED_OUT if is_late else RunEnd.EXITED,
             exit_code=None if is_late else 0,
-            started_at=run.starts()[0].isoformat(),
+            started_at=started.isoformat(),
             ended_at=due.isoformat(),
             reason="ended at its deadline and grace" if is_late else "",
             durable=False,

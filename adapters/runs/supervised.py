@@ -33,7 +33,6 @@ class SupervisedRuns:
         self,
         run: RunDirectory,
         record: RunRecord,
-        deadline_seconds: float,
         prompt: str,
         environment: Mapping[str, str],
     ) -> bool:
@@ -42,7 +41,8 @@ class SupervisedRuns:
             before = (records.STARTED, records.EXIT, records.CANCELLED)
             if lock is None or any(map(run.has, before)):
                 return False
-            run.write_order(record, deadline_seconds)
+            run.write_deadline(record.deadline_seconds)
+            run.write_order(record)
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
             self._children.add(_spawn(run, lock, environment))
             return True
@@ -57,11 +57,11 @@ class SupervisedRuns:
                 return Living(process=run.identity().get("supervisor"))
             if run.has(records.EXIT):
                 return Ended()
-            if run.has(records.STARTED):
-                self._settle(run, RunEnd.LOST, "its supervisor died without a word")
-                return Ended()
             if run.has(records.CANCELLED):
-                self._settle(run, RunEnd.CANCELLED, "cancelled before it started")
+                self._settle(run, RunEnd.CANCELLED, "cancelled")
+                return Ended()
+            if run.has(records.STARTED):
+                self._settle(run, RunEnd.LOST, "its supervisor was killed; the rest was ended")
                 return Ended()
             return Fresh()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.runs.home_lock import HomeLock
+from adapters.runs.supervised import SupervisedRuns
 from pipeline.errors import RefusedInput
 from pipeline.model import RunEnd, RunOrder
 from tests.fixtures_runs import Bench, is_running, until
@@ -235,3 +236,20 @@ async def _stays(condition: Callable[[], bool], seconds: float) -> None:
     while time.monotonic() < end:
         assert condition()
         await asyncio.sleep(0.02)
+
+
+async def test_a_supervisor_that_hangs_does_not_save_its_agent_from_the_end(runs: Bench) -> None:
+    runs.shell(AGENT)
+    order = runs.order()
+    attached = asyncio.create_task(runs.host().attach(order, lambda: None))
+    await running(runs, order)
+    run = runs.directory(order)
+    os.kill(run.identity()["supervisor"], signal.SIGSTOP)
+
+    supervised = SupervisedRuns()
+    assert not supervised.try_end(run, signal.SIGTERM)
+    assert not supervised.try_end(run, signal.SIGKILL)
+
+    assert (await attached).end is RunEnd.CANCELLED
+    assert supervised.try_end(run, signal.SIGTERM)
+    assert agents_living(runs) == []
