@@ -5,6 +5,7 @@ Pure: text in, a checked `Submission` or a refusal with its reason out.
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -77,8 +78,10 @@ def read_requirement(text: str, source: str) -> tuple[str, str]:
     raise RefusedInput(f"{source} has no heading: its title is the first line like `# Title`.")
 
 
-def read_backlog(text: str, source: str) -> tuple[Submission, ...]:
-    """One submission a line, checked, empty lines left out.
+def read_backlog(
+    text: str, source: str, check: Callable[[Submission], object]
+) -> tuple[Submission, ...]:
+    """One submission a line, each passed by `check`; empty lines are left out.
 
     Raises: RefusedInput that names every bad line with its reason.
     """
@@ -89,7 +92,8 @@ def read_backlog(text: str, source: str) -> tuple[Submission, ...]:
         if not line.strip():
             continue
         try:
-            submission = check_submission(_submission(line))
+            submission = _submission(line)
+            check(submission)
             twin = seen.setdefault(submission.number.lower(), place)
             if twin != place:
                 raise RefusedInput(f"{submission.number} stands in line {twin} already.")

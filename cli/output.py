@@ -86,7 +86,7 @@ def clock(at: datetime | None) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in the two largest units that say something."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import pytest
+
+from cli.files import find_agents, find_pipeline, read_text
+from cli.inputs import (
+    DESCRIPTION_LENGTH,
+    TITLE_LENGTH,
+    Submission,
+    check_submission,
+    read_backlog,
+    read_requirement,
+)
+from pipeline.errors import AgentsFileRefused, RefusedInput
+from pipeline.model import Priority
+
+
+@pytest.mark.parametrize(
+    ("submission", "reason"),
+    [
+        (Submission("../REQ-1", "t"), "not of the form"),
+        (Submission("REQ-1;rm", "t"), "not of the form"),
+        (Submission("REQ-1", ""), "title is empty"),
+        (Submission("REQ-1", " \t"), "title is empty"),
+        (Submission("REQ-1", "a\nb"), "line break"),
+        (Submission("REQ-1", "a\x1b[31m"), "control character"),
+        (Submission("REQ-1", "a\udc80"), "control character"),
+        (Submission("REQ-1", "x" * (TITLE_LENGTH + 1)), "501 characters"),
+        (Submission("REQ-1", "x" * 1_000_000), "1000000 characters"),
+        (Submission("REQ-1", "t", "x" * (DESCRIPTION_LENGTH + 1)), "200001 characters"),
+        (Submission("REQ-1", "t", "a\0b"), "not text"),
+        (Submission("REQ-1", "t", "a\ud800"), "not text"),
+    ],
+)
+def test_a_bad_requirement_is_refused_with_its_reason(submission: Submission, reason: str) -> None:
+    with pytest.raises(RefusedInput, match=reason) as refusal:
+        check_submission(submission)
+
+    assert len(str(refusal.value)) < 300  # a title of 1 MB is not said again
+
+
+def test_a_title_may_hold_whatever_is_one_line_of_text() -> None:
+    submission = Submission("REQ-1", "Grüße 👩‍💻 \u202fund 日本", "two\nlines\tand a tab")
+
+    assert check_submission(submission) is submission
+
+
+def test_the_first_heading_is_the_title_and_the_rest_the_description() -> None:
+    text = "intro\n```sh\n# a comment\n```\n## Greet *everybody* ##\n\nIn full.\n\n# Later\n"
+
+    assert read_requirement(text, "f.md") == ("Greet *everybody*", "In full.\n\n# Later")
+
+
+@pytest.mark.parametrize("text", ["", "no heading\n", "```\n# code\n```", "#hashtag\n"])
+def test_a_text_without_a_heading_is_refused(text: str) -> None:
+    with pytest.raises(RefusedInput, match=r"f\.md has no heading"):
+        read_requirement(text, "f.md")
+
+
+def test_a_backlog_line_is_a_requirement_with_the_options_as_keys() -> None:
+    lines = (
+        '{"req": "REQ-1", "title": "One"}\n\n'
+        '{"req": "REQ-2", "title": "Two", "description": "d", "priority": "P0",'
+        ' "pipeline": "critical-path", "sequential": true}\r\n'
+    )
+
+    assert read_backlog(lines, "b.jsonl", check_submission) == (
+        Submission("REQ-1", "One"),
+        Submission("REQ-2", "Two", "d", Priority.P0, "critical-path", sequential=True),
+    )
+
+
+def test_a_backlog_names_every_bad_line_with_its_reason() -> None:
+    lines = "\n".join(
+        [
+            '{"req": "REQ-1", "title": "One"}',
+            "not json",
+            '["REQ-2"]',
+            '{"req": "req-3", "title": "Three"}',
+            '{"req": "REQ-4", "titel": "Four"}',
+            '{"req": "REQ-5", "title": "Five", "sequential": "yes"}',
+            '{"req": "REQ-6", "title": "Six", "priority": "P9"}',
+            '{"req": "REQ-1", "title": "Again"}',
+        ]
+    )
+
+    with pytest.raises(RefusedInput) as refusal:
+        read_backlog(lines, "b.jsonl", check_submission)
+
+    said = str(refusal.value).splitlines()
+    assert said[0].startswith("b.jsonl")
+    for place, reason in enumerate(
+        ("JSON", "object", "not of the form", "titel", "sequential", "priority", "line 1"), start=2
+    ):
+        assert said[place - 1].startswith(f"line {place}: ")
+        assert reason in said[place - 1]
+
+
+def test_an_empty_backlog_is_refused() -> None:
+    with pytest.raises(RefusedInput, match="no requirement"):
+        read_backlog("\n \n", "b.jsonl", check_submission)
+
+
+@pytest.mark.parametrize("name", ["standard", "final-stages", "critical-path"])
+def test_a_pipeline_is_found_by_its_name(name: str) -> None:
+    assert find_pipeline(name).name == name
+
+
+@pytest.mark.parametrize("name", ["nope", "", "../standard", "nope.toml", "x" * 5000, "a\0.toml"])
+def test_an_unknown_pipeline_is_refused(name: str) -> None:
+    with pytest.raises(RefusedInput):
+        find_pipeline(name)
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+
+    for path, reason in (
+        (tmp_path / "absent", "No such file"),
+        (tmp_path, "Is a directory"),
+        (binary, "not UTF-8"),
+    ):
+        with pytest.raises(RefusedInput, match=reason):
+            read_text(path, "File")
+    binary.write_bytes(b"x" * 1025)
+    with pytest.raises(RefusedInput, match="larger than 1 KiB"):
+        read_text(binary, "File", limit=1024)
+
+
+def test_a_missing_agents_file_names_the_variable_that_leads_to_it(tmp_path: Path) -> None:
+    with pytest.raises(AgentsFileRefused, match="Set AGOG_AGENTS_FILE"):
+        find_agents(tmp_path / "agents.toml")
