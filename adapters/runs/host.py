@@ -15,7 +15,13 @@ from adapters.runs.looks import Ended, Fresh, Living, Look, RunKind, Start
 from adapters.runs.permits import Claim, Permits
 from adapters.runs.simulated import SimulatedRuns
 from adapters.runs.supervised import SupervisedRuns
-from adapters.runs.waiting import TICK_SECONDS, appearance, departure, in_thread
+from adapters.runs.waiting import (
+    TICK_SECONDS,
+    appearance,
+    departure,
+    in_thread,
+    nobody_listens,
+)
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
 from pipeline.model import RunOrder, RunResult
@@ -45,8 +51,13 @@ class HostRuns:
         self._swept_at = 0.0
         self._adopt()
 
-    async def attach(self, order: RunOrder, alive: Callable[[], None]) -> RunResult:
+    async def attach(
+        self, order: RunOrder, alive: Callable[[], None] = nobody_listens
+    ) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
+
+        `alive` is called at least once a second while waiting.
+        Cancelled, it leaves the agent alone.
 
         Raises: AgentsFileRefused if the run is to be started and the agents file lacks its agent.
         """

@@ -16,6 +16,10 @@ _POLL_SECONDS = 0.1
 T = TypeVar("T")
 
 
+def nobody_listens() -> None:
+    """Take the sign of life of a caller that gives its own, as an activity's heartbeat does."""
+
+
 async def in_thread(call: Callable[[], T], alive: Callable[[], None]) -> T:
     """The result of a blocking call, made in a thread; `alive` is called while it takes long.
 

@@ -140,6 +140,13 @@ async def test_a_program_that_cannot_be_started_is_named(runs: Bench, program: s
     assert program.removeprefix("./") in result.reason
 
 
+async def test_a_worktree_that_is_gone_is_named(runs: Bench) -> None:
+    result = await runs.run("true", worktree=str(runs.home / "gone"))
+
+    assert (result.end, result.starts) == (RunEnd.NOT_STARTED, 0)
+    assert result.reason.endswith(f"No such file or directory: {runs.home / 'gone'}")
+
+
 async def test_a_relative_program_is_relative_to_the_agents_file(runs: Bench) -> None:
     program = runs.home / "agent"
     program.write_text("#!/bin/sh\npwd\n")
