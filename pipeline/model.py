@@ -469,6 +469,8 @@ class Extension:
     minutes: float
     who: str
     reason: str
+    request_id: str = ""
+    """Id of the request: tells a repeat from an equal second one."""
 
 
 # --- agent runs -----------------------------------------------------------------------------------

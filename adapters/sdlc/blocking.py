@@ -1,0 +1,238 @@
+"""A requirement stands still, and is set going again."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import Update, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.groups import complete_group
+from adapters.sdlc.stages import lose
+from adapters.sdlc.writing import RequirementWrite, StageRecord
+from adapters.sdlc_tables import BlockerRow, FailureRow, NoteRow
+from pipeline.board import DELIVER
+from pipeline.events import EventType
+from pipeline.model import (
+    Failure,
+    FailureCollection,
+    FailureReport,
+    Reopening,
+    RequirementState,
+    StageState,
+)
+
+HUMAN = "human"
+"""Who a blocked requirement waits for, where it is not another requirement."""
+
+
+async def block(
+    connection: AsyncConnection, collection: FailureCollection, report: FailureReport
+) -> None:
+    """Record a round's failures and wait for an answer; a repeat does nothing.
+
+    Raises: IllegalTransition, UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, collection.ref.number)
+    if write.row["round"] >= collection.round:
+        return
+    await write.load_stages()
+    _record_failures(write, report)
+    for stage, reason in _not_started(write, collection):
+        _block_stage(write, stage, collection, reason)
+    reason = report.text.partition("\n")[0]
+    write.move(RequirementState.BLOCKED, why=reason)
+    write.set(round=collection.round, reason=reason, waiting_for=HUMAN)
+    write.add(insert(BlockerRow).values(_blocker(write, collection.round, reason)))
+    _tell(write, collection, report)
+    await write.flush()
+
+
+async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
+    """Record a human's answer and what it set going again; a repeat does nothing.
+
+    Raises: IllegalTransition, UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, reopening.ref.number)
+    if await _is_answered(write, reopening):
+        return
+    await write.load_stages()
+    _note(write, reopening)
+    answered = (*reopening.stages, *reopening.approved, DELIVER)
+    write.add(resolve_failures(write).where(FailureRow.stage.in_(answered)))
+    for name in reopening.stages:
+        _reopen_stage(write, write.stage(name), reopening)
+    for name in reopening.approved:
+        await _approve_stage(write, write.stage(name), reopening)
+    # An answer may come while siblings of what failed still run: then nothing stood still.
+    if write.state is RequirementState.BLOCKED:
+        _resume(write, reopening)
+    await write.flush()
+
+
+# --- blocking -------------------------------------------------------------------------------
+
+
+def _record_failures(write: RequirementWrite, report: FailureReport) -> None:
+    """The report holds every failure that is still open, so it replaces the earlier ones."""
+    write.add(resolve_failures(write), insert(FailureRow).values(_failure_rows(write, report)))
+    for failure in report.failures:
+        if failure.stage in write.stages:
+            lose(write, write.stage(failure.stage), failure.error)
+
+
+def _failure_rows(write: RequirementWrite, report: FailureReport) -> list[dict[str, object]]:
+    return [
+        {
+            "number": write.number,
+            "round": report.round,
+            "seq": seq,
+            "stage": failure.stage,
+            "kind": str(failure.kind),
+            "gate": failure.gate,
+            "owners": list(failure.owners),
+            "severity": int(failure.severity),
+            "error": failure.error,
+            "log_reference": failure.log_reference,
+            "commit": failure.commit,
+            "created_at": write.at,
+        }
+        for seq, failure in enumerate(report.failures, 1)
+    ]
+
+
+def _not_started(
+    write: RequirementWrite, collection: FailureCollection
+) -> Iterator[tuple[StageRecord, str]]:
+    """Stages that wait for what failed, and those whose failure came before their start."""
+    reasons = {blocked.stage.name: blocked.reason for blocked in collection.blocked}
+    reasons |= {failure.stage: failure.error for failure in collection.failures}
+    for stage in write.stages.values():
+        if stage.state is StageState.WAITING and stage.stage in reasons:
+            yield stage, reasons[stage.stage]
+
+
+def _block_stage(
+    write: RequirementWrite, stage: StageRecord, collection: FailureCollection, reason: str
+) -> None:
+    write.move_stage(stage, StageState.BLOCKED, why=reason)
+    red = [need for need in stage.needs if not write.stage(need).state.is_done]
+    write.tell(
+        f"{collection.ref.key}/{stage.stage}/{stage.attempt}",
+        EventType.STAGE_BLOCKED,
+        {
+            "stage": stage.stage,
+            "agent": stage.agent,
+            "reason": reason,
+            "blockers": red,
+        },
+        occurrence=collection.round,
+    )
+
+
+def _blocker(write: RequirementWrite, round_: int, reason: str) -> dict[str, object]:
+    return {
+        "number": write.number,
+        "round": round_,
+        "blocked_by": HUMAN,
+        "reason": reason,
+        "created_at": write.at,
+    }
+
+
+def _tell(write: RequirementWrite, collection: FailureCollection, report: FailureReport) -> None:
+    write.tell(
+        collection.ref.key,
+        EventType.WORKFLOW_BLOCKED,
+        {
+            "round": report.round,
+            "severity": report.severity.name,
+            "failures": [_told(failure) for failure in report.failures],
+        },
+        occurrence=report.round,
+    )
+
+
+def _told(failure: Failure) -> dict[str, object]:
+    return {
+        "stage": failure.stage,
+        "gate": failure.gate,
+        "kind": str(failure.kind),
+        "owners": list(failure.owners),
+        "error": failure.error.partition("\n")[0],
+        "log": failure.log_reference,
+    }
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+def resolve_failures(write: RequirementWrite) -> Update:
+    """Every open failure of the requirement counts as resolved."""
+    mine = (FailureRow.number == write.number) & FailureRow.resolved_at.is_(None)
+    return update(FailureRow).where(mine).values(resolved_at=write.at)
+
+
+def resolve_blockers(write: RequirementWrite) -> Update:
+    """Nothing stands in the requirement's way any more."""
+    mine = (BlockerRow.number == write.number) & BlockerRow.resolved_at.is_(None)
+    return update(BlockerRow).where(mine).values(resolved_at=write.at)
+
+
+async def _is_answered(write: RequirementWrite, reopening: Reopening) -> bool:
+    key = (NoteRow.number == write.number) & (NoteRow.answer == reopening.round)
+    return (await write.connection.execute(select(NoteRow.answer).where(key))).scalar() is not None
+
+
+def _note(write: RequirementWrite, reopening: Reopening) -> None:
+    write.add(
+        insert(NoteRow).values(
+            number=write.number,
+            answer=reopening.round,
+            round=write.row["round"],
+            kind="approve" if reopening.approved else "reopen",
+            stages=[*reopening.stages, *reopening.approved],
+            who=reopening.who,
+            why=reopening.why,
+            at=write.at,
+        )
+    )
+
+
+def _reopen_stage(write: RequirementWrite, stage: StageRecord, reopening: Reopening) -> None:
+    lose(write, stage, f"Lost; reopened by {reopening.who}.")
+    # Blocked in the workflow alone: its round has not been reported yet.
+    if stage.state is not StageState.WAITING:
+        write.move_stage(stage, StageState.WAITING, who=reopening.who, why=reopening.why)
+
+
+async def _approve_stage(write: RequirementWrite, stage: StageRecord, reopening: Reopening) -> None:
+    write.move_stage(stage, StageState.COMPLETED, who=reopening.who, why=reopening.why)
+    write.tell(
+        str(stage.run_id),
+        EventType.STAGE_COMPLETED,
+        {
+            "stage": stage.stage,
+            "agent": stage.agent,
+            "attempt": stage.attempt,
+            "summary": reopening.why,
+            "commit": "",
+            "approvedBy": reopening.who,
+        },
+    )
+    await complete_group(write, stage)
+
+
+def _resume(write: RequirementWrite, reopening: Reopening) -> None:
+    write.move(RequirementState.RUNNING, who=reopening.who, why=reopening.why)
+    write.set(reason="", waiting_for="")
+    write.add(resolve_blockers(write))
+    write.tell(
+        reopening.ref.key,
+        EventType.WORKFLOW_RESUMED,
+        {
+            "round": write.row["round"],
+            "stages": [*reopening.stages, *reopening.approved],
+            "who": reopening.who,
+            "why": reopening.why,
+        },
+        occurrence=reopening.round,
+    )

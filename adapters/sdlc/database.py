@@ -1,0 +1,107 @@
+"""The connection to the SDLC database: one engine, bounded waits, typed errors."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TypeVar
+
+from psycopg import errors as postgres
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from adapters.sdlc.storable import storable_json
+from pipeline.errors import DependencyUnavailable
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 4
+"""A database that does not answer is reported within five (design, section 2, rule 1)."""
+
+NAME = "SDLC database"
+REMEDY = "Start it with `starter.py up`, or set DATABASE_URL."
+NO_SCHEMA = "It has no tables yet: `starter.py up` and `worker.py` create them."
+
+
+def connect_arguments() -> dict[str, object]:
+    """Bounds of the connection, for every engine of the house."""
+    return {"connect_timeout": CONNECT_SECONDS, "application_name": "agog"}
+
+
+def async_engine(database_url: str, *, pool_size: int = 8) -> AsyncEngine:
+    """An engine for `postgresql+psycopg://…`. Nothing is connected yet."""
+    return create_async_engine(
+        database_url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        connect_args=connect_arguments(),
+        json_serializer=storable_json,
+    )
+
+
+def address_of(url: URL) -> str:
+    """Where the database is, without user and password."""
+    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Turn what a database that is down, full or empty says into DependencyUnavailable."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise _unavailable(address, error) from error
+    except PoolTimeout as error:
+        raise DependencyUnavailable(NAME, address, "Every connection is busy.") from error
+    except ProgrammingError as error:
+        if isinstance(error.orig, postgres.UndefinedTable | postgres.UndefinedColumn):
+            raise DependencyUnavailable(NAME, address, NO_SCHEMA) from error
+        raise
+
+
+def _unavailable(address: str, error: DBAPIError) -> DependencyUnavailable:
+    said = str(error.orig).strip().splitlines()
+    return DependencyUnavailable(NAME, address, f"{REMEDY} ({said[0] if said else 'no reason'})")
+
+
+class Database:
+    """Transactions and reads on one engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take the engine; it is connected on first use."""
+        self._engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.address = address_of(engine.url)
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do the work in one transaction. The work must be idempotent: it may be done twice."""
+        return await self._once_more(work, self._engine.begin)
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do a read that needs no transaction of its own."""
+        return await self._once_more(work, self._autocommit.connect)
+
+    async def _once_more(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]],
+    ) -> T:
+        """A pooled connection may have died idle; finding out this way costs no ping per call."""
+        with reaching(self.address):
+            try:
+                async with connect() as connection:
+                    return await work(connection)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            async with connect() as connection:
+                return await work(connection)
+
+    async def close(self) -> None:
+        """Give the connections back to the server."""
+        await self._engine.dispose()
+
+
+def open_database(database_url: str) -> Database:
+    """The database of that SQLAlchemy URL."""
+    return Database(async_engine(database_url))

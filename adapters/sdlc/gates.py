@@ -1,0 +1,135 @@
+"""Checks that we made on an exact commit: verdicts, merges, builds."""
+
+from collections.abc import Iterator
+
+from pydantic import TypeAdapter
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.writing import RequirementWrite
+from adapters.sdlc_tables import GateRow
+from pipeline.events import EventType
+from pipeline.model import (
+    BuildOutcome,
+    BuildRequest,
+    BuildResult,
+    MergeResult,
+    Mode,
+    RunResult,
+    StageOutcome,
+    StageRequest,
+    StageState,
+)
+from pipeline.notice import VERDICTS, Notice, Verdict
+from pipeline.team import TEAM
+
+ERROR_LINES = 50
+"""Lines of a build's errors in its event (original-behaviour, section 8, scenario 4)."""
+
+_OUTCOME = TypeAdapter(BuildOutcome)
+_EVIDENCE = select(GateRow.evidence).where(GateRow.gate_id == bindparam("gate_id"))
+
+
+async def record_build(
+    connection: AsyncConnection, request: BuildRequest, outcome: BuildOutcome, result: BuildResult
+) -> None:
+    """The evidence of one verification; a repeat does nothing. Raises: UnknownRequirement."""
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    if await build_evidence(connection, request.run_id):
+        return
+    write.add(
+        insert(GateRow).values(
+            gate_id=request.run_id,
+            number=write.number,
+            gate=f"build {request.build}",
+            stage=request.stage,
+            commit=outcome.commit,
+            verdict=_colour(outcome.passed),
+            started_at=result.started_at,
+            ended_at=result.ended_at,
+            log_reference=result.log_reference,
+            evidence=_OUTCOME.dump_python(outcome, mode="json"),
+        )
+    )
+    write.set(mode=mode_of(write, parallel=outcome.parallel))
+    _tell(write, request, outcome)
+    await write.flush()
+
+
+async def build_evidence(connection: AsyncConnection, run_id: str) -> BuildOutcome | None:
+    """The recorded outcome of that very verification, if there is one."""
+    evidence = (await connection.execute(_EVIDENCE, {"gate_id": run_id})).scalar()
+    return None if evidence is None else _OUTCOME.validate_python(evidence)
+
+
+def add_gates(
+    write: RequirementWrite,
+    request: StageRequest,
+    outcome: StageOutcome,
+    result: RunResult,
+    notice: Notice | None,
+    merge: MergeResult | None,
+) -> None:
+    """The gates that a stage's end decided: its verdict on what it was given, and its merge."""
+    for gate, commit in _decided(request, outcome, notice, merge):
+        write.add(
+            insert(GateRow).values(
+                gate_id=f"{request.run_id}/{gate}",
+                number=write.number,
+                gate=gate,
+                stage=request.stage.name,
+                commit=commit,
+                verdict=_colour(outcome.failure is None or outcome.failure.gate != gate),
+                started_at=result.started_at,
+                ended_at=result.ended_at,
+                log_reference=result.log_reference,
+            )
+        )
+
+
+def mode_of(write: RequirementWrite, *, parallel: bool) -> Mode:
+    """How the requirement is dispatched, after the latest word of a worker."""
+    return Mode.PARALLEL if parallel and not write.row["sequential"] else Mode.SEQUENTIAL
+
+
+def _decided(
+    request: StageRequest,
+    outcome: StageOutcome,
+    notice: Notice | None,
+    merge: MergeResult | None,
+) -> Iterator[tuple[str, str]]:
+    verdict = _verdict_gate(request)
+    red = outcome.failure.gate if outcome.failure else ""
+    merged = f"merge {request.stage.name}"
+    # Any other failure decided nothing about the verdict: a red run leaves no green gate.
+    if verdict and notice and (red in (verdict, merged) or outcome.state is StageState.COMPLETED):
+        yield verdict, request.head.commit if request.head else ""
+    if merge:
+        yield merged, merge.commit if merge.conflicts else merge.head.commit
+
+
+def _verdict_gate(request: StageRequest) -> str:
+    asked = VERDICTS.get(TEAM[request.stage.agent].role)
+    if asked is None:
+        return ""
+    kind = "critique" if asked is Verdict.CRITIQUE else "verdict"
+    return f"{kind} {request.stage.name}"
+
+
+def _tell(write: RequirementWrite, request: BuildRequest, outcome: BuildOutcome) -> None:
+    errors = outcome.failure.error.splitlines()[:ERROR_LINES] if outcome.failure else []
+    write.tell(
+        request.run_id,
+        EventType.BUILD_PASSED if outcome.passed else EventType.BUILD_FAILED,
+        {
+            "agent": request.owner,
+            "build": request.build,
+            "stage": request.stage,
+            "commit": outcome.commit,
+            "errors": errors,
+        },
+    )
+
+
+def _colour(green: bool) -> str:
+    return "green" if green else "red"

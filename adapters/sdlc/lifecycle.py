@@ -1,0 +1,142 @@
+"""The beginning and the end of a requirement."""
+
+from datetime import timedelta
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.blocking import resolve_blockers, resolve_failures
+from adapters.sdlc.performance import Performance, measure
+from adapters.sdlc.stages import lose
+from adapters.sdlc.writing import RequirementWrite
+from adapters.sdlc_tables import ExtensionRow, RequirementRow
+from pipeline.errors import AlreadyStarted
+from pipeline.events import EventType
+from pipeline.model import Closing, Extension, Mode, Opening, OpeningRequest, RequirementState
+
+_ENDS = {
+    RequirementState.DELIVERED: EventType.WORKFLOW_COMPLETED,
+    RequirementState.FAILED: EventType.WORKFLOW_FAILED,
+    RequirementState.CANCELLED: EventType.WORKFLOW_CANCELLED,
+}
+
+
+async def open_requirement(
+    connection: AsyncConnection, request: OpeningRequest, opening: Opening
+) -> None:
+    """ACCEPTED -> RUNNING on that host; a repeat by the same execution does nothing.
+
+    Raises: AlreadyStarted if another execution has it, IllegalTransition, UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    owner = write.row["workflow_run"]
+    if owner == request.ref.workflow_run:
+        return
+    if owner is not None:
+        raise AlreadyStarted(f"{write.number} belongs to the execution {owner}.")
+    write.move(RequirementState.RUNNING)
+    sequential = request.sequential or not opening.parallel
+    head = opening.head.commit if opening.head else None
+    write.set(
+        workflow_run=request.ref.workflow_run,
+        mode=Mode.SEQUENTIAL if sequential else Mode.PARALLEL,
+        host=opening.host,
+        base_commit=head,
+        head_commit=head,
+        target_branch=opening.target_branch or None,
+        started_at=write.at,
+        waiting_for="",
+    )
+    fields = {"title": write.row["title"], "pipeline": request.pipeline.name, "host": opening.host}
+    write.tell(request.ref.key, EventType.WORKFLOW_STARTED, fields)
+    await write.flush()
+
+
+async def close_requirement(connection: AsyncConnection, closing: Closing) -> None:
+    """Record the end and what the requirement brought; a repeat does nothing.
+
+    Raises: IllegalTransition if it has ended otherwise, UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, closing.ref.number)
+    if write.state is closing.state:
+        return
+    await write.load_stages()
+    for stage in write.stages.values():
+        lose(write, stage, closing.reason)
+    write.move(closing.state, who=closing.who, why=closing.reason)
+    write.set(
+        workflow_run=closing.ref.workflow_run,
+        reason=closing.reason,
+        waiting_for="",
+        ended_at=write.at,
+    )
+    write.add(resolve_blockers(write))
+    if closing.state is RequirementState.DELIVERED:
+        write.add(resolve_failures(write))
+    _tell(write, closing)
+    _tell_performance(write, closing, await measure(connection, write.number, write.at))
+    await write.flush()
+
+
+async def extend(connection: AsyncConnection, extension: Extension) -> None:
+    """The row of an extended deadline; a repeat of one request is one row.
+
+    Raises: UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, extension.ref.number)
+    if extension.request_id:
+        known = select(ExtensionRow.id).where(ExtensionRow.request_id == extension.request_id)
+        if (await connection.execute(known)).scalar() is not None:
+            return
+    write.add(
+        insert(ExtensionRow).values(
+            run_id=extension.run_id,
+            request_id=extension.request_id or None,
+            number=write.number,
+            stage=extension.stage,
+            minutes=extension.minutes,
+            who=extension.who,
+            reason=extension.reason,
+            at=write.at,
+        )
+    )
+    await write.flush()
+
+
+async def running_on(connection: AsyncConnection, host: str, but: str) -> int:
+    """How many requirements other than `but` the host has RUNNING."""
+    query = select(func.count()).where(
+        RequirementRow.host == host,
+        RequirementRow.state == str(RequirementState.RUNNING),
+        RequirementRow.number != but,
+    )
+    return (await connection.execute(query)).scalar_one()
+
+
+def _tell(write: RequirementWrite, closing: Closing) -> None:
+    fields: dict[str, object] = {"reason": closing.reason, "who": closing.who}
+    if closing.state is RequirementState.DELIVERED:
+        began = write.row["started_at"] or write.row["created_at"]
+        duration = (write.at - began) // timedelta(milliseconds=1)
+        fields = {"duration": duration, "commit": closing.commit}
+    elif closing.state is RequirementState.FAILED:
+        fields = {"error": closing.reason, "who": closing.who}
+    write.tell(closing.ref.key, _ENDS[closing.state], fields)
+
+
+def _tell_performance(write: RequirementWrite, closing: Closing, performance: Performance) -> None:
+    savings = performance.savings
+    write.tell(
+        closing.ref.key,
+        EventType.WORKFLOW_PERFORMANCE,
+        {
+            "sequentialTime": savings.sequential_hours,
+            "parallelTime": savings.parallel_hours,
+            "timeSaved": savings.saved_hours,
+            "percentageSaved": savings.percentage_saved,
+            "wallSeconds": performance.wall.total_seconds(),
+            "queueSeconds": performance.queue.total_seconds(),
+            "holdSeconds": performance.hold.total_seconds(),
+            "humanSeconds": performance.human.total_seconds(),
+        },
+    )

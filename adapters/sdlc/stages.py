@@ -1,0 +1,115 @@
+"""A stage begins, or turns out not to be needed."""
+
+from datetime import timedelta
+
+from sqlalchemy import insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.context import load_context
+from adapters.sdlc.groups import complete_group
+from adapters.sdlc.writing import RequirementWrite, StageRecord
+from adapters.sdlc_tables import RunRow
+from pipeline.errors import IllegalTransition, StaleAttempt
+from pipeline.events import EventType
+from pipeline.model import (
+    RequirementState,
+    StageContext,
+    StageRequest,
+    StageSkip,
+    StageState,
+)
+
+_STARTABLE = (RequirementState.RUNNING, RequirementState.HELD)
+
+
+async def open_stage(connection: AsyncConnection, request: StageRequest) -> StageContext:
+    """Open the run's row; a repeat only reads what the agent must be told.
+
+    Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
+        the stage cannot start anything now, UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    context = await load_context(write, request)
+    stage = write.stage(request.stage.name)
+    if stage.run_id != request.run_id:
+        refuse_stale(stage, request.attempt)
+        _check_startable(write, request)
+        lose(write, stage, f"Lost; attempt {request.attempt} takes its place.")
+        _open(write, stage, request)
+        await write.flush()
+    return context
+
+
+async def skip_stage(connection: AsyncConnection, skip: StageSkip) -> None:
+    """Record that a conditional stage was not needed. Raises: StaleAttempt, IllegalTransition."""
+    write = await RequirementWrite.lock(connection, skip.ref.number)
+    await write.load_stages()
+    stage = write.stage(skip.stage.name)
+    run_id = f"{skip.ref.key}/{skip.stage.name}/{skip.attempt}"
+    if stage.run_id == run_id:
+        return
+    refuse_stale(stage, skip.attempt)
+    write.move_stage(stage, StageState.SKIPPED, why=skip.reason)
+    stage.set(attempt=skip.attempt, run_id=run_id)
+    fields = {"stage": stage.stage, "agent": stage.agent, "reason": skip.reason}
+    write.tell(run_id, EventType.STAGE_SKIPPED, fields)
+    await complete_group(write, stage)
+    await write.flush()
+
+
+def refuse_stale(stage: StageRecord, attempt: int) -> None:
+    """Raises: StaleAttempt if a newer attempt of the stage is current."""
+    if stage.attempt > attempt:
+        raise StaleAttempt(
+            f"{stage.number}: {stage.stage} is at attempt {stage.attempt}, not {attempt}."
+        )
+
+
+def lose(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
+    """Record a run that nobody closed: its host was lost, or it was cancelled."""
+    if stage.state is not StageState.RUNNING or stage.run_id is None:
+        return
+    write.move_stage(stage, StageState.FAILED, why=reason)
+    stage.set(ended_at=write.at)
+    write.add(
+        update(RunRow)
+        .where(RunRow.run_id == stage.run_id)
+        .values(state=str(StageState.FAILED), closed_at=write.at, error=reason)
+    )
+    fields = {"stage": stage.stage, "agent": stage.agent, "error": reason, "action": "BLOCKED"}
+    write.tell(stage.run_id, EventType.STAGE_FAILED, fields)
+
+
+def _check_startable(write: RequirementWrite, request: StageRequest) -> None:
+    if write.state not in _STARTABLE:
+        raise IllegalTransition(
+            f"{write.number} is {write.state}: {request.stage.name} cannot start."
+        )
+
+
+def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
+    write.move_stage(stage, StageState.RUNNING)
+    stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
+    write.add(
+        insert(RunRow).values(
+            run_id=request.run_id,
+            number=write.number,
+            stage=stage.stage,
+            agent=stage.agent,
+            attempt=request.attempt,
+            state=str(StageState.RUNNING),
+            opened_at=write.at,
+            host=write.row["host"],
+        )
+    )
+    write.tell(
+        request.run_id,
+        EventType.STAGE_STARTED,
+        {
+            "stage": stage.stage,
+            "agent": stage.agent,
+            "attempt": request.attempt,
+            "group": stage.group,
+            "timeout": request.stage.deadline // timedelta(milliseconds=1),
+        },
+    )

@@ -1,0 +1,182 @@
+"""The port `SdlcStore` on PostgreSQL: one transaction per method, described in `adapters.sdlc`."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from adapters.sdlc import acceptance, blocking, closing, gates, lifecycle, publishing, stages
+from adapters.sdlc.acceptance import Acceptance
+from adapters.sdlc.database import Database, async_engine
+from adapters.sdlc.performance import measure
+from adapters.sdlc_tables import RequirementRow
+from pipeline.errors import UnknownRequirement
+from pipeline.model import (
+    BuildOutcome,
+    BuildRequest,
+    BuildResult,
+    Closing,
+    Extension,
+    FailureCollection,
+    FailureReport,
+    MergeResult,
+    Opening,
+    OpeningRequest,
+    Reopening,
+    RequirementOrder,
+    RunResult,
+    StageContext,
+    StageOutcome,
+    StageRequest,
+    StageSkip,
+)
+from pipeline.notice import Notice
+from pipeline.ports import EventPublisher
+from pipeline.savings import Savings
+
+__all__ = ["Acceptance", "PostgresSdlcStore", "create_store"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def create_store(database_url: str) -> "PostgresSdlcStore":
+    """A store for `postgresql+psycopg://…`; it connects on first use."""
+    return PostgresSdlcStore(async_engine(database_url))
+
+
+class PostgresSdlcStore:
+    """Writes of the SDLC database. Close it in the end."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take the engine."""
+        self._database = Database(engine)
+
+    async def check(self) -> None:
+        """Raises: DependencyUnavailable if the database or its tables are not there."""
+        await self._read(lifecycle.running_on, "", "")
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._database.close()
+
+    # --- before the workflow ----------------------------------------------------------------
+
+    async def accept(
+        self, order: RequirementOrder, description: str, parent: str | None = None
+    ) -> bool:
+        """The requirement's row; False if a start that got no further had written it before.
+
+        Raises: AlreadyStarted, UnknownRequirement for the parent.
+        """
+        return bool(await self.accept_all([Acceptance(order, description, parent)]))
+
+    async def accept_all(self, acceptances: Sequence[Acceptance]) -> tuple[str, ...]:
+        """All rows or none; returns the numbers that are new. Raises: as `accept`."""
+        return await self._write(acceptance.accept, acceptances)
+
+    async def description(self, number: str) -> str:
+        """The text of a requirement. Raises: UnknownRequirement."""
+        return await self._read(_description, number)
+
+    async def running_on(self, host: str, *, but: str) -> int:
+        """How many requirements other than `but` the host has RUNNING."""
+        return await self._read(lifecycle.running_on, host, but)
+
+    # --- the life of a requirement ------------------------------------------------------------
+
+    async def open_requirement(self, request: OpeningRequest, opening: Opening) -> None:
+        """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
+        await self._write(lifecycle.open_requirement, request, opening)
+
+    async def open_stage(self, request: StageRequest) -> StageContext:
+        """Opens the run's row, `stage.started`; returns what the agent must be told."""
+        return await self._write(stages.open_stage, request)
+
+    async def close_stage(
+        self,
+        request: StageRequest,
+        outcome: StageOutcome,
+        result: RunResult,
+        notice: Notice | None,
+        merge: MergeResult | None,
+    ) -> None:
+        """Closes the run's row: cost, gates, deliverable, events, the group if it is the last."""
+        ended = closing.EndedRun(request, outcome, result, notice, merge)
+        await self._write(closing.close_stage, ended)
+
+    async def skip_stage(self, skip: StageSkip) -> None:
+        """`skipped` with its reason, `group.completed` if it closes the group."""
+        await self._write(stages.skip_stage, skip)
+
+    async def record_build(
+        self, request: BuildRequest, outcome: BuildOutcome, result: BuildResult
+    ) -> None:
+        """The gate's row and `build.passed` or `build.failed`."""
+        await self._write(gates.record_build, request, outcome, result)
+
+    async def build_evidence(self, run_id: str) -> BuildOutcome | None:
+        """The recorded outcome of that very verification, if there is one."""
+        return await self._read(gates.build_evidence, run_id)
+
+    async def block(self, collection: FailureCollection, report: FailureReport) -> None:
+        """Failures, blockers, blocked stages, RUNNING -> BLOCKED, `workflow.blocked`."""
+        await self._write(blocking.block, collection, report)
+
+    async def reopen(self, reopening: Reopening) -> None:
+        """Stages back to waiting, blockers resolved, BLOCKED -> RUNNING, `workflow.resumed`."""
+        await self._write(blocking.reopen, reopening)
+
+    async def extend(self, extension: Extension) -> None:
+        """The row of an extended deadline."""
+        await self._write(lifecycle.extend, extension)
+
+    async def close_requirement(self, closing: Closing) -> None:
+        """The final state, its event and `workflow.performance` from the recorded intervals."""
+        await self._write(lifecycle.close_requirement, closing)
+
+    async def savings(self, number: str) -> Savings:
+        """What running in parallel has saved so far, from the recorded intervals."""
+        return (await self._read(measure, number, datetime.now(UTC))).savings
+
+    # --- events -------------------------------------------------------------------------------
+
+    async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
+        """Publishes committed, unpublished events in order; returns how many went out."""
+        published = 0
+        while await self._read(publishing.owes_events, number):
+            batch = await self._write(publishing.publish_batch, number, publisher)
+            published += batch
+            if batch < publishing.BATCH:
+                break
+        return published
+
+    async def numbers_with_pending_events(self) -> Sequence[str]:
+        """Requirements that have unpublished events."""
+        return await self._read(publishing.numbers_owing)
+
+    async def _write(
+        self,
+        work: Callable[Concatenate[AsyncConnection, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._database.write(lambda connection: work(connection, *args, **kwargs))
+
+    async def _read(
+        self,
+        work: Callable[Concatenate[AsyncConnection, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._database.read(lambda connection: work(connection, *args, **kwargs))
+
+
+async def _description(connection: AsyncConnection, number: str) -> str:
+    query = select(RequirementRow.description).where(RequirementRow.number == number)
+    text = (await connection.execute(query)).scalar()
+    if text is None:
+        raise UnknownRequirement(f"There is no requirement {number}.")
+    return str(text)

@@ -1,0 +1,250 @@
+"""The SDLC database: what happened to every requirement, as rows.
+
+Strings are those of `pipeline.model`; times are aware. Migrations follow these models.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import ARRAY, BigInteger, DateTime, ForeignKey, Identity, Index, MetaData, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from adapters.sdlc.storable import StorableText
+
+Document = Mapping[str, object]
+"""A JSON object."""
+
+_OF_REQUIREMENT = "requirements.number"
+
+
+class Base(DeclarativeBase):
+    """Strings are text, times carry their zone, objects are JSONB, lists are arrays."""
+
+    # Constraints have names, so that a later migration can drop them.
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_name)s_key",
+            "ix": "%(table_name)s_%(column_0_name)s_index",
+        }
+    )
+
+    type_annotation_map = {  # noqa: RUF012 # SQLAlchemy reads it from the class
+        str: StorableText,
+        datetime: DateTime(timezone=True),
+        Document: JSONB,
+        list[str]: ARRAY(StorableText),
+    }
+
+
+class RequirementRow(Base):
+    """A requirement: its whole input and where it stands; every write locks this row first."""
+
+    __tablename__ = "requirements"
+    __table_args__ = (
+        Index("requirements_running", "host", postgresql_where=text("state = 'RUNNING'")),
+        Index("requirements_listed", "state", "created_at"),
+    )
+
+    number: Mapped[str] = mapped_column(primary_key=True)
+    number_folded: Mapped[str] = mapped_column(unique=True)
+    title: Mapped[str]
+    description: Mapped[str]
+    priority: Mapped[str]
+    state: Mapped[str]
+    mode: Mapped[str]
+    sequential: Mapped[bool]
+    pipeline: Mapped[str]
+    plan: Mapped[Document]
+    parent: Mapped[str | None] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
+    host: Mapped[str | None]
+    base_commit: Mapped[str | None]
+    target_branch: Mapped[str | None]
+    head_commit: Mapped[str | None]
+    workflow_run: Mapped[str | None]
+    round: Mapped[int] = mapped_column(server_default="0")
+    reason: Mapped[str] = mapped_column(server_default="")
+    waiting_for: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class StageRow(Base):
+    """A stage of a requirement: its place in the plan and its latest run."""
+
+    __tablename__ = "stages"
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    stage: Mapped[str] = mapped_column(primary_key=True)
+    agent: Mapped[str]
+    group: Mapped[str]
+    position: Mapped[int]
+    needs: Mapped[list[str]]
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    run_id: Mapped[str | None]
+    starts: Mapped[int] = mapped_column(server_default="0")
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[str] = mapped_column(server_default="")
+
+
+class PhaseRow(Base):
+    """A phase change of a requirement (`stage` empty) or of one of its stages."""
+
+    __tablename__ = "phase_history"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
+    stage: Mapped[str]
+    source: Mapped[str | None]
+    target: Mapped[str]
+    at: Mapped[datetime]
+    who: Mapped[str]
+    why: Mapped[str]
+
+
+class RunRow(Base):
+    """One execution of one agent for one stage; `notice` is the accepted one as it came."""
+
+    __tablename__ = "runs"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
+    stage: Mapped[str]
+    agent: Mapped[str]
+    attempt: Mapped[int]
+    state: Mapped[str]
+    starts: Mapped[int] = mapped_column(server_default="0")
+    opened_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    end: Mapped[str | None]
+    exit_code: Mapped[int | None]
+    verdict: Mapped[str] = mapped_column(server_default="")
+    notice: Mapped[Document | None] = mapped_column(JSONB(none_as_null=True))
+    required_fixes: Mapped[list[str]] = mapped_column(server_default="{}")
+    summary: Mapped[str] = mapped_column(server_default="")
+    error: Mapped[str] = mapped_column(server_default="")
+    commit: Mapped[str | None]
+    head_commit: Mapped[str | None]
+    log_reference: Mapped[str] = mapped_column(server_default="")
+    host: Mapped[str | None]
+
+
+class GateRow(Base):
+    """A check that we made on an exact commit; `evidence` is a build's recorded outcome."""
+
+    __tablename__ = "gates"
+
+    gate_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
+    gate: Mapped[str]
+    stage: Mapped[str]
+    commit: Mapped[str]
+    verdict: Mapped[str]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    log_reference: Mapped[str] = mapped_column(server_default="")
+    evidence: Mapped[Document | None] = mapped_column(JSONB(none_as_null=True))
+
+
+class FailureRow(Base):
+    """A failure as a round reported it; resolved when an answer reopened its stage."""
+
+    __tablename__ = "failures"
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    stage: Mapped[str]
+    kind: Mapped[str]
+    gate: Mapped[str]
+    owners: Mapped[list[str]]
+    severity: Mapped[int]
+    error: Mapped[str]
+    log_reference: Mapped[str]
+    commit: Mapped[str]
+    created_at: Mapped[datetime]
+    resolved_at: Mapped[datetime | None]
+
+
+class BlockerRow(Base):
+    """What a blocked requirement waits for: another requirement's number, or `human`."""
+
+    __tablename__ = "blockers"
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    blocked_by: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+    resolved_at: Mapped[datetime | None]
+
+
+class ExtensionRow(Base):
+    """A deadline that was moved; `request_id` tells a repeat from an equal second request."""
+
+    __tablename__ = "extensions"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    run_id: Mapped[str] = mapped_column(index=True)
+    request_id: Mapped[str | None] = mapped_column(unique=True)
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT))
+    stage: Mapped[str]
+    minutes: Mapped[float]
+    who: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime]
+
+
+class NoteRow(Base):
+    """A human's answer, in the order of the answers, and the stages that it set going again."""
+
+    __tablename__ = "notes"
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    answer: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int]
+    kind: Mapped[str]
+    stages: Mapped[list[str]]
+    who: Mapped[str]
+    why: Mapped[str]
+    at: Mapped[datetime]
+
+
+class EventRow(Base):
+    """An event, committed with the change that it tells of; null `published_at` is owed."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("events_of_requirement", "number", "id"),
+        Index("events_owed", "number", "id", postgresql_where=text("published_at IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    event_id: Mapped[str] = mapped_column(unique=True)
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT))
+    type: Mapped[str]
+    subject: Mapped[str]
+    payload: Mapped[Document]
+    created_at: Mapped[datetime]
+    published_at: Mapped[datetime | None]
+
+
+class CostRow(Base):
+    """What a run cost; money and tokens where the agent's program tells them."""
+
+    __tablename__ = "costs"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
+    agent: Mapped[str]
+    seconds: Mapped[float]
+    usd: Mapped[float | None]
+    tokens: Mapped[int | None] = mapped_column(BigInteger)

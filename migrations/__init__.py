@@ -1,0 +1,1 @@
+"""How the schema of the SDLC database came to be, step by step."""

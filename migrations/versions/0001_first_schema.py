@@ -1,0 +1,261 @@
+"""The SDLC database as it began."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Create every table."""
+    _create_requirements()
+    _create_stages()
+    _create_phase_history()
+    _create_runs()
+    _create_gates()
+    _create_failures()
+    _create_blockers()
+    _create_extensions()
+    _create_notes()
+    _create_events()
+    _create_costs()
+
+
+def _create_requirements() -> None:
+    op.create_table(
+        "requirements",
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("number_folded", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("priority", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("mode", sa.Text(), nullable=False),
+        sa.Column("sequential", sa.Boolean(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("plan", JSONB(), nullable=False),
+        sa.Column("parent", sa.Text()),
+        sa.Column("host", sa.Text()),
+        sa.Column("base_commit", sa.Text()),
+        sa.Column("target_branch", sa.Text()),
+        sa.Column("head_commit", sa.Text()),
+        sa.Column("workflow_run", sa.Text()),
+        sa.Column("round", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("waiting_for", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True)),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.ForeignKeyConstraint(
+            ["parent"], ["requirements.number"], name="requirements_parent_fkey"
+        ),
+        sa.PrimaryKeyConstraint("number", name="requirements_pkey"),
+        sa.UniqueConstraint("number_folded", name="requirements_number_folded_key"),
+    )
+    op.create_index("requirements_listed", "requirements", ["state", "created_at"])
+    op.create_index("requirements_parent_index", "requirements", ["parent"])
+    op.create_index(
+        "requirements_running",
+        "requirements",
+        ["host"],
+        postgresql_where=sa.text("state = 'RUNNING'"),
+    )
+
+
+def _create_stages() -> None:
+    op.create_table(
+        "stages",
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("group", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("needs", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("run_id", sa.Text()),
+        sa.Column("starts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True)),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="stages_number_fkey"),
+        sa.PrimaryKeyConstraint("number", "stage", name="stages_pkey"),
+    )
+
+
+def _create_phase_history() -> None:
+    op.create_table(
+        "phase_history",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text()),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["number"], ["requirements.number"], name="phase_history_number_fkey"
+        ),
+        sa.PrimaryKeyConstraint("id", name="phase_history_pkey"),
+    )
+    op.create_index("phase_history_number_index", "phase_history", ["number"])
+
+
+def _create_runs() -> None:
+    op.create_table(
+        "runs",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("starts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True)),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column("closed_at", sa.DateTime(timezone=True)),
+        sa.Column("end", sa.Text()),
+        sa.Column("exit_code", sa.Integer()),
+        sa.Column("verdict", sa.Text(), server_default="", nullable=False),
+        sa.Column("notice", JSONB()),
+        sa.Column("required_fixes", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("summary", sa.Text(), server_default="", nullable=False),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.Column("commit", sa.Text()),
+        sa.Column("head_commit", sa.Text()),
+        sa.Column("log_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("host", sa.Text()),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="runs_number_fkey"),
+        sa.PrimaryKeyConstraint("run_id", name="runs_pkey"),
+    )
+    op.create_index("runs_number_index", "runs", ["number"])
+
+
+def _create_gates() -> None:
+    op.create_table(
+        "gates",
+        sa.Column("gate_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("gate", sa.Text(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True)),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column("log_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("evidence", JSONB()),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="gates_number_fkey"),
+        sa.PrimaryKeyConstraint("gate_id", name="gates_pkey"),
+    )
+    op.create_index("gates_number_index", "gates", ["number"])
+
+
+def _create_failures() -> None:
+    op.create_table(
+        "failures",
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("gate", sa.Text(), nullable=False),
+        sa.Column("owners", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("severity", sa.Integer(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("log_reference", sa.Text(), nullable=False),
+        sa.Column("commit", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("resolved_at", sa.DateTime(timezone=True)),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="failures_number_fkey"),
+        sa.PrimaryKeyConstraint("number", "round", "seq", name="failures_pkey"),
+    )
+
+
+def _create_blockers() -> None:
+    op.create_table(
+        "blockers",
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("blocked_by", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("resolved_at", sa.DateTime(timezone=True)),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="blockers_number_fkey"),
+        sa.PrimaryKeyConstraint("number", "round", "blocked_by", name="blockers_pkey"),
+    )
+
+
+def _create_extensions() -> None:
+    op.create_table(
+        "extensions",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text()),
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("minutes", sa.Double(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="extensions_number_fkey"),
+        sa.PrimaryKeyConstraint("id", name="extensions_pkey"),
+        sa.UniqueConstraint("request_id", name="extensions_request_id_key"),
+    )
+    op.create_index("extensions_run_id_index", "extensions", ["run_id"])
+
+
+def _create_notes() -> None:
+    op.create_table(
+        "notes",
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("answer", sa.Integer(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("stages", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="notes_number_fkey"),
+        sa.PrimaryKeyConstraint("number", "answer", name="notes_pkey"),
+    )
+
+
+def _create_events() -> None:
+    op.create_table(
+        "events",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("payload", JSONB(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("published_at", sa.DateTime(timezone=True)),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="events_number_fkey"),
+        sa.PrimaryKeyConstraint("id", name="events_pkey"),
+        sa.UniqueConstraint("event_id", name="events_event_id_key"),
+    )
+    op.create_index("events_of_requirement", "events", ["number", "id"])
+    op.create_index(
+        "events_owed", "events", ["number", "id"], postgresql_where=sa.text("published_at IS NULL")
+    )
+
+
+def _create_costs() -> None:
+    op.create_table(
+        "costs",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("usd", sa.Double()),
+        sa.Column("tokens", sa.BigInteger()),
+        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="costs_number_fkey"),
+        sa.PrimaryKeyConstraint("run_id", name="costs_pkey"),
+    )
+    op.create_index("costs_number_index", "costs", ["number"])
