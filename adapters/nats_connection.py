@@ -1,0 +1,83 @@
+"""One connection to NATS: refused at once, healing itself once it stood."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from pipeline.errors import DependencyUnavailable
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 4.0
+"""A server that does not answer is reported within five (design, section 2, rule 1)."""
+
+NAME = "NATS"
+REMEDY = "Start it with `starter.py up`, or set NATS_URL, NATS_USER and NATS_PASSWORD."
+
+
+async def open_connection(url: str, user: str | None, password: str | None) -> Client:
+    """Connect; from then on the client reconnects in the background for ever.
+
+    Raises: DependencyUnavailable.
+    """
+    client = Client()
+    trouble = _Trouble()
+    connecting = asyncio.ensure_future(
+        client.connect(
+            url,
+            user=user,
+            password=password,
+            error_cb=trouble.report,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            connect_timeout=2,
+        )
+    )
+    # The client itself would try for ever: here its first refusal is the answer.
+    attempts = {connecting, trouble.first}
+    await asyncio.wait(attempts, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    with unavailable(url):
+        if not connecting.done():
+            connecting.cancel()
+            await client.close()
+            raise trouble.error or TimeoutError(f"no answer in {CONNECT_SECONDS:g} s")
+        connecting.result()
+    trouble.stands = True
+    return client
+
+
+@contextmanager
+def unavailable(url: str) -> Iterator[None]:
+    """Turn what a server that is down, full or without JetStream causes into its typed error."""
+    try:
+        yield
+    except (NatsError, OSError) as error:  # TimeoutError is an OSError
+        said = str(error) or type(error).__name__
+        raise DependencyUnavailable(NAME, address_of(url), f"{REMEDY} ({said})") from error
+
+
+def address_of(url: str) -> str:
+    """Where the server is, without user and password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or url}:{parts.port or 4222}"
+
+
+class _Trouble:
+    """What the client reports: an answer while connecting, a log line afterwards."""
+
+    def __init__(self) -> None:
+        self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.error: Exception | None = None
+        self.stands = False
+
+    async def report(self, error: Exception) -> None:
+        if self.stands:
+            log.warning("NATS connection is in trouble", extra={"reason": str(error)})
+        elif not self.first.done():
+            self.error = error
+            self.first.set_result(None)
