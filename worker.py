@@ -16,13 +16,13 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities import Activities, all_activities
 from activities.interceptor import HouseInterceptor
+from adapters import nats_events
 from adapters.builds import ProjectBuilds
 from adapters.migrate import upgrade
-from adapters.nats_events import NatsEventPublisher
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.permits import Permits
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc_store import create_store
 from adapters.temporal_client import connect, quiet_runtime
 from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import AgentsFile, read_agents
@@ -98,10 +98,10 @@ async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
         stack.enter_context(HomeLock(settings.home))
         database_url = settings.database_url.get_secret_value()
         await asyncio.to_thread(upgrade, database_url)
-        store = PostgresSdlcStore.connect(database_url)
+        store = create_store(database_url)
         stack.push_async_callback(store.close)
         password = settings.nats_password.get_secret_value() if settings.nats_password else None
-        publisher = await NatsEventPublisher.connect(settings.nats_url, settings.nats_user, password)
+        publisher = await nats_events.connect(settings.nats_url, settings.nats_user, password)
         stack.push_async_callback(publisher.close)
         await publisher.ensure_streams()
         root = settings.project_root

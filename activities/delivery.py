@@ -43,7 +43,11 @@ class DeliveryActivities:
 
     @activity.defn
     async def release(self, ref: RequirementRef) -> None:
-        """Remove the requirement's worktrees; branches and kept refs stay."""
+        """End what still runs, remove the requirement's worktrees; branches and kept refs stay.
+
+        A run may live on although its activity is gone: its worker was killed before the cancel.
+        """
+        await self._ports.runs.end_all(ref.key)
         if self._ports.workspaces:
             await self._ports.workspaces.release(ref.number)
 

@@ -16,5 +16,5 @@ class RunActivities:
     @activity.defn
     async def extend_run(self, extension: Extension) -> None:
         """Rewrite the run's deadline and record who moved it and why."""
-        await self._ports.runs.extend(extension.run_id, extension.minutes)
+        await self._ports.runs.extend(extension.run_id, extension.deadline)
         await self._ports.store.extend(extension)

@@ -24,8 +24,10 @@ class Reading:
 def read_run(request: StageRequest, result: RunResult) -> Reading:
     """Judge a run that has ended.
 
-    A run that did not end by itself has no answer, whatever it printed. A non-zero exit beside a
-    COMPLETE notice is a contradiction and never green, but it is an answer: it is not paid again.
+    A run that did not end by itself has no answer, whatever it printed. One that could not be
+    started (no such program) is refused at once: trying again would give the same. A non-zero
+    exit beside a COMPLETE notice is a contradiction and never green, but it is an answer: it is
+    not paid again.
     """
     if result.end is not RunEnd.EXITED:
         return _unanswered(request, result)
@@ -46,6 +48,8 @@ def _unanswered(request: StageRequest, result: RunResult) -> Reading:
         error = f"No notice by deadline and grace ({request.stage.deadline}). {result.reason}"
         return _failed(request, result, FailureKind.TIMEOUT, error.strip())
     error = result.reason or f"The run ended from outside: {result.end}."
+    if result.end is RunEnd.NOT_STARTED:
+        return _failed(request, result, FailureKind.REFUSED, error)
     return _failed(request, result, FailureKind.INFRASTRUCTURE, error)
 
 

@@ -5,6 +5,7 @@ Plain state without effects: the workflow moves it, so it replays exactly.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from pipeline.graph import ancestors, dependents
 from pipeline.model import (
@@ -28,7 +29,11 @@ INFRASTRUCTURE_LOSSES = 3
 
 @dataclass
 class StageCard:
-    """One stage's standing; `tries` counts unanswered runs, `losses` infrastructure in a row."""
+    """One stage's standing.
+
+    `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
+    belong to the current attempt.
+    """
 
     state: StageState = StageState.WAITING
     attempt: int = 0
@@ -36,6 +41,7 @@ class StageCard:
     losses: int = 0
     reason: str = ""
     flags: tuple[str, ...] = ()
+    extended_minutes: float = 0.0
 
 
 @dataclass
@@ -139,7 +145,14 @@ class Board:
         card = self.cards[stage.name]
         card.state = StageState.RUNNING
         card.attempt += 1
+        card.extended_minutes = 0.0
         return card.attempt
+
+    def extend(self, name: str, minutes: float) -> timedelta:
+        """Move the deadline of the current attempt; returns the new one."""
+        card = self.cards[name]
+        card.extended_minutes += minutes
+        return self.pipeline.stage(name).deadline + timedelta(minutes=card.extended_minutes)
 
     def skip(self, stage: Stage, reason: str) -> int:
         """Mark a conditional stage as not needed; returns the attempt that this counts as."""

@@ -352,10 +352,11 @@ class FailureReport:
 
 @dataclass(frozen=True)
 class Reopening:
-    """Records that stages were reopened and the requirement goes on."""
+    """Records an answer: stages were reopened and the requirement goes on."""
 
     ref: RequirementRef
-    round: int
+    occurrence: int
+    """Counts the answers of the execution."""
     stages: tuple[str, ...]
     who: str
     why: str
@@ -461,12 +462,13 @@ class ExtensionRequest:
 
 @dataclass(frozen=True)
 class Extension:
-    """An accepted extension of the run's deadline."""
+    """An accepted extension: `deadline` is the run's new one, all extensions so far included."""
 
     run_id: str
     ref: RequirementRef
     stage: str
     minutes: float
+    deadline: timedelta
     who: str
     reason: str
     request_id: str = ""

@@ -3,8 +3,9 @@
 Every method is idempotent by the run id or execution key in its argument: activities repeat it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from pipeline.agents_file import AgentsFile
@@ -31,6 +32,7 @@ from pipeline.model import (
     StageSkip,
 )
 from pipeline.notice import Notice
+from pipeline.savings import Savings
 
 
 class EventPublisher(Protocol):
@@ -93,7 +95,10 @@ class SdlcStore(Protocol):
         """Stages back to waiting, blockers resolved, BLOCKED -> RUNNING, `workflow.resumed`."""
 
     async def extend(self, extension: Extension) -> None:
-        """The row of an extended deadline."""
+        """The row of an extended deadline, one per run and deadline."""
+
+    async def savings(self, number: str) -> Savings:
+        """What running in parallel saved, from the recorded intervals of agents and builds."""
 
     async def close_requirement(self, closing: Closing) -> None:
         """The final state, its event and `workflow.performance` from the recorded intervals."""
@@ -111,18 +116,23 @@ class SdlcStore(Protocol):
 class AgentRuns(Protocol):
     """The agents of this host."""
 
-    async def attach(self, order: RunOrder, alive: Callable[[], None]) -> RunResult:
+    async def attach(self, order: RunOrder) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
 
-        `alive` is called at least once a second while waiting.
         Cancelled, it leaves the agent alone.
         """
 
     async def end(self, run_id: str) -> None:
         """End the run's processes, all of them, and record it as cancelled."""
 
-    async def extend(self, run_id: str, minutes: float) -> None:
-        """Move the run's deadline. Raises: UnknownRequirement if it is not running."""
+    async def end_all(self, key: str) -> None:
+        """End every run of an execution: also those that no activity is attached to any more."""
+
+    async def extend(self, run_id: str, deadline: timedelta) -> None:
+        """Set the run's deadline, counted from its start.
+
+        Raises: UnknownRequirement if it is not running.
+        """
 
 
 class Workspaces(Protocol):
@@ -162,9 +172,7 @@ class Workspaces(Protocol):
 class Builds(Protocol):
     """The project's own build commands."""
 
-    async def run(
-        self, request: BuildRequest, directory: str, alive: Callable[[], None]
-    ) -> BuildResult:
+    async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time."""
 
 

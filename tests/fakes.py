@@ -35,7 +35,7 @@ class ScriptedRuns:
         self._results: dict[str, RunResult] = {}
         self.orders: list[RunOrder] = []
         self.ended: list[str] = []
-        self.extensions: list[tuple[str, float]] = []
+        self.extensions: list[tuple[str, timedelta]] = []
 
     async def attach(self, order: RunOrder) -> RunResult:
         if order.run_id not in self._results:
@@ -69,11 +69,11 @@ class ScriptedRuns:
     async def end(self, run_id: str) -> None:
         self.ended.append(run_id)
 
-    async def end_requirement(self, key: str) -> None:
+    async def end_all(self, key: str) -> None:
         self.ended.append(key)
 
-    async def extend(self, run_id: str, minutes: float) -> None:
-        self.extensions.append((run_id, minutes))
+    async def extend(self, run_id: str, deadline: timedelta) -> None:
+        self.extensions.append((run_id, deadline))
 
     def started(self) -> list[str]:
         """The stages in the order in which their agents were started."""

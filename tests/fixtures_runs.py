@@ -49,7 +49,7 @@ class Bench:
 
     async def run(self, script: str, **changes: object) -> RunResult:
         self.shell(script)
-        return await self.host().attach(self.order(**changes), lambda: None)
+        return await self.host().attach(self.order(**changes))
 
     def all_runs(self) -> list[RunDirectory]:
         return [RunDirectory(path, "") for path in self.home.glob(f"{RUNS}/*/*/*")]

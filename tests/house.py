@@ -7,14 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from adapters.nats_events import NatsEventPublisher
-from adapters.sdlc_store import PostgresSdlcStore
 from temporalio.client import WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from adapters.nats_events import NatsEventPublisher
+from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.agents_file import AgentsFile, SimulatedAgent, SimulatedBuild
 from pipeline.model import DeliveryReport, Pipeline, Priority, RequirementOrder
 from pipeline.ports import HostPorts

@@ -184,16 +184,22 @@ class RequirementWorkflow:
     @workflow.update
     async def extend(self, request: ExtensionRequest) -> str:
         """Move the deadline of a running stage; returns the run that it belongs to."""
-        run_id = f"{self._ref.key}/{request.stage}/{self._board.cards[request.stage].attempt}"
+        deadline = self._board.extend(request.stage, request.minutes)
         extension = Extension(
-            run_id, self._ref, request.stage, request.minutes, request.who, request.reason
+            run_id=f"{self._ref.key}/{request.stage}/{self._board.cards[request.stage].attempt}",
+            ref=self._ref,
+            stage=request.stage,
+            minutes=request.minutes,
+            deadline=deadline,
+            who=request.who,
+            reason=request.reason,
         )
         await workflow.execute_activity_method(
             RunActivities.extend_run,
             extension,
             **self._tools(f"Extend {request.stage} by {request.minutes:g} minutes"),
         )
-        return run_id
+        return extension.run_id
 
     @extend.validator
     def validate_extension(self, request: ExtensionRequest) -> None:

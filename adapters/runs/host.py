@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -20,7 +21,6 @@ from adapters.runs.waiting import (
     appearance,
     departure,
     in_thread,
-    nobody_listens,
 )
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
@@ -30,6 +30,8 @@ PATIENCE_SECONDS = 15.0
 """After this a supervisor that was asked to end is ended itself: it has had its agent's grace."""
 
 _ENDING_POLL_SECONDS = 0.05
+
+MINUTE = timedelta(minutes=1)
 
 
 class HostRuns:
@@ -51,12 +53,9 @@ class HostRuns:
         self._swept_at = 0.0
         self._adopt()
 
-    async def attach(
-        self, order: RunOrder, alive: Callable[[], None] = nobody_listens
-    ) -> RunResult:
+    async def attach(self, order: RunOrder) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
 
-        `alive` is called at least once a second while waiting.
         Cancelled, it leaves the agent alone.
 
         Raises: AgentsFileRefused if the run is to be started and the agents file lacks its agent.
@@ -64,8 +63,7 @@ class HostRuns:
         run = RunDirectory.of(self._home, order.run_id)
         was_started = False
         while True:
-            alive()
-            seen = await in_thread(partial(self._observe, run), alive)
+            seen = await in_thread(partial(self._observe, run))
             if isinstance(seen, RunResult):
                 self._permits.free(order.run_id)
                 return seen
@@ -73,9 +71,9 @@ class HostRuns:
                 self._permits.adopt(order.run_id)
                 await _until_changed(seen)
             elif was_started:
-                await in_thread(partial(self._supervised.give_up, run), alive)
+                await in_thread(partial(self._supervised.give_up, run))
             else:
-                was_started = await self._start(run, order, alive)
+                was_started = await self._start(run, order)
 
     async def end(self, run_id: str) -> None:
         """End the run's processes, all of them, and record it as cancelled; never start it."""
@@ -89,10 +87,19 @@ class HostRuns:
                 return
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
-    async def extend(self, run_id: str, minutes: float) -> None:
-        """Move the run's deadline. Raises: UnknownRequirement if it is not running."""
+    async def end_all(self, key: str) -> None:
+        """End every run of an execution: also those that no activity is attached to any more."""
+        for run in await asyncio.to_thread(RunDirectory.living, self._home):
+            if run.run_id.startswith(f"{key}/"):
+                await self.end(run.run_id)
+
+    async def extend(self, run_id: str, deadline: timedelta) -> None:
+        """Set the run's deadline, counted from its start.
+
+        Raises: UnknownRequirement if it is not running.
+        """
         run = RunDirectory.of(self._home, run_id)
-        await asyncio.to_thread(_extend, run, minutes)
+        await asyncio.to_thread(_extend, run, deadline)
 
     def _adopt(self) -> None:
         for run in RunDirectory.living(self._home):
@@ -113,36 +120,35 @@ class HostRuns:
     def _try_end(self, run: RunDirectory, asking: signal.Signals) -> bool:
         return self._kind(run).try_end(run, asking)
 
-    async def _start(self, run: RunDirectory, order: RunOrder, alive: Callable[[], None]) -> bool:
+    async def _start(self, run: RunDirectory, order: RunOrder) -> bool:
         """Wait for a permit and start the run with it; False if that is no longer called for."""
         start = self._starter(run, order)
         claim = self._permits.claim(order.run_id, order.priority, order.remaining_minutes)
         try:
-            if not await self._granted(claim, run, alive):
+            if not await self._granted(claim, run):
                 return False
-            return await in_thread(start, alive)
+            return await in_thread(start)
         finally:
             # Asked of the disk: a start that was cancelled half-way may have happened.
             self._permits.settle(claim, is_living=not run.is_fresh)
 
-    async def _granted(self, claim: Claim, run: RunDirectory, alive: Callable[[], None]) -> bool:
+    async def _granted(self, claim: Claim, run: RunDirectory) -> bool:
         while not claim.granted.done():
-            await self._sweep(alive)
+            await self._sweep()
             await asyncio.wait({claim.granted}, timeout=TICK_SECONDS)
-            alive()
-            seen = await in_thread(partial(self._look, run), alive)
+            seen = await in_thread(partial(self._look, run))
             if not isinstance(seen, Fresh):
                 return False
         return True
 
-    async def _sweep(self, alive: Callable[[], None]) -> None:
+    async def _sweep(self) -> None:
         """Free the permits of runs that ended while nobody was attached to them."""
         if monotonic() - self._swept_at < TICK_SECONDS:
             return
         self._swept_at = monotonic()
         for run_id in self._permits.living:
             run = RunDirectory.of(self._home, run_id)
-            if not isinstance(await in_thread(partial(self._look, run), alive), Living):
+            if not isinstance(await in_thread(partial(self._look, run)), Living):
                 self._permits.free(run_id)
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
@@ -167,8 +173,8 @@ async def _until_changed(seen: Living) -> None:
         await appearance()
 
 
-def _extend(run: RunDirectory, minutes: float) -> None:
+def _extend(run: RunDirectory, deadline: timedelta) -> None:
     record = run.order()
     if record is None or run.is_fresh or run.has(records.EXIT):
         raise UnknownRequirement(f"{run.run_id} is not running; nothing to extend.")
-    run.write_deadline(run.deadline_seconds(record) + minutes * record.minute_seconds)
+    run.write_deadline(deadline / MINUTE * record.minute_seconds)

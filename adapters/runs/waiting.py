@@ -1,4 +1,4 @@
-"""Waiting without blocking the event loop, and without falling silent."""
+"""Waiting without blocking the event loop."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 TICK_SECONDS = 0.5
-"""Longest silence while waiting: half of the second that `AgentRuns.attach` promises."""
+"""Longest wait between two looks at a run directory."""
 
 _SHORT_SECONDS = 0.02
 _POLL_SECONDS = 0.1
@@ -16,25 +16,18 @@ _POLL_SECONDS = 0.1
 T = TypeVar("T")
 
 
-def nobody_listens() -> None:
-    """Take the sign of life of a caller that gives its own, as an activity's heartbeat does."""
-
-
-async def in_thread(call: Callable[[], T], alive: Callable[[], None]) -> T:
-    """The result of a blocking call, made in a thread; `alive` is called while it takes long.
+async def in_thread(call: Callable[[], T]) -> T:
+    """The result of a blocking call, made in a thread.
 
     Cancelled, it waits for the call's end first: nothing goes on behind the caller's back.
     """
     task = asyncio.create_task(asyncio.to_thread(call))
     try:
-        while not task.done():
-            await asyncio.wait({task}, timeout=TICK_SECONDS)
-            alive()
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
         task.exception()  # the cancellation goes first; the call is idempotent and will be repeated
         raise
-    return task.result()
 
 
 async def departure(process: int, seconds: float) -> None:

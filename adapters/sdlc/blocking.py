@@ -178,7 +178,7 @@ def resolve_blockers(write: RequirementWrite) -> Update:
 
 
 async def _is_answered(write: RequirementWrite, reopening: Reopening) -> bool:
-    key = (NoteRow.number == write.number) & (NoteRow.answer == reopening.round)
+    key = (NoteRow.number == write.number) & (NoteRow.answer == reopening.occurrence)
     return (await write.connection.execute(select(NoteRow.answer).where(key))).scalar() is not None
 
 
@@ -186,7 +186,7 @@ def _note(write: RequirementWrite, reopening: Reopening) -> None:
     write.add(
         insert(NoteRow).values(
             number=write.number,
-            answer=reopening.round,
+            answer=reopening.occurrence,
             round=write.row["round"],
             kind="approve" if reopening.approved else "reopen",
             stages=[*reopening.stages, *reopening.approved],
@@ -234,5 +234,5 @@ def _resume(write: RequirementWrite, reopening: Reopening) -> None:
             "who": reopening.who,
             "why": reopening.why,
         },
-        occurrence=reopening.round,
+        occurrence=reopening.occurrence,
     )

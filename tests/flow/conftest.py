@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from adapters.nats_events import NatsEventPublisher
-from adapters.sdlc_store import PostgresSdlcStore
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.nats_events import NatsEventPublisher
+from adapters.sdlc_store import PostgresSdlcStore
 from tests.house import House
 
 

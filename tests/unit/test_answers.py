@@ -66,12 +66,20 @@ def test_timeout_counts_whatever_was_printed() -> None:
     assert (reading.failure.kind, reading.failure.owners) == (FailureKind.TIMEOUT, ("roy",))
 
 
-@pytest.mark.parametrize("end", [RunEnd.LOST, RunEnd.CANCELLED, RunEnd.NOT_STARTED])
+@pytest.mark.parametrize("end", [RunEnd.LOST, RunEnd.CANCELLED])
 def test_run_ended_from_outside_is_nobodys_failure(end: RunEnd) -> None:
     reading = read_run(a_request(), a_result(end, None))
 
     assert reading.failure
     assert (reading.failure.kind, reading.failure.owners) == (FailureKind.INFRASTRUCTURE, ())
+
+
+def test_program_that_cannot_be_started_is_refused_at_once() -> None:
+    reading = read_run(a_request(), a_result(RunEnd.NOT_STARTED, None))
+
+    assert reading.failure
+    assert reading.failure.kind is FailureKind.REFUSED
+    assert not reading.failure.kind.is_unanswered
 
 
 def test_program_that_failed_without_a_notice_crashed() -> None:

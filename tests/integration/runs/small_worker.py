@@ -28,7 +28,7 @@ async def main(home: Path, limit: int, run_ids: list[str]) -> None:
         host = HostRuns(home, file, Permits(limit), os.environ)
         sys.stdout.write("attached\n")
         sys.stdout.flush()
-        for ended in asyncio.as_completed([host.attach(order(i), lambda: None) for i in run_ids]):
+        for ended in asyncio.as_completed([host.attach(order(i)) for i in run_ids]):
             result = await ended
             sys.stdout.write(f"{result.end} {result.exit_code} {result.starts} {result.output}")
 

@@ -68,10 +68,10 @@ async def test_an_answer_within_the_grace_is_accepted(runs: Bench) -> None:
 async def test_an_extension_moves_the_deadline_of_a_running_agent(runs: Bench) -> None:
     runs.shell("echo $$ > pids; until test -e go; do sleep 0.01; done; echo done")
     order, host = runs.order(deadline=timedelta(seconds=1)), runs.host()
-    attached = asyncio.create_task(host.attach(order, lambda: None))
+    attached = asyncio.create_task(host.attach(order))
     await started(runs, order)
 
-    await host.extend(order.run_id, minutes=1)
+    await host.extend(order.run_id, timedelta(minutes=1))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(attached), 1.5)
     runs.directory(order).file("go").touch()
@@ -82,16 +82,16 @@ async def test_an_extension_moves_the_deadline_of_a_running_agent(runs: Bench) -
 async def test_only_a_running_run_can_be_extended(runs: Bench) -> None:
     host = runs.host()
     with pytest.raises(UnknownRequirement):
-        await host.extend(runs.order().run_id, minutes=1)
+        await host.extend(runs.order().run_id, timedelta(minutes=1))
     await runs.run("true")
     with pytest.raises(UnknownRequirement):
-        await host.extend(runs.order().run_id, minutes=1)
+        await host.extend(runs.order().run_id, timedelta(minutes=1))
 
 
 async def test_ending_a_run_leaves_no_process_of_it(runs: Bench) -> None:
     runs.shell(CHILDREN + "sleep 300")
     order, host = runs.order(), runs.host()
-    attached = asyncio.create_task(host.attach(order, lambda: None))
+    attached = asyncio.create_task(host.attach(order))
     processes = await started(runs, order, 4)
 
     await host.end(order.run_id)
@@ -122,7 +122,7 @@ async def test_a_run_that_was_ended_before_it_started_is_never_started(runs: Ben
 async def test_a_cancelled_attach_leaves_the_agent_alone(runs: Bench) -> None:
     runs.shell("echo $$ > pids; until test -e go; do sleep 0.01; done; echo done")
     order = runs.order()
-    attached = asyncio.create_task(runs.host().attach(order, lambda: None))
+    attached = asyncio.create_task(runs.host().attach(order))
     processes = await started(runs, order)
 
     attached.cancel()
@@ -131,7 +131,7 @@ async def test_a_cancelled_attach_leaves_the_agent_alone(runs: Bench) -> None:
 
     assert living(processes) == processes
     runs.directory(order).file("go").touch()
-    result = await runs.host().attach(order, lambda: None)
+    result = await runs.host().attach(order)
     assert (result.output, result.starts) == ("done\n", 1)
 
 
@@ -158,7 +158,7 @@ async def test_a_supervisor_that_cannot_work_is_a_loss_and_not_a_hang(runs: Benc
     run.create()
     run.file("started").symlink_to(runs.home / "no such folder" / "started")
 
-    result = await runs.host().attach(order, lambda: None)
+    result = await runs.host().attach(order)
 
     assert (result.end, result.starts) == (RunEnd.LOST, 0)
     assert "supervisor.log" in result.reason

@@ -12,7 +12,7 @@ from tests.fixtures_runs import Bench
 async def test_a_simulated_run_answers_with_the_scripted_notice(runs: Bench) -> None:
     runs.agents["billy"] = SimulatedAgent(notice={"needs_vic": True, "summary": "Häagen"})
 
-    result = await runs.host().attach(runs.order(agent="billy"), lambda: None)
+    result = await runs.host().attach(runs.order(agent="billy"))
 
     notice = parse_notice(result.output, agent="billy", number="REQ-1")
     assert (result.end, result.exit_code, result.starts) == (RunEnd.EXITED, 0, 1)
@@ -23,7 +23,7 @@ async def test_a_simulated_run_takes_its_minutes_at_the_pace_of_the_simulation(r
     runs.minute_seconds = 0.01
     runs.agents["roy"] = SimulatedAgent(minutes=30)
 
-    result = await runs.host().attach(runs.order(minutes=5), lambda: None)
+    result = await runs.host().attach(runs.order(minutes=5))
 
     assert result.started_at is not None
     assert result.ended_at is not None
@@ -34,11 +34,11 @@ async def test_a_simulated_run_sleeps_only_the_rest_after_a_restart(runs: Bench)
     runs.minute_seconds = 0.02
     runs.agents["roy"] = SimulatedAgent()
     before = time.monotonic()
-    attached = asyncio.create_task(runs.host().attach(runs.order(), lambda: None))
+    attached = asyncio.create_task(runs.host().attach(runs.order()))
     await asyncio.wait({attached}, timeout=0.7)
     attached.cancel()
 
-    result = await runs.host().attach(runs.order(), lambda: None)
+    result = await runs.host().attach(runs.order())
 
     assert 1.2 <= time.monotonic() - before < 1.7
     assert result.starts == 1
@@ -49,7 +49,7 @@ async def test_a_simulated_run_ends_at_its_deadline_and_grace(runs: Bench) -> No
     runs.agents["roy"] = SimulatedAgent(minutes=10_000)
     order = runs.order(deadline=timedelta(minutes=10), grace=timedelta(minutes=5))
 
-    result = await runs.host().attach(order, lambda: None)
+    result = await runs.host().attach(order)
 
     assert (result.end, result.output) == (RunEnd.TIMED_OUT, "")
     assert result.started_at is not None
@@ -61,10 +61,10 @@ async def test_a_simulated_run_can_be_extended_and_ended(runs: Bench) -> None:
     runs.minute_seconds = 0.01
     runs.agents["roy"] = SimulatedAgent(minutes=10_000)
     order, host = runs.order(deadline=timedelta(minutes=50)), runs.host()
-    attached = asyncio.create_task(host.attach(order, lambda: None))
+    attached = asyncio.create_task(host.attach(order))
     await asyncio.wait({attached}, timeout=0.2)
 
-    await host.extend(order.run_id, minutes=5_000)
+    await host.extend(order.run_id, timedelta(minutes=6_000))
     done, _ = await asyncio.wait({attached}, timeout=0.8)
     assert not done
     await host.end(order.run_id)
@@ -75,11 +75,11 @@ async def test_a_simulated_run_can_be_extended_and_ended(runs: Bench) -> None:
 async def test_a_simulated_run_holds_a_permit_also_after_a_restart(runs: Bench) -> None:
     runs.minute_seconds, runs.limit = 0.01, 1
     runs.agents["roy"] = SimulatedAgent()
-    first = asyncio.create_task(runs.host().attach(runs.order(), lambda: None))
+    first = asyncio.create_task(runs.host().attach(runs.order()))
     await asyncio.wait({first}, timeout=0.1)
     first.cancel()
 
-    second = await runs.host().attach(runs.order(number="REQ-2"), lambda: None)
+    second = await runs.host().attach(runs.order(number="REQ-2"))
 
     # The first took 0.6 s, with nobody attached to it for most of that.
     first_started = runs.directory(runs.order()).starts()[0]
@@ -94,7 +94,7 @@ async def test_two_hundred_simulated_runs_at_once_are_cheap(runs: Bench) -> None
     orders = [runs.order(number=f"REQ-{number}") for number in range(200)]
     before = time.monotonic()
 
-    results = await asyncio.gather(*(host.attach(order, lambda: None) for order in orders))
+    results = await asyncio.gather(*(host.attach(order) for order in orders))
 
     assert {result.end for result in results} == {RunEnd.EXITED}
     assert time.monotonic() - before < 2.0
@@ -102,8 +102,8 @@ async def test_two_hundred_simulated_runs_at_once_are_cheap(runs: Bench) -> None
 
 async def test_a_kind_that_changed_in_the_agents_file_does_not_change_a_run(runs: Bench) -> None:
     runs.agents["roy"] = SimulatedAgent(minutes=0)
-    first = await runs.host().attach(runs.order(), lambda: None)
+    first = await runs.host().attach(runs.order())
     runs.shell("echo something else")
 
-    assert await runs.host().attach(runs.order(), lambda: None) == first
+    assert await runs.host().attach(runs.order()) == first
     assert json.loads(runs.directory(runs.order()).file("order.json").read_text())["kind"]
