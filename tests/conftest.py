@@ -1,0 +1,8 @@
+"""Fixtures of every area, by their modules."""
+
+pytest_plugins = [
+    "tests.fixtures_runs",
+    "tests.fixtures_sdlc",
+    "tests.fixtures_stack",
+    "tests.fixtures_workspaces",
+]
