@@ -105,7 +105,7 @@ class Git:
         """Whether git answers 0; 1 is its no."""
         return (await self.run(*arguments, accept=(0, 1))).code == 0
 
-    async def commit(self, revision: str) -> str | None:
+    async def commit_of(self, revision: str) -> str | None:
         """The full name of the commit a revision stands for, if there is one."""
         found = await self.run(
             "rev-parse", "--quiet", "--verify", "--end-of-options", f"{revision}^{{commit}}",

@@ -12,6 +12,8 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.model import Head, Priority, RequirementRef, Stage, StageRequest
 
 NUMBER = "REQ-1"
+HOUSE = Path(__file__).resolve().parent.parent
+"""Where a subprocess finds our packages."""
 
 
 @dataclass(frozen=True)

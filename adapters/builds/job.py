@@ -111,7 +111,8 @@ class BuildJob:
             ending.cancel()
 
     def _has_directory(self) -> bool:
-        return self.directory.is_dir()
+        """A directory of the commit, not one that a link or `..` leads to."""
+        return self.directory.is_dir() and self.directory.resolve().is_relative_to(self.worktree)
 
 
 def read_tail(log: Path) -> str:

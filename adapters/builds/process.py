@@ -12,9 +12,12 @@ from pathlib import Path
 import psutil
 
 from adapters.locks import path_key
+from pipeline.errors import TransientError
 
 TERM_GRACE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL: time for a build tool to remove its temporary files."""
+KILL_SECONDS = 10.0
+"""Until a killed process must be gone; one that hangs in the kernel is reported."""
 POLL_SECONDS = 0.05
 
 
@@ -51,7 +54,10 @@ class BuildProcesses:
         return process
 
     async def end(self, worktree: Path) -> None:
-        """End whatever the worktree's build left running, also that of a worker which died."""
+        """End whatever the worktree's build left running, also that of a worker which died.
+
+        Raises: TransientError if a process cannot be ended.
+        """
         record = self._path(worktree)
         if not record.exists():
             return
@@ -89,7 +95,7 @@ def _is_reused(pid: int, created: float | None) -> bool:
 
 
 async def _end_session(leader: int) -> None:
-    """SIGTERM, then SIGKILL, to every process of the session and every child of its leader."""
+    """SIGTERM, then SIGKILL, to every process of the session and every descendant of one."""
     doomed = _members(leader)
     last_chance = time.monotonic() + TERM_GRACE_SECONDS
     _signal(doomed, signal.SIGTERM)
@@ -99,22 +105,37 @@ async def _end_session(leader: int) -> None:
             doomed |= _members(leader)
     finally:
         # Reached as well when we are cancelled a second time: nothing is left alive then either.
-        _signal(_alive(doomed | _members(leader)), signal.SIGKILL)
+        _signal(_alive(doomed), signal.SIGKILL)
+    await _see_killed(leader, doomed)
+
+
+async def _see_killed(leader: int, doomed: set[psutil.Process]) -> None:
+    """Kill until nothing is left: what forked in between was not in our list."""
+    last_chance = time.monotonic() + KILL_SECONDS
     while left := _alive(doomed | _members(leader)):
+        if time.monotonic() > last_chance:
+            pids = ", ".join(str(process.pid) for process in left)
+            raise TransientError(f"Processes {pids} of a build cannot be ended.")
         _signal(left, signal.SIGKILL)
         await asyncio.sleep(POLL_SECONDS)
 
 
 def _members(leader: int) -> set[psutil.Process]:
     """By session, not by group: a shell's jobs and `timeout` make groups of their own."""
-    members = set()
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader:
-                members |= {process, *process.children(recursive=True)}
-        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            continue
-    return members
+    processes = {process.pid: process for process in psutil.process_iter(["ppid"])}
+    inside: set[int] = set()
+    more = {pid for pid in processes if _session(pid) == leader}
+    while more:
+        inside |= more
+        more = {pid for pid, it in processes.items() if it.info["ppid"] in inside} - inside
+    return {processes[pid] for pid in inside}
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 def _alive(processes: set[psutil.Process]) -> set[psutil.Process]:
@@ -133,5 +154,5 @@ def _signal(processes: set[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         try:
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # gone, or one of another user's: whoever waits for its end will tell

@@ -33,11 +33,11 @@ class ProjectBuilds:
         self._environment = environment
 
     async def run(
-        self, request: BuildRequest, directory: str, alive: Callable[[], None]
+        self, request: BuildRequest, directory: str, alive: Callable[[], None] = lambda: None
     ) -> BuildResult:
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
 
-        Cancelled, it ends the build first.
+        `alive` is called at least once a second. Cancelled, it ends the build first.
         Raises: AgentsFileRefused for an unknown build, GitFailed if the checkout has moved on.
         """
         build = self._agents.builds.get(request.build)
@@ -93,7 +93,7 @@ class ProjectBuilds:
         """
         async with self._locks.hold(path_key(job.worktree)):
             await self._processes.end(job.worktree)
-            found = await Git(job.worktree).commit("HEAD")
+            found = await Git(job.worktree).commit_of("HEAD")
             wanted = request.head.commit if request.head else None
             if found != wanted:
                 raise GitFailed(f"{job.worktree} stands at {found}, not at {wanted}.")

@@ -24,7 +24,7 @@ class Checkout:
 
 async def target_commit(project: Git, target: str) -> str:
     """The target's tip. Raises: ProjectRefused if the branch is gone."""
-    commit = await project.commit(f"refs/heads/{target}")
+    commit = await project.commit_of(f"refs/heads/{target}")
     if commit is None:
         raise ProjectRefused(f"The target branch {target} is gone. Create it again, then retry.")
     return commit

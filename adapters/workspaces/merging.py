@@ -46,7 +46,7 @@ async def move_refs(git: Git, guarded: str, old: str | None, new: Mapping[str, s
     moved = await git.run("update-ref", "-z", "--stdin", stdin=commands, accept=(0, 128))
     if moved.code == 0:
         return True
-    if await git.commit(guarded) != old:
+    if await git.commit_of(guarded) != old:
         return False
     raise GitFailed(f"git update-ref in {git.directory}: {moved.error.strip()}")
 

@@ -26,7 +26,7 @@ async def check_project(project_root: Path) -> Project:
     """
     git = Git(project_root)
     await check_repository(git)
-    commit = await git.commit("HEAD")
+    commit = await git.commit_of("HEAD")
     if commit is None:
         raise ProjectRefused(f"{project_root} has no commit yet. Make a first one, then start.")
     branch = await _branch(git)
@@ -44,8 +44,9 @@ async def check_repository(git: Git) -> None:
 async def check_clean(git: Git) -> None:
     """Refuse uncommitted changes of tracked files; untracked files are nobody's business."""
     status = await git.run(
-        "status", "--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=untracked"
-    )
+        "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no",
+        "--ignore-submodules=untracked",
+    )  # fmt: skip
     if status.text:
         names = ", ".join(field[3:] for field in status.fields[:5])
         raise ProjectRefused(
@@ -99,7 +100,7 @@ async def _branch(git: Git) -> str:
             f"{git.directory} is on {head.line}, a branch of the orchestrator. "
             "Check out the branch to deliver to."
         )
-    if await git.commit("refs/heads/agog"):
+    if await git.commit_of("refs/heads/agog"):
         raise ProjectRefused(
             f"{git.directory} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
         )

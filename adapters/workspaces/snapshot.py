@@ -42,7 +42,7 @@ async def take_snapshot(worktree: Worktree, base: str, message: str) -> Snapshot
 
 async def _parent(git: Git, base: str) -> str:
     """HEAD wherever the agent left it: detached, on another branch, or on none with a commit."""
-    head = await git.commit("HEAD")
+    head = await git.commit_of("HEAD")
     if head and await git.succeeds("merge-base", head, base):
         return head
     return base

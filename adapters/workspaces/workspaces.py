@@ -61,7 +61,7 @@ class GitWorkspaces:
             if await self._usable(path):
                 return str(path)
             short = branch.removeprefix("refs/heads/")
-            if await self._git.commit(branch):
+            if await self._git.commit_of(branch):
                 await self._worktrees.add(path, short)
             else:
                 await self._worktrees.add(path, "-b", short, _base(request))
@@ -143,12 +143,12 @@ class GitWorkspaces:
         ref = names.kept(key)
         path = self._worktrees.place(names.number, f"{STAGE_PREFIX}{key}")
         # A ref that stands is not written again: its worktree may be half removed by now.
-        if await self._git.commit(ref) is None:
+        if await self._git.commit_of(ref) is None:
             worktree = await self._usable(path)
             if worktree:
                 commit = (await take_snapshot(worktree, base, message)).commit
             else:
-                commit = await self._git.commit(names.stage(key)) or base
+                commit = await self._git.commit_of(names.stage(key)) or base
             await self._git.run("update-ref", ref, commit)
         await self._worktrees.discard(path)
         return ref
@@ -170,8 +170,8 @@ class GitWorkspaces:
 
     async def _merged(self, names: Names, key: str) -> MergeResult | None:
         """What an earlier call for the attempt achieved."""
-        tip = await self._git.commit(names.merged(key))
-        commit = await self._git.commit(names.stage(key))
+        tip = await self._git.commit_of(names.merged(key))
+        commit = await self._git.commit_of(names.stage(key))
         return MergeResult(await self._head(names, tip), commit or tip) if tip else None
 
     async def _head(self, names: Names, tip: str = "") -> Head:
@@ -181,7 +181,7 @@ class GitWorkspaces:
         return Head(commit, int(counted.line))
 
     async def _tip(self, names: Names) -> str:
-        tip = await self._git.commit(names.integration)
+        tip = await self._git.commit_of(names.integration)
         if tip is None:
             raise ProjectRefused(f"{names.integration} is gone from {self._git.directory}.")
         return tip

@@ -53,7 +53,10 @@ class Worktree:
 
 
 class Worktrees:
-    """The worktrees below one directory, each registered in the project."""
+    """The worktrees below one directory, each registered in the project.
+
+    Git's list of worktrees is changed by one at a time; who uses a path is the caller's to order.
+    """
 
     def __init__(self, project: Git, root: Path, locks: Locks) -> None:
         """Take the project, the directory that holds every worktree, and the host's locks."""
@@ -80,32 +83,32 @@ class Worktrees:
         return _registered(entries, path)
 
     async def add(self, path: Path, *what: str) -> Worktree:
-        """Check out `what` (arguments of `git worktree add` behind the path) in a new worktree."""
+        """Check out `what` (arguments of `git worktree add`, revision last) in a new worktree."""
+        await self.discard(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        *options, revision = what
         async with self._locks.hold(self._name):
-            await self._discard(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            await self._project.run("worktree", "add", "--quiet", "--force", *_split(path, what))
-            found = await self.find(path)
+            await self._project.run(
+                "worktree", "add", "--quiet", "--force", *options, str(path), revision
+            )
+        found = await self.find(path)
         if found is None:
             raise GitFailed(f"git worktree add left no worktree at {path}.")
         return found
 
     async def discard(self, path: Path) -> None:
-        """Remove the worktree and its registration, whatever state they are in."""
-        async with self._locks.hold(self._name):
-            await self._discard(path)
+        """Remove the worktree and its registration, whatever state they are in.
 
-    async def _discard(self, path: Path) -> None:
-        """Directory first: git refuses one with a damaged `.git`, but not one that is gone.
-
+        Directory first: git refuses one with a damaged `.git`, but not one that is gone.
         `git worktree prune` would do for ours, and take the user's on a disk that is not mounted.
         """
         try:
             await asyncio.to_thread(_remove_tree, path)
         except OSError as error:
             raise GitFailed(f"{path} cannot be removed: {error}") from error
-        if await self.find(path):
-            await self._project.run("worktree", "remove", "--force", "--force", str(path))
+        async with self._locks.hold(self._name):
+            if await self.find(path):
+                await self._project.run("worktree", "remove", "--force", "--force", str(path))
 
 
 def _registered(entries: Path, path: Path) -> Worktree | None:
@@ -114,11 +117,6 @@ def _registered(entries: Path, path: Path) -> Worktree | None:
         if os.path.normpath(recorded) == str(path / ".git"):
             return Worktree(path, entry.parent.resolve())
     return None
-
-
-def _split(path: Path, what: tuple[str, ...]) -> tuple[str, ...]:
-    """Options before the path, revision behind it."""
-    return (*what[:-1], str(path), what[-1])
 
 
 def _remove_tree(path: Path) -> None:

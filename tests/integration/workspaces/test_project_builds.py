@@ -14,7 +14,7 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import BuildRequest, BuildResult, Head, RequirementRef, RunEnd
-from tests.fixtures_workspaces import NUMBER, GitProject, exists
+from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, exists
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/tmp", "SECRET": "s3cret", "TOKEN": "t0ken"}
 
@@ -225,7 +225,7 @@ async def main():
 asyncio.run(main())
 """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", worker, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", worker, stdout=asyncio.subprocess.PIPE, cwd=HOUSE
     )
     assert process.stdout
     assert await process.stdout.readline() == b"started\n"
