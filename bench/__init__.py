@@ -1,0 +1,1 @@
+"""Our application beside bare Temporal and plain asyncio: `python -m bench`."""
