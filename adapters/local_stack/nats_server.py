@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import nats
+from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
 
 from adapters.local_stack.addresses import NATS_PASSWORD, NATS_URL, NATS_USER
@@ -14,7 +14,6 @@ from adapters.local_stack.server import binary, server_environment
 
 _USER = "agog"
 _PROBE_SECONDS = 2
-_PROBE_PAUSE_SECONDS = 0.02
 
 _CONFIGURATION = """\
 listen: "{host}:{port}"
@@ -56,23 +55,21 @@ class NatsServer:
 
     async def flaw(self, ports: Mapping[str, int], pid: int) -> str | None:
         """Sign in and ask for JetStream; the password says that it is ours."""
+        client = NatsClient()
         try:
-            client = await nats.connect(
+            await client.connect(
                 self._url(ports),
                 user=_USER,
                 password=self._password,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # of the first connection too, endless by default
-                reconnect_time_wait=_PROBE_PAUSE_SECONDS,
+                reconnect_time_wait=0,
                 connect_timeout=_PROBE_SECONDS,
                 error_cb=_unheard,
             )
-        except (OSError, NatsError) as error:
-            return f"no connection: {error!r}"
-        try:
             await client.jetstream(timeout=_PROBE_SECONDS).account_info()
         except (OSError, NatsError) as error:
-            return f"no JetStream: {error!r}"
+            return f"no answer: {error!r}"
         finally:
             await client.close()
         return None
