@@ -19,6 +19,11 @@ DEFAULT_HOME = HERE / ".agog"
 STACK_FILE = "stack.json"
 
 
+def process_environment() -> dict[str, str]:
+    """The environment of this process, for those who start others."""
+    return dict(os.environ)
+
+
 class StackSource(PydanticBaseSettingsSource):
     """Addresses of the stack that `starter.py up` keeps running under `AGOG_HOME`."""
 
@@ -109,7 +114,7 @@ class Settings(BaseSettings):
     @property
     def children_environment(self) -> dict[str, str]:
         """The whole environment, for adapters that let named variables through to agents."""
-        return dict(os.environ)
+        return process_environment()
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,18 @@ import sys
 
 import typer
 
-from cli import output, planning, stack
+from cli import (
+    demonstration,
+    events,
+    logs,
+    output,
+    planning,
+    showing,
+    stack,
+    starting,
+    steering,
+    watching,
+)
 from cli.exits import ExitCode, exit_code_of_error
 from pipeline.errors import PipelineError
 
@@ -23,8 +34,23 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command(epilog=stack.EXAMPLE)(stack.up)
-app.command(epilog=planning.EXAMPLE)(planning.plan)
+_COMMANDS = (
+    ("demo", demonstration.demo, demonstration.EXAMPLE),
+    ("up", stack.up, stack.EXAMPLE),
+    ("plan", planning.plan, planning.EXAMPLE),
+    ("start", starting.start, starting.EXAMPLE),
+    ("status", showing.status, showing.STATUS_EXAMPLE),
+    ("list", showing.list_requirements, showing.LIST_EXAMPLE),
+    ("watch", watching.watch, watching.EXAMPLE),
+    ("logs", logs.logs, logs.EXAMPLE),
+    ("events", events.events, events.EXAMPLE),
+    ("retry", steering.retry, steering.RETRY_EXAMPLE),
+    ("decide", steering.decide, steering.DECIDE_EXAMPLE),
+    ("cancel", steering.cancel, steering.CANCEL_EXAMPLE),
+    ("extend", steering.extend, steering.EXTEND_EXAMPLE),
+)
+for name, command, example in _COMMANDS:
+    app.command(name, epilog=example)(command)
 
 
 def main() -> None:

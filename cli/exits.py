@@ -1,5 +1,6 @@
 """What the process's exit code says, and what each error and state makes of it."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 from pipeline.errors import (
@@ -36,9 +37,22 @@ _STATES = {
 }
 
 
+_GRAVITY = (
+    ExitCode.NOT_DELIVERED,
+    ExitCode.NEEDS_HUMAN,
+    ExitCode.CANCELLED,
+    ExitCode.DELIVERED,
+)
+
+
 def exit_code_of_state(state: RequirementState) -> ExitCode:
     """The code of a state that is worth ending for. Raises: KeyError for any other."""
     return _STATES[state]
+
+
+def worst(codes: Sequence[ExitCode]) -> ExitCode:
+    """The code of several results: a failure says more than a question, a question than a stop."""
+    return min(codes, key=_GRAVITY.index)
 
 
 def exit_code_of_error(error: PipelineError) -> ExitCode:

@@ -1,0 +1,100 @@
+"""A human's word to a workflow: delivered, and its refusals as typed errors."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+from temporalio.client import (
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.exceptions import is_cancelled_exception
+from temporalio.service import RPCError, RPCStatusCode
+
+from adapters.sdlc_reader import SdlcReader
+from cli.connections import services
+from cli.naming import stage_name
+from cli.temporal import reaching_temporal
+from pipeline.board import DELIVER
+from pipeline.errors import DependencyUnavailable, RefusedInput
+from pipeline.model import DeliveryReport
+from settings import Settings
+from workflows import options
+from workflows.requirement import RequirementWorkflow
+
+T = TypeVar("T")
+Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
+
+ANSWER_SECONDS = 30.0
+"""A worker answers in milliseconds; recording may wait for one database outage to end."""
+CANCEL_SECONDS = 60.0
+"""Agents are asked to end, killed after a grace, and their trees cleaned."""
+_NO_WORKER = "Start one with: python worker.py (or python starter.py up)"
+
+
+async def steered(
+    settings: Settings,
+    number: str,
+    ask: Callable[[Handle, str], Awaitable[T]],
+    *,
+    stage: str = "",
+) -> T:
+    """Ask a requirement's workflow; its answer.
+
+    Raises: UnknownRequirement for number or stage, RefusedInput with the workflow's reason,
+        DependencyUnavailable if no worker answers.
+    """
+    async with services(settings) as connected:
+        is_stage = stage not in ("", DELIVER)
+        name = await stage_name(connected.reader, number, stage) if is_stage else stage
+        handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+        try:
+            with reaching_temporal(connected.temporal):
+                return await asyncio.wait_for(ask(handle, name), ANSWER_SECONDS)
+        except WorkflowUpdateFailedError as refusal:
+            raise RefusedInput(f"{number}: {refusal.cause}") from refusal
+        except RPCError as error:
+            await _explain(connected.reader, number, error)
+        except TimeoutError as error:
+            raise _unanswered(number) from error
+
+
+async def cancelled(settings: Settings, number: str) -> None:
+    """Cancel and wait until everything of the requirement has ended. Raises: as `steered`."""
+    async with services(settings) as connected:
+        handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+        try:
+            with reaching_temporal(connected.temporal):
+                await handle.cancel()
+                report = await asyncio.wait_for(handle.result(), CANCEL_SECONDS)
+        except WorkflowFailureError as failure:
+            if is_cancelled_exception(failure.cause):
+                return
+            raise RefusedInput(
+                f"{number} failed before it could be cancelled: {failure.cause}"
+            ) from failure
+        except RPCError as error:
+            await _explain(connected.reader, number, error)
+        except TimeoutError as error:
+            raise _unanswered(number) from error
+        raise RefusedInput(f"{number} was already ending: it is {report.state}.")
+
+
+async def _explain(reader: SdlcReader, number: str, error: RPCError) -> NoReturn:
+    """Why Temporal runs no such workflow."""
+    if error.status is not RPCStatusCode.NOT_FOUND:
+        raise error
+    state = (await reader.requirement(number)).state  # raises UnknownRequirement
+    if state.is_final:
+        raise RefusedInput(f"{number} has ended: it is {state}.") from error
+    raise RefusedInput(
+        f"{number} is {state} but was never started: complete the same `start` first."
+    ) from error
+
+
+def _unanswered(number: str) -> DependencyUnavailable:
+    return DependencyUnavailable(
+        f"{number} was told, but its worker", f"queue {options.CENTRAL_QUEUE}",
+        f"{_NO_WORKER}; then look with: python starter.py status {number}",
+    )  # fmt: skip

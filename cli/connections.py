@@ -1,0 +1,88 @@
+"""The three dependencies: reached within five seconds, or refused by name, address and remedy."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from temporalio.client import Client
+from temporalio.runtime import Runtime
+
+from adapters import nats_events
+from adapters.nats_events import NatsEventPublisher
+from adapters.sdlc_reader import SdlcReader, create_reader
+from adapters.sdlc_store import PostgresSdlcStore, create_store
+from adapters.temporal_client import connect, quiet_runtime
+from pipeline.errors import DependencyUnavailable
+from settings import Settings
+
+_CORE_LOG = "temporal.core"
+
+
+@dataclass(frozen=True)
+class Services:
+    """What starting and steering need."""
+
+    temporal: Client
+    store: PostgresSdlcStore
+    reader: SdlcReader
+
+
+@asynccontextmanager
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    """All three dependencies, each of which has just answered.
+
+    Raises: DependencyUnavailable for the first that does not; the others stand in its notes.
+    """
+    database_url = settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        store, reader = create_store(database_url), create_reader(database_url)
+        stack.push_async_callback(store.close)
+        stack.push_async_callback(reader.close)
+        temporal = asyncio.create_task(temporal_client(settings))
+        await _all_or_refuse(temporal, store.check(), check_nats(settings))
+        yield Services(temporal.result(), store, reader)
+
+
+@asynccontextmanager
+async def records(settings: Settings) -> AsyncIterator[SdlcReader]:
+    """The SDLC database alone, for commands that only read it."""
+    reader = create_reader(settings.database_url.get_secret_value())
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+async def temporal_client(settings: Settings) -> Client:
+    """Temporal alone. Raises: DependencyUnavailable."""
+    # its core logs to stdout unless told otherwise, and at length what we say in one sentence
+    logging.getLogger(_CORE_LOG).setLevel(logging.CRITICAL)
+    Runtime.set_default(quiet_runtime(_CORE_LOG), error_if_already_set=False)
+    return await connect(settings.temporal_address)
+
+
+async def check_nats(settings: Settings) -> None:
+    """NATS alone. Raises: DependencyUnavailable."""
+    publisher = await events_client(settings)
+    await publisher.close()
+
+
+async def events_client(settings: Settings) -> NatsEventPublisher:
+    """A connection to NATS. Raises: DependencyUnavailable."""
+    password = settings.nats_password
+    return await nats_events.connect(
+        settings.nats_url, settings.nats_user, password.get_secret_value() if password else None
+    )
+
+
+async def _all_or_refuse(*checks: Awaitable[object]) -> None:
+    outcomes = await asyncio.gather(*checks, return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    # what is no missing dependency is worse than one
+    errors.sort(key=lambda error: isinstance(error, DependencyUnavailable))
+    for other in errors[1:]:
+        errors[0].add_note(str(other))
+    if errors:
+        raise errors[0]

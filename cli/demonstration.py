@@ -1,0 +1,143 @@
+"""`demo`: the main job on embedded servers, in a directory of its own, whatever the shell holds."""
+
+import asyncio
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapters.local_stack import Child, LocalStack, StackAddresses
+from adapters.sdlc_reader import create_reader
+from cli import output
+from cli.demo_house import DemoHouse
+from cli.demo_result import Demonstrated, document, show
+from cli.exits import ExitCode, exit_code_of_state
+from cli.running import run
+from cli.stack import running, worker_process
+from settings import HERE
+
+EXAMPLE = """
+Examples:
+
+  python starter.py demo
+
+  python starter.py demo --break-build
+
+  python starter.py demo --keep
+"""
+
+NUMBER = "REQ-DEMO-1"
+TITLE = "Greet people in their own language"
+DESCRIPTION = "The backend knows three languages; the page follows the language of the browser."
+PIPELINE = "standard"
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave servers, worker and project up until Ctrl-C.")
+    ] = False,
+    break_build: Annotated[
+        bool, typer.Option("--break-build", help="Show how a broken build is caught (exit 4).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Take one requirement through the whole team, on servers of its own, with real processes.
+
+    Everything happens in a temporary directory and is gone afterwards.
+    """
+    house = DemoHouse(Path(tempfile.mkdtemp(prefix="agog-demo-")))
+    try:
+        code = run(_demo(house, keep=keep, break_build=break_build, as_json=as_json))
+    finally:
+        if keep:
+            output.say(f"Kept: {house.root}")
+        else:
+            shutil.rmtree(house.root)
+    raise typer.Exit(code)
+
+
+async def _demo(house: DemoHouse, *, keep: bool, break_build: bool, as_json: bool) -> ExitCode:
+    output.say("Starting Temporal, NATS, PostgreSQL and a worker …")
+    await asyncio.to_thread(house.furnish, break_build=break_build)
+    async with running(LocalStack(house.state)) as addresses:
+        environment = house.environment(addresses)
+        async with _worker(house, environment):
+            await _deliver(environment)
+            done = await _outcome(house, addresses)
+            if as_json:
+                output.write_json(document(done))
+            else:
+                show(done)
+            if keep:
+                await _keep(house, addresses)
+            return exit_code_of_state(done.view.state)
+
+
+@asynccontextmanager
+async def _worker(house: DemoHouse, environment: Mapping[str, str]) -> AsyncIterator[None]:
+    worker = Child(worker_process(environment), house.state)
+    worker.start()
+    try:
+        yield
+    finally:
+        await worker.stop()
+
+
+async def _deliver(environment: Mapping[str, str]) -> None:
+    """Start the requirement and follow it, by the commands that users type.
+
+    Interrupted, it cancels the requirement: its agents would outlive the worker.
+    """
+    options = ("--title", TITLE, "--description", DESCRIPTION, "--pipeline", PIPELINE, "--wait")
+    try:
+        await _starter(environment, "start", NUMBER, *options)
+    except asyncio.CancelledError:
+        await _starter(environment, "cancel", NUMBER)
+        raise
+
+
+async def _starter(environment: Mapping[str, str], *arguments: str) -> None:
+    """Run a command of ours; what it says goes to stderr, its result is read elsewhere."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(HERE / "starter.py"),
+        *arguments,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=sys.stderr,
+        start_new_session=True,
+    )
+    try:
+        await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+
+
+async def _outcome(house: DemoHouse, addresses: StackAddresses) -> Demonstrated:
+    reader = create_reader(addresses.database_url)
+    try:
+        view = await reader.requirement(NUMBER)
+        performance = await reader.performance(NUMBER)
+    finally:
+        await reader.close()
+    return Demonstrated(view, performance, addresses.web_ui or "", house.project)
+
+
+async def _keep(house: DemoHouse, addresses: StackAddresses) -> None:
+    settings = "\n".join(f"  export {name}={value}" for name, value in house.variables.items())
+    output.say(
+        f"\nWeb UI: {addresses.web_ui}\nProject: {house.project}\n"
+        f"From another terminal:\n{settings}\n"
+        f"  python starter.py status {NUMBER}\nCtrl-C ends it."
+    )
+    # the signal that ends the waiting is how it is meant to end
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()

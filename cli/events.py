@@ -1,0 +1,80 @@
+"""`events`: what JetStream keeps, and what comes in."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from cli import output
+from cli.connections import events_client
+from cli.exits import ExitCode
+from cli.files import load_settings
+from cli.running import run
+from pipeline.errors import RefusedInput
+from settings import Settings
+
+EXAMPLE = """
+Examples:
+
+  python starter.py events REQ-101
+
+  python starter.py events --follow --since 30m --json
+"""
+
+_AGE = re.compile(r"(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_ENVELOPE = ("eventType", "reqNumber", "timestamp", "eventId")
+
+
+def events(
+    req: Annotated[str | None, typer.Argument(help="Only this requirement's.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as events come.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", help="An age like 30m, 2h, 7d, or an ISO time.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    """Print the orchestration events in order, oldest first."""
+    start = since_time(since, datetime.now(UTC)) if since else None
+    try:
+        run(_events(load_settings(), req, start, follow=follow, as_json=as_json))
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def since_time(text: str, now: datetime) -> datetime:
+    """The time that a user means by an age or an ISO time. Raises: RefusedInput."""
+    if age := _AGE.fullmatch(text):
+        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise RefusedInput(
+            f"{text[:40]!r} is no time: an age like 30m, 2h or 7d, or like 2026-01-31T12:00Z."
+        ) from error
+
+
+async def _events(
+    settings: Settings, number: str | None, since: datetime | None, *, follow: bool, as_json: bool
+) -> None:
+    client = await events_client(settings)
+    try:
+        async for event in client.events(since=since, follow=follow):
+            if number not in (None, event["reqNumber"]):
+                continue
+            if as_json:
+                output.write_json_line(event)
+            else:
+                output.write(_line(event))
+    finally:
+        await client.close()
+
+
+def _line(event: Mapping[str, object]) -> str:
+    at = output.clock(datetime.fromisoformat(str(event["timestamp"])))
+    fields = " ".join(
+        f"{name}={value}" for name, value in event.items() if name not in _ENVELOPE and value
+    )
+    return output.plain(f"{at} {event['reqNumber']} {event['eventType']} {fields}").rstrip()

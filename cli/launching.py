@@ -1,0 +1,139 @@
+"""From checked submissions to running workflows: rows first, all or none."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from temporalio.client import Client
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from adapters.sdlc_store import Acceptance
+from adapters.temporal_client import known_search_attributes
+from cli.connections import Services
+from cli.inputs import Submission
+from cli.temporal import exists, reaching_temporal
+from pipeline.errors import AlreadyStarted
+from pipeline.model import Pipeline, RequirementOrder, RequirementState
+from workflows import options
+from workflows.requirement import RequirementWorkflow
+
+T = TypeVar("T")
+
+_AT_ONCE = 20
+"""Calls in flight: a backlog of hundreds starts in seconds and does not flood the server."""
+_SUMMARY_BYTES = 200
+"""Temporal refuses longer static summaries."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A submission with the plan that it named."""
+
+    submission: Submission
+    pipeline: Pipeline
+
+
+async def launch(
+    services: Services, launches: Sequence[Launch], *, heartbeat: timedelta, attach: bool
+) -> tuple[str, ...]:
+    """Start all or none; returns the numbers that were started, without those joined.
+
+    A start that got no further than its row is completed with the input that stands there.
+
+    Raises: AlreadyStarted, unless `attach` lets what was started before be joined.
+    """
+    started = await _started_before(services, [each.submission.number for each in launches])
+    if started and not attach:
+        raise AlreadyStarted(
+            f"{', '.join(started)}: started before, and a number is used once."
+            " Take another number, or follow that one with --attach."
+        )
+    attributes = await known_search_attributes(services.temporal)
+    fresh = [
+        _acceptance(each, heartbeat, attributes)
+        for each in launches
+        if each.submission.number not in started
+    ]
+    await services.store.accept_all(fresh)
+    orders = [await services.reader.order(each.order.number) for each in fresh]
+    await _bounded([_start(services.temporal, order) for order in orders])
+    return tuple(order.number for order in orders)
+
+
+async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[str, ...]:
+    known = await _bounded([exists(services.temporal, number) for number in numbers])
+    states = await services.reader.states(numbers)
+    return tuple(
+        number
+        for number, is_known in zip(numbers, known, strict=True)
+        if is_known or states.get(number, RequirementState.ACCEPTED) != RequirementState.ACCEPTED
+    )
+
+
+async def _start(client: Client, order: RequirementOrder) -> None:
+    try:
+        with reaching_temporal(client):
+            await client.start_workflow(
+                RequirementWorkflow.run,
+                order,
+                id=order.number,
+                task_queue=options.CENTRAL_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                priority=Priority(priority_key=order.priority.rank + 1),
+                search_attributes=_search_attributes(order),
+                static_summary=order.title.encode()[:_SUMMARY_BYTES].decode(errors="ignore"),
+            )
+    except WorkflowAlreadyStartedError as error:
+        raise AlreadyStarted(
+            f"{order.number} was started by somebody else just now. Join it with --attach."
+        ) from error
+
+
+def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...]) -> Acceptance:
+    submission = launch.submission
+    order = RequirementOrder(
+        number=submission.number,
+        title=submission.title,
+        priority=submission.priority,
+        pipeline=launch.pipeline,
+        sequential=submission.sequential,
+        heartbeat=heartbeat,
+        search_attributes=attributes,
+    )
+    return Acceptance(order, submission.description)
+
+
+def _search_attributes(order: RequirementOrder) -> TypedSearchAttributes:
+    values = {
+        "ReqNumber": order.number,
+        "Priority": str(order.priority),
+        "DeliveryStatus": str(RequirementState.ACCEPTED),
+    }
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+            for name, value in values.items()
+            if name in order.search_attributes
+        ]
+    )
+
+
+async def _bounded(calls: Sequence[Awaitable[T]]) -> list[T]:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def call(awaitable: Awaitable[T]) -> T:
+        async with slots:
+            return await awaitable
+
+    return await asyncio.gather(*map(call, calls))

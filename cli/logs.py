@@ -1,0 +1,107 @@
+"""`logs`: what an agent printed. Works while no worker runs: the run directory outlives it."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from adapters.runs import records as run_files
+from adapters.runs.directory import RunDirectory
+from adapters.sdlc_views import RunView
+from cli import output
+from cli.connections import records
+from cli.files import load_settings
+from cli.naming import stage_name
+from cli.running import run
+from pipeline.errors import UnknownRequirement
+from settings import Settings
+
+EXAMPLE = """
+Examples:
+
+  python starter.py logs REQ-101 "Backend Implementation" --follow
+
+  python starter.py logs REQ-101 roy --attempt 1 --stderr
+"""
+
+_CHUNK_BYTES = 64 * 1024
+_LOOK_SECONDS = 0.2
+
+
+def logs(
+    req: Annotated[str, typer.Argument(help="The requirement's number.")],
+    stage: Annotated[str, typer.Argument(help="The stage's name, or its agent's.")],
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on until the run ends.")
+    ] = False,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="Default: the latest.")
+    ] = None,
+    stderr: Annotated[bool, typer.Option("--stderr", help="The other stream.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> None:
+    """Print what the agent of a stage has printed."""
+    settings = load_settings()
+    found = run(_run(settings, req, stage, attempt))
+    path = log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
+    if not path.exists() and not follow:
+        raise UnknownRequirement(
+            f"{path} does not exist: the run has not started, printed elsewhere"
+            f" (it ran on host {found.host}; this is {settings.host}), or is simulated."
+        )
+    for line in _lines(path, follow=follow):
+        _print(line, found, as_json=as_json)
+
+
+def log_path(home: Path, found: RunView, stream: str) -> Path:
+    """Where the run's stream stands; before its end the row does not say so yet."""
+    if found.log_reference:
+        return Path(found.log_reference).with_name(stream)
+    return RunDirectory.of(home, found.run_id).file(stream)
+
+
+async def _run(settings: Settings, number: str, stage: str, attempt: int | None) -> RunView:
+    async with records(settings) as reader:
+        name = await stage_name(reader, number, stage)
+        runs = [one for one in await reader.runs(number) if one.stage == name]
+    for found in reversed(runs):
+        if attempt in (None, found.attempt):
+            return found
+    which = f"attempt {attempt}" if attempt else "attempt yet"
+    raise UnknownRequirement(f"{name} of {number} has no {which}.")
+
+
+def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
+    """The file's lines; followed, those that come until the run has recorded its end."""
+    with _opened(path) as file:
+        rest = b""
+        while True:
+            has_ended = path.with_name(run_files.EXIT).exists()
+            while chunk := file.read(_CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+            if has_ended or not follow:
+                break
+            time.sleep(_LOOK_SECONDS)
+    if rest:
+        yield rest
+
+
+def _opened(path: Path) -> BinaryIO:
+    while not path.exists():
+        time.sleep(_LOOK_SECONDS)
+    return path.open("rb")
+
+
+def _print(line: bytes, found: RunView, *, as_json: bool) -> None:
+    text = line.decode(errors="replace")
+    if as_json:
+        output.write_json_line({"stage": found.stage, "attempt": found.attempt, "line": text})
+    elif sys.stdout.isatty():
+        output.write(output.plain(text))
+    else:
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()

@@ -1,0 +1,147 @@
+"""`start`: check everything, write the row, start the workflow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapters.workspaces.project import check_project
+from cli import output
+from cli.connections import services
+from cli.exits import OK, ExitCode
+from cli.files import DEFAULT_PIPELINE, find_agents, find_pipeline, load_settings, read_text
+from cli.inputs import PRIORITY, Submission, check_submission, read_backlog, read_requirement
+from cli.launching import Launch, launch
+from cli.running import run
+from cli.watching import detach, watch_all
+from pipeline.agents_file import AgentsFile, check_plan
+from pipeline.errors import ProjectRefused, RefusedInput
+from pipeline.model import Pipeline, Priority, RequirementState
+from settings import Settings
+
+EXAMPLE = """
+Examples:
+
+  python starter.py start REQ-101 --title "Greet in the user's language" --wait
+
+  python starter.py start REQ-102 --file requirement.md --priority P1 --pipeline critical-path
+
+  python starter.py start --batch backlog.jsonl
+
+A line of a backlog: {"req": "REQ-103", "title": "Greet in French", "priority": "P3"}
+"""
+
+
+def start(
+    req: Annotated[str | None, typer.Argument(help="Its number, used once: REQ-…")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="One line.")] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", help="The whole text.")
+    ] = None,
+    priority: Annotated[
+        Priority, typer.Option("--priority", help="P0 (catastrophic) to P4.")
+    ] = PRIORITY,
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", help="Name, or path of a .toml file.")
+    ] = DEFAULT_PIPELINE,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="One stage after another.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Markdown: first heading and what follows.")
+    ] = None,
+    batch: Annotated[
+        Path | None, typer.Option("--batch", help="JSON lines: all are started or none.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow to the end; the exit code tells how it ended.")
+    ] = False,
+    attach: Annotated[bool, typer.Option("--attach", help="Join what was started before.")] = False,
+) -> None:
+    """Start a requirement, or a whole backlog."""
+    settings = load_settings()
+    desk = Desk(find_agents(settings.agents_file))
+    if batch is not None:
+        _refuse_beside_batch(req, title, description, file)
+        read_backlog(read_text(batch, "Backlog"), str(batch), desk.take)
+    else:
+        heading, body = _text_of(title, description, file)
+        desk.take(Submission(req or "", heading, body, priority, pipeline, sequential))
+    try:
+        code = run(_start(settings, desk, attach=attach, wait=wait))
+    except KeyboardInterrupt:
+        code = detach(desk.numbers) if wait else ExitCode.INTERRUPTED
+    raise typer.Exit(code)
+
+
+class Desk:
+    """Takes submissions in, each checked as far as that needs no server."""
+
+    def __init__(self, agents: AgentsFile) -> None:
+        """Check plans against that agents file."""
+        self._agents = agents
+        self._pipelines: dict[str, Pipeline] = {}
+        self.launches: list[Launch] = []
+
+    def take(self, submission: Submission) -> None:
+        """Put a submission with the rest. Raises: RefusedInput."""
+        check_submission(submission)
+        self.launches.append(Launch(submission, self._pipeline(submission.pipeline)))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of what was taken."""
+        return tuple(launch.submission.number for launch in self.launches)
+
+    @property
+    def needs_project(self) -> bool:
+        """Whether anything taken runs real processes."""
+        return not all(map(self._agents.is_simulated, self._pipelines.values()))
+
+    def _pipeline(self, name: str) -> Pipeline:
+        if name not in self._pipelines:
+            pipeline = find_pipeline(name)
+            check_plan(self._agents, pipeline)
+            self._pipelines[name] = pipeline
+        return self._pipelines[name]
+
+
+async def _start(settings: Settings, desk: Desk, *, attach: bool, wait: bool) -> ExitCode:
+    if desk.needs_project:
+        await _check_project(settings)
+    async with services(settings) as connected:
+        started = await launch(
+            connected, desk.launches, heartbeat=settings.heartbeat, attach=attach
+        )
+        for number in desk.numbers:
+            output.say(f"{number}: {'accepted' if number in started else 'joined'}.")
+        if wait:
+            return await watch_all(connected.reader, desk.numbers)
+    for number in started:
+        output.write(f"{number} {RequirementState.ACCEPTED}")
+    return OK
+
+
+async def _check_project(settings: Settings) -> None:
+    if settings.project_root is None:
+        raise ProjectRefused(
+            "PROJECT_ROOT is not set: agents of this plan are real programs and need the git"
+            " repository that they work on."
+        )
+    await check_project(settings.project_root)
+
+
+def _refuse_beside_batch(*given: object) -> None:
+    if any(value is not None for value in given):
+        raise RefusedInput("--batch stands alone: numbers, titles and texts stand in its lines.")
+
+
+def _text_of(title: str | None, description: str | None, file: Path | None) -> tuple[str, str]:
+    """Title and description, from the options or from a file."""
+    if file is None:
+        if title is None:
+            raise RefusedInput("A title is missing: give --title, --file or --batch.")
+        return title, description or ""
+    if title is not None or description is not None:
+        raise RefusedInput("--file holds title and description: leave out the other two.")
+    return read_requirement(read_text(file, "Requirement file"), str(file))

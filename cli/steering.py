@@ -1,0 +1,126 @@
+"""`retry`, `decide`, `cancel`, `extend`: what a human may say to a running requirement."""
+
+import os
+import pwd
+from typing import Annotated
+
+import typer
+from temporalio.client import WorkflowHandle
+
+from cli import output
+from cli.answering import cancelled, steered
+from cli.files import load_settings
+from cli.running import run
+from pipeline.errors import RefusedInput
+from pipeline.model import (
+    Answer,
+    DecisionRequest,
+    DeliveryReport,
+    ExtensionRequest,
+    Reopened,
+    RetryRequest,
+)
+from workflows.requirement import RequirementWorkflow
+
+Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
+
+NOTE_LENGTH = 8_000
+"""A note travels through Temporal and to agents: what is longer belongs into the project."""
+
+RETRY_EXAMPLE = """
+Examples:
+
+  python starter.py retry REQ-101 "Backend QA" --note "The test database is back"
+
+  python starter.py retry REQ-101 deliver
+"""
+DECIDE_EXAMPLE = """
+Examples:
+
+  python starter.py decide REQ-101 approve --note "The risk is accepted"
+
+  python starter.py decide REQ-101 request-changes --note "Measure first"
+
+  python starter.py decide REQ-101 abort
+"""
+CANCEL_EXAMPLE = """
+Example:
+
+  python starter.py cancel REQ-101
+"""
+EXTEND_EXAMPLE = """
+Example:
+
+  python starter.py extend REQ-101 "Backend Implementation" --minutes 30 --reason "Large migration"
+"""
+
+Number = Annotated[str, typer.Argument(help="The requirement's number.")]
+StageName = Annotated[str, typer.Argument(help="The stage's name, or its agent's.")]
+Note = Annotated[str, typer.Option("--note", help="Why; the agents that run again are told.")]
+
+
+def retry(req: Number, stage: StageName, note: Note = "") -> None:
+    """Run a failed stage again, and what depends on it; stage `deliver` tries to deliver again."""
+    _check_text(note)
+
+    async def ask(handle: Handle, name: str) -> Reopened:
+        request = RetryRequest(name, _who(), note)
+        return await handle.execute_update(RequirementWorkflow.retry, request)
+
+    reopened = run(steered(load_settings(), req, ask, stage=stage))
+    output.write(f"{req} goes on: {', '.join(reopened.stages)}.")
+
+
+def decide(
+    req: Number,
+    answer: Annotated[Answer, typer.Argument(help="What to do about it.")],
+    note: Note = "",
+) -> None:
+    """Answer a blocked requirement: pass a critique, send it back to research, or give up."""
+    _check_text(note)
+
+    async def ask(handle: Handle, _: str) -> Reopened:
+        request = DecisionRequest(answer, _who(), note)
+        return await handle.execute_update(RequirementWorkflow.decide, request)
+
+    reopened = run(steered(load_settings(), req, ask))
+    if answer is Answer.ABORT:
+        output.write(f"{req} is given up: it ends FAILED.")
+    else:
+        output.write(f"{req} goes on: {', '.join(reopened.stages) or 'delivery'}.")
+
+
+def cancel(req: Number) -> None:
+    """Cancel a requirement and wait until its agents have ended."""
+    run(cancelled(load_settings(), req))
+    output.write(f"{req} is CANCELLED.")
+
+
+def extend(
+    req: Number,
+    stage: StageName,
+    minutes: Annotated[float, typer.Option("--minutes", help="How much longer it may run.")],
+    reason: Annotated[str, typer.Option("--reason", help="Recorded with the extension.")],
+) -> None:
+    """Move the deadline of a running stage."""
+    _check_text(reason)
+
+    async def ask(handle: Handle, name: str) -> str:
+        request = ExtensionRequest(name, minutes, _who(), reason)
+        return await handle.execute_update(RequirementWorkflow.extend, request)
+
+    run_id = run(steered(load_settings(), req, ask, stage=stage))
+    output.write(f"{run_id} may run {minutes:g} minutes longer.")
+
+
+def _check_text(note: str) -> None:
+    if len(note) > NOTE_LENGTH:
+        raise RefusedInput(f"Note of {len(note)} characters: at most {NOTE_LENGTH}.")
+
+
+def _who() -> str:
+    """The user as the system knows them; a container may run as a number without a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
