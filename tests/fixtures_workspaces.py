@@ -39,6 +39,9 @@ class GitProject:
         )
         return finished.stdout.strip()
 
+    def shell(self, command: str) -> None:
+        subprocess.run(command, shell=True, check=True, cwd=self.root)
+
     def commit(self, files: Mapping[str, str], message: str = "change") -> str:
         write(self.root, files)
         self.git("add", "--all")

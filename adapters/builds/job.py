@@ -16,7 +16,7 @@ from pipeline.model import RunEnd
 TAIL_LIMIT = 256 * 1024
 LOG_LIMIT = 512 * 1024 * 1024
 """Bytes. A tool that asks in a loop and gets no answer would fill the disk before its time-out."""
-LOG_CHECK_SECONDS = 1.0
+LOG_CHECK_SECONDS = 0.25
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 """Exit codes that a shell gives (POSIX, "Exit Status for Commands")."""

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from pipeline.model import StageRequest
-from pipeline.numbers import integration_branch, slug
+from pipeline.numbers import integration_branch, stage_branch
 
 
 def attempt_key(request: StageRequest) -> str:
     """Names one attempt of one stage within its requirement."""
-    return f"{slug(request.stage.name)}-{request.attempt}"
+    branch = stage_branch(request.ref.number, request.stage.name, request.attempt)
+    return branch.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class Names:
     """Refs of one requirement; `key` is an `attempt_key`."""
 
     number: str
+
+    @property
+    def all(self) -> tuple[str, str]:
+        """The two folders that hold every ref of the requirement."""
+        return f"{self.integration.rpartition('/')[0]}/", f"refs/agog/{self.number}/"
 
     @property
     def integration(self) -> str:
@@ -29,12 +35,15 @@ class Names:
 
     @property
     def target(self) -> str:
-        """A symbolic ref to the branch that was checked out at the start."""
+        """The name of the branch that was checked out at the start, in a blob.
+
+        No symbolic ref: whoever deletes one by `git update-ref` deletes the user's branch.
+        """
         return f"refs/agog/{self.number}/target"
 
     def stage(self, key: str) -> str:
         """The branch of an attempt."""
-        return f"refs/heads/agog/{self.number}/{key}"
+        return f"{self.all[0]}{key}"
 
     def merged(self, key: str) -> str:
         """The integration tip right after the attempt was merged: its merge is not repeated."""

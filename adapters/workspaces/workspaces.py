@@ -42,16 +42,14 @@ class GitWorkspaces:
     async def open(self, number: str) -> tuple[Head, str]:
         """Create the integration branch; returns its tip and the target branch."""
         names = Names(number)
-        self._worktrees.place(number)
         await check_repository(self._git)
         async with self._merging(number):
-            if not await self._git.succeeds("show-ref", "--verify", "--quiet", names.integration):
-                project = await check_project(self._git.directory)
-                await self._git.run("symbolic-ref", names.target, f"refs/heads/{project.branch}")
-                tips = {names.base: project.commit, names.integration: project.commit}
-                await move_refs(self._git, names.integration, None, tips)
-            target = await self._git.run("symbolic-ref", names.target)
-            return await self._head(names), target.line.removeprefix("refs/heads/")
+            if not self._is_ours(number):
+                await self._check_unused(names)
+            if await self._git.commit_of(names.integration) is None:
+                await self._create(names)
+            target = await self._git.run("cat-file", "blob", names.target)
+            return await self._head(names), target.text
 
     async def prepare(self, request: StageRequest) -> str:
         """A worktree for the attempt from `request.head`; untouched when asked again."""
@@ -114,16 +112,34 @@ class GitWorkspaces:
 
         What an attempt left that was neither merged nor kept is kept first.
         """
-        names = Names(number)
-        home = self._worktrees.place(number)
-        for path in sorted(home.glob("*")):
+        for path in self._worktrees.below(number):
             async with self._locks.hold(path_key(path)):
                 await self._processes.end(path)
-                key = path.name.removeprefix(STAGE_PREFIX)
-                if key != path.name and await self._merged(names, key) is None:
-                    await self._keep(names, key, await self._tip(names), f"Keep what {key} left\n")
+                await self._keep_unmerged(Names(number), path)
                 await self._worktrees.discard(path)
-        await self._worktrees.discard(home)
+        if self._is_ours(number):
+            await self._worktrees.discard(self._worktrees.place(number))
+
+    def _is_ours(self, number: str) -> bool:
+        """Whether this host has opened the requirement: its directory is made before any ref."""
+        return self._worktrees.place(number).is_dir()
+
+    async def _check_unused(self, names: Names) -> None:
+        """Refuse the refs of an earlier life: they would pass for merges of this one."""
+        if (await self._git.run("for-each-ref", "--count=1", *names.all)).text:
+            raise ProjectRefused(
+                f"{self._git.directory} holds branches of an earlier {names.number}. Take another "
+                "number, or delete them: git for-each-ref --format='delete %(refname)' "
+                f"{' '.join(names.all)} | git update-ref --stdin"
+            )
+
+    async def _create(self, names: Names) -> None:
+        project = await check_project(self._git.directory)
+        self._worktrees.place(names.number).mkdir(parents=True, exist_ok=True)
+        written = await self._git.run("hash-object", "-w", "--stdin", stdin=project.branch)
+        refs = {names.base: project.commit, names.integration: project.commit}
+        refs[names.target] = written.line
+        await move_refs(self._git, names.integration, None, refs)
 
     async def _integrate(self, request: StageRequest, summary: str) -> MergeResult:
         names, key = Names(request.ref.number), attempt_key(request)
@@ -153,13 +169,20 @@ class GitWorkspaces:
         await self._worktrees.discard(path)
         return ref
 
+    async def _keep_unmerged(self, names: Names, path: Path) -> None:
+        key = path.name.removeprefix(STAGE_PREFIX)
+        is_stage = key != path.name
+        if is_stage and await self._git.commit_of(names.merged(key)) is None:
+            base = await self._commit(names.base)
+            await self._keep(names, key, base, f"Keep what {key} left\n")
+
     async def _advance(
         self, names: Names, theirs: str, message: str, refs: Mapping[str, str], merged: str = ""
     ) -> Merge:
         """Merge and move `refs` with the integration branch; in a conflict only `refs` move."""
         async with self._merging(names.number):
             for _ in range(SWAP_TRIES):
-                old = await self._tip(names)
+                old = await self._commit(names.integration)
                 merge = await merge_commits(self._git, old, theirs, message)
                 moves = {**refs, names.integration: merge.tip}
                 if merged and not merge.conflicts:
@@ -176,15 +199,15 @@ class GitWorkspaces:
 
     async def _head(self, names: Names, tip: str = "") -> Head:
         """The integration tip; its position is the number of commits since the base."""
-        commit = tip or await self._tip(names)
+        commit = tip or await self._commit(names.integration)
         counted = await self._git.run("rev-list", "--count", f"{names.base}..{commit}")
         return Head(commit, int(counted.line))
 
-    async def _tip(self, names: Names) -> str:
-        tip = await self._git.commit_of(names.integration)
-        if tip is None:
-            raise ProjectRefused(f"{names.integration} is gone from {self._git.directory}.")
-        return tip
+    async def _commit(self, ref: str) -> str:
+        commit = await self._git.commit_of(ref)
+        if commit is None:
+            raise ProjectRefused(f"{ref} is gone from {self._git.directory}.")
+        return commit
 
     async def _usable(self, path: Path) -> Worktree | None:
         found = await self._worktrees.find(path)

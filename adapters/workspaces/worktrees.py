@@ -76,6 +76,10 @@ class Worktrees:
             raise RefusedInput(f"{number}/{name} is no place for a worktree.")
         return path
 
+    def below(self, number: str) -> tuple[Path, ...]:
+        """Whatever lies in a requirement's directory."""
+        return tuple(sorted(self.place(number).glob("*")))
+
     async def find(self, path: Path) -> Worktree | None:
         """The registered worktree of that path, finished or not, there or gone."""
         common = await self._project.run("rev-parse", "--git-common-dir")

@@ -186,6 +186,18 @@ async def test_timeout_ends_the_whole_tree(bench: BuildBench, tmp_path: Path) ->
     assert not [pid for pid in started if is_alive(pid)]
 
 
+async def test_build_that_prints_without_end_is_ended(
+    bench: BuildBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a tool does that asks again and again."""
+    monkeypatch.setattr("adapters.builds.job.LOG_LIMIT", 100_000)
+
+    result = await bench.run(shell("while :; do echo 'are you sure?'; done"))
+
+    assert (result.end, result.exit_code) == (RunEnd.TIMED_OUT, None)
+    assert "printed more than" in result.reason
+
+
 async def test_nothing_stays_behind_a_build_that_ended(bench: BuildBench, tmp_path: Path) -> None:
     result = await bench.run(shell(f"sleep 600 & echo $! > {tmp_path}/server.pid"))
 

@@ -46,6 +46,27 @@ async def test_opening_again_answers_the_same_though_the_user_went_on(
     assert await workspaces.open(NUMBER) == opened
 
 
+async def test_branches_of_an_earlier_life_are_refused_until_they_are_deleted(
+    workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    """As where the state directory was thrown away: old merges must not pass for new ones."""
+    head, _ = await workspaces.open(NUMBER)
+    await worked(workspaces, head, {"a": "a"})
+    await workspaces.release(NUMBER)
+    git_project.git("branch", "--quiet", "-D", f"agog/{NUMBER}/main")
+
+    with pytest.raises(ProjectRefused, match="an earlier REQ-1") as refusal:
+        await workspaces.open(NUMBER)
+
+    _, remedy = str(refusal.value).split("delete them: ")
+    git_project.shell(remedy)
+    assert await workspaces.open(NUMBER) == (head, "main")
+
+
+async def test_release_of_what_was_never_opened_needs_no_project(tmp_path: Path) -> None:
+    await GitWorkspaces(tmp_path / "nowhere", tmp_path / "home").release(NUMBER)
+
+
 async def test_stage_is_committed_and_merged_without_touching_the_project(
     workspaces: GitWorkspaces, git_project: GitProject
 ) -> None:
