@@ -58,7 +58,7 @@ def _critique(_: str) -> Extra:
 
 
 def _backend(prompt: str) -> Extra:
-    fix = ' or "you"' if "Greet an empty name" in prompt else ""
+    fix = " or 'you'" if "Greet an empty name" in prompt else ""
     _write(
         "backend/app.py",
         '"""The greeter."""\n\nGREETINGS = {"en": "Hello", "de": "Hallo", "fr": "Bonjour"}\n\n\n'
