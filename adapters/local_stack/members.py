@@ -33,8 +33,8 @@ class Member(Protocol):
     async def restart(self) -> None:
         """Start it again where it was. Raises: ServerNotStarted."""
 
-    async def exited(self) -> int:
-        """Wait until it has ended; its exit code."""
+    async def ended(self) -> str:
+        """Wait until it has ended; how, and where to read why."""
 
     async def stop(self) -> None:
         """End it."""
@@ -75,9 +75,9 @@ class ServerMember:
         self._child.start()
         await self._until_ready(self._child)
 
-    async def exited(self) -> int:
+    async def ended(self) -> str:
         """Wait until the server has ended; at once if it never started."""
-        return await self._child.exited() if self._child else 0
+        return await _end_of(self._child) if self._child else "was not started"
 
     async def stop(self) -> None:
         """End the server."""
@@ -128,10 +128,14 @@ class ChildMember:
         """Start it again."""
         self._child.start()
 
-    async def exited(self) -> int:
+    async def ended(self) -> str:
         """Wait until it has ended."""
-        return await self._child.exited()
+        return await _end_of(self._child)
 
     async def stop(self) -> None:
         """End it."""
         await self._child.stop()
+
+
+async def _end_of(child: Child) -> str:
+    return f"exited with code {await child.exited()} (its log: {child.log})"

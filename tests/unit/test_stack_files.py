@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from adapters.local_stack import logs, read_stack
 from adapters.local_stack.files import kept_password, write_private
 from adapters.local_stack.identity import ProcessIdentity, identify
+from adapters.local_stack.privileges import unprivileged_prefix
 from adapters.local_stack.server import binary
 from pipeline.errors import RefusedInput, ServerNotStarted
 
@@ -67,3 +69,20 @@ def test_unreadable_stack_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text("{")
     with pytest.raises(RefusedInput, match=r"stack\.json"):
         read_stack(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops privileges")
+@pytest.mark.parametrize("answer", ["unshare failed: Operation not permitted", None])
+def test_root_without_user_namespaces_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None
+) -> None:
+    if answer:
+        refusing = tmp_path / "unshare"
+        refusing.write_text(f"#!{shutil.which('sh')}\necho '{answer}' >&2\nexit 1\n")
+        refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ServerNotStarted, match=r"Run as a normal user, or set DATABASE_URL"
+    ) as told:
+        unprivileged_prefix("PostgreSQL")
+    assert (answer or "there is no program unshare") in str(told.value)

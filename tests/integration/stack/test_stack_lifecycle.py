@@ -1,15 +1,18 @@
+import asyncio
 import json
 import socket
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
-from adapters.local_stack import ChildSpec, LocalStack, read_stack
-from adapters.local_stack.temporal_server import SEARCH_ATTRIBUTES
+from adapters.local_stack import Child, ChildSpec, LocalStack, StackAddresses, read_stack
+from adapters.local_stack.ports import choose_ports, is_free
+from adapters.local_stack.temporal_server import SEARCH_ATTRIBUTES, TemporalServer
 from pipeline.errors import RefusedInput
 from tests.stack_usage import (
     connect_nats,
@@ -66,11 +69,7 @@ async def test_servers_keep_their_secrets_and_know_our_search_attributes(tmp_pat
         for process in processes_naming(str(tmp_path)):
             listening = (c for c in process.net_connections() if c.status == "LISTEN")
             assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
-        temporal = await Client.connect(addresses.temporal_address)
-        known = await temporal.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace="default")
-        )
-        assert set(SEARCH_ATTRIBUTES) <= set(known.custom_attributes)
+        assert set(SEARCH_ATTRIBUTES) <= await search_attributes(addresses)
     finally:
         await stack.stop()
 
@@ -112,6 +111,40 @@ async def test_taken_port_is_replaced_reported_and_kept(tmp_path: Path) -> None:
     again = only_nats(tmp_path)
     assert (await again.start()).nats_url == addresses.nats_url
     await again.stop()
+
+
+async def test_stacks_that_start_at_once_share_no_port(tmp_path: Path) -> None:
+    stacks = [only_nats(tmp_path / name) for name in ("one", "two", "three")]
+    try:
+        addresses = await asyncio.gather(*(stack.start() for stack in stacks))
+        assert len({one.nats_url for one in addresses}) == len(stacks)
+        for one in addresses:
+            async with connect_nats(one) as events:
+                await events.jetstream().account_info()
+    finally:
+        for stack in stacks:
+            await stack.stop()
+
+
+async def test_older_temporal_database_gets_the_missing_search_attributes(tmp_path: Path) -> None:
+    server = TemporalServer(tmp_path)
+    ports = choose_ports(server.preferred_ports)
+    spec = server.prepare(ports)
+    argv = tuple(word for word in spec.argv if not word.startswith("--search-attribute"))
+    older = Child(replace(spec, argv=argv), tmp_path)
+    older.start()
+    await until(lambda: not is_free(ports["temporal"]))
+    await older.stop()
+
+    only_temporal = LocalStack(tmp_path, nats_url="nats://10.0.0.1", database_url="x://d")
+    async with only_temporal as addresses:
+        assert set(SEARCH_ATTRIBUTES) <= await search_attributes(addresses)
+
+
+async def search_attributes(addresses: StackAddresses) -> set[str]:
+    temporal = await Client.connect(addresses.temporal_address)
+    request = ListSearchAttributesRequest(namespace="default")
+    return set((await temporal.operator_service.list_search_attributes(request)).custom_attributes)
 
 
 async def test_services_of_the_environment_are_used_and_not_started(tmp_path: Path) -> None:
