@@ -9,6 +9,7 @@ import typer
 
 from cli import (
     demonstration,
+    doctor,
     events,
     logs,
     output,
@@ -48,6 +49,7 @@ _COMMANDS = (
     ("decide", steering.decide, steering.DECIDE_EXAMPLE),
     ("cancel", steering.cancel, steering.CANCEL_EXAMPLE),
     ("extend", steering.extend, steering.EXTEND_EXAMPLE),
+    ("doctor", doctor.doctor, doctor.EXAMPLE),
 )
 for name, command, example in _COMMANDS:
     app.command(name, epilog=example)(command)

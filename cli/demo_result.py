@@ -10,7 +10,8 @@ from rich.panel import Panel
 from adapters.sdlc_views import PerformanceView, RequirementView
 from cli import output
 from cli.gantt import bar
-from cli.status_view import full_status
+from cli.status_view import report
+from pipeline.model import RequirementState
 from pipeline.numbers import integration_branch
 
 
@@ -56,22 +57,26 @@ def document(done: Demonstrated) -> Mapping[str, object]:
 
 
 def show(done: Demonstrated) -> None:
-    """Status, who worked when, commits, and what working side by side saved."""
+    """Who worked when, commits, failures, and what working side by side saved."""
     console = output.data()
-    console.print(full_status(done.view))
     _show_intervals(done)
     console.print(f"Commits of {done.branch}:")
     output.write(_commits(done))
-    figures = done.performance
-    console.print(
-        Panel(
-            f"{done.view.number} is {done.view.state}\n"
-            f"{figures.parallel_seconds:.1f} s instead of {figures.sequential_seconds:.1f} s:"
-            f" {figures.percentage_saved}% saved\n"
-            f"Branch {done.branch}, delivered to {done.view.target_branch}\n"
-            f"Web UI {done.web_ui}",
-            expand=False,
-        )
+    if done.view.failures:
+        console.print(report(done.view))
+    console.print(Panel(_figures(done), expand=False))
+
+
+def _figures(done: Demonstrated) -> str:
+    figures, view = done.performance, done.view
+    is_delivered = view.state is RequirementState.DELIVERED
+    delivered = f", delivered to {view.target_branch}" if is_delivered else ", kept"
+    return (
+        f"{view.number} is {view.state}\n"
+        f"{figures.parallel_seconds:.1f} s of work instead of {figures.sequential_seconds:.1f} s:"
+        f" {figures.percentage_saved}% saved\n"
+        f"Branch {done.branch}{delivered}\n"
+        f"Web UI {done.web_ui}"
     )
 
 

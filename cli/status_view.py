@@ -51,11 +51,14 @@ def stages_table(view: RequirementView) -> RenderableType:
 
 
 def full_status(view: RequirementView) -> RenderableType:
-    """Stages, gates, failures, what it waits for and the commands that answer it."""
-    parts: list[RenderableType] = [stages_table(view)]
-    if view.gates:
-        parts.append(_gates_table(view))
-    parts += [_failure(failure) for failure in view.failures]
+    """Stages, gates and the report."""
+    gates = [_gates_table(view)] if view.gates else []
+    return Group(stages_table(view), *gates, report(view))
+
+
+def report(view: RequirementView) -> RenderableType:
+    """All failures, what the requirement waits for and the commands that answer it."""
+    parts: list[RenderableType] = [_failure(failure) for failure in view.failures]
     if view.reason and not view.failures:
         parts.append(output.plain(view.reason))
     if view.waiting_for:

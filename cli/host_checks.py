@@ -1,0 +1,67 @@
+"""The doctor's looks at this host: git, agents file, project, disk."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from adapters.git import Git
+from adapters.workspaces.project import check_project
+from cli.checks import Finding, Kind, Look
+from cli.files import DEFAULT_PIPELINE, find_agents, find_pipeline
+from pipeline.agents_file import CommandAgent, check_plan
+from settings import HERE, Settings
+
+_FREE_BYTES = 1024**3
+"""Worktrees, logs and three databases grow: below this a run may die half-way."""
+
+
+def host_looks(settings: Settings) -> tuple[Look, ...]:
+    """One look for each thing that a host brings along."""
+    project = str(settings.project_root or "PROJECT_ROOT")
+    return (
+        Look("git", Kind.CONFIGURATION, shutil.which("git") or "", _git),
+        Look(
+            "Agents file", Kind.CONFIGURATION, str(settings.agents_file), lambda: _agents(settings)
+        ),
+        Look("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
+        Look("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings.home)),
+    )
+
+
+async def _git() -> Finding:
+    if not shutil.which("git"):
+        return Finding(advice="Install git 2.38 or newer.")
+    return Finding((await Git(HERE).run("--version")).line.removeprefix("git version "))
+
+
+async def _agents(settings: Settings) -> Finding:
+    agents = find_agents(settings.agents_file)
+    check_plan(agents, find_pipeline(DEFAULT_PIPELINE))
+    programs = {
+        name: agent.command[0]
+        for name, agent in agents.agents.items()
+        if isinstance(agent, CommandAgent)
+    }
+    absent = [
+        f"{name}: {program}" for name, program in programs.items() if not shutil.which(program)
+    ]
+    advice = f"Programs that are not there: {', '.join(absent)}." if absent else ""
+    simulated = len(agents.agents) - len(programs)
+    return Finding(detail=f"{len(programs)} programs, {simulated} simulated", advice=advice)
+
+
+async def _project(settings: Settings) -> Finding:
+    if settings.project_root is None:
+        agents = find_agents(settings.agents_file)
+        if agents.is_simulated(find_pipeline(DEFAULT_PIPELINE)):
+            return Finding(detail="not needed: everything is simulated")
+        return Finding(advice="Set PROJECT_ROOT to the git repository that agents work on.")
+    project = await check_project(settings.project_root)
+    return Finding(project.commit[:10], f"on {project.branch}")
+
+
+async def _disk(home: Path) -> Finding:
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free = (await asyncio.to_thread(shutil.disk_usage, existing)).free
+    advice = "" if free >= _FREE_BYTES else "Less than 1 GiB is free: make room."
+    return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice)
