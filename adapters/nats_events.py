@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 
 from nats.aio.client import Client
@@ -69,7 +69,7 @@ class NatsEventPublisher:
 
     async def events(
         self, *, since: datetime | None = None, follow: bool = False
-    ) -> AsyncIterator[Mapping[str, object]]:
+    ) -> AsyncGenerator[Mapping[str, object], None]:
         """The orchestration events in order, from `since` or the oldest kept.
 
         Ends with what is there now, unless it is to follow. Raises: DependencyUnavailable.

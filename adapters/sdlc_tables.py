@@ -4,7 +4,7 @@ Strings are those of `pipeline.model`; times are aware. Migrations follow these 
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ARRAY, BigInteger, DateTime, ForeignKey, Identity, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -188,13 +188,12 @@ class BlockerRow(Base):
 
 
 class ExtensionRow(Base):
-    """A deadline that was moved; `request_id` tells a repeat from an equal second request."""
+    """A deadline that was moved; the new `deadline` tells a second extension from a repeat."""
 
     __tablename__ = "extensions"
 
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    run_id: Mapped[str] = mapped_column(index=True)
-    request_id: Mapped[str | None] = mapped_column(unique=True)
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    deadline: Mapped[timedelta] = mapped_column(primary_key=True)
     number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT))
     stage: Mapped[str]
     minutes: Mapped[float]

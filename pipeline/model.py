@@ -471,8 +471,6 @@ class Extension:
     deadline: timedelta
     who: str
     reason: str
-    request_id: str = ""
-    """Id of the request: tells a repeat from an equal second one."""
 
 
 # --- agent runs -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from psycopg import sql
 
 from adapters.migrate import upgrade
 from adapters.nats_events import NatsEventPublisher, connect
+from adapters.sdlc_reader import SdlcReader, create_reader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
 
 START_SECONDS = 30.0
@@ -190,6 +191,13 @@ async def sdlc_store(database_url: str) -> AsyncIterator[PostgresSdlcStore]:
     store = create_store(database_url)
     yield store
     await store.close()
+
+
+@pytest_asyncio.fixture
+async def sdlc_reader(database_url: str) -> AsyncIterator[SdlcReader]:
+    reader = create_reader(database_url)
+    yield reader
+    await reader.close()
 
 
 @pytest.fixture

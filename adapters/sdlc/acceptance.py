@@ -69,6 +69,8 @@ async def _check_parents(connection: AsyncConnection, acceptances: Sequence[Acce
 async def _insert_requirements(
     connection: AsyncConnection, acceptances: Sequence[Acceptance], at: datetime
 ) -> set[str]:
+    if not acceptances:
+        return set()
     statement = upsert(RequirementRow).on_conflict_do_nothing().returning(RequirementRow.number)
     # In one order everywhere, so that two batches cannot wait for each other's rows.
     ordered = sorted(acceptances, key=lambda a: a.order.number.lower())

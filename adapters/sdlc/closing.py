@@ -76,12 +76,12 @@ async def close_stage(connection: AsyncConnection, ended: EndedRun) -> None:
 
 
 async def _check_repeat(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
-    """A run that is closed stays as it is; one that was never opened cannot be closed."""
-    query = select(RunRow.closed_at).where(RunRow.run_id == request.run_id)
+    """A run that was closed stays as it is; one that was given up as lost stays lost."""
+    query = select(RunRow.end).where(RunRow.run_id == request.run_id)
     if (await write.connection.execute(query)).scalar() is not None:
         return
     refuse_stale(stage, request.attempt)
-    raise StaleAttempt(f"{request.run_id} was never opened.")
+    raise StaleAttempt(f"{request.run_id} is not open.")
 
 
 def _close_run(write: RequirementWrite, ended: EndedRun) -> None:

@@ -79,19 +79,15 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
 
 
 async def extend(connection: AsyncConnection, extension: Extension) -> None:
-    """The row of an extended deadline; a repeat of one request is one row.
-
-    Raises: UnknownRequirement.
-    """
+    """The row of an extended deadline; a repeat does nothing. Raises: UnknownRequirement."""
     write = await RequirementWrite.lock(connection, extension.ref.number)
-    if extension.request_id:
-        known = select(ExtensionRow.id).where(ExtensionRow.request_id == extension.request_id)
-        if (await connection.execute(known)).scalar() is not None:
-            return
+    key = (ExtensionRow.run_id == extension.run_id) & (ExtensionRow.deadline == extension.deadline)
+    if (await connection.execute(select(ExtensionRow.run_id).where(key))).scalar() is not None:
+        return
     write.add(
         insert(ExtensionRow).values(
             run_id=extension.run_id,
-            request_id=extension.request_id or None,
+            deadline=extension.deadline,
             number=write.number,
             stage=extension.stage,
             minutes=extension.minutes,

@@ -193,9 +193,8 @@ def _create_blockers() -> None:
 def _create_extensions() -> None:
     op.create_table(
         "extensions",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("run_id", sa.Text(), nullable=False),
-        sa.Column("request_id", sa.Text()),
+        sa.Column("deadline", sa.Interval(), nullable=False),
         sa.Column("number", sa.Text(), nullable=False),
         sa.Column("stage", sa.Text(), nullable=False),
         sa.Column("minutes", sa.Double(), nullable=False),
@@ -203,10 +202,8 @@ def _create_extensions() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="extensions_number_fkey"),
-        sa.PrimaryKeyConstraint("id", name="extensions_pkey"),
-        sa.UniqueConstraint("request_id", name="extensions_request_id_key"),
+        sa.PrimaryKeyConstraint("run_id", "deadline", name="extensions_pkey"),
     )
-    op.create_index("extensions_run_id_index", "extensions", ["run_id"])
 
 
 def _create_notes() -> None:

@@ -1,0 +1,201 @@
+"""Reads of the SDLC database for people: the command line looks, and changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from adapters.sdlc.acceptance import ORDER
+from adapters.sdlc.database import Database, async_engine
+from adapters.sdlc.performance import measure
+from adapters.sdlc_tables import (
+    Base,
+    CostRow,
+    EventRow,
+    FailureRow,
+    GateRow,
+    NoteRow,
+    PhaseRow,
+    RequirementRow,
+    RunRow,
+    StageRow,
+)
+from adapters.sdlc_views import (
+    EventView,
+    FailureView,
+    NoteView,
+    PerformanceView,
+    PhaseView,
+    RequirementSummary,
+    RequirementView,
+    RunView,
+)
+from pipeline.errors import UnknownRequirement
+from pipeline.model import RequirementOrder, RequirementState
+
+T = TypeVar("T")
+
+_READER_POOL = 2
+
+
+def create_reader(database_url: str) -> "SdlcReader":
+    """A reader for `postgresql+psycopg://…`; it connects on first use."""
+    return SdlcReader(async_engine(database_url, pool_size=_READER_POOL))
+
+
+class SdlcReader:
+    """Every method raises DependencyUnavailable if the database cannot be reached."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take the engine."""
+        self._database = Database(engine)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._database.close()
+
+    async def requirement(self, number: str) -> RequirementView:
+        """A requirement with stages, gates and open failures. Raises: UnknownRequirement."""
+        return await self._database.read(lambda connection: _requirement(connection, number))
+
+    async def order(self, number: str) -> RequirementOrder:
+        """The input that stands in the row. Raises: UnknownRequirement."""
+        query = select(RequirementRow.plan).where(RequirementRow.number == number)
+        rows = await self._rows(query)
+        if not rows:
+            raise _unknown(number)
+        return ORDER.validate_python(rows[0]["plan"])
+
+    async def states(self, numbers: Sequence[str]) -> Mapping[str, RequirementState]:
+        """The states of those of the numbers that are known."""
+        query = select(RequirementRow.number, RequirementRow.state).where(
+            RequirementRow.number.in_(numbers)
+        )
+        return {row["number"]: RequirementState(row["state"]) for row in await self._rows(query)}
+
+    async def requirements(
+        self,
+        *,
+        states: Sequence[RequirementState] = (),
+        waiting: bool = False,
+        limit: int | None = None,
+    ) -> tuple[RequirementSummary, ...]:
+        """Requirements, newest first: of those states, or those that wait for something."""
+        query = select(*_columns(RequirementSummary, RequirementRow)).order_by(
+            RequirementRow.created_at.desc(), RequirementRow.number
+        )
+        if states:
+            query = query.where(RequirementRow.state.in_([str(state) for state in states]))
+        if waiting:
+            query = query.where(RequirementRow.waiting_for != "")
+        return _views(RequirementSummary, await self._rows(query.limit(limit)))
+
+    async def runs(self, number: str) -> tuple[RunView, ...]:
+        """Every attempt in the order of opening."""
+        query = (
+            select(*RunRow.__table__.columns, CostRow.seconds, CostRow.usd, CostRow.tokens)
+            .outerjoin(CostRow, CostRow.run_id == RunRow.run_id)
+            .where(RunRow.number == number)
+            .order_by(RunRow.opened_at, RunRow.run_id)
+        )
+        return _views(RunView, await self._rows(query))
+
+    async def failures(self, number: str) -> tuple[FailureView, ...]:
+        """Every failure that was ever reported, resolved ones included."""
+        return _views(FailureView, await self._rows(_failures(number)))
+
+    async def phases(self, number: str) -> tuple[PhaseView, ...]:
+        """Every phase change in order."""
+        query = select(PhaseRow).where(PhaseRow.number == number).order_by(PhaseRow.id)
+        return _views(PhaseView, await self._rows(query))
+
+    async def notes(self, number: str) -> tuple[NoteView, ...]:
+        """Every human answer in order."""
+        query = select(NoteRow).where(NoteRow.number == number).order_by(NoteRow.answer)
+        return _views(NoteView, await self._rows(query))
+
+    async def events(
+        self, number: str | None = None, *, after: int = 0, limit: int = 1_000
+    ) -> tuple[EventView, ...]:
+        """Event rows after that id in order, of one requirement or of all."""
+        query = select(EventRow).where(EventRow.id > after).order_by(EventRow.id).limit(limit)
+        if number is not None:
+            query = query.where(EventRow.number == number)
+        return _views(EventView, await self._rows(query))
+
+    async def performance(self, number: str) -> PerformanceView:
+        """What running in parallel brought, so far."""
+        now = datetime.now(UTC)
+        measured = await self._database.read(lambda connection: measure(connection, number, now))
+        return PerformanceView(
+            sequential_seconds=measured.savings.sequential.total_seconds(),
+            parallel_seconds=measured.savings.parallel.total_seconds(),
+            saved_seconds=measured.savings.saved.total_seconds(),
+            percentage_saved=measured.savings.percentage_saved,
+            wall_seconds=measured.wall.total_seconds(),
+            queue_seconds=measured.queue.total_seconds(),
+            hold_seconds=measured.hold.total_seconds(),
+            human_seconds=measured.human.total_seconds(),
+        )
+
+    async def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Mapping[str, Any]]:
+        return await self._database.read(lambda connection: _rows(connection, query))
+
+
+async def _requirement(connection: AsyncConnection, number: str) -> RequirementView:
+    found = await _rows(connection, select(RequirementRow).where(RequirementRow.number == number))
+    if not found:
+        raise _unknown(number)
+    stages = (
+        select(*StageRow.__table__.columns, RunRow.log_reference)
+        .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
+        .where(StageRow.number == number)
+        .order_by(StageRow.position)
+    )
+    gates = (
+        select(GateRow).where(GateRow.number == number).order_by(GateRow.ended_at, GateRow.gate_id)
+    )
+    open_failures = _failures(number).where(FailureRow.resolved_at.is_(None))
+    rows = {
+        "stages": [_logged(row) for row in await _rows(connection, stages)],
+        "gates": await _rows(connection, gates),
+        "failures": await _rows(connection, open_failures),
+    }
+    return _views(RequirementView, [{**found[0], **rows}])[0]
+
+
+def _failures(number: str) -> Select[*tuple[Any, ...]]:
+    return (
+        select(FailureRow)
+        .where(FailureRow.number == number)
+        .order_by(FailureRow.round, FailureRow.seq)
+    )
+
+
+def _logged(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stage that never ran has no log."""
+    return {**row, "log_reference": row["log_reference"] or ""}
+
+
+async def _rows(
+    connection: AsyncConnection, query: Select[*tuple[Any, ...]]
+) -> Sequence[Mapping[str, Any]]:
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _views(view: type[T], rows: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:
+    adapter = TypeAdapter(view)
+    return tuple(adapter.validate_python(row) for row in rows)
+
+
+def _columns(view: type, table: type[Base]) -> list[Any]:
+    """The columns that a view shows; others may be large."""
+    return [getattr(table, field.name) for field in fields(view)]
+
+
+def _unknown(number: str) -> UnknownRequirement:
+    return UnknownRequirement(f"There is no requirement {number}.")

@@ -1,0 +1,167 @@
+"""What the SDLC database says of requirements, as plain frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.model import FailureKind, Mode, Priority, RequirementState, RunEnd, StageState
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage and its latest attempt; `starts` counts real starts over all attempts."""
+
+    stage: str
+    agent: str
+    group: str
+    state: StageState
+    attempt: int
+    starts: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    reason: str
+    log_reference: str
+
+
+@dataclass(frozen=True)
+class GateView:
+    """A check on a commit: `verdict` is green or red."""
+
+    gate: str
+    stage: str
+    commit: str
+    verdict: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    log_reference: str
+
+
+@dataclass(frozen=True)
+class FailureView:
+    """A reported failure; open until `resolved_at`."""
+
+    round: int
+    stage: str
+    kind: FailureKind
+    gate: str
+    owners: tuple[str, ...]
+    severity: int
+    error: str
+    log_reference: str
+    commit: str
+    created_at: datetime
+    resolved_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RequirementSummary:
+    """A requirement as one line of a list."""
+
+    number: str
+    title: str
+    priority: Priority
+    state: RequirementState
+    pipeline: str
+    mode: Mode
+    round: int
+    host: str | None
+    parent: str | None
+    reason: str
+    waiting_for: str
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RequirementView(RequirementSummary):
+    """A requirement with everything that its status shows; `failures` are the open ones."""
+
+    description: str
+    workflow_run: str | None
+    base_commit: str | None
+    head_commit: str | None
+    target_branch: str | None
+    stages: tuple[StageView, ...]
+    gates: tuple[GateView, ...]
+    failures: tuple[FailureView, ...]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One attempt of one stage, and what it cost."""
+
+    run_id: str
+    stage: str
+    agent: str
+    attempt: int
+    state: StageState
+    starts: int
+    opened_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    end: RunEnd | None
+    exit_code: int | None
+    verdict: str
+    summary: str
+    error: str
+    commit: str | None
+    log_reference: str
+    host: str | None
+    seconds: float | None
+    usd: float | None
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class PhaseView:
+    """A phase change of the requirement (`stage` empty) or of a stage."""
+
+    stage: str
+    source: str | None
+    target: str
+    at: datetime
+    who: str
+    why: str
+
+
+@dataclass(frozen=True)
+class NoteView:
+    """A human's answer."""
+
+    answer: int
+    round: int
+    kind: str
+    stages: tuple[str, ...]
+    who: str
+    why: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class EventView:
+    """An event as it was or will be published."""
+
+    id: int
+    event_id: str
+    number: str
+    type: str
+    subject: str
+    payload: Mapping[str, object]
+    created_at: datetime
+    published_at: datetime | None
+
+
+@dataclass(frozen=True)
+class PerformanceView:
+    """Measured seconds; `percentage_saved` is of the sequential time."""
+
+    sequential_seconds: float
+    parallel_seconds: float
+    saved_seconds: float
+    percentage_saved: float
+    wall_seconds: float
+    queue_seconds: float
+    hold_seconds: float
+    human_seconds: float

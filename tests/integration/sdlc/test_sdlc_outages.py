@@ -1,0 +1,100 @@
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.migrate import pending, upgrade
+from adapters.sdlc_reader import create_reader
+from adapters.sdlc_store import create_store
+from pipeline.errors import DependencyUnavailable
+from tests.fixtures_sdlc import TEMPLATE, PostgresServer, free_port
+from tests.sdlc_factory import CRITIQUE, RESEARCH, Requirement, an_order
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A server that the test may stop."""
+    server = PostgresServer(tmp_path, free_port(), "secret")
+    server.create()
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_absent_database_is_named_without_its_password() -> None:
+    port = free_port()
+    store = create_store(f"postgresql+psycopg://agog:hidden@127.0.0.1:{port}/agog")
+
+    with pytest.raises(DependencyUnavailable) as refusal:
+        await store.check()
+
+    said = str(refusal.value)
+    assert f"SDLC database cannot be reached at 127.0.0.1:{port}/agog. Start it with" in said
+    assert "hidden" not in said
+
+
+async def test_database_that_never_answers_is_given_up_within_five_seconds() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        store = create_store(f"postgresql+psycopg://agog@127.0.0.1:{silent.getsockname()[1]}/agog")
+        began = time.monotonic()
+
+        with pytest.raises(DependencyUnavailable):
+            await store.check()
+
+        assert time.monotonic() - began < 5
+
+
+def test_migrations_name_an_absent_database() -> None:
+    url = f"postgresql+psycopg://agog@127.0.0.1:{free_port()}/agog"
+
+    for operation in (pending, upgrade):
+        with pytest.raises(DependencyUnavailable, match="SDLC database"):
+            operation(url)
+
+
+async def test_database_without_tables_says_who_makes_them(own_server: PostgresServer) -> None:
+    url = own_server.url("postgres")
+    store, reader = create_store(url), create_reader(url)
+
+    with pytest.raises(DependencyUnavailable, match=r"no tables yet: `starter\.py up`"):
+        await store.check()
+    with pytest.raises(DependencyUnavailable, match="no tables yet"):
+        await reader.requirements()
+
+    await store.close()
+    await reader.close()
+
+
+async def test_restarted_database_is_used_again_without_an_error(
+    own_server: PostgresServer,
+) -> None:
+    url = own_server.url("postgres")
+    upgrade(url)
+    store = create_store(url)
+    requirement = await Requirement(store).begun()
+    await requirement.run(RESEARCH)
+
+    own_server.stop()
+    with pytest.raises(DependencyUnavailable):
+        await requirement.open_stage(CRITIQUE)
+    own_server.start()
+    await requirement.run(CRITIQUE)
+    own_server.stop()
+    own_server.start()
+    assert await store.description("REQ-1") == "A description"
+
+    await store.close()
+
+
+async def test_wrong_password_is_refused(postgres_server: PostgresServer) -> None:
+    url = postgres_server.url(TEMPLATE).replace(postgres_server.password, "wrong")
+    store = create_store(url)
+
+    with pytest.raises(DependencyUnavailable, match="password authentication failed"):
+        await store.accept(an_order(), "")
+
+    await store.close()
