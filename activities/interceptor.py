@@ -55,6 +55,7 @@ async def _beating() -> AsyncIterator[None]:
 
 
 async def _beat(interval_seconds: float) -> None:
+    # The start counts as a beat: a brief activity costs the server none.
     while True:
-        activity.heartbeat()
         await asyncio.sleep(interval_seconds)
+        activity.heartbeat()
