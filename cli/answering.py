@@ -9,7 +9,7 @@ from temporalio.client import (
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc_reader import SdlcReader
@@ -53,7 +53,9 @@ async def steered(
             with reaching_temporal(connected.temporal):
                 return await asyncio.wait_for(ask(handle, name), ANSWER_SECONDS)
         except WorkflowUpdateFailedError as refusal:
-            raise RefusedInput(f"{number}: {refusal.cause}") from refusal
+            cause = refusal.cause
+            reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
+            raise RefusedInput(f"{number}: {reason}") from refusal
         except RPCError as error:
             await _explain(connected.reader, number, error)
         except TimeoutError as error:
@@ -63,6 +65,9 @@ async def steered(
 async def cancelled(settings: Settings, number: str) -> None:
     """Cancel and wait until everything of the requirement has ended. Raises: as `steered`."""
     async with services(settings) as connected:
+        # Temporal takes a cancellation of what has ended, too
+        if (state := (await connected.reader.requirement(number)).state).is_final:
+            raise RefusedInput(f"{number} has ended: it is {state}.")
         handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         try:
             with reaching_temporal(connected.temporal):

@@ -7,52 +7,43 @@ import sys
 
 import typer
 
-from cli import (
-    demonstration,
-    doctor,
-    events,
-    logs,
-    output,
-    planning,
-    showing,
-    stack,
-    starting,
-    steering,
-    watching,
-)
+from cli import output
 from cli.exits import ExitCode, exit_code_of_error
+from cli.lazy import LazyCommand, lazy_group
 from pipeline.errors import PipelineError
 
 log = logging.getLogger("agog")
 
+COMMANDS = {
+    "demo": LazyCommand("cli.demonstration", "demo"),
+    "up": LazyCommand("cli.stack", "up"),
+    "plan": LazyCommand("cli.planning", "plan"),
+    "start": LazyCommand("cli.starting", "start"),
+    "status": LazyCommand("cli.showing", "status"),
+    "list": LazyCommand("cli.showing", "list_requirements"),
+    "watch": LazyCommand("cli.watching", "watch"),
+    "logs": LazyCommand("cli.logs", "logs"),
+    "events": LazyCommand("cli.events", "events"),
+    "retry": LazyCommand("cli.steering", "retry"),
+    "decide": LazyCommand("cli.steering", "decide"),
+    "cancel": LazyCommand("cli.steering", "cancel"),
+    "extend": LazyCommand("cli.steering", "extend"),
+    "doctor": LazyCommand("cli.doctor", "doctor"),
+}
+
 app = typer.Typer(
+    cls=lazy_group(COMMANDS),
     name="starter.py",
-    help="Take a software requirement through a team of AI agents.",
-    epilog="Start with: python starter.py demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-_COMMANDS = (
-    ("demo", demonstration.demo, demonstration.EXAMPLE),
-    ("up", stack.up, stack.EXAMPLE),
-    ("plan", planning.plan, planning.EXAMPLE),
-    ("start", starting.start, starting.EXAMPLE),
-    ("status", showing.status, showing.STATUS_EXAMPLE),
-    ("list", showing.list_requirements, showing.LIST_EXAMPLE),
-    ("watch", watching.watch, watching.EXAMPLE),
-    ("logs", logs.logs, logs.EXAMPLE),
-    ("events", events.events, events.EXAMPLE),
-    ("retry", steering.retry, steering.RETRY_EXAMPLE),
-    ("decide", steering.decide, steering.DECIDE_EXAMPLE),
-    ("cancel", steering.cancel, steering.CANCEL_EXAMPLE),
-    ("extend", steering.extend, steering.EXTEND_EXAMPLE),
-    ("doctor", doctor.doctor, doctor.EXAMPLE),
-)
-for name, command, example in _COMMANDS:
-    app.command(name, epilog=example)(command)
+
+@app.callback(epilog="Start with: python starter.py demo")
+def starter() -> None:
+    """Take a software requirement through a team of AI agents."""
 
 
 def main() -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from temporalio.client import Client
 from temporalio.runtime import Runtime
 
-from adapters import nats_events
-from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader, create_reader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
 from adapters.temporal_client import connect, quiet_runtime
+from cli.nats_client import check_nats
 from pipeline.errors import DependencyUnavailable
 from settings import Settings
 
@@ -45,36 +44,12 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         yield Services(temporal.result(), store, reader)
 
 
-@asynccontextmanager
-async def records(settings: Settings) -> AsyncIterator[SdlcReader]:
-    """The SDLC database alone, for commands that only read it."""
-    reader = create_reader(settings.database_url.get_secret_value())
-    try:
-        yield reader
-    finally:
-        await reader.close()
-
-
 async def temporal_client(settings: Settings) -> Client:
     """Temporal alone. Raises: DependencyUnavailable."""
     # its core logs to stdout unless told otherwise, and at length what we say in one sentence
     logging.getLogger(_CORE_LOG).setLevel(logging.CRITICAL)
     Runtime.set_default(quiet_runtime(_CORE_LOG), error_if_already_set=False)
     return await connect(settings.temporal_address)
-
-
-async def check_nats(settings: Settings) -> None:
-    """NATS alone. Raises: DependencyUnavailable."""
-    publisher = await events_client(settings)
-    await publisher.close()
-
-
-async def events_client(settings: Settings) -> NatsEventPublisher:
-    """A connection to NATS. Raises: DependencyUnavailable."""
-    password = settings.nats_password
-    return await nats_events.connect(
-        settings.nats_url, settings.nats_user, password.get_secret_value() if password else None
-    )
 
 
 async def _all_or_refuse(*checks: Awaitable[object]) -> None:

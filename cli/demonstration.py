@@ -22,7 +22,8 @@ from cli.running import run
 from cli.stack import running, worker_process
 from settings import HERE
 
-EXAMPLE = """
+EXAMPLES = {
+    "demo": """
 Examples:
 
   python starter.py demo
@@ -31,6 +32,7 @@ Examples:
 
   python starter.py demo --keep
 """
+}
 
 NUMBER = "REQ-DEMO-1"
 TITLE = "Greet people in their own language"

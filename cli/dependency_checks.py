@@ -88,7 +88,8 @@ async def _nats(settings: Settings) -> Finding:
                 except NotFoundError:
                     missing.append(stream.name)
         advice = f"Without streams {', '.join(missing)}. {_WORKER_DOES}" if missing else ""
-        return Finding(str(client.connected_server_version), advice=advice)
+        version = client.connected_server_version
+        return Finding(f"{version.major}.{version.minor}.{version.patch}", advice=advice)
     finally:
         await client.close()
 

@@ -17,13 +17,15 @@ from cli.host_checks import host_looks
 from cli.running import run
 from settings import Settings
 
-EXAMPLE = """
+EXAMPLES = {
+    "doctor": """
 Examples:
 
   python starter.py doctor
 
   python starter.py doctor --json
 """
+}
 
 
 def doctor(

@@ -8,20 +8,22 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.connections import events_client
 from cli.exits import ExitCode
 from cli.files import load_settings
+from cli.nats_client import events_client
 from cli.running import run
 from pipeline.errors import RefusedInput
 from settings import Settings
 
-EXAMPLE = """
+EXAMPLES = {
+    "events": """
 Examples:
 
   python starter.py events REQ-101
 
   python starter.py events --follow --since 30m --json
 """
+}
 
 _AGE = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -75,6 +77,8 @@ async def _events(
 def _line(event: Mapping[str, object]) -> str:
     at = output.clock(datetime.fromisoformat(str(event["timestamp"])))
     fields = " ".join(
-        f"{name}={value}" for name, value in event.items() if name not in _ENVELOPE and value
+        f"{name}={value}"
+        for name, value in event.items()
+        if name not in _ENVELOPE and value not in ("", None)
     )
     return output.plain(f"{at} {event['reqNumber']} {event['eventType']} {fields}").rstrip()

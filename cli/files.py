@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.agents_file import AgentsFile, read_agents
-from pipeline.errors import AgentsFileRefused, RefusedInput
+from pipeline.errors import RefusedInput
 from pipeline.model import Pipeline
 from pipeline.plan_file import read_pipeline
 from settings import HERE, Settings
@@ -77,7 +77,5 @@ def find_agents(path: Path) -> AgentsFile:
     try:
         text = read_text(path, "Agents file")
     except RefusedInput as refusal:
-        raise AgentsFileRefused(
-            str(path), "AGOG_AGENTS_FILE", f"{refusal} Set AGOG_AGENTS_FILE to yours."
-        ) from refusal
+        raise RefusedInput(f"{refusal} Set AGOG_AGENTS_FILE to yours.") from refusal
     return read_agents(text, str(path), path.parent)

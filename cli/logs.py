@@ -12,20 +12,22 @@ from adapters.runs import records as run_files
 from adapters.runs.directory import RunDirectory
 from adapters.sdlc_views import RunView
 from cli import output
-from cli.connections import records
 from cli.files import load_settings
 from cli.naming import stage_name
+from cli.records import records
 from cli.running import run
 from pipeline.errors import UnknownRequirement
 from settings import Settings
 
-EXAMPLE = """
+EXAMPLES = {
+    "logs": """
 Examples:
 
   python starter.py logs REQ-101 "Backend Implementation" --follow
 
   python starter.py logs REQ-101 roy --attempt 1 --stderr
 """
+}
 
 _CHUNK_BYTES = 64 * 1024
 _LOOK_SECONDS = 0.2

@@ -14,13 +14,15 @@ from pipeline.model import Mode
 from pipeline.plan_file import read_durations
 from pipeline.schedule import Schedule, plan_schedule
 
-EXAMPLE = """
+EXAMPLES = {
+    "plan": """
 Examples:
 
   python starter.py plan --pipeline critical-path --flags needs_vic
 
   python starter.py plan --all --slots 2 --json
 """
+}
 
 
 def plan(

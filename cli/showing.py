@@ -6,28 +6,30 @@ import typer
 
 from adapters.sdlc_views import RequirementSummary, RequirementView
 from cli import output
-from cli.connections import records
 from cli.documents import status_document, summary_document
 from cli.files import load_settings
+from cli.records import records
 from cli.running import run
 from cli.status_view import full_status, styled
 from pipeline.model import RequirementState
 from settings import Settings
 
-STATUS_EXAMPLE = """
+EXAMPLES = {
+    "status": """
 Examples:
 
   python starter.py status REQ-101
 
   python starter.py status REQ-101 --json
-"""
-LIST_EXAMPLE = """
+""",
+    "list": """
 Examples:
 
   python starter.py list --waiting
 
   python starter.py list --state RUNNING --state BLOCKED --json
-"""
+""",
+}
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 

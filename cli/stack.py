@@ -19,7 +19,8 @@ from cli.files import find_agents, load_settings
 from cli.running import run
 from settings import HERE, EnvironmentSettings, Settings
 
-EXAMPLE = """
+EXAMPLES = {
+    "up": """
 Examples:
 
   python starter.py up
@@ -28,6 +29,7 @@ Examples:
 
   python starter.py up --no-worker
 """
+}
 
 
 def up(

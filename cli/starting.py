@@ -19,7 +19,8 @@ from pipeline.errors import ProjectRefused, RefusedInput
 from pipeline.model import Pipeline, Priority, RequirementState
 from settings import Settings
 
-EXAMPLE = """
+EXAMPLES = {
+    "start": """
 Examples:
 
   python starter.py start REQ-101 --title "Greet in the user's language" --wait
@@ -30,6 +31,7 @@ Examples:
 
 A line of a backlog: {"req": "REQ-103", "title": "Greet in French", "priority": "P3"}
 """
+}
 
 
 def start(

@@ -27,14 +27,15 @@ Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 NOTE_LENGTH = 8_000
 """A note travels through Temporal and to agents: what is longer belongs into the project."""
 
-RETRY_EXAMPLE = """
+EXAMPLES = {
+    "retry": """
 Examples:
 
   python starter.py retry REQ-101 "Backend QA" --note "The test database is back"
 
   python starter.py retry REQ-101 deliver
-"""
-DECIDE_EXAMPLE = """
+""",
+    "decide": """
 Examples:
 
   python starter.py decide REQ-101 approve --note "The risk is accepted"
@@ -42,17 +43,18 @@ Examples:
   python starter.py decide REQ-101 request-changes --note "Measure first"
 
   python starter.py decide REQ-101 abort
-"""
-CANCEL_EXAMPLE = """
+""",
+    "cancel": """
 Example:
 
   python starter.py cancel REQ-101
-"""
-EXTEND_EXAMPLE = """
+""",
+    "extend": """
 Example:
 
   python starter.py extend REQ-101 "Backend Implementation" --minutes 30 --reason "Large migration"
-"""
+""",
+}
 
 Number = Annotated[str, typer.Argument(help="The requirement's number.")]
 StageName = Annotated[str, typer.Argument(help="The stage's name, or its agent's.")]

@@ -12,23 +12,25 @@ from rich.live import Live
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import RequirementView
 from cli import output
-from cli.connections import records
 from cli.documents import status_document
 from cli.exits import ExitCode, exit_code_of_state, worst
 from cli.files import load_settings
 from cli.progress import ProgressLines
+from cli.records import records
 from cli.running import run
 from cli.status_view import HUMAN, full_status, stages_table
 from pipeline.model import RequirementState
 from settings import Settings
 
-EXAMPLE = """
+EXAMPLES = {
+    "watch": """
 Examples:
 
   python starter.py watch REQ-101
 
   python starter.py watch REQ-101 --json
 """
+}
 
 Show = Callable[[RequirementView], None]
 
