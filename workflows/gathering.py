@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Coroutine, Iterable
 
+from temporalio.exceptions import is_cancelled_exception
+
 
 async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
     """Wait until every task has ended, cancelled ones included.
@@ -11,7 +13,8 @@ async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
     Raises: the first error that is not a cancellation.
     """
     for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception):
+        # a cancelled activity raises an ActivityError, which is an Exception like any other
+        if isinstance(result, Exception) and not is_cancelled_exception(result):
             raise result
 
 
