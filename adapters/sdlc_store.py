@@ -145,12 +145,10 @@ class PostgresSdlcStore:
 
     async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
         """Publishes committed, unpublished events in order; returns how many went out."""
-        published = 0
-        while await self._read(publishing.owes_events, number):
+        published = batch = await self._write(publishing.publish_batch, number, publisher)
+        while batch == publishing.BATCH:
             batch = await self._write(publishing.publish_batch, number, publisher)
             published += batch
-            if batch < publishing.BATCH:
-                break
         return published
 
     async def numbers_with_pending_events(self) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import Update, insert, select, update
+from sqlalchemy import Update, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.groups import complete_group
@@ -41,7 +41,13 @@ async def block(
     reason = report.text.partition("\n")[0]
     write.move(RequirementState.BLOCKED, why=reason)
     write.set(round=collection.round, reason=reason, waiting_for=HUMAN)
-    write.add(insert(BlockerRow).values(_blocker(write, collection.round, reason)))
+    write.insert(
+        BlockerRow,
+        round=collection.round,
+        blocked_by=HUMAN,
+        reason=reason,
+        created_at=write.at,
+    )
     _tell(write, collection, report)
     await write.flush()
 
@@ -57,7 +63,7 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
     await write.load_stages()
     _note(write, reopening)
     answered = (*reopening.stages, *reopening.approved, DELIVER)
-    write.add(resolve_failures(write).where(FailureRow.stage.in_(answered)))
+    write.update_all(resolve_failures(write).where(FailureRow.stage.in_(answered)))
     for name in reopening.stages:
         _reopen_stage(write, write.stage(name), reopening)
     for name in reopening.approved:
@@ -73,30 +79,29 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
 
 def _record_failures(write: RequirementWrite, report: FailureReport) -> None:
     """The report holds every failure that is still open, so it replaces the earlier ones."""
-    write.add(resolve_failures(write), insert(FailureRow).values(_failure_rows(write, report)))
+    write.update_all(resolve_failures(write))
+    for seq, failure in enumerate(report.failures, 1):
+        _record_failure(write, report.round, seq, failure)
     for failure in report.failures:
         if failure.stage in write.stages:
             lose(write, write.stage(failure.stage), failure.error)
 
 
-def _failure_rows(write: RequirementWrite, report: FailureReport) -> list[dict[str, object]]:
-    return [
-        {
-            "number": write.number,
-            "round": report.round,
-            "seq": seq,
-            "stage": failure.stage,
-            "kind": str(failure.kind),
-            "gate": failure.gate,
-            "owners": list(failure.owners),
-            "severity": int(failure.severity),
-            "error": failure.error,
-            "log_reference": failure.log_reference,
-            "commit": failure.commit,
-            "created_at": write.at,
-        }
-        for seq, failure in enumerate(report.failures, 1)
-    ]
+def _record_failure(write: RequirementWrite, round_: int, seq: int, failure: Failure) -> None:
+    write.insert(
+        FailureRow,
+        round=round_,
+        seq=seq,
+        stage=failure.stage,
+        kind=failure.kind,
+        gate=failure.gate,
+        owners=list(failure.owners),
+        severity=int(failure.severity),
+        error=failure.error,
+        log_reference=failure.log_reference,
+        commit=failure.commit,
+        created_at=write.at,
+    )
 
 
 def _not_started(
@@ -126,16 +131,6 @@ def _block_stage(
         },
         occurrence=collection.round,
     )
-
-
-def _blocker(write: RequirementWrite, round_: int, reason: str) -> dict[str, object]:
-    return {
-        "number": write.number,
-        "round": round_,
-        "blocked_by": HUMAN,
-        "reason": reason,
-        "created_at": write.at,
-    }
 
 
 def _tell(write: RequirementWrite, collection: FailureCollection, report: FailureReport) -> None:
@@ -183,17 +178,15 @@ async def _is_answered(write: RequirementWrite, reopening: Reopening) -> bool:
 
 
 def _note(write: RequirementWrite, reopening: Reopening) -> None:
-    write.add(
-        insert(NoteRow).values(
-            number=write.number,
-            answer=reopening.occurrence,
-            round=write.row["round"],
-            kind="approve" if reopening.approved else "reopen",
-            stages=[*reopening.stages, *reopening.approved],
-            who=reopening.who,
-            why=reopening.why,
-            at=write.at,
-        )
+    write.insert(
+        NoteRow,
+        answer=reopening.occurrence,
+        round=write.row["round"],
+        kind="approve" if reopening.approved else "reopen",
+        stages=[*reopening.stages, *reopening.approved],
+        who=reopening.who,
+        why=reopening.why,
+        at=write.at,
     )
 
 
@@ -224,7 +217,7 @@ async def _approve_stage(write: RequirementWrite, stage: StageRecord, reopening:
 def _resume(write: RequirementWrite, reopening: Reopening) -> None:
     write.move(RequirementState.RUNNING, who=reopening.who, why=reopening.why)
     write.set(reason="", waiting_for="")
-    write.add(resolve_blockers(write))
+    write.update_all(resolve_blockers(write))
     write.tell(
         reopening.ref.key,
         EventType.WORKFLOW_RESUMED,

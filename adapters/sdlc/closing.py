@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.gates import add_gates, mode_of
@@ -86,26 +86,24 @@ async def _check_repeat(write: RequirementWrite, stage: StageRecord, request: St
 
 def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
     outcome, result, notice, merge = ended.outcome, ended.result, ended.notice, ended.merge
-    write.add(
-        update(RunRow)
-        .where(RunRow.run_id == ended.request.run_id)
-        .values(
-            state=str(outcome.state),
-            starts=result.starts,
-            started_at=result.started_at,
-            ended_at=result.ended_at,
-            closed_at=write.at,
-            end=str(result.end),
-            exit_code=result.exit_code,
-            verdict=outcome.verdict,
-            notice=dict(notice.raw) if notice else None,
-            required_fixes=list(notice.required_fixes) if notice else [],
-            summary=outcome.summary,
-            error=ended.error,
-            commit=merge.commit if merge else None,
-            head_commit=outcome.head.commit if outcome.head else None,
-            log_reference=result.log_reference,
-        )
+    write.update(
+        RunRow,
+        {"run_id": ended.request.run_id},
+        state=outcome.state,
+        starts=result.starts,
+        started_at=result.started_at,
+        ended_at=result.ended_at,
+        closed_at=write.at,
+        end=result.end,
+        exit_code=result.exit_code,
+        verdict=outcome.verdict,
+        notice=dict(notice.raw) if notice else None,
+        required_fixes=list(notice.required_fixes) if notice else [],
+        summary=outcome.summary,
+        error=ended.error,
+        commit=merge.commit if merge else None,
+        head_commit=outcome.head.commit if outcome.head else None,
+        log_reference=result.log_reference,
     )
 
 
@@ -122,13 +120,11 @@ def _close_stage(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -
 
 
 def _charge(write: RequirementWrite, ended: EndedRun) -> None:
-    write.add(
-        insert(CostRow).values(
-            run_id=ended.request.run_id,
-            number=write.number,
-            agent=ended.request.stage.agent,
-            seconds=ended.elapsed.total_seconds(),
-        )
+    write.insert(
+        CostRow,
+        run_id=ended.request.run_id,
+        agent=ended.request.stage.agent,
+        seconds=ended.elapsed.total_seconds(),
     )
 
 

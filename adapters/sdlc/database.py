@@ -18,6 +18,9 @@ T = TypeVar("T")
 CONNECT_SECONDS = 4
 """A database that does not answer is reported within five (design, section 2, rule 1)."""
 
+# A process that was stopped while it held a requirement's row must not stop the others for ever.
+_BOUNDS = {"lock_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
+
 NAME = "SDLC database"
 REMEDY = "Start it with `starter.py up`, or set DATABASE_URL."
 NO_SCHEMA = "It has no tables yet: `starter.py up` and `worker.py` create them."
@@ -25,7 +28,8 @@ NO_SCHEMA = "It has no tables yet: `starter.py up` and `worker.py` create them."
 
 def connect_arguments() -> dict[str, object]:
     """Bounds of the connection, for every engine of the house."""
-    return {"connect_timeout": CONNECT_SECONDS, "application_name": "agog"}
+    bounds = " ".join(f"-c {name}={value}" for name, value in _BOUNDS.items())
+    return {"connect_timeout": CONNECT_SECONDS, "application_name": "agog", "options": bounds}
 
 
 def async_engine(database_url: str, *, pool_size: int = 8) -> AsyncEngine:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pydantic import TypeAdapter
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.writing import RequirementWrite
@@ -37,19 +37,17 @@ async def record_build(
     write = await RequirementWrite.lock(connection, request.ref.number)
     if await build_evidence(connection, request.run_id):
         return
-    write.add(
-        insert(GateRow).values(
-            gate_id=request.run_id,
-            number=write.number,
-            gate=f"build {request.build}",
-            stage=request.stage,
-            commit=outcome.commit,
-            verdict=_colour(outcome.passed),
-            started_at=result.started_at,
-            ended_at=result.ended_at,
-            log_reference=result.log_reference,
-            evidence=_OUTCOME.dump_python(outcome, mode="json"),
-        )
+    write.insert(
+        GateRow,
+        gate_id=request.run_id,
+        gate=f"build {request.build}",
+        stage=request.stage,
+        commit=outcome.commit,
+        verdict=_colour(outcome.passed),
+        started_at=result.started_at,
+        ended_at=result.ended_at,
+        log_reference=result.log_reference,
+        evidence=_OUTCOME.dump_python(outcome, mode="json"),
     )
     write.set(mode=mode_of(write, parallel=outcome.parallel))
     _tell(write, request, outcome)
@@ -72,18 +70,16 @@ def add_gates(
 ) -> None:
     """The gates that a stage's end decided: its verdict on what it was given, and its merge."""
     for gate, commit in _decided(request, outcome, notice, merge):
-        write.add(
-            insert(GateRow).values(
-                gate_id=f"{request.run_id}/{gate}",
-                number=write.number,
-                gate=gate,
-                stage=request.stage.name,
-                commit=commit,
-                verdict=_colour(outcome.failure is None or outcome.failure.gate != gate),
-                started_at=result.started_at,
-                ended_at=result.ended_at,
-                log_reference=result.log_reference,
-            )
+        write.insert(
+            GateRow,
+            gate_id=f"{request.run_id}/{gate}",
+            gate=gate,
+            stage=request.stage.name,
+            commit=commit,
+            verdict=_colour(outcome.failure is None or outcome.failure.gate != gate),
+            started_at=result.started_at,
+            ended_at=result.ended_at,
+            log_reference=result.log_reference,
         )
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.blocking import resolve_blockers, resolve_failures
@@ -70,9 +70,9 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
         waiting_for="",
         ended_at=write.at,
     )
-    write.add(resolve_blockers(write))
+    write.update_all(resolve_blockers(write))
     if closing.state is RequirementState.DELIVERED:
-        write.add(resolve_failures(write))
+        write.update_all(resolve_failures(write))
     _tell(write, closing)
     _tell_performance(write, closing, await measure(connection, write.number, write.at))
     await write.flush()
@@ -84,17 +84,15 @@ async def extend(connection: AsyncConnection, extension: Extension) -> None:
     key = (ExtensionRow.run_id == extension.run_id) & (ExtensionRow.deadline == extension.deadline)
     if (await connection.execute(select(ExtensionRow.run_id).where(key))).scalar() is not None:
         return
-    write.add(
-        insert(ExtensionRow).values(
-            run_id=extension.run_id,
-            deadline=extension.deadline,
-            number=write.number,
-            stage=extension.stage,
-            minutes=extension.minutes,
-            who=extension.who,
-            reason=extension.reason,
-            at=write.at,
-        )
+    write.insert(
+        ExtensionRow,
+        run_id=extension.run_id,
+        deadline=extension.deadline,
+        stage=extension.stage,
+        minutes=extension.minutes,
+        who=extension.who,
+        reason=extension.reason,
+        at=write.at,
     )
     await write.flush()
 

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.context import load_context
@@ -71,10 +70,12 @@ def lose(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
         return
     write.move_stage(stage, StageState.FAILED, why=reason)
     stage.set(ended_at=write.at)
-    write.add(
-        update(RunRow)
-        .where(RunRow.run_id == stage.run_id)
-        .values(state=str(StageState.FAILED), closed_at=write.at, error=reason)
+    write.update(
+        RunRow,
+        {"run_id": stage.run_id},
+        state=StageState.FAILED,
+        closed_at=write.at,
+        error=reason,
     )
     fields = {"stage": stage.stage, "agent": stage.agent, "error": reason, "action": "BLOCKED"}
     write.tell(stage.run_id, EventType.STAGE_FAILED, fields)
@@ -90,17 +91,15 @@ def _check_startable(write: RequirementWrite, request: StageRequest) -> None:
 def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
     write.move_stage(stage, StageState.RUNNING)
     stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
-    write.add(
-        insert(RunRow).values(
-            run_id=request.run_id,
-            number=write.number,
-            stage=stage.stage,
-            agent=stage.agent,
-            attempt=request.attempt,
-            state=str(StageState.RUNNING),
-            opened_at=write.at,
-            host=write.row["host"],
-        )
+    write.insert(
+        RunRow,
+        run_id=request.run_id,
+        stage=stage.stage,
+        agent=stage.agent,
+        attempt=request.attempt,
+        state=StageState.RUNNING,
+        opened_at=write.at,
+        host=write.row["host"],
     )
     write.tell(
         request.run_id,

@@ -16,7 +16,7 @@ _REPLACEMENT = "\ufffd"
 
 def storable(text: str) -> str:
     """The text with null characters and half surrogate pairs replaced by U+FFFD."""
-    return _UNSTORABLE.sub(_REPLACEMENT, text)
+    return _UNSTORABLE.sub(_REPLACEMENT, str(text))
 
 
 def storable_json(value: object) -> str:

@@ -1,31 +1,18 @@
-"""One transaction on one requirement: what was moved, said and written, sent as one statement.
+"""One transaction on one requirement: what was moved, said and written.
 
-Locking the requirement's row first makes two parallel closings see each other. Everything after
-that is collected and flushed as one statement with data-modifying CTEs: a stage costs few trips.
+Locking the requirement's row first makes two parallel closings see each other; everything after
+that is collected and sent as one statement, so that a stage costs few trips.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    BigInteger,
-    DateTime,
-    Insert,
-    RowMapping,
-    Text,
-    Update,
-    bindparam,
-    column,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import RowMapping, Update, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc_tables import EventRow, PhaseRow, RequirementRow, StageRow
+from adapters.sdlc.batch import Batch
+from adapters.sdlc_tables import Base, RequirementRow, StageRow
 from pipeline.errors import UnknownRequirement
 from pipeline.events import Event, EventType, event
 from pipeline.model import RequirementState, StageState
@@ -50,43 +37,24 @@ _LOCK = (
     .with_for_update()
 )
 
-_PHASES = (
-    func.jsonb_to_recordset(bindparam("phases", type_=JSONB))
-    .table_valued(
-        column("seq", BigInteger),
-        column("number", Text),
-        column("stage", Text),
-        column("source", Text),
-        column("target", Text),
-        column("at", DateTime(timezone=True)),
-        column("who", Text),
-        column("why", Text),
-        name="phase",
+STAGES = (
+    select(
+        StageRow.number,
+        StageRow.stage,
+        StageRow.agent,
+        StageRow.group,
+        StageRow.needs,
+        StageRow.state,
+        StageRow.attempt,
+        StageRow.run_id,
+        StageRow.starts,
+        StageRow.started_at,
+        StageRow.ended_at,
     )
-    .render_derived(with_types=True)
+    .where(StageRow.number == bindparam("number"))
+    .order_by(StageRow.position)
 )
-_EVENTS = (
-    func.jsonb_to_recordset(bindparam("events", type_=JSONB))
-    .table_valued(
-        column("seq", BigInteger),
-        column("number", Text),
-        column("event_id", Text),
-        column("type", Text),
-        column("subject", Text),
-        column("payload", JSONB),
-        column("created_at", DateTime(timezone=True)),
-        name="event",
-    )
-    .render_derived(with_types=True)
-)
-_PHASE_NAMES = [name for name in _PHASES.c.keys() if name != "seq"]  # noqa: SIM118 # not a dict
-_EVENT_NAMES = [name for name in _EVENTS.c.keys() if name != "seq"]  # noqa: SIM118 # not a dict
-_INSERT_PHASES = insert(PhaseRow).from_select(
-    _PHASE_NAMES, select(*(_PHASES.c[name] for name in _PHASE_NAMES)).order_by(_PHASES.c.seq)
-)
-_INSERT_EVENTS = insert(EventRow).from_select(
-    _EVENT_NAMES, select(*(_EVENTS.c[name] for name in _EVENT_NAMES)).order_by(_EVENTS.c.seq)
-)
+"""What a `StageRecord` is made of."""
 
 
 @dataclass
@@ -130,25 +98,6 @@ class StageRecord:
         self.changes.update(values)
 
 
-STAGES = (
-    select(
-        StageRow.number,
-        StageRow.stage,
-        StageRow.agent,
-        StageRow.group,
-        StageRow.needs,
-        StageRow.state,
-        StageRow.attempt,
-        StageRow.run_id,
-        StageRow.starts,
-        StageRow.started_at,
-        StageRow.ended_at,
-    )
-    .where(StageRow.number == bindparam("number"))
-    .order_by(StageRow.position)
-)
-
-
 class RequirementWrite:
     """Holds the requirement's row locked and collects what the transaction changes."""
 
@@ -160,10 +109,8 @@ class RequirementWrite:
         self.state = RequirementState(row["state"])
         self.at = datetime.now(UTC)
         self.stages: dict[str, StageRecord] = {}
-        self._changes: dict[str, object] = {}
-        self._phases: list[dict[str, object]] = []
-        self._events: list[dict[str, object]] = []
-        self._statements: list[Insert | Update] = []
+        self._changes: dict[str, object] = {"updated_at": self.at}
+        self._batch = Batch(self.at)
 
     @classmethod
     async def lock(cls, connection: AsyncConnection, number: str) -> "RequirementWrite":
@@ -173,11 +120,10 @@ class RequirementWrite:
             raise UnknownRequirement(f"There is no requirement {number}.")
         return cls(connection, row)
 
-    async def load_stages(self) -> Mapping[str, StageRecord]:
-        """Every stage in the order of the plan, as of now: read after the lock was had."""
+    async def load_stages(self) -> None:
+        """Read every stage in the order of the plan, as of now: after the lock was had."""
         rows = await self.connection.execute(STAGES, {"number": self.number})
         self.take_stages(StageRecord.of(row) for row in rows.mappings())
-        return self.stages
 
     def take_stages(self, records: Iterable[StageRecord]) -> None:
         """Use rows that were read together with something else."""
@@ -190,19 +136,21 @@ class RequirementWrite:
         except KeyError:
             raise UnknownRequirement(f"{self.number} has no stage {name!r}.") from None
 
+    # --- what the transaction changes -------------------------------------------------------
+
     def move(self, target: RequirementState, *, who: str = ORCHESTRATOR, why: str = "") -> None:
         """Change the requirement's phase. Raises: IllegalTransition."""
         check_requirement_move(self.state, target)
-        self._phase("", self.state, target, who, why)
+        self._record_phase("", self.state, target, who, why)
         self.state = target
-        self.set(state=str(target))
+        self.set(state=target)
 
     def move_stage(
         self, stage: StageRecord, target: StageState, *, who: str = ORCHESTRATOR, why: str = ""
     ) -> None:
         """Change a stage's phase. Raises: IllegalTransition."""
         check_stage_move(stage.state, target)
-        self._phase(stage.stage, stage.state, target, who, why)
+        self._record_phase(stage.stage, stage.state, target, who, why)
         stage.set(state=target, reason=why)
 
     def set(self, **values: object) -> None:
@@ -217,44 +165,32 @@ class RequirementWrite:
 
     def emit(self, said: Event) -> None:
         """Send an event when the transaction commits."""
-        self._events.append(
-            {
-                "seq": len(self._events),
-                "number": said.number,
-                "event_id": said.event_id,
-                "type": str(said.type),
-                "subject": said.subject,
-                "payload": dict(said.payload),
-                "created_at": self.at.isoformat(),
-            }
-        )
+        self._batch.event(said)
 
-    def add(self, *statements: Insert | Update) -> None:
-        """Write other rows. No two statements of one transaction may touch the same row."""
-        self._statements.extend(statements)
+    def insert(self, table: type[Base], **values: object) -> None:
+        """A new row of this requirement."""
+        self._batch.insert(table, {"number": self.number, **values})
+
+    def update(self, table: type[Base], key: Mapping[str, object], **values: object) -> None:
+        """Columns of the row with that key."""
+        self._batch.update(table, key, values)
+
+    def update_all(self, *statements: Update) -> None:
+        """Columns of every row that such a statement finds."""
+        self._batch.add(*statements)
 
     async def flush(self) -> None:
         """Send everything that was collected."""
-        changes = {**self._changes, "updated_at": self.at}
-        statements = [
-            *self._statements,
-            *(self._stage_update(stage) for stage in self.stages.values() if stage.changes),
-            update(RequirementRow).where(RequirementRow.number == self.number).values(changes),
-            _INSERT_PHASES,
-        ]
-        parts = [each.cte(f"write_{index}") for index, each in enumerate(statements)]
-        await self.connection.execute(
-            _INSERT_EVENTS.add_cte(*parts), {"phases": self._phases, "events": self._events}
-        )
+        key = {"number": self.number}
+        for stage in self.stages.values():
+            if stage.changes:
+                self.update(StageRow, {**key, "stage": stage.stage}, **stage.changes)
+        self.update(RequirementRow, key, **self._changes)
+        await self._batch.execute(self.connection)
 
-    def _stage_update(self, stage: StageRecord) -> Update:
-        key = (StageRow.number == self.number) & (StageRow.stage == stage.stage)
-        return update(StageRow).where(key).values(stage.changes)
-
-    def _phase(self, stage: str, source: str, target: str, who: str, why: str) -> None:
-        self._phases.append(
+    def _record_phase(self, stage: str, source: str, target: str, who: str, why: str) -> None:
+        self._batch.phase(
             {
-                "seq": len(self._phases),
                 "number": self.number,
                 "stage": stage,
                 "source": source,

@@ -26,13 +26,7 @@ def upgrade() -> None:
 def _create_requirements() -> None:
     op.create_table(
         "requirements",
-        sa.Column("number", sa.Text(), nullable=False),
-        sa.Column("number_folded", sa.Text(), nullable=False),
-        sa.Column("title", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("priority", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("mode", sa.Text(), nullable=False),
+        *_texts("number", "number_folded", "title", "description", "priority", "state", "mode"),
         sa.Column("sequential", sa.Boolean(), nullable=False),
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("plan", JSONB(), nullable=False),
@@ -68,10 +62,7 @@ def _create_requirements() -> None:
 def _create_stages() -> None:
     op.create_table(
         "stages",
-        sa.Column("number", sa.Text(), nullable=False),
-        sa.Column("stage", sa.Text(), nullable=False),
-        sa.Column("agent", sa.Text(), nullable=False),
-        sa.Column("group", sa.Text(), nullable=False),
+        *_texts("number", "stage", "agent", "group"),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("needs", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
@@ -81,7 +72,7 @@ def _create_stages() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="stages_number_fkey"),
+        _of_requirement("stages"),
         sa.PrimaryKeyConstraint("number", "stage", name="stages_pkey"),
     )
 
@@ -97,9 +88,7 @@ def _create_phase_history() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["number"], ["requirements.number"], name="phase_history_number_fkey"
-        ),
+        _of_requirement("phase_history"),
         sa.PrimaryKeyConstraint("id", name="phase_history_pkey"),
     )
     op.create_index("phase_history_number_index", "phase_history", ["number"])
@@ -108,10 +97,7 @@ def _create_phase_history() -> None:
 def _create_runs() -> None:
     op.create_table(
         "runs",
-        sa.Column("run_id", sa.Text(), nullable=False),
-        sa.Column("number", sa.Text(), nullable=False),
-        sa.Column("stage", sa.Text(), nullable=False),
-        sa.Column("agent", sa.Text(), nullable=False),
+        *_texts("run_id", "number", "stage", "agent"),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("starts", sa.Integer(), server_default="0", nullable=False),
@@ -130,7 +116,7 @@ def _create_runs() -> None:
         sa.Column("head_commit", sa.Text()),
         sa.Column("log_reference", sa.Text(), server_default="", nullable=False),
         sa.Column("host", sa.Text()),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="runs_number_fkey"),
+        _of_requirement("runs"),
         sa.PrimaryKeyConstraint("run_id", name="runs_pkey"),
     )
     op.create_index("runs_number_index", "runs", ["number"])
@@ -139,17 +125,12 @@ def _create_runs() -> None:
 def _create_gates() -> None:
     op.create_table(
         "gates",
-        sa.Column("gate_id", sa.Text(), nullable=False),
-        sa.Column("number", sa.Text(), nullable=False),
-        sa.Column("gate", sa.Text(), nullable=False),
-        sa.Column("stage", sa.Text(), nullable=False),
-        sa.Column("commit", sa.Text(), nullable=False),
-        sa.Column("verdict", sa.Text(), nullable=False),
+        *_texts("gate_id", "number", "gate", "stage", "commit", "verdict"),
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
         sa.Column("log_reference", sa.Text(), server_default="", nullable=False),
         sa.Column("evidence", JSONB()),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="gates_number_fkey"),
+        _of_requirement("gates"),
         sa.PrimaryKeyConstraint("gate_id", name="gates_pkey"),
     )
     op.create_index("gates_number_index", "gates", ["number"])
@@ -161,17 +142,13 @@ def _create_failures() -> None:
         sa.Column("number", sa.Text(), nullable=False),
         sa.Column("round", sa.Integer(), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("stage", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("gate", sa.Text(), nullable=False),
+        *_texts("stage", "kind", "gate"),
         sa.Column("owners", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("severity", sa.Integer(), nullable=False),
-        sa.Column("error", sa.Text(), nullable=False),
-        sa.Column("log_reference", sa.Text(), nullable=False),
-        sa.Column("commit", sa.Text(), nullable=False),
+        *_texts("error", "log_reference", "commit"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("resolved_at", sa.DateTime(timezone=True)),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="failures_number_fkey"),
+        _of_requirement("failures"),
         sa.PrimaryKeyConstraint("number", "round", "seq", name="failures_pkey"),
     )
 
@@ -185,7 +162,7 @@ def _create_blockers() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("resolved_at", sa.DateTime(timezone=True)),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="blockers_number_fkey"),
+        _of_requirement("blockers"),
         sa.PrimaryKeyConstraint("number", "round", "blocked_by", name="blockers_pkey"),
     )
 
@@ -201,7 +178,7 @@ def _create_extensions() -> None:
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="extensions_number_fkey"),
+        _of_requirement("extensions"),
         sa.PrimaryKeyConstraint("run_id", "deadline", name="extensions_pkey"),
     )
 
@@ -217,7 +194,7 @@ def _create_notes() -> None:
         sa.Column("who", sa.Text(), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="notes_number_fkey"),
+        _of_requirement("notes"),
         sa.PrimaryKeyConstraint("number", "answer", name="notes_pkey"),
     )
 
@@ -226,14 +203,11 @@ def _create_events() -> None:
     op.create_table(
         "events",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("event_id", sa.Text(), nullable=False),
-        sa.Column("number", sa.Text(), nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
+        *_texts("event_id", "number", "type", "subject"),
         sa.Column("payload", JSONB(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True)),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="events_number_fkey"),
+        _of_requirement("events"),
         sa.PrimaryKeyConstraint("id", name="events_pkey"),
         sa.UniqueConstraint("event_id", name="events_event_id_key"),
     )
@@ -246,13 +220,20 @@ def _create_events() -> None:
 def _create_costs() -> None:
     op.create_table(
         "costs",
-        sa.Column("run_id", sa.Text(), nullable=False),
-        sa.Column("number", sa.Text(), nullable=False),
-        sa.Column("agent", sa.Text(), nullable=False),
+        *_texts("run_id", "number", "agent"),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("usd", sa.Double()),
         sa.Column("tokens", sa.BigInteger()),
-        sa.ForeignKeyConstraint(["number"], ["requirements.number"], name="costs_number_fkey"),
+        _of_requirement("costs"),
         sa.PrimaryKeyConstraint("run_id", name="costs_pkey"),
     )
     op.create_index("costs_number_index", "costs", ["number"])
+
+
+def _of_requirement(table: str) -> sa.ForeignKeyConstraint:
+    name = f"{table}_number_fkey"
+    return sa.ForeignKeyConstraint(["number"], ["requirements.number"], name=name)
+
+
+def _texts(*names: str) -> list[sa.Column[str]]:
+    return [sa.Column(name, sa.Text(), nullable=False) for name in names]
