@@ -1,7 +1,7 @@
 """The one client factory: every process of the house talks to Temporal through it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
@@ -17,13 +17,8 @@ DEFAULT_ADDRESS = "localhost:7233"
 CONNECT_SECONDS = 5.0
 """A command refuses within this time (design, section 2, rule 1)."""
 
-SEARCH_ATTRIBUTES: Mapping[str, IndexedValueType.ValueType] = {
-    "ReqNumber": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    "Priority": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    "DeliveryStatus": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-    "Stage": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
-    "WaitingFor": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
-}
+SEARCH_ATTRIBUTES = ("ReqNumber", "Priority", "DeliveryStatus", "Stage", "WaitingFor")
+"""Our search attributes, all of type Keyword."""
 
 
 async def connect(address: str | None) -> Client:
@@ -48,18 +43,14 @@ async def known_search_attributes(client: Client) -> tuple[str, ...]:
         ListSearchAttributesRequest(namespace=client.namespace)
     )
     registered = response.custom_attributes
-    return tuple(name for name, kind in SEARCH_ATTRIBUTES.items() if registered.get(name) == kind)
+    keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+    return tuple(name for name in SEARCH_ATTRIBUTES if registered.get(name) == keyword)
 
 
 def quiet_runtime(forward_to: str) -> Runtime:
     """A runtime whose core logs go to the Python logger of that name, never to stdout."""
-    import logging
-
     forwarding = LogForwardingConfig(logger=logging.getLogger(forward_to))
     filter_ = "temporalio_sdk_core=WARN,temporalio_client=ERROR"
     return Runtime(
         telemetry=TelemetryConfig(logging=LoggingConfig(filter=filter_, forwarding=forwarding))
     )
-
-
-__all__: Sequence[str] = ["SEARCH_ATTRIBUTES", "connect", "known_search_attributes"]

@@ -114,7 +114,7 @@ class Board:
 
     def is_stuck(self) -> bool:
         """Whether nothing can go on without an answer."""
-        return bool(self.failures) and not self.waiting() and not self.running()
+        return not (self.waiting() or self.running() or self.is_green())
 
     def is_green(self) -> bool:
         """Whether every stage is done and nothing is red."""
@@ -130,13 +130,22 @@ class Board:
         )
 
     def reopened_by(self, name: str) -> tuple[str, ...]:
-        """The stages that reopening this one sets back to waiting, in plan order."""
-        names = (name, *dependents(self.pipeline, name))
-        return tuple(n for n in names if self._state(n) is not StageState.WAITING)
+        """The stages that reopening this one sets back to waiting, in plan order.
+
+        Itself, what depends on it, and whatever could not start: its reason may be gone.
+        """
+        blocked = (blocked.stage.name for blocked in self.blocked_stages())
+        names = {name, *dependents(self.pipeline, name), *blocked}
+        return tuple(
+            each
+            for each, card in self.cards.items()
+            if each in names and card.state is not StageState.WAITING
+        )
 
     def open_failures(self) -> tuple[Failure, ...]:
-        """Every open failure, in the order in which they came in."""
-        return tuple(self.failures.values())
+        """Every open failure in plan order, the delivery's last."""
+        order = {name: position for position, name in enumerate(self.cards)}
+        return tuple(sorted(self.failures.values(), key=lambda f: order.get(f.stage, len(order))))
 
     # --- moves ----------------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
-"""Ports of a host whose agents and builds pass virtual time instead of working."""
+"""Ports of a host whose agents and builds follow a script instead of working."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from temporalio.testing import WorkflowEnvironment
 
@@ -24,13 +26,42 @@ class Script:
     output: str | None = None
 
 
-class ScriptedRuns:
-    """AgentRuns in virtual time. `scripts` by stage: one per attempt, the last one repeats."""
+class Clock(Protocol):
+    """How the minutes of scripted work pass."""
 
-    def __init__(
-        self, env: WorkflowEnvironment, scripts: Mapping[str, Sequence[Script]] | None = None
-    ) -> None:
+    async def sleep(self, minutes: float) -> None: ...
+
+    async def now(self) -> datetime: ...
+
+
+class VirtualClock:
+    """The time-skipping server's: exact minutes in no time."""
+
+    def __init__(self, env: WorkflowEnvironment) -> None:
         self._env = env
+
+    async def sleep(self, minutes: float) -> None:
+        await self._env.sleep(timedelta(minutes=minutes))
+
+    async def now(self) -> datetime:
+        return await self._env.get_current_time()
+
+
+class RealClock:
+    """Real time, a thousandth of a second to the minute: order counts, length does not."""
+
+    async def sleep(self, minutes: float) -> None:
+        await asyncio.sleep(minutes / 1000)
+
+    async def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class ScriptedRuns:
+    """AgentRuns by script. `scripts` by stage: one per attempt, the last one repeats."""
+
+    def __init__(self, clock: Clock, scripts: Mapping[str, Sequence[Script]] | None = None) -> None:
+        self._clock = clock
         self._scripts = scripts or {}
         self._results: dict[str, RunResult] = {}
         self.orders: list[RunOrder] = []
@@ -45,9 +76,9 @@ class ScriptedRuns:
 
     async def _run(self, order: RunOrder) -> RunResult:
         script = self._script(order)
-        started = await self._env.get_current_time()
+        started = await self._clock.now()
         minutes = order.minutes if script.minutes is None else script.minutes
-        await self._env.sleep(timedelta(minutes=minutes))
+        await self._clock.sleep(minutes)
         notice = {**green_notice(order.agent, order.number), **script.notice}
         fenced = f"```json\n{json.dumps(notice)}\n```"
         return RunResult(
@@ -56,7 +87,7 @@ class ScriptedRuns:
             output=fenced if script.output is None else script.output,
             error_output="",
             started_at=started,
-            ended_at=await self._env.get_current_time(),
+            ended_at=await self._clock.now(),
             starts=1,
             log_reference=f"runs/{order.run_id}/stdout",
         )
@@ -87,10 +118,8 @@ class ScriptedRuns:
 class ScriptedBuilds:
     """Builds in no time; `exit_codes` by build: one per verification, the last one repeats."""
 
-    def __init__(
-        self, env: WorkflowEnvironment, exit_codes: Mapping[str, Sequence[int]] | None = None
-    ) -> None:
-        self._env = env
+    def __init__(self, clock: Clock, exit_codes: Mapping[str, Sequence[int]] | None = None) -> None:
+        self._clock = clock
         self._exit_codes = exit_codes or {}
         self.requests: list[BuildRequest] = []
 
@@ -100,7 +129,7 @@ class ScriptedBuilds:
         nth = sum(r.build == request.build for r in self.requests) - 1
         exit_code = codes[min(nth, len(codes) - 1)]
         output = "" if exit_code == 0 else f"error TS2345: {request.build} does not compile"
-        now = await self._env.get_current_time()
+        now = await self._clock.now()
         return BuildResult(RunEnd.EXITED, exit_code, output, now, now, f"{request.build}.log")
 
     def built(self) -> list[str]:

@@ -1,15 +1,18 @@
-"""One host's Workers in virtual time, and what a test asks of them."""
+"""One host's Workers with scripted agents and builds, and what a test asks of them."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from temporalio.client import WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
+from temporalio.service import RPCError
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -19,7 +22,7 @@ from pipeline.agents_file import AgentsFile, SimulatedAgent, SimulatedBuild
 from pipeline.model import DeliveryReport, Pipeline, Priority, RequirementOrder
 from pipeline.ports import HostPorts
 from pipeline.team import TEAM
-from tests.fakes import Script, ScriptedBuilds, ScriptedRuns
+from tests.fakes import Clock, Script, ScriptedBuilds, ScriptedRuns
 from tests.plans import shipped
 from worker import build_workers
 from workflows import options
@@ -43,15 +46,18 @@ class House:
 
     def __init__(
         self,
-        env: WorkflowEnvironment,
+        client: Client,
+        clock: Clock,
         store: PostgresSdlcStore,
         publisher: NatsEventPublisher,
         host: str,
     ) -> None:
-        self.env = env
+        self._client = client
+        self._clock = clock
         self.store = store
         self._publisher = publisher
         self._host = host
+        self.number = f"REQ-{uuid.uuid4().hex[:8]}"
         self._stack = AsyncExitStack()
         self._handles: list[Handle] = []
 
@@ -65,17 +71,19 @@ class House:
         trace: TracebackType | None,
     ) -> None:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
-        if kind is None:
-            for handle in self._handles:
+        for handle in self._handles:
+            if kind is None:
                 await replay(handle)
+            with suppress(RPCError):  # most have ended by themselves
+                await handle.terminate()
         await self._stack.aclose()
 
     async def open(
         self, scripts: Scripts | None = None, builds: ExitCodes | None = None, parallel: bool = True
     ) -> None:
         """Start the Workers with these scripts."""
-        self.runs = ScriptedRuns(self.env, scripts)
-        self.builds = ScriptedBuilds(self.env, builds)
+        self.runs = ScriptedRuns(self._clock, scripts)
+        self.builds = ScriptedBuilds(self._clock, builds)
         ports = HostPorts(
             store=self.store,
             publisher=self._publisher,
@@ -88,7 +96,7 @@ class House:
             parallel=parallel,
         )
         sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
-        for worker in build_workers(self.env.client, ports, sandbox):
+        for worker in build_workers(self._client, ports, sandbox):
             await self._stack.enter_async_context(worker)
 
     async def close(self) -> None:
@@ -96,12 +104,12 @@ class House:
         await self._stack.aclose()
 
     async def start(
-        self, pipeline: str | Pipeline = "standard", *, number: str = "REQ-1", **changes: object
+        self, pipeline: str | Pipeline = "standard", *, number: str = "", **changes: object
     ) -> Handle:
         """Start a requirement without waiting for it."""
         plan = shipped(pipeline) if isinstance(pipeline, str) else pipeline
         order = RequirementOrder(
-            number=number,
+            number=number or self.number,
             title="A title",
             priority=Priority.P2,
             pipeline=plan,
@@ -109,8 +117,8 @@ class House:
             heartbeat=None,
         )
         await self.store.accept(order, "A description")
-        handle = await self.env.client.start_workflow(
-            RequirementWorkflow.run, order, id=number, task_queue=options.CENTRAL_QUEUE
+        handle = await self._client.start_workflow(
+            RequirementWorkflow.run, order, id=order.number, task_queue=options.CENTRAL_QUEUE
         )
         self._handles.append(handle)
         return handle
@@ -124,8 +132,29 @@ class House:
         assert execution.close_time
         return execution.close_time - execution.start_time
 
-    async def now(self) -> datetime:
-        return await self.env.get_current_time()
+    async def until_blocked(self, handle: Handle) -> None:
+        """Wait until a human is asked."""
+        await until(lambda: self._is_blocked(handle.id), f"{handle.id} is BLOCKED")
+
+    async def _is_blocked(self, number: str) -> bool:
+        events = [event["eventType"] for event in await self.events(number)]
+        return bool(events) and events[-1] == "workflow.blocked"
+
+    async def events(self, number: str = "") -> list[Mapping[str, Any]]:
+        """What JetStream holds of a requirement, in order."""
+        wanted = number or self.number
+        return [e async for e in self._publisher.events() if e["reqNumber"] == wanted]
+
+    async def types(self, number: str = "") -> list[str]:
+        return [str(event["eventType"]) for event in await self.events(number)]
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Poll for a condition that must come true."""
+    deadline = time.monotonic() + 30
+    while not await condition():
+        assert time.monotonic() < deadline, f"{what} never came true"
+        await asyncio.sleep(0.02)
 
 
 async def replay(handle: Handle) -> None:

@@ -100,7 +100,13 @@ class BuildGates:
             self._board.fail(outcome.failure)
         else:
             self._board.resolve(f"build {request.build}")
+            self._announce_passed()
         return outcome
+
+    def _announce_passed(self) -> None:
+        running = [task for task in self._verifications.values() if not task.done()]
+        if len(running) == 1:  # the one that has just passed
+            workflow.logger.info("✅ All parallel builds PASSED")
 
     async def _run(self, request: BuildRequest) -> BuildOutcome:
         try:

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import RequirementState
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
-STAGE = SearchAttributeKey.for_keyword_list("Stage")
+STAGE = SearchAttributeKey.for_keyword("Stage")
 WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
 
 
@@ -34,7 +34,7 @@ class View:
         workflow.set_current_details(_details(self._number, state, board, waiting_for))
         self._want("DeliveryStatus", str(state), STATUS.value_set(str(state)))
         self._want("WaitingFor", waiting_for, WAITING_FOR.value_set(waiting_for))
-        if running := list(board.running()):
+        if running := ", ".join(board.running()):
             self._want("Stage", running, STAGE.value_set(running))
 
     def _want(self, name: str, value: object, update: SearchAttributeUpdate[Any]) -> None:

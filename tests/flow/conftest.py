@@ -1,4 +1,4 @@
-"""A house in virtual time: the real workflow, database and NATS; only agents and builds pretend."""
+"""Houses: the real workflow, database and NATS; only agents and builds follow a script."""
 
 import sys
 import uuid
@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.local_stack import StackAddresses
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
+from tests.fakes import RealClock, VirtualClock
 from tests.house import House
 
 
@@ -25,10 +28,26 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
 
 
 @pytest.fixture
-async def house(
+async def day_house(
     skipping: WorkflowEnvironment,
     sdlc_store: PostgresSdlcStore,
     nats_publisher: NatsEventPublisher,
 ) -> AsyncIterator[House]:
-    async with House(skipping, sdlc_store, nats_publisher, f"host-{uuid.uuid4().hex[:8]}") as house:
+    """Virtual time: minutes are exact. Nobody may ask a human: time would skip on for years."""
+    clock = VirtualClock(skipping)
+    async with House(skipping.client, clock, sdlc_store, nats_publisher, a_host()) as house:
         yield house
+
+
+@pytest.fixture
+async def house(
+    stack: StackAddresses, sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
+) -> AsyncIterator[House]:
+    """Real time, short minutes, a full server: updates and waiting work as in production."""
+    client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+    async with House(client, RealClock(), sdlc_store, nats_publisher, a_host()) as house:
+        yield house
+
+
+def a_host() -> str:
+    return f"host-{uuid.uuid4().hex[:8]}"

@@ -1,3 +1,0 @@
-from tests.fixtures_runs import runs
-
-__all__ = ["runs"]
