@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.fixtures_sdlc",
     "tests.fixtures_stack",
     "tests.fixtures_workspaces",
+    "tests.fixtures_orchestra",  # imports from others: pytest rewrites a module before its import
 ]

@@ -1,0 +1,69 @@
+"""An agent, or a build, that a test steers by files. A program of its own: standard library only.
+
+`held_agent.py DIRECTORY agent` is any agent of the team, `held_agent.py DIRECTORY NAME` the build
+of that name. It says that it has started, does what `NAME.json` tells, goes on when no `NAME.held`
+is there (any more), and says that it has ended.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+LOG = "log"
+GREEN = {"critique_verdict": "APPROVED", "test_result": "PASS", "overall": "PASS"}
+"""Of these, each role's own counts."""
+
+
+def main(directory: Path, kind: str) -> int:
+    is_agent = kind == "agent"
+    name = os.environ["AGOG_AGENT"] if is_agent else kind
+    attempt = os.environ["AGOG_ATTEMPT"] if is_agent else _built_commit()
+    who = f"{os.environ['AGOG_REQUIREMENT']} {name} {attempt} {os.getpid()}"
+    _say(directory, f"start {who}")
+    task = _task(directory / f"{name}.json")
+    for path, text in task.get("files", {}).items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+    while (directory / f"{name}.held").exists():
+        time.sleep(0.02)
+    time.sleep(task.get("seconds", 0.0))
+    if is_agent:
+        _print_notice(name, task.get("notice", {}))
+    _say(directory, f"end {who}")
+    return int(task.get("exit_code", 0))
+
+
+def _task(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def _say(directory: Path, line: str) -> None:
+    """One short write to a file opened for appending: lines of many processes never mix."""
+    log = os.open(directory / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, f"{line}\n".encode())
+    os.close(log)
+
+
+def _built_commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _print_notice(agent: str, extra: dict[str, object]) -> None:
+    notice = {
+        "agent": agent,
+        "req_number": os.environ["AGOG_REQUIREMENT"],
+        "status": "COMPLETE",
+        "summary": f"{agent} is done",
+        **GREEN,
+        **extra,
+    }
+    sys.stdout.write(f"```json\n{json.dumps(notice)}\n```\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

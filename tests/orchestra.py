@@ -1,0 +1,191 @@
+"""The whole application around one project: real servers, a real worker, agents on strings."""
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from google.protobuf.duration_pb2 import Duration
+from psycopg import sql
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
+
+from adapters import nats_events
+from adapters.local_stack import StackAddresses
+from adapters.migrate import upgrade
+from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.leftovers import leftovers
+from adapters.runs.processes import end_processes
+from adapters.sdlc_reader import create_reader
+from adapters.sdlc_store import create_store
+from adapters.sdlc_views import RequirementView, StageView
+from cli.connections import Services
+from cli.inputs import Submission
+from cli.launching import Launch, launch
+from demo.project import make_project
+from pipeline.model import (
+    DeliveryReport,
+    Pipeline,
+    Reopened,
+    RequirementState,
+    RetryRequest,
+)
+from tests.eventually import eventually_async
+from tests.fixtures_workspaces import GitProject
+from tests.puppets import Puppets
+from tests.worker_process import WorkerProcess
+from workflows.requirement import RequirementWorkflow
+
+Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
+
+HEARTBEAT = timedelta(seconds=3)
+"""The default of `Settings`: what users have."""
+
+
+class Orchestra:
+    """One host with its own namespace, database, state directory and project.
+
+    Queues, rows and runs of other tests are out of reach; only NATS is shared, by number.
+    """
+
+    def __init__(self, stack: StackAddresses, directory: Path) -> None:
+        self._stack = stack
+        self.name = f"e2e{secrets.token_hex(4)}"
+        self.home = directory / "home"
+        for name in ("puppets", "project"):
+            (directory / name).mkdir()
+        self.puppets = Puppets(directory / "puppets")
+        self.project = GitProject(make_project(directory / "project"))
+        self.database_url = f"{stack.database_url.rpartition('/')[0]}/{self.name}"
+        self.environment = self._environment(directory)
+        self.worker = WorkerProcess(self.environment, directory)
+        self._handles: list[Handle] = []
+
+    @property
+    def number(self) -> str:
+        """The number of the test's only, or first, requirement."""
+        return f"REQ-{self.name}"
+
+    async def open(self) -> None:
+        """Make namespace and database, and connect to everything."""
+        await _create_namespace(self._stack.temporal_address, self.name)
+        await self._execute(sql.SQL("CREATE DATABASE {}"))
+        upgrade(self.database_url)
+        self._temporal = await Client.connect(
+            self._stack.temporal_address,
+            namespace=self.name,
+            data_converter=pydantic_data_converter,
+        )
+        self._store = create_store(self.database_url)
+        self.reader = create_reader(self.database_url)
+        self._publisher = await nats_events.connect(
+            self._stack.nats_url, self._stack.nats_user, self._stack.nats_password
+        )
+        await self._publisher.ensure_streams()
+
+    async def close(self) -> None:
+        """End whatever is left: worker, workflows, agents, connections, database."""
+        self.worker.close()
+        for handle in self._handles:
+            with suppress(RPCError):  # most have ended by themselves
+                await handle.terminate()
+        for run in self.runs():
+            end_processes(lambda run=run: leftovers(run))  # type: ignore[misc] # bound per run
+        await self._publisher.close()
+        await self.reader.close()
+        await self._store.close()
+        await self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)"))
+
+    async def start(self, pipeline: Pipeline, *, number: str = "") -> Handle:
+        """Start a requirement the way `starter.py start` does."""
+        number = number or self.number
+        submission = Submission(number, "Greet in the user's language", pipeline=pipeline.name)
+        await launch(
+            Services(self._temporal, self._store, self.reader),
+            [Launch(submission, pipeline)],
+            heartbeat=HEARTBEAT,
+            attach=False,
+        )
+        handle = self._temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+        self._handles.append(handle)
+        return handle
+
+    async def retry(self, handle: Handle, stage: str) -> Reopened:
+        """Answer a blocked requirement."""
+        request = RetryRequest(stage, "tester")
+        return await handle.execute_update(RequirementWorkflow.retry, request)
+
+    async def view(self, number: str = "") -> RequirementView:
+        """What the database shows."""
+        return await self.reader.requirement(number or self.number)
+
+    async def stage(self, name: str, number: str = "") -> StageView:
+        """What the database shows of a stage."""
+        return next(s for s in (await self.view(number)).stages if s.stage == name)
+
+    async def until_state(self, state: RequirementState, number: str = "") -> RequirementView:
+        """Wait until the requirement stands there."""
+
+        async def stands() -> bool:
+            return (await self.view(number)).state is state
+
+        await eventually_async(stands, f"{state} of {number or self.number}")
+        return await self.view(number)
+
+    async def events(self, number: str = "") -> Sequence[Mapping[str, Any]]:
+        """What JetStream holds of the requirement, in order."""
+        wanted = number or self.number
+        return [e async for e in self._publisher.events() if e["reqNumber"] == wanted]
+
+    def runs(self) -> list[RunDirectory]:
+        """Every run of the host."""
+        return [RunDirectory(path, "") for path in self.home.glob(f"{RUNS}/*/*/*")]
+
+    def run(self, slug: str) -> RunDirectory:
+        """The run of the attempt of that name, `backend-implementation-1`."""
+        return next(run for run in self.runs() if run.path.name == slug)
+
+    def worktrees(self) -> list[str]:
+        """The project's worktrees besides the user's own."""
+        listed = self.project.git("worktree", "list", "--porcelain").splitlines()
+        paths = [line.partition(" ")[2] for line in listed if line.startswith("worktree ")]
+        return paths[1:]
+
+    def _environment(self, directory: Path) -> dict[str, str]:
+        assert self._stack.nats_user
+        assert self._stack.nats_password
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "TEMPORAL_ADDRESS": self._stack.temporal_address,
+            "TEMPORAL_NAMESPACE": self.name,
+            "NATS_URL": self._stack.nats_url,
+            "NATS_USER": self._stack.nats_user,
+            "NATS_PASSWORD": self._stack.nats_password,
+            "DATABASE_URL": self.database_url,
+            "PROJECT_ROOT": str(self.project.root),
+            "AGOG_HOME": str(self.home),
+            "AGOG_HOST": self.name,
+            "AGOG_AGENTS_FILE": str(self.puppets.agents_file()),
+        }
+
+    async def _execute(self, statement: sql.SQL) -> None:
+        address = self._stack.database_url.replace("postgresql+psycopg", "postgresql")
+        connection = await psycopg.AsyncConnection.connect(address, autocommit=True)
+        async with connection:
+            await connection.execute(statement.format(sql.Identifier(self.name)))
+
+
+async def _create_namespace(address: str, name: str) -> None:
+    client = await Client.connect(address)
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(
+            namespace=name, workflow_execution_retention_period=Duration(seconds=86_400)
+        )
+    )

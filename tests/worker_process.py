@@ -1,0 +1,72 @@
+"""`worker.py` as a process that a test starts, kills and stops."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.eventually import PATIENCE_SECONDS, eventually
+
+WORKER = Path(__file__).parent.parent / "worker.py"
+
+
+class WorkerProcess:
+    """At most one worker of one environment at a time; each has a log of its own."""
+
+    def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
+        self._environment = environment
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._logs: list[Path] = []
+
+    async def start(self, **changes: str) -> None:
+        """Start one and wait until it serves its queues."""
+        log = self._directory / f"worker-{len(self._logs) + 1}.log"
+        process = self._spawn(log, {**self._environment, **changes})
+        await eventually(
+            lambda: process.poll() is not None or "is ready" in log.read_text(), "a ready worker"
+        )
+        assert process.poll() is None, log.read_text()
+
+    def kill(self) -> None:
+        """Kill it the hard way."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Stop it politely; its exit code."""
+        return self._signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """End it, if it still lives, and print what all of them have logged."""
+        if self._process:
+            self.kill()
+        for log in self._logs:
+            sys.stdout.write(f"--- {log.name}\n{log.read_text()}\n")
+
+    @property
+    def log(self) -> str:
+        """What the workers so far have logged."""
+        return "".join(log.read_text() for log in self._logs)
+
+    def _spawn(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        assert self._process is None
+        self._logs.append(log)
+        with log.open("wb") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, str(WORKER)],
+                env=environment,
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        return self._process
+
+    def _signal(self, number: signal.Signals) -> int:
+        assert self._process
+        self._process.send_signal(number)
+        code = self._process.wait(PATIENCE_SECONDS)
+        self._process = None
+        return code
