@@ -1,0 +1,58 @@
+"""What the documents promise about the house, held against the house."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pipeline.agents_file import check_plan, read_agents
+from pipeline.plan_file import read_pipeline
+
+HOUSE = Path(__file__).parent.parent.parent
+
+
+def test_every_room_on_the_readmes_map_is_there() -> None:
+    table = (HOUSE / "README.md").read_text().partition("## The map")[2].partition("\n## ")[0]
+    rooms = [name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in _names(row)]
+
+    assert len(rooms) > 10
+    assert [room for room in rooms if not (HOUSE / room).exists()] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "AGENTS.md", "docs/architecture.md"])
+def test_every_file_that_a_document_names_is_there(document: str) -> None:
+    text = (HOUSE / document).read_text()
+    paths = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]*\.?(?:py|toml|md)?)`", text))
+    links = set(re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text))
+    local = {link for link in links if "://" not in link}
+
+    missing = [path for path in paths if not (HOUSE / path).exists()]
+    assert missing + [e for e in local if not (HOUSE / document).parent.joinpath(e).exists()] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "AGENTS.md"])
+def test_every_make_target_that_a_document_names_is_there(document: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (HOUSE / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"\bmake ([a-z-]+)", (HOUSE / document).read_text()))
+
+    assert named <= targets
+
+
+def test_example_of_an_agents_file_serves_every_shipped_pipeline() -> None:
+    example = HOUSE / "agents.example.toml"
+    agents = read_agents(example.read_text(), example.name, HOUSE)
+
+    for path in (HOUSE / "pipelines").glob("*.toml"):
+        check_plan(agents, read_pipeline(path.read_text(), path.name))
+
+
+def test_what_lands_is_what_make_checks_and_tests() -> None:
+    commands = [shlex.split(line) for line in (HOUSE / ".ci" / "run").read_text().splitlines()]
+
+    assert ["make", "check"] in commands
+    assert ["make", "test"] in commands
+
+
+def _names(row: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", row)
