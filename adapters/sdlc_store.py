@@ -53,6 +53,7 @@ class PostgresSdlcStore:
     def __init__(self, engine: AsyncEngine) -> None:
         """Take the engine."""
         self._database = Database(engine)
+        self._outbox = publishing.Outbox(self._database)
 
     async def check(self) -> None:
         """Raises: DependencyUnavailable if the database or its tables are not there."""
@@ -60,6 +61,7 @@ class PostgresSdlcStore:
 
     async def close(self) -> None:
         """Give the connections back."""
+        await self._outbox.settle()
         await self._database.close()
 
     # --- before the workflow ----------------------------------------------------------------
@@ -145,11 +147,7 @@ class PostgresSdlcStore:
 
     async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
         """Publishes committed, unpublished events in order; returns how many went out."""
-        published = batch = await self._write(publishing.publish_batch, number, publisher)
-        while batch == publishing.BATCH:
-            batch = await self._write(publishing.publish_batch, number, publisher)
-            published += batch
-        return published
+        return await self._outbox.publish(number, publisher)
 
     async def numbers_with_pending_events(self) -> Sequence[str]:
         """Requirements that have unpublished events."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy import RowMapping, Text, and_, any_, bindparam, cast, or_, select
 
-from adapters.sdlc.writing import STAGES, RequirementWrite, StageRecord
+from adapters.sdlc.writing import LOCK, STAGES, RequirementWrite, StageRecord
 from adapters.sdlc_tables import FailureRow, NoteRow, RequirementRow, RunRow, StageRow
 from pipeline.model import Deliverable, StageContext, StageRequest, StageState
 from pipeline.team import TEAM, Role
@@ -18,9 +18,9 @@ _STAGES_AND_NOTICES = STAGES.add_columns(
     RunRow,
     and_(RunRow.run_id == StageRow.run_id, StageRow.state == str(StageState.COMPLETED)),
 )
-_DESCRIPTION = select(RequirementRow.description).where(
-    RequirementRow.number == bindparam("number")
-)
+LOCK_WITH_DESCRIPTION = LOCK.add_columns(RequirementRow.description)
+"""Begins a transaction that `load_context` is part of: the long text is read with the lock."""
+
 _NOTES = (
     select(NoteRow.who, NoteRow.why)
     .where(
@@ -51,10 +51,9 @@ async def load_context(write: RequirementWrite, request: StageRequest) -> StageC
     known = {row["stage"]: row for row in rows.mappings()}
     write.take_stages(StageRecord.of(row) for row in known.values())
     upstream = [known[name] for name in _upstream(write.stages, request.stage.needs)]
-    description = await write.connection.execute(_DESCRIPTION, {"number": write.number})
     return StageContext(
         title=write.row["title"],
-        description=description.scalar_one(),
+        description=write.row["description"],
         deliverables=tuple(_deliverables(upstream)),
         required_fixes=_required_fixes(upstream, TEAM[request.stage.agent].role),
         notes=await _notes(write, request),

@@ -37,7 +37,7 @@ def async_engine(database_url: str, *, pool_size: int = 8) -> AsyncEngine:
     return create_async_engine(
         database_url,
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=0,  # a connection made for one transaction costs more than waiting for one
         connect_args=connect_arguments(),
         json_serializer=storable_json,
     )

@@ -38,11 +38,22 @@ async def _duration(write: RequirementWrite, completed: list[StageRecord]) -> ti
     """From the group's first start, earlier attempts included, to its last end."""
     if not completed:
         return timedelta()
-    key = {"number": write.number, "stages": [record.stage for record in completed]}
-    first, last = (await write.connection.execute(_SPAN, key)).one()
+    first, last = await _earlier_attempts(write, completed)
     starts = _known(first, *(record.started_at for record in completed))
     ends = _known(last, *(record.ended_at for record in completed))
     return max(timedelta(), max(ends) - min(starts)) if starts and ends else timedelta()
+
+
+async def _earlier_attempts(
+    write: RequirementWrite, completed: list[StageRecord]
+) -> tuple[datetime | None, datetime | None]:
+    """Their first start and last end, if there were any."""
+    repeated = [record.stage for record in completed if record.attempt > 1]
+    if not repeated:
+        return None, None
+    key = {"number": write.number, "stages": repeated}
+    first, last = (await write.connection.execute(_SPAN, key)).one()
+    return first, last
 
 
 def _known(*times: datetime | None) -> list[datetime]:

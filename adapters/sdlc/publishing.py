@@ -1,11 +1,14 @@
 """The outbox: committed events go out in order, each once."""
 
-from collections.abc import Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, exists, func, select, update
+from sqlalchemy import ARRAY, Row, Text, any_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.database import Database
 from adapters.sdlc_tables import EventRow
 from pipeline.events import Event, EventType
 from pipeline.ports import EventPublisher
@@ -13,10 +16,12 @@ from pipeline.ports import EventPublisher
 BATCH = 500
 """Events at once: bounds memory after a long outage."""
 
-_OWED = (EventRow.number == bindparam("req_number")) & EventRow.published_at.is_(None)
-_LOCK_IF_OWED = select(
-    func.pg_advisory_xact_lock(func.hashtextextended(bindparam("req_number"), 0))
-).where(exists().where(_OWED))
+_OWED = (
+    EventRow.number == any_(bindparam("numbers", type_=ARRAY(Text)))
+) & EventRow.published_at.is_(None)
+# In one order everywhere, so that two batches cannot wait for each other's locks.
+_OWING = select(EventRow.number).where(_OWED).distinct().order_by(EventRow.number).subquery()
+_LOCK_OWING = select(func.pg_advisory_xact_lock(func.hashtextextended(_OWING.c.number, 0)))
 _BATCH = select(EventRow.id).where(_OWED).order_by(EventRow.id).limit(BATCH)
 _TAKE = (
     update(EventRow)
@@ -33,22 +38,82 @@ _TAKE = (
 )
 _NUMBERS = select(EventRow.number).where(EventRow.published_at.is_(None)).distinct()
 
+Boarding = tuple[set[str], asyncio.Task[Counter[str]]]
+"""The requirements of a batch that has not left yet, and what it will have sent of each."""
 
-async def publish_batch(connection: AsyncConnection, number: str, publisher: EventPublisher) -> int:
-    """Publish what is owed under the requirement's lock; returns how many went out.
+
+class Outbox:
+    """Publishes for many requirements in one transaction.
+
+    Who comes while a batch is out goes with the next one: the more there is, the less each costs.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Take the database; nothing runs before somebody publishes."""
+        self._database = database
+        self._boarding: dict[EventPublisher, Boarding] = {}
+        self._last: asyncio.Task[Counter[str]] | None = None
+
+    async def publish(self, number: str, publisher: EventPublisher) -> int:
+        """Publish what the requirement owes now; returns how many events went out.
+
+        Raises: DependencyUnavailable.
+        """
+        # Shielded: a caller that is cancelled leaves the others' events on their way.
+        sent = await asyncio.shield(self._join(number, publisher))
+        return sent.pop(number, 0)  # of several callers for one requirement the first counts them
+
+    async def settle(self) -> None:
+        """Wait until every batch is back, also those whose callers are gone."""
+        if self._last:
+            await asyncio.wait({self._last})
+
+    def _join(self, number: str, publisher: EventPublisher) -> asyncio.Task[Counter[str]]:
+        if publisher not in self._boarding:
+            numbers: set[str] = set()
+            self._last = asyncio.create_task(self._depart(publisher, numbers, self._last))
+            self._boarding[publisher] = numbers, self._last
+        numbers, batch = self._boarding[publisher]
+        numbers.add(number)
+        return batch
+
+    async def _depart(
+        self,
+        publisher: EventPublisher,
+        numbers: set[str],
+        before: asyncio.Task[Counter[str]] | None,
+    ) -> Counter[str]:
+        if before:
+            await asyncio.wait({before})
+        del self._boarding[publisher]
+        sent: Counter[str] = Counter()
+        while True:
+            batch = await self._database.write(
+                lambda connection: publish_batch(connection, numbers, publisher)
+            )
+            sent += batch
+            if batch.total() < BATCH:
+                return sent
+
+
+async def publish_batch(
+    connection: AsyncConnection, numbers: Collection[str], publisher: EventPublisher
+) -> Counter[str]:
+    """Publish what is owed under the requirements' locks; returns how many went out of each.
 
     The mark commits after the server has stored the events. Dying in between sends them again,
     and JetStream drops the repeat by its id.
 
     Raises: DependencyUnavailable; nothing is marked then.
     """
-    if not (await connection.execute(_LOCK_IF_OWED, {"req_number": number})).all():
-        return 0
-    # A statement of its own: its snapshot is younger than the lock, so it sees what is left.
-    taken = (await connection.execute(_TAKE, {"req_number": number})).all()
+    asked = {"numbers": list(numbers)}
+    if not (await connection.execute(_LOCK_OWING, asked)).all():
+        return Counter()
+    # A statement of its own: its snapshot is younger than the locks, so it sees what is left.
+    taken = (await connection.execute(_TAKE, asked)).all()
     if taken:
         await publisher.publish([_event(row) for row in sorted(taken, key=lambda row: row.id)])
-    return len(taken)
+    return Counter(row.number for row in taken)
 
 
 async def numbers_owing(connection: AsyncConnection) -> Sequence[str]:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.context import load_context
+from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, load_context
 from adapters.sdlc.groups import complete_group
 from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import RunRow
@@ -27,7 +27,7 @@ async def open_stage(connection: AsyncConnection, request: StageRequest) -> Stag
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
     """
-    write = await RequirementWrite.lock(connection, request.ref.number)
+    write = await RequirementWrite.lock(connection, request.ref.number, LOCK_WITH_DESCRIPTION)
     context = await load_context(write, request)
     stage = write.stage(request.stage.name)
     if stage.run_id != request.run_id:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import RowMapping, Update, bindparam, select
+from sqlalchemy import Executable, RowMapping, Update, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.batch import Batch
@@ -21,7 +21,7 @@ from pipeline.phases import check_requirement_move, check_stage_move
 ORCHESTRATOR = "orchestrator"
 """Who moves a phase where no human did."""
 
-_LOCK = (
+LOCK = (
     select(
         RequirementRow.number,
         RequirementRow.title,
@@ -36,6 +36,7 @@ _LOCK = (
     .where(RequirementRow.number == bindparam("number"))
     .with_for_update()
 )
+"""The columns that every transaction needs."""
 
 STAGES = (
     select(
@@ -113,9 +114,11 @@ class RequirementWrite:
         self._batch = Batch(self.at)
 
     @classmethod
-    async def lock(cls, connection: AsyncConnection, number: str) -> "RequirementWrite":
+    async def lock(
+        cls, connection: AsyncConnection, number: str, statement: Executable = LOCK
+    ) -> "RequirementWrite":
         """Begin with the requirement's row. Raises: UnknownRequirement."""
-        row = (await connection.execute(_LOCK, {"number": number})).mappings().one_or_none()
+        row = (await connection.execute(statement, {"number": number})).mappings().one_or_none()
         if row is None:
             raise UnknownRequirement(f"There is no requirement {number}.")
         return cls(connection, row)
