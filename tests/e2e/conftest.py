@@ -1,0 +1,182 @@
+"""The command line as users run it: a process beside a worker, on the session's servers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.local_stack import StackAddresses
+from adapters.migrate import upgrade
+from pipeline.team import TEAM
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_SECONDS = 60.0
+
+Notice = Mapping[str, object]
+
+RED = {"test_result": "FAIL", "owner": "backend", "failures": ["the login is open"]}
+TEAM_OF_TESTS: Mapping[str, Notice] = {"vic": RED}
+"""Neither vic nor todd is in the way of a standard pipeline: nobody asks for them."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command has said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one document of stdout."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Runs commands in one environment."""
+
+    environment: Mapping[str, str]
+    directory: Path
+
+    def __call__(self, *arguments: str, **changes: str) -> Said:
+        """Run to the end."""
+        with self.open(*arguments, **changes) as process:
+            try:
+                out, err = process.communicate(timeout=PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return Said(process.returncode, out, err)
+
+    def open(self, *arguments: str, **changes: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "starter.py"), *arguments],
+            env={**self.environment, **changes},
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def until(claim: Callable[[], bool], what: str) -> None:
+    """Wait for the claim to hold."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not claim():
+        assert time.monotonic() < deadline, f"{what} never came true"
+        time.sleep(0.1)
+
+
+def plan_of(*stages: tuple[str, str]) -> str:
+    """A pipeline file of stages, each with its agent, one after another."""
+    lines = ['name = "small"']
+    before = ""
+    for name, agent in stages:
+        lines += ["[[groups]]", f'name = "{name}"', f"needs = [{before}]"]
+        lines += ["[[stages]]", f'name = "{name}"', f'agent = "{agent}"', f'group = "{name}"']
+        lines += ["minutes = 10", "deadline_minutes = 80000"]
+        before = f'"{name}"'
+    return "\n".join(lines)
+
+
+def write_agents(path: Path, notices: Mapping[str, Notice]) -> None:
+    """A team without processes, all green but for `notices`; todd never comes to an end."""
+    lines = ["[defaults]", 'kind = "simulated"', "[simulation]", "minute_seconds = 0.002"]
+    for name in TEAM:
+        lines.append(f"[agents.{name}]")
+        if name == "todd":
+            lines.append("minutes = 40000")
+        if notice := notices.get(name):
+            fields = ", ".join(f"{key} = {json.dumps(value)}" for key, value in notice.items())
+            lines.append(f"notice = {{ {fields} }}")
+    for side in ("backend", "frontend"):
+        lines += [f"[builds.{side}]", 'kind = "simulated"']
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def addresses_of(stack: StackAddresses) -> Mapping[str, str]:
+    assert stack.nats_user
+    assert stack.nats_password
+    return {
+        "TEMPORAL_ADDRESS": stack.temporal_address,
+        "NATS_URL": stack.nats_url,
+        "NATS_USER": stack.nats_user,
+        "NATS_PASSWORD": stack.nats_password,
+        "DATABASE_URL": stack.database_url,
+    }
+
+
+@pytest.fixture(scope="session")
+def bare_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Commands that are told of no server."""
+    directory = tmp_path_factory.mktemp("cli")
+    agents = directory / "agents.toml"
+    write_agents(agents, TEAM_OF_TESTS)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(directory),
+        "AGOG_HOME": str(directory / "home"),
+        "AGOG_HOST": "e2e",
+        "AGOG_AGENTS_FILE": str(agents),
+    }
+    return Cli(environment, directory)
+
+
+@pytest.fixture(scope="session")
+def cli(bare_cli: Cli, stack: StackAddresses) -> Cli:
+    """Commands beside the session's servers; no worker runs for them."""
+    upgrade(stack.database_url)
+    return Cli({**bare_cli.environment, **addresses_of(stack)}, bare_cli.directory)
+
+
+class Host:
+    """The worker beside the commands; it reads its agents file when it starts."""
+
+    def __init__(self, cli: Cli, log: Path) -> None:
+        self._cli = cli
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def restart(self, notices: Mapping[str, Notice] = TEAM_OF_TESTS) -> None:
+        """Run with agents that answer like that."""
+        self.stop()
+        write_agents(Path(self._cli.environment["AGOG_AGENTS_FILE"]), notices)
+        with self._log.open("wb") as sink:
+            self._process = process = subprocess.Popen(
+                [sys.executable, str(ROOT / "worker.py")],
+                env=dict(self._cli.environment),
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        until(lambda: process.poll() is not None or "is ready" in self._log.read_text(), "a worker")
+        assert process.poll() is None, self._log.read_text()
+
+    def stop(self) -> None:
+        """Stop politely."""
+        if self._process:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(PATIENCE_SECONDS)
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def host(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The worker for the requirements of `cli`."""
+    host = Host(cli, tmp_path_factory.mktemp("worker") / "log")
+    host.restart()
+    yield host
+    host.stop()
