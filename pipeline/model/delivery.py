@@ -1,0 +1,35 @@
+"""What a delivery asks, and how it ended."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.model.failures import Failure
+from pipeline.model.references import Head, RequirementRef
+
+
+@dataclass(frozen=True)
+class DeliveryRequest:
+    """Asks a host to move the target branch to the verified commit."""
+
+    ref: RequirementRef
+    head: Head | None
+    target_branch: str
+    attempt: int
+
+
+class DeliveryState(StrEnum):
+    """How a try to deliver ended."""
+
+    DELIVERED = "delivered"
+    MOVED = "moved"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class DeliveryOutcome:
+    """`moved`: the target was merged into `head`, which must be verified before the next try."""
+
+    state: DeliveryState
+    head: Head | None
+    parallel: bool
+    failure: Failure | None = None

@@ -1,0 +1,52 @@
+"""Failures: what failed, how badly, and whose it is."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class FailureKind(StrEnum):
+    """What failed; it decides owner and whether a run is tried again."""
+
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    NOTICE = "notice"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    CRITIQUE = "critique"
+    VERDICT = "verdict"
+    BUILD = "build"
+    CONFLICT = "conflict"
+    DELIVERY = "delivery"
+    INFRASTRUCTURE = "infrastructure"
+    REFUSED = "refused"
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the run ended without a valid notice: only then `retries` apply."""
+        return self in (self.CRASH, self.TIMEOUT, self.NOTICE)
+
+
+class Severity(IntEnum):
+    """How bad it is; aggregation takes the maximum, so it only rises."""
+
+    ERROR = 1
+    CRITICAL = 2
+    CATASTROPHIC = 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure with its owner: what a fix, a human or a report needs.
+
+    `gate` names the check that is red (`build backend`, `verdict Backend QA`, …);
+    `error` holds the first error lines, cut to 8,000 characters.
+    """
+
+    stage: str
+    kind: FailureKind
+    gate: str
+    owners: tuple[str, ...]
+    error: str
+    severity: Severity = Severity.ERROR
+    log_reference: str = ""
+    commit: str = ""

@@ -1,0 +1,68 @@
+"""A requirement's workflow: its input, the host that takes it, its end."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pipeline.model.failures import Failure
+from pipeline.model.plan import Pipeline
+from pipeline.model.references import Head, RequirementRef
+from pipeline.model.states import Priority, RequirementState
+
+
+@dataclass(frozen=True)
+class RequirementOrder:
+    """Input of a requirement's workflow. The description stays in the requirement's row."""
+
+    number: str
+    title: str
+    priority: Priority
+    pipeline: Pipeline
+    sequential: bool
+    heartbeat: timedelta | None
+    """Silence after which a stage's activity counts as lost; None never (time-skipping server)."""
+    search_attributes: tuple[str, ...] = ()
+    """Names of the search attributes that the server knows and the workflow sets."""
+
+
+@dataclass(frozen=True)
+class OpeningRequest:
+    """Asks a host to take a requirement."""
+
+    ref: RequirementRef
+    pipeline: Pipeline
+    sequential: bool
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A host's answer: it took the requirement.
+
+    `head` is None where no project is needed (every agent and build is simulated).
+    """
+
+    host: str
+    head: Head | None
+    target_branch: str
+    parallel: bool
+
+
+@dataclass(frozen=True)
+class Closing:
+    """Ends a requirement."""
+
+    ref: RequirementRef
+    state: RequirementState
+    reason: str
+    commit: str = ""
+    who: str = "orchestrator"
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """Result of a requirement's workflow."""
+
+    number: str
+    state: RequirementState
+    reason: str
+    commit: str
+    failures: tuple[Failure, ...] = ()

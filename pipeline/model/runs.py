@@ -1,0 +1,52 @@
+"""Runs of agents: orders and how they ended."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class RunEnd(StrEnum):
+    """How the process of an agent or a build ended."""
+
+    EXITED = "exited"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    NOT_STARTED = "not_started"
+
+
+@dataclass(frozen=True)
+class RunOrder:
+    """What a host needs to start or find the run of an agent."""
+
+    run_id: str
+    number: str
+    stage: str
+    agent: str
+    attempt: int
+    minutes: float
+    deadline: timedelta
+    grace: timedelta
+    priority: int
+    remaining_minutes: float
+    prompt: str
+    worktree: str
+    """Directory the agent works in; empty where no project is needed."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended. `output` is the tail of its standard output, bounded.
+
+    `starts` counts real starts of the agent: 0 or 1.
+    """
+
+    end: RunEnd
+    exit_code: int | None
+    output: str
+    error_output: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    starts: int
+    log_reference: str
+    reason: str = ""

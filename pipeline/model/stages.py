@@ -1,0 +1,98 @@
+"""What a stage asks of its host, and how it ended."""
+
+from dataclasses import dataclass, field
+
+from pipeline.model.failures import Failure
+from pipeline.model.plan import Stage
+from pipeline.model.references import Head, RequirementRef
+from pipeline.model.states import Mode, Priority, StageState
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """Asks a host to run one attempt of one stage from one commit."""
+
+    ref: RequirementRef
+    priority: Priority
+    stage: Stage
+    attempt: int
+    head: Head | None
+    remaining_minutes: float
+    """Length of the longest path from the start of this stage to the end of the plan."""
+    mode: Mode = Mode.PARALLEL
+    staging_only: bool = False
+    """Whether a deployment runs beside other work and may reach staging only."""
+
+    @property
+    def run_id(self) -> str:
+        """`REQ/workflow run/stage/attempt`."""
+        return f"{self.ref.key}/{self.stage.name}/{self.attempt}"
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """How one attempt of a stage ended. `head` is the integration tip after its merge.
+
+    `parallel` is the switch of the worker that ran it: the latest outcome decides.
+    """
+
+    stage: str
+    attempt: int
+    state: StageState
+    head: Head | None
+    parallel: bool
+    summary: str = ""
+    verdict: str = ""
+    flags: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class StageSkip:
+    """Records that a conditional stage was not needed."""
+
+    ref: RequirementRef
+    stage: Stage
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class BlockedStage:
+    """A stage that could not start because of what it needs."""
+
+    stage: Stage
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What became of a stage's changes: merged at `head`, or in conflict over `conflicts`."""
+
+    head: Head
+    commit: str
+    """The commit that holds the stage's own changes."""
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deliverable:
+    """A completed upstream stage's notice, as handed to those who need it."""
+
+    stage: str
+    agent: str
+    notice: str
+    """The notice as JSON text."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What the SDLC database knows that an agent must be told."""
+
+    title: str
+    description: str
+    deliverables: tuple[Deliverable, ...] = ()
+    required_fixes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = field(default=())
