@@ -46,9 +46,16 @@ class DemoHouse:
     def furnish(self, *, break_build: bool) -> None:
         """Make project and agents file."""
         self.project.mkdir()
-        make_project(self.project)
+        make_project(self.project, self.shell)
         text = agents_file(break_build=break_build, minute_seconds=MINUTE_SECONDS)
         self.agents.write_text(text, encoding="utf-8")
+
+    @property
+    def shell(self) -> Mapping[str, str]:
+        """What is passed on of the user's environment; no configuration of theirs is found."""
+        given = process_environment()
+        passed = {name: given[name] for name in _PASSED if name in given}
+        return {**passed, "HOME": str(self.root)}
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -64,10 +71,8 @@ class DemoHouse:
 
         Every setting is named, so that neither the user's shell nor a `.env` has a say.
         """
-        shell = process_environment()
         return {
-            **{name: shell[name] for name in _PASSED if name in shell},
-            "HOME": str(self.root),
+            **self.shell,
             **_DEFAULTS,
             **self.variables,
             **_addresses(addresses),

@@ -23,6 +23,7 @@ class Demonstrated:
     performance: PerformanceView
     web_ui: str
     project: Path
+    shell: Mapping[str, str]
 
     @property
     def branch(self) -> str:
@@ -99,6 +100,7 @@ def _commits(done: Demonstrated) -> str:
     log = subprocess.run(
         ("git", "log", "--oneline", "--graph", "--no-color", done.branch),
         cwd=done.project,
+        env=done.shell,
         capture_output=True,
         text=True,
         check=True,

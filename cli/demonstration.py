@@ -130,7 +130,7 @@ async def _outcome(house: DemoHouse, addresses: StackAddresses) -> Demonstrated:
         performance = await reader.performance(NUMBER)
     finally:
         await reader.close()
-    return Demonstrated(view, performance, addresses.web_ui or "", house.project)
+    return Demonstrated(view, performance, addresses.web_ui or "", house.project, house.shell)
 
 
 async def _keep(house: DemoHouse, addresses: StackAddresses) -> None:

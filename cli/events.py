@@ -48,9 +48,9 @@ def events(
 
 def since_time(text: str, now: datetime) -> datetime:
     """The time that a user means by an age or an ISO time. Raises: RefusedInput."""
-    if age := _AGE.fullmatch(text):
-        return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
+        if age := _AGE.fullmatch(text):
+            return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise RefusedInput(

@@ -59,12 +59,20 @@ def plan(
         for name in (known_pipelines() if every else (pipeline,))
     ]
     if as_json:
-        documents = [asdict(schedule) for schedule in schedules]
+        documents = [_document(schedule) for schedule in schedules]
         output.write_json({"plans": documents} if every else documents[0])
     elif every:
         _compare(schedules)
     else:
         _show(schedules[0])
+
+
+def _document(schedule: Schedule) -> Mapping[str, object]:
+    """Figures first, stages last: that is the order in which people look."""
+    fields = asdict(schedule)
+    stages = fields.pop("stages")
+    path = fields.pop("critical_path")
+    return {**fields, "critical_path": path, "stages": stages}
 
 
 def _show(schedule: Schedule) -> None:

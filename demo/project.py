@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 _FILES = {
@@ -49,8 +50,11 @@ _FILES = {
 _IDENTITY = ("-c", "user.name=Demo", "-c", "user.email=demo@agog.invalid")
 
 
-def make_project(directory: Path) -> Path:
-    """Create the project as a git repository with one commit; returns its root."""
+def make_project(directory: Path, environment: Mapping[str, str] | None = None) -> Path:
+    """Create the project as a git repository with one commit; returns its root.
+
+    `environment` is git's whole one, where ours may name another repository.
+    """
     for name, text in _FILES.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +64,7 @@ def make_project(directory: Path) -> Path:
         ("add", "--all"),
         (*_IDENTITY, "commit", "--quiet", "--message=The greeter as it stands"),
     ):
-        subprocess.run(["git", *arguments], cwd=directory, check=True)
+        subprocess.run(["git", *arguments], cwd=directory, env=environment, check=True)
     return directory
 
 

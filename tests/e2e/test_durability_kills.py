@@ -56,6 +56,31 @@ async def test_a_notice_given_while_the_worker_dies_counts(orchestra: Orchestra)
     assert len({event["eventId"] for event in events}) == len(events)
 
 
+async def test_a_merge_cut_short_is_made_once(orchestra: Orchestra) -> None:
+    puppets, number = orchestra.puppets, orchestra.number
+    puppets.hold("roy")
+    puppets.task("roy", files={"backend/roy.txt": "roy\n"})
+    await orchestra.worker.start()
+    handle = await orchestra.start(SOLO)
+    await eventually(lambda: len(puppets.living("roy")) == 1, "roy")
+    git_lock = orchestra.project.root / ".git/refs/heads/agog" / number / "main.lock"
+    git_lock.touch()
+
+    puppets.release("roy")
+    merging = orchestra.home / "locks" / f"merge.{number}.lock"
+    await eventually(merging.exists, "a merge that waits for git's lock")
+    orchestra.worker.kill()
+    git_lock.unlink()
+    await orchestra.worker.start()
+
+    assert (await handle.result()).state is RequirementState.DELIVERED
+    assert puppets.starts("roy") == 1
+    assert orchestra.project.git("log", "--format=%s", "main").splitlines() == [
+        f"{BACKEND}: roy is done",
+        "The greeter as it stands",
+    ]
+
+
 async def test_a_stopped_worker_leaves_its_agents_alone(orchestra: Orchestra) -> None:
     puppets = orchestra.puppets
     puppets.hold("roy", "jen")

@@ -1,0 +1,94 @@
+"""Cancelling ends every process, records and publishes it, and leaves the user's project alone."""
+
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import is_cancelled_exception
+
+from pipeline.model import RequirementState, StageState
+from tests.eventually import eventually
+from tests.fixtures_runs import is_running
+from tests.orchestra import Handle, Orchestra
+from tests.orchestra_plans import BACKEND, FRONTEND, PAIR, SOLO
+
+
+@pytest.fixture
+async def working(orchestra: Orchestra) -> Handle:
+    """A requirement whose roy and jen have left something and go on working."""
+    orchestra.puppets.hold("roy", "jen")
+    orchestra.puppets.task("roy", files={"backend/roy.txt": "half\n"})
+    orchestra.puppets.task("jen", files={"frontend/jen.txt": "half\n"})
+    await orchestra.worker.start()
+    handle = await orchestra.start(PAIR)
+    await until_edited(orchestra)
+    return handle
+
+
+async def until_edited(orchestra: Orchestra) -> None:
+    """Wait until both agents have written their files."""
+    worktrees = orchestra.home / "worktrees" / orchestra.number
+    edited = [("backend-implementation-1", "roy.txt"), ("frontend-implementation-1", "jen.txt")]
+    await eventually(
+        lambda: all(list(worktrees.glob(f"stage-{key}/*/{name}")) for key, name in edited),
+        "the work of roy and jen",
+    )
+
+
+async def test_everything_of_a_cancelled_requirement_has_ended(
+    orchestra: Orchestra, working: Handle
+) -> None:
+    before = orchestra.project.state()
+    await working.cancel()
+
+    await assert_cancelled(orchestra, working)
+    assert orchestra.project.state() == before
+
+
+async def test_a_requirement_is_cancelled_while_no_worker_lives(
+    orchestra: Orchestra, working: Handle
+) -> None:
+    before = orchestra.project.state()
+    orchestra.worker.kill()
+    await working.cancel()
+    assert len(orchestra.puppets.living()) == 2
+    await orchestra.worker.start()
+
+    await assert_cancelled(orchestra, working)
+    assert orchestra.project.state() == before
+
+
+async def test_a_cancelled_build_is_ended(orchestra: Orchestra) -> None:
+    orchestra.puppets.hold("backend")
+    await orchestra.worker.start()
+    handle = await orchestra.start(SOLO)
+    await eventually(lambda: len(orchestra.puppets.living("backend")) == 1, "the build")
+
+    await handle.cancel()
+
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    assert orchestra.puppets.living("backend") == []
+    assert orchestra.worktrees() == []
+
+
+async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
+    with pytest.raises(WorkflowFailureError) as failure:
+        await handle.result()
+    assert is_cancelled_exception(failure.value.cause)
+    assert orchestra.puppets.living() == []
+    supervisors = [run.identity()["supervisor"] for run in orchestra.runs()]
+    await eventually(lambda: not any(map(is_running, supervisors)), "the end of the supervisors")
+    await assert_recorded(orchestra)
+    project = orchestra.project
+    assert orchestra.worktrees() == []
+    kept = f"refs/agog/{orchestra.number}/kept"
+    assert project.text(f"{kept}/backend-implementation-1", "backend/roy.txt") == "half"
+    assert project.text(f"{kept}/frontend-implementation-1", "frontend/jen.txt") == "half"
+
+
+async def assert_recorded(orchestra: Orchestra) -> None:
+    view = await orchestra.until_state(RequirementState.CANCELLED)
+    assert {stage.stage: stage.starts for stage in view.stages} == {BACKEND: 1, FRONTEND: 1}
+    assert StageState.RUNNING not in {stage.state for stage in view.stages}
+    types = [event["eventType"] for event in await orchestra.events()]
+    assert types.count("workflow.cancelled") == 1
+    assert types.count("stage.started") == 2

@@ -1,0 +1,129 @@
+import json
+import shutil
+import signal
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Cli, until
+from tests.stack_usage import processes_naming
+
+FOREIGN = {
+    "NATS_URL": "nats://foreign.invalid:1",
+    "TEMPORAL_ADDRESS": "foreign.invalid:1",
+    "DATABASE_URL": "postgresql+psycopg://foreign.invalid/x",
+    "PROJECT_ROOT": "/nonexistent",
+    "ENABLE_PARALLEL_EXECUTION": "false",
+    "MAX_PARALLEL_STAGES": "none",
+    "GIT_DIR": "/nonexistent",
+}
+"""A shell in which nothing of the demonstration would work."""
+
+
+@pytest.fixture
+def demo_cli(bare_cli: Cli, tmp_path: Path) -> Cli:
+    return Cli({**bare_cli.environment, **FOREIGN, "TMPDIR": str(tmp_path)}, tmp_path)
+
+
+def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
+    begin = time.monotonic()
+    with demo_cli.open("demo", "--keep", "--json") as demo:
+        assert demo.stdout
+        assert demo.stderr
+        document = json.loads("".join(iter(demo.stdout.readline, "}\n")) + "}")
+        seconds = time.monotonic() - begin
+        said = "".join(iter(demo.stderr.readline, "Ctrl-C ends it.\n"))
+        root = Path(document["project"]).parent
+        status = look(demo_cli, said, "status", document["req_number"], "--json")
+        commits = log(document["project"], document["branch"])
+        delivered = log(document["project"], "main")
+        demo.send_signal(signal.SIGINT)
+        _, rest = demo.communicate(timeout=60)
+
+    assert demo.returncode == 0, said + rest
+    assert seconds < 45
+    check_document(document)
+    assert status["state"] == "DELIVERED"
+    assert commits == delivered
+    assert "Backend Implementation: greet() knows three languages" in commits
+    assert document["web_ui"] in said
+    assert processes_naming(str(root)) == []
+    assert root.exists()
+    shutil.rmtree(root)
+
+
+def check_document(document: dict[str, Any]) -> None:
+    assert list(document) == [
+        "schema_version", "req_number", "state", "pipeline", "mode", "sequential_seconds",
+        "parallel_seconds", "percentage_saved", "stages", "web_ui", "project", "branch",
+    ]  # fmt: skip
+    assert (document["schema_version"], document["state"]) == (1, "DELIVERED")
+    assert (document["mode"], document["pipeline"]) == ("parallel", "standard")
+    assert 0 < document["parallel_seconds"] < document["sequential_seconds"]
+    stages = {stage["stage"]: stage for stage in document["stages"]}
+    assert list(stages["Research"]) == ["stage", "agent", "state", "started_at", "ended_at"]
+    assert overlap(stages["Backend Implementation"], stages["Frontend Implementation"])
+    assert overlap(stages["Backend QA"], stages["Frontend QA"])
+    assert not overlap(stages["Research"], stages["Critique"])
+    assert stages["Security Testing"]["state"] == "completed"
+    assert stages["Performance Testing"]["state"] == "skipped"
+
+
+def overlap(one: dict[str, str], other: dict[str, str]) -> bool:
+    start = max(datetime.fromisoformat(stage["started_at"]) for stage in (one, other))
+    end = min(datetime.fromisoformat(stage["ended_at"]) for stage in (one, other))
+    return start < end
+
+
+def look(cli: Cli, said: str, *arguments: str) -> dict[str, Any]:
+    """Run a command as the demonstration says that one may."""
+    lines = [line.split("export ")[1] for line in said.splitlines() if "export " in line]
+    variables = dict(line.split("=", 1) for line in lines)
+    environment = {name: cli.environment[name] for name in ("PATH", "HOME")}
+    answer = Cli({**environment, **variables}, cli.directory)(*arguments)
+    assert answer.code == 0, answer.err
+    document: dict[str, Any] = answer.document
+    return document
+
+
+def log(project: str, branch: str) -> str:
+    done = subprocess.run(
+        ("git", "log", "--format=%s", branch), cwd=project, check=True, capture_output=True
+    )
+    return done.stdout.decode()
+
+
+def test_a_broken_build_is_caught_and_named_and_nothing_is_left(demo_cli: Cli) -> None:
+    said = demo_cli("demo", "--break-build")
+
+    assert said.code == 4, said.err
+    assert "build backend (roy)" in said.out
+    assert "SyntaxError" in said.out
+    assert "REQ-DEMO-1 is BLOCKED" in said.out
+    left = [path for path in demo_cli.directory.iterdir() if path.name.startswith("agog-demo")]
+    assert left == []
+    assert processes_naming(str(demo_cli.directory)) == []
+
+
+def agents_of(cli: Cli) -> list[str]:
+    """Working directories of the agents that this demonstration runs."""
+    places = [process.cwd() for process in processes_naming("demo/agent.py")]
+    return [place for place in places if place.startswith(str(cli.directory))]
+
+
+def test_an_interrupted_demo_leaves_no_agent_behind(demo_cli: Cli) -> None:
+    with demo_cli.open("demo") as demo:
+        until(
+            lambda: bool(processes_naming("demo/agent.py")) or demo.poll() is not None, "an agent"
+        )
+        demo.send_signal(signal.SIGINT)
+        _, err = demo.communicate(timeout=60)
+
+    assert demo.returncode == 130, err
+    assert "CANCELLED" in err
+    assert processes_naming(str(demo_cli.directory)) == []
+    assert [path for path in demo_cli.directory.iterdir() if "agog-demo" in path.name] == []

@@ -1,0 +1,35 @@
+"""Permits of a host: over all requirements, also those that a killed worker gave out."""
+
+from pipeline.model import RequirementState
+from tests.eventually import eventually
+from tests.orchestra import Orchestra
+from tests.orchestra_plans import PAIR
+
+PERMITS = 2
+REQUIREMENTS = 5
+
+
+async def test_never_more_agents_than_permits_whatever_happens_to_the_worker(
+    orchestra: Orchestra,
+) -> None:
+    puppets = orchestra.puppets
+    puppets.hold("roy", "jen")
+    permits = {"MAX_PARALLEL_STAGES": str(PERMITS)}
+    await orchestra.worker.start(**permits)
+    handles = [
+        await orchestra.start(PAIR, number=f"{orchestra.number}-{n}") for n in range(REQUIREMENTS)
+    ]
+    await eventually(lambda: len(puppets.living()) == PERMITS, "as many agents as permits")
+
+    orchestra.worker.kill()
+    await orchestra.worker.start(**permits)
+    await eventually(
+        lambda: "Starting" in orchestra.worker.log.rpartition("is ready")[2] or True, "x"
+    )
+    assert len(puppets.living()) == PERMITS
+    puppets.release("roy", "jen")
+    reports = [await handle.result() for handle in handles]
+
+    assert {report.state for report in reports} == {RequirementState.DELIVERED}
+    assert puppets.most_at_once() == PERMITS
+    assert puppets.starts("roy") == puppets.starts("jen") == REQUIREMENTS

@@ -1,0 +1,102 @@
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import COMMANDS, app
+from cli.events import since_time
+from pipeline.errors import RefusedInput
+
+runner = CliRunner()
+
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_shows_an_example(name: str) -> None:
+    said = runner.invoke(app, [name, "--help"])
+
+    assert said.exit_code == 0, said.output
+    assert f"python starter.py {name}" in said.output
+
+
+def test_the_help_names_every_command() -> None:
+    said = runner.invoke(app, ["--help"])
+
+    assert said.exit_code == 0
+    assert set(COMMANDS) <= set(said.output.split())
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["plan", "--nope"], ["plan", "--slots", "0"]])
+def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
+    assert runner.invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "makespan", "saved"),
+    [
+        (["--sequential"], 420, 0.0),
+        (["--pipeline", "standard"], 315, 25.0),
+        (["--pipeline", "final-stages"], 300, 28.6),
+        (["--pipeline", "critical-path"], 270, 35.7),
+        (["--pipeline", "critical-path", "--flags", "needs_todd,needs_vic"], 330, 38.9),
+        (["--slots", "1"], 420, 0.0),
+    ],
+)
+def test_plan_gives_the_figures_of_the_guide(
+    arguments: list[str], makespan: float, saved: float
+) -> None:
+    said = runner.invoke(app, ["plan", "--json", *arguments])
+
+    document = json.loads(said.output)
+    assert list(document) == [
+        "schema_version", "pipeline", "mode", "sequential_minutes", "makespan_minutes",
+        "critical_path_minutes", "saved_minutes", "percentage_saved", "critical_path", "stages",
+    ]  # fmt: skip
+    assert (document["makespan_minutes"], document["percentage_saved"]) == (makespan, saved)
+    assert list(document["stages"][0]) == [
+        "stage", "agent", "group", "start_minute", "end_minute", "needs",
+    ]  # fmt: skip
+
+
+def test_plan_takes_durations_from_a_file_and_compares_pipelines(tmp_path: Path) -> None:
+    durations = tmp_path / "durations.toml"
+    durations.write_text('"Research" = 145\n')
+
+    said = runner.invoke(app, ["plan", "--all", "--json", "--durations", str(durations)])
+
+    plans = {plan["pipeline"]: plan for plan in json.loads(said.output)["plans"]}
+    assert {name: plan["makespan_minutes"] for name, plan in plans.items()} == {
+        "critical-path": 370,
+        "final-stages": 400,
+        "standard": 415,
+    }
+
+
+def test_plan_draws_when_each_stage_runs() -> None:
+    said = runner.invoke(app, ["plan"])
+
+    assert "Backend Implementation*" in said.output  # on the critical path
+    assert "315 minutes instead of 420: 105 saved, 25.0%." in said.output
+    assert "standard" in runner.invoke(app, ["plan", "--all"]).output
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("30m", NOW - timedelta(minutes=30)),
+        ("7d", NOW - timedelta(days=7)),
+        ("2026-01-31T10:00:00Z", NOW - timedelta(hours=2)),
+        ("2026-01-31T11:00:00+01:00", NOW - timedelta(hours=2)),
+    ],
+)
+def test_since_is_an_age_or_a_time(text: str, time: datetime) -> None:
+    assert since_time(text, NOW) == time
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "5", "m", "-5m", "999999d"])
+def test_since_refuses_what_is_no_time(text: str) -> None:
+    with pytest.raises(RefusedInput, match="is no time"):
+        since_time(text, NOW)
