@@ -1,10 +1,9 @@
 """The builds of the agents file: programs or simulations, looked up by name."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from adapters.builds.job import BuildJob, Exit, read_tail
 from adapters.builds.process import BuildProcesses
@@ -15,7 +14,6 @@ from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import BuildRequest, BuildResult, RunEnd
 from pipeline.numbers import slug
 
-PULSE_SECONDS = 0.5
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM")
 """Variables that every build gets, as every agent does (design, section 6)."""
 
@@ -32,12 +30,10 @@ class ProjectBuilds:
         self._processes = BuildProcesses(home)
         self._environment = environment
 
-    async def run(
-        self, request: BuildRequest, directory: str, alive: Callable[[], None] = lambda: None
-    ) -> BuildResult:
+    async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
 
-        `alive` is called at least once a second. Cancelled, it ends the build first.
+        Cancelled, it ends the build first.
         Raises: AgentsFileRefused for an unknown build, GitFailed if the checkout has moved on.
         """
         build = self._agents.builds.get(request.build)
@@ -45,8 +41,8 @@ class ProjectBuilds:
             key = f"builds.{request.build}"
             raise AgentsFileRefused(self._agents.source, key, "there is no such build")
         if isinstance(build, SimulatedBuild):
-            return await _with_pulse(self._simulate(build), alive)
-        return await _with_pulse(self._build(build, request, directory), alive)
+            return await self._simulate(build)
+        return await self._build(build, request, directory)
 
     async def _simulate(self, build: SimulatedBuild) -> BuildResult:
         started = datetime.now(UTC)
@@ -103,18 +99,3 @@ class ProjectBuilds:
         names = (*PASSED_ON, *build.environment)
         passed = {name: self._environment[name] for name in names if name in self._environment}
         return {**passed, "CI": "true", "AGOG_REQUIREMENT": request.ref.number}
-
-
-async def _with_pulse(
-    work: Coroutine[Any, Any, BuildResult], alive: Callable[[], None]
-) -> BuildResult:
-    """Do the work, calling `alive` all the while; cancelled, wait until the work has cleaned up."""
-    task = asyncio.create_task(work)
-    try:
-        while not task.done():
-            await asyncio.wait({task}, timeout=PULSE_SECONDS)
-            alive()
-        return await task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})

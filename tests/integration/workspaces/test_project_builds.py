@@ -26,11 +26,7 @@ class BuildBench:
         self.project = project
         self.home = home
         self.workspaces = GitWorkspaces(project.root, home)
-        self.pulses = 0
         self.occurrence = 0
-
-    def pulse(self) -> None:
-        self.pulses += 1
 
     async def checked_out(self) -> tuple[Head, str]:
         head = Head(self.project.git("rev-parse", "HEAD"), 0)
@@ -39,7 +35,7 @@ class BuildBench:
     async def run(self, build: BuildCommand | SimulatedBuild) -> BuildResult:
         head, directory = await self.checked_out()
         self.occurrence += 1
-        return await self.builds(build).run(self.request(head), directory, self.pulse)
+        return await self.builds(build).run(self.request(head), directory)
 
     def builds(self, build: BuildCommand | SimulatedBuild) -> ProjectBuilds:
         agents = AgentsFile("agents.toml", Path("/"), {}, {"backend": build}, minute_seconds=0.01)
@@ -180,7 +176,6 @@ async def test_timeout_ends_the_whole_tree(bench: BuildBench, tmp_path: Path) ->
 
     assert (result.end, result.exit_code) == (RunEnd.TIMED_OUT, None)
     assert "took longer than 0:00:01" in result.reason
-    assert bench.pulses >= 2
     started = pids(tmp_path)
     assert len(started) == 4
     assert not [pid for pid in started if is_alive(pid)]
@@ -301,7 +296,7 @@ async def test_build_of_another_commit_is_refused(bench: BuildBench) -> None:
     newer = Head(bench.project.commit({"backend/app.py": "newer"}), 1)
 
     with pytest.raises(GitFailed, match="stands at"):
-        await bench.builds(shell("true")).run(bench.request(newer), directory, bench.pulse)
+        await bench.builds(shell("true")).run(bench.request(newer), directory)
 
 
 async def test_checkout_waits_for_the_build_that_runs_in_it(
@@ -330,7 +325,7 @@ async def test_simulated_build_sleeps_its_minutes(
 ) -> None:
     builds = bench.builds(SimulatedBuild(minutes=20, passes=passes))
 
-    result = await builds.run(bench.request(None), "", bench.pulse)
+    result = await builds.run(bench.request(None), "")
 
     assert (result.end, result.exit_code) == (RunEnd.EXITED, code)
     assert result.ended_at - result.started_at >= seconds(20 * 0.01)
@@ -340,4 +335,4 @@ async def test_unknown_build_is_refused(bench: BuildBench) -> None:
     request = replace(bench.request(None), build="mobile")
 
     with pytest.raises(AgentsFileRefused, match=r"builds\.mobile"):
-        await bench.builds(shell("true")).run(request, "", bench.pulse)
+        await bench.builds(shell("true")).run(request, "")
