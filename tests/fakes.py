@@ -120,6 +120,7 @@ class ScriptedBuilds:
 
     def __init__(self, clock: Clock, exit_codes: Mapping[str, Sequence[int]] | None = None) -> None:
         self._clock = clock
+        self.minutes: dict[str, float] = {}
         self._exit_codes = exit_codes or {}
         self.requests: list[BuildRequest] = []
 
@@ -129,6 +130,7 @@ class ScriptedBuilds:
         nth = sum(r.build == request.build for r in self.requests) - 1
         exit_code = codes[min(nth, len(codes) - 1)]
         output = "" if exit_code == 0 else f"error TS2345: {request.build} does not compile"
+        await self._clock.sleep(self.minutes.get(request.build, 0))
         now = await self._clock.now()
         return BuildResult(RunEnd.EXITED, exit_code, output, now, now, f"{request.build}.log")
 

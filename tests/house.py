@@ -114,7 +114,7 @@ class House:
             priority=Priority.P2,
             pipeline=plan,
             sequential=bool(changes.get("sequential", False)),
-            heartbeat=None,
+            heartbeat=changes.get("heartbeat"),  # type: ignore[arg-type] # names its own
         )
         await self.store.accept(order, "A description")
         handle = await self._client.start_workflow(

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
+    from workflows.gathering import stop_if_cancelled, to_the_end
 
 TRIES = 5
 """How often a target that moves is followed before a human is asked (design, section 3)."""
@@ -32,6 +33,7 @@ class Delivery:
         A target that moved is merged in, and both builds are verified on that merge.
         """
         for _ in range(TRIES):
+            stop_if_cancelled()
             if await self._gates.ensure(None, exact=True):
                 return False
             outcome = await self._attempt_once()
@@ -48,15 +50,19 @@ class Delivery:
         target = self._execution.target_branch
         request = DeliveryRequest(self._execution.ref, self._board.head, target, self._attempt)
         try:
-            return await workflow.execute_activity_method(
-                DeliveryActivities.deliver,
-                request,
-                **options.tools(self._execution.host, self._execution.order, "Deliver"),
-            )
+            # Cancelled half-way, a target that has moved would not be known as delivered.
+            return await to_the_end(self._deliver(request))
         except ActivityError as error:
             failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
             parallel = self._execution.turnstile.parallel
             return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
+
+    async def _deliver(self, request: DeliveryRequest) -> DeliveryOutcome:
+        return await workflow.execute_activity_method(
+            DeliveryActivities.deliver,
+            request,
+            **options.tools(self._execution.host, self._execution.order, "Deliver"),
+        )
 
     def _give_up(self) -> None:
         target = self._execution.target_branch

@@ -1,9 +1,13 @@
-"""Waiting for tasks without losing any of them."""
+"""Waiting for work without losing any of it, and without losing a cancellation."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from typing import TypeVar
 
+from temporalio import workflow
 from temporalio.exceptions import is_cancelled_exception
+
+T = TypeVar("T")
 
 
 async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
@@ -18,7 +22,7 @@ async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
             raise result
 
 
-async def to_the_end(work: Coroutine[object, object, None]) -> None:
+async def to_the_end(work: Coroutine[object, object, T]) -> T:
     """Finish the work even if a cancellation arrives meanwhile."""
     task = asyncio.ensure_future(work)
     while not task.done():
@@ -26,4 +30,20 @@ async def to_the_end(work: Coroutine[object, object, None]) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             continue
-    task.result()
+    return task.result()
+
+
+def is_cancelled() -> bool:
+    """Whether somebody has cancelled the requirement."""
+    return workflow.cancellation_reason() is not None
+
+
+def stop_if_cancelled() -> None:
+    """Stop before something new begins.
+
+    An activity that ends by itself although it was asked to stop hands over its result, and the
+    cancellation would be forgotten with it.
+    Raises: CancelledError
+    """
+    if is_cancelled():
+        raise asyncio.CancelledError

@@ -7,17 +7,14 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.delivery import DeliveryActivities
     from activities.failures import FailureActivities
     from activities.opening import OpeningActivities
-    from activities.performance import PerformanceActivities
     from activities.records import RecordActivities
     from activities.runs import RunActivities
     from pipeline.board import DELIVER, Board
     from pipeline.errors import RefusedInput
     from pipeline.model import (
         Answer,
-        Closing,
         DecisionRequest,
         DeliveryReport,
         Extension,
@@ -40,10 +37,11 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows import options
     from workflows.delivery import Delivery
+    from workflows.ending import Ending
     from workflows.execution import Execution
     from workflows.failures import describe
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all, to_the_end
+    from workflows.gathering import gather_all, is_cancelled, stop_if_cancelled, to_the_end
     from workflows.stages import StageRunner
     from workflows.turnstile import Turnstile
     from workflows.view import View
@@ -69,6 +67,7 @@ class RequirementWorkflow:
         self._gates = BuildGates(self._execution)
         self._runner = StageRunner(self._execution, self._gates)
         self._delivery = Delivery(self._execution, self._gates)
+        self._ending = Ending(self._execution)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._books = asyncio.Lock()  # reports and answers are recorded in the order they happen
         self._round = 1
@@ -80,12 +79,12 @@ class RequirementWorkflow:
         """Open, run rounds until everything is green and delivered, close."""
         try:
             if refusal := await self._open():
-                return await self._close(RequirementState.FAILED, refusal)
+                return await self._ending.close(RequirementState.FAILED, refusal)
             while not await self._run_round():
                 await self._await_answer()
                 if self._abort:
                     return await self._give_up(self._abort)
-            return await self._close(RequirementState.DELIVERED, "Delivered.")
+            return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
         except (asyncio.CancelledError, ActivityError) as error:
             if is_cancelled_exception(error):
                 await to_the_end(self._clean_up_cancelled())
@@ -103,6 +102,7 @@ class RequirementWorkflow:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
+            stop_if_cancelled()
             return describe(error)
         self._execution.take(opening)
         if self._execution.turnstile.parallel:
@@ -114,6 +114,7 @@ class RequirementWorkflow:
 
         A retry may add stages while the round runs.
         """
+        stop_if_cancelled()
         self._execution.show(RequirementState.RUNNING)
         self._start_waiting()
         while unfinished := [task for task in self._tasks.values() if not task.done()]:
@@ -121,6 +122,8 @@ class RequirementWorkflow:
         return self._board.is_green() and await self._delivery.run()
 
     def _start_waiting(self) -> None:
+        if self._why_over():
+            return
         for stage in self._board.waiting():
             task = self._tasks.get(stage.name)
             if task is None or task.done():
@@ -128,6 +131,7 @@ class RequirementWorkflow:
 
     async def _await_answer(self) -> None:
         """Report all failures of the round together, then wait for a human."""
+        stop_if_cancelled()
         async with self._books:
             if not self._board.is_stuck():
                 return
@@ -160,6 +164,7 @@ class RequirementWorkflow:
     @retry.validator
     def validate_retry(self, request: RetryRequest) -> None:
         """Refuse a retry that makes no sense now."""
+        self._check_answerable()
         check_retry(self._board, request.stage)
 
     @workflow.update
@@ -179,6 +184,7 @@ class RequirementWorkflow:
     @decide.validator
     def validate_decision(self, request: DecisionRequest) -> None:
         """Refuse an answer that was not asked for."""
+        self._check_answerable()
         check_decision(self._board, request.answer)
 
     @workflow.update
@@ -204,15 +210,27 @@ class RequirementWorkflow:
     @extend.validator
     def validate_extension(self, request: ExtensionRequest) -> None:
         """Refuse to extend what does not run."""
+        self._check_answerable()
         check_extension(self._board, request.stage, request.minutes)
 
     def _accept(self, check: Callable[[], None]) -> None:
         """Check again what the validator saw: an earlier answer may have been recorded since."""
         try:
+            self._check_answerable()
             check()
         except RefusedInput as refusal:
             name = type(refusal).__name__
             raise ApplicationError(str(refusal), type=name, non_retryable=True) from refusal
+
+    def _check_answerable(self) -> None:
+        """Raises: RefusedInput once the end has begun: nothing may start any more."""
+        if why := self._why_over():
+            raise RefusedInput(f"It is too late for an answer: {why}.")
+
+    def _why_over(self) -> str:
+        if self._abort:
+            return f"the requirement was given up by {self._abort.who}"
+        return "the requirement is being cancelled" if is_cancelled() else ""
 
     async def _reopen(self, name: str, who: str, why: str) -> Reopened:
         stages = self._board.reopened_by(name)
@@ -244,45 +262,18 @@ class RequirementWorkflow:
     # --- the end --------------------------------------------------------------------------
 
     async def _give_up(self, abort: DecisionRequest) -> DeliveryReport:
-        await self._release()
         reason = f"Aborted by {abort.who}. {abort.note}".strip()
-        return await self._close(RequirementState.FAILED, reason, abort.who)
+        return await self._ending.give_up(RequirementState.FAILED, reason, abort.who)
 
     async def _clean_up_cancelled(self) -> None:
         """Wait until nothing runs, then leave rows, events and trees clean."""
+        for task in self._tasks.values():
+            task.cancel()
         await gather_all(self._tasks.values())
         await self._gates.settle()
-        if self._execution.opening:
-            await self._release()
-        await self._close(RequirementState.CANCELLED, "Cancelled.")
-
-    async def _release(self) -> None:
-        await workflow.execute_activity_method(
-            DeliveryActivities.release,
-            self._ref,
-            **self._tools("Remove worktrees"),
-        )
+        async with self._books:
+            pass  # an answer that is being recorded is recorded before the end
+        await self._ending.give_up(RequirementState.CANCELLED, "Cancelled.")
 
     def _tools(self, summary: str) -> workflow.ActivityConfig:
         return options.tools(self._execution.host, self._order, summary)
-
-    async def _close(
-        self, state: RequirementState, reason: str, who: str = "orchestrator"
-    ) -> DeliveryReport:
-        """Record the end and report; from here on a cancellation comes too late."""
-        closing = Closing(self._ref, state, reason, self._board.commit, who)
-        await to_the_end(self._record_end(closing))
-        failures = self._board.open_failures()
-        return DeliveryReport(self._order.number, state, reason, closing.commit, failures)
-
-    async def _record_end(self, closing: Closing) -> None:
-        await workflow.execute_activity_method(
-            RecordActivities.close_requirement, closing, **options.central(str(closing.state))
-        )
-        await workflow.execute_activity_method(
-            PerformanceActivities.publish_performance,
-            self._ref,
-            **options.central("Publish performance"),
-        )
-        self._execution.show(closing.state)
-        await workflow.wait_condition(workflow.all_handlers_finished)

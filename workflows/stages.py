@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
+    from workflows.gathering import stop_if_cancelled
 
 
 class StageRunner:
@@ -65,6 +66,7 @@ class StageRunner:
 
     async def _dispatch(self, stage: Stage, verified: Head | None) -> StageOutcome:
         async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
+            stop_if_cancelled()
             request = self._request(stage, verified)
             self._announce(stage)
             try:

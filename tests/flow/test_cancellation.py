@@ -1,0 +1,92 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.exceptions import CancelledError
+
+from pipeline.model import RetryRequest
+from tests.fakes import Script
+from tests.house import Handle, House, until
+from workflows.requirement import RequirementWorkflow
+
+ROY, JEN = "Backend Implementation", "Frontend Implementation"
+CRASH = Script(exit_code=1, output="no notice here", minutes=500)
+FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]}, minutes=1)
+BEAT = timedelta(seconds=2)
+
+
+async def until_running(house: House, stage: str, runs: int = 1) -> None:
+    async def is_running() -> bool:
+        return house.runs.started().count(stage) >= runs
+
+    await until(is_running, f"{stage} runs")
+
+
+async def until_failed(house: House, stage: str) -> None:
+    async def has_failed() -> bool:
+        events = await house.events()
+        return any(e["eventType"] == "stage.failed" and e["stage"] == stage for e in events)
+
+    await until(has_failed, f"{stage} has failed")
+
+
+async def check_cancelled(handle: Handle) -> None:
+    with pytest.raises(WorkflowFailureError) as caught:
+        await handle.result()
+    assert isinstance(caught.value.cause, CancelledError)
+
+
+async def test_cancelled_requirement_starts_no_further_attempt(house: House) -> None:
+    """The agent crashes of itself before the cancellation reaches it."""
+    await house.open({ROY: [CRASH, Script()]})
+    handle = await house.start()
+    await until_running(house, ROY)
+
+    await handle.cancel()
+    await check_cancelled(handle)
+
+    assert house.runs.started().count(ROY) == 1
+    assert (await house.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
+
+
+async def test_cancellation_during_the_opening_starts_nothing(house: House) -> None:
+    await house.open()
+    handle = await house.start()
+    await handle.cancel()
+    await check_cancelled(handle)
+
+    assert house.runs.started() == []
+
+
+async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(house: House) -> None:
+    slow = Script(minutes=20_000)
+    await house.open({"Backend QA": [FAIL, slow], "Frontend QA": [slow]})
+    handle = await house.start("critical-path", heartbeat=BEAT)
+    await until_failed(house, "Backend QA")
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest("Backend QA", "ada"))
+    await until_running(house, "Backend QA", 2)
+
+    await handle.cancel()
+    async with asyncio.timeout(10):
+        await check_cancelled(handle)
+
+    assert {run_id.split("/")[2] for run_id in house.runs.ended if run_id.count("/") == 3} == {
+        "Backend QA",
+        "Frontend QA",
+    }
+
+
+async def test_answer_is_refused_once_the_cancellation_is_under_way(house: House) -> None:
+    failed = Script({"status": "FAILED", "summary": "no"}, minutes=1)
+    await house.open({ROY: [failed, Script()], JEN: [Script(minutes=2_000)]})
+    handle = await house.start()
+    await until_failed(house, ROY)
+    await until_running(house, JEN)
+
+    await handle.cancel()
+    with pytest.raises(WorkflowUpdateFailedError):
+        await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
+    await check_cancelled(handle)
+
+    assert house.runs.started().count(ROY) == 1
