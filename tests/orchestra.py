@@ -35,6 +35,7 @@ from pipeline.model import (
     Reopened,
     RequirementState,
     RetryRequest,
+    StageState,
 )
 from tests.eventually import eventually_async
 from tests.fixtures_workspaces import GitProject
@@ -137,6 +138,15 @@ class Orchestra:
 
         await eventually_async(stands, f"{state} of {number or self.number}")
         return await self.view(number)
+
+    async def until_stage(self, name: str, state: StageState) -> StageView:
+        """Wait until the stage stands there."""
+
+        async def stands() -> bool:
+            return (await self.stage(name)).state is state
+
+        await eventually_async(stands, f"{name} {state}")
+        return await self.stage(name)
 
     async def events(self, number: str = "") -> Sequence[Mapping[str, Any]]:
         """What JetStream holds of the requirement, in order."""

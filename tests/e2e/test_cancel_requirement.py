@@ -8,7 +8,7 @@ from pipeline.model import RequirementState, StageState
 from tests.eventually import eventually
 from tests.fixtures_runs import is_running
 from tests.orchestra import Handle, Orchestra
-from tests.orchestra_plans import BACKEND, FRONTEND, PAIR, SOLO
+from tests.orchestra_plans import PAIR, SOLO
 
 
 @pytest.fixture
@@ -87,7 +87,6 @@ async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
 
 async def assert_recorded(orchestra: Orchestra) -> None:
     view = await orchestra.until_state(RequirementState.CANCELLED)
-    assert {stage.stage: stage.starts for stage in view.stages} == {BACKEND: 1, FRONTEND: 1}
     assert StageState.RUNNING not in {stage.state for stage in view.stages}
     types = [event["eventType"] for event in await orchestra.events()]
     assert types.count("workflow.cancelled") == 1
