@@ -85,9 +85,20 @@ class Board:
         return stage.flag is None or stage.flag in raised
 
     def builders(self, of: Stage | None) -> tuple[Stage, ...]:
-        """The stages with builds that the stage stands on; of the whole plan for None."""
+        """The stages with builds that the stage stands on; of the whole plan for None.
+
+        One that was skipped has merged nothing, so there is nothing of it to verify.
+        """
         names = set(ancestors(self.pipeline, of.name)) if of else set(self.cards)
-        return tuple(s for s in self.pipeline.stages if s.builds and s.name in names)
+        return tuple(
+            s
+            for s in self.pipeline.stages
+            if s.builds and s.name in names and self._state(s.name) is not StageState.SKIPPED
+        )
+
+    def are_done(self, stages: Iterable[Stage]) -> bool:
+        """Whether nothing of them is still to come."""
+        return all(self._state(stage.name).is_done for stage in stages)
 
     def merged_builders(self) -> tuple[str, ...]:
         """What the head holds of the builders: `stage#attempt`, in plan order."""
@@ -118,7 +129,15 @@ class Board:
 
     def is_green(self) -> bool:
         """Whether every stage is done and nothing is red."""
-        return not self.failures and all(card.state.is_done for card in self.cards.values())
+        return not self.failures and self.are_done(self.pipeline.stages)
+
+    def awaits_delivery(self) -> bool:
+        """Whether every stage is done, so that all that is red are checks of the delivery."""
+        return bool(self.failures) and self.are_done(self.pipeline.stages)
+
+    def is_open(self, failure: Failure) -> bool:
+        """Whether that very failure has been answered by nobody yet."""
+        return self.failures.get((failure.stage, failure.gate)) == failure
 
     def blocked_stages(self) -> tuple[BlockedStage, ...]:
         """The stages that could not start because of what they need."""
@@ -227,8 +246,8 @@ class Board:
         self.cards[name].state = StageState.COMPLETED
 
     def retry_delivery(self) -> None:
-        """Close the delivery's failures, so that it is tried again."""
-        self._forget_failures({DELIVER})
+        """Close the failures of the delivery and of its builds: it makes every check again."""
+        self.failures.clear()
 
     def _state(self, name: str) -> StageState:
         return self.cards[name].state

@@ -10,7 +10,7 @@ from pipeline.team import TEAM, Role
 def check_retry(board: Board, name: str) -> None:
     """Raises: RefusedInput with the reason if a retry of that stage makes no sense now."""
     failed = {stage for stage, _ in board.failures}
-    if name == DELIVER and name in failed:
+    if name == DELIVER and board.awaits_delivery():
         return
     if name == DELIVER:
         raise RefusedInput("The delivery has not failed.")

@@ -34,7 +34,7 @@ class Delivery:
         """
         for _ in range(TRIES):
             stop_if_cancelled()
-            if await self._gates.ensure(None, exact=True):
+            if await self._gates.ensure(None, exact=True) or not self._board.is_green():
                 return False
             outcome = await self._attempt_once()
             self._execution.heed(outcome.parallel, outcome.head)

@@ -33,24 +33,27 @@ class BuildGates:
         self._board = execution.board
         self._verifications: dict[Evidence, asyncio.Task[BuildOutcome]] = {}
         self._occurrence = 0
+        self._has_news = False
 
     async def ensure(self, stage: Stage | None, *, exact: bool) -> tuple[Failure, ...]:
         """Verify what is not yet proven, in parallel; returns the failures of what is red.
 
-        `stage` None asks for the whole plan.
+        `stage` None asks for the whole plan. Nothing is proven of a builder that was reopened
+        meanwhile: the caller looks whether it still stands on what it asked for.
         """
-        builders = self._board.builders(stage)
         # The head may move while builds run, and an exact gate stands on the head alone.
-        while owed := self._owed(builders, exact=exact):
+        while owed := self._owed(self._board.builders(stage), exact=exact):
             outcomes = await asyncio.gather(*(self._verification(*one) for one in owed))
             if failures := tuple(o.failure for o in outcomes if o.failure):
                 return failures
+            self._announce_passed()
         return ()
 
     def forget_red(self) -> None:
         """Let what was red be verified again: a retry may have changed what the build needs."""
         for key, task in list(self._verifications.items()):
-            if task.done() and not task.result().passed:
+            found = _found(task)
+            if found and not found.passed:
                 del self._verifications[key]
 
     async def settle(self) -> None:
@@ -58,6 +61,8 @@ class BuildGates:
         await gather_all(self._verifications.values())
 
     def _owed(self, builders: tuple[Stage, ...], *, exact: bool) -> list[Owed]:
+        if not self._board.are_done(builders):
+            return []
         return [
             (build, builder)
             for builder in builders
@@ -71,14 +76,14 @@ class BuildGates:
             name == build
             and required <= set(held)
             and (not exact or commit == self._board.commit)
-            and task.done()
-            and task.result().passed
+            and (found := _found(task))
+            and found.passed
             for (name, commit, held), task in self._verifications.items()
         )
 
     async def _verification(self, build: str, builder: Stage) -> BuildOutcome:
         key = (build, self._board.commit, self._board.merged_builders())
-        if key not in self._verifications:
+        if key not in self._verifications or self._is_answered(self._verifications[key]):
             self._occurrence += 1
             request = BuildRequest(
                 self._execution.ref,
@@ -92,21 +97,32 @@ class BuildGates:
             self._verifications[key] = asyncio.create_task(verification)
         return await self._verifications[key]
 
+    def _is_answered(self, task: asyncio.Task[BuildOutcome]) -> bool:
+        """Whether it was red, and the failure has been answered since."""
+        found = _found(task)
+        failure = found.failure if found else None
+        return failure is not None and not self._board.is_open(failure)
+
     async def _verify(self, request: BuildRequest, position: int) -> BuildOutcome:
         async with self._execution.turnstile.turn((position, 0, request.occurrence)):
             outcome = await self._run(request)
         self._execution.heed(outcome.parallel, None)
-        if outcome.failure:
-            self._board.fail(outcome.failure)
-        else:
+        if outcome.passed:
             self._board.resolve(f"build {request.build}")
-            self._announce_passed()
+            self._has_news = True
+        elif outcome.failure and not self._is_overtaken(request):
+            self._board.fail(outcome.failure)
         return outcome
 
+    def _is_overtaken(self, request: BuildRequest) -> bool:
+        """Whether the build is green on what is the head by now."""
+        return self._is_proven(request.build, self._board.builders(None), exact=True)
+
     def _announce_passed(self) -> None:
-        running = [task for task in self._verifications.values() if not task.done()]
-        if len(running) == 1:  # the one that has just passed
+        # Several stages wait for the same builds; what they prove is said once.
+        if self._has_news:
             workflow.logger.info("✅ All parallel builds PASSED")
+        self._has_news = False
 
     async def _run(self, request: BuildRequest) -> BuildOutcome:
         try:
@@ -122,3 +138,9 @@ class BuildGates:
             failure = failure_of(error, stage=request.stage, gate=gate, owners=owners)
             parallel = self._execution.turnstile.parallel
             return BuildOutcome(request.build, request.commit, False, parallel, failure)
+
+
+def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:
+    """What a verification found; None while it runs, or if it was cancelled."""
+    is_over = task.done() and not task.cancelled() and task.exception() is None
+    return task.result() if is_over else None

@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.stages import StageActivities
     from pipeline.graph import remaining_minutes
     from pipeline.model import (
+        Failure,
         Head,
         RequirementState,
         Stage,
@@ -36,16 +37,24 @@ class StageRunner:
 
     async def run(self, stage: Stage) -> None:
         """Bring one waiting stage to its end in this round."""
-        await workflow.wait_condition(lambda: self._board.needs_settled(stage))
         deploys = TEAM[stage.agent].role is Role.DEVOPS
-        if needs := self._board.red_needs(stage):
-            self._board.block(stage, f"Needs {', '.join(needs)}.")
-        elif not self._board.is_wanted(stage):
-            await self._skip(stage)
-        elif red := await self._gates.ensure(stage, exact=deploys):
+        red: tuple[Failure, ...] | None = None
+        while red is None:
+            await workflow.wait_condition(lambda: self._board.needs_settled(stage))
+            if needs := self._board.red_needs(stage):
+                return self._board.block(stage, f"Needs {', '.join(needs)}.")
+            if not self._board.is_wanted(stage):
+                return await self._skip(stage)
+            red = self._still_true(stage, await self._gates.ensure(stage, exact=deploys))
+        if red:
             self._board.block(stage, f"Red: {', '.join(failure.gate for failure in red)}.")
         else:
             await self._attempts(stage, self._board.head if deploys else None)
+
+    def _still_true(self, stage: Stage, red: tuple[Failure, ...]) -> tuple[Failure, ...] | None:
+        """What the gates said, or None if a retry took the ground from under it meanwhile."""
+        is_standing = not self._board.red_needs(stage) and all(map(self._board.is_open, red))
+        return red if is_standing else None
 
     async def _skip(self, stage: Stage) -> None:
         reason = f"No completed stage raised {stage.flag}."

@@ -62,8 +62,7 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
         return
     await write.load_stages()
     _note(write, reopening)
-    answered = (*reopening.stages, *reopening.approved, DELIVER)
-    write.update_all(resolve_failures(write).where(FailureRow.stage.in_(answered)))
+    write.update_all(_resolve_answered(write, reopening))
     for name in reopening.stages:
         _reopen_stage(write, write.stage(name), reopening)
     for name in reopening.approved:
@@ -164,6 +163,13 @@ def resolve_failures(write: RequirementWrite) -> Update:
     """Every open failure of the requirement counts as resolved."""
     mine = (FailureRow.number == write.number) & FailureRow.resolved_at.is_(None)
     return update(FailureRow).where(mine).values(resolved_at=write.at)
+
+
+def _resolve_answered(write: RequirementWrite, reopening: Reopening) -> Update:
+    reopened = (*reopening.stages, *reopening.approved)
+    if not reopened:  # the delivery, which makes every check again
+        return resolve_failures(write)
+    return resolve_failures(write).where(FailureRow.stage.in_((*reopened, DELIVER)))
 
 
 def resolve_blockers(write: RequirementWrite) -> Update:

@@ -1,0 +1,104 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+from temporalio.client import WorkflowUpdateFailedError
+
+from pipeline.model import Pipeline, RetryRequest
+from tests.house import Handle, House, until
+from tests.plans import a_plan, a_stage, shipped
+from workflows.requirement import RequirementWorkflow
+
+ROY, JEN = "Backend Implementation", "Frontend Implementation"
+
+
+async def retry_as_soon_as_possible(handle: Handle, stage: str) -> None:
+    async def is_taken() -> bool:
+        try:
+            await handle.execute_update(RequirementWorkflow.retry, RetryRequest(stage, "ada"))
+        except WorkflowUpdateFailedError:
+            return False
+        return True
+
+    await until(is_taken, f"{stage} can be retried")
+
+
+def with_conditional_builder() -> Pipeline:
+    vic = replace(a_stage("Hardening", "vic", ["QA"], flag="needs_vic"), builds=("backend",))
+    return a_plan(a_stage("QA", "billy"), vic, a_stage("Docs", needs=["Hardening"]))
+
+
+async def test_build_of_a_skipped_stage_is_not_waited_for(house: House) -> None:
+    await house.open()
+
+    async with asyncio.timeout(20):
+        await house.deliver(with_conditional_builder())
+
+    assert house.runs.started() == ["QA", "Docs"]
+    assert house.builds.built() == []
+
+
+async def test_retry_while_the_sibling_still_builds_is_not_blocked_by_the_old_red(
+    house: House,
+) -> None:
+    await house.open(builds={"backend": [2, 0]})
+    house.builds.minutes["frontend"] = 3_000
+    handle = await house.start()
+    await retry_as_soon_as_possible(handle, ROY)
+    async with asyncio.timeout(30):
+        await handle.result()
+
+    assert "workflow.blocked" not in await house.types()
+    assert house.runs.started().count(ROY) == 2
+    assert house.runs.started().count("Backend QA") == 1
+
+
+async def test_all_passed_is_not_said_beside_a_red_build(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await house.open(builds={"backend": [2]})
+    house.builds.minutes["frontend"] = 300
+    handle = await house.start()
+    await house.until_blocked(handle)
+
+    assert "❌ roy build failed:" in caplog.text
+    assert "❌ PARALLEL BUILD VERIFICATION FAILED" in caplog.text
+    assert "All parallel builds PASSED" not in caplog.text
+
+
+async def test_all_passed_is_said_once_for_builds_that_passed_together(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await house.open()
+    await house.deliver()
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum(line.startswith("✅ All parallel builds PASSED") for line in lines) == 1
+    start = f"[{house.number}] Starting {ROY} (roy) in parallel group"
+    assert sum(line.startswith(start) for line in lines) == 1
+    assert sum(line.startswith("🚀 Executing workflow with PARALLELIZATION") for line in lines) == 1
+
+
+async def test_red_final_build_is_verified_again_by_retrying_the_delivery(house: House) -> None:
+    """No stage is blocked by it, and its owner's work needs no second payment."""
+    late = replace(shipped("standard"), name="late")
+    roy = late.stage(ROY)
+    stages = (
+        *(replace(s, builds=()) if s.name in (ROY, JEN) else s for s in late.stages),
+        replace(
+            a_stage("Last", "roy", [late.stages[-1].name]), builds=roy.builds, group="Documentation"
+        ),
+    )
+    await house.open(builds={"backend": [2, 0]})
+    handle = await house.start(replace(late, stages=stages))
+    await house.until_blocked(handle)
+
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest("deliver", "ada"))
+    async with asyncio.timeout(20):
+        report = await handle.result()
+
+    assert report.state == "DELIVERED"
+    assert house.runs.started().count("Last") == 1
+    assert house.builds.built() == ["backend", "backend"]
