@@ -19,7 +19,7 @@ from adapters.temporal_client import quiet_runtime
 from bench.contenders import Bare, Contender, Ours, Plain
 from bench.figures import batches, figures, metrics
 from bench.ground import Ground, running_ground
-from bench.machine import describe_machine, describe_versions
+from bench.machine import describe_machine, describe_versions, load
 from bench.measuring import Measuring, Sample
 from bench.report import Result
 
@@ -56,14 +56,15 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _bench(directory: Path, options: argparse.Namespace) -> Result:
     _say("Starting servers and workers …")
-    machine = describe_machine()
+    machine, load_before = describe_machine(), load()
     async with AsyncExitStack() as stack:
         ground = await stack.enter_async_context(running_ground(directory, options.profile))
         contenders = await _contenders(ground, stack)
         samples = await _measure(Measuring(ground, contenders), options)
         versions = await describe_versions(ground)
     found = figures(samples, metrics(options.crowd, options.rush))
-    return Result(options.rounds, machine, versions, found, samples)
+    loads = {"load_before": load_before, "load_after": load()}
+    return Result(options.rounds, {**machine, **loads}, versions, found, samples)
 
 
 async def _contenders(ground: Ground, stack: AsyncExitStack) -> tuple[Contender, ...]:

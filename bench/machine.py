@@ -23,8 +23,12 @@ def describe_machine() -> dict[str, str | int | float]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "load_before": round(psutil.getloadavg()[0], 2),
     }
+
+
+def load() -> float:
+    """Processes that wanted a core in the last minute: before the run, those of others."""
+    return float(round(psutil.getloadavg()[0], 2))
 
 
 async def describe_versions(ground: Ground) -> dict[str, str]:

@@ -45,7 +45,7 @@ class Result:
             f" {machine['system']}, Python {machine['python']};"
             f" temporalio {versions['temporalio']}, Temporal {versions['temporal_server']},"
             f" PostgreSQL {versions['postgresql']}, NATS {versions['nats_server']};"
-            f" load before: {machine['load_before']}"
+            f" load {machine['load_before']} before, {machine['load_after']} after"
         )
 
 
