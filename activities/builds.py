@@ -4,7 +4,7 @@ import logging
 
 from temporalio import activity
 
-from pipeline.failures import first_error_lines
+from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import BuildOutcome, BuildRequest, BuildResult, Failure, FailureKind, RunEnd
 from pipeline.ports import HostPorts
 
@@ -48,8 +48,8 @@ def _judge(request: BuildRequest, result: BuildResult, parallel: bool) -> BuildO
 
 
 def _failure(request: BuildRequest, result: BuildResult) -> Failure:
-    lines = first_error_lines(result.output)
     reason = result.reason or f"The build exited with {result.exit_code}."
+    lines = cut(first_error_lines(result.output), ERROR_LIMIT - len(reason) - 1)
     return Failure(
         stage=request.stage,
         kind=FailureKind.BUILD,

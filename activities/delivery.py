@@ -1,19 +1,26 @@
 """Delivery: the target branch moves to the verified commit, or nothing moves."""
 
+import logging
+
 from temporalio import activity
 
+from activities.uninterrupted import to_the_end
 from pipeline.board import DELIVER
-from pipeline.errors import ProjectRefused
+from pipeline.errors import GitFailed, ProjectRefused
+from pipeline.failures import cut
 from pipeline.model import (
     DeliveryOutcome,
     DeliveryRequest,
     DeliveryState,
     Failure,
     FailureKind,
+    Head,
     MergeResult,
     RequirementRef,
 )
 from pipeline.ports import HostPorts
+
+log = logging.getLogger(__name__)
 
 
 class DeliveryActivities:
@@ -31,15 +38,11 @@ class DeliveryActivities:
         """
         if request.head is None:
             return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
-        number, target, project = request.ref.number, request.target_branch, self._ports.project
         try:
-            if await project.swap_target(number, target, request.head.commit):
-                await project.release(number)
-                return DeliveryOutcome(DeliveryState.DELIVERED, request.head, self._ports.parallel)
-            merge = await project.merge_target(number, target)
+            # Stopped half-way, git would leave the user's checkout in pieces.
+            return await to_the_end(self._deliver(request, request.head))
         except ProjectRefused as refusal:
             return self._refused(FailureKind.DELIVERY, str(refusal), request.head.commit)
-        return self._merged(target, merge)
 
     @activity.defn
     async def release(self, ref: RequirementRef) -> None:
@@ -51,6 +54,17 @@ class DeliveryActivities:
         if self._ports.workspaces:
             await self._ports.workspaces.release(ref.number)
 
+    async def _deliver(self, request: DeliveryRequest, head: Head) -> DeliveryOutcome:
+        number, target, project = request.ref.number, request.target_branch, self._ports.project
+        if not await project.swap_target(number, target, head.commit):
+            return self._merged(target, await project.merge_target(number, target))
+        try:
+            await project.release(number)
+        except (ProjectRefused, GitFailed) as error:
+            # The target has moved: what remains in our own directories cannot undo that.
+            log.error("[%s] Delivered, but not everything was tidied up: %s", number, error)
+        return DeliveryOutcome(DeliveryState.DELIVERED, head, self._ports.parallel)
+
     def _merged(self, target: str, merge: MergeResult) -> DeliveryOutcome:
         if not merge.conflicts:
             return DeliveryOutcome(DeliveryState.MOVED, merge.head, self._ports.parallel)
@@ -58,5 +72,5 @@ class DeliveryActivities:
         return self._refused(FailureKind.CONFLICT, error, merge.commit)
 
     def _refused(self, kind: FailureKind, error: str, commit: str) -> DeliveryOutcome:
-        failure = Failure(DELIVER, kind, DELIVER, (), error, commit=commit)
+        failure = Failure(DELIVER, kind, DELIVER, (), cut(error), commit=commit)
         return DeliveryOutcome(DeliveryState.REFUSED, None, self._ports.parallel, failure)

@@ -5,6 +5,7 @@ import asyncio
 from temporalio import activity
 
 from pipeline.answers import Reading, read_run
+from pipeline.failures import cut
 from pipeline.model import (
     Failure,
     FailureKind,
@@ -111,6 +112,6 @@ def _conflict(request: StageRequest, merge: MergeResult) -> Failure:
         kind=FailureKind.CONFLICT,
         gate=f"merge {request.stage.name}",
         owners=(request.stage.agent,),
-        error="Conflict in " + ", ".join(merge.conflicts),
+        error=cut("Conflict in " + ", ".join(merge.conflicts)),
         commit=merge.commit,
     )

@@ -38,11 +38,8 @@ def aggregate(collection: FailureCollection) -> FailureReport:
 
     Errors share out `REPORT_LIMIT`; the logs that they refer to hold the rest.
     """
-    share = min(ERROR_LIMIT, REPORT_LIMIT // max(1, len(collection.failures)))
-    failures = tuple(
-        replace(failure, error=cut(failure.error, share))
-        for failure in sorted(collection.failures, key=lambda failure: -failure.severity)
-    )
+    worst_first = sorted(collection.failures, key=lambda failure: -failure.severity)
+    failures = shared_out(worst_first)
     return FailureReport(
         number=collection.ref.number,
         round=collection.round,
@@ -50,6 +47,12 @@ def aggregate(collection: FailureCollection) -> FailureReport:
         failures=failures,
         text=_text(collection, failures),
     )
+
+
+def shared_out(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """The failures with their errors cut to equal shares of `REPORT_LIMIT`."""
+    share = min(ERROR_LIMIT, REPORT_LIMIT // max(1, len(failures)))
+    return tuple(replace(failure, error=cut(failure.error, share)) for failure in failures)
 
 
 def first_error_lines(output: str, limit: int = 50) -> str:

@@ -5,12 +5,13 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
@@ -18,9 +19,9 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
-from pipeline.agents_file import AgentsFile, SimulatedAgent, SimulatedBuild
-from pipeline.model import DeliveryReport, Pipeline, Priority, RequirementOrder
-from pipeline.ports import HostPorts
+from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
+from pipeline.model import DeliveryReport, Pipeline, Priority, RequirementOrder, RetryRequest
+from pipeline.ports import HostPorts, Workspaces
 from pipeline.team import TEAM
 from tests.fakes import Clock, Script, ScriptedBuilds, ScriptedRuns
 from tests.plans import shipped
@@ -39,6 +40,9 @@ AGENTS = AgentsFile(
     builds={side: SimulatedBuild() for side in ("backend", "frontend")},
     minute_seconds=0.0,
 )
+
+WITH_PROJECT = replace(AGENTS, agents={**AGENTS.agents, "cynthia": CommandAgent(("true",))})
+"""A program among the agents: the project is needed, although a script answers for it."""
 
 
 class House:
@@ -79,9 +83,13 @@ class House:
         await self._stack.aclose()
 
     async def open(
-        self, scripts: Scripts | None = None, builds: ExitCodes | None = None, parallel: bool = True
+        self,
+        scripts: Scripts | None = None,
+        builds: ExitCodes | None = None,
+        parallel: bool = True,
+        workspaces: Workspaces | None = None,
     ) -> None:
-        """Start the Workers with these scripts."""
+        """Start the Workers with these scripts, and with a project if there are workspaces."""
         self.runs = ScriptedRuns(self._clock, scripts)
         self.builds = ScriptedBuilds(self._clock, builds)
         ports = HostPorts(
@@ -89,8 +97,8 @@ class House:
             publisher=self._publisher,
             runs=self.runs,
             builds=self.builds,
-            workspaces=None,
-            agents=AGENTS,
+            workspaces=workspaces,
+            agents=WITH_PROJECT if workspaces else AGENTS,
             host=self._host,
             host_requirements=50,
             parallel=parallel,
@@ -155,6 +163,19 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     while not await condition():
         assert time.monotonic() < deadline, f"{what} never came true"
         await asyncio.sleep(0.02)
+
+
+async def retry_when_possible(handle: Handle, stage: str) -> None:
+    """An event says that a stage has failed a moment before its workflow knows."""
+
+    async def is_taken() -> bool:
+        try:
+            await handle.execute_update(RequirementWorkflow.retry, RetryRequest(stage, "ada"))
+        except WorkflowUpdateFailedError:
+            return False
+        return True
+
+    await until(is_taken, f"{stage} can be retried")
 
 
 async def replay(handle: Handle) -> None:

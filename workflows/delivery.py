@@ -5,13 +5,14 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
+    from activities.uninterrupted import to_the_end
     from pipeline.board import DELIVER
     from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Failure, FailureKind
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
-    from workflows.gathering import stop_if_cancelled, to_the_end
+    from workflows.gathering import stop_if_cancelled
 
 TRIES = 5
 """How often a target that moves is followed before a human is asked (design, section 3)."""

@@ -7,11 +7,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from activities.performance import PerformanceActivities
     from activities.records import RecordActivities
+    from activities.uninterrupted import to_the_end
+    from pipeline.failures import shared_out
     from pipeline.model import Closing, DeliveryReport, RequirementState
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import describe
-    from workflows.gathering import to_the_end
 
 ORCHESTRATOR = "orchestrator"
 """Who ends a requirement where no human does."""
@@ -38,7 +39,7 @@ class Ending:
         board = self._execution.board
         closing = Closing(self._execution.ref, state, reason, board.commit, who)
         await to_the_end(self._record(closing))
-        number, failures = self._execution.order.number, board.open_failures()
+        number, failures = self._execution.order.number, shared_out(board.open_failures())
         return DeliveryReport(number, state, reason, closing.commit, failures)
 
     async def _release(self) -> str:

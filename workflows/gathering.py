@@ -1,13 +1,10 @@
 """Waiting for work without losing any of it, and without losing a cancellation."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
 from temporalio import workflow
 from temporalio.exceptions import is_cancelled_exception
-
-T = TypeVar("T")
 
 
 async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
@@ -20,17 +17,6 @@ async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
         # a cancelled activity raises an ActivityError, which is an Exception like any other
         if isinstance(result, Exception) and not is_cancelled_exception(result):
             raise result
-
-
-async def to_the_end(work: Coroutine[object, object, T]) -> T:
-    """Finish the work even if a cancellation arrives meanwhile."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            continue
-    return task.result()
 
 
 def is_cancelled() -> bool:

@@ -11,8 +11,10 @@ with workflow.unsafe.imports_passed_through():
     from activities.opening import OpeningActivities
     from activities.records import RecordActivities
     from activities.runs import RunActivities
+    from activities.uninterrupted import to_the_end
     from pipeline.board import DELIVER, Board
     from pipeline.errors import RefusedInput
+    from pipeline.failures import shared_out
     from pipeline.model import (
         Answer,
         DecisionRequest,
@@ -41,7 +43,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.failures import describe
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all, is_cancelled, stop_if_cancelled, to_the_end
+    from workflows.gathering import gather_all, is_cancelled, stop_if_cancelled
     from workflows.stages import StageRunner
     from workflows.turnstile import Turnstile
     from workflows.view import View
@@ -136,7 +138,10 @@ class RequirementWorkflow:
             if not self._board.is_stuck():
                 return
             collection = FailureCollection(
-                self._ref, self._round, self._board.open_failures(), self._board.blocked_stages()
+                self._ref,
+                self._round,
+                shared_out(self._board.open_failures()),
+                self._board.blocked_stages(),
             )
             await workflow.execute_activity_method(
                 FailureActivities.aggregate_failures,

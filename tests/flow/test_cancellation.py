@@ -7,7 +7,7 @@ from temporalio.exceptions import CancelledError
 
 from pipeline.model import RetryRequest
 from tests.fakes import Script
-from tests.house import Handle, House, until
+from tests.house import Handle, House, retry_when_possible, until
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -63,8 +63,7 @@ async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(house: Ho
     slow = Script(minutes=40_000)
     await house.open({"Backend QA": [FAIL, slow], "Frontend QA": [slow]})
     handle = await house.start("critical-path", heartbeat=BEAT)
-    await until_failed(house, "Backend QA")
-    await handle.execute_update(RequirementWorkflow.retry, RetryRequest("Backend QA", "ada"))
+    await retry_when_possible(handle, "Backend QA")
     await until_running(house, "Backend QA", 2)
 
     await handle.cancel()

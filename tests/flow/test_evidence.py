@@ -2,25 +2,14 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from temporalio.client import WorkflowUpdateFailedError
 
 from pipeline.model import Pipeline, RetryRequest
-from tests.house import Handle, House, until
+from tests.fakes import Script
+from tests.house import House, retry_when_possible, until
 from tests.plans import a_plan, a_stage, shipped
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
-
-
-async def retry_as_soon_as_possible(handle: Handle, stage: str) -> None:
-    async def is_taken() -> bool:
-        try:
-            await handle.execute_update(RequirementWorkflow.retry, RetryRequest(stage, "ada"))
-        except WorkflowUpdateFailedError:
-            return False
-        return True
-
-    await until(is_taken, f"{stage} can be retried")
 
 
 def with_conditional_builder() -> Pipeline:
@@ -44,7 +33,7 @@ async def test_retry_while_the_sibling_still_builds_is_not_blocked_by_the_old_re
     await house.open(builds={"backend": [2, 0]})
     house.builds.minutes["frontend"] = 3_000
     handle = await house.start()
-    await retry_as_soon_as_possible(handle, ROY)
+    await retry_when_possible(handle, ROY)
     async with asyncio.timeout(30):
         await handle.result()
 
@@ -62,8 +51,11 @@ async def test_all_passed_is_not_said_beside_a_red_build(
     handle = await house.start()
     await house.until_blocked(handle)
 
+    async def is_reported() -> bool:
+        return "❌ PARALLEL BUILD VERIFICATION FAILED" in caplog.text
+
+    await until(is_reported, "the report is logged")
     assert "❌ roy build failed:" in caplog.text
-    assert "❌ PARALLEL BUILD VERIFICATION FAILED" in caplog.text
     assert "All parallel builds PASSED" not in caplog.text
 
 
@@ -102,3 +94,20 @@ async def test_red_final_build_is_verified_again_by_retrying_the_delivery(house:
     assert report.state == "DELIVERED"
     assert house.runs.started().count("Last") == 1
     assert house.builds.built() == ["backend", "backend"]
+
+
+async def test_many_long_failures_travel_as_one_small_report(house: House) -> None:
+    crowd = [a_stage(f"Docs {n}", minutes=1) for n in range(20)]
+    failed = Script({"status": "FAILED", "summary": "x" * 20_000})
+    await house.open({stage.name: [failed] for stage in crowd})
+    handle = await house.start(a_plan(*crowd))
+    await house.until_blocked(handle)
+
+    history = await handle.fetch_history()
+    inputs = [
+        event.activity_task_scheduled_event_attributes.input.payloads[0]
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert max(len(payload.data) for payload in inputs) < 64 * 1024
+    assert len((await house.events())[-1]["failures"]) == 20

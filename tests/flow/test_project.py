@@ -1,0 +1,124 @@
+import asyncio
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowFailureError
+
+from activities.delivery import DeliveryActivities
+from adapters.nats_events import NatsEventPublisher
+from adapters.sdlc_store import PostgresSdlcStore
+from adapters.workspaces import GitWorkspaces
+from pipeline.answers import ERROR_LENGTH
+from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Head
+from pipeline.ports import HostPorts
+from tests.fakes import RealClock, Script, ScriptedBuilds, ScriptedRuns
+from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
+from tests.house import WITH_PROJECT, House, until
+
+
+@pytest.fixture
+def delivery(
+    sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher, workspaces: GitWorkspaces
+) -> DeliveryActivities:
+    clock = RealClock()
+    return DeliveryActivities(
+        HostPorts(
+            store=sdlc_store,
+            publisher=nats_publisher,
+            runs=ScriptedRuns(clock),
+            builds=ScriptedBuilds(clock),
+            workspaces=workspaces,
+            agents=WITH_PROJECT,
+            host="here",
+            host_requirements=1,
+            parallel=True,
+        )
+    )
+
+
+def request(head: Head) -> DeliveryRequest:
+    return DeliveryRequest(stage_request(head).ref, head, "main", 1)
+
+
+async def merged(workspaces: GitWorkspaces, files: dict[str, str]) -> Head:
+    head, _ = await workspaces.open(NUMBER)
+    stage = stage_request(head)
+    write(Path(await workspaces.prepare(stage)), files)
+    return (await workspaces.integrate(stage, "done")).head
+
+
+async def test_delivery_reaches_the_target_with_everything_merged(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    await house.open(workspaces=workspaces)
+    handle = await house.start()
+    report = await handle.result()
+
+    assert report.state == "DELIVERED"
+    assert report.commit == git_project.git("rev-parse", "main")
+
+
+async def test_target_that_has_moved_counts_as_delivered_whatever_remains(
+    delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    head = await merged(workspaces, {"new.txt": "new\n"})
+    await workspaces.prepare(stage_request(head, "Left Behind"))
+    git_project.git("update-ref", "-d", f"refs/agog/{NUMBER}/base")
+
+    outcome = await delivery.deliver(request(head))
+
+    assert git_project.git("rev-parse", "main") == head.commit
+    assert outcome.state is DeliveryState.DELIVERED
+
+
+async def test_worker_that_stops_during_a_delivery_finishes_it(
+    delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    head = await merged(workspaces, {f"{n}.txt": "new\n" for n in range(2_000)})
+    task: asyncio.Task[DeliveryOutcome] = asyncio.create_task(delivery.deliver(request(head)))
+
+    async def is_moving() -> bool:
+        return len(list(git_project.root.glob("*.txt"))) > 10
+
+    await until(is_moving, "the checkout moves")
+    task.cancel()
+    outcome = await task
+
+    assert outcome.state is DeliveryState.DELIVERED
+    assert git_project.git("status", "--porcelain") == ""
+
+
+async def test_conflict_in_many_files_stays_small(
+    delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    names = [f"{'a-long-name' * 8}-{n}.txt" for n in range(500)]
+    head = await merged(workspaces, dict.fromkeys(names, "ours\n"))
+    git_project.commit(dict.fromkeys(names, "theirs\n"))
+
+    outcome = await delivery.deliver(request(head))
+
+    assert outcome.failure
+    assert len(outcome.failure.error) <= ERROR_LENGTH
+    assert names[0] in outcome.failure.error
+
+
+async def test_requirement_whose_project_is_gone_can_be_cancelled(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    await house.open({"Research": [Script(minutes=40_000)]}, workspaces=workspaces)
+    handle = await house.start(heartbeat=timedelta(seconds=5))
+
+    async def is_running() -> bool:
+        return bool(house.runs.started())
+
+    await until(is_running, "Research runs")
+    shutil.rmtree(git_project.root)
+    await handle.cancel()
+    async with asyncio.timeout(30):
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+
+    ended = next(e for e in await house.events() if e["eventType"] == "workflow.cancelled")
+    assert str(git_project.root) in ended["reason"]
