@@ -49,8 +49,10 @@ class DeliveryActivities:
         """End what still runs, remove the requirement's worktrees; branches and kept refs stay.
 
         A run may live on although its activity is gone: its worker was killed before the cancel.
+        What it cost is recorded here, since no stage will close it any more.
         """
-        await self._ports.runs.end_all(ref.key)
+        results = await self._ports.runs.end_all(ref.key)
+        await self._ports.store.record_ends(ref.number, results)
         if self._ports.workspaces:
             await self._ports.workspaces.release(ref.number)
 

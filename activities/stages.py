@@ -1,6 +1,7 @@
 """The stage: open its row, attach to the agent's run, merge what it did, close its row."""
 
 import asyncio
+from functools import partial
 
 from temporalio import activity
 
@@ -50,7 +51,8 @@ class StageActivities:
 
     async def _attach(self, request: StageRequest, context: StageContext) -> RunResult:
         worktree = await self._ports.project.prepare(request) if request.head else ""
-        return await self._ports.runs.attach(_order(request, context, worktree))
+        on_start = partial(self._ports.store.start_run, request.run_id)
+        return await self._ports.runs.attach(_order(request, context, worktree), on_start)
 
     async def _cancelled(self, request: StageRequest) -> None:
         """End the agent if the stage was cancelled; a worker that stops leaves it alone."""

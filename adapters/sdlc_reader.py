@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, select
+from sqlalchemy import Label, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.orm import aliased
 
 from adapters.sdlc.acceptance import ORDER
 from adapters.sdlc.database import Database, async_engine
@@ -151,7 +152,7 @@ async def _requirement(connection: AsyncConnection, number: str) -> RequirementV
     if not found:
         raise _unknown(number)
     stages = (
-        select(*StageRow.__table__.columns, RunRow.log_reference)
+        select(*StageRow.__table__.columns, RunRow.log_reference, _starts(number))
         .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
         .where(StageRow.number == number)
         .order_by(StageRow.position)
@@ -166,6 +167,14 @@ async def _requirement(connection: AsyncConnection, number: str) -> RequirementV
         "failures": await _rows(connection, open_failures),
     }
     return _views(RequirementView, [{**found[0], **rows}])[0]
+
+
+def _starts(number: str) -> Label[int]:
+    """Real starts of a stage's agent, over all attempts, one that runs included."""
+    runs = aliased(RunRow)
+    counted = select(func.coalesce(func.sum(runs.starts), 0))
+    of_stage = counted.where(runs.number == number, runs.stage == StageRow.stage)
+    return of_stage.scalar_subquery().label("starts")
 
 
 def _failures(number: str) -> Select[*tuple[Any, ...]]:

@@ -1,13 +1,13 @@
 """The port `SdlcStore` on PostgreSQL: one transaction per method, described in `adapters.sdlc`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from adapters.sdlc import acceptance, blocking, closing, gates, lifecycle, publishing, stages
+from adapters.sdlc import acceptance, blocking, closing, gates, lifecycle, publishing, runs, stages
 from adapters.sdlc.acceptance import Acceptance
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.performance import measure
@@ -96,6 +96,14 @@ class PostgresSdlcStore:
     async def open_stage(self, request: StageRequest) -> StageContext:
         """Opens the run's row, `stage.started`; returns what the agent must be told."""
         return await self._write(stages.open_stage, request)
+
+    async def start_run(self, run_id: str, at: datetime) -> None:
+        """The run's agent was really started; a repeat changes nothing."""
+        await self._write(runs.start_run, run_id, at)
+
+    async def record_ends(self, number: str, results: Mapping[str, RunResult]) -> None:
+        """How runs ended that no stage has closed, and what they cost."""
+        await self._write(runs.record_ends, number, results)
 
     async def close_stage(
         self,

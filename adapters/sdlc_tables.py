@@ -87,7 +87,6 @@ class StageRow(Base):
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(server_default="0")
     run_id: Mapped[str | None]
-    starts: Mapped[int] = mapped_column(server_default="0")
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     reason: Mapped[str] = mapped_column(server_default="")

@@ -3,9 +3,9 @@
 Every method is idempotent by the run id or execution key in its argument: activities repeat it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from pipeline.agents_file import AgentsFile
@@ -33,6 +33,9 @@ from pipeline.model import (
 )
 from pipeline.notice import Notice
 from pipeline.savings import Savings
+
+StartListener = Callable[[datetime], Awaitable[None]]
+"""Is told when an agent was really started."""
 
 
 class EventPublisher(Protocol):
@@ -63,6 +66,12 @@ class SdlcStore(Protocol):
 
     async def open_stage(self, request: StageRequest) -> StageContext:
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told."""
+
+    async def start_run(self, run_id: str, at: datetime) -> None:
+        """The run's agent was really started; a repeat changes nothing."""
+
+    async def record_ends(self, number: str, results: Mapping[str, RunResult]) -> None:
+        """How runs ended that no stage has closed, and what they cost."""
 
     async def close_stage(
         self,
@@ -116,17 +125,20 @@ class SdlcStore(Protocol):
 class AgentRuns(Protocol):
     """The agents of this host."""
 
-    async def attach(self, order: RunOrder) -> RunResult:
+    async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
 
-        Cancelled, it leaves the agent alone.
+        `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
         """
 
     async def end(self, run_id: str) -> None:
         """End the run's processes, all of them, and record it as cancelled."""
 
-    async def end_all(self, key: str) -> None:
-        """End every run of an execution: also those that no activity is attached to any more."""
+    async def end_all(self, key: str) -> Mapping[str, RunResult]:
+        """End every run of an execution: also those that no activity is attached to any more.
+
+        Returns how each run that this host knows has ended, by run id, without its output.
+        """
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
         """Set the run's deadline, counted from its start.

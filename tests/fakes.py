@@ -9,7 +9,9 @@ from typing import Protocol
 
 from temporalio.testing import WorkflowEnvironment
 
+from pipeline.errors import UnknownRequirement
 from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult
+from pipeline.ports import StartListener
 from pipeline.verdicts import green_notice
 
 Notice = Mapping[str, object]
@@ -67,16 +69,18 @@ class ScriptedRuns:
         self.orders: list[RunOrder] = []
         self.ended: list[str] = []
         self.extensions: list[tuple[str, timedelta]] = []
+        self.refused_extensions = 0
 
-    async def attach(self, order: RunOrder) -> RunResult:
+    async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
         if order.run_id not in self._results:
             self.orders.append(order)
-            self._results[order.run_id] = await self._run(order)
+            self._results[order.run_id] = await self._run(order, on_start)
         return self._results[order.run_id]
 
-    async def _run(self, order: RunOrder) -> RunResult:
+    async def _run(self, order: RunOrder, on_start: StartListener) -> RunResult:
         script = self._script(order)
         started = await self._clock.now()
+        await on_start(started)
         minutes = order.minutes if script.minutes is None else script.minutes
         await self._clock.sleep(minutes)
         notice = {**green_notice(order.agent, order.number), **script.notice}
@@ -100,10 +104,14 @@ class ScriptedRuns:
     async def end(self, run_id: str) -> None:
         self.ended.append(run_id)
 
-    async def end_all(self, key: str) -> None:
+    async def end_all(self, key: str) -> Mapping[str, RunResult]:
         self.ended.append(key)
+        return {}
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
+        if self.refused_extensions:
+            self.refused_extensions -= 1
+            raise UnknownRequirement(f"{run_id} waits for its start; nothing to extend.")
         self.extensions.append((run_id, deadline))
 
     def started(self) -> list[str]:

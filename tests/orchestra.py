@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -142,10 +142,15 @@ class Orchestra:
     async def until_stage(self, name: str, state: StageState) -> StageView:
         """Wait until the stage stands there."""
 
-        async def stands() -> bool:
-            return (await self.stage(name)).state is state
+        return await self.until_shown(name, lambda shown: shown.state is state)
 
-        await eventually_async(stands, f"{name} {state}")
+    async def until_shown(self, name: str, claim: Callable[[StageView], bool]) -> StageView:
+        """Wait until the database shows of the stage what is claimed."""
+
+        async def shows() -> bool:
+            return claim(await self.stage(name))
+
+        await eventually_async(shows, f"what is claimed of {name}")
         return await self.stage(name)
 
     async def events(self, number: str = "") -> Sequence[Mapping[str, Any]]:

@@ -79,6 +79,14 @@ class RunDirectory:
             if fields and not run.has(records.EXIT) and not run.is_fresh:
                 yield cls(order.parent, fields["run_id"])
 
+    @classmethod
+    def of_execution(cls, home: Path, key: str) -> "Iterator[RunDirectory]":
+        """Every run of that execution (`REQ/workflow run`) that was ordered."""
+        for order in home.glob(f"{RUNS}/{key}/*/{records.ORDER}"):
+            fields = cls(order.parent, "")._json(records.ORDER)
+            if fields:
+                yield cls(order.parent, fields["run_id"])
+
     def file(self, name: str) -> Path:
         """The path of one of the run's files."""
         return self.path / name
@@ -171,7 +179,7 @@ class RunDirectory:
             durable=durable,
         )
 
-    def result(self) -> RunResult:
+    def result(self, limit: int = OUTPUT_LIMIT) -> RunResult:
         """How the run ended, with the tails of its output. Raises: KeyError before its end."""
         record = self._json(records.EXIT)
         if record is None:
@@ -180,8 +188,8 @@ class RunDirectory:
         return RunResult(
             end=end,
             exit_code=record["exit_code"],
-            output=_tail(self.file(records.STDOUT), OUTPUT_LIMIT),
-            error_output=_tail(self.file(records.STDERR), ERROR_OUTPUT_LIMIT),
+            output=_tail(self.file(records.STDOUT), limit),
+            error_output=_tail(self.file(records.STDERR), min(limit, ERROR_OUTPUT_LIMIT)),
             started_at=_time(record["started_at"]),
             ended_at=_time(record["ended_at"]),
             starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()),

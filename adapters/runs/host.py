@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -25,6 +25,7 @@ from adapters.runs.waiting import (
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
 from pipeline.model import RunOrder, RunResult
+from pipeline.ports import StartListener
 
 PATIENCE_SECONDS = 15.0
 """After this a supervisor that was asked to end is ended itself: it has had its agent's grace."""
@@ -32,6 +33,10 @@ PATIENCE_SECONDS = 15.0
 _ENDING_POLL_SECONDS = 0.05
 
 MINUTE = timedelta(minutes=1)
+
+
+async def _unheard(_: datetime) -> None:
+    """Nobody listens."""
 
 
 class HostRuns:
@@ -53,15 +58,15 @@ class HostRuns:
         self._swept_at = 0.0
         self._adopt()
 
-    async def attach(self, order: RunOrder) -> RunResult:
+    async def attach(self, order: RunOrder, on_start: StartListener = _unheard) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
 
-        Cancelled, it leaves the agent alone.
+        `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
 
         Raises: AgentsFileRefused if the run is to be started and the agents file lacks its agent.
         """
         run = RunDirectory.of(self._home, order.run_id)
-        was_started = False
+        was_started = is_told = False
         while True:
             seen = await in_thread(partial(self._observe, run))
             if isinstance(seen, RunResult):
@@ -69,7 +74,8 @@ class HostRuns:
                 return seen
             if isinstance(seen, Living):
                 self._permits.adopt(order.run_id)
-                await _until_changed(seen)
+                is_told = is_told or await _tell_start(run, on_start)
+                await (_until_changed(seen) if is_told else appearance())
             elif was_started:
                 await in_thread(partial(self._supervised.give_up, run))
             else:
@@ -87,11 +93,17 @@ class HostRuns:
                 return
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
-    async def end_all(self, key: str) -> None:
-        """End every run of an execution: also those that no activity is attached to any more."""
-        for run in await asyncio.to_thread(RunDirectory.living, self._home):
-            if run.run_id.startswith(f"{key}/"):
+    async def end_all(self, key: str) -> Mapping[str, RunResult]:
+        """End every run of an execution: also those that no activity is attached to any more.
+
+        Returns how each run that this host knows has ended, by run id, without its output.
+        """
+        results = {}
+        for run in await asyncio.to_thread(_runs_of, self._home, key):
+            if not run.has(records.EXIT):
                 await self.end(run.run_id)
+            results[run.run_id] = await asyncio.to_thread(run.result, limit=0)
+        return results
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
         """Set the run's deadline, counted from its start.
@@ -162,6 +174,18 @@ class HostRuns:
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, self._agents.directory, given)
         return partial(self._supervised.start, run, record, order.prompt, given)
+
+
+def _runs_of(home: Path, key: str) -> tuple[RunDirectory, ...]:
+    return tuple(RunDirectory.of_execution(home, key))
+
+
+async def _tell_start(run: RunDirectory, on_start: StartListener) -> bool:
+    """Whether the agent was started: a supervisor lives a moment longer."""
+    starts = await in_thread(run.starts)
+    if starts:
+        await on_start(starts[0])
+    return bool(starts)
 
 
 async def _until_changed(seen: Living) -> None:

@@ -110,7 +110,6 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
 def _close_stage(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
     write.move_stage(stage, ended.outcome.state, why=ended.error)
     stage.set(
-        starts=stage.starts + ended.result.starts,
         started_at=ended.result.started_at or stage.started_at,
         ended_at=ended.result.ended_at or write.at,
     )

@@ -48,7 +48,6 @@ STAGES = (
         StageRow.state,
         StageRow.attempt,
         StageRow.run_id,
-        StageRow.starts,
         StageRow.started_at,
         StageRow.ended_at,
     )
@@ -70,7 +69,6 @@ class StageRecord:
     state: StageState
     attempt: int
     run_id: str | None
-    starts: int
     started_at: datetime | None
     ended_at: datetime | None
     changes: dict[str, object] = field(default_factory=dict)
@@ -87,7 +85,6 @@ class StageRecord:
             StageState(row["state"]),
             row["attempt"],
             row["run_id"],
-            row["starts"],
             row["started_at"],
             row["ended_at"],
         )

@@ -68,7 +68,6 @@ def _create_stages() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("run_id", sa.Text()),
-        sa.Column("starts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),

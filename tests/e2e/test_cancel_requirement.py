@@ -4,11 +4,11 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import is_cancelled_exception
 
-from pipeline.model import RequirementState, StageState
+from pipeline.model import RequirementState, RunEnd, StageState
 from tests.eventually import eventually
 from tests.fixtures_runs import is_running
 from tests.orchestra import Handle, Orchestra
-from tests.orchestra_plans import PAIR, SOLO
+from tests.orchestra_plans import BACKEND, FRONTEND, PAIR, SOLO
 
 
 @pytest.fixture
@@ -87,6 +87,9 @@ async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
 
 async def assert_recorded(orchestra: Orchestra) -> None:
     view = await orchestra.until_state(RequirementState.CANCELLED)
+    assert {stage.stage: stage.starts for stage in view.stages} == {BACKEND: 1, FRONTEND: 1}
+    runs = await orchestra.reader.runs(orchestra.number)
+    assert [(run.end, bool(run.seconds)) for run in runs] == [(RunEnd.CANCELLED, True)] * 2
     assert StageState.RUNNING not in {stage.state for stage in view.stages}
     types = [event["eventType"] for event in await orchestra.events()]
     assert types.count("workflow.cancelled") == 1

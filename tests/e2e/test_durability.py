@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.model import RequirementState
 from tests.eventually import eventually
 from tests.orchestra import Orchestra
+from tests.orchestra_plans import BACKEND, FRONTEND
 from tests.plans import shipped
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ async def test_a_killed_worker_loses_no_agent_and_repeats_none(orchestra: Orches
     await orchestra.worker.start()
     handle = await orchestra.start(shipped("standard"))
     await eventually(lambda: len(puppets.living("roy", "jen")) == 2, "roy beside jen")
+    for stage in (BACKEND, FRONTEND):
+        await orchestra.until_shown(stage, lambda shown: shown.starts == 1)
 
     orchestra.worker.kill()
     puppets.release("roy", "jen")

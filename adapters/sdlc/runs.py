@@ -1,0 +1,56 @@
+"""What a host tells of its runs outside their stages' transactions: that they began and ended."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy import update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc_tables import CostRow, RunRow
+from pipeline.model import RunResult
+
+
+async def start_run(connection: AsyncConnection, run_id: str, at: datetime) -> None:
+    """The agent was really started; a repeat, or a run that is over, changes nothing."""
+    is_open = (RunRow.run_id == run_id) & RunRow.closed_at.is_(None) & (RunRow.starts == 0)
+    await connection.execute(update(RunRow).where(is_open).values(starts=1, started_at=at))
+
+
+async def record_ends(
+    connection: AsyncConnection, number: str, results: Mapping[str, RunResult]
+) -> None:
+    """How runs ended that no stage has closed, and what they cost; a repeat changes nothing."""
+    for run_id, result in results.items():
+        agent = await _end(connection, run_id, result)
+        if agent is not None:
+            seconds = _elapsed(result).total_seconds()
+            cost = insert(CostRow).values(
+                run_id=run_id, number=number, agent=agent, seconds=seconds
+            )
+            await connection.execute(cost.on_conflict_do_nothing())
+
+
+async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> str | None:
+    """The agent of the run; None if its end is known or it was never opened."""
+    is_unended = (RunRow.run_id == run_id) & RunRow.end.is_(None)
+    ended = (
+        update(RunRow)
+        .where(is_unended)
+        .values(
+            starts=result.starts,
+            started_at=result.started_at,
+            ended_at=result.ended_at,
+            end=str(result.end),
+            exit_code=result.exit_code,
+            log_reference=result.log_reference,
+        )
+        .returning(RunRow.agent)
+    )
+    return (await connection.execute(ended)).scalar_one_or_none()
+
+
+def _elapsed(result: RunResult) -> timedelta:
+    if result.started_at is None or result.ended_at is None:
+        return timedelta()
+    return max(timedelta(), result.ended_at - result.started_at)

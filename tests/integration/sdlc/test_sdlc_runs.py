@@ -1,0 +1,71 @@
+"""What is recorded of runs while they go on, and of those that no stage closes."""
+
+from datetime import timedelta
+
+from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_store import PostgresSdlcStore
+from pipeline.model import RequirementState, RunEnd, RunResult, StageState
+from tests.sdlc_factory import RESEARCH, START, Requirement
+
+RUN = f"REQ-1/wf-1/{RESEARCH}/1"
+LATER = START + timedelta(minutes=1)
+ENDED = START + timedelta(minutes=45)
+CANCELLED = RunResult(RunEnd.CANCELLED, None, "", "", START, ENDED, 1, "runs/log")
+
+
+async def test_a_start_is_shown_while_the_agent_runs(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.open_stage(RESEARCH)
+    assert (await sdlc_reader.requirement("REQ-1")).stages[0].starts == 0
+
+    await sdlc_store.start_run(RUN, START)
+    await sdlc_store.start_run(RUN, LATER)
+
+    stage = (await sdlc_reader.requirement("REQ-1")).stages[0]
+    assert (stage.state, stage.starts) == (StageState.RUNNING, 1)
+    [run] = await sdlc_reader.runs("REQ-1")
+    assert run.started_at == START
+
+
+async def test_starts_are_counted_over_all_attempts(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.open_stage(RESEARCH)
+    await sdlc_store.start_run(RUN, START)
+    await requirement.run(RESEARCH, attempt=2)
+
+    await sdlc_store.start_run(RUN, LATER)
+
+    assert (await sdlc_reader.requirement("REQ-1")).stages[0].starts == 2
+
+
+async def test_a_run_that_no_stage_closes_has_its_end_and_cost(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.open_stage(RESEARCH)
+
+    for _ in range(2):
+        await sdlc_store.record_ends("REQ-1", {RUN: CANCELLED, "REQ-1/wf-1/Unknown/1": CANCELLED})
+    await requirement.close(RequirementState.CANCELLED)
+
+    [run] = await sdlc_reader.runs("REQ-1")
+    assert (run.state, run.end, run.starts) == (StageState.FAILED, RunEnd.CANCELLED, 1)
+    assert (run.started_at, run.ended_at, run.seconds) == (START, ENDED, 2700.0)
+    assert (await sdlc_reader.performance("REQ-1")).sequential_seconds == 2700.0
+
+
+async def test_a_closed_run_stays_as_it_is(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.run(RESEARCH, minutes=10)
+    before = await sdlc_reader.runs("REQ-1")
+
+    await sdlc_store.start_run(RUN, LATER)
+    await sdlc_store.record_ends("REQ-1", {RUN: CANCELLED})
+
+    assert await sdlc_reader.runs("REQ-1") == before
