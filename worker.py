@@ -155,11 +155,19 @@ async def serve(settings: Settings) -> None:
         )
         for worker in build_workers(client, ports):
             await stack.enter_async_context(worker)
-        forgotten = asyncio.create_task(publish_forgotten(ports))
         log.info("Host %s is ready", ports.host)
-        await stop.wait()
+        await until_either(stop, asyncio.create_task(publish_forgotten(ports)))
         log.info("Stopping; agents in flight go on and are found again")
-        forgotten.cancel()
+
+
+async def until_either(stop: asyncio.Event, forgotten: asyncio.Task[None]) -> None:
+    """Serve until told to stop. Raises: what ended the publisher, which never ends by itself."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, forgotten}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if forgotten.done():
+        forgotten.result()
+    forgotten.cancel()
 
 
 def configure_logging(level: str) -> None:

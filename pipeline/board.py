@@ -176,11 +176,16 @@ class Board:
         card.extended_minutes = 0.0
         return card.attempt
 
-    def extend(self, name: str, minutes: float) -> timedelta:
-        """Move the deadline of the current attempt; returns the new one."""
+    def deadline_after(self, name: str, minutes: float) -> timedelta:
+        """The deadline of the current attempt if it were moved by that much more."""
+        extended = timedelta(minutes=self.cards[name].extended_minutes + minutes)
+        return self.pipeline.stage(name).deadline + extended
+
+    def extend(self, name: str, attempt: int, minutes: float) -> None:
+        """Count minutes that an attempt was given; a later attempt starts without them."""
         card = self.cards[name]
-        card.extended_minutes += minutes
-        return self.pipeline.stage(name).deadline + timedelta(minutes=card.extended_minutes)
+        if card.attempt == attempt:
+            card.extended_minutes += minutes
 
     def skip(self, stage: Stage, reason: str) -> int:
         """Mark a conditional stage as not needed; returns the attempt that this counts as."""

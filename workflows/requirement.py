@@ -72,6 +72,7 @@ class RequirementWorkflow:
         self._ending = Ending(self._execution)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._books = asyncio.Lock()  # reports and answers are recorded in the order they happen
+        self._deadlines = asyncio.Lock()  # each extension counts on those before it
         self._round = 1
         self._answers = 0
         self._abort: DecisionRequest | None = None
@@ -195,22 +196,25 @@ class RequirementWorkflow:
     @workflow.update
     async def extend(self, request: ExtensionRequest) -> str:
         """Move the deadline of a running stage; returns the run that it belongs to."""
-        deadline = self._board.extend(request.stage, request.minutes)
-        extension = Extension(
-            run_id=f"{self._ref.key}/{request.stage}/{self._board.cards[request.stage].attempt}",
-            ref=self._ref,
-            stage=request.stage,
-            minutes=request.minutes,
-            deadline=deadline,
-            who=request.who,
-            reason=request.reason,
-        )
-        await workflow.execute_activity_method(
-            RunActivities.extend_run,
-            extension,
-            **self._tools(f"Extend {request.stage} by {request.minutes:g} minutes"),
-        )
-        return extension.run_id
+        async with self._deadlines:
+            self._accept(lambda: check_extension(self._board, request.stage, request.minutes))
+            attempt = self._board.cards[request.stage].attempt
+            extension = Extension(
+                run_id=f"{self._ref.key}/{request.stage}/{attempt}",
+                ref=self._ref,
+                stage=request.stage,
+                minutes=request.minutes,
+                deadline=self._board.deadline_after(request.stage, request.minutes),
+                who=request.who,
+                reason=request.reason,
+            )
+            await workflow.execute_activity_method(
+                RunActivities.extend_run,
+                extension,
+                **self._tools(f"Extend {request.stage} by {request.minutes:g} minutes"),
+            )
+            self._board.extend(request.stage, attempt, request.minutes)
+            return extension.run_id
 
     @extend.validator
     def validate_extension(self, request: ExtensionRequest) -> None:

@@ -19,6 +19,7 @@ from pipeline.model import (
     RequirementState,
     StageState,
 )
+from pipeline.team import TEAM, Role
 
 HUMAN = "human"
 """Who a blocked requirement waits for, where it is not another requirement."""
@@ -48,6 +49,7 @@ async def block(
         reason=reason,
         created_at=write.at,
     )
+    _tell_deployed(write, collection, reason)
     _tell(write, collection, report)
     await write.flush()
 
@@ -143,6 +145,25 @@ def _tell(write: RequirementWrite, collection: FailureCollection, report: Failur
         },
         occurrence=report.round,
     )
+
+
+def _tell_deployed(write: RequirementWrite, collection: FailureCollection, reason: str) -> None:
+    """Say that something is deployed which could not be delivered.
+
+    Where every stage is done, what is red are the checks of the delivery.
+    """
+    deployed = [
+        stage.stage
+        for stage in write.stages.values()
+        if TEAM[stage.agent].role is Role.DEVOPS and stage.state is StageState.COMPLETED
+    ]
+    if deployed and all(stage.state.is_done for stage in write.stages.values()):
+        write.tell(
+            collection.ref.key,
+            EventType.DEPLOYED_UNDELIVERED,
+            {"round": collection.round, "stages": deployed, "reason": reason},
+            occurrence=collection.round,
+        )
 
 
 def _told(failure: Failure) -> dict[str, object]:

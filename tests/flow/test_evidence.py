@@ -92,6 +92,7 @@ async def test_red_final_build_is_verified_again_by_retrying_the_delivery(house:
         report = await handle.result()
 
     assert report.state == "DELIVERED"
+    assert (await house.types()).count("workflow.deployed_undelivered") == 1
     assert house.runs.started().count("Last") == 1
     assert house.builds.built() == ["backend", "backend"]
 
