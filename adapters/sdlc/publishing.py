@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.database import Database
 from adapters.sdlc_tables import EventRow
+from pipeline.errors import DependencyUnavailable
 from pipeline.events import Event, EventType
 from pipeline.ports import EventPublisher
 
@@ -59,8 +60,12 @@ class Outbox:
 
         Raises: DependencyUnavailable.
         """
-        # Shielded: a caller that is cancelled leaves the others' events on their way.
-        sent = await asyncio.shield(self._join(number, publisher))
+        try:
+            # Shielded: a caller that is cancelled leaves the others' events on their way.
+            sent = await asyncio.shield(self._join(number, publisher))
+        except DependencyUnavailable:
+            # Alone once more: what the server refuses of one must not hold up the others.
+            sent = await self._send(publisher, {number})
         return sent.pop(number, 0)  # of several callers for one requirement the first counts them
 
     async def settle(self) -> None:
@@ -86,6 +91,9 @@ class Outbox:
         if before:
             await asyncio.wait({before})
         del self._boarding[publisher]
+        return await self._send(publisher, numbers)
+
+    async def _send(self, publisher: EventPublisher, numbers: set[str]) -> Counter[str]:
         sent: Counter[str] = Counter()
         while True:
             batch = await self._database.write(

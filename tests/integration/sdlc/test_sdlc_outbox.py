@@ -6,6 +6,7 @@ import pytest
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
+from pipeline.errors import DependencyUnavailable
 from pipeline.events import Event
 from tests.sdlc_factory import Requirement
 
@@ -26,6 +27,19 @@ class Observed:
         self.calls += 1
         self.is_called.set()
         await self.may_go_on.wait()
+        await self._publisher.publish(events)
+
+
+class Refusing:
+    """A server that will not have the events of one requirement."""
+
+    def __init__(self, publisher: NatsEventPublisher, refused: str) -> None:
+        self._publisher = publisher
+        self._refused = refused
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        if any(event.number == self._refused for event in events):
+            raise DependencyUnavailable("NATS", "nats://here", "Too large.")
         await self._publisher.publish(events)
 
 
@@ -84,3 +98,19 @@ async def test_a_cancelled_caller_leaves_the_others_events_on_their_way(
 
     assert all(await asyncio.gather(*callers[1:]))
     assert await sdlc_store.numbers_with_pending_events() == []
+
+
+@pytest.mark.usefixtures("begun")
+async def test_what_the_server_refuses_of_one_does_not_hold_up_the_others(
+    sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
+) -> None:
+    publisher = Refusing(nats_publisher, NUMBERS[2])
+
+    outcomes = await asyncio.gather(
+        *(sdlc_store.publish_pending(number, publisher) for number in NUMBERS),
+        return_exceptions=True,
+    )
+
+    refused = [isinstance(outcome, DependencyUnavailable) for outcome in outcomes]
+    assert refused == [number == NUMBERS[2] for number in NUMBERS]
+    assert await sdlc_store.numbers_with_pending_events() == [NUMBERS[2]]
