@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from google.protobuf.duration_pb2 import Duration
 from psycopg import sql
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -121,6 +122,22 @@ class Orchestra:
         """Answer a blocked requirement."""
         request = RetryRequest(stage, "tester")
         return await handle.execute_update(RequirementWorkflow.retry, request)
+
+    async def attempts(self, handle: Handle) -> list[int]:
+        """The attempts of the workflow's activities that a worker has taken, lost ones included."""
+        pending = (await handle.describe()).raw_description.pending_activities
+        started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+        return [activity.attempt for activity in pending if activity.state == started]
+
+    async def until_taken_over(self, handle: Handle, stages: int) -> None:
+        """Wait until a new worker has taken over that many stages from a killed one."""
+        before = sum(await self.attempts(handle))
+
+        async def is_taken_over() -> bool:
+            attempts = await self.attempts(handle)
+            return len(attempts) == stages and sum(attempts) >= before + stages
+
+        await eventually_async(is_taken_over, f"{stages} stages of {handle.id} taken over")
 
     async def view(self, number: str = "") -> RequirementView:
         """What the database shows."""

@@ -1,5 +1,7 @@
 """Permits of a host: over all requirements, also those that a killed worker gave out."""
 
+import asyncio
+
 from pipeline.model import RequirementState
 from tests.eventually import eventually
 from tests.orchestra import Orchestra
@@ -22,7 +24,9 @@ async def test_never_more_agents_than_permits_whatever_happens_to_the_worker(
     await eventually(lambda: len(puppets.living()) == PERMITS, "as many agents as permits")
 
     orchestra.worker.kill()
+    taken_over = [asyncio.create_task(orchestra.until_taken_over(h, stages=2)) for h in handles]
     await orchestra.worker.start(**permits)
+    await asyncio.gather(*taken_over)
     assert len(puppets.living()) == PERMITS
     puppets.release("roy", "jen")
     reports = [await handle.result() for handle in handles]
