@@ -90,7 +90,10 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 130
     sys.stdout.flush()
     # The SDK's threads can abort the interpreter while it finalizes; nothing is left to do.
     os._exit(code)
