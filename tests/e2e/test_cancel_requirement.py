@@ -70,6 +70,36 @@ async def test_a_cancelled_build_is_ended(orchestra: Orchestra) -> None:
     assert orchestra.worktrees() == []
 
 
+async def test_a_requirement_is_cancelled_before_a_host_took_it(orchestra: Orchestra) -> None:
+    handle = await orchestra.start(PAIR)
+    await handle.cancel()
+    await orchestra.worker.start()
+
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    view = await orchestra.until_state(RequirementState.CANCELLED)
+    assert {stage.state for stage in view.stages} == {StageState.WAITING}
+    assert orchestra.puppets.signs("start") == []
+    assert orchestra.project.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
+    types = [event["eventType"] for event in await orchestra.events()]
+    assert types.count("workflow.cancelled") == 1
+
+
+async def test_a_blocked_requirement_is_cancelled(orchestra: Orchestra) -> None:
+    orchestra.puppets.task("roy", notice={"status": "FAILED"})
+    await orchestra.worker.start()
+    handle = await orchestra.start(SOLO)
+    await orchestra.until_state(RequirementState.BLOCKED)
+
+    await handle.cancel()
+
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+    view = await orchestra.until_state(RequirementState.CANCELLED)
+    assert (view.waiting_for, orchestra.worktrees()) == ("", [])
+
+
 async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
     with pytest.raises(WorkflowFailureError) as failure:
         await handle.result()
