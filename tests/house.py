@@ -20,7 +20,14 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
-from pipeline.model import DeliveryReport, Pipeline, Priority, RequirementOrder, RetryRequest
+from pipeline.model import (
+    DeliveryReport,
+    Pipeline,
+    Priority,
+    Reopened,
+    RequirementOrder,
+    RetryRequest,
+)
 from pipeline.ports import HostPorts, Workspaces
 from pipeline.team import TEAM
 from tests.fakes import Clock, Script, ScriptedBuilds, ScriptedRuns
@@ -123,6 +130,7 @@ class House:
             pipeline=plan,
             sequential=bool(changes.get("sequential", False)),
             heartbeat=changes.get("heartbeat"),  # type: ignore[arg-type] # names its own
+            search_attributes=changes.get("search_attributes", ()),  # type: ignore[arg-type] # too
         )
         await self.store.accept(order, "A description")
         handle = await self._client.start_workflow(
@@ -165,17 +173,18 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def retry_when_possible(handle: Handle, stage: str) -> None:
+async def retry_when_possible(handle: Handle, stage: str) -> Reopened:
     """An event says that a stage has failed a moment before its workflow knows."""
+    taken: list[Reopened] = []
 
     async def is_taken() -> bool:
-        try:
-            await handle.execute_update(RequirementWorkflow.retry, RetryRequest(stage, "ada"))
-        except WorkflowUpdateFailedError:
-            return False
-        return True
+        request = RetryRequest(stage, "ada")
+        with suppress(WorkflowUpdateFailedError):
+            taken.append(await handle.execute_update(RequirementWorkflow.retry, request))
+        return bool(taken)
 
     await until(is_taken, f"{stage} can be retried")
+    return taken[0]
 
 
 async def replay(handle: Handle) -> None:

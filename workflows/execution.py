@@ -7,6 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
     from pipeline.model import (
+        DecisionRequest,
         Head,
         Mode,
         Opening,
@@ -15,13 +16,17 @@ with workflow.unsafe.imports_passed_through():
         RequirementState,
         Stage,
     )
+    from workflows.gathering import is_cancelled
     from workflows.turnstile import Turnstile
     from workflows.view import View
 
 
 @dataclass
 class Execution:
-    """One requirement under way; `opening` is None until a host has taken it."""
+    """One requirement under way.
+
+    `opening` is None until a host has taken it, `abort` until a human gives it up.
+    """
 
     order: RequirementOrder
     ref: RequirementRef
@@ -29,6 +34,13 @@ class Execution:
     turnstile: Turnstile
     view: View
     opening: Opening | None = None
+    abort: DecisionRequest | None = None
+
+    def why_over(self) -> str:
+        """Why nothing may start any more; empty while it may."""
+        if self.abort:
+            return f"the requirement was given up by {self.abort.who}"
+        return "the requirement is being cancelled" if is_cancelled() else ""
 
     def take(self, opening: Opening) -> None:
         """Go on with the host that answered."""

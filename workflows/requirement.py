@@ -7,21 +7,18 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.failures import FailureActivities
     from activities.opening import OpeningActivities
     from activities.records import RecordActivities
     from activities.runs import RunActivities
     from activities.uninterrupted import to_the_end
     from pipeline.board import DELIVER, Board
     from pipeline.errors import RefusedInput
-    from pipeline.failures import shared_out
     from pipeline.model import (
         Answer,
         DecisionRequest,
         DeliveryReport,
         Extension,
         ExtensionRequest,
-        FailureCollection,
         OpeningRequest,
         Reopened,
         Reopening,
@@ -38,13 +35,12 @@ with workflow.unsafe.imports_passed_through():
         research_of,
     )
     from workflows import options
-    from workflows.delivery import Delivery
     from workflows.ending import Ending
     from workflows.execution import Execution
     from workflows.failures import describe
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all, is_cancelled, stop_if_cancelled
-    from workflows.stages import StageRunner
+    from workflows.gathering import stop_if_cancelled
+    from workflows.rounds import Rounds
     from workflows.turnstile import Turnstile
     from workflows.view import View
 
@@ -67,15 +63,11 @@ class RequirementWorkflow:
         view = View(order.number, order.search_attributes)
         self._execution = Execution(order, self._ref, self._board, Turnstile(), view)
         self._gates = BuildGates(self._execution)
-        self._runner = StageRunner(self._execution, self._gates)
-        self._delivery = Delivery(self._execution, self._gates)
+        self._rounds = Rounds(self._execution, self._gates)
         self._ending = Ending(self._execution)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._books = asyncio.Lock()  # reports and answers are recorded in the order they happen
         self._deadlines = asyncio.Lock()  # each extension counts on those before it
-        self._round = 1
         self._answers = 0
-        self._abort: DecisionRequest | None = None
 
     @workflow.run
     async def run(self, order: RequirementOrder) -> DeliveryReport:
@@ -83,10 +75,10 @@ class RequirementWorkflow:
         try:
             if refusal := await self._open():
                 return await self._ending.close(RequirementState.FAILED, refusal)
-            while not await self._run_round():
+            while not await self._rounds.run():
                 await self._await_answer()
-                if self._abort:
-                    return await self._give_up(self._abort)
+                if self._execution.abort:
+                    return await self._give_up(self._execution.abort)
             return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
         except (asyncio.CancelledError, ActivityError) as error:
             if is_cancelled_exception(error):
@@ -112,46 +104,16 @@ class RequirementWorkflow:
             workflow.logger.info("🚀 Executing workflow with PARALLELIZATION")
         return ""
 
-    async def _run_round(self) -> bool:
-        """One gather over every stage that waits, then the delivery; whether it was delivered.
-
-        A retry may add stages while the round runs.
-        """
-        stop_if_cancelled()
-        self._execution.show(RequirementState.RUNNING)
-        self._start_waiting()
-        while unfinished := [task for task in self._tasks.values() if not task.done()]:
-            await gather_all(unfinished)
-        return self._board.is_green() and await self._delivery.run()
-
-    def _start_waiting(self) -> None:
-        if self._why_over():
-            return
-        for stage in self._board.waiting():
-            task = self._tasks.get(stage.name)
-            if task is None or task.done():
-                self._tasks[stage.name] = asyncio.create_task(self._runner.run(stage))
-
     async def _await_answer(self) -> None:
         """Report all failures of the round together, then wait for a human."""
         stop_if_cancelled()
         async with self._books:
             if not self._board.is_stuck():
                 return
-            collection = FailureCollection(
-                self._ref,
-                self._round,
-                shared_out(self._board.open_failures()),
-                self._board.blocked_stages(),
-            )
-            await workflow.execute_activity_method(
-                FailureActivities.aggregate_failures,
-                collection,
-                **options.central(f"Failures of round {self._round}"),
-            )
-            self._round += 1
-            self._execution.show(RequirementState.BLOCKED, "human")
-        await workflow.wait_condition(lambda: bool(self._abort) or not self._board.is_stuck())
+            await self._rounds.report()
+        await workflow.wait_condition(
+            lambda: bool(self._execution.abort) or not self._board.is_stuck()
+        )
 
     # --- answers --------------------------------------------------------------------------
 
@@ -179,7 +141,7 @@ class RequirementWorkflow:
         async with self._books:
             self._accept(lambda: check_decision(self._board, request.answer))
             if request.answer is Answer.ABORT:
-                self._abort = request
+                self._execution.abort = request
                 return Reopened(())
             critique = pending_verdict(self._board)
             if request.answer is Answer.APPROVE:
@@ -233,13 +195,8 @@ class RequirementWorkflow:
 
     def _check_answerable(self) -> None:
         """Raises: RefusedInput once the end has begun: nothing may start any more."""
-        if why := self._why_over():
+        if why := self._execution.why_over():
             raise RefusedInput(f"It is too late for an answer: {why}.")
-
-    def _why_over(self) -> str:
-        if self._abort:
-            return f"the requirement was given up by {self._abort.who}"
-        return "the requirement is being cancelled" if is_cancelled() else ""
 
     async def _reopen(self, name: str, who: str, why: str) -> Reopened:
         stages = self._board.reopened_by(name)
@@ -265,7 +222,7 @@ class RequirementWorkflow:
 
     def _go_on(self, stages: tuple[str, ...]) -> Reopened:
         self._gates.forget_red()
-        self._start_waiting()
+        self._rounds.start_waiting()
         return Reopened(stages)
 
     # --- the end --------------------------------------------------------------------------
@@ -276,10 +233,7 @@ class RequirementWorkflow:
 
     async def _clean_up_cancelled(self) -> None:
         """Wait until nothing runs, then leave rows, events and trees clean."""
-        for task in self._tasks.values():
-            task.cancel()
-        await gather_all(self._tasks.values())
-        await self._gates.settle()
+        await self._rounds.cancel()
         async with self._books:
             pass  # an answer that is being recorded is recorded before the end
         await self._ending.give_up(RequirementState.CANCELLED, "Cancelled.")

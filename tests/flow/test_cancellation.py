@@ -5,7 +5,7 @@ import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 
-from pipeline.model import RetryRequest
+from pipeline.model import Answer, DecisionRequest, RetryRequest
 from tests.fakes import Script
 from tests.house import Handle, House, retry_when_possible, until
 from workflows.requirement import RequirementWorkflow
@@ -89,3 +89,22 @@ async def test_answer_is_refused_once_the_cancellation_is_under_way(house: House
     await check_cancelled(handle)
 
     assert house.runs.started().count(ROY) == 1
+
+
+async def test_retry_beside_an_abort_starts_nothing_after_it(house: House) -> None:
+    failed = Script({"status": "FAILED", "summary": "no"}, minutes=1)
+    await house.open({"Research": [failed, Script()]})
+    handle = await house.start()
+    await house.until_blocked(handle)
+
+    abort, retry = await asyncio.gather(
+        handle.execute_update(RequirementWorkflow.decide, DecisionRequest(Answer.ABORT, "ada")),
+        handle.execute_update(RequirementWorkflow.retry, RetryRequest("Research", "bob")),
+        return_exceptions=True,
+    )
+    report = await handle.result()
+
+    is_aborted = not isinstance(abort, BaseException)
+    assert isinstance(retry, BaseException) == is_aborted
+    assert report.state == ("FAILED" if is_aborted else "DELIVERED")
+    assert house.runs.started().count("Research") == (1 if is_aborted else 2)

@@ -9,7 +9,7 @@ from pipeline.model import (
     RunEnd,
 )
 from tests.fakes import Script
-from tests.house import House, until
+from tests.house import House, retry_when_possible
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -25,11 +25,6 @@ def retry(stage: str) -> RetryRequest:
 
 def decide(answer: Answer, note: str = "") -> DecisionRequest:
     return DecisionRequest(answer, "ada", note)
-
-
-async def has_failed(house: House, stage: str) -> bool:
-    events = await house.events()
-    return any(e["eventType"] == "stage.failed" and e["stage"] == stage for e in events)
 
 
 async def test_sibling_goes_on_and_exactly_the_failure_is_reported(house: House) -> None:
@@ -247,8 +242,7 @@ async def test_retry_is_taken_while_the_round_still_runs(house: House) -> None:
     quick = Script({"status": "FAILED", "summary": "no"}, minutes=1)
     await house.open({"Backend QA": [quick, PASS], "Frontend QA": [Script(minutes=600)]})
     handle = await house.start("critical-path")
-    await until(lambda: has_failed(house, "Backend QA"), "Backend QA has failed")
-    reopened = await handle.execute_update(RequirementWorkflow.retry, retry("Backend QA"))
+    reopened = await retry_when_possible(handle, "Backend QA")
     report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
