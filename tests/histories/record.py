@@ -1,0 +1,108 @@
+"""Records the histories that every later version of the workflow must still be able to replay.
+
+    .venv/bin/python -m tests.histories.record
+
+starts servers of its own in a temporary directory, runs every scenario on them with scripted
+agents and writes one JSON file each beside this script. Record again only when a change of the
+order of commands is meant, and nothing released is running; commit the new files alone, and say
+in the message which order changed and why no running requirement can be hurt by it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from adapters import nats_events
+from adapters.local_stack import LocalStack, StackAddresses
+from adapters.migrate import upgrade
+from adapters.sdlc_store import create_store
+from adapters.temporal_client import SEARCH_ATTRIBUTES
+from pipeline.model import Answer, DecisionRequest
+from tests.fakes import RealClock, Script
+from tests.house import ExitCodes, Handle, House, Scripts, retry_when_possible
+from workflows.requirement import RequirementWorkflow
+
+HERE = Path(__file__).parent
+IDENTITY = "recorder"
+"""Instead of process and host name, which Temporal would record."""
+
+BOTH_SPECIALISTS: Scripts = {
+    "Backend QA": [Script({"needs_todd": True})],
+    "Frontend QA": [Script({"needs_vic": True})],
+}
+TROUBLE: Scripts = {
+    "Critique": [Script({"critique_verdict": "ESCALATE", "reasons": ["whose budget?"]})],
+    "Frontend Implementation": [Script(exit_code=1, output="no notice"), Script()],
+}
+
+Answers = Callable[[House, Handle], Awaitable[None]]
+
+
+async def _nobody(house: House, handle: Handle) -> None:
+    """Nobody is asked."""
+
+
+async def _approve_and_retry(house: House, handle: Handle) -> None:
+    await house.until_blocked(handle)
+    approval = DecisionRequest(Answer.APPROVE, "ada", "ours")
+    await handle.execute_update(RequirementWorkflow.decide, approval)
+    await retry_when_possible(handle, "Backend Implementation")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A requirement to record: its pipeline, what its agents and builds do, and the answers."""
+
+    pipeline: str
+    scripts: Scripts = field(default_factory=dict)
+    builds: ExitCodes = field(default_factory=dict)
+    answers: Answers = _nobody
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "standard": Scenario("standard"),
+    "final-stages": Scenario("final-stages", BOTH_SPECIALISTS),
+    "critical-path": Scenario("critical-path"),
+    "answers": Scenario("standard", TROUBLE, {"backend": [2, 0]}, _approve_and_retry),
+}
+
+
+async def main() -> None:
+    """Record every scenario."""
+    with TemporaryDirectory(prefix="agog-") as home:
+        async with LocalStack(Path(home)) as stack:
+            await asyncio.to_thread(upgrade, stack.database_url)
+            for name, scenario in SCENARIOS.items():
+                history = await record(stack, f"REQ-{name}", scenario)
+                (HERE / f"{name}.json").write_text(history + "\n")
+
+
+async def record(stack: StackAddresses, number: str, scenario: Scenario) -> str:
+    """Run one requirement to its delivery; returns its history."""
+    client = await Client.connect(
+        stack.temporal_address, data_converter=pydantic_data_converter, identity=IDENTITY
+    )
+    store = create_store(stack.database_url)
+    publisher = await nats_events.connect(stack.nats_url, stack.nats_user, stack.nats_password)
+    await publisher.ensure_streams()
+    async with House(client, RealClock(), store, publisher, "recorded") as house:
+        await house.open(scenario.scripts, scenario.builds)
+        handle = await house.start(
+            scenario.pipeline, number=number, search_attributes=SEARCH_ATTRIBUTES
+        )
+        await scenario.answers(house, handle)
+        report = await handle.result()
+        assert report.state == "DELIVERED", report
+        history = (await handle.fetch_history()).to_json()
+    await publisher.close()
+    await store.close()
+    return history
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
