@@ -18,7 +18,10 @@ CONNECT_SECONDS = 5.0
 """A command refuses within this time (design, section 2, rule 1)."""
 
 SEARCH_ATTRIBUTES = ("ReqNumber", "Priority", "DeliveryStatus", "Stage", "WaitingFor")
-"""Our search attributes, all of type Keyword."""
+"""Our search attributes, all keywords: a user looks for one value.
+
+Where stages run in parallel, `Stage` holds their names in pipeline order in one string.
+"""
 
 
 async def connect(address: str | None) -> Client:

@@ -16,11 +16,9 @@ from adapters.local_stack.child import ChildSpec
 from adapters.local_stack.files import make_private_directory
 from adapters.local_stack.ports import LOOPBACK
 from adapters.local_stack.server import binary, server_environment
+from adapters.temporal_client import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
-SEARCH_ATTRIBUTES = ("ReqNumber", "Priority", "DeliveryStatus", "Stage", "WaitingFor")
-"""All keywords: a user looks for one value. Where stages run in parallel, `Stage` holds their
-names in pipeline order in one string."""
 
 _OPTIONS = (
     # Twice the requests per second of the default journal, and nothing acknowledged is lost.
