@@ -13,7 +13,7 @@ from temporalio.client import Client
 from adapters.local_stack import Child, ChildSpec, LocalStack
 from adapters.local_stack.ports import choose_ports
 from adapters.local_stack.server import binary
-from adapters.local_stack.temporal_server import SEARCH_ATTRIBUTES
+from adapters.temporal_client import SEARCH_ATTRIBUTES
 from tests.stack_usage import until
 
 CONTAINERS = Path(__file__).resolve().parents[3] / "containers"
