@@ -22,7 +22,7 @@ class BuildActivities:
     async def verify_build(self, request: BuildRequest) -> BuildOutcome:
         """Build the commit and record the evidence; a repeat returns what was recorded.
 
-        Raises: DependencyUnavailable, ProjectRefused.
+        Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
         outcome = await self._ports.store.build_evidence(request.run_id)
         if outcome is None:

@@ -5,6 +5,7 @@ import asyncio
 from temporalio import activity
 
 from pipeline.agents_file import check_plan
+from pipeline.errors import ProjectRefused
 from pipeline.model import Opening, OpeningRequest
 from pipeline.ports import HostPorts
 
@@ -46,5 +47,7 @@ class OpeningActivities:
     async def _open(self, request: OpeningRequest) -> Opening:
         if self._ports.agents.is_simulated(request.pipeline):
             return Opening(self._ports.host, None, "", self._ports.parallel)
-        head, target = await self._ports.project.open(request.ref.number)
+        if self._ports.workspaces is None:
+            raise ProjectRefused(f"PROJECT_ROOT is not set for the worker on {self._ports.host}.")
+        head, target = await self._ports.workspaces.open(request.ref.number)
         return Opening(self._ports.host, head, target, self._ports.parallel)

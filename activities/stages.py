@@ -33,7 +33,7 @@ class StageActivities:
     async def run_stage(self, request: StageRequest) -> StageOutcome:
         """Run one attempt of one stage; repeated, it finds the run and starts nothing twice.
 
-        Raises: DependencyUnavailable, StaleAttempt, ProjectRefused.
+        Raises: DependencyUnavailable, StaleAttempt, ProjectMissing, ProjectRefused.
         """
         context = await self._ports.store.open_stage(request)
         await self._ports.publish(request.ref.number)

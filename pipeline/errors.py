@@ -12,6 +12,7 @@ PipelineError
 │   ├── IllegalTransition     a phase change that the life cycle does not know
 │   └── StaleAttempt          a closing write of an attempt that is no longer current
 └── TransientError            trying again may help
+    ├── ProjectMissing        this worker was started without the project
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
         └── ServerNotStarted  one of the embedded stack's could not be started
@@ -76,6 +77,13 @@ class IllegalTransition(PermanentError):
 
 class StaleAttempt(PermanentError):
     """The attempt that wants to close is no longer the current one."""
+
+
+class ProjectMissing(TransientError):
+    """This worker was started without the project that an open requirement needs.
+
+    Transient: the stage's agent may be at work, and its run waits for a worker that has one.
+    """
 
 
 class GitFailed(TransientError):

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from pipeline.agents_file import AgentsFile
-from pipeline.errors import ProjectRefused
+from pipeline.errors import ProjectMissing
 from pipeline.events import Event
 from pipeline.model import (
     BuildOutcome,
@@ -212,9 +212,9 @@ class HostPorts:
 
     @property
     def project(self) -> Workspaces:
-        """The project. Raises: ProjectRefused on a host without one."""
+        """The project. Raises: ProjectMissing on a host without one."""
         if self.workspaces is None:
-            raise ProjectRefused(
+            raise ProjectMissing(
                 f"PROJECT_ROOT is not set for the worker on {self.host}: set it and restart it."
             )
         return self.workspaces

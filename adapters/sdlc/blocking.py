@@ -122,7 +122,7 @@ def _block_stage(
     write.move_stage(stage, StageState.BLOCKED, why=reason)
     red = [need for need in stage.needs if not write.stage(need).state.is_done]
     write.tell(
-        f"{collection.ref.key}/{stage.stage}/{stage.attempt}",
+        f"{collection.ref.key}/{stage.stage}",  # not a run: a run tells of its own block
         EventType.STAGE_BLOCKED,
         {
             "stage": stage.stage,

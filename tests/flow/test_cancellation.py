@@ -2,6 +2,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 
@@ -29,6 +30,16 @@ async def until_failed(house: House, stage: str) -> None:
         return any(e["eventType"] == "stage.failed" and e["stage"] == stage for e in events)
 
     await until(has_failed, f"{stage} has failed")
+
+
+async def until_heeded(handle: Handle) -> None:
+    """The workflow has seen the cancellation; an answer of the same moment comes before it."""
+    asked = EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED
+
+    async def is_heeded() -> bool:
+        return any(e.event_type == asked for e in (await handle.fetch_history()).events)
+
+    await until(is_heeded, "the cancellation is heeded")
 
 
 async def check_cancelled(handle: Handle) -> None:
@@ -78,12 +89,13 @@ async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(house: Ho
 
 async def test_answer_is_refused_once_the_cancellation_is_under_way(house: House) -> None:
     failed = Script({"status": "FAILED", "summary": "no"}, minutes=1)
-    await house.open({ROY: [failed, Script()], JEN: [Script(minutes=2_000)]})
-    handle = await house.start()
+    await house.open({ROY: [failed, Script()], JEN: [Script(minutes=40_000)]})
+    handle = await house.start(heartbeat=BEAT)
     await until_failed(house, ROY)
     await until_running(house, JEN)
 
     await handle.cancel()
+    await until_heeded(handle)
     with pytest.raises(WorkflowUpdateFailedError):
         await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
     await check_cancelled(handle)

@@ -15,7 +15,7 @@ from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
 from tests.fakes import RealClock, Script, ScriptedBuilds, ScriptedRuns
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
-from tests.house import WITH_PROJECT, House, until
+from tests.house import WITH_PROJECT, Handle, House, until
 
 
 @pytest.fixture
@@ -104,16 +104,41 @@ async def test_conflict_in_many_files_stays_small(
     assert names[0] in outcome.failure.error
 
 
+async def test_work_waits_for_a_worker_that_has_the_project(
+    house: House, workspaces: GitWorkspaces
+) -> None:
+    """A worker restarted without PROJECT_ROOT must not throw away what an agent does."""
+    slow = {"Research": [Script(minutes=40_000)]}
+    await house.open(slow, workspaces=workspaces)
+    handle = await house.start(heartbeat=timedelta(seconds=5))
+    await until(lambda: is_running(house), "Research runs")
+    await house.close()
+    await house.open()  # no project
+    await until(lambda: is_waiting(handle), "the stage waits for a project")
+    await house.close()
+    await house.open(workspaces=workspaces)
+    report = await handle.result()
+
+    assert report.state == "DELIVERED"
+    assert "stage.failed" not in await house.types()
+
+
+async def is_running(house: House) -> bool:
+    return bool(house.runs.started())
+
+
+async def is_waiting(handle: Handle) -> bool:
+    pending = (await handle.describe()).raw_description.pending_activities
+    return any("PROJECT_ROOT is not set" in one.last_failure.message for one in pending)
+
+
 async def test_requirement_whose_project_is_gone_can_be_cancelled(
     house: House, workspaces: GitWorkspaces, git_project: GitProject
 ) -> None:
     await house.open({"Research": [Script(minutes=40_000)]}, workspaces=workspaces)
     handle = await house.start(heartbeat=timedelta(seconds=5))
 
-    async def is_running() -> bool:
-        return bool(house.runs.started())
-
-    await until(is_running, "Research runs")
+    await until(lambda: is_running(house), "Research runs")
     shutil.rmtree(git_project.root)
     await handle.cancel()
     async with asyncio.timeout(30):
