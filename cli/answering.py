@@ -8,6 +8,7 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
@@ -58,7 +59,7 @@ async def steered(
             raise RefusedInput(f"{number}: {reason}") from refusal
         except RPCError as error:
             await _explain(connected.reader, number, error)
-        except TimeoutError as error:
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             raise _unanswered(number) from error
 
 
@@ -87,7 +88,9 @@ async def cancelled(settings: Settings, number: str) -> None:
 
 
 async def _explain(reader: SdlcReader, number: str, error: RPCError) -> NoReturn:
-    """Why Temporal runs no such workflow."""
+    """Why Temporal does not take the word to that workflow."""
+    if error.status is RPCStatusCode.FAILED_PRECONDITION:  # somebody has paused it
+        raise RefusedInput(f"{number}: {error.message}") from error
     if error.status is not RPCStatusCode.NOT_FOUND:
         raise error
     state = (await reader.requirement(number)).state  # raises UnknownRequirement

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -49,6 +50,10 @@ def starter() -> None:
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # a terminal that knows few characters must not stop a command half-way
+            stream.reconfigure(errors="backslashreplace")
     code = _run()
     # a reader that has gone away, like `head`, needs no more data
     with contextlib.suppress(BrokenPipeError):

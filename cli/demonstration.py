@@ -5,21 +5,23 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from adapters.local_stack import Child, LocalStack, StackAddresses
+from adapters.local_stack.logs import tail
 from adapters.sdlc_reader import create_reader
 from cli import output
 from cli.demo_house import DemoHouse
 from cli.demo_result import Demonstrated, document, show
-from cli.exits import ExitCode, exit_code_of_state
+from cli.exits import ENDS, ExitCode
 from cli.running import run
 from cli.stack import running, worker_process
+from pipeline.errors import ServerNotStarted
 from settings import HERE
 
 EXAMPLES = {
@@ -33,6 +35,8 @@ Examples:
   python starter.py demo --keep
 """
 }
+
+T = TypeVar("T")
 
 NUMBER = "REQ-DEMO-1"
 TITLE = "Greet people in their own language"
@@ -69,8 +73,10 @@ async def _demo(house: DemoHouse, *, keep: bool, break_build: bool, as_json: boo
     await asyncio.to_thread(house.furnish, break_build=break_build)
     async with running(LocalStack(house.state)) as addresses:
         environment = house.environment(addresses)
-        async with _worker(house, environment):
-            await _deliver(environment)
+        async with _worker(house, environment) as worker:
+            code = await _beside(worker, _deliver(environment))
+            if code not in ENDS:
+                return code  # the command has said why
             done = await _outcome(house, addresses)
             if as_json:
                 output.write_json(document(done))
@@ -78,33 +84,47 @@ async def _demo(house: DemoHouse, *, keep: bool, break_build: bool, as_json: boo
                 show(done)
             if keep:
                 await _keep(house, addresses)
-            return exit_code_of_state(done.view.state)
+            return code
 
 
 @asynccontextmanager
-async def _worker(house: DemoHouse, environment: Mapping[str, str]) -> AsyncIterator[None]:
+async def _worker(house: DemoHouse, environment: Mapping[str, str]) -> AsyncIterator[Child]:
     worker = Child(worker_process(environment), house.state)
     worker.start()
     try:
-        yield
+        yield worker
     finally:
         await worker.stop()
 
 
-async def _deliver(environment: Mapping[str, str]) -> None:
+async def _beside(worker: Child, work: Coroutine[None, None, T]) -> T:
+    """Do the work, which would wait for ever if the worker dies. Raises: ServerNotStarted."""
+    working, dying = asyncio.create_task(work), asyncio.create_task(worker.exited())
+    try:
+        await asyncio.wait((working, dying), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ServerNotStarted("Worker", tail(worker.log))
+        return await working
+    finally:
+        for task in (working, dying):
+            task.cancel()
+        await asyncio.wait((working, dying))
+
+
+async def _deliver(environment: Mapping[str, str]) -> ExitCode:
     """Start the requirement and follow it, by the commands that users type.
 
     Interrupted, it cancels the requirement: its agents would outlive the worker.
     """
     options = ("--title", TITLE, "--description", DESCRIPTION, "--pipeline", PIPELINE, "--wait")
     try:
-        await _starter(environment, "start", NUMBER, *options)
+        return await _starter(environment, "start", NUMBER, *options)
     except asyncio.CancelledError:
         await _starter(environment, "cancel", NUMBER)
         raise
 
 
-async def _starter(environment: Mapping[str, str], *arguments: str) -> None:
+async def _starter(environment: Mapping[str, str], *arguments: str) -> ExitCode:
     """Run a command of ours; what it says goes to stderr, its result is read elsewhere."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -116,7 +136,7 @@ async def _starter(environment: Mapping[str, str], *arguments: str) -> None:
         start_new_session=True,
     )
     try:
-        await process.wait()
+        return ExitCode(await process.wait())
     except asyncio.CancelledError:
         process.terminate()
         await process.wait()

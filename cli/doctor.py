@@ -58,6 +58,9 @@ def _show(checks: Sequence[Check]) -> None:
     for check in checks:
         mark = Text("ok", style="green") if check.ok else Text("NOT OK", style="bold red")
         latency = "" if check.latency_ms is None else f"{check.latency_ms:.0f}"
-        said = output.plain(check.advice or check.detail)
-        rows.add_row(mark, check.name, check.address, check.version, latency, said)
-    output.data().print(rows)
+        rows.add_row(mark, check.name, check.address, check.version, latency, check.detail)
+    console = output.data()
+    console.print(rows)
+    for check in checks:
+        if check.advice:
+            console.print(f"{check.name}: {output.plain(check.advice)}", soft_wrap=True)

@@ -37,12 +37,13 @@ _STATES = {
 }
 
 
-_GRAVITY = (
+ENDS = (
     ExitCode.NOT_DELIVERED,
     ExitCode.NEEDS_HUMAN,
     ExitCode.CANCELLED,
     ExitCode.DELIVERED,
 )
+"""The codes of a requirement that was followed to its end or to a question, gravest first."""
 
 
 def exit_code_of_state(state: RequirementState) -> ExitCode:
@@ -52,7 +53,7 @@ def exit_code_of_state(state: RequirementState) -> ExitCode:
 
 def worst(codes: Sequence[ExitCode]) -> ExitCode:
     """The code of several results: a failure says more than a question, a question than a stop."""
-    return min(codes, key=_GRAVITY.index)
+    return min(codes, key=ENDS.index)
 
 
 def exit_code_of_error(error: PipelineError) -> ExitCode:

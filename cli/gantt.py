@@ -1,7 +1,7 @@
 """A bar of a text Gantt chart."""
 
-WIDTH = 40
-"""Columns of the whole time line: beside the other columns it fits a terminal of 120."""
+WIDTH = 30
+"""Columns of the whole time line: beside the other columns it fits a terminal of 80."""
 
 
 def bar(start: float, end: float, total: float, width: int = WIDTH) -> str:

@@ -68,9 +68,9 @@ def write_json_line(document: Mapping[str, object]) -> None:
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     """An empty table of the house's look; the columns in `numbers` stand to the right."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left")
+        made.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
     return made
 
 

@@ -76,13 +76,12 @@ def _document(schedule: Schedule) -> Mapping[str, object]:
 
 
 def _show(schedule: Schedule) -> None:
-    rows = output.table("stage", "agent", "group", "start", "end", "", numbers=("start", "end"))
+    rows = output.table("stage", "agent", "start", "end", "", numbers=("start", "end"))
     for stage in schedule.stages:
         mark = "*" if stage.stage in schedule.critical_path else ""
         rows.add_row(
             f"{stage.stage}{mark}",
             stage.agent,
-            stage.group,
             f"{stage.start_minute:g}",
             f"{stage.end_minute:g}",
             bar(stage.start_minute, stage.end_minute, schedule.makespan_minutes),

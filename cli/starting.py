@@ -67,8 +67,10 @@ def start(
         _refuse_beside_batch(req, title, description, file)
         read_backlog(read_text(batch, "Backlog"), str(batch), desk.take)
     else:
+        if req is None:
+            raise RefusedInput("A number is missing: give one like REQ-101, or --batch.")
         heading, body = _text_of(title, description, file)
-        desk.take(Submission(req or "", heading, body, priority, pipeline, sequential))
+        desk.take(Submission(req, heading, body, priority, pipeline, sequential))
     try:
         code = run(_start(settings, desk, attach=attach, wait=wait))
     except KeyboardInterrupt:

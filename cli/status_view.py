@@ -30,9 +30,9 @@ _STYLES = {
 
 
 def stages_table(view: RequirementView) -> RenderableType:
-    """The requirement in a line, its stages in a table."""
+    """The requirement in a line, its stages in a table, the reasons of what was not done."""
     rows = output.table(
-        "stage", "agent", "state", "attempt", "starts", "start", "end", "duration", "reason",
+        "stage", "agent", "state", "attempt", "starts", "start", "end", "duration",
         numbers=("attempt", "starts", "duration"),
     )  # fmt: skip
     for stage in view.stages:
@@ -45,9 +45,9 @@ def stages_table(view: RequirementView) -> RenderableType:
             output.clock(stage.started_at),
             output.clock(stage.ended_at),
             _duration(stage),
-            output.plain(stage.reason.partition("\n")[0])[:60],
         )
-    return Group(_headline(view), rows)
+    reasons = [_reason(stage) for stage in view.stages if stage.reason]
+    return Group(_headline(view), rows, *reasons)
 
 
 def full_status(view: RequirementView) -> RenderableType:
@@ -88,6 +88,11 @@ def styled(state: StageState | RequirementState) -> Text:
 def _headline(view: RequirementView) -> Text:
     rest = f" {view.priority} {output.plain(view.title)} ({view.pipeline}, {view.mode})"
     return Text.assemble(f"{view.number} ", styled(view.state), rest)
+
+
+def _reason(stage: StageView) -> str:
+    """Beside the table: there it would squeeze all else on a terminal of 80 columns."""
+    return f"{stage.stage} {stage.state}: {output.plain(stage.reason.partition(chr(10))[0])}"
 
 
 def _gates_table(view: RequirementView) -> Table:

@@ -19,6 +19,7 @@ from cli.progress import ProgressLines
 from cli.records import records
 from cli.running import run
 from cli.status_view import HUMAN, full_status, stages_table
+from pipeline.errors import DependencyUnavailable
 from pipeline.model import RequirementState
 from settings import Settings
 
@@ -35,6 +36,8 @@ Examples:
 Show = Callable[[RequirementView], None]
 
 _LOOK_SECONDS = 0.5
+_OUTAGE_SECONDS = 60.0
+"""A database that is started again interrupts nobody who waits for hours."""
 _HOST_SECONDS = 10.0
 """A worker that runs takes a requirement at once, unless its host is full."""
 
@@ -73,16 +76,26 @@ async def watch_all(reader: SdlcReader, numbers: Sequence[str]) -> ExitCode:
 
 
 async def follow(reader: SdlcReader, number: str, show: Show) -> RequirementView:
-    """Show every change until the requirement has ended or waits for a human."""
-    since = monotonic()
+    """Show every change until the requirement has ended or waits for a human.
+
+    Raises: DependencyUnavailable at once at the first look, later after a minute without one.
+    """
+    begin, last_seen = monotonic(), float("-inf")
+    is_told = False
     while True:
-        view = await reader.requirement(number)
-        show(view)
-        if view.state.is_final or _needs_human(view):
-            return view
-        if view.state is RequirementState.ACCEPTED and monotonic() - since > _HOST_SECONDS:
-            output.say(f"{number}: no host has taken it. Does a worker run? starter.py doctor")
-            since = float("inf")
+        try:
+            view = await reader.requirement(number)
+        except DependencyUnavailable:
+            if monotonic() - last_seen > _OUTAGE_SECONDS:
+                raise
+        else:
+            last_seen = monotonic()
+            show(view)
+            if view.state.is_final or _needs_human(view):
+                return view
+            if not is_told and _is_left_lying(view, last_seen - begin):
+                output.say(f"{number}: no host takes it. Does a worker run? starter.py doctor")
+                is_told = True
         await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -106,6 +119,10 @@ def _conclude(view: RequirementView) -> ExitCode:
     output.progress().print(full_status(view))
     output.write(f"{view.number} {view.state}")
     return exit_code_of_state(view.state)
+
+
+def _is_left_lying(view: RequirementView, seconds: float) -> bool:
+    return view.state is RequirementState.ACCEPTED and seconds > _HOST_SECONDS
 
 
 def _needs_human(view: RequirementView) -> bool:

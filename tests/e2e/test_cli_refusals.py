@@ -65,7 +65,7 @@ def git(directory: Path, *arguments: str) -> str:
         (("../REQ-1", "--title", "x"), "not of the form"),
         (("REQ-1;id", "--title", "x"), "not of the form"),
         (("REQ-1-FIX-1", "--title", "x"), "ends like a fix"),
-        (("--title", "x"), "not of the form"),
+        (("--title", "x"), "A number is missing"),
         (("REQ-1",), "A title is missing"),
         (("REQ-1", "--title", "x", "--pipeline", "nope"), "Unknown pipeline 'nope'"),
         (("REQ-1", "--title", "x", "--pipeline", "./nope.toml"), "No such file"),

@@ -193,7 +193,9 @@ def test_a_running_requirement_is_left_extended_and_cancelled(cli: Cli, endless_
     started = cli("start", "REQ-E2E-long", "--title", "x", "--pipeline", endless_plan)
     assert started.code == 0, started.err
     with cli.open("watch", "REQ-E2E-long") as watching:
+        assert watching.stderr
         until(lambda: "Check" in str(running_of(cli, "REQ-E2E-long")), "a running stage")
+        assert "[REQ-E2E-long]" in watching.stderr.readline()  # it looks on by now
         watching.send_signal(signal.SIGINT)
         out, err = watching.communicate(timeout=20)
     assert (watching.returncode, out) == (130, "")
