@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from google.protobuf.duration_pb2 import Duration
 from psycopg import sql
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
@@ -40,6 +38,7 @@ from pipeline.model import (
 )
 from tests.eventually import eventually_async
 from tests.fixtures_workspaces import GitProject
+from tests.namespaces import create_namespace
 from tests.puppets import Puppets
 from tests.worker_process import WorkerProcess
 from workflows.requirement import RequirementWorkflow
@@ -76,7 +75,7 @@ class Orchestra:
 
     async def open(self) -> None:
         """Make namespace and database, and connect to everything."""
-        await _create_namespace(self._stack.temporal_address, self.name)
+        await create_namespace(self._stack.temporal_address, self.name)
         await self._execute(sql.SQL("CREATE DATABASE {}"))
         upgrade(self.database_url)
         self._temporal = await Client.connect(
@@ -128,6 +127,14 @@ class Orchestra:
         pending = (await handle.describe()).raw_description.pending_activities
         started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
         return [activity.attempt for activity in pending if activity.state == started]
+
+    async def until_taken(self, handle: Handle, stages: int) -> None:
+        """Wait until a worker has taken that many stages of the requirement."""
+
+        async def is_taken() -> bool:
+            return len(await self.attempts(handle)) == stages
+
+        await eventually_async(is_taken, f"{stages} stages of {handle.id} taken")
 
     async def until_taken_over(self, handle: Handle, stages: int) -> None:
         """Wait until a new worker has taken over that many stages from a killed one."""
@@ -212,12 +219,3 @@ class Orchestra:
         connection = await psycopg.AsyncConnection.connect(address, autocommit=True)
         async with connection:
             await connection.execute(statement.format(sql.Identifier(self.name)))
-
-
-async def _create_namespace(address: str, name: str) -> None:
-    client = await Client.connect(address)
-    await client.workflow_service.register_namespace(
-        RegisterNamespaceRequest(
-            namespace=name, workflow_execution_retention_period=Duration(seconds=86_400)
-        )
-    )

@@ -21,6 +21,8 @@ async def test_never_more_agents_than_permits_whatever_happens_to_the_worker(
     handles = [
         await orchestra.start(PAIR, number=f"{orchestra.number}-{n}") for n in range(REQUIREMENTS)
     ]
+    for handle in handles:
+        await orchestra.until_taken(handle, stages=2)
     await eventually(lambda: len(puppets.living()) == PERMITS, "as many agents as permits")
 
     orchestra.worker.kill()

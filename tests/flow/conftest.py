@@ -15,6 +15,7 @@ from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
 from tests.fakes import RealClock, VirtualClock
 from tests.house import House
+from tests.namespaces import create_namespace
 
 
 @pytest.fixture
@@ -44,8 +45,12 @@ async def house(
     stack: StackAddresses, sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
 ) -> AsyncIterator[House]:
     """Real time, short minutes, a full server: updates and waiting work as in production."""
-    client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
-    async with House(client, RealClock(), sdlc_store, nats_publisher, a_host()) as house:
+    host = a_host()
+    await create_namespace(stack.temporal_address, host)
+    client = await Client.connect(
+        stack.temporal_address, namespace=host, data_converter=pydantic_data_converter
+    )
+    async with House(client, RealClock(), sdlc_store, nats_publisher, host) as house:
         yield house
 
 
