@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 HERE = Path(__file__).resolve().parent
@@ -143,3 +143,24 @@ class EnvironmentSettings(Settings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Leave the running stack's file out."""
         return init_settings, env_settings, dotenv_settings
+
+
+class BadSettings(ValueError):
+    """The environment says something that a setting cannot be."""
+
+
+def load_settings() -> Settings:
+    """The settings of this environment. Raises: BadSettings naming each bad one."""
+    try:
+        return Settings()
+    except ValidationError as refusal:
+        raise BadSettings(f"Settings: {problems_of(refusal)}.") from refusal
+
+
+def problems_of(refusal: ValidationError) -> str:
+    """Each bad field and what is wrong with it; never its value, which may be a secret or long."""
+    problems = refusal.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(str, problem["loc"]))[:80], problem["msg"])))
+        for problem in problems
+    )

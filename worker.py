@@ -24,11 +24,11 @@ from adapters.runs.host import HostRuns
 from adapters.runs.permits import Permits
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import connect, quiet_runtime
+from adapters.user_files import find_agents
 from adapters.workspaces import GitWorkspaces
-from pipeline.agents_file import AgentsFile, read_agents
-from pipeline.errors import AgentsFileRefused, DependencyUnavailable, PipelineError
+from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.ports import HostPorts
-from settings import Settings
+from settings import BadSettings, Settings, load_settings
 from workflows import options
 from workflows.requirement import RequirementWorkflow
 
@@ -90,9 +90,9 @@ def _worker(
 async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
     """The adapters of this host, connected; closed when the block ends.
 
-    Raises: DependencyUnavailable, AgentsFileRefused, RefusedInput if another worker is running.
+    Raises: DependencyUnavailable; RefusedInput for a bad agents file or if a worker is running.
     """
-    agents = load_agents(settings)
+    agents = find_agents(settings.agents_file)
     environment = settings.children_environment
     async with AsyncExitStack() as stack:
         stack.enter_context(HomeLock(settings.home))
@@ -118,16 +118,6 @@ async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
             host_requirements=settings.host_requirements,
             parallel=settings.enable_parallel_execution,
         )
-
-
-def load_agents(settings: Settings) -> AgentsFile:
-    """Read the agents file. Raises: AgentsFileRefused."""
-    path = settings.agents_file
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AgentsFileRefused(str(path), "file", f"cannot be read: {error}") from error
-    return read_agents(text, str(path), path.parent)
 
 
 async def publish_forgotten(ports: HostPorts) -> None:
@@ -181,14 +171,15 @@ def configure_logging(level: str) -> None:
 
 def main() -> int:
     """Run the worker; returns the exit code."""
-    settings = Settings()
-    configure_logging(settings.log_level)
+    configure_logging("INFO")
     try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
         asyncio.run(serve(settings))
     except DependencyUnavailable as error:
         log.error("%s", error)
         return 6
-    except PipelineError as error:
+    except (PipelineError, BadSettings) as error:
         log.error("%s", error)
         return 2
     return 0

@@ -11,8 +11,8 @@ from rich.text import Text
 from cli import output
 from cli.checks import Check, Kind
 from cli.dependency_checks import dependency_looks
+from cli.environment import load_settings
 from cli.exits import OK, ExitCode
-from cli.files import load_settings
 from cli.host_checks import host_looks
 from cli.running import run
 from settings import Settings

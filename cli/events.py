@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cli import output
+from cli.environment import load_settings
 from cli.exits import ExitCode
-from cli.files import load_settings
 from cli.nats_client import events_client
 from cli.running import run
 from pipeline.errors import RefusedInput

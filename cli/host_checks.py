@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 from adapters.git import Git
+from adapters.user_files import find_agents
 from adapters.workspaces.project import check_project
 from cli.checks import Finding, Kind, Look
-from cli.files import DEFAULT_PIPELINE, find_agents, find_pipeline
+from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
 from pipeline.agents_file import CommandAgent, check_plan
 from settings import HERE, Settings
 

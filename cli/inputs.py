@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cli.files import DEFAULT_PIPELINE, problems_of
+from cli.pipelines import DEFAULT_PIPELINE
 from pipeline.errors import RefusedInput
 from pipeline.model import Priority
 from pipeline.numbers import check_number
+from settings import problems_of
 
 TITLE_LENGTH = 500
 DESCRIPTION_LENGTH = 200_000

@@ -12,7 +12,7 @@ from adapters.runs import records as run_files
 from adapters.runs.directory import RunDirectory
 from adapters.sdlc_views import RunView
 from cli import output
-from cli.files import load_settings
+from cli.environment import load_settings
 from cli.naming import stage_name
 from cli.records import records
 from cli.running import run

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from adapters.user_files import read_text
 from cli import output
-from cli.files import DEFAULT_PIPELINE, find_pipeline, known_pipelines, read_text
 from cli.gantt import bar
+from cli.pipelines import DEFAULT_PIPELINE, find_pipeline, known_pipelines
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations
 from pipeline.schedule import Schedule, plan_schedule

@@ -7,7 +7,7 @@ import typer
 from adapters.sdlc_views import RequirementSummary, RequirementView
 from cli import output
 from cli.documents import status_document, summary_document
-from cli.files import load_settings
+from cli.environment import load_settings
 from cli.records import records
 from cli.running import run
 from cli.status_view import full_status, styled

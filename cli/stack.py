@@ -14,8 +14,9 @@ from temporalio.envconfig import ClientConfig
 
 from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackIncident
 from adapters.migrate import upgrade
+from adapters.user_files import find_agents
 from cli import output
-from cli.files import find_agents, load_settings
+from cli.environment import load_settings
 from cli.running import run
 from settings import HERE, EnvironmentSettings, Settings
 

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from adapters.user_files import find_agents, read_text
 from adapters.workspaces.project import check_project
 from cli import output
 from cli.connections import services
+from cli.environment import load_settings
 from cli.exits import OK, ExitCode
-from cli.files import DEFAULT_PIPELINE, find_agents, find_pipeline, load_settings, read_text
 from cli.inputs import PRIORITY, Submission, check_submission, read_backlog, read_requirement
 from cli.launching import Launch, launch
+from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
 from cli.running import run
 from cli.watching import detach, watch_all
 from pipeline.agents_file import AgentsFile, check_plan

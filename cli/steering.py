@@ -9,7 +9,7 @@ from temporalio.client import WorkflowHandle
 
 from cli import output
 from cli.answering import cancelled, steered
-from cli.files import load_settings
+from cli.environment import load_settings
 from cli.running import run
 from pipeline.errors import RefusedInput
 from pipeline.model import (

@@ -13,8 +13,8 @@ from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import RequirementView
 from cli import output
 from cli.documents import status_document
+from cli.environment import load_settings
 from cli.exits import ExitCode, exit_code_of_state, worst
-from cli.files import load_settings
 from cli.progress import ProgressLines
 from cli.records import records
 from cli.running import run

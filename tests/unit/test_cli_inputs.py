@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.files import find_agents, find_pipeline, read_text
+from adapters.user_files import find_agents, read_text
 from cli.inputs import (
     DESCRIPTION_LENGTH,
     TITLE_LENGTH,
@@ -11,6 +11,7 @@ from cli.inputs import (
     read_backlog,
     read_requirement,
 )
+from cli.pipelines import find_pipeline
 from pipeline.errors import RefusedInput
 from pipeline.model import Priority
 
@@ -129,5 +130,5 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -
 
 
 def test_a_missing_agents_file_names_the_variable_that_leads_to_it(tmp_path: Path) -> None:
-    with pytest.raises(RefusedInput, match="Set AGOG_AGENTS_FILE"):
+    with pytest.raises(RefusedInput, match="set AGOG_AGENTS_FILE"):
         find_agents(tmp_path / "agents.toml")

@@ -1,0 +1,35 @@
+"""Files that a user names: read with a bound, refused with a reason."""
+
+from pathlib import Path
+
+from pipeline.agents_file import AgentsFile, read_agents
+from pipeline.errors import RefusedInput
+
+TEXT_BYTES = 64 * 1024 * 1024
+"""A backlog of hundreds of long requirements."""
+
+
+def read_text(path: Path, what: str, limit: int = TEXT_BYTES) -> str:
+    """The text of a file that the user named. Raises: RefusedInput with the reason."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RefusedInput(f"{what} {str(path)!r} cannot be read: {reason}.") from error
+    if len(content) > limit:
+        raise RefusedInput(f"{what} {str(path)!r} is larger than {limit // 1024} KiB.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RefusedInput(f"{what} {str(path)!r} is not UTF-8 text: {error.reason}.") from error
+
+
+def find_agents(path: Path) -> AgentsFile:
+    """The agents file. Raises: RefusedInput, naming the variable that leads to it."""
+    try:
+        text = read_text(path, "Agents file")
+    except RefusedInput as refusal:
+        remedy = "Copy agents.example.toml to agents.toml, or set AGOG_AGENTS_FILE to yours."
+        raise RefusedInput(f"{refusal} {remedy}") from refusal
+    return read_agents(text, str(path), path.parent)
