@@ -100,7 +100,7 @@ def test_a_title_of_a_megabyte_is_refused_in_one_short_sentence(cli: Cli, tmp_pa
 @pytest.mark.usefixtures("no_traces")
 def test_an_agents_file_that_cannot_do_it_is_refused(cli: Cli, tmp_path: Path) -> None:
     for text, reason in (
-        (None, "Set AGOG_AGENTS_FILE"),
+        (None, "set AGOG_AGENTS_FILE"),
         ("not toml", "TOML"),
         ("[agents.roy]\nkind = 'simulated'\n", "agents.cynthia: is missing"),
     ):

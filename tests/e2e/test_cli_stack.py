@@ -47,5 +47,5 @@ def test_up_refuses_without_an_agents_file_before_it_starts_anything(
     said: Said = bare_cli("up", AGOG_HOME=str(home), AGOG_AGENTS_FILE=str(tmp_path / "absent"))
 
     assert said.code == 2
-    assert "Set AGOG_AGENTS_FILE" in said.err
+    assert "set AGOG_AGENTS_FILE" in said.err
     assert not home.exists()
