@@ -53,9 +53,8 @@ def _is_running(stack: dict[str, Any]) -> bool:
 class Settings(BaseSettings):
     """Everything that may differ between two installations."""
 
-    model_config = SettingsConfigDict(
-        env_file=HERE / ".env", extra="ignore", populate_by_name=True, env_ignore_empty=True
-    )
+    # By alias alone: a field called `home` would read HOME otherwise.
+    model_config = SettingsConfigDict(env_file=HERE / ".env", extra="ignore", env_ignore_empty=True)
 
     enable_parallel_execution: bool = Field(
         True, alias="ENABLE_PARALLEL_EXECUTION", description="false: one stage after another"
