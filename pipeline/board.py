@@ -123,6 +123,13 @@ class Board:
         """The integration tip; empty where no project is needed."""
         return self.head.commit if self.head else ""
 
+    def repeated_after(self, stage: Stage) -> tuple[FailureKind, ...]:
+        """The failures of its next run after which the stage is tried again at once."""
+        card = self.cards[stage.name]
+        lost = (FailureKind.INFRASTRUCTURE,) if card.losses + 1 < INFRASTRUCTURE_LOSSES else ()
+        unanswered = tuple(kind for kind in FailureKind if kind.is_unanswered)
+        return (*lost, *unanswered) if card.tries < stage.retries else lost
+
     def is_stuck(self) -> bool:
         """Whether nothing can go on without an answer."""
         return not (self.waiting() or self.running() or self.is_green())
@@ -208,14 +215,10 @@ class Board:
         """Whether the outcome is followed by another attempt at once, and count it."""
         card = self.cards[stage.name]
         kind = outcome.failure.kind if outcome.failure else None
-        if kind is FailureKind.INFRASTRUCTURE:
-            card.losses += 1
-            return card.losses < INFRASTRUCTURE_LOSSES
-        card.losses = 0
-        if kind is None or not kind.is_unanswered:
-            return False
-        card.tries += 1
-        return card.tries <= stage.retries
+        again = kind in self.repeated_after(stage)
+        card.losses = card.losses + 1 if kind is FailureKind.INFRASTRUCTURE else 0
+        card.tries += bool(kind and kind.is_unanswered)
+        return again
 
     def settle(self, outcome: StageOutcome) -> None:
         """Take over how a stage ended."""

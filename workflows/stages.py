@@ -97,6 +97,7 @@ class StageRunner:
             remaining_minutes=self._remaining[stage.name],
             mode=self._execution.mode,
             staging_only=self._board.runs_beside_measurement(stage),
+            repeated_after=self._board.repeated_after(stage),
         )
 
     def _announce(self, stage: Stage) -> None:

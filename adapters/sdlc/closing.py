@@ -47,6 +47,12 @@ class EndedRun:
         return self.outcome.failure.error if self.outcome.failure else ""
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether another attempt follows at once."""
+        failure = self.outcome.failure
+        return failure is not None and failure.kind in self.request.repeated_after
+
+    @property
     def elapsed(self) -> timedelta:
         """How long the agent worked."""
         if self.result.started_at is None or self.result.ended_at is None:
@@ -153,7 +159,7 @@ def _severity(ended: EndedRun) -> Severity:
 def _end_fields(ended: EndedRun) -> dict[str, object]:
     outcome = ended.outcome
     if outcome.state is StageState.FAILED:
-        return {"error": ended.error, "action": "BLOCKED"}
+        return {"error": ended.error, "action": "RETRY" if ended.is_repeated else "BLOCKED"}
     if outcome.state is StageState.BLOCKED:
         return {"reason": ended.error, "blockers": []}
     return {

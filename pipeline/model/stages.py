@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.model.failures import Failure
+from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.plan import Stage
 from pipeline.model.references import Head, RequirementRef
 from pipeline.model.states import Mode, Priority, StageState
@@ -22,6 +22,8 @@ class StageRequest:
     mode: Mode = Mode.PARALLEL
     staging_only: bool = False
     """Whether a deployment runs beside other work and may reach staging only."""
+    repeated_after: tuple[FailureKind, ...] = ()
+    """Failures after which another attempt follows at once: what an event says of this one."""
 
     @property
     def run_id(self) -> str:

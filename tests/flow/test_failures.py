@@ -55,6 +55,8 @@ async def test_crashed_agent_is_run_a_second_time_and_no_more(house: House) -> N
 
     assert house.runs.started().count(ROY) == 2
     assert house.runs.started().count(JEN) == 1
+    (failed,) = [e for e in await house.events() if e["eventType"] == "stage.failed"]
+    assert failed["action"] == "RETRY"
 
 
 async def test_stage_without_retries_is_not_tried_again(house: House) -> None:
@@ -63,6 +65,8 @@ async def test_stage_without_retries_is_not_tried_again(house: House) -> None:
     await house.until_blocked(handle)
 
     assert house.runs.started() == ["Research"]
+    (failed,) = [e for e in await house.events() if e["eventType"] == "stage.failed"]
+    assert failed["action"] == "BLOCKED"
 
 
 async def test_lost_runs_cost_no_try_until_the_third(house: House) -> None:
