@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from pipeline.cards import StageCard
 from pipeline.graph import ancestors, dependents
 from pipeline.model import (
     BlockedStage,
@@ -22,26 +23,6 @@ from pipeline.team import TEAM, Role
 
 DELIVER = "deliver"
 """Name under which the delivery is reported and retried; no stage may have it."""
-
-INFRASTRUCTURE_LOSSES = 3
-"""Losses in a row after which a stage blocks (design, section 1)."""
-
-
-@dataclass
-class StageCard:
-    """One stage's standing.
-
-    `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
-    belong to the current attempt.
-    """
-
-    state: StageState = StageState.WAITING
-    attempt: int = 0
-    tries: int = 0
-    losses: int = 0
-    reason: str = ""
-    flags: tuple[str, ...] = ()
-    extended_minutes: float = 0.0
 
 
 @dataclass
@@ -125,10 +106,7 @@ class Board:
 
     def repeated_after(self, stage: Stage) -> tuple[FailureKind, ...]:
         """The failures of its next run after which the stage is tried again at once."""
-        card = self.cards[stage.name]
-        lost = (FailureKind.INFRASTRUCTURE,) if card.losses + 1 < INFRASTRUCTURE_LOSSES else ()
-        unanswered = tuple(kind for kind in FailureKind if kind.is_unanswered)
-        return (*lost, *unanswered) if card.tries < stage.retries else lost
+        return self.cards[stage.name].repeated_after(stage.retries)
 
     def is_stuck(self) -> bool:
         """Whether nothing can go on without an answer."""
@@ -213,11 +191,9 @@ class Board:
 
     def tries_again(self, stage: Stage, outcome: StageOutcome) -> bool:
         """Whether the outcome is followed by another attempt at once, and count it."""
-        card = self.cards[stage.name]
         kind = outcome.failure.kind if outcome.failure else None
         again = kind in self.repeated_after(stage)
-        card.losses = card.losses + 1 if kind is FailureKind.INFRASTRUCTURE else 0
-        card.tries += bool(kind and kind.is_unanswered)
+        self.cards[stage.name].count(kind)
         return again
 
     def settle(self, outcome: StageOutcome) -> None:

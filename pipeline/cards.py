@@ -1,0 +1,40 @@
+"""One stage's standing, and how often it may be tried."""
+
+from dataclasses import dataclass
+
+from pipeline.model import FailureKind, StageState
+
+INFRASTRUCTURE_LOSSES = 3
+"""Losses in a row after which a stage blocks (design, section 1)."""
+
+
+@dataclass
+class StageCard:
+    """One stage's standing.
+
+    `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
+    belong to the current attempt.
+    """
+
+    state: StageState = StageState.WAITING
+    attempt: int = 0
+    tries: int = 0
+    losses: int = 0
+    reason: str = ""
+    flags: tuple[str, ...] = ()
+    extended_minutes: float = 0.0
+
+    def repeated_after(self, retries: int) -> tuple[FailureKind, ...]:
+        """The failures of the next run after which another attempt follows at once.
+
+        Source: design, section 1: `retries` apply to a run without a valid notice; infrastructure
+        losses never count as a try.
+        """
+        lost = (FailureKind.INFRASTRUCTURE,) if self.losses + 1 < INFRASTRUCTURE_LOSSES else ()
+        unanswered = tuple(kind for kind in FailureKind if kind.is_unanswered)
+        return (*lost, *unanswered) if self.tries < retries else lost
+
+    def count(self, kind: FailureKind | None) -> None:
+        """Count how a run ended; None is an end without a failure."""
+        self.losses = self.losses + 1 if kind is FailureKind.INFRASTRUCTURE else 0
+        self.tries += bool(kind and kind.is_unanswered)
