@@ -15,7 +15,6 @@ _PASSED = ("PATH", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "TZ")
 _DEFAULTS = {
     "ENABLE_PARALLEL_EXECUTION": "true",
     "MAX_PARALLEL_STAGES": "4",
-    "AGOG_HOST": "demo",
     "AGOG_HOST_REQUIREMENTS": "50",
     "AGOG_HEARTBEAT_SECONDS": "3",
     "AGOG_LOG_LEVEL": "INFO",
@@ -62,6 +61,7 @@ class DemoHouse:
         """What somebody sets who wants to look at it from another terminal."""
         return {
             "AGOG_HOME": str(self.state),
+            "AGOG_HOST": "demo",
             "AGOG_AGENTS_FILE": str(self.agents),
             "PROJECT_ROOT": str(self.project),
         }
