@@ -16,6 +16,7 @@ READY_SECONDS = 30.0
 
 _ANSWER_SECONDS = 5.0
 _POLL_SECONDS = 0.05
+_PORT_TAKEN = "address already in use"
 _STARTS = 3
 """Tries on fresh ports: between finding a port free and listening there, another may take it."""
 
@@ -63,9 +64,16 @@ class ServerMember:
             self.ports = choose_ports(self.ports)
             try:
                 return await self.restart()
-            except ServerNotStarted:
-                if not remaining or all(map(is_free, self.ports.values())):
+            except ServerNotStarted as error:
+                if not (remaining and self._lost_a_port(error)):
                     raise
+
+    def _lost_a_port(self, error: ServerNotStarted) -> bool:
+        """Whether somebody was quicker: on a port of ours, or on one that the server chose itself.
+
+        Temporal opens several that nobody can name beforehand; only its log tells.
+        """
+        return _PORT_TAKEN in str(error) or not all(map(is_free, self.ports.values()))
 
     async def restart(self) -> None:
         """Start on the same ports and wait for an answer."""
