@@ -18,10 +18,11 @@ test: $(READY)  ## the whole suite, against real servers
 test-slow: $(READY)  ## the long scenarios
 	@$(BIN)/python -m pytest -m slow
 
-check: $(READY)  ## formatter in check mode, linter, types
+check: $(READY)  ## formatter in check mode, linter, types, import directions
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_import_direction.py
 
 format: $(READY)  ## rewrite in house style
 	@$(BIN)/ruff check --fix .
