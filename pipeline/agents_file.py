@@ -118,11 +118,12 @@ def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
     table.allow(("defaults", "agents", "simulation", "builds"))
     simulation = table.table("simulation")
     simulation.allow(("minute_seconds",))
+    agents = _agents(table.table("agents"), table.table("defaults"), directory)
     return AgentsFile(
         source=source,
         directory=directory,
-        agents=_agents(table.table("agents"), table.table("defaults"), directory),
-        builds=_builds(table.table("builds")),
+        agents=agents,
+        builds=_builds(table.table("builds"), agents),
         minute_seconds=simulation.number(
             "minute_seconds", MINUTE_SECONDS, most=SECONDS_LIMIT, zero=True
         ),
@@ -192,9 +193,16 @@ def _notice(table: Table) -> Mapping[str, object]:
     return notice.values
 
 
-def _builds(tables: Table) -> Mapping[str, BuildCommand | SimulatedBuild]:
+def _builds(
+    tables: Table, agents: Mapping[str, CommandAgent | SimulatedAgent]
+) -> Mapping[str, BuildCommand | SimulatedBuild]:
+    """Both sides are always there; where nobody changes anything, one left out builds nothing."""
     names = dict.fromkeys([*map(str, Side), *tables.values])
-    return {name: _build(tables.table(name), name) for name in names}
+    builds = {name: _build(tables.table(name), name) for name in names}
+    if agents and all(isinstance(agent, SimulatedAgent) for agent in agents.values()):
+        left_out = {name: SimulatedBuild() for name in names if name not in tables.values}
+        return {**builds, **left_out}
+    return builds
 
 
 def _build(table: Table, name: str) -> BuildCommand | SimulatedBuild:

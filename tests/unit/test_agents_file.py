@@ -221,6 +221,19 @@ def test_a_plan_is_simulated_only_if_all_its_agents_and_builds_are() -> None:
     without_builds = a_plan(a_stage("a", "roy"))
 
     assert read(SIMULATED_TEAM + SIMULATED_BUILDS).is_simulated(standard)
-    assert not read(SIMULATED_TEAM).is_simulated(standard)
     assert read(SIMULATED_TEAM).is_simulated(without_builds)
     assert not read('[agents.roy]\ncommand = ["x"]').is_simulated(without_builds)
+
+
+def test_where_every_agent_is_simulated_a_build_left_out_is_too() -> None:
+    assert read(SIMULATED_TEAM).is_simulated(shipped("standard"))
+
+    declared = f'{SIMULATED_TEAM}[builds.backend]\ncommand = ["make"]\n'
+    assert not read(declared).is_simulated(shipped("standard"))
+
+
+def test_where_an_agent_is_a_program_a_build_left_out_is_the_usual_one() -> None:
+    backend, frontend = read('[agents.roy]\ncommand = ["agent"]\n').builds.values()
+
+    assert backend == BuildCommand("backend", ("npm", "run", "build"))
+    assert frontend == BuildCommand("frontend", ("npm", "run", "build"))
