@@ -12,7 +12,7 @@ from pipeline import plan_rules
 from pipeline.errors import PlanRefused
 from pipeline.graph import topological_order
 from pipeline.model import Group, Pipeline, Stage
-from pipeline.team import FLAGS, TEAM, Role
+from pipeline.team import FLAGS, TEAM
 from pipeline.toml_table import Table, read_table
 
 MINUTES_LIMIT = 30 * 24 * 60
@@ -103,14 +103,10 @@ def _stage(table: Table, name: str) -> Stage:
         minutes=minutes,
         deadline=timedelta(minutes=deadline),
         grace=timedelta(minutes=grace),
-        retries=table.integer("retries", _usual_retries(agent), most=RETRIES_LIMIT),
+        retries=table.integer("retries", 0, most=RETRIES_LIMIT),
         flag=_flag(table),
         builds=_builds(table),
     )
-
-
-def _usual_retries(agent: str) -> int:
-    return 1 if TEAM[agent].role is Role.IMPLEMENTATION else 0
 
 
 def _flag(table: Table) -> str | None:
