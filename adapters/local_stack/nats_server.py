@@ -1,5 +1,6 @@
 """NATS with JetStream on disk, for one user."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +24,7 @@ jetstream {{
   # Acknowledged events are rows of the database until then: seconds, not the default minutes.
   sync_interval: "2s"
 }}
-authorization {{ user: "{user}", password: "{password}" }}
+authorization {{ user: {user}, password: {password} }}
 """
 
 
@@ -34,10 +35,11 @@ class NatsServer:
     title = "NATS"
     preferred_ports: Mapping[str, int] = {"nats": 4223}
 
-    def __init__(self, home: Path) -> None:
-        """Keep its streams in `<home>/nats`."""
+    def __init__(self, home: Path, user: str | None = None, password: str | None = None) -> None:
+        """Keep its streams in `<home>/nats`; who signs in may be named, or is made up here."""
         self._directory = make_private_directory(home / self.name)
-        self._password = kept_password(self._directory / "password")
+        self._user = user or _USER
+        self._password = password or kept_password(self._directory / "password")
 
     def prepare(self, ports: Mapping[str, int]) -> ChildSpec:
         """Write the configuration: a password on the command line is everybody's to read."""
@@ -46,8 +48,8 @@ class NatsServer:
             host=LOOPBACK,
             port=ports["nats"],
             store=self._directory,
-            user=_USER,
-            password=self._password,
+            user=json.dumps(self._user),
+            password=json.dumps(self._password),
         )
         write_private(configuration, text)
         argv = (binary(self.title, "nats-server"), "--config", str(configuration))
@@ -59,7 +61,7 @@ class NatsServer:
         try:
             await client.connect(
                 self._url(ports),
-                user=_USER,
+                user=self._user,
                 password=self._password,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # of the first connection too, endless by default
@@ -76,7 +78,7 @@ class NatsServer:
 
     def settings(self, ports: Mapping[str, int]) -> dict[str, str]:
         """Address and sign-in."""
-        return {NATS_URL: self._url(ports), NATS_USER: _USER, NATS_PASSWORD: self._password}
+        return {NATS_URL: self._url(ports), NATS_USER: self._user, NATS_PASSWORD: self._password}
 
     @staticmethod
     def _url(ports: Mapping[str, int]) -> str:

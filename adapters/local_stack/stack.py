@@ -158,7 +158,8 @@ class LocalStack:
         if DATABASE_URL not in self._given:
             servers.append(PostgresServer(self._home))
         if NATS_URL not in self._given:
-            servers.append(NatsServer(self._home))
+            login = self._given.get(NATS_USER), self._given.get(NATS_PASSWORD)
+            servers.append(NatsServer(self._home, *login))
         return servers
 
     def _publish(self, kept_ports: dict[str, int]) -> StackAddresses:

@@ -185,3 +185,12 @@ while True:
     await stack.stop()
     assert (tmp_path / "ended").exists()
     assert processes_naming(str(tmp_path)) == []
+
+
+async def test_embedded_nats_is_signed_in_to_as_the_environment_names(tmp_path: Path) -> None:
+    """A password in `.env`, meant for containers, must not lock the worker out."""
+    stack = only_nats(tmp_path, nats_user="me", nats_password='mi"ne')
+    async with stack as addresses:
+        assert (addresses.nats_user, addresses.nats_password) == ("me", 'mi"ne')
+        async with connect_nats(addresses) as events:
+            await events.jetstream().account_info()
