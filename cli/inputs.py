@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from cli.pipelines import DEFAULT_PIPELINE
 from pipeline.errors import RefusedInput
@@ -22,6 +22,7 @@ PRIORITY = Priority.P2
 
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
+_NUMBERED = re.compile(r"(REQ-[A-Za-z0-9-]+)(?::[ \t]*|[ \t]+)(.+)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,19 @@ def read_requirement(text: str, source: str) -> tuple[str, str]:
     raise RefusedInput(f"{source} has no heading: its title is the first line like `# Title`.")
 
 
+def number_and_title(heading: str) -> tuple[str, str]:
+    """The two halves of a heading like `REQ-101: Title`.
+
+    Raises: RefusedInput if it does not begin with a number.
+    """
+    if found := _NUMBERED.fullmatch(heading):
+        return found[1], found[2]
+    raise RefusedInput(
+        "A number is missing: give one like REQ-101, begin the file's heading with one"
+        " (`# REQ-101: Title`), or give --batch."
+    )
+
+
 def read_backlog(
     text: str, source: str, check: Callable[[Submission], object]
 ) -> tuple[Submission, ...]:
@@ -110,11 +124,11 @@ def read_backlog(
 
 
 class _Line(BaseModel):
-    """A line of a backlog: the names of the options as keys."""
+    """A line of a backlog: the names of the options as keys; `req_number` as we print it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    req: str
+    req: str = Field(validation_alias=AliasChoices("req", "req_number"))
     title: str
     description: str = ""
     priority: Priority = PRIORITY

@@ -11,7 +11,14 @@ from cli import output
 from cli.connections import services
 from cli.environment import load_settings
 from cli.exits import OK, ExitCode
-from cli.inputs import PRIORITY, Submission, check_submission, read_backlog, read_requirement
+from cli.inputs import (
+    PRIORITY,
+    Submission,
+    check_submission,
+    number_and_title,
+    read_backlog,
+    read_requirement,
+)
 from cli.launching import Launch, launch
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
 from cli.running import run
@@ -30,6 +37,8 @@ Examples:
   python starter.py start REQ-102 --file requirement.md --priority P1 --pipeline critical-path
 
   python starter.py start --batch backlog.jsonl
+
+The number may stand in the file instead: # REQ-102: Greet in French
 
 A line of a backlog: {"req": "REQ-103", "title": "Greet in French", "priority": "P3"}
 """
@@ -69,9 +78,11 @@ def start(
         _refuse_beside_batch(req, title, description, file)
         read_backlog(read_text(batch, "Backlog"), str(batch), desk.take)
     else:
-        if req is None:
-            raise RefusedInput("A number is missing: give one like REQ-101, or --batch.")
+        if req is None and file is None:
+            raise RefusedInput("A number is missing: give one like REQ-101, --file or --batch.")
         heading, body = _text_of(title, description, file)
+        if req is None:
+            req, heading = number_and_title(heading)
         desk.take(Submission(req, heading, body, priority, pipeline, sequential))
     try:
         code = run(_start(settings, desk, attach=attach, wait=wait))
@@ -131,7 +142,7 @@ async def _start(settings: Settings, desk: Desk, *, attach: bool, wait: bool) ->
 async def _check_project(settings: Settings) -> None:
     if settings.project_root is None:
         raise ProjectRefused(
-            "PROJECT_ROOT is not set: agents of this plan are real programs and need the git"
+            "PROJECT_ROOT is not set: agents or builds of this plan are programs and need the git"
             " repository that they work on."
         )
     await check_project(settings.project_root)

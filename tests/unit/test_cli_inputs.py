@@ -8,6 +8,7 @@ from cli.inputs import (
     TITLE_LENGTH,
     Submission,
     check_submission,
+    number_and_title,
     read_backlog,
     read_requirement,
 )
@@ -132,3 +133,20 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -
 def test_a_missing_agents_file_names_the_variable_that_leads_to_it(tmp_path: Path) -> None:
     with pytest.raises(RefusedInput, match="set AGOG_AGENTS_FILE"):
         find_agents(tmp_path / "agents.toml")
+
+
+@pytest.mark.parametrize("heading", ["REQ-101: Greet in French", "REQ-101 Greet in French"])
+def test_a_heading_may_begin_with_the_number(heading: str) -> None:
+    assert number_and_title(heading) == ("REQ-101", "Greet in French")
+
+
+@pytest.mark.parametrize("heading", ["Greet in French", "REQ-101", "Greet REQ-101"])
+def test_a_heading_without_a_number_says_how_to_give_one(heading: str) -> None:
+    with pytest.raises(RefusedInput, match="begin the file's heading"):
+        number_and_title(heading)
+
+
+def test_a_backlog_takes_the_number_under_the_name_that_we_print() -> None:
+    line = '{"req_number": "REQ-1", "title": "T"}'
+
+    assert read_backlog(line, "b.jsonl", check_submission)[0].number == "REQ-1"
