@@ -21,5 +21,5 @@ COPY --from=build /app /app
 WORKDIR /app
 USER agog
 HEALTHCHECK --interval=60s --timeout=20s --start-period=30s --retries=3 \
-    CMD ["python", "starter.py", "doctor"]
+    CMD ["python", "starter.py", "doctor", "--dependencies"]
 CMD ["python", "worker.py"]

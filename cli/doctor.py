@@ -24,15 +24,20 @@ Examples:
   python starter.py doctor
 
   python starter.py doctor --json
+
+  python starter.py doctor --dependencies
 """
 }
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    dependencies: Annotated[
+        bool, typer.Option("--dependencies", help="Servers and workers only, for health checks.")
+    ] = False,
 ) -> None:
     """Check dependencies, workers, agents file, project and disk; say what to do."""
-    checks = run(_examine(load_settings()))
+    checks = run(_examine(load_settings(), dependencies_only=dependencies))
     if as_json:
         is_well = all(check.ok for check in checks)
         output.write_json({"ok": is_well, "checks": [asdict(check) for check in checks]})
@@ -41,8 +46,9 @@ def doctor(
     raise typer.Exit(_exit_code(checks))
 
 
-async def _examine(settings: Settings) -> Sequence[Check]:
-    looks = (*dependency_looks(settings), *host_looks(settings))
+async def _examine(settings: Settings, *, dependencies_only: bool) -> Sequence[Check]:
+    on_host = () if dependencies_only else host_looks(settings)
+    looks = (*dependency_looks(settings), *on_host)
     return await asyncio.gather(*(look.check() for look in looks))
 
 
