@@ -5,7 +5,6 @@ import logging
 from temporalio import activity
 
 from activities.uninterrupted import to_the_end
-from pipeline.board import DELIVER
 from pipeline.errors import GitFailed, ProjectRefused
 from pipeline.failures import cut
 from pipeline.model import (
@@ -18,6 +17,7 @@ from pipeline.model import (
     MergeResult,
     RequirementRef,
 )
+from pipeline.plan_rules import DELIVER
 from pipeline.ports import HostPorts
 
 log = logging.getLogger(__name__)

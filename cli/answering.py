@@ -17,9 +17,9 @@ from adapters.sdlc_reader import SdlcReader
 from cli.connections import services
 from cli.naming import stage_name
 from cli.temporal import reaching_temporal
-from pipeline.board import DELIVER
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.model import DeliveryReport
+from pipeline.plan_rules import DELIVER
 from settings import Settings
 from workflows import options
 from workflows.requirement import RequirementWorkflow

@@ -45,7 +45,7 @@ def read_run(request: StageRequest, result: RunResult) -> Reading:
 
 def _unanswered(request: StageRequest, result: RunResult) -> Reading:
     if result.end is RunEnd.TIMED_OUT:
-        error = f"No notice by deadline and grace ({request.stage.deadline}). {result.reason}"
+        error = f"No notice by deadline and grace. {result.reason}"
         return _failed(request, result, FailureKind.TIMEOUT, error.strip())
     error = result.reason or f"The run ended from outside: {result.end}."
     if result.end is RunEnd.NOT_STARTED:

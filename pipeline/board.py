@@ -19,10 +19,8 @@ from pipeline.model import (
     StageOutcome,
     StageState,
 )
+from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
-
-DELIVER = "deliver"
-"""Name under which the delivery is reported and retried; no stage may have it."""
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """What a human may ask of a requirement now, and why not."""
 
-from pipeline.board import DELIVER, Board
+from pipeline.board import Board
 from pipeline.errors import RefusedInput
 from pipeline.graph import ancestors, dependents
 from pipeline.model import Answer, FailureKind, Stage
+from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
 

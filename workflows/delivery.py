@@ -6,8 +6,8 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from activities.uninterrupted import to_the_end
-    from pipeline.board import DELIVER
     from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Failure, FailureKind
+    from pipeline.plan_rules import DELIVER
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import failure_of

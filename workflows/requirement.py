@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from activities.runs import RunActivities
     from activities.uninterrupted import to_the_end
-    from pipeline.board import DELIVER, Board
+    from pipeline.board import Board
     from pipeline.errors import RefusedInput
     from pipeline.model import (
         Answer,
@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         RequirementState,
         RetryRequest,
     )
+    from pipeline.plan_rules import DELIVER
     from pipeline.steering import (
         check_decision,
         check_extension,

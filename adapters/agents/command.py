@@ -1,7 +1,6 @@
 """Kind `command`: an agent that is any program."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePath
 
 from adapters.runs.directory import RunDirectory, RunRecord
 from pipeline.agents_file import CommandAgent
@@ -36,7 +35,6 @@ def command_record(
     agent: CommandAgent,
     order: RunOrder,
     run: RunDirectory,
-    agents_directory: PurePath,
     variables: Mapping[str, str],
 ) -> RunRecord:
     """What the supervisor must know to start the agent."""
@@ -48,17 +46,9 @@ def command_record(
         deadline_seconds=order.deadline.total_seconds(),
         grace_seconds=order.grace.total_seconds(),
         minute_seconds=60.0,
-        argv=command_argv(agent, agents_directory),
+        argv=agent.command,
         variables=tuple(sorted(variables)),
     )
-
-
-def command_argv(agent: CommandAgent, agents_directory: PurePath) -> tuple[str, ...]:
-    """The argv; a relative path is relative to the agents file, a bare name is looked up."""
-    program, *arguments = agent.command
-    if "/" in program:
-        program = str(Path(agents_directory).absolute() / program)
-    return (program, *arguments)
 
 
 def working_directory(order: RunOrder, run: RunDirectory) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from adapters.agents.command import PASSED_ON
 from adapters.builds.job import BuildJob, Exit, read_tail
 from adapters.builds.process import BuildProcesses
 from adapters.git import Git
@@ -13,9 +14,6 @@ from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import BuildRequest, BuildResult, RunEnd
 from pipeline.numbers import slug
-
-PASSED_ON = ("PATH", "HOME", "LANG", "TERM")
-"""Variables that every build gets, as every agent does (design, section 6)."""
 
 
 class ProjectBuilds:

@@ -172,7 +172,7 @@ class HostRuns:
             record = simulated_record(agent, order, run, self._agents.minute_seconds)
             return partial(self._simulated.start, run, record)
         given = command_environment(agent, order, run, self._environment)
-        record = command_record(agent, order, run, self._agents.directory, given)
+        record = command_record(agent, order, run, given)
         return partial(self._supervised.start, run, record, order.prompt, given)
 
 

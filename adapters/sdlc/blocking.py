@@ -9,7 +9,6 @@ from adapters.sdlc.groups import complete_group
 from adapters.sdlc.stages import lose
 from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import BlockerRow, FailureRow, NoteRow
-from pipeline.board import DELIVER
 from pipeline.events import EventType
 from pipeline.model import (
     Failure,
@@ -19,6 +18,7 @@ from pipeline.model import (
     RequirementState,
     StageState,
 )
+from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
 HUMAN = "human"

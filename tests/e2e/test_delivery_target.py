@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.board import DELIVER
 from pipeline.model import FailureKind, RequirementState
+from pipeline.plan_rules import DELIVER
 from tests.eventually import eventually
 from tests.fixtures_workspaces import write
 from tests.orchestra import Handle, Orchestra

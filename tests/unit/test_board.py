@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.board import DELIVER, Board
+from pipeline.board import Board
 from pipeline.errors import RefusedInput
 from pipeline.model import (
     Answer,
@@ -11,6 +11,7 @@ from pipeline.model import (
     StageOutcome,
     StageState,
 )
+from pipeline.plan_rules import DELIVER
 from pipeline.steering import check_decision, check_extension, check_retry
 from tests.plans import shipped
 
