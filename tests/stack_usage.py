@@ -1,9 +1,12 @@
 """What a user of a stack does with it: a workflow, a row, a message, and finding them again."""
 
 import asyncio
+import json
 import os
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import nats
 import psutil
@@ -80,3 +83,15 @@ async def until(claim: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not claim():  # noqa: ASYNC110 -- other processes set no Event of ours
             await asyncio.sleep(0.02)
+
+
+def keep_own_ports(home: Path) -> None:
+    """Let a stack find ports as if kept from its last time, which nobody else is after.
+
+    The usual ones are every stack's first wish, and the system gives away those above 32767: a
+    stack of another test could take either while this one's server is down.
+    """
+    names = ("temporal", "web_ui", "postgres", "nats")
+    ports = dict(zip(names, random.sample(range(20_000, 30_000), len(names)), strict=True))
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "stack.json").write_text(json.dumps({"settings": {}, "ports": ports}))

@@ -14,7 +14,14 @@ from adapters.local_stack import ChildSpec, LocalStack, StackIncident, read_stac
 from adapters.local_stack.identity import identify
 from pipeline.errors import ServerNotStarted
 from settings import Settings
-from tests.stack_usage import connect_nats, find_traces, leave_traces, processes_naming, until
+from tests.stack_usage import (
+    connect_nats,
+    find_traces,
+    keep_own_ports,
+    leave_traces,
+    processes_naming,
+    until,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SLEEPER = (sys.executable, "-c", "import signal; signal.pause()")
@@ -27,6 +34,7 @@ MEMBERS = {
 
 
 async def test_killed_members_come_back_on_the_same_ports_with_their_data(tmp_path: Path) -> None:
+    keep_own_ports(tmp_path)
     worker = ChildSpec("worker", (*SLEEPER, str(tmp_path)), {})
     stack = LocalStack(tmp_path, children=(worker,))
     addresses = await stack.start()
@@ -63,6 +71,7 @@ async def test_stack_follows_a_killed_one_and_keeps_its_data(
     for name in ("NATS_URL", "TEMPORAL_ADDRESS", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AGOG_HOME", str(tmp_path))
+    keep_own_ports(tmp_path)
     keeper = start(
         (sys.executable, str(Path(__file__).with_name("keep_stack.py")), str(tmp_path)),
         env={"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"]},

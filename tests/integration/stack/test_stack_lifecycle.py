@@ -18,6 +18,7 @@ from pipeline.errors import RefusedInput
 from tests.stack_usage import (
     connect_nats,
     find_traces,
+    keep_own_ports,
     leave_traces,
     processes_naming,
     until,
@@ -34,6 +35,7 @@ def only_nats(home: Path, **options: object) -> LocalStack:
 async def test_data_and_ports_survive_a_restart_and_a_stop_leaves_nothing_alive(
     tmp_path: Path,
 ) -> None:
+    keep_own_ports(tmp_path)
     first = LocalStack(tmp_path)
     addresses = await first.start()
     assert read_stack(tmp_path) == addresses
