@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.runs.directory import ERROR_OUTPUT_LIMIT, OUTPUT_LIMIT
+from adapters.user_files import find_agents
 from pipeline.agents_file import CommandAgent
 from pipeline.errors import AgentsFileRefused, NoticeRefused, RefusedInput
 from pipeline.model import RunEnd, RunResult
@@ -153,7 +154,9 @@ async def test_a_relative_program_is_relative_to_the_agents_file(runs: Bench) ->
     program.chmod(0o700)
     worktree = runs.home / "tree"
     worktree.mkdir()
-    runs.agents["roy"] = CommandAgent(("./agent",))
+    agents_file = runs.home / "agents.toml"
+    agents_file.write_text('[agents.roy]\ncommand = ["./agent"]\n')
+    runs.agents.update(find_agents(agents_file).agents)
 
     result = await runs.host().attach(runs.order(worktree=str(worktree)))
 
