@@ -21,7 +21,7 @@ def describe_machine() -> dict[str, str | int | float]:
         "cpu": _cpu_model(),
         "cores": psutil.cpu_count() or 0,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": _system(),
         "python": platform.python_version(),
     }
 
@@ -40,6 +40,12 @@ async def describe_versions(ground: Ground) -> dict[str, str]:
         "postgresql": await _postgresql(ground.addresses),
         "nats_server": await _nats(ground.addresses),
     }
+
+
+def _system() -> str:
+    """Kernel and its version, without what a distributor appended."""
+    version = platform.release().partition("-")[0]
+    return f"{platform.system()} {'.'.join(version.split('.')[:2])}"
 
 
 def _cpu_model() -> str:
