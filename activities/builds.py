@@ -7,6 +7,7 @@ from temporalio import activity
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import BuildOutcome, BuildRequest, BuildResult, Failure, FailureKind, RunEnd
 from pipeline.ports import HostPorts
+from pipeline.signatures import signature
 
 log = logging.getLogger(__name__)
 
@@ -58,4 +59,5 @@ def _failure(request: BuildRequest, result: BuildResult) -> Failure:
         error=f"{lines}\n{reason}".strip(),
         log_reference=result.log_reference,
         commit=request.commit,
+        signature=signature(lines),
     )

@@ -1,10 +1,11 @@
 """From how a run ended to what it means: an accepted notice, or a failure with its kind."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import NoticeRefused
 from pipeline.model import Failure, FailureKind, RunEnd, RunResult, StageRequest, StageState
 from pipeline.notice import Notice, NoticeStatus, parse_notice
+from pipeline.signatures import signature
 from pipeline.verdicts import judge
 
 ERROR_LENGTH = 8_000
@@ -81,18 +82,17 @@ def _failed(
         error=error[:ERROR_LENGTH],
         log_reference=result.log_reference,
         commit=request.head.commit if request.head else "",
+        signature=_said(kind, error, result),
     )
     return Reading(StageState.FAILED, notice, "", failure)
 
 
+def _said(kind: FailureKind, error: str, result: RunResult) -> str:
+    """What the run itself said: of a crash its standard error, of a deadline nothing."""
+    if kind is FailureKind.NOTICE:
+        return signature(error)
+    return "" if kind is FailureKind.TIMEOUT else signature(result.error_output)
+
+
 def _located(failure: Failure, result: RunResult) -> Failure:
-    return Failure(
-        failure.stage,
-        failure.kind,
-        failure.gate,
-        failure.owners,
-        failure.error[:ERROR_LENGTH],
-        failure.severity,
-        result.log_reference,
-        failure.commit,
-    )
+    return replace(failure, error=failure.error[:ERROR_LENGTH], log_reference=result.log_reference)

@@ -20,17 +20,23 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.plan_rules import DELIVER
+from pipeline.tally import Tally
 from pipeline.team import TEAM, Role
 
 
 @dataclass
 class Board:
-    """The stages of one requirement and its open failures, keyed by stage and gate."""
+    """The stages of one requirement and its open failures, keyed by stage and gate.
+
+    `repairs` names the fixes under way by the stage whose failure they repair.
+    """
 
     pipeline: Pipeline
     head: Head | None = None
     cards: dict[str, StageCard] = field(default_factory=dict)
     failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    repairs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Lay out one card per stage."""
@@ -86,8 +92,8 @@ class Board:
         )
 
     def marks(self, stages: Iterable[Stage]) -> tuple[str, ...]:
-        """Each stage with its current attempt, so that a repeated one voids older evidence."""
-        return tuple(f"{stage.name}#{self.cards[stage.name].attempt}" for stage in stages)
+        """Each stage with its current attempt and fixes: whatever is newer voids older evidence."""
+        return tuple(self.cards[stage.name].mark(stage.name) for stage in stages)
 
     def runs_beside_measurement(self, stage: Stage) -> bool:
         """Whether some quality measurement need not be over when the stage starts."""
@@ -198,6 +204,7 @@ class Board:
         """Take over how a stage ended."""
         card = self.cards[outcome.stage]
         card.state = outcome.state
+        card.attempt, card.verdict = outcome.attempt, outcome.verdict
         if outcome.state is StageState.COMPLETED:
             card.flags = outcome.flags
         if outcome.failure:
@@ -207,6 +214,7 @@ class Board:
     def fail(self, failure: Failure) -> None:
         """Open a failure; the same gate of the same stage has one at most."""
         self.failures[failure.stage, failure.gate] = failure
+        self.tally.count(failure)
 
     def resolve(self, gate: str) -> None:
         """Close the failures of a gate that turned green."""
@@ -229,6 +237,8 @@ class Board:
 
     def retry_delivery(self) -> None:
         """Close the failures of the delivery and of its builds: it makes every check again."""
+        for _, gate in self.failures:
+            self.tally.forgive(gate)
         self.failures.clear()
 
     def _state(self, name: str) -> StageState:
@@ -236,4 +246,5 @@ class Board:
 
     def _forget_failures(self, stages: set[str]) -> None:
         for key in [key for key in self.failures if key[0] in stages]:
+            self.tally.forgive(key[1])
             del self.failures[key]

@@ -13,7 +13,7 @@ class StageCard:
     """One stage's standing.
 
     `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
-    belong to the current attempt.
+    belong to the current attempt; `fixes` are those merged on the stage's behalf.
     """
 
     state: StageState = StageState.WAITING
@@ -21,8 +21,14 @@ class StageCard:
     tries: int = 0
     losses: int = 0
     reason: str = ""
+    verdict: str = ""
     flags: tuple[str, ...] = ()
+    fixes: tuple[str, ...] = ()
     extended_minutes: float = 0.0
+
+    def mark(self, stage: str) -> str:
+        """Names what of the stage is merged: `stage#attempt`, then the fixes."""
+        return "+".join((f"{stage}#{self.attempt}", *self.fixes))
 
     def repeated_after(self, retries: int) -> tuple[FailureKind, ...]:
         """The failures of the next run after which another attempt follows at once.

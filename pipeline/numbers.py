@@ -26,6 +26,11 @@ def check_number(number: str) -> str:
     return number
 
 
+def fix_number(parent: str, nth: int) -> str:
+    """The number of the nth fix of a requirement, or of a fix."""
+    return f"{parent}-FIX-{nth}"
+
+
 def integration_branch(number: str) -> str:
     """The branch that collects a requirement's merges."""
     return f"agog/{number}/main"

@@ -11,13 +11,17 @@ from datetime import timedelta
 from pipeline import plan_rules
 from pipeline.errors import PlanRefused
 from pipeline.graph import topological_order
-from pipeline.model import Group, Pipeline, Stage
+from pipeline.model import Bounds, Group, Pipeline, Stage
 from pipeline.team import FLAGS, TEAM
 from pipeline.toml_table import Table, read_table
 
 MINUTES_LIMIT = 30 * 24 * 60
 """Longest duration that a file may state: thirty days, which is what the streams keep."""
 RETRIES_LIMIT = 10
+BOUND_LIMIT = 20
+DEPTH_LIMIT = 6
+"""Each level makes the numbers of fixes longer, and branches are named after them."""
+MONEY_LIMIT = 1e6
 GRACE_MINUTES = 5.0
 DEADLINE_FACTOR = 2
 """No paid run ends at its nominal minute (design, section 1)."""
@@ -44,8 +48,9 @@ def read_pipeline(text: str, source: str) -> Pipeline:
     Raises: PlanRefused naming file, key and reason.
     """
     table = read_table(text, lambda key, reason: PlanRefused(source, key, reason))
-    table.allow(("name", "groups", "stages"))
+    table.allow(("name", "bounds", "groups", "stages"))
     name = _name(table)
+    bounds = _bounds(table.table("bounds"))
     groups = tuple(_group(entry) for entry in table.tables("groups"))
     entries = _named(table.tables("stages"))
     stages = tuple(_stage(entry, name) for name, entry in entries)
@@ -53,7 +58,8 @@ def read_pipeline(text: str, source: str) -> Pipeline:
         plan_rules.check_names(groups, stages)
         needs = plan_rules.resolved_needs(groups, stages, _own_needs(entries))
         ordered = {stage.name: replace(stage, needs=needs[stage.name]) for stage in stages}
-        pipeline = Pipeline(name, groups, tuple(ordered[name] for name in topological_order(needs)))
+        order = topological_order(needs)
+        pipeline = Pipeline(name, groups, tuple(ordered[name] for name in order), bounds)
         plan_rules.check_flags(pipeline)
     except plan_rules.BrokenRule as broken:
         raise PlanRefused(source, broken.key, broken.reason) from broken
@@ -75,6 +81,24 @@ def _name(table: Table) -> str:
     if problem:
         table.refuse("name", problem)
     return name
+
+
+def _bounds(table: Table) -> Bounds:
+    table.allow(("reds", "depth", "reviews", "hours", "usd", "reminder_hours"))
+    usual = Bounds()
+    return Bounds(
+        reds=table.integer("reds", usual.reds, most=BOUND_LIMIT),
+        depth=table.integer("depth", usual.depth, most=DEPTH_LIMIT),
+        reviews=table.integer("reviews", usual.reviews, most=BOUND_LIMIT),
+        work=_hours(table, "hours", usual.work),
+        usd=table.number("usd", most=MONEY_LIMIT) if "usd" in table.values else None,
+        reminder=_hours(table, "reminder_hours", usual.reminder),
+    )
+
+
+def _hours(table: Table, key: str, usual: timedelta) -> timedelta:
+    hours = table.number(key, usual / timedelta(hours=1), most=MINUTES_LIMIT / 60)
+    return timedelta(hours=hours)
 
 
 def _group(table: Table) -> Group:

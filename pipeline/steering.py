@@ -1,9 +1,12 @@
 """What a human may ask of a requirement now, and why not."""
 
+import shlex
+from collections.abc import Sequence
+
 from pipeline.board import Board
 from pipeline.errors import RefusedInput
 from pipeline.graph import ancestors, dependents
-from pipeline.model import Answer, FailureKind, Stage
+from pipeline.model import Answer, Ask, FailureKind, Stage
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
@@ -12,11 +15,15 @@ def check_retry(board: Board, name: str) -> None:
     """Raises: RefusedInput with the reason if a retry of that stage makes no sense now."""
     failed = {stage for stage, _ in board.failures}
     if name == DELIVER and board.awaits_delivery():
+        if board.repairs:
+            raise RefusedInput(f"{', '.join(board.repairs.values())} is at work: wait for it.")
         return
     if name == DELIVER:
         raise RefusedInput("The delivery has not failed.")
     if name not in board.cards:
         raise RefusedInput(f"There is no stage {name!r}. Stages: {', '.join(board.cards)}.")
+    if fix := board.repairs.get(name):
+        raise RefusedInput(f"{name} is being repaired by {fix}: wait for it, or cancel it first.")
     state = board.cards[name].state
     if not state.is_red and name not in failed:
         raise RefusedInput(f"{name} is {state}: only what failed can be retried.")
@@ -44,6 +51,26 @@ def check_extension(board: Board, name: str, minutes: float) -> None:
         raise RefusedInput(f"{name!r} is not running. Running stages: {running}.")
     if not 0 < minutes < float("inf"):
         raise RefusedInput(f"{minutes} minutes: give a positive number.")
+
+
+def possible_answers(board: Board, asks: Sequence[Ask]) -> tuple[str, ...]:
+    """The commands that answer those questions, in the words of the command line."""
+    if not asks:
+        return ()
+    stages = dict.fromkeys(
+        DELIVER if board.awaits_delivery() else ask.stage
+        for ask in asks
+        if not _is_verdict(board, ask)
+    )
+    answers = [f"retry {shlex.quote(stage)}" for stage in stages]
+    if any(_is_verdict(board, ask) for ask in asks):
+        answers += [f"decide {answer}" for answer in (Answer.APPROVE, Answer.REQUEST_CHANGES)]
+    return (*answers, f"decide {Answer.ABORT}")
+
+
+def _is_verdict(board: Board, ask: Ask) -> bool:
+    failure = board.failures.get((ask.stage, ask.gate))
+    return failure is not None and failure.kind is FailureKind.CRITIQUE
 
 
 def pending_verdict(board: Board) -> Stage:

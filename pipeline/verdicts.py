@@ -7,6 +7,7 @@ from types import MappingProxyType
 from pipeline.failures import cut
 from pipeline.model import Failure, FailureKind, Stage, StageState
 from pipeline.notice import VERDICTS, Notice, NoticeStatus, Verdict
+from pipeline.signatures import signature
 from pipeline.team import FLAGS, OWNERS, TEAM, Role
 
 _GREEN_ANSWERS: Mapping[Role, Mapping[str, object]] = MappingProxyType(
@@ -80,7 +81,8 @@ def green_notice(agent: str, number: str) -> dict[str, object]:
 def _run_failed(stage: Stage, notice: Notice, verdict: str, kind: FailureKind) -> Judgement:
     state = StageState.BLOCKED if kind is FailureKind.BLOCKED else StageState.FAILED
     error = _error(notice.failures or notice.reasons, notice)
-    failure = Failure(stage.name, kind, f"run {stage.name}", (stage.agent,), error)
+    gate, said = f"run {stage.name}", signature(error)
+    failure = Failure(stage.name, kind, gate, (stage.agent,), error, signature=said)
     return Judgement(state, verdict, failure)
 
 
@@ -97,6 +99,7 @@ def _tests_failed(stage: Stage, notice: Notice) -> Judgement:
         f"verdict {stage.name}",
         _owners(stage, notice),
         _error(notice.failures, notice),
+        signature=signature("\n".join(notice.failures)),
     )
     return Judgement(StageState.FAILED, "FAIL", failure)
 

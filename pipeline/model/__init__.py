@@ -5,22 +5,37 @@ Frozen standard-library dataclasses; small by construction (nothing over 64 KB t
 
 from pipeline.model.answers import (
     Answer,
+    Ask,
     DecisionRequest,
+    Escalation,
     Extension,
     ExtensionRequest,
+    Reminder,
     Reopened,
     Reopening,
     RetryRequest,
 )
-from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult
+from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, Proof
 from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState
 from pipeline.model.failures import Failure, FailureKind, Severity
-from pipeline.model.plan import Group, Pipeline, Stage
+from pipeline.model.fixes import (
+    Fix,
+    FixMerge,
+    FixMerged,
+    FixOpening,
+    GivenUp,
+    MergedFix,
+    Recovered,
+    Recovery,
+    Settlement,
+)
+from pipeline.model.plan import Bounds, Group, Pipeline, Stage
 from pipeline.model.references import Head, RequirementRef
 from pipeline.model.reports import FailureCollection, FailureReport
 from pipeline.model.requirement import (
     Closing,
     DeliveryReport,
+    FixBase,
     Opening,
     OpeningRequest,
     RequirementOrder,
@@ -35,11 +50,14 @@ from pipeline.model.stages import (
     StageRequest,
     StageSkip,
 )
+from pipeline.model.standing import StageStanding, Standing
 from pipeline.model.states import Mode, Priority, RequirementState, StageState
 
 __all__ = [
     "Answer",
+    "Ask",
     "BlockedStage",
+    "Bounds",
     "BuildOutcome",
     "BuildRequest",
     "BuildResult",
@@ -50,20 +68,32 @@ __all__ = [
     "DeliveryReport",
     "DeliveryRequest",
     "DeliveryState",
+    "Escalation",
     "Extension",
     "ExtensionRequest",
     "Failure",
     "FailureCollection",
     "FailureKind",
     "FailureReport",
+    "Fix",
+    "FixBase",
+    "FixMerge",
+    "FixMerged",
+    "FixOpening",
+    "GivenUp",
     "Group",
     "Head",
     "MergeResult",
+    "MergedFix",
     "Mode",
     "Opening",
     "OpeningRequest",
     "Pipeline",
     "Priority",
+    "Proof",
+    "Recovered",
+    "Recovery",
+    "Reminder",
     "Reopened",
     "Reopening",
     "RequirementOrder",
@@ -73,11 +103,14 @@ __all__ = [
     "RunEnd",
     "RunOrder",
     "RunResult",
+    "Settlement",
     "Severity",
     "Stage",
     "StageContext",
     "StageOutcome",
     "StageRequest",
     "StageSkip",
+    "StageStanding",
     "StageState",
+    "Standing",
 ]

@@ -21,6 +21,36 @@ class Reopening:
     """Stages whose verdict a human passed: they complete instead of running again."""
 
 
+@dataclass(frozen=True)
+class Ask:
+    """One open failure that a human must see to, and why nobody else does."""
+
+    stage: str
+    gate: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Escalation:
+    """What a human is asked, all of it, and the commands that answer; counts within the execution.
+
+    `answers` are words of the command line without the requirement's number: `retry deliver`.
+    """
+
+    occurrence: int
+    asks: tuple[Ask, ...]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reminder:
+    """Says again that a human is asked; `occurrence` counts the reminders of one escalation."""
+
+    ref: RequirementRef
+    escalation: int
+    occurrence: int
+
+
 class Answer(StrEnum):
     """Answers to a blocked requirement."""
 

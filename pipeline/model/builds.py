@@ -9,8 +9,20 @@ from pipeline.model.runs import RunEnd
 
 
 @dataclass(frozen=True)
+class Proof:
+    """A build that is green on a commit, and the builders' marks that the commit holds."""
+
+    build: str
+    commit: str
+    held: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BuildRequest:
-    """Asks a host to verify one build on one commit; `occurrence` counts within the execution."""
+    """Asks a host to verify one build on one commit.
+
+    `occurrence` names the verification within the execution.
+    """
 
     ref: RequirementRef
     build: str
@@ -18,7 +30,7 @@ class BuildRequest:
     """The stage whose merge the build belongs to; `owner` is its agent."""
     owner: str
     head: Head | None
-    occurrence: int
+    occurrence: str
 
     @property
     def commit(self) -> str:

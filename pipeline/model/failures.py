@@ -39,7 +39,8 @@ class Failure:
     """One failure with its owner: what a fix, a human or a report needs.
 
     `gate` names the check that is red (`build backend`, `verdict Backend QA`, …);
-    `error` holds the first error lines, cut to 8,000 characters.
+    `error` holds the first error lines, cut to 8,000 characters; `signature` tells whether two
+    failures say the same, and is empty where nothing but we said anything.
     """
 
     stage: str
@@ -50,3 +51,4 @@ class Failure:
     severity: Severity = Severity.ERROR
     log_reference: str = ""
     commit: str = ""
+    signature: str = ""

@@ -34,12 +34,33 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """When the orchestrator stops repairing by itself and asks a human (design, section 3).
+
+    `work` is the time that a requirement may take, without what it waits for humans; `usd` is
+    compared once costs are known.
+    """
+
+    reds: int = 3
+    """A gate that is red for the so-many-th time is not repaired again."""
+    depth: int = 3
+    """No fix is opened that deep; a requirement's own fixes have depth 1."""
+    reviews: int = 2
+    """How often REQUEST_CHANGES sends research back."""
+    work: timedelta = timedelta(hours=72)
+    usd: float | None = None
+    reminder: timedelta = timedelta(hours=24)
+    """When a human is reminded of a question; each further reminder takes twice as long."""
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """A checked plan: stages in the order of the file, which is a legal sequential order."""
 
     name: str
     groups: tuple[Group, ...]
     stages: tuple[Stage, ...]
+    bounds: Bounds = Bounds()
 
     def stage(self, name: str) -> Stage:
         """The stage of that name. Raises: KeyError if there is none."""

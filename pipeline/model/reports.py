@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.model.answers import Escalation
 from pipeline.model.failures import Failure, Severity
 from pipeline.model.references import RequirementRef
 from pipeline.model.stages import BlockedStage
@@ -15,6 +16,8 @@ class FailureCollection:
     round: int
     failures: tuple[Failure, ...]
     blocked: tuple[BlockedStage, ...] = ()
+    escalation: Escalation | None = None
+    """What a human is asked; None while fixes or a rework see to everything."""
 
 
 @dataclass(frozen=True)

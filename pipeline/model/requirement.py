@@ -10,6 +10,14 @@ from pipeline.model.states import Priority, RequirementState
 
 
 @dataclass(frozen=True)
+class FixBase:
+    """The host that a fix runs on, and the integration tip of its requirement."""
+
+    host: str
+    head: Head | None
+
+
+@dataclass(frozen=True)
 class RequirementOrder:
     """Input of a requirement's workflow. The description stays in the requirement's row."""
 
@@ -22,6 +30,8 @@ class RequirementOrder:
     """Silence after which a stage's activity counts as lost; None never (time-skipping server)."""
     search_attributes: tuple[str, ...] = ()
     """Names of the search attributes that the server knows and the workflow sets."""
+    fix: FixBase | None = None
+    """Where the work starts, for a fix: it runs its one stage and delivers nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class OpeningRequest:
     ref: RequirementRef
     pipeline: Pipeline
     sequential: bool
+    fix: FixBase | None = None
 
 
 @dataclass(frozen=True)
@@ -66,3 +77,6 @@ class DeliveryReport:
     reason: str
     commit: str
     failures: tuple[Failure, ...] = ()
+    verdict: str = ""
+    """What the one stage of a fix answered, and the flags that it raised."""
+    flags: tuple[str, ...] = ()

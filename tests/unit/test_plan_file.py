@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PlanRefused
+from pipeline.model import Bounds
 from pipeline.plan_file import read_durations, read_pipeline
 from tests.plans import PIPELINES, shipped
 
@@ -55,6 +56,31 @@ def test_a_small_plan_gets_its_defaults_and_its_barrier() -> None:
     assert second.retries == 0
     assert second.flag is None
     assert second.builds == ()
+
+
+def test_bounds_are_those_of_the_design_where_the_file_says_nothing() -> None:
+    bounds = read_pipeline(PLAN, "mine.toml").bounds
+
+    assert (bounds.reds, bounds.depth, bounds.reviews, bounds.usd) == (3, 3, 2, None)
+
+
+def test_bounds_are_the_files() -> None:
+    text = "[bounds]\nreds = 1\nhours = 1.5\nusd = 20\nreminder_hours = 2\n"
+    bounds = read_pipeline(PLAN.replace("[[groups]]", f"{text}[[groups]]", 1), "mine.toml").bounds
+
+    assert bounds == Bounds(
+        reds=1, work=timedelta(hours=1.5), usd=20.0, reminder=timedelta(hours=2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("reds = 21", "bounds.reds"), ("hours = 0", "bounds.hours"), ("colour = 1", "bounds.colour")],
+)
+def test_bad_bounds_are_refused_by_their_key(text: str, key: str) -> None:
+    plan = PLAN.replace("[[groups]]", f"[bounds]\n{text}\n[[groups]]", 1)
+
+    assert refusal(plan).startswith(f"mine.toml: {key}: ")
 
 
 def test_what_the_file_says_replaces_the_defaults() -> None:
@@ -149,7 +175,7 @@ def test_the_shipped_pipelines_have_the_designs_barriers() -> None:
         ('name = "x"\n[groups]', "groups", "list of tables"),
         ('name = "x"\n[[groups]]', "groups[0].name", "is missing"),
         (GROUPS, "stages", "is missing"),
-        ("colour = 1\n" + PLAN, "colour", "unknown key; known are name, groups, stages"),
+        ("colour = 1\n" + PLAN, "colour", "unknown key; known are name, bounds, groups, stages"),
         (PLAN + "minute = 1", 'stages."Second".minute', "unknown key"),
         (GROUPS + "stages = []" + FIRST, 'groups."Two".stages', "unknown key"),
         (GROUPS + FIRST, 'groups."Two"', "has no stages"),

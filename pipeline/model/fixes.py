@@ -1,0 +1,125 @@
+"""Fixes: failures that are sent back to their owners, and what became of them."""
+
+from dataclasses import dataclass
+
+from pipeline.model.builds import Proof
+from pipeline.model.failures import Failure
+from pipeline.model.plan import Stage
+from pipeline.model.references import Head, RequirementRef
+from pipeline.model.requirement import Opening, RequirementOrder
+from pipeline.model.stages import StageOutcome
+from pipeline.model.standing import Standing
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One failure, sent back to one owner.
+
+    `parent` is the requirement, or the fix that did not succeed; `depth` counts parent links.
+    `stage` is the owner's stage of the requirement, whose task the owner is reminded of; `task`
+    is the fix's own stage.
+    """
+
+    number: str
+    parent: str
+    depth: int
+    owner: str
+    stage: str
+    failure: Failure
+    task: Stage
+
+
+@dataclass(frozen=True)
+class FixOpening:
+    """Asks for the rows of fixes, before their workflows start."""
+
+    root: RequirementRef
+    round: int
+    fixes: tuple[Fix, ...]
+    orders: tuple[RequirementOrder, ...]
+
+
+@dataclass(frozen=True)
+class FixMerge:
+    """Asks a host to merge what a fix has done into its requirement's integration branch."""
+
+    root: RequirementRef
+    round: int
+    fix: Fix
+    commit: str
+
+
+@dataclass(frozen=True)
+class FixMerged:
+    """`head` is the integration tip after the merge; a conflict leaves it where it was."""
+
+    head: Head | None
+    parallel: bool
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Input of the strategic orchestrator: the failures of one round, and what is known so far."""
+
+    ref: RequirementRef
+    order: RequirementOrder
+    opening: Opening
+    parallel: bool
+    round: int
+    standing: Standing
+    proofs: tuple[Proof, ...]
+    fixes: tuple[Fix, ...]
+
+
+@dataclass(frozen=True)
+class MergedFix:
+    """A fix whose commit is in the integration branch, and the stage that it belongs to."""
+
+    number: str
+    stage: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A gate that no further fix is opened for, and why."""
+
+    stage: str
+    gate: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a round of fixes achieved.
+
+    `outcomes` are stages that ran again or were replaced by a fix, `green` the failures (stage and
+    gate) that are gone, `failures` what is red now.
+    """
+
+    head: Head | None
+    parallel: bool
+    merged: tuple[MergedFix, ...] = ()
+    outcomes: tuple[StageOutcome, ...] = ()
+    green: tuple[tuple[str, str], ...] = ()
+    failures: tuple[Failure, ...] = ()
+    given_up: tuple[GivenUp, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Records what a round of fixes achieved.
+
+    `green` are failures (stage and gate) that are gone, `replaced` stages that a fix stands for,
+    `reopened` stages that wait again, with the reason; empty `waiting_for` says that the
+    requirement goes on.
+    """
+
+    ref: RequirementRef
+    round: int
+    green: tuple[tuple[str, str], ...]
+    replaced: tuple[StageOutcome, ...]
+    reopened: tuple[tuple[str, str], ...]
+    waiting_for: str

@@ -1,0 +1,90 @@
+"""What a round of fixes changes on the board."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipeline.board import Board
+from pipeline.model import MergedFix, Recovered, Stage, StageStanding, StageState, Standing
+from pipeline.notice import VERDICTS
+from pipeline.team import TEAM, Role, Side
+
+
+def standing(board: Board) -> Standing:
+    """Every stage as a message."""
+    stages = (
+        StageStanding(name, card.state, card.attempt, card.flags, card.fixes)
+        for name, card in board.cards.items()
+    )
+    return Standing(board.head, tuple(stages))
+
+
+def restore(board: Board, message: Standing) -> None:
+    """Stand where the message says."""
+    board.advance(message.head)
+    for stage in message.stages:
+        card = board.cards[stage.stage]
+        card.state, card.attempt = stage.state, stage.attempt
+        card.flags, card.fixes = stage.flags, stage.fixes
+
+
+def add_fix(board: Board, fix: MergedFix) -> None:
+    """Count a merged fix as part of the stage that it belongs to: it voids older evidence."""
+    board.cards[fix.stage].fixes += (fix.number,)
+
+
+def run_again(board: Board, name: str) -> None:
+    """Let one stage that failed run again, and nothing else: its gate is made again."""
+    board.cards[name] = replace(board.cards[name], state=StageState.WAITING, reason="")
+
+
+def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
+    """Take over what a round of fixes achieved; returns the stages that wait again, and why."""
+    board.advance(recovered.head)
+    reopened: dict[str, str] = {}
+    for fix in recovered.merged:
+        add_fix(board, fix)
+        reopened |= _void_verdicts(board, fix)
+    for key in recovered.green:
+        board.failures.pop(key, None)
+    for outcome in recovered.outcomes:
+        board.settle(outcome)
+        reopened.pop(outcome.stage, None)
+    for failure in recovered.failures:
+        board.fail(failure)
+    for given_up in recovered.given_up:
+        board.tally.given_up[given_up.gate] = given_up.reason
+    return reopened | _unblock(board)
+
+
+def _void_verdicts(board: Board, fix: MergedFix) -> dict[str, str]:
+    """Reopen the verdicts that a fix of an implementer voids.
+
+    Those of the testers of its side, and of whoever judges both sides.
+
+    Source: design, section 3, "Merges and builds".
+    """
+    agent = TEAM[fix.owner]
+    if agent.role is not Role.IMPLEMENTATION:
+        return {}
+    why = f"Its verdict is void: {fix.number} has changed the {agent.side} since."
+    void = {s.name: why for s in board.pipeline.stages if _is_judged(board, s, agent.side)}
+    for name in void:
+        board.cards[name] = replace(board.cards[name], state=StageState.WAITING, flags=())
+    return void
+
+
+def _is_judged(board: Board, stage: Stage, side: Side | None) -> bool:
+    judge = TEAM[stage.agent]
+    judges_it = judge.role in VERDICTS and judge.role is not Role.CRITIQUE
+    is_done = board.cards[stage.name].state is StageState.COMPLETED
+    return is_done and judges_it and judge.side in (side, None)
+
+
+def _unblock(board: Board) -> dict[str, str]:
+    """Let everything that could not start wait again, once nothing is red any more."""
+    if board.failures:
+        return {}
+    names = [blocked.stage.name for blocked in board.blocked_stages()]
+    for name in names:
+        run_again(board, name)
+    return dict.fromkeys(names, "What it needs is repaired.")

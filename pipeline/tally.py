@@ -1,0 +1,39 @@
+"""What a requirement has spent of its bounds: reds by gate, reviews, fixes."""
+
+from dataclasses import dataclass, field
+
+from pipeline.model import Failure, FailureKind
+
+_FREE = (FailureKind.INFRASTRUCTURE, FailureKind.REFUSED, FailureKind.BLOCKED)
+"""Nobody's work was judged: these consume no try."""
+
+
+@dataclass
+class Tally:
+    """Counts that outlive rounds. Gates are named as in `Failure.gate`.
+
+    `repeated` are gates whose latest red said the same as the one before, `given_up` those whose
+    fixes came to an end, with the reason; a human's answer for a gate clears what stands of it.
+    """
+
+    reds: dict[str, int] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    repeated: dict[str, bool] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
+    reviews: int = 0
+    fixes: int = 0
+
+    def count(self, failure: Failure) -> None:
+        """Count a red, and see whether its owner hears the same words again."""
+        if failure.kind in _FREE:
+            return
+        gate, owners = failure.gate, ",".join(failure.owners)
+        said = f"{owners} {failure.signature}" if failure.signature else ""
+        self.reds[gate] = self.reds.get(gate, 0) + 1
+        self.repeated[gate] = bool(said) and self.signatures.get(gate) == said
+        self.signatures[gate] = said
+
+    def forgive(self, gate: str) -> None:
+        """Start anew for a gate that a human takes care of."""
+        for counts in (self.reds, self.signatures, self.repeated, self.given_up):
+            counts.pop(gate, None)

@@ -1,0 +1,156 @@
+"""Who sees to a failure: its owner by a fix, research once more, or a human."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from pipeline.board import Board
+from pipeline.errors import RefusedInput
+from pipeline.graph import ancestors
+from pipeline.model import Ask, Bounds, Failure, FailureKind, Fix, Stage
+from pipeline.numbers import fix_number
+from pipeline.steering import possible_answers, research_of
+
+SENDS_BACK = "REQUEST_CHANGES"
+"""The verdict of a critique that research can answer."""
+
+_WHY_HUMAN = {
+    FailureKind.BLOCKED: "its agent asks",
+    FailureKind.INFRASTRUCTURE: "infrastructure failed, which no agent can repair",
+    FailureKind.REFUSED: "it was refused before any work, and a fix would be as well",
+    FailureKind.DELIVERY: "the target branch is yours",
+}
+_FIX_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Triage:
+    """What is done about a round's failures; `rework` names the research to repeat, or is empty."""
+
+    fixes: tuple[Fix, ...]
+    rework: str
+    reasons: str
+    asks: tuple[Ask, ...]
+    answers: tuple[str, ...]
+    """The commands that answer what is asked."""
+
+
+def triage(board: Board, number: str, spent: timedelta) -> Triage:
+    """Share out every open failure: none is left to nobody.
+
+    `spent` is the time that the requirement has taken, without what it waited for humans.
+    Source: design, section 3, "Critique", "QA" and "Escalation".
+    """
+    rework = reasons = ""
+    asks: list[Ask] = []
+    fixes: list[Fix] = []
+    for failure in board.open_failures():
+        if research := _research(board, failure):
+            rework, reasons = research.name, failure.error
+        elif why := _why_human(board, failure, spent):
+            asks.append(Ask(failure.stage, failure.gate, why))
+        else:
+            fixes += _fixes(board, number, failure, opened=board.tally.fixes + len(fixes))
+    return Triage(tuple(fixes), rework, reasons, tuple(asks), possible_answers(board, asks))
+
+
+def next_fix(fix: Fix, failure: Failure, bounds: Bounds) -> Fix | str:
+    """The fix of a fix that did not succeed, or why there is none."""
+    if failure.kind in _WHY_HUMAN:
+        return f"{fix.number}: {_WHY_HUMAN[failure.kind]}"
+    if failure.signature and failure.signature == fix.failure.signature:
+        return f"{fix.number} failed as before, in the same words"
+    if fix.depth + 1 >= bounds.depth:
+        return f"{fix.number} failed too, and fixes go {bounds.depth - 1} deep"
+    return replace(
+        fix,
+        number=fix_number(fix.number, 1),
+        parent=fix.number,
+        depth=fix.depth + 1,
+        failure=failure,
+    )
+
+
+def _research(board: Board, failure: Failure) -> Stage | None:
+    """The research that a critique sends back; None if it must not or cannot be repeated."""
+    if failure.kind is not FailureKind.CRITIQUE:
+        return None
+    asked = board.cards[failure.stage].verdict == SENDS_BACK
+    if not asked or board.tally.reviews >= board.pipeline.bounds.reviews:
+        return None
+    try:
+        return research_of(board, board.pipeline.stage(failure.stage))
+    except RefusedInput:
+        return None
+
+
+def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
+    bounds, tally, gate = board.pipeline.bounds, board.tally, failure.gate
+    reds = tally.reds.get(gate, 0)
+    if gate in tally.given_up:
+        return tally.given_up[gate]
+    if failure.kind is FailureKind.CRITIQUE:
+        return _why_verdict(board, failure)
+    if failure.kind in _WHY_HUMAN:
+        return _WHY_HUMAN[failure.kind]
+    if absent := [owner for owner in failure.owners if not _stages_of(board, owner)]:
+        return f"{' and '.join(absent)} has no stage in this plan"
+    if not failure.owners:
+        return "it has no owner"
+    if reds >= bounds.reds or bounds.depth <= 1:
+        return f"{gate} is red for the {_ordinal(reds)} time"
+    if tally.repeated.get(gate):
+        return f"{gate} is red again, in the same words"
+    if spent >= bounds.work:
+        return f"{spent / timedelta(hours=1):.1f} hours are spent, the bound is {_hours(bounds)}"
+    return ""
+
+
+def _why_verdict(board: Board, failure: Failure) -> str:
+    verdict = board.cards[failure.stage].verdict or "no verdict"
+    reviews = board.tally.reviews
+    again = f" after {reviews} reviews" if reviews and verdict == SENDS_BACK else ""
+    return f"{failure.stage} says {verdict}{again}"
+
+
+def _fixes(board: Board, number: str, failure: Failure, *, opened: int) -> Iterator[Fix]:
+    for nth, owner in enumerate(failure.owners, opened + 1):
+        stage = _stage_of(board, owner, failure)
+        yield Fix(
+            number=fix_number(number, nth),
+            parent=number,
+            depth=1,
+            owner=owner,
+            stage=stage.name,
+            failure=failure,
+            task=_task(stage, failure),
+        )
+
+
+def _task(stage: Stage, failure: Failure) -> Stage:
+    """The owner's own stage, for that one failure: its minutes, deadline and retries."""
+    name = f"Fix {failure.gate}"[:_FIX_NAME_LENGTH].strip()
+    return replace(stage, name=name, group="Fix", needs=(), flag=None, builds=())
+
+
+def _stage_of(board: Board, owner: str, failure: Failure) -> Stage:
+    """The stage that failed if it is the owner's, else the owner's last one before it."""
+    stages = _stages_of(board, owner)
+    if any(stage.name == failure.stage for stage in stages):
+        return board.pipeline.stage(failure.stage)
+    if failure.stage in board.cards:
+        before = ancestors(board.pipeline, failure.stage)
+        stages = tuple(stage for stage in stages if stage.name in before) or stages
+    return stages[-1]
+
+
+def _stages_of(board: Board, owner: str) -> tuple[Stage, ...]:
+    return tuple(stage for stage in board.pipeline.stages if stage.agent == owner)
+
+
+def _ordinal(count: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(count, f"{count}th")
+
+
+def _hours(bounds: Bounds) -> str:
+    return f"{bounds.work / timedelta(hours=1):g}"

@@ -1,0 +1,301 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from pipeline.board import Board
+from pipeline.model import (
+    Bounds,
+    Failure,
+    FailureKind,
+    Fix,
+    GivenUp,
+    Head,
+    MergedFix,
+    Recovered,
+    StageOutcome,
+    StageState,
+)
+from pipeline.repairs import take
+from pipeline.triage import Triage, next_fix, triage
+from tests.plans import shipped
+from tests.unit.test_board import complete
+
+ROY, JEN, QA = "Backend Implementation", "Frontend Implementation", "Backend QA"
+NO_TIME = timedelta()
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(shipped("standard"))
+
+
+def red(board: Board, **changes: object) -> Failure:
+    failure = Failure(
+        ROY, FailureKind.BUILD, "build backend", ("roy",), "error TS2345", signature="abc"
+    )
+    failure = replace(failure, **changes)  # type: ignore[arg-type] # the fields of the caller
+    board.fail(failure)
+    return failure
+
+
+def shared_out(board: Board, spent: timedelta = NO_TIME) -> Triage:
+    return triage(board, "REQ-1", spent)
+
+
+def critique(board: Board, verdict: str) -> None:
+    complete(board, "Research")
+    stage = board.pipeline.stage("Critique")
+    failure = Failure(stage.name, FailureKind.CRITIQUE, "critique Critique", ("cynthia",), "no")
+    board.settle(
+        StageOutcome(
+            stage.name,
+            board.begin(stage),
+            StageState.BLOCKED,
+            None,
+            parallel=True,
+            verdict=verdict,
+            failure=failure,
+        )
+    )
+
+
+def test_red_build_goes_to_its_owner_as_a_stage_like_the_owners_own(board: Board) -> None:
+    failure = red(board)
+    (fix,) = shared_out(board).fixes
+
+    own = board.pipeline.stage(ROY)
+    assert (fix.number, fix.parent, fix.depth, fix.owner) == ("REQ-1-FIX-1", "REQ-1", 1, "roy")
+    assert fix.failure == failure
+    assert fix.task.name == "Fix build backend"
+    assert (fix.task.needs, fix.task.builds, fix.task.flag) == ((), (), None)
+    assert (fix.task.minutes, fix.task.retries) == (own.minutes, own.retries)
+
+
+def test_two_failures_are_two_fixes_with_numbers_of_their_own(board: Board) -> None:
+    red(board)
+    red(board, stage=JEN, gate="build frontend", owners=("jen",))
+
+    fixes = shared_out(board).fixes
+
+    assert [(fix.number, fix.owner) for fix in fixes] == [
+        ("REQ-1-FIX-1", "roy"),
+        ("REQ-1-FIX-2", "jen"),
+    ]
+
+
+def test_failure_of_both_sides_is_one_fix_each(board: Board) -> None:
+    red(board, stage="Statistics", gate="verdict Statistics", owners=("roy", "jen"))
+
+    assert [(fix.owner, fix.stage) for fix in shared_out(board).fixes] == [
+        ("roy", ROY),
+        ("jen", JEN),
+    ]
+
+
+def test_numbers_go_on_after_earlier_fixes(board: Board) -> None:
+    board.tally.fixes = 4
+    red(board)
+
+    assert shared_out(board).fixes[0].number == "REQ-1-FIX-5"
+
+
+def test_third_red_of_one_gate_asks_a_human(board: Board) -> None:
+    for word in ("one", "two"):
+        red(board, signature=word)
+    assert shared_out(board).fixes
+
+    red(board, signature="three")
+
+    (ask,) = shared_out(board).asks
+    assert (ask.gate, "third time" in ask.reason) == ("build backend", True)
+    assert not shared_out(board).fixes
+
+
+def test_same_words_twice_in_a_row_ask_a_human(board: Board) -> None:
+    red(board)
+    red(board)
+
+    assert "same words" in shared_out(board).asks[0].reason
+
+
+def test_failures_without_words_are_not_taken_for_the_same(board: Board) -> None:
+    red(board, signature="")
+    red(board, signature="")
+
+    assert shared_out(board).fixes
+
+
+def test_same_words_of_another_owner_are_another_error(board: Board) -> None:
+    red(board, gate="verdict Statistics", owners=("roy",))
+    red(board, gate="verdict Statistics", owners=("jen",))
+
+    assert shared_out(board).fixes
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FailureKind.BLOCKED,
+        FailureKind.INFRASTRUCTURE,
+        FailureKind.REFUSED,
+        FailureKind.DELIVERY,
+    ],
+)
+def test_what_no_agent_can_repair_asks_a_human_and_costs_no_try(
+    board: Board, kind: FailureKind
+) -> None:
+    red(board, kind=kind)
+
+    assert not shared_out(board).fixes
+    assert shared_out(board).asks
+    assert board.tally.reds.get("build backend", 0) == (kind is FailureKind.DELIVERY)
+
+
+def test_spent_time_asks_a_human(board: Board) -> None:
+    red(board)
+    bound = board.pipeline.bounds.work
+
+    assert shared_out(board, bound - timedelta(seconds=1)).fixes
+    assert "the bound is 72" in shared_out(board, bound).asks[0].reason
+
+
+def test_owner_without_a_stage_asks_a_human(board: Board) -> None:
+    red(board, owners=("nobody",))
+
+    assert "no stage in this plan" in shared_out(board).asks[0].reason
+
+
+def test_request_changes_sends_research_back_twice_then_asks(board: Board) -> None:
+    critique(board, "REQUEST_CHANGES")
+    assert shared_out(board).rework == "Research"
+    board.tally.reviews = 2
+
+    found = shared_out(board)
+
+    assert not found.rework
+    assert "after 2 reviews" in found.asks[0].reason
+    assert found.answers == ("decide approve", "decide request-changes", "decide abort")
+
+
+def test_escalate_asks_at_once(board: Board) -> None:
+    critique(board, "ESCALATE")
+
+    assert not shared_out(board).rework
+    assert "ESCALATE" in shared_out(board).asks[0].reason
+
+
+def test_human_who_takes_care_of_a_gate_starts_its_count_anew(board: Board) -> None:
+    complete(board, "Research", "Critique", ROY)
+    for word in ("one", "two", "three"):
+        red(board, signature=word)
+    board.reopen(ROY)
+    red(board, signature="four")
+
+    assert shared_out(board).fixes
+
+
+def test_nothing_given_up_gets_another_fix(board: Board) -> None:
+    red(board)
+    given_up = GivenUp(ROY, "build backend", "REQ-1-FIX-1 failed too")
+    take(board, Recovered(None, parallel=True, given_up=(given_up,)))
+
+    assert shared_out(board).asks[0].reason == "REQ-1-FIX-1 failed too"
+
+
+# --- fixes of fixes ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fix(board: Board) -> Fix:
+    red(board)
+    return shared_out(board).fixes[0]
+
+
+def test_fix_of_a_fix_has_the_fix_as_its_parent(fix: Fix) -> None:
+    failure = Failure(fix.task.name, FailureKind.TIMEOUT, "run x", ("roy",), "late")
+    second = next_fix(fix, failure, Bounds())
+
+    assert isinstance(second, Fix)
+    assert (second.number, second.parent, second.depth) == (
+        "REQ-1-FIX-1-FIX-1",
+        "REQ-1-FIX-1",
+        2,
+    )
+    assert second.failure == failure
+
+
+def test_depth_three_asks_a_human(fix: Fix) -> None:
+    failure = Failure(fix.task.name, FailureKind.TIMEOUT, "run x", ("roy",), "late")
+    second = next_fix(fix, failure, Bounds())
+    assert isinstance(second, Fix)
+
+    assert "2 deep" in str(next_fix(second, failure, Bounds()))
+
+
+def test_fix_that_was_lost_with_its_host_gets_no_fix(fix: Fix) -> None:
+    failure = Failure(fix.task.name, FailureKind.INFRASTRUCTURE, "run x", (), "lost")
+
+    assert "infrastructure" in str(next_fix(fix, failure, Bounds()))
+
+
+# --- what a round of fixes changes ----------------------------------------------------------
+
+
+def recovered(**changes: object) -> Recovered:
+    merged = (MergedFix("REQ-1-FIX-1", ROY, "roy"),)
+    base = Recovered(Head("c2", 9), parallel=True, merged=merged)
+    return replace(base, **changes)  # type: ignore[arg-type] # the fields of the caller
+
+
+def test_fix_voids_the_verdicts_of_its_own_side_and_of_those_who_judge_both(board: Board) -> None:
+    complete(board, *(stage.name for stage in board.pipeline.stages))
+
+    reopened = take(board, recovered())
+
+    assert set(reopened) == {QA, "Performance Testing", "Security Testing", "Statistics"}
+    assert board.cards["Frontend QA"].state is StageState.COMPLETED
+    assert board.cards["Critique"].state is StageState.COMPLETED
+    assert board.cards[ROY].state is StageState.COMPLETED
+
+
+def test_fix_voids_the_evidence_of_older_builds(board: Board) -> None:
+    complete(board, ROY, JEN)
+    before = board.merged_builders()
+    take(board, recovered())
+
+    assert board.merged_builders() == (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
+    assert before[0] not in board.merged_builders()
+
+
+def test_verdict_that_was_given_after_the_fix_stands(board: Board) -> None:
+    complete(board, "Research", "Critique", ROY, JEN, "Frontend QA")
+    failure = Failure(QA, FailureKind.VERDICT, f"verdict {QA}", ("roy",), "wrong")
+    attempt = board.begin(board.pipeline.stage(QA))
+    board.settle(StageOutcome(QA, attempt, StageState.FAILED, None, True, failure=failure))
+    passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS")
+
+    reopened = take(board, recovered(outcomes=(passed,), green=((QA, f"verdict {QA}"),)))
+
+    assert board.cards[QA].state is StageState.COMPLETED
+    assert not reopened
+    assert not board.failures
+
+
+def test_what_could_not_start_waits_again_once_nothing_is_red(board: Board) -> None:
+    complete(board, "Research", "Critique", ROY, JEN)
+    red(board)
+    board.block(board.pipeline.stage(QA), "Red: build backend.")
+
+    assert QA in take(board, recovered(green=((ROY, "build backend"),)))
+    assert board.cards[QA].state is StageState.WAITING
+
+
+def test_what_could_not_start_stays_blocked_while_something_is_red(board: Board) -> None:
+    complete(board, "Research", "Critique", ROY, JEN)
+    red(board)
+    red(board, stage=JEN, gate="build frontend", owners=("jen",))
+    board.block(board.pipeline.stage(QA), "Red: build backend.")
+
+    assert not take(board, recovered(green=((ROY, "build backend"),)))
+    assert board.cards[QA].state is StageState.BLOCKED
