@@ -31,12 +31,14 @@ from pipeline.ports import HostPorts
 from settings import BadSettings, Settings, load_settings
 from workflows import options
 from workflows.requirement import RequirementWorkflow
+from workflows.strategic import StrategicOrchestratorWorkflow
 
 log = logging.getLogger("agog.worker")
 
 PUBLISH_INTERVAL_SECONDS = 30.0
 """How often events are looked for that a cancelled or terminated workflow left unpublished."""
 
+WORKFLOWS = (RequirementWorkflow, StrategicOrchestratorWorkflow)
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
 _AGENT_SLOTS = 1_000  # permits bound the agents; waiting for one must not fill the Worker
@@ -72,7 +74,7 @@ def _worker(
     return Worker(
         client,
         task_queue=queue,
-        workflows=[RequirementWorkflow] if runner else [],
+        workflows=WORKFLOWS if runner else [],
         workflow_runner=runner or _runner(),
         activities=activities,
         interceptors=[HouseInterceptor()],

@@ -7,6 +7,7 @@ from typing import Any
 from activities.builds import BuildActivities
 from activities.delivery import DeliveryActivities
 from activities.failures import FailureActivities
+from activities.fixes import FixActivities
 from activities.opening import OpeningActivities
 from activities.performance import PerformanceActivities
 from activities.records import RecordActivities
@@ -30,19 +31,26 @@ class ActivityLists:
 def all_activities(ports: HostPorts) -> ActivityLists:
     """The only list of activities."""
     records, delivery = RecordActivities(ports), DeliveryActivities(ports)
+    opening, fixes = OpeningActivities(ports), FixActivities(ports)
     return ActivityLists(
         central=(
             records.record_skip,
             records.record_reopening,
             records.close_requirement,
+            records.remind,
+            fixes.open_fixes,
+            fixes.settle_fixes,
             FailureActivities(ports).aggregate_failures,
             PerformanceActivities(ports).publish_performance,
         ),
-        opening=(OpeningActivities(ports).open_requirement,),
+        opening=(opening.open_requirement,),
         agents=(StageActivities(ports).run_stage,),
         tools=(
             BuildActivities(ports).verify_build,
+            opening.open_fix,
+            fixes.merge_fix,
             delivery.deliver,
+            delivery.merge_target,
             delivery.release,
             RunActivities(ports).extend_run,
         ),

@@ -5,6 +5,7 @@ import logging
 from temporalio import activity
 
 from activities.uninterrupted import to_the_end
+from pipeline.conflicts import conflict_owner
 from pipeline.errors import GitFailed, ProjectRefused
 from pipeline.failures import cut
 from pipeline.model import (
@@ -45,6 +46,16 @@ class DeliveryActivities:
             return self._refused(FailureKind.DELIVERY, str(refusal), request.head.commit)
 
     @activity.defn
+    async def merge_target(self, request: DeliveryRequest) -> DeliveryOutcome:
+        """Merge the target into the integration branch, as `deliver` does; it does not move."""
+        number, target = request.ref.number, request.target_branch
+        try:
+            return self._merged(request, await self._ports.project.merge_target(number, target))
+        except ProjectRefused as refusal:
+            commit = request.head.commit if request.head else ""
+            return self._refused(FailureKind.DELIVERY, str(refusal), commit)
+
+    @activity.defn
     async def release(self, ref: RequirementRef) -> None:
         """End what still runs, remove the requirement's worktrees; branches and kept refs stay.
 
@@ -59,7 +70,7 @@ class DeliveryActivities:
     async def _deliver(self, request: DeliveryRequest, head: Head) -> DeliveryOutcome:
         number, target, project = request.ref.number, request.target_branch, self._ports.project
         if not await project.swap_target(number, target, head.commit):
-            return self._merged(target, await project.merge_target(number, target))
+            return self._merged(request, await project.merge_target(number, target))
         try:
             await project.release(number)
         except (ProjectRefused, GitFailed) as error:
@@ -67,12 +78,19 @@ class DeliveryActivities:
             log.error("[%s] Delivered, but not everything was tidied up: %s", number, error)
         return DeliveryOutcome(DeliveryState.DELIVERED, head, self._ports.parallel)
 
-    def _merged(self, target: str, merge: MergeResult) -> DeliveryOutcome:
+    def _merged(self, request: DeliveryRequest, merge: MergeResult) -> DeliveryOutcome:
         if not merge.conflicts:
             return DeliveryOutcome(DeliveryState.MOVED, merge.head, self._ports.parallel)
-        error = f"{target} has moved and conflicts in {', '.join(merge.conflicts)}."
-        return self._refused(FailureKind.CONFLICT, error, merge.commit)
+        error = (
+            f"{request.target_branch} has moved and conflicts in {', '.join(merge.conflicts)}. "
+            f"Merge {merge.commit} into your work and resolve it."
+        )
+        places = self._ports.agents.build_directories
+        owners = conflict_owner(merge.conflicts, request.builders, places)
+        return self._refused(FailureKind.CONFLICT, error, merge.commit, owners)
 
-    def _refused(self, kind: FailureKind, error: str, commit: str) -> DeliveryOutcome:
-        failure = Failure(DELIVER, kind, DELIVER, (), cut(error), commit=commit)
+    def _refused(
+        self, kind: FailureKind, error: str, commit: str, owners: tuple[str, ...] = ()
+    ) -> DeliveryOutcome:
+        failure = Failure(DELIVER, kind, DELIVER, owners, cut(error), commit=commit)
         return DeliveryOutcome(DeliveryState.REFUSED, None, self._ports.parallel, failure)

@@ -35,6 +35,25 @@ class OpeningActivities:
         await self._ports.publish(request.ref.number)
         return opening
 
+    @activity.defn
+    async def open_fix(self, request: OpeningRequest) -> Opening:
+        """Open a fix on the host of its requirement, which has room for it already.
+
+        Raises: AgentsFileRefused, ProjectRefused: the fix ends FAILED with the reason.
+        """
+        check_plan(self._ports.agents, request.pipeline)
+        opening = await self._open_fix(request)
+        await self._ports.store.open_requirement(request, opening)
+        await self._ports.publish(request.ref.number)
+        return opening
+
+    async def _open_fix(self, request: OpeningRequest) -> Opening:
+        base = request.fix.head if request.fix else None
+        if base is None:
+            return Opening(self._ports.host, None, "", self._ports.parallel)
+        head, _ = await self._ports.project.open(request.ref.number, base.commit)
+        return Opening(self._ports.host, head, "", self._ports.parallel)
+
     async def _wait_for_room(self, number: str) -> None:
         # Any process may end a requirement: there is no event in this one to wait for.
         while await self._is_full(number):  # noqa: ASYNC110

@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from pipeline.model import Closing, Reopening, StageSkip
+from pipeline.model import Closing, Reminder, Reopening, StageSkip
 from pipeline.ports import HostPorts
 
 
@@ -21,9 +21,15 @@ class RecordActivities:
 
     @activity.defn
     async def record_reopening(self, reopening: Reopening) -> None:
-        """A human's answer set the requirement going again."""
+        """An answer set the requirement going again."""
         await self._ports.store.reopen(reopening)
         await self._ports.publish(reopening.ref.number)
+
+    @activity.defn
+    async def remind(self, reminder: Reminder) -> None:
+        """A human has not answered yet."""
+        await self._ports.store.remind(reminder)
+        await self._ports.publish(reminder.ref.number)
 
     @activity.defn
     async def close_requirement(self, closing: Closing) -> None:

@@ -7,7 +7,18 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from adapters.sdlc import acceptance, blocking, closing, gates, lifecycle, publishing, runs, stages
+from adapters.sdlc import (
+    acceptance,
+    blocking,
+    closing,
+    escalating,
+    fixing,
+    gates,
+    lifecycle,
+    publishing,
+    runs,
+    stages,
+)
 from adapters.sdlc.acceptance import Acceptance
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.performance import measure
@@ -21,12 +32,17 @@ from pipeline.model import (
     Extension,
     FailureCollection,
     FailureReport,
+    FixMerge,
+    FixMerged,
+    FixOpening,
     MergeResult,
     Opening,
     OpeningRequest,
+    Reminder,
     Reopening,
     RequirementOrder,
     RunResult,
+    Settlement,
     StageContext,
     StageOutcome,
     StageRequest,
@@ -138,6 +154,22 @@ class PostgresSdlcStore:
     async def reopen(self, reopening: Reopening) -> None:
         """Stages back to waiting, blockers resolved, BLOCKED -> RUNNING, `workflow.resumed`."""
         await self._write(blocking.reopen, reopening)
+
+    async def open_fixes(self, opening: FixOpening) -> None:
+        """Rows of fixes, with parent and blocker links."""
+        await self._write(fixing.open_fixes, opening)
+
+    async def merge_fix(self, merge: FixMerge, merged: FixMerged) -> None:
+        """The gate of a fix's merge, and its failure if it conflicts."""
+        await self._write(fixing.merge_fix, merge, merged)
+
+    async def settle(self, settlement: Settlement) -> None:
+        """What a round of fixes achieved; BLOCKED -> RUNNING if nothing is left."""
+        await self._write(fixing.settle, settlement)
+
+    async def remind(self, reminder: Reminder) -> None:
+        """Says an open question to a human again."""
+        await self._write(escalating.remind, reminder)
 
     async def extend(self, extension: Extension) -> None:
         """The row of an extended deadline."""

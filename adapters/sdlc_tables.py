@@ -59,6 +59,7 @@ class RequirementRow(Base):
     pipeline: Mapped[str]
     plan: Mapped[Document]
     parent: Mapped[str | None] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
+    assignee: Mapped[str | None]
     host: Mapped[str | None]
     base_commit: Mapped[str | None]
     target_branch: Mapped[str | None]
@@ -184,6 +185,42 @@ class BlockerRow(Base):
     reason: Mapped[str]
     created_at: Mapped[datetime]
     resolved_at: Mapped[datetime | None]
+
+
+class FixRow(Base):
+    """A requirement that sends a failure back to its owner, who is the requirement's assignee.
+
+    `root` is the requirement that is repaired, its `parent` that or the fix that did not succeed;
+    `stage` is the owner's stage there, `failure` the whole failure.
+    """
+
+    __tablename__ = "fixes"
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    root: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
+    round: Mapped[int]
+    depth: Mapped[int]
+    stage: Mapped[str]
+    gate: Mapped[str]
+    failure: Mapped[Document]
+
+
+class EscalationRow(Base):
+    """A question to a human: what is asked, which answers are possible, and the answer given."""
+
+    __tablename__ = "escalations"
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    escalation: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int]
+    asks: Mapped[list[Document]] = mapped_column(JSONB)
+    answers: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    reminders: Mapped[int] = mapped_column(server_default="0")
+    answered_at: Mapped[datetime | None]
+    answer: Mapped[str] = mapped_column(server_default="")
+    who: Mapped[str] = mapped_column(server_default="")
+    note: Mapped[str] = mapped_column(server_default="")
 
 
 class ExtensionRow(Base):

@@ -85,6 +85,15 @@ class AgentsFile:
     builds: Mapping[str, BuildCommand | SimulatedBuild]
     minute_seconds: float
 
+    @property
+    def build_directories(self) -> Mapping[str, str]:
+        """Where the builds that are programs are made, by their names."""
+        return {
+            name: build.directory
+            for name, build in self.builds.items()
+            if isinstance(build, BuildCommand)
+        }
+
     def is_simulated(self, pipeline: Pipeline) -> bool:
         """Whether that pipeline runs no process at all, so that it needs no project."""
         agents = (self.agents[stage.agent] for stage in pipeline.stages)

@@ -204,7 +204,8 @@ class Board:
         """Take over how a stage ended."""
         card = self.cards[outcome.stage]
         card.state = outcome.state
-        card.attempt, card.verdict = outcome.attempt, outcome.verdict
+        card.attempt, card.summary = outcome.attempt, outcome.summary
+        card.verdict = outcome.verdict
         if outcome.state is StageState.COMPLETED:
             card.flags = outcome.flags
         if outcome.failure:

@@ -21,6 +21,7 @@ class StageCard:
     tries: int = 0
     losses: int = 0
     reason: str = ""
+    summary: str = ""
     verdict: str = ""
     flags: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from pipeline.team import TEAM
 
 EVENT_PREFIX = "agog.orchestration.events"
 DELIVERABLE_PREFIX = "agog.deliverables"
+ESCALATION_PREFIX = "agog.escalations"
 RETENTION = timedelta(days=30)
 """Age limit and duplicate window of every stream (design, section 6)."""
 
@@ -28,7 +29,7 @@ class Stream:
 STREAMS = (
     Stream("agog_orchestration_events", (f"{EVENT_PREFIX}.>",)),
     Stream("agog_deliverables", (f"{DELIVERABLE_PREFIX}.>",)),
-    Stream("agog_escalations", ("agog.escalations.>",)),
+    Stream("agog_escalations", (f"{ESCALATION_PREFIX}.>",)),
 )
 
 
@@ -57,6 +58,9 @@ class EventType(StrEnum):
     """A deliver was refused after a deployment had already gone out."""
     DELIVERABLE = "deliverable"
     """Not an orchestration event: an agent's notice on its own subject."""
+    ESCALATION = "escalation"
+    """A question to a human, on the requirement's escalation subject, beside `escalated`."""
+    ESCALATION_REMINDER = "escalation.reminder"
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,7 @@ def event(
     `scope` is the run id or the execution's key; with type and occurrence it names the event.
     """
     event_id = f"{scope}:{event_type}:{occurrence}"
-    payload = {
-        "eventType": str(event_type),
-        "reqNumber": number,
-        "timestamp": timestamp(at),
-        "eventId": event_id,
-        **fields,
-    }
+    payload = _payload(event_id, event_type, number, at, fields)
     return Event(event_id, event_type, number, f"{EVENT_PREFIX}.{event_type}", payload)
 
 
@@ -99,20 +97,38 @@ def deliverable(
 ) -> Event:
     """An agent's accepted notice, published on its deliverable subject like an event."""
     event_id = f"{run_id}:{EventType.DELIVERABLE}:1"
-    payload = {
-        "eventType": str(EventType.DELIVERABLE),
-        "reqNumber": number,
-        "timestamp": timestamp(at),
-        "eventId": event_id,
-        **notice,
-    }
+    payload = _payload(event_id, EventType.DELIVERABLE, number, at, notice)
     subject = deliverable_subject(agent, number)
     return Event(event_id, EventType.DELIVERABLE, number, subject, payload)
+
+
+def escalation_event(
+    event_type: EventType, scope: str, number: str, at: datetime, fields: Mapping[str, object]
+) -> Event:
+    """A question to a human; its own number and that of its reminder name the occurrence."""
+    occurrence = ".".join(str(fields[key]) for key in ("escalation", "reminder") if key in fields)
+    event_id = f"{scope}:{event_type}:{occurrence}"
+    payload = _payload(event_id, event_type, number, at, fields)
+    own = event_type is not EventType.WORKFLOW_ESCALATED
+    subject = f"{ESCALATION_PREFIX}.{number}" if own else f"{EVENT_PREFIX}.{event_type}"
+    return Event(event_id, event_type, number, subject, payload)
 
 
 def deliverable_subject(agent: str, number: str) -> str:
     """`agog.deliverables.<agent>.<token>.<REQ>`. Raises: KeyError for an unknown agent."""
     return f"{DELIVERABLE_PREFIX}.{agent}.{TEAM[agent].token}.{number}"
+
+
+def _payload(
+    event_id: str, kind: EventType, number: str, at: datetime, fields: Mapping[str, object]
+) -> Mapping[str, object]:
+    return {
+        "eventType": str(kind),
+        "reqNumber": number,
+        "timestamp": timestamp(at),
+        "eventId": event_id,
+        **fields,
+    }
 
 
 def timestamp(at: datetime) -> str:

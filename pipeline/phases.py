@@ -34,9 +34,12 @@ STAGE_MOVES: Mapping[StageState, frozenset[StageState]] = MappingProxyType(
         ),
         StageState.COMPLETED: frozenset({StageState.WAITING}),
         StageState.SKIPPED: frozenset({StageState.WAITING}),
-        # failed -> running is the next declared attempt; the way over waiting is a reopening
-        StageState.FAILED: frozenset({StageState.WAITING, StageState.RUNNING}),
-        # blocked -> completed is a verdict that a human passed
+        # failed -> running is the next declared attempt; the way over waiting is a reopening;
+        # failed -> completed is a fix that stands for the stage
+        StageState.FAILED: frozenset(
+            {StageState.WAITING, StageState.RUNNING, StageState.COMPLETED}
+        ),
+        # blocked -> completed is a verdict that a human passed, or a fix
         StageState.BLOCKED: frozenset({StageState.WAITING, StageState.COMPLETED}),
     }
 )

@@ -19,13 +19,18 @@ from pipeline.model import (
     Extension,
     FailureCollection,
     FailureReport,
+    FixMerge,
+    FixMerged,
+    FixOpening,
     Head,
     MergeResult,
     Opening,
     OpeningRequest,
+    Reminder,
     Reopening,
     RunOrder,
     RunResult,
+    Settlement,
     StageContext,
     StageOutcome,
     StageRequest,
@@ -98,10 +103,25 @@ class SdlcStore(Protocol):
         """The recorded outcome of that very verification, if it was closed before."""
 
     async def block(self, collection: FailureCollection, report: FailureReport) -> None:
-        """Failures, blockers, blocked stages, RUNNING -> BLOCKED, `workflow.blocked`."""
+        """Failures, blocked stages, RUNNING -> BLOCKED, `workflow.blocked`, the escalation."""
 
     async def reopen(self, reopening: Reopening) -> None:
         """Stages back to waiting, blockers resolved, BLOCKED -> RUNNING, `workflow.resumed`."""
+
+    async def open_fixes(self, opening: FixOpening) -> None:
+        """Rows of fixes before their workflows, with parent and blocker links."""
+
+    async def merge_fix(self, merge: FixMerge, merged: FixMerged) -> None:
+        """The gate of a fix's merge, and its failure if it conflicts."""
+
+    async def settle(self, settlement: Settlement) -> None:
+        """What a round of fixes achieved: green gates resolve their failures and blockers.
+
+        BLOCKED -> RUNNING and `workflow.resumed` if nothing is left.
+        """
+
+    async def remind(self, reminder: Reminder) -> None:
+        """Says an open question to a human again: `escalation.reminder`."""
 
     async def extend(self, extension: Extension) -> None:
         """The row of an extended deadline, one per run and deadline."""
@@ -153,8 +173,11 @@ class Workspaces(Protocol):
     Raises, everywhere: ProjectRefused if the repository cannot be worked on.
     """
 
-    async def open(self, number: str) -> tuple[Head, str]:
-        """Create the integration branch; returns its tip and the target branch."""
+    async def open(self, number: str, base: str = "") -> tuple[Head, str]:
+        """Create the integration branch; returns its tip and the target branch.
+
+        A fix starts at its requirement's commit `base` and has no target.
+        """
 
     async def prepare(self, request: StageRequest) -> str:
         """A fresh worktree for the attempt from `request.head`; the same one when asked again."""
@@ -167,6 +190,9 @@ class Workspaces(Protocol):
 
     async def checkout_build(self, number: str, build: str, commit: str) -> str:
         """The build's worktree, reset to the commit; ignored files are kept."""
+
+    async def merge_fix(self, number: str, fix: str) -> MergeResult:
+        """Merge what a fix has done into the integration branch of its requirement."""
 
     async def merge_target(self, number: str, target_branch: str) -> MergeResult:
         """Merge a moved target into the integration branch."""

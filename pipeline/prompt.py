@@ -32,10 +32,17 @@ def _sections(request: StageRequest, context: StageContext) -> Iterator[str]:
     )
     if request.head:
         yield f"Your working directory is a git worktree of your own at {request.head.commit}."
+    if context.repairs:
+        yield (
+            f"This is a fix for {context.repairs}, whose merged work you find here. See to the "
+            "failure below and to nothing else: what is green must stay green."
+        )
     if request.staging_only:
         yield "Deploy to staging only: the quality measurement is still running."
     if context.description:
         yield f"## Requirement\n\n{context.description}"
+    if context.earlier:
+        yield f"## Your earlier result\n\n```json\n{context.earlier}\n```"
     yield from _lists(context)
     for deliverable in context.deliverables:
         yield (
@@ -50,6 +57,7 @@ def _lists(context: StageContext) -> Iterator[str]:
         ("Required fixes of the critique", context.required_fixes),
         ("Notes of the people in charge", context.notes),
         ("Failures to repair", context.failures),
+        ("What was tried before", context.tried),
     ):
         if lines:
             yield f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)

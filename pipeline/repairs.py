@@ -4,9 +4,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pipeline.board import Board
-from pipeline.model import MergedFix, Recovered, Stage, StageStanding, StageState, Standing
+from pipeline.model import (
+    DeliveryReport,
+    Failure,
+    FailureKind,
+    MergedFix,
+    Recovered,
+    Stage,
+    StageOutcome,
+    StageStanding,
+    StageState,
+    Standing,
+)
 from pipeline.notice import VERDICTS
 from pipeline.team import TEAM, Role, Side
+
+Key = tuple[str, str]
+"""Stage and gate of a failure."""
 
 
 def standing(board: Board) -> Standing:
@@ -37,6 +51,43 @@ def run_again(board: Board, name: str) -> None:
     board.cards[name] = replace(board.cards[name], state=StageState.WAITING, reason="")
 
 
+def outcome_of(board: Board, name: str) -> StageOutcome:
+    """How a stage that ran again has ended; blocked by a build, it carries no failure."""
+    card = board.cards[name]
+    return StageOutcome(
+        stage=name,
+        attempt=card.attempt,
+        state=card.state,
+        head=None,
+        parallel=True,
+        verdict=card.verdict,
+        flags=card.flags,
+        failure=next((f for f in board.open_failures() if f.stage == name), None),
+    )
+
+
+def stand_in(board: Board, failure: Failure, report: DeliveryReport) -> StageOutcome:
+    """The end of a stage whose run failed, as its fix answered in its place.
+
+    A verdict that is red is an answer: the run is repaired, and the verdict fails.
+    """
+    red = report.failures[0] if report.failures else None
+    if red:
+        word = "critique" if red.kind is FailureKind.CRITIQUE else "verdict"
+        red = replace(red, stage=failure.stage, gate=f"{word} {failure.stage}")
+    return StageOutcome(
+        stage=failure.stage,
+        attempt=board.cards[failure.stage].attempt,
+        state=StageState.FAILED if red else StageState.COMPLETED,
+        head=None,
+        parallel=True,
+        summary=report.reason,
+        verdict=report.verdict,
+        flags=report.flags,
+        failure=red,
+    )
+
+
 def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
     """Take over what a round of fixes achieved; returns the stages that wait again, and why."""
     board.advance(recovered.head)
@@ -44,9 +95,10 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
     for fix in recovered.merged:
         add_fix(board, fix)
         reopened |= _void_verdicts(board, fix)
-    for key in recovered.green:
+    for key in recovered.cleared:
         board.failures.pop(key, None)
-    for outcome in recovered.outcomes:
+    stand_ins = (outcome for _, outcome in recovered.replaced)
+    for outcome in (*recovered.outcomes, *stand_ins):
         board.settle(outcome)
         reopened.pop(outcome.stage, None)
     for failure in recovered.failures:

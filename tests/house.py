@@ -11,7 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WorkflowHandle,
+    WorkflowHistory,
+    WorkflowUpdateFailedError,
+)
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
@@ -21,6 +26,7 @@ from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.model import (
+    Bounds,
     DeliveryReport,
     Pipeline,
     Priority,
@@ -32,7 +38,7 @@ from pipeline.ports import HostPorts, Workspaces
 from pipeline.team import TEAM
 from tests.fakes import Clock, Script, ScriptedBuilds, ScriptedRuns
 from tests.plans import shipped
-from worker import build_workers
+from worker import WORKFLOWS, build_workers
 from workflows import options
 from workflows.requirement import RequirementWorkflow
 
@@ -50,6 +56,13 @@ AGENTS = AgentsFile(
 
 WITH_PROJECT = replace(AGENTS, agents={**AGENTS.agents, "cynthia": CommandAgent(("true",))})
 """A program among the agents: the project is needed, although a script answers for it."""
+
+
+NO_REPAIR = Bounds(reds=1, depth=1, reviews=0)
+"""Every failure asks a human at once."""
+
+REPAIR = Bounds()
+"""As pipelines are shipped."""
 
 
 class House:
@@ -84,7 +97,7 @@ class House:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
         for handle in self._handles:
             if kind is None:
-                await replay(handle)
+                await self._replay_family(handle.id)
             with suppress(RPCError):  # most have ended by themselves
                 await handle.terminate()
         await self._stack.aclose()
@@ -114,20 +127,35 @@ class House:
         for worker in build_workers(self._client, ports, sandbox):
             await self._stack.enter_async_context(worker)
 
+    async def _replay_family(self, workflow_id: str) -> None:
+        """Replay a workflow and every one below it."""
+        handle = self._client.get_workflow_handle(workflow_id)
+        history = await handle.fetch_history()
+        await replay(history)
+        for event in history.events:
+            started = event.child_workflow_execution_started_event_attributes
+            if child := started.workflow_execution.workflow_id:
+                await self._replay_family(child)
+
     async def close(self) -> None:
         """Stop the Workers; `open` may start others."""
         await self._stack.aclose()
 
     async def start(
-        self, pipeline: str | Pipeline = "standard", *, number: str = "", **changes: object
+        self,
+        pipeline: str | Pipeline = "standard",
+        *,
+        number: str = "",
+        bounds: Bounds = NO_REPAIR,
+        **changes: object,
     ) -> Handle:
-        """Start a requirement without waiting for it."""
+        """Start a requirement without waiting for it; unless told otherwise, nobody repairs it."""
         plan = shipped(pipeline) if isinstance(pipeline, str) else pipeline
         order = RequirementOrder(
             number=number or self.number,
             title="A title",
             priority=Priority.P2,
-            pipeline=plan,
+            pipeline=replace(plan, bounds=bounds),
             sequential=bool(changes.get("sequential", False)),
             heartbeat=changes.get("heartbeat"),  # type: ignore[arg-type] # names its own
             search_attributes=changes.get("search_attributes", ()),  # type: ignore[arg-type] # too
@@ -154,7 +182,12 @@ class House:
 
     async def _is_blocked(self, number: str) -> bool:
         events = [event["eventType"] for event in await self.events(number)]
-        return bool(events) and events[-1] == "workflow.blocked"
+        return bool(events) and events[-1] == "workflow.escalated"
+
+    async def blocked(self, number: str = "") -> Mapping[str, Any]:
+        """The latest `workflow.blocked`."""
+        events = [e for e in await self.events(number) if e["eventType"] == "workflow.blocked"]
+        return events[-1]
 
     async def events(self, number: str = "") -> list[Mapping[str, Any]]:
         """What JetStream holds of a requirement, in order."""
@@ -187,7 +220,6 @@ async def retry_when_possible(handle: Handle, stage: str) -> Reopened:
     return taken[0]
 
 
-async def replay(handle: Handle) -> None:
-    history = await handle.fetch_history()
-    replayer = Replayer(workflows=[RequirementWorkflow], data_converter=pydantic_data_converter)
+async def replay(history: WorkflowHistory) -> None:
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
     await replayer.replay_workflow(history)

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.model import (
+    Ask,
     BlockedStage,
     BuildOutcome,
     BuildRequest,
     BuildResult,
     Closing,
+    Escalation,
     Failure,
     FailureCollection,
     FailureKind,
@@ -184,7 +186,7 @@ class Requirement:
     async def build(
         self, *, occurrence: int = 1, passed: bool = True, start: int = 0, minutes: int = 5
     ) -> BuildRequest:
-        request = BuildRequest(self.ref, "backend", BACKEND, "roy", Head("c1", 1), occurrence)
+        request = BuildRequest(self.ref, "backend", BACKEND, "roy", Head("c1", 1), str(occurrence))
         failure = a_failure(BACKEND, "build backend", kind=FailureKind.BUILD)
         began = START + timedelta(minutes=start)
         await self.store.record_build(
@@ -200,7 +202,9 @@ class Requirement:
         self, *failures: Failure, round_: int = 1, blocked: tuple[str, ...] = ()
     ) -> None:
         stages = tuple(BlockedStage(PLAN.stage(name), 0, "Needs it.") for name in blocked)
-        collection = FailureCollection(self.ref, round_, failures, stages)
+        asks = tuple(Ask(each.stage, each.gate, "it has no owner") for each in failures)
+        escalation = Escalation(round_, asks, ("decide abort",))
+        collection = FailureCollection(self.ref, round_, failures, stages, escalation)
         severity = max(failure.severity for failure in failures)
         report = FailureReport(self.number, round_, severity, failures, "1 failure\nmore")
         await self.store.block(collection, report)
@@ -208,7 +212,8 @@ class Requirement:
     async def reopen(
         self, *stages: str, answer: int = 1, approved: tuple[str, ...] = (), why: str = "Try it."
     ) -> None:
-        await self.store.reopen(Reopening(self.ref, answer, stages, "ann", why, approved))
+        said = "approve" if approved else "reopen"
+        await self.store.reopen(Reopening(self.ref, answer, stages, "ann", why, said, approved))
 
     async def close(self, state: RequirementState = RequirementState.DELIVERED) -> None:
         await self.store.close_requirement(Closing(self.ref, state, "Because.", "final", "ann"))

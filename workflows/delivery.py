@@ -49,7 +49,13 @@ class Delivery:
     async def _attempt_once(self) -> DeliveryOutcome:
         self._attempt += 1
         target = self._execution.target_branch
-        request = DeliveryRequest(self._execution.ref, self._board.head, target, self._attempt)
+        request = DeliveryRequest(
+            self._execution.ref,
+            self._board.head,
+            target,
+            self._attempt,
+            self._execution.builders,
+        )
         try:
             # Cancelled half-way, a target that has moved would not be known as delivered.
             return await to_the_end(self._deliver(request))

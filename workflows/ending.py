@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from activities.uninterrupted import to_the_end
     from pipeline.failures import shared_out
-    from pipeline.model import Closing, DeliveryReport, RequirementState
+    from pipeline.model import Closing, DecisionRequest, DeliveryReport, RequirementState
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import describe
@@ -25,10 +25,15 @@ class Ending:
         """Share the execution with the workflow."""
         self._execution = execution
 
+    async def abort(self, decision: DecisionRequest) -> DeliveryReport:
+        """End as a human has decided."""
+        reason = f"Aborted by {decision.who}. {decision.note}".strip()
+        return await self.give_up(RequirementState.FAILED, reason, decision.who)
+
     async def give_up(
         self, state: RequirementState, reason: str, who: str = ORCHESTRATOR
     ) -> DeliveryReport:
-        """Leave nothing of an undelivered requirement running or checked out, then close it."""
+        """Leave nothing of what is not delivered running or checked out, then close it."""
         left = await self._release() if self._execution.opening else ""
         return await self.close(state, f"{reason} {left}".strip(), who)
 
@@ -40,7 +45,10 @@ class Ending:
         closing = Closing(self._execution.ref, state, reason, board.commit, who)
         await to_the_end(self._record(closing))
         number, failures = self._execution.order.number, shared_out(board.open_failures())
-        return DeliveryReport(number, state, reason, closing.commit, failures)
+        card = board.cards[board.pipeline.stages[0].name]  # of a fix, its only one
+        return DeliveryReport(
+            number, state, reason, closing.commit, failures, card.verdict, card.flags
+        )
 
     async def _release(self) -> str:
         """Returns what could not be tidied up: a project that is gone must not prevent the end."""

@@ -52,9 +52,9 @@ class Execution:
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
-    def show(self, state: RequirementState, waiting_for: str = "") -> None:
+    def show(self, state: RequirementState, waiting_for: str = "", question: str = "") -> None:
         """Bring the Web UI up to date."""
-        self.view.show(state, self.board, waiting_for)
+        self.view.show(state, self.board, waiting_for, question)
 
     def position(self, stage: Stage) -> int:
         """Where the stage stands in the plan."""
@@ -64,6 +64,12 @@ class Execution:
     def host(self) -> str:
         """The host that took the requirement."""
         return self.opening.host if self.opening else ""
+
+    @property
+    def builders(self) -> tuple[tuple[str, str], ...]:
+        """Each build of the plan with the agent of its stage."""
+        stages = self.order.pipeline.stages
+        return tuple((build, stage.agent) for stage in stages for build in stage.builds)
 
     @property
     def target_branch(self) -> str:

@@ -1,17 +1,19 @@
 """Build gates: which builds a stage stands on, and the evidence that they are green."""
 
 import asyncio
+from collections.abc import Sequence
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.builds import BuildActivities
-    from pipeline.model import BuildOutcome, BuildRequest, Failure, Stage
+    from pipeline.model import BuildOutcome, BuildRequest, Failure, Proof, Stage
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gathering import gather_all
+    from workflows.turnstile import Rank
 
 Owed = tuple[str, Stage]
 """A build to verify, and the stage whose merge it belongs to."""
@@ -27,13 +29,26 @@ class BuildGates:
     an `exact` one needs them on the very commit that it is given.
     """
 
-    def __init__(self, execution: Execution) -> None:
-        """Share the execution with the workflow."""
+    def __init__(
+        self, execution: Execution, scope: str = "", proofs: tuple[Proof, ...] = ()
+    ) -> None:
+        """Share the execution with the workflow; `scope` sets its verifications apart."""
         self._execution = execution
         self._board = execution.board
+        self._scope = scope
         self._verifications: dict[Evidence, asyncio.Task[BuildOutcome]] = {}
+        self._proofs = list(proofs)
         self._occurrence = 0
         self._has_news = False
+
+    @property
+    def proofs(self) -> tuple[Proof, ...]:
+        """What is proven so far."""
+        return tuple(self._proofs)
+
+    def take(self, proofs: tuple[Proof, ...]) -> None:
+        """Add what was proven elsewhere."""
+        self._proofs += [proof for proof in proofs if proof not in self._proofs]
 
     async def ensure(self, stage: Stage | None, *, exact: bool) -> tuple[Failure, ...]:
         """Verify what is not yet proven, in parallel; returns the failures of what is red.
@@ -43,11 +58,17 @@ class BuildGates:
         """
         # The head may move while builds run, and an exact gate stands on the head alone.
         while owed := self._owed(self._board.builders(stage), exact=exact):
-            outcomes = await asyncio.gather(*(self._verification(*one) for one in owed))
-            if failures := tuple(o.failure for o in outcomes if o.failure):
+            if failures := await self.verify(owed):
                 return failures
-            self._announce_passed()
         return ()
+
+    async def verify(self, owed: Sequence[Owed]) -> tuple[Failure, ...]:
+        """Verify those builds on the head, in parallel; returns the failures of what is red."""
+        outcomes = await asyncio.gather(*(self._verification(*one) for one in owed))
+        failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
+        if not failures:
+            self._announce_passed()
+        return failures
 
     def forget_red(self) -> None:
         """Let what was red be verified again: a retry may have changed what the build needs."""
@@ -73,12 +94,10 @@ class BuildGates:
     def _is_proven(self, build: str, builders: tuple[Stage, ...], *, exact: bool) -> bool:
         required = set(self._board.marks(builders))
         return any(
-            name == build
-            and required <= set(held)
-            and (not exact or commit == self._board.commit)
-            and (found := _found(task))
-            and found.passed
-            for (name, commit, held), task in self._verifications.items()
+            proof.build == build
+            and required <= set(proof.held)
+            and (not exact or proof.commit == self._board.commit)
+            for proof in self._proofs
         )
 
     async def _verification(self, build: str, builder: Stage) -> BuildOutcome:
@@ -91,9 +110,10 @@ class BuildGates:
                 builder.name,
                 builder.agent,
                 self._board.head,
-                self._occurrence,
+                f"{self._scope}{self._occurrence}",
             )
-            verification = self._verify(request, self._execution.position(builder))
+            rank = (self._execution.position(builder), 0, self._occurrence)
+            verification = self._verify(request, rank, Proof(*key))
             self._verifications[key] = asyncio.create_task(verification)
         return await self._verifications[key]
 
@@ -103,11 +123,12 @@ class BuildGates:
         failure = found.failure if found else None
         return failure is not None and not self._board.is_open(failure)
 
-    async def _verify(self, request: BuildRequest, position: int) -> BuildOutcome:
-        async with self._execution.turnstile.turn((position, 0, request.occurrence)):
+    async def _verify(self, request: BuildRequest, rank: Rank, proof: Proof) -> BuildOutcome:
+        async with self._execution.turnstile.turn(rank):
             outcome = await self._run(request)
         self._execution.heed(outcome.parallel, None)
         if outcome.passed:
+            self._proofs.append(proof)
             self._board.resolve(f"build {request.build}")
             self._has_news = True
         elif outcome.failure and not self._is_overtaken(request):

@@ -2,11 +2,14 @@
 
 from datetime import timedelta
 
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.workflow import (
     ActivityCancellationType,
     ActivityConfig,
+    ChildWorkflowCancellationType,
+    ChildWorkflowConfig,
     LocalActivityConfig,
+    ParentClosePolicy,
     unsafe,
 )
 
@@ -74,6 +77,19 @@ def stage(host: str, order: RequirementOrder, request: StageRequest) -> Activity
 def tools(host: str, order: RequirementOrder, summary: str) -> ActivityConfig:
     """Runs git and builds."""
     return _long(tools_queue(host), order, summary)
+
+
+def child(name: str, summary: str) -> ChildWorkflowConfig:
+    """A workflow below another one; its id is used once."""
+    return ChildWorkflowConfig(
+        id=name,
+        task_queue=CENTRAL_QUEUE,
+        # Asked to end, it ends its agents first; terminated with its parent it would leave them.
+        parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+        cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        static_summary=summary,
+    )
 
 
 def _long(queue: str, order: RequirementOrder, summary: str) -> ActivityConfig:

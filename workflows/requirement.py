@@ -1,74 +1,64 @@
 """The requirement's workflow: the list of its steps, and the answers that it takes."""
 
 import asyncio
-from collections.abc import Callable
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.opening import OpeningActivities
-    from activities.records import RecordActivities
-    from activities.runs import RunActivities
     from activities.uninterrupted import to_the_end
     from pipeline.board import Board
-    from pipeline.errors import RefusedInput
     from pipeline.model import (
-        Answer,
         DecisionRequest,
         DeliveryReport,
-        Extension,
         ExtensionRequest,
+        Fix,
+        Opening,
         OpeningRequest,
         Reopened,
-        Reopening,
         RequirementOrder,
         RequirementRef,
         RequirementState,
         RetryRequest,
     )
-    from pipeline.plan_rules import DELIVER
-    from pipeline.steering import (
-        check_decision,
-        check_extension,
-        check_retry,
-        pending_verdict,
-        research_of,
-    )
     from workflows import options
+    from workflows.answers import Answers
+    from workflows.asking import ask
     from workflows.ending import Ending
     from workflows.execution import Execution
     from workflows.failures import describe
     from workflows.gates import BuildGates
     from workflows.gathering import stop_if_cancelled
+    from workflows.recovery import Recoveries
     from workflows.rounds import Rounds
     from workflows.turnstile import Turnstile
-    from workflows.view import View
+    from workflows.view import RequirementView
 
 
 @workflow.defn
 class RequirementWorkflow:
-    """One requirement, from its opening on a host to its delivery.
+    """One requirement, from its opening on a host to its delivery; or one fix of it.
 
     Workflow ID: the requirement number, used once (reuse policy: reject duplicates).
-    Waits for: a host with room; agents and builds; while BLOCKED, for `retry` or `decide`.
-    Ends: DELIVERED, FAILED (aborted by a human or refused by its host), CANCELLED (cancellation).
+    Waits for: a host with room; agents and builds; while BLOCKED, for fixes, `retry` or `decide`.
+    Ends: DELIVERED, FAILED (aborted by a human, refused by its host, a fix that did not succeed),
+    CANCELLED (cancellation). A fix runs its one stage, delivers nothing and asks nobody.
     """
 
     @workflow.init
     def __init__(self, order: RequirementOrder) -> None:
         """Lay everything out; nothing happens before `run`."""
         self._order = order
-        self._ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
         self._board = Board(order.pipeline)
-        view = View(order.number, order.search_attributes)
-        self._execution = Execution(order, self._ref, self._board, Turnstile(), view)
-        self._gates = BuildGates(self._execution)
-        self._rounds = Rounds(self._execution, self._gates)
+        ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
+        view = RequirementView(order.number, order.search_attributes)
+        self._execution = Execution(order, ref, self._board, Turnstile(), view)
+        gates = BuildGates(self._execution)
+        self._rounds = Rounds(self._execution, gates)
+        self._recoveries = Recoveries(self._execution, gates)
+        self._answers = Answers(self._execution, gates, self._rounds, self._recoveries)
         self._ending = Ending(self._execution)
-        self._books = asyncio.Lock()  # reports and answers are recorded in the order they happen
-        self._deadlines = asyncio.Lock()  # each extension counts on those before it
-        self._answers = 0
 
     @workflow.run
     async def run(self, order: RequirementOrder) -> DeliveryReport:
@@ -76,10 +66,12 @@ class RequirementWorkflow:
         try:
             if refusal := await self._open():
                 return await self._ending.close(RequirementState.FAILED, refusal)
+            if order.fix:
+                return await self._fix()
             while not await self._rounds.run():
-                await self._await_answer()
-                if self._execution.abort:
-                    return await self._give_up(self._execution.abort)
+                await self._see_to_failures()
+                if abort := self._execution.abort:
+                    return await self._ending.abort(abort)
             return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
         except (asyncio.CancelledError, ActivityError) as error:
             if is_cancelled_exception(error):
@@ -90,154 +82,96 @@ class RequirementWorkflow:
         """Find a host; returns why it refused, or nothing."""
         self._execution.show(RequirementState.ACCEPTED, "host")
         try:
-            opening = await workflow.execute_activity_method(
-                OpeningActivities.open_requirement,
-                OpeningRequest(self._ref, self._order.pipeline, self._order.sequential),
-                **options.opening(self._order),
-            )
+            opening = await self._opening()
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
             stop_if_cancelled()
             return describe(error)
         self._execution.take(opening)
-        if self._execution.turnstile.parallel:
+        if self._execution.turnstile.parallel and not self._order.fix:
             workflow.logger.info("🚀 Executing workflow with PARALLELIZATION")
         return ""
 
-    async def _await_answer(self) -> None:
-        """Report all failures of the round together, then wait for a human."""
+    async def _opening(self) -> Opening:
+        order, fix = self._order, self._order.fix
+        request = OpeningRequest(self._execution.ref, order.pipeline, order.sequential, fix)
+        if fix:
+            return await workflow.execute_activity_method(
+                OpeningActivities.open_fix, request, **options.tools(fix.host, order, "Open")
+            )
+        return await workflow.execute_activity_method(
+            OpeningActivities.open_requirement, request, **options.opening(order)
+        )
+
+    async def _fix(self) -> DeliveryReport:
+        """Run the one stage; its commit and its answer are the orchestrator's to judge."""
+        await self._rounds.run_stages()
         stop_if_cancelled()
-        async with self._books:
+        failures = self._board.open_failures()
+        if any(not failure.kind.is_answer for failure in failures):
+            await self._recoveries.report_fix()
+            return await self._ending.give_up(RequirementState.FAILED, failures[0].error)
+        card = self._board.cards[self._order.pipeline.stages[0].name]
+        return await self._ending.give_up(RequirementState.DELIVERED, card.summary)
+
+    async def _see_to_failures(self) -> None:
+        """Send every failure to whoever sees to it, and wait until something can go on."""
+        stop_if_cancelled()
+        async with self._answers.books:
             if not self._board.is_stuck():
                 return
-            await self._rounds.report()
-        await workflow.wait_condition(
-            lambda: bool(self._execution.abort) or not self._board.is_stuck()
-        )
+            plan = self._recoveries.triage()
+            await self._recoveries.report(plan)
+        if plan.rework:
+            async with self._answers.books:
+                await self._answers.rework(plan.rework, plan.reasons)
+        elif plan.fixes:
+            await self._repair(plan.fixes)
+        else:
+            await ask(self._execution, self._recoveries)
+
+    async def _repair(self, fixes: tuple[Fix, ...]) -> None:
+        recovered = await self._recoveries.repair(fixes)
+        if recovered:
+            async with self._answers.books:
+                await self._recoveries.settle(recovered, self._answers.next())
+
+    async def _clean_up_cancelled(self) -> None:
+        """Wait until nothing runs, then leave rows, events and trees clean."""
+        await self._rounds.cancel()
+        async with self._answers.books:
+            pass  # an answer that is being recorded is recorded before the end
+        await self._ending.give_up(RequirementState.CANCELLED, "Cancelled.")
 
     # --- answers --------------------------------------------------------------------------
 
     @workflow.update
     async def retry(self, request: RetryRequest) -> Reopened:
         """Reopen a stage that failed, and what depends on it; or try the delivery again."""
-        async with self._books:
-            self._accept(lambda: check_retry(self._board, request.stage))
-            if request.stage != DELIVER:
-                return await self._reopen(request.stage, request.who, request.note)
-            await self._record((), request.who, request.note)
-            self._board.retry_delivery()
-            self._gates.forget_red()
-            return Reopened((DELIVER,))
+        return await self._answers.retry(request)
 
     @retry.validator
     def validate_retry(self, request: RetryRequest) -> None:
         """Refuse a retry that makes no sense now."""
-        self._check_answerable()
-        check_retry(self._board, request.stage)
+        self._answers.check_retry(request)
 
     @workflow.update
     async def decide(self, request: DecisionRequest) -> Reopened:
         """Take a human's answer: pass a critique, send it back, or give the requirement up."""
-        async with self._books:
-            self._accept(lambda: check_decision(self._board, request.answer))
-            if request.answer is Answer.ABORT:
-                self._execution.abort = request
-                return Reopened(())
-            critique = pending_verdict(self._board)
-            if request.answer is Answer.APPROVE:
-                return await self._approve(critique.name, request)
-            research = research_of(self._board, critique)
-            return await self._reopen(research.name, request.who, request.note)
+        return await self._answers.decide(request)
 
     @decide.validator
     def validate_decision(self, request: DecisionRequest) -> None:
         """Refuse an answer that was not asked for."""
-        self._check_answerable()
-        check_decision(self._board, request.answer)
+        self._answers.check_decision(request)
 
     @workflow.update
     async def extend(self, request: ExtensionRequest) -> str:
         """Move the deadline of a running stage; returns the run that it belongs to."""
-        async with self._deadlines:
-            self._accept(lambda: check_extension(self._board, request.stage, request.minutes))
-            attempt = self._board.cards[request.stage].attempt
-            extension = Extension(
-                run_id=f"{self._ref.key}/{request.stage}/{attempt}",
-                ref=self._ref,
-                stage=request.stage,
-                minutes=request.minutes,
-                deadline=self._board.deadline_after(request.stage, request.minutes),
-                who=request.who,
-                reason=request.reason,
-            )
-            await workflow.execute_activity_method(
-                RunActivities.extend_run,
-                extension,
-                **self._tools(f"Extend {request.stage} by {request.minutes:g} minutes"),
-            )
-            self._board.extend(request.stage, attempt, request.minutes)
-            return extension.run_id
+        return await self._answers.extend(request)
 
     @extend.validator
     def validate_extension(self, request: ExtensionRequest) -> None:
         """Refuse to extend what does not run."""
-        self._check_answerable()
-        check_extension(self._board, request.stage, request.minutes)
-
-    def _accept(self, check: Callable[[], None]) -> None:
-        """Check again what the validator saw: an earlier answer may have been recorded since."""
-        try:
-            self._check_answerable()
-            check()
-        except RefusedInput as refusal:
-            name = type(refusal).__name__
-            raise ApplicationError(str(refusal), type=name, non_retryable=True) from refusal
-
-    def _check_answerable(self) -> None:
-        """Raises: RefusedInput once the end has begun: nothing may start any more."""
-        if why := self._execution.why_over():
-            raise RefusedInput(f"It is too late for an answer: {why}.")
-
-    async def _reopen(self, name: str, who: str, why: str) -> Reopened:
-        stages = self._board.reopened_by(name)
-        await self._record(stages, who, why)
-        self._board.reopen(name)
-        return self._go_on(stages)
-
-    async def _approve(self, critique: str, request: DecisionRequest) -> Reopened:
-        stages = tuple(name for name in self._board.reopened_by(critique) if name != critique)
-        await self._record(stages, request.who, request.note, (critique,))
-        self._board.approve(critique)
-        return self._go_on(stages)
-
-    async def _record(
-        self, stages: tuple[str, ...], who: str, why: str, approved: tuple[str, ...] = ()
-    ) -> None:
-        self._answers += 1
-        await workflow.execute_activity_method(
-            RecordActivities.record_reopening,
-            Reopening(self._ref, self._answers, stages, who, why, approved),
-            **options.central(f"{why or 'Answer'} ({who})"[:100]),
-        )
-
-    def _go_on(self, stages: tuple[str, ...]) -> Reopened:
-        self._gates.forget_red()
-        self._rounds.start_waiting()
-        return Reopened(stages)
-
-    # --- the end --------------------------------------------------------------------------
-
-    async def _give_up(self, abort: DecisionRequest) -> DeliveryReport:
-        reason = f"Aborted by {abort.who}. {abort.note}".strip()
-        return await self._ending.give_up(RequirementState.FAILED, reason, abort.who)
-
-    async def _clean_up_cancelled(self) -> None:
-        """Wait until nothing runs, then leave rows, events and trees clean."""
-        await self._rounds.cancel()
-        async with self._books:
-            pass  # an answer that is being recorded is recorded before the end
-        await self._ending.give_up(RequirementState.CANCELLED, "Cancelled.")
-
-    def _tools(self, summary: str) -> workflow.ActivityConfig:
-        return options.tools(self._execution.host, self._order, summary)
+        self._answers.check_extension(request)

@@ -1,14 +1,11 @@
-"""Rounds: one gather over every stage that waits, then the delivery, then the report."""
+"""Rounds: one gather over every stage that waits, then the delivery."""
 
 import asyncio
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.failures import FailureActivities
-    from pipeline.failures import shared_out
-    from pipeline.model import FailureCollection, RequirementState
-    from workflows import options
+    from pipeline.model import RequirementState
     from workflows.delivery import Delivery
     from workflows.execution import Execution
     from workflows.gates import BuildGates
@@ -27,16 +24,19 @@ class Rounds:
         self._runner = StageRunner(execution, gates)
         self._delivery = Delivery(execution, gates)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._round = 1
 
     async def run(self) -> bool:
-        """One round; whether it ended with the delivery. A retry may add stages while it runs."""
+        """One round; whether it ended with the delivery."""
         stop_if_cancelled()
-        self._execution.show(RequirementState.RUNNING)
+        await self.run_stages()
+        return self._board.is_green() and await self._delivery.run()
+
+    async def run_stages(self) -> None:
+        """Everything that can run, until nothing does. A retry may add stages meanwhile."""
         self.start_waiting()
         while unfinished := [task for task in self._tasks.values() if not task.done()]:
+            self._execution.show(RequirementState.RUNNING)
             await gather_all(unfinished)
-        return self._board.is_green() and await self._delivery.run()
 
     def start_waiting(self) -> None:
         """Give every stage that waits a task, unless the end has begun."""
@@ -46,22 +46,6 @@ class Rounds:
             task = self._tasks.get(stage.name)
             if task is None or task.done():
                 self._tasks[stage.name] = asyncio.create_task(self._runner.run(stage))
-
-    async def report(self) -> None:
-        """Report all failures of the round together: the requirement is blocked."""
-        collection = FailureCollection(
-            self._execution.ref,
-            self._round,
-            shared_out(self._board.open_failures()),
-            self._board.blocked_stages(),
-        )
-        await workflow.execute_activity_method(
-            FailureActivities.aggregate_failures,
-            collection,
-            **options.central(f"Failures of round {self._round}"),
-        )
-        self._round += 1
-        self._execution.show(RequirementState.BLOCKED, "human")
 
     async def cancel(self) -> None:
         """Cancel whatever runs, what a retry has added included, and wait for its end."""

@@ -16,9 +16,9 @@ class Turnstile:
     The mode may change at any time; what is already inside stays inside.
     """
 
-    def __init__(self) -> None:
-        """Start in parallel mode, empty."""
-        self.parallel = True
+    def __init__(self, *, parallel: bool = True) -> None:
+        """Start in that mode, empty."""
+        self.parallel = parallel
         self._waiting: list[Rank] = []
         self._inside = 0
 

@@ -1,21 +1,29 @@
 """What the Web UI shows of a running requirement: current details and search attributes."""
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
-    from pipeline.model import RequirementState
+    from pipeline.model import Ask, Fix, RequirementState
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
 STAGE = SearchAttributeKey.for_keyword("Stage")
 WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
 
 
-class View:
+class View(Protocol):
+    """Shows where something stands."""
+
+    def show(self, state: RequirementState, board: Board, waiting_for: str, question: str) -> None:
+        """Bring what is shown up to date; `question` is what a human is asked, as Markdown."""
+
+
+class RequirementView:
     """Shows where a requirement stands; the attributes only where the server knows them.
 
     Changes of one workflow task go out as one update, and only when a value changed: each is an
@@ -29,9 +37,10 @@ class View:
         self._shown: dict[str, object] = {}
         self._wanted: dict[str, SearchAttributeUpdate[Any]] = {}
 
-    def show(self, state: RequirementState, board: Board, waiting_for: str = "") -> None:
+    def show(self, state: RequirementState, board: Board, waiting_for: str, question: str) -> None:
         """Bring details and attributes up to date."""
-        workflow.set_current_details(_details(self._number, state, board, waiting_for))
+        details = _details(self._number, state, board, waiting_for, question)
+        workflow.set_current_details(details)
         self._want("DeliveryStatus", str(state), STATUS.value_set(str(state)))
         self._want("WaitingFor", waiting_for, WAITING_FOR.value_set(waiting_for))
         if running := ", ".join(board.running()):
@@ -51,10 +60,47 @@ class View:
         workflow.upsert_search_attributes(updates)
 
 
-def _details(number: str, state: RequirementState, board: Board, waiting_for: str) -> str:
+class FixesView:
+    """Shows the fixes of a round, and nothing of their requirement: it shows itself."""
+
+    def __init__(self, number: str, round_: int) -> None:
+        """Show the fixes of that requirement and round."""
+        self._title = f"**{number}**, round {round_}: failures go back to their owners"
+        self._states: dict[str, tuple[Fix, str]] = {}
+
+    def show(self, state: RequirementState, board: Board, waiting_for: str, question: str) -> None:
+        """Nothing: where the requirement stands is its own to show."""
+
+    def tell(self, fix: Fix, state: str) -> None:
+        """Show where a fix stands."""
+        self._states[fix.number] = (fix, state)
+        lines = [self._title, "", "| fix | owner | gate | depth | state |", f"|{' --- |' * 5}"]
+        for each, said in self._states.values():
+            gate = each.failure.gate
+            lines.append(f"| {each.number} | {each.owner} | {gate} | {each.depth} | {said} |")
+        workflow.set_current_details("\n".join(lines))
+
+
+def question(number: str, asks: Sequence[Ask], answers: Sequence[str]) -> str:
+    """What a human is asked, and the commands that answer, as Markdown."""
+    lines = [f"- **{ask.gate}**: {ask.reason}" for ask in asks]
+    commands = [f"- `starter.py {_addressed(answer, number)}`" for answer in answers]
+    return "\n".join(["A human is asked:", *lines, "", "Possible answers:", *commands])
+
+
+def _addressed(answer: str, number: str) -> str:
+    command, _, rest = answer.partition(" ")
+    return f"{command} {number} {rest}"
+
+
+def _details(
+    number: str, state: RequirementState, board: Board, waiting_for: str, question: str
+) -> str:
     lines = [f"**{number}** is **{state}**", ""]
     if waiting_for:
         lines += [f"Waiting for: {waiting_for}", ""]
+    if question:
+        lines += [question, ""]
     lines += ["| stage | agent | state | attempt |", "| --- | --- | --- | --- |"]
     for stage in board.pipeline.stages:
         card = board.cards[stage.name]

@@ -24,6 +24,8 @@ class Acceptance:
     order: RequirementOrder
     description: str
     parent: str | None = None
+    assignee: str | None = None
+    who: str = "user"
 
 
 async def accept(connection: AsyncConnection, acceptances: Sequence[Acceptance]) -> tuple[str, ...]:
@@ -57,7 +59,8 @@ def _refuse_twins(acceptances: Sequence[Acceptance]) -> None:
 
 
 async def _check_parents(connection: AsyncConnection, acceptances: Sequence[Acceptance]) -> None:
-    parents = {a.parent for a in acceptances if a.parent}
+    known = {a.order.number for a in acceptances}
+    parents = {a.parent for a in acceptances if a.parent} - known
     if not parents:
         return
     query = select(RequirementRow.number).where(RequirementRow.number.in_(sorted(parents)))
@@ -109,6 +112,7 @@ def _requirement(acceptance: Acceptance, at: datetime) -> Mapping[str, object]:
         "pipeline": order.pipeline.name,
         "plan": ORDER.dump_python(order, mode="json"),
         "parent": acceptance.parent,
+        "assignee": acceptance.assignee,
         "waiting_for": "host",
         "created_at": at,
         "updated_at": at,
@@ -122,7 +126,7 @@ def _phase(acceptance: Acceptance, at: datetime) -> Mapping[str, object]:
         "source": None,
         "target": str(RequirementState.ACCEPTED),
         "at": at,
-        "who": "user",
+        "who": acceptance.who,
         "why": "",
     }
 

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from sqlalchemy import Update, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.answers import HUMAN, ORCHESTRATOR, close_escalations, is_recorded, note
+from adapters.sdlc.escalating import escalate
 from adapters.sdlc.groups import complete_group
 from adapters.sdlc.stages import lose
 from adapters.sdlc.writing import RequirementWrite, StageRecord
-from adapters.sdlc_tables import BlockerRow, FailureRow, NoteRow
+from adapters.sdlc_tables import BlockerRow, FailureRow, RequirementRow
 from pipeline.events import EventType
 from pipeline.model import (
+    Escalation,
     Failure,
     FailureCollection,
     FailureReport,
@@ -21,14 +24,11 @@ from pipeline.model import (
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
-HUMAN = "human"
-"""Who a blocked requirement waits for, where it is not another requirement."""
-
 
 async def block(
     connection: AsyncConnection, collection: FailureCollection, report: FailureReport
 ) -> None:
-    """Record a round's failures and wait for an answer; a repeat does nothing.
+    """Record a round's failures and who sees to them; a repeat does nothing.
 
     Raises: IllegalTransition, UnknownRequirement.
     """
@@ -40,31 +40,31 @@ async def block(
     for stage, reason in _not_started(write, collection):
         _block_stage(write, stage, collection, reason)
     reason = report.text.partition("\n")[0]
-    write.move(RequirementState.BLOCKED, why=reason)
-    write.set(round=collection.round, reason=reason, waiting_for=HUMAN)
-    write.insert(
-        BlockerRow,
-        round=collection.round,
-        blocked_by=HUMAN,
-        reason=reason,
-        created_at=write.at,
-    )
+    if write.state is not RequirementState.BLOCKED:  # a fix may have left it red
+        write.move(RequirementState.BLOCKED, why=reason)
+    write.set(round=collection.round, reason=reason, waiting_for=ORCHESTRATOR)
     _tell_deployed(write, collection, reason)
     _tell(write, collection, report)
+    if collection.escalation:
+        _ask(write, collection, collection.escalation, reason)
     await write.flush()
 
 
 async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
-    """Record a human's answer and what it set going again; a repeat does nothing.
+    """Record an answer and what it set going again; a repeat does nothing.
 
     Raises: IllegalTransition, UnknownRequirement.
     """
     write = await RequirementWrite.lock(connection, reopening.ref.number)
-    if await _is_answered(write, reopening):
+    if await is_recorded(write, reopening.occurrence):
         return
     await write.load_stages()
-    _note(write, reopening)
-    write.update_all(_resolve_answered(write, reopening))
+    set_going = (*reopening.stages, *reopening.approved)
+    note(write, reopening.occurrence, reopening.answer, set_going, reopening.who, reopening.why)
+    write.update_all(
+        _resolve_answered(write, reopening),
+        close_escalations(write, reopening.answer, reopening.who, reopening.why),
+    )
     for name in reopening.stages:
         _reopen_stage(write, write.stage(name), reopening)
     for name in reopening.approved:
@@ -78,17 +78,32 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
 # --- blocking -------------------------------------------------------------------------------
 
 
+def _ask(
+    write: RequirementWrite, collection: FailureCollection, escalation: Escalation, reason: str
+) -> None:
+    write.set(waiting_for=HUMAN)
+    write.insert(
+        BlockerRow,
+        round=collection.round,
+        blocked_by=HUMAN,
+        reason=reason,
+        created_at=write.at,
+    )
+    escalate(write, collection.ref, collection.round, escalation)
+
+
 def _record_failures(write: RequirementWrite, report: FailureReport) -> None:
     """The report holds every failure that is still open, so it replaces the earlier ones."""
     write.update_all(resolve_failures(write))
     for seq, failure in enumerate(report.failures, 1):
-        _record_failure(write, report.round, seq, failure)
+        record_failure(write, report.round, seq, failure)
     for failure in report.failures:
         if failure.stage in write.stages:
             lose(write, write.stage(failure.stage), failure.error)
 
 
-def _record_failure(write: RequirementWrite, round_: int, seq: int, failure: Failure) -> None:
+def record_failure(write: RequirementWrite, round_: int, seq: int, failure: Failure) -> None:
+    """The row of a failure; `seq` counts within the round."""
     write.insert(
         FailureRow,
         round=round_,
@@ -199,22 +214,13 @@ def resolve_blockers(write: RequirementWrite) -> Update:
     return update(BlockerRow).where(mine).values(resolved_at=write.at)
 
 
-async def _is_answered(write: RequirementWrite, reopening: Reopening) -> bool:
-    key = (NoteRow.number == write.number) & (NoteRow.answer == reopening.occurrence)
-    return (await write.connection.execute(select(NoteRow.answer).where(key))).scalar() is not None
-
-
-def _note(write: RequirementWrite, reopening: Reopening) -> None:
-    write.insert(
-        NoteRow,
-        answer=reopening.occurrence,
-        round=write.row["round"],
-        kind="approve" if reopening.approved else "reopen",
-        stages=[*reopening.stages, *reopening.approved],
-        who=reopening.who,
-        why=reopening.why,
-        at=write.at,
+def _resolve_answered_blockers(write: RequirementWrite) -> Update:
+    """The question to the human, and fixes that came to nothing; others may be under way."""
+    ended = select(RequirementRow.number).where(
+        RequirementRow.parent.is_not(None), RequirementRow.ended_at.is_not(None)
     )
+    answered = (BlockerRow.blocked_by == HUMAN) | BlockerRow.blocked_by.in_(ended)
+    return resolve_blockers(write).where(answered)
 
 
 def _reopen_stage(write: RequirementWrite, stage: StageRecord, reopening: Reopening) -> None:
@@ -244,7 +250,7 @@ async def _approve_stage(write: RequirementWrite, stage: StageRecord, reopening:
 def _resume(write: RequirementWrite, reopening: Reopening) -> None:
     write.move(RequirementState.RUNNING, who=reopening.who, why=reopening.why)
     write.set(reason="", waiting_for="")
-    write.update_all(resolve_blockers(write))
+    write.update_all(_resolve_answered_blockers(write))
     write.tell(
         reopening.ref.key,
         EventType.WORKFLOW_RESUMED,

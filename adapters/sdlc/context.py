@@ -1,23 +1,16 @@
 """What an agent must be told: the deliverables before it, conditions, notes, failures."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import RowMapping, Text, and_, any_, bindparam, cast, or_, select
+from sqlalchemy import any_, bindparam, or_, select
 
-from adapters.sdlc.writing import LOCK, STAGES, RequirementWrite, StageRecord
-from adapters.sdlc_tables import FailureRow, NoteRow, RequirementRow, RunRow, StageRow
-from pipeline.model import Deliverable, StageContext, StageRequest, StageState
-from pipeline.team import TEAM, Role
+from adapters.sdlc.fix_context import load_fix_context
+from adapters.sdlc.upstream import earlier_notice, load_upstream, required_fixes
+from adapters.sdlc.writing import LOCK, RequirementWrite
+from adapters.sdlc_tables import FailureRow, NoteRow, RequirementRow, RunRow
+from pipeline.model import StageContext, StageRequest
+from pipeline.team import TEAM
 
-_TOLD_OF_FIXES = (Role.IMPLEMENTATION, Role.QA)
-
-_STAGES_AND_NOTICES = STAGES.add_columns(
-    cast(RunRow.notice, Text).label("notice"), RunRow.required_fixes
-).outerjoin(
-    RunRow,
-    and_(RunRow.run_id == StageRow.run_id, StageRow.state == str(StageState.COMPLETED)),
-)
 LOCK_WITH_DESCRIPTION = LOCK.add_columns(RequirementRow.description)
 """Begins a transaction that `load_context` is part of: the long text is read with the lock."""
 
@@ -47,46 +40,28 @@ _LAST_ERROR = select(RunRow.error).where(RunRow.run_id == bindparam("run_id"), R
 
 async def load_context(write: RequirementWrite, request: StageRequest) -> StageContext:
     """Read the stages into the transaction, and with them what this stage builds on."""
-    rows = await write.connection.execute(_STAGES_AND_NOTICES, {"number": write.number})
-    known = {row["stage"]: row for row in rows.mappings()}
-    write.take_stages(StageRecord.of(row) for row in known.values())
-    upstream = [known[name] for name in _upstream(write.stages, request.stage.needs)]
-    return StageContext(
+    if write.row["parent"] is not None:
+        return await load_fix_context(write, request)
+    name = request.stage.name
+    records, upstream = await load_upstream(write.connection, write.number, name)
+    write.take_stages(records)
+    context = StageContext(
         title=write.row["title"],
         description=write.row["description"],
-        deliverables=tuple(_deliverables(upstream)),
-        required_fixes=_required_fixes(upstream, TEAM[request.stage.agent].role),
+        deliverables=upstream.deliverables,
+        required_fixes=required_fixes(upstream, TEAM[request.stage.agent].role),
+    )
+    if request.attempt == 1 and not write.row["round"]:
+        return context  # nothing has happened yet that it could be told
+    return replace(
+        context,
         notes=await _notes(write, request),
         failures=await _failures(write, request),
+        earlier=await earlier_notice(write.connection, write.number, name),
     )
 
 
-def _upstream(stages: Mapping[str, StageRecord], needs: Sequence[str]) -> list[str]:
-    """Everything before the stage, transitively, in plan order."""
-    found = set(needs)
-    for name in reversed(tuple(stages)):
-        if name in found:
-            found.update(stages[name].needs)
-    return [name for name in stages if name in found]
-
-
-def _deliverables(upstream: Sequence[RowMapping]) -> Iterator[Deliverable]:
-    for row in upstream:
-        if row["notice"] is not None:
-            yield Deliverable(row["stage"], row["agent"], row["notice"])
-
-
-def _required_fixes(upstream: Sequence[RowMapping], role: Role) -> tuple[str, ...]:
-    """The conditions of a critique that passed."""
-    if role not in _TOLD_OF_FIXES:
-        return ()
-    critiques = (row for row in upstream if TEAM[row["agent"]].role is Role.CRITIQUE)
-    return tuple(fix for row in critiques for fix in row["required_fixes"] or ())
-
-
 async def _notes(write: RequirementWrite, request: StageRequest) -> tuple[str, ...]:
-    if request.attempt == 1 and not write.row["round"]:
-        return ()
     rows = await write.connection.execute(
         _NOTES, {"number": write.number, "stage": request.stage.name}
     )
@@ -95,8 +70,6 @@ async def _notes(write: RequirementWrite, request: StageRequest) -> tuple[str, .
 
 async def _failures(write: RequirementWrite, request: StageRequest) -> tuple[str, ...]:
     """What the last round reported to this agent, and how the stage's previous attempt ended."""
-    if request.attempt == 1 and not write.row["round"]:
-        return ()
     key = {
         "number": write.number,
         "round": write.row["round"],

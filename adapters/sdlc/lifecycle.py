@@ -5,6 +5,7 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.blocking import resolve_blockers, resolve_failures
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.stages import lose
@@ -70,7 +71,10 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
         waiting_for="",
         ended_at=write.at,
     )
-    write.update_all(resolve_blockers(write))
+    end = str(closing.state)
+    write.update_all(
+        resolve_blockers(write), close_escalations(write, end, closing.who, closing.reason)
+    )
     if closing.state is RequirementState.DELIVERED:
         write.update_all(resolve_failures(write))
     _tell(write, closing)

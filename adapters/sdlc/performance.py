@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import CompoundSelect, bindparam, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc_tables import GateRow, PhaseRow, RunRow
+from adapters.sdlc_tables import FixRow, GateRow, PhaseRow, RunRow
 from pipeline.model import RequirementState
 from pipeline.savings import Interval, Savings, savings
 
+_FIXES = select(FixRow.number).where(FixRow.root == bindparam("number"))
 _WORK: CompoundSelect[datetime, datetime, datetime] = union_all(
     select(RunRow.opened_at.label("asked_at"), RunRow.started_at, RunRow.ended_at).where(
-        RunRow.number == bindparam("number"),
+        (RunRow.number == bindparam("number")) | RunRow.number.in_(_FIXES),
         RunRow.started_at.is_not(None),
         RunRow.ended_at.is_not(None),
     ),

@@ -18,7 +18,8 @@ from pipeline.model import (
     StageState,
 )
 
-_STARTABLE = (RequirementState.RUNNING, RequirementState.HELD)
+# Blocked, it still makes gates again: a fix is only as good as what says so.
+_STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
 
 async def open_stage(connection: AsyncConnection, request: StageRequest) -> StageContext:

@@ -25,11 +25,14 @@ LOCK = (
     select(
         RequirementRow.number,
         RequirementRow.title,
+        RequirementRow.priority,
+        RequirementRow.parent,
         RequirementRow.state,
         RequirementRow.sequential,
         RequirementRow.host,
         RequirementRow.round,
         RequirementRow.workflow_run,
+        RequirementRow.waiting_for,
         RequirementRow.created_at,
         RequirementRow.started_at,
     )

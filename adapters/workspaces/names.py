@@ -46,7 +46,10 @@ class Names:
         return f"{self.all[0]}{key}"
 
     def merged(self, key: str) -> str:
-        """The integration tip right after the attempt was merged: its merge is not repeated."""
+        """The integration tip right after the attempt, or the fix of that number, was merged.
+
+        Its merge is not repeated.
+        """
         return f"refs/agog/{self.number}/merged/{key}"
 
     def kept(self, key: str) -> str:

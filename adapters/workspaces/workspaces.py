@@ -39,15 +39,18 @@ class GitWorkspaces:
         self._worktrees = Worktrees(self._git, home / "worktrees", self._locks)
         self._processes = BuildProcesses(home)
 
-    async def open(self, number: str) -> tuple[Head, str]:
-        """Create the integration branch; returns its tip and the target branch."""
+    async def open(self, number: str, base: str = "") -> tuple[Head, str]:
+        """Create the integration branch; returns its tip and the target branch.
+
+        A fix starts at its requirement's commit `base` and has no target.
+        """
         names = Names(number)
         await check_repository(self._git)
         async with self._merging(number):
             if not self._is_ours(number):
                 await self._check_unused(names)
             if await self._git.commit_of(names.integration) is None:
-                await self._create(names)
+                await self._create(names, base)
             target = await self._git.run("cat-file", "blob", names.target)
             return await self._head(names), target.text
 
@@ -93,6 +96,17 @@ class GitWorkspaces:
                 await self._worktrees.add(path, "--detach", commit)
         return str(path)
 
+    async def merge_fix(self, number: str, fix: str) -> MergeResult:
+        """Merge what a fix has done into the integration branch of its requirement."""
+        names = Names(number)
+        theirs = await self._commit(Names(fix).integration)
+        tip = await self._git.commit_of(names.merged(fix))
+        if tip:
+            return MergeResult(await self._head(names, tip), theirs)
+        message = f"Merge {fix} into {number}\n"
+        merge = await self._advance(names, theirs, message, {}, names.merged(fix))
+        return MergeResult(await self._head(names, merge.tip), theirs, merge.conflicts)
+
     async def merge_target(self, number: str, target_branch: str) -> MergeResult:
         """Merge a moved target into the integration branch."""
         names = Names(number)
@@ -133,12 +147,14 @@ class GitWorkspaces:
                 f"{' '.join(names.all)} | git update-ref --stdin"
             )
 
-    async def _create(self, names: Names) -> None:
-        project = await check_project(self._git.directory)
+    async def _create(self, names: Names, base: str) -> None:
+        target, commit = "", base
+        if not base:
+            project = await check_project(self._git.directory)
+            target, commit = project.branch, project.commit
         self._worktrees.place(names.number).mkdir(parents=True, exist_ok=True)
-        written = await self._git.run("hash-object", "-w", "--stdin", stdin=project.branch)
-        refs = {names.base: project.commit, names.integration: project.commit}
-        refs[names.target] = written.line
+        written = await self._git.run("hash-object", "-w", "--stdin", stdin=target)
+        refs = {names.base: commit, names.integration: commit, names.target: written.line}
         await move_refs(self._git, names.integration, None, refs)
 
     async def _integrate(self, request: StageRequest, summary: str) -> MergeResult:

@@ -17,6 +17,8 @@ def upgrade() -> None:
     _create_gates()
     _create_failures()
     _create_blockers()
+    _create_fixes()
+    _create_escalations()
     _create_extensions()
     _create_notes()
     _create_events()
@@ -31,6 +33,7 @@ def _create_requirements() -> None:
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("plan", JSONB(), nullable=False),
         sa.Column("parent", sa.Text()),
+        sa.Column("assignee", sa.Text()),
         sa.Column("host", sa.Text()),
         sa.Column("base_commit", sa.Text()),
         sa.Column("target_branch", sa.Text()),
@@ -163,6 +166,40 @@ def _create_blockers() -> None:
         sa.Column("resolved_at", sa.DateTime(timezone=True)),
         _of_requirement("blockers"),
         sa.PrimaryKeyConstraint("number", "round", "blocked_by", name="blockers_pkey"),
+    )
+
+
+def _create_fixes() -> None:
+    op.create_table(
+        "fixes",
+        *_texts("number", "root"),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        *_texts("stage", "gate"),
+        sa.Column("failure", JSONB(), nullable=False),
+        _of_requirement("fixes"),
+        sa.ForeignKeyConstraint(["root"], ["requirements.number"], name="fixes_root_fkey"),
+        sa.PrimaryKeyConstraint("number", name="fixes_pkey"),
+    )
+    op.create_index("fixes_root_index", "fixes", ["root"])
+
+
+def _create_escalations() -> None:
+    op.create_table(
+        "escalations",
+        *_texts("number"),
+        sa.Column("escalation", sa.Integer(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("asks", JSONB(), nullable=False),
+        sa.Column("answers", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reminders", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("answered_at", sa.DateTime(timezone=True)),
+        sa.Column("answer", sa.Text(), server_default="", nullable=False),
+        sa.Column("who", sa.Text(), server_default="", nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        _of_requirement("escalations"),
+        sa.PrimaryKeyConstraint("number", "escalation", name="escalations_pkey"),
     )
 
 

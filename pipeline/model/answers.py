@@ -17,6 +17,8 @@ class Reopening:
     stages: tuple[str, ...]
     who: str
     why: str
+    answer: str
+    """What was said: `retry`, or an `Answer`; `rework` where the orchestrator says it."""
     approved: tuple[str, ...] = ()
     """Stages whose verdict a human passed: they complete instead of running again."""
 

@@ -15,6 +15,8 @@ class DeliveryRequest:
     head: Head | None
     target_branch: str
     attempt: int
+    builders: tuple[tuple[str, str], ...] = ()
+    """The plan's builds and their agents: whose files a conflict is in decides who owns it."""
 
 
 class DeliveryState(StrEnum):

@@ -21,6 +21,16 @@ class FailureKind(StrEnum):
     REFUSED = "refused"
 
     @property
+    def is_of_run(self) -> bool:
+        """Whether a run of the agent itself is at fault, which its fix then stands for."""
+        return self.is_unanswered or self in (self.FAILED, self.CONFLICT)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether an agent's verdict is red: its own run is in order."""
+        return self in (self.VERDICT, self.CRITIQUE)
+
+    @property
     def is_unanswered(self) -> bool:
         """Whether the run ended without a valid notice: only then `retries` apply."""
         return self in (self.CRASH, self.TIMEOUT, self.NOTICE)

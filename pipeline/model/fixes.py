@@ -94,14 +94,17 @@ class GivenUp:
 class Recovered:
     """What a round of fixes achieved.
 
-    `outcomes` are stages that ran again or were replaced by a fix, `green` the failures (stage and
-    gate) that are gone, `failures` what is red now.
+    `outcomes` are stages that ran again, `replaced` fixes that stand for a stage. `cleared` are
+    the failures (stage and gate) whose gate was made again, or waits for another one; `green`
+    those of them whose gate is green, `failures` what is red now.
     """
 
     head: Head | None
     parallel: bool
     merged: tuple[MergedFix, ...] = ()
     outcomes: tuple[StageOutcome, ...] = ()
+    replaced: tuple[tuple[str, StageOutcome], ...] = ()
+    cleared: tuple[tuple[str, str], ...] = ()
     green: tuple[tuple[str, str], ...] = ()
     failures: tuple[Failure, ...] = ()
     given_up: tuple[GivenUp, ...] = ()
@@ -110,16 +113,17 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Settlement:
-    """Records what a round of fixes achieved.
+    """Records what a round of fixes achieved; `occurrence` counts with a human's answers.
 
-    `green` are failures (stage and gate) that are gone, `replaced` stages that a fix stands for,
-    `reopened` stages that wait again, with the reason; empty `waiting_for` says that the
+    `green` are failures (stage and gate) that are gone, `replaced` the fixes that stand for a
+    stage, `reopened` stages that wait again, with the reason; empty `waiting_for` says that the
     requirement goes on.
     """
 
     ref: RequirementRef
     round: int
+    occurrence: int
     green: tuple[tuple[str, str], ...]
-    replaced: tuple[StageOutcome, ...]
+    replaced: tuple[tuple[str, StageOutcome], ...]
     reopened: tuple[tuple[str, str], ...]
     waiting_for: str

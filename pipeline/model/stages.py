@@ -1,6 +1,6 @@
 """What a stage asks of its host, and how it ended."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.plan import Stage
@@ -97,4 +97,10 @@ class StageContext:
     deliverables: tuple[Deliverable, ...] = ()
     required_fixes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    failures: tuple[str, ...] = field(default=())
+    failures: tuple[str, ...] = ()
+    earlier: str = ""
+    """The agent's own earlier notice for the same task, as JSON text."""
+    repairs: str = ""
+    """The requirement that a fix repairs."""
+    tried: tuple[str, ...] = ()
+    """What earlier fixes of the same gate did."""

@@ -32,7 +32,7 @@ async def test_sibling_goes_on_and_exactly_the_failure_is_reported(house: House)
     handle = await house.start()
     await house.until_blocked(handle)
 
-    blocked = (await house.events())[-1]
+    blocked = await house.blocked()
     assert [failure["stage"] for failure in blocked["failures"]] == [ROY]
     types = [(e["eventType"], e.get("stage")) for e in await house.events()]
     assert ("stage.completed", JEN) in types
@@ -82,7 +82,7 @@ async def test_three_losses_in_a_row_block_without_an_owner(house: House) -> Non
     handle = await house.start()
     await house.until_blocked(handle)
 
-    blocked = (await house.events())[-1]
+    blocked = await house.blocked()
     assert house.runs.started().count("Research") == 3
     assert blocked["failures"][0]["owners"] == []
 
@@ -105,7 +105,10 @@ async def test_two_broken_builds_are_two_events_and_no_qa(house: House) -> None:
     failed = [e for e in events if e["eventType"] == "build.failed"]
     assert sorted(e["agent"] for e in failed) == ["jen", "roy"]
     assert all("error TS2345" in e["errors"][0] for e in failed)
-    assert {f["gate"] for f in events[-1]["failures"]} == {"build backend", "build frontend"}
+    assert {f["gate"] for f in (await house.blocked())["failures"]} == {
+        "build backend",
+        "build frontend",
+    }
     assert "Backend QA" not in house.runs.started()
 
 
@@ -156,7 +159,7 @@ async def test_red_critique_blocks_with_its_reasons(
     handle = await house.start(sequential=sequential)
     await house.until_blocked(handle)
 
-    (failure,) = (await house.events())[-1]["failures"]
+    (failure,) = (await house.blocked())["failures"]
     assert failure["kind"] == kind
     assert "no unit is named" in failure["error"]
     assert house.runs.started() == ["Research", "Critique"]
@@ -217,7 +220,7 @@ async def test_both_failed_tests_are_reported_with_their_owners(house: House) ->
     handle = await house.start()
     await house.until_blocked(handle)
 
-    failures = (await house.events())[-1]["failures"]
+    failures = (await house.blocked())["failures"]
     assert [(f["gate"], f["owners"]) for f in failures] == [
         ("verdict Backend QA", ["roy"]),
         ("verdict Frontend QA", ["jen"]),
@@ -239,7 +242,7 @@ async def test_failing_documentation_blocks_like_any_other(house: House) -> None
     handle = await house.start()
     await house.until_blocked(handle)
 
-    assert [f["owners"] for f in (await house.events())[-1]["failures"]] == [["tim"]]
+    assert [f["owners"] for f in (await house.blocked())["failures"]] == [["tim"]]
 
 
 async def test_retry_is_taken_while_the_round_still_runs(house: House) -> None:

@@ -10,7 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.plans import PIPELINES
-from workflows.requirement import RequirementWorkflow
+from worker import WORKFLOWS
 
 HOUSE = Path(__file__).parent.parent.parent
 HISTORIES = sorted((HOUSE / "tests" / "histories").glob("*.json"))
@@ -30,7 +30,7 @@ def recorded(request: pytest.FixtureRequest) -> WorkflowHistory:
 
 async def test_recorded_history_still_replays(recorded: WorkflowHistory) -> None:
     history = replace(recorded, workflow_id=f"REQ-{recorded.workflow_id}")
-    replayer = Replayer(workflows=[RequirementWorkflow], data_converter=pydantic_data_converter)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
 
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
 

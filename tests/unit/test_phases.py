@@ -26,7 +26,7 @@ STAGE_LIFE = {
     "running": "completed failed blocked",
     "completed": "waiting",
     "skipped": "waiting",
-    "failed": "waiting running",
+    "failed": "waiting running completed",
     "blocked": "waiting completed",
 }
 

@@ -275,7 +275,7 @@ def test_verdict_that_was_given_after_the_fix_stands(board: Board) -> None:
     board.settle(StageOutcome(QA, attempt, StageState.FAILED, None, True, failure=failure))
     passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS")
 
-    reopened = take(board, recovered(outcomes=(passed,), green=((QA, f"verdict {QA}"),)))
+    reopened = take(board, recovered(outcomes=(passed,), cleared=((QA, f"verdict {QA}"),)))
 
     assert board.cards[QA].state is StageState.COMPLETED
     assert not reopened
@@ -287,7 +287,7 @@ def test_what_could_not_start_waits_again_once_nothing_is_red(board: Board) -> N
     red(board)
     board.block(board.pipeline.stage(QA), "Red: build backend.")
 
-    assert QA in take(board, recovered(green=((ROY, "build backend"),)))
+    assert QA in take(board, recovered(cleared=((ROY, "build backend"),)))
     assert board.cards[QA].state is StageState.WAITING
 
 
@@ -297,5 +297,5 @@ def test_what_could_not_start_stays_blocked_while_something_is_red(board: Board)
     red(board, stage=JEN, gate="build frontend", owners=("jen",))
     board.block(board.pipeline.stage(QA), "Red: build backend.")
 
-    assert not take(board, recovered(green=((ROY, "build backend"),)))
+    assert not take(board, recovered(cleared=((ROY, "build backend"),)))
     assert board.cards[QA].state is StageState.BLOCKED

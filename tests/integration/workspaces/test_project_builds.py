@@ -48,7 +48,7 @@ class BuildBench:
             stage="Backend Implementation",
             owner="roy",
             head=head,
-            occurrence=self.occurrence,
+            occurrence=str(self.occurrence),
         )
 
 

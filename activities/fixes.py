@@ -1,0 +1,61 @@
+"""Fixes: their rows, their merges, what a round of them achieved."""
+
+from temporalio import activity
+
+from pipeline.failures import cut
+from pipeline.model import (
+    Failure,
+    FailureKind,
+    FixMerge,
+    FixMerged,
+    FixOpening,
+    MergeResult,
+    Settlement,
+)
+from pipeline.ports import HostPorts
+
+
+class FixActivities:
+    """Keeps the books of fixes and merges what they did."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._ports = ports
+
+    @activity.defn
+    async def open_fixes(self, opening: FixOpening) -> None:
+        """Write the rows of fixes before their workflows start."""
+        await self._ports.store.open_fixes(opening)
+
+    @activity.defn
+    async def merge_fix(self, merge: FixMerge) -> FixMerged:
+        """Merge a fix into its requirement's integration branch; a conflict is its owner's.
+
+        Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
+        """
+        result = await self._ports.project.merge_fix(merge.root.number, merge.fix.number)
+        failure = _conflict(merge, result) if result.conflicts else None
+        head = None if failure else result.head
+        merged = FixMerged(head, self._ports.parallel, failure)
+        await self._ports.store.merge_fix(merge, merged)
+        return merged
+
+    @activity.defn
+    async def settle_fixes(self, settlement: Settlement) -> None:
+        """Resolve what is green again; the requirement goes on if nothing is left."""
+        await self._ports.store.settle(settlement)
+        await self._ports.publish(settlement.ref.number)
+
+
+def _conflict(merge: FixMerge, result: MergeResult) -> Failure:
+    return Failure(
+        stage=merge.fix.stage,
+        kind=FailureKind.CONFLICT,
+        gate=f"merge {merge.fix.number}",
+        owners=(merge.fix.owner,),
+        error=cut(
+            f"{merge.fix.number} conflicts in {', '.join(result.conflicts)} with what was merged "
+            f"meanwhile. What it did is commit {merge.commit}."
+        ),
+        commit=merge.commit,
+    )

@@ -1,0 +1,210 @@
+"""What a human says to a requirement: checked, recorded, done."""
+
+import asyncio
+from collections.abc import Callable
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.records import RecordActivities
+    from activities.runs import RunActivities
+    from pipeline.errors import RefusedInput
+    from pipeline.model import (
+        Answer,
+        DecisionRequest,
+        Extension,
+        ExtensionRequest,
+        Reopened,
+        Reopening,
+        RetryRequest,
+    )
+    from pipeline.plan_rules import DELIVER
+    from pipeline.steering import (
+        check_decision,
+        check_extension,
+        check_retry,
+        pending_verdict,
+        research_of,
+    )
+    from workflows import options
+    from workflows.ending import ORCHESTRATOR
+    from workflows.execution import Execution
+    from workflows.gates import BuildGates
+    from workflows.recovery import Recoveries
+    from workflows.rounds import Rounds
+
+REWORK = "rework"
+
+
+class Answers:
+    """Takes answers one at a time; `books` keeps records in the order in which things happen."""
+
+    def __init__(
+        self, execution: Execution, gates: BuildGates, rounds: Rounds, recoveries: Recoveries
+    ) -> None:
+        """Share the execution with the workflow."""
+        self._execution = execution
+        self._board = execution.board
+        self._gates = gates
+        self._rounds = rounds
+        self._recoveries = recoveries
+        self.books = asyncio.Lock()
+        self._deadlines = asyncio.Lock()  # each extension counts on those before it
+        self._count = 0
+        self._decided: tuple[DecisionRequest, Reopened] | None = None
+
+    def next(self) -> int:
+        """The number of the next answer, which tells its record from a repeat."""
+        self._count += 1
+        return self._count
+
+    # --- what may be said ---------------------------------------------------------------------
+
+    def check_retry(self, request: RetryRequest) -> None:
+        """Raises: RefusedInput for a retry that makes no sense now."""
+        self._check_answerable()
+        check_retry(self._board, request.stage)
+
+    def check_decision(self, request: DecisionRequest) -> None:
+        """Raises: RefusedInput for an answer that was not asked for.
+
+        The very answer that was given last passes: it has no second effect.
+        """
+        if not self._is_repeated(request):
+            self._check_answerable()
+            check_decision(self._board, request.answer)
+
+    def check_extension(self, request: ExtensionRequest) -> None:
+        """Raises: RefusedInput for an extension of what does not run."""
+        self._check_under_way()
+        check_extension(self._board, request.stage, request.minutes)
+
+    # --- what it does -------------------------------------------------------------------------
+
+    async def retry(self, request: RetryRequest) -> Reopened:
+        """Reopen a stage that failed, and what depends on it; or try the delivery again."""
+        async with self.books:
+            _accept(lambda: self.check_retry(request))
+            if request.stage != DELIVER:
+                return await self._reopen(request.stage, request.who, request.note, "retry")
+            await self._record((), request.who, request.note, "retry")
+            self._board.retry_delivery()
+            return self._go_on((DELIVER,))
+
+    async def decide(self, request: DecisionRequest) -> Reopened:
+        """Pass a critique, send it back, or give the requirement up."""
+        async with self.books:
+            if self._decided and self._is_repeated(request):
+                return self._decided[1]
+            _accept(lambda: self.check_decision(request))
+            reopened = await self._decide(request)
+            self._decided = (request, reopened)
+            return reopened
+
+    async def extend(self, request: ExtensionRequest) -> str:
+        """Move the deadline of a running stage; returns the run that it belongs to."""
+        async with self._deadlines:
+            _accept(lambda: self.check_extension(request))
+            attempt = self._board.cards[request.stage].attempt
+            extension = self._extension(request, attempt)
+            await workflow.execute_activity_method(
+                RunActivities.extend_run,
+                extension,
+                **options.tools(
+                    self._execution.host,
+                    self._execution.order,
+                    f"Extend {request.stage} by {request.minutes:g} minutes",
+                ),
+            )
+            self._board.extend(request.stage, attempt, request.minutes)
+            return extension.run_id
+
+    async def rework(self, research: str, reasons: str) -> None:
+        """Send research back with the reasons of its critique."""
+        board = self._board
+        board.tally.reviews += 1
+        count = f"Review {board.tally.reviews} of {board.pipeline.bounds.reviews}"
+        await self._reopen(research, ORCHESTRATOR, f"{count} asks for changes: {reasons}", REWORK)
+
+    async def _decide(self, request: DecisionRequest) -> Reopened:
+        if request.answer is Answer.ABORT:
+            self._execution.abort = request
+            return Reopened(())
+        critique = pending_verdict(self._board)
+        if request.answer is Answer.APPROVE:
+            return await self._approve(critique.name, request)
+        research = research_of(self._board, critique)
+        return await self._reopen(research.name, request.who, request.note, request.answer)
+
+    async def _reopen(self, name: str, who: str, why: str, answer: str) -> Reopened:
+        stages = self._board.reopened_by(name)
+        await self._record(stages, who, why, answer)
+        self._board.reopen(name)
+        return self._go_on(stages)
+
+    async def _approve(self, critique: str, request: DecisionRequest) -> Reopened:
+        stages = tuple(name for name in self._board.reopened_by(critique) if name != critique)
+        await self._record(stages, request.who, request.note, request.answer, (critique,))
+        self._board.approve(critique)
+        return self._go_on(stages)
+
+    async def _record(
+        self,
+        stages: tuple[str, ...],
+        who: str,
+        why: str,
+        answer: str,
+        approved: tuple[str, ...] = (),
+    ) -> None:
+        reopening = Reopening(self._execution.ref, self.next(), stages, who, why, answer, approved)
+        await workflow.execute_activity_method(
+            RecordActivities.record_reopening,
+            reopening,
+            **options.central(f"{why or answer.capitalize()} ({who})"[:100]),
+        )
+
+    def _go_on(self, stages: tuple[str, ...]) -> Reopened:
+        self._recoveries.forget_asked()
+        self._gates.forget_red()
+        self._rounds.start_waiting()
+        return Reopened(stages)
+
+    def _extension(self, request: ExtensionRequest, attempt: int) -> Extension:
+        ref = self._execution.ref
+        return Extension(
+            run_id=f"{ref.key}/{request.stage}/{attempt}",
+            ref=ref,
+            stage=request.stage,
+            minutes=request.minutes,
+            deadline=self._board.deadline_after(request.stage, request.minutes),
+            who=request.who,
+            reason=request.reason,
+        )
+
+    def _is_repeated(self, request: DecisionRequest) -> bool:
+        """Whether that very answer was given last, and nothing was asked since."""
+        is_same = self._decided is not None and self._decided[0] == request
+        return is_same and not self._board.is_stuck()
+
+    def _check_answerable(self) -> None:
+        self._check_under_way()
+        if self._execution.order.fix:
+            raise RefusedInput(
+                f"{self._execution.ref.number} is a fix, which asks nobody: answer the requirement "
+                "that it repairs."
+            )
+
+    def _check_under_way(self) -> None:
+        """Raises: RefusedInput once the end has begun: nothing may start any more."""
+        if why := self._execution.why_over():
+            raise RefusedInput(f"It is too late for an answer: {why}.")
+
+
+def _accept(check: Callable[[], None]) -> None:
+    """Check again what the validator saw: an earlier answer may have been recorded since."""
+    try:
+        check()
+    except RefusedInput as refusal:
+        name = type(refusal).__name__
+        raise ApplicationError(str(refusal), type=name, non_retryable=True) from refusal

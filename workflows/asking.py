@@ -1,0 +1,40 @@
+"""Waiting for a human, with reminders that come ever more seldom."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.records import RecordActivities
+    from pipeline.model import Reminder
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.recovery import Recoveries
+
+
+async def ask(execution: Execution, recoveries: Recoveries) -> None:
+    """Wait until an answer sets something going, or gives the requirement up; days, if need be.
+
+    Each reminder waits twice as long as the one before, so that the history stays small.
+    """
+    asked_at, reminders = workflow.now(), 0
+    while not await _answered(execution, execution.order.pipeline.bounds.reminder * 2**reminders):
+        reminders += 1
+        await workflow.execute_activity_method(
+            RecordActivities.remind,
+            Reminder(execution.ref, recoveries.escalation, reminders),
+            **options.central(f"Reminder {reminders}"),
+        )
+    recoveries.waited(workflow.now() - asked_at)
+
+
+async def _answered(execution: Execution, patience: timedelta) -> bool:
+    try:
+        await workflow.wait_condition(
+            lambda: bool(execution.abort) or not execution.board.is_stuck(),
+            timeout=patience,
+            timeout_summary="Remind a human",
+        )
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,139 @@
+"""One fix: its workflow, and the merge of what it did."""
+
+from dataclasses import dataclass, field, replace
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ChildWorkflowError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.fixes import FixActivities
+    from pipeline.model import (
+        DeliveryReport,
+        Failure,
+        FailureKind,
+        Fix,
+        FixBase,
+        FixMerge,
+        FixMerged,
+        GivenUp,
+        Group,
+        MergedFix,
+        Pipeline,
+        RequirementOrder,
+        RequirementState,
+    )
+    from pipeline.repairs import add_fix
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.failures import failure_of
+    from workflows.gathering import stop_if_cancelled
+    from workflows.view import FixesView
+
+REQUIREMENT = "RequirementWorkflow"
+"""By its name: that module starts this one's workflow, so neither can import the other."""
+
+_TITLE_LENGTH = 200
+
+
+@dataclass
+class FixResults:
+    """How fixes ended, by the number of the first fix of each failure."""
+
+    merged: list[MergedFix] = field(default_factory=list)
+    reports: dict[str, tuple[Fix, DeliveryReport]] = field(default_factory=dict)
+    given_up: dict[str, GivenUp] = field(default_factory=dict)
+
+
+class FixRunner:
+    """Runs fixes as children and merges them; how each ended stands in `results`."""
+
+    def __init__(self, execution: Execution, view: FixesView, round_: int) -> None:
+        """Share the execution of the orchestrator."""
+        self._execution = execution
+        self._view = view
+        self._round = round_
+        self.results = FixResults()
+        self._started = 0
+
+    async def run(self, first: Fix, fix: Fix) -> Failure | None:
+        """Run one fix and merge it; why that did not succeed, or None."""
+        report = await self._child(fix)
+        stop_if_cancelled()
+        if isinstance(report, Failure):
+            return report
+        if report.state is not RequirementState.DELIVERED:
+            self._view.tell(fix, "failed")
+            return report.failures[0] if report.failures else _refused(fix, report.reason)
+        if report.commit and (conflict := await self._merge(fix, report.commit)):
+            self._view.tell(fix, "in conflict")
+            return conflict
+        self._view.tell(fix, "merged" if report.commit else "done")
+        self.results.reports[first.number] = (fix, report)
+        return None
+
+    def give_up(self, first: Fix, fix: Fix, reason: str) -> None:
+        """Open no further fix for that failure."""
+        self._view.tell(fix, f"given up: {reason}")
+        failure = first.failure
+        self.results.given_up[first.number] = GivenUp(failure.stage, failure.gate, reason)
+
+    def order(self, fix: Fix) -> RequirementOrder:
+        """The fix's input: one stage, on the host and from the integration tip of today."""
+        root = self._execution.order
+        error = fix.failure.error.partition("\n")[0]
+        title = f"{fix.failure.gate} of {self._execution.ref.number}: {error}"
+        return replace(
+            root,
+            number=fix.number,
+            title=title[:_TITLE_LENGTH],
+            pipeline=Pipeline("fix", (Group(fix.task.group),), (fix.task,), root.pipeline.bounds),
+            sequential=not self._execution.turnstile.parallel,
+            fix=FixBase(self._execution.host, self._execution.board.head),
+        )
+
+    async def _child(self, fix: Fix) -> DeliveryReport | Failure:
+        self._started += 1
+        stage = self._execution.order.pipeline.stage(fix.stage)
+        rank = (self._execution.position(stage), 0, self._started)
+        async with self._execution.turnstile.turn(rank):
+            stop_if_cancelled()
+            self._view.tell(fix, "running")
+            try:
+                report: DeliveryReport = await workflow.execute_child_workflow(
+                    REQUIREMENT,
+                    self.order(fix),
+                    result_type=DeliveryReport,
+                    **options.child(fix.number, f"{fix.owner}: {fix.failure.gate}"),
+                )
+            except ChildWorkflowError as error:
+                stop_if_cancelled()  # else somebody ended this one fix
+                return _refused(fix, f"it was ended from outside: {error.cause or error}")
+            return report
+
+    async def _merge(self, fix: Fix, commit: str) -> Failure | None:
+        merged = await self._merge_commit(fix, commit)
+        self._execution.heed(merged.parallel, merged.head)
+        if merged.failure:
+            return merged.failure
+        done = MergedFix(fix.number, fix.stage, fix.owner)
+        self.results.merged.append(done)
+        add_fix(self._execution.board, done)
+        return None
+
+    async def _merge_commit(self, fix: Fix, commit: str) -> FixMerged:
+        execution = self._execution
+        try:
+            return await workflow.execute_activity_method(
+                FixActivities.merge_fix,
+                FixMerge(execution.ref, self._round, fix, commit),
+                **options.tools(execution.host, execution.order, f"Merge {fix.number}"),
+            )
+        except ActivityError as error:
+            gate = f"merge {fix.number}"
+            failure = failure_of(error, stage=fix.task.name, gate=gate, owners=(fix.owner,))
+            return FixMerged(None, execution.turnstile.parallel, failure)
+
+
+def _refused(fix: Fix, reason: str) -> Failure:
+    gate = f"run {fix.task.name}"
+    return Failure(fix.task.name, FailureKind.REFUSED, gate, (fix.owner,), reason)

@@ -1,0 +1,171 @@
+"""The requirement's side of its failures: who sees to them, and what came of it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ChildWorkflowError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.failures import FailureActivities
+    from activities.fixes import FixActivities
+    from pipeline.failures import shared_out
+    from pipeline.model import (
+        Ask,
+        Escalation,
+        FailureCollection,
+        Fix,
+        GivenUp,
+        Recovered,
+        Recovery,
+        RequirementState,
+        Settlement,
+    )
+    from pipeline.repairs import standing, take
+    from pipeline.triage import Triage, triage
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.gates import BuildGates
+    from workflows.gathering import gather_all, stop_if_cancelled
+    from workflows.strategic import StrategicOrchestratorWorkflow
+    from workflows.view import question
+
+HUMAN = "human"
+
+
+class Recoveries:
+    """Reports failures, has them repaired, and knows what a human is asked."""
+
+    def __init__(self, execution: Execution, gates: BuildGates) -> None:
+        """Share the execution with the workflow."""
+        self._execution = execution
+        self._board = execution.board
+        self._gates = gates
+        self._round = 0
+        self._escalations = 0
+        self._asked: tuple[Ask, ...] = ()
+        self._human_time = timedelta()
+
+    @property
+    def escalation(self) -> int:
+        """The number of the question that a human was asked last."""
+        return self._escalations
+
+    def triage(self) -> Triage:
+        """Who sees to what is red now."""
+        info = workflow.info()
+        spent = workflow.now() - info.workflow_start_time - self._human_time
+        return triage(self._board, info.workflow_id, spent)
+
+    def waited(self, time: timedelta) -> None:
+        """Leave that time out of what the requirement has spent."""
+        self._human_time += time
+
+    def forget_asked(self) -> None:
+        """A human has answered: what is still open is asked anew."""
+        self._asked = ()
+
+    async def report(self, plan: Triage) -> None:
+        """Report all failures together, and ask a human about those that nobody else sees to."""
+        is_known = plan.asks == self._asked and not (plan.fixes or plan.rework)
+        if not is_known:
+            await self._report(plan)
+        waiting = [fix.number for fix in plan.fixes] + [HUMAN] * bool(plan.asks)
+        text = question(self._execution.ref.number, plan.asks, plan.answers) if plan.asks else ""
+        self._execution.show(RequirementState.BLOCKED, ", ".join(waiting), text)
+
+    async def report_fix(self) -> None:
+        """Report why a fix did not succeed: its orchestrator sees to it."""
+        await self._report(Triage((), "", "", (), ()))
+
+    async def repair(self, fixes: Sequence[Fix]) -> Recovered | None:
+        """Have the failures repaired; None if the requirement was given up meanwhile."""
+        self._board.tally.fixes += len(fixes)
+        self._board.repairs = {fix.failure.stage: fix.number for fix in fixes}
+        recovering = asyncio.create_task(self._orchestrate(tuple(fixes)))
+        try:
+            await workflow.wait_condition(lambda: recovering.done() or bool(self._execution.abort))
+        finally:
+            recovering.cancel()
+            await gather_all([recovering])
+            self._board.repairs = {}
+        return None if self._execution.abort else recovering.result()
+
+    async def settle(self, recovered: Recovered, occurrence: int) -> None:
+        """Take over what a round of fixes has achieved, and record it."""
+        reopened = take(self._board, recovered)
+        self._gates.take(recovered.proofs)
+        self._execution.heed(recovered.parallel, recovered.head)
+        settlement = Settlement(
+            self._execution.ref,
+            self._round,
+            occurrence,
+            recovered.green,
+            recovered.replaced,
+            tuple(reopened.items()),
+            self._waiting_for(),
+        )
+        await workflow.execute_activity_method(
+            FixActivities.settle_fixes, settlement, **options.central("Settle the fixes")
+        )
+
+    def _waiting_for(self) -> str:
+        """Who the requirement waits for now; nobody, if it goes on."""
+        if not self._board.failures:
+            return ""
+        plan = self.triage()
+        return HUMAN if plan.asks and not plan.fixes else "orchestrator"
+
+    async def _report(self, plan: Triage) -> None:
+        self._round += 1
+        escalation = None
+        if plan.asks and plan.asks != self._asked:
+            self._escalations += 1
+            self._asked = plan.asks
+            escalation = Escalation(self._escalations, plan.asks, plan.answers)
+        collection = FailureCollection(
+            self._execution.ref,
+            self._round,
+            shared_out(self._board.open_failures()),
+            self._board.blocked_stages(),
+            escalation,
+        )
+        await workflow.execute_activity_method(
+            FailureActivities.aggregate_failures,
+            collection,
+            **options.central(f"Failures of round {self._round}"),
+        )
+
+    async def _orchestrate(self, fixes: tuple[Fix, ...]) -> Recovered:
+        execution, opening = self._execution, self._execution.opening
+        assert opening  # nothing fails before a host has taken it
+        recovery = Recovery(
+            execution.ref,
+            execution.order,
+            opening,
+            execution.turnstile.parallel,
+            self._round,
+            standing(self._board),
+            self._gates.proofs,
+            fixes,
+        )
+        name = f"{execution.ref.number}/round-{self._round}"
+        try:
+            return await workflow.execute_child_workflow(
+                StrategicOrchestratorWorkflow.run,
+                recovery,
+                **options.child(name, "Failures go back to their owners"),
+            )
+        except ChildWorkflowError as error:
+            stop_if_cancelled()  # else somebody ended the orchestrator alone
+            return _given_up(recovery, f"{name} was ended from outside: {error.cause or error}")
+
+
+def _given_up(recovery: Recovery, reason: str) -> Recovered:
+    failures = (fix.failure for fix in recovery.fixes)
+    return Recovered(
+        recovery.standing.head,
+        recovery.parallel,
+        given_up=tuple(GivenUp(each.stage, each.gate, reason) for each in failures),
+    )

@@ -1,0 +1,139 @@
+"""Every red gate is made again, once, on what a round of fixes has left."""
+
+import asyncio
+from collections.abc import Sequence
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.delivery import DeliveryActivities
+    from pipeline.model import (
+        DeliveryOutcome,
+        DeliveryRequest,
+        DeliveryState,
+        Failure,
+        FailureKind,
+        Fix,
+        Recovered,
+        StageOutcome,
+        StageState,
+    )
+    from pipeline.plan_rules import DELIVER
+    from pipeline.repairs import Key, outcome_of, run_again, stand_in
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.failures import failure_of
+    from workflows.fixes import FixResults
+    from workflows.gates import BuildGates
+    from workflows.gathering import gather_all
+    from workflows.stages import StageRunner
+
+
+class Regating:
+    """Makes gates again whose fixes are all in; what a build or a tester says decides.
+
+    A run that failed, or conflicted, is replaced by its fix: the fix's valid notice is its gate.
+    """
+
+    def __init__(self, execution: Execution, gates: BuildGates, runner: StageRunner) -> None:
+        """Share the execution of the orchestrator."""
+        self._execution = execution
+        self._board = execution.board
+        self._gates = gates
+        self._runner = runner
+        self._replaced: list[tuple[str, StageOutcome]] = []
+
+    async def run(self, fixes: Sequence[Fix], results: FixResults) -> Recovered:
+        """Make the gates again whose fixes are in; what the round has achieved."""
+        repaired = _repaired(fixes, results)
+        failures = list(repaired.values())
+        self._replace_runs([fix for fix in fixes if _key(fix.failure) in repaired], results)
+        await self._verify_builds(failures)
+        await self._run_testers(failures)
+        await self._merge_target(failures)
+        return self._recovered(repaired, results)
+
+    def _replace_runs(self, fixes: Sequence[Fix], results: FixResults) -> None:
+        for first in fixes:
+            if first.failure.kind.is_of_run and first.failure.stage != DELIVER:
+                fix, report = results.reports[first.number]
+                outcome = stand_in(self._board, first.failure, report)
+                self._board.settle(outcome)
+                self._replaced.append((fix.number, outcome))
+
+    async def _verify_builds(self, failures: Sequence[Failure]) -> None:
+        await self._gates.verify(
+            [
+                (failure.gate.removeprefix("build "), self._board.pipeline.stage(failure.stage))
+                for failure in failures
+                if failure.kind is FailureKind.BUILD
+            ]
+        )
+
+    async def _run_testers(self, failures: Sequence[Failure]) -> None:
+        stages = [
+            self._board.pipeline.stage(failure.stage)
+            for failure in failures
+            if failure.kind is FailureKind.VERDICT
+        ]
+        for stage in stages:
+            run_again(self._board, stage.name)
+        await gather_all([asyncio.create_task(self._runner.run(stage)) for stage in stages])
+
+    async def _merge_target(self, failures: Sequence[Failure]) -> None:
+        if not any(failure.stage == DELIVER for failure in failures):
+            return
+        outcome = await self._merge_target_once()
+        self._execution.heed(outcome.parallel, outcome.head)
+        if outcome.failure:
+            self._board.fail(outcome.failure)
+
+    async def _merge_target_once(self) -> DeliveryOutcome:
+        execution = self._execution
+        request = DeliveryRequest(
+            execution.ref, self._board.head, execution.target_branch, 0, execution.builders
+        )
+        try:
+            return await workflow.execute_activity_method(
+                DeliveryActivities.merge_target,
+                request,
+                **options.tools(execution.host, execution.order, "Merge the target"),
+            )
+        except ActivityError as error:
+            failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
+            parallel = execution.turnstile.parallel
+            return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
+
+    def _recovered(self, repaired: dict[Key, Failure], results: FixResults) -> Recovered:
+        tested = [f.stage for f in repaired.values() if f.kind is FailureKind.VERDICT]
+        outcomes = [outcome_of(self._board, name) for name in tested]
+        outcomes += [outcome for _, outcome in self._replaced if outcome.failure]
+        told = {_key(outcome.failure) for outcome in outcomes if outcome.failure}
+        return Recovered(
+            head=self._board.head,
+            parallel=self._execution.turnstile.parallel,
+            merged=tuple(results.merged),
+            outcomes=tuple(outcomes),
+            replaced=tuple(pair for pair in self._replaced if not pair[1].failure),
+            cleared=tuple(repaired),
+            green=tuple(key for key in repaired if self._is_green(repaired[key])),
+            failures=tuple(f for f in self._board.open_failures() if _key(f) not in told),
+            given_up=tuple(results.given_up.values()),
+            proofs=self._gates.proofs,
+        )
+
+    def _is_green(self, failure: Failure) -> bool:
+        if failure.kind is FailureKind.VERDICT:
+            return self._board.cards[failure.stage].state is StageState.COMPLETED
+        return _key(failure) not in self._board.failures
+
+
+def _repaired(fixes: Sequence[Fix], results: FixResults) -> dict[Key, Failure]:
+    """The failures of which every fix is in."""
+    left = {_key(fix.failure) for fix in fixes if fix.number not in results.reports}
+    return {_key(fix.failure): fix.failure for fix in fixes if _key(fix.failure) not in left}
+
+
+def _key(failure: Failure) -> Key:
+    return failure.stage, failure.gate

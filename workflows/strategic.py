@@ -1,0 +1,75 @@
+"""The strategic orchestrator: failures go back to their owners until their gates are green."""
+
+import asyncio
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.fixes import FixActivities
+    from pipeline.board import Board
+    from pipeline.model import Fix, FixOpening, Recovered, Recovery
+    from pipeline.repairs import restore
+    from pipeline.triage import next_fix
+    from workflows import options
+    from workflows.execution import Execution
+    from workflows.fixes import FixRunner
+    from workflows.gates import BuildGates
+    from workflows.gathering import gather_all
+    from workflows.regating import Regating
+    from workflows.stages import StageRunner
+    from workflows.turnstile import Turnstile
+    from workflows.view import FixesView
+
+
+@workflow.defn
+class StrategicOrchestratorWorkflow:
+    """One round's failures: every owner repairs what is theirs, at the same time.
+
+    Workflow ID: `<REQ>/round-<n>`, a child of the requirement; its own children are the fixes.
+    Waits for: fixes, their merges, and the gates that are made again.
+    Ends: with what is green, what is red again, and what needs a human. Cancelled: its fixes first.
+    """
+
+    @workflow.init
+    def __init__(self, recovery: Recovery) -> None:
+        """Stand where the requirement stands; nothing happens before `run`."""
+        board = Board(recovery.order.pipeline)
+        restore(board, recovery.standing)
+        turnstile = Turnstile(parallel=recovery.parallel)
+        self._view = FixesView(recovery.ref.number, recovery.round)
+        self._execution = Execution(
+            recovery.order, recovery.ref, board, turnstile, self._view, recovery.opening
+        )
+        gates = BuildGates(self._execution, f"{recovery.round}.", recovery.proofs)
+        runner = StageRunner(self._execution, gates)
+        self._fixes = FixRunner(self._execution, self._view, recovery.round)
+        self._regating = Regating(self._execution, gates, runner)
+
+    @workflow.run
+    async def run(self, recovery: Recovery) -> Recovered:
+        """Run and merge every fix, then make each red gate again, once."""
+        await self._open(recovery, *recovery.fixes)
+        await gather_all(
+            [asyncio.create_task(self._repair(recovery, fix)) for fix in recovery.fixes]
+        )
+        return await self._regating.run(recovery.fixes, self._fixes.results)
+
+    async def _repair(self, recovery: Recovery, first: Fix) -> None:
+        """See one failure through: a fix that does not succeed is followed by one of its own."""
+        fix = first
+        while failure := await self._fixes.run(first, fix):
+            following = next_fix(fix, failure, recovery.order.pipeline.bounds)
+            if isinstance(following, str):
+                return self._fixes.give_up(first, fix, following)
+            await self._open(recovery, following)
+            fix = following
+
+    async def _open(self, recovery: Recovery, *fixes: Fix) -> None:
+        orders = tuple(self._fixes.order(fix) for fix in fixes)
+        for fix in fixes:
+            self._view.tell(fix, "opened")
+        await workflow.execute_activity_method(
+            FixActivities.open_fixes,
+            FixOpening(recovery.ref, recovery.round, fixes, orders),
+            **options.central(f"Open {', '.join(fix.number for fix in fixes)}"),
+        )
