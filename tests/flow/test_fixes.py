@@ -1,5 +1,4 @@
 from pipeline.model import RequirementState
-from tests.fakes import Script
 from tests.house import REPAIR, House
 
 ROY, JEN, QA = "Backend Implementation", "Frontend Implementation", "Backend QA"
