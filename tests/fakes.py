@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from temporalio.testing import WorkflowEnvironment
@@ -19,13 +20,17 @@ Notice = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Script:
-    """What one run does: how long it takes, how it ends, what is laid over its green notice."""
+    """What one run does: how long it takes, how it ends, what is laid over its green notice.
+
+    `files` are written into its worktree, if it has one.
+    """
 
     notice: Notice = field(default_factory=dict)
     minutes: float | None = None
     end: RunEnd = RunEnd.EXITED
     exit_code: int = 0
     output: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Clock(Protocol):
@@ -70,6 +75,8 @@ class ScriptedRuns:
         self.ended: list[str] = []
         self.extensions: list[tuple[str, timedelta]] = []
         self.refused_extensions = 0
+        self.on_start: dict[str, Callable[[Path], object]] = {}
+        """What else a stage's agent does in its worktree, by stage."""
 
     async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
         if order.run_id not in self._results:
@@ -83,6 +90,9 @@ class ScriptedRuns:
         await on_start(started)
         minutes = order.minutes if script.minutes is None else script.minutes
         await self._clock.sleep(minutes)
+        worktree = Path(order.worktree)
+        self.on_start.get(order.stage, lambda _: None)(worktree)
+        _write(worktree, script.files)
         notice = {**green_notice(order.agent, order.number), **script.notice}
         fenced = f"```json\n{json.dumps(notice)}\n```"
         return RunResult(
@@ -121,6 +131,11 @@ class ScriptedRuns:
     def order(self, stage: str) -> RunOrder:
         """The latest run of a stage."""
         return next(order for order in reversed(self.orders) if order.stage == stage)
+
+
+def _write(worktree: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (worktree / name).write_text(text)
 
 
 class ScriptedBuilds:

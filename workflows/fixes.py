@@ -64,10 +64,10 @@ class FixRunner:
         if report.state is not RequirementState.DELIVERED:
             self._view.tell(fix, "failed")
             return report.failures[0] if report.failures else _refused(fix, report.reason)
-        if report.commit and (conflict := await self._merge(fix, report.commit)):
+        if conflict := await self._merge(fix, report.commit):
             self._view.tell(fix, "in conflict")
             return conflict
-        self._view.tell(fix, "merged" if report.commit else "done")
+        self._view.tell(fix, "merged")
         self.results.reports[first.number] = (fix, report)
         return None
 
@@ -111,10 +111,11 @@ class FixRunner:
             return report
 
     async def _merge(self, fix: Fix, commit: str) -> Failure | None:
-        merged = await self._merge_commit(fix, commit)
-        self._execution.heed(merged.parallel, merged.head)
-        if merged.failure:
-            return merged.failure
+        if commit:  # none where no project is needed
+            merged = await self._merge_commit(fix, commit)
+            self._execution.heed(merged.parallel, merged.head)
+            if merged.failure:
+                return merged.failure
         done = MergedFix(fix.number, fix.stage, fix.owner)
         self.results.merged.append(done)
         add_fix(self._execution.board, done)
