@@ -68,9 +68,13 @@ class NatsEventPublisher:
                     acknowledgement.cancel()
 
     async def events(
-        self, *, since: datetime | None = None, follow: bool = False
+        self,
+        *,
+        since: datetime | None = None,
+        follow: bool = False,
+        subject: str = f"{EVENT_PREFIX}.>",
     ) -> AsyncGenerator[Mapping[str, object], None]:
-        """The orchestration events in order, from `since` or the oldest kept.
+        """The events of a subject in order, from `since` or the oldest kept.
 
         Ends with what is there now, unless it is to follow. Raises: DependencyUnavailable.
         """
@@ -79,7 +83,7 @@ class NatsEventPublisher:
         with unavailable(self._url):
             self._check_connected()
             subscription = await self._jetstream.subscribe(
-                f"{EVENT_PREFIX}.>", ordered_consumer=True, config=config
+                subject, ordered_consumer=True, config=config
             )
             try:
                 left = await _length(subscription)

@@ -91,7 +91,8 @@ class ScriptedRuns:
         minutes = order.minutes if script.minutes is None else script.minutes
         await self._clock.sleep(minutes)
         worktree = Path(order.worktree)
-        self.on_start.get(order.stage, lambda _: None)(worktree)
+        if act := self.on_start.get(order.stage):
+            act(worktree)
         _write(worktree, script.files)
         notice = {**green_notice(order.agent, order.number), **script.notice}
         fenced = f"```json\n{json.dumps(notice)}\n```"

@@ -25,6 +25,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
+from pipeline.events import ESCALATION_PREFIX
 from pipeline.model import (
     Bounds,
     DeliveryReport,
@@ -193,6 +194,15 @@ class House:
         """What JetStream holds of a requirement, in order."""
         wanted = number or self.number
         return [e async for e in self._publisher.events() if e["reqNumber"] == wanted]
+
+    async def escalations(self) -> list[Mapping[str, Any]]:
+        """Questions to a human about the requirement, and reminders, as JetStream holds them."""
+        subject = f"{ESCALATION_PREFIX}.{self.number}"
+        return [event async for event in self._publisher.events(subject=subject)]
+
+    def handle(self, number: str) -> Handle:
+        """The workflow of a number, a fix for instance."""
+        return self._client.get_workflow_handle_for(RequirementWorkflow.run, number)
 
     async def types(self, number: str = "") -> list[str]:
         return [str(event["eventType"]) for event in await self.events(number)]
