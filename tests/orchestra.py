@@ -182,6 +182,12 @@ class Orchestra:
         wanted = number or self.number
         return [e async for e in self._publisher.events() if e["reqNumber"] == wanted]
 
+    async def query(self, statement: str, *values: str) -> Sequence[tuple[Any, ...]]:
+        """What the database answers."""
+        address = self.database_url.replace("postgresql+psycopg", "postgresql")
+        async with await psycopg.AsyncConnection.connect(address) as connection:
+            return await (await connection.execute(statement, values)).fetchall()
+
     def runs(self) -> list[RunDirectory]:
         """Every run of the host."""
         return [RunDirectory(path, "") for path in self.home.glob(f"{RUNS}/*/*/*")]

@@ -1,14 +1,16 @@
 """Short plans of real agents and builds."""
 
-from pipeline.model import Pipeline
+from dataclasses import replace
+
+from pipeline.model import Bounds, Pipeline
 from pipeline.plan_file import read_pipeline
 
 BACKEND, FRONTEND = "Backend Implementation", "Frontend Implementation"
 
 
 def team_of(*groups: str) -> Pipeline:
-    """The stages of those groups, one group after another."""
-    lines = ['name = "short"']
+    """The stages of those groups, one group after another; what fails asks a human at once."""
+    lines = ['name = "short"', "[bounds]", "reds = 1"]
     for name, before in zip(groups, ("", *groups), strict=False):
         needs = f'"{before}"' if before else ""
         lines += ["[[groups]]", f'name = "{name}"', f"needs = [{needs}]"]
@@ -16,6 +18,11 @@ def team_of(*groups: str) -> Pipeline:
             lines += ["[[stages]]", f'name = "{stage}"', f'agent = "{agent}"', f'group = "{name}"']
             lines += ["minutes = 10", *rest]
     return read_pipeline("\n".join(lines), "short.toml")
+
+
+def repaired(plan: Pipeline) -> Pipeline:
+    """The same plan, whose failures go back to their owners."""
+    return replace(plan, bounds=Bounds())
 
 
 _STAGES = {
