@@ -9,9 +9,6 @@ from typing import TypeVar
 from temporalio.client import Client
 from temporalio.common import (
     Priority,
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
@@ -91,7 +88,7 @@ async def _start(client: Client, order: RequirementOrder) -> None:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 priority=Priority(priority_key=order.priority.rank + 1),
-                search_attributes=_search_attributes(order),
+                search_attributes=options.search_attributes(order),
                 static_summary=order.title.encode()[:_SUMMARY_BYTES].decode(errors="ignore"),
             )
     except WorkflowAlreadyStartedError as error:
@@ -112,21 +109,6 @@ def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...
         search_attributes=attributes,
     )
     return Acceptance(order, submission.description)
-
-
-def _search_attributes(order: RequirementOrder) -> TypedSearchAttributes:
-    values = {
-        "ReqNumber": order.number,
-        "Priority": str(order.priority),
-        "DeliveryStatus": str(RequirementState.ACCEPTED),
-    }
-    return TypedSearchAttributes(
-        [
-            SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
-            for name, value in values.items()
-            if name in order.search_attributes
-        ]
-    )
 
 
 async def _bounded(calls: Sequence[Awaitable[T]]) -> list[T]:

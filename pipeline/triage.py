@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pipeline.board import Board
 from pipeline.errors import RefusedInput
+from pipeline.failures import shared_out
 from pipeline.graph import ancestors
 from pipeline.model import Ask, Bounds, Failure, FailureKind, Fix, Stage
 from pipeline.numbers import fix_number
@@ -44,7 +45,7 @@ def triage(board: Board, number: str, spent: timedelta) -> Triage:
     rework = reasons = ""
     asks: list[Ask] = []
     fixes: list[Fix] = []
-    for failure in board.open_failures():
+    for failure in shared_out(board.open_failures()):
         if research := _research(board, failure):
             rework, reasons = research.name, failure.error
         elif why := _why_human(board, failure, spent):

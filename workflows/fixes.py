@@ -98,12 +98,17 @@ class FixRunner:
         async with self._execution.turnstile.turn(rank):
             stop_if_cancelled()
             self._view.tell(fix, "running")
+            order = self.order(fix)
             try:
                 report: DeliveryReport = await workflow.execute_child_workflow(
                     REQUIREMENT,
-                    self.order(fix),
+                    order,
                     result_type=DeliveryReport,
-                    **options.child(fix.number, f"{fix.owner}: {fix.failure.gate}"),
+                    **options.child(
+                        fix.number,
+                        f"{fix.owner}: {fix.failure.gate}",
+                        options.search_attributes(order),
+                    ),
                 )
             except ChildWorkflowError as error:
                 stop_if_cancelled()  # else somebody ended this one fix

@@ -43,8 +43,8 @@ class BuildGates:
 
     @property
     def proofs(self) -> tuple[Proof, ...]:
-        """What is proven so far."""
-        return tuple(self._proofs)
+        """What is proven of each build on the newest commit: later heads hold earlier ones."""
+        return tuple({proof.build: proof for proof in self._proofs}.values())
 
     def take(self, proofs: tuple[Proof, ...]) -> None:
         """Add what was proven elsewhere."""

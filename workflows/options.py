@@ -2,7 +2,13 @@
 
 from datetime import timedelta
 
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    RetryPolicy,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
 from temporalio.workflow import (
     ActivityCancellationType,
     ActivityConfig,
@@ -14,7 +20,7 @@ from temporalio.workflow import (
 )
 
 with unsafe.imports_passed_through():
-    from pipeline.model import RequirementOrder, StageRequest
+    from pipeline.model import RequirementOrder, RequirementState, StageRequest
 
 CENTRAL_QUEUE = "agog"
 """Workflows, database, NATS."""
@@ -79,7 +85,25 @@ def tools(host: str, order: RequirementOrder, summary: str) -> ActivityConfig:
     return _long(tools_queue(host), order, summary)
 
 
-def child(name: str, summary: str) -> ChildWorkflowConfig:
+def search_attributes(order: RequirementOrder) -> TypedSearchAttributes:
+    """What a requirement, or a fix, is found by from its start, where the server knows it."""
+    values = {
+        "ReqNumber": order.number,
+        "Priority": str(order.priority),
+        "DeliveryStatus": str(RequirementState.ACCEPTED),
+    }
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+            for name, value in values.items()
+            if name in order.search_attributes
+        ]
+    )
+
+
+def child(
+    name: str, summary: str, attributes: TypedSearchAttributes | None = None
+) -> ChildWorkflowConfig:
     """A workflow below another one; its id is used once."""
     return ChildWorkflowConfig(
         id=name,
@@ -89,6 +113,7 @@ def child(name: str, summary: str) -> ChildWorkflowConfig:
         cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         static_summary=summary,
+        search_attributes=attributes,
     )
 
 

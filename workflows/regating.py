@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
+    from pipeline.failures import shared_out
     from pipeline.model import (
         DeliveryOutcome,
         DeliveryRequest,
@@ -110,15 +112,16 @@ class Regating:
         outcomes = [outcome_of(self._board, name) for name in tested]
         outcomes += [outcome for _, outcome in self._replaced if outcome.failure]
         told = {_key(outcome.failure) for outcome in outcomes if outcome.failure}
+        red = {_key(f): f for f in shared_out(self._board.open_failures())}
         return Recovered(
             head=self._board.head,
             parallel=self._execution.turnstile.parallel,
             merged=tuple(results.merged),
-            outcomes=tuple(outcomes),
+            outcomes=tuple(_cut(outcome, red) for outcome in outcomes),
             replaced=tuple(pair for pair in self._replaced if not pair[1].failure),
             cleared=tuple(repaired),
             green=tuple(key for key in repaired if self._is_green(repaired[key])),
-            failures=tuple(f for f in self._board.open_failures() if _key(f) not in told),
+            failures=tuple(failure for key, failure in red.items() if key not in told),
             given_up=tuple(results.given_up.values()),
             proofs=self._gates.proofs,
         )
@@ -133,6 +136,12 @@ def _repaired(fixes: Sequence[Fix], results: FixResults) -> dict[Key, Failure]:
     """The failures of which every fix is in."""
     left = {_key(fix.failure) for fix in fixes if fix.number not in results.reports}
     return {_key(fix.failure): fix.failure for fix in fixes if _key(fix.failure) not in left}
+
+
+def _cut(outcome: StageOutcome, red: dict[Key, Failure]) -> StageOutcome:
+    """The outcome with its failure's text as it may travel."""
+    failure = outcome.failure
+    return replace(outcome, failure=red[_key(failure)]) if failure else outcome
 
 
 def _key(failure: Failure) -> Key:

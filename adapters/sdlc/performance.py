@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import CompoundSelect, bindparam, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc_tables import FixRow, GateRow, PhaseRow, RunRow
+from adapters.sdlc_tables import EscalationRow, FixRow, GateRow, PhaseRow, RunRow
 from pipeline.model import RequirementState
 from pipeline.savings import Interval, Savings, savings
 
@@ -30,9 +30,18 @@ _PHASES = (
 )
 
 
+# Blocked is more than this: fixes run meanwhile.
+_ASKED = select(EscalationRow.created_at, EscalationRow.answered_at).where(
+    EscalationRow.number == bindparam("number")
+)
+
+
 @dataclass(frozen=True)
 class Performance:
-    """Measured times: `queue` between asking for agents and their starts, summed over runs."""
+    """Measured times: `queue` between asking for agents and their starts, summed over runs.
+
+    `human` is how long a question to a human was open.
+    """
 
     savings: Savings
     wall: timedelta
@@ -44,6 +53,7 @@ class Performance:
 async def measure(connection: AsyncConnection, number: str, until: datetime) -> Performance:
     """Everything up to that moment, from the recorded intervals and phases."""
     work = (await connection.execute(_WORK, {"number": number})).all()
+    asked = (await connection.execute(_ASKED, {"number": number})).all()
     phases = [(p.target, p.at) for p in await connection.execute(_PHASES, {"number": number})]
     waits = (max(timedelta(), each.started_at - each.asked_at) for each in work)
     return Performance(
@@ -52,7 +62,7 @@ async def measure(connection: AsyncConnection, number: str, until: datetime) -> 
         wall=_wall(phases, until),
         queue=sum(waits, timedelta()),
         hold=_time_in(RequirementState.HELD, phases, until),
-        human=_time_in(RequirementState.BLOCKED, phases, until),
+        human=_together([Interval(a.created_at, a.answered_at or until) for a in asked]),
     )
 
 
@@ -61,6 +71,11 @@ def _wall(phases: Sequence[tuple[str, datetime]], until: datetime) -> timedelta:
     opened = [at for target, at in phases if target == RequirementState.RUNNING]
     ended = [at for target, at in phases if RequirementState(target).is_final]
     return max(timedelta(), (ended[0] if ended else until) - opened[0]) if opened else timedelta()
+
+
+def _together(intervals: Sequence[Interval]) -> timedelta:
+    """The length of their union."""
+    return savings(intervals).parallel if intervals else timedelta()
 
 
 def _time_in(
