@@ -18,9 +18,9 @@ from pipeline.model import (
     Stage,
     StageOutcome,
     StageState,
+    Tally,
 )
 from pipeline.plan_rules import DELIVER
-from pipeline.tally import Tally
 from pipeline.team import TEAM, Role
 
 

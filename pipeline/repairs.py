@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pipeline.board import Board
+from pipeline.failures import cut
 from pipeline.model import (
     DeliveryReport,
     Failure,
@@ -19,14 +20,25 @@ from pipeline.model import (
 from pipeline.notice import VERDICTS
 from pipeline.team import TEAM, Role, Side
 
+REASON_LENGTH = 200
+"""Characters of a stage's reason that travel; there may be sixty-four stages."""
+
 Key = tuple[str, str]
 """Stage and gate of a failure."""
 
 
 def standing(board: Board) -> Standing:
-    """Every stage as a message."""
+    """Every stage as a message; the first of a reason is enough to know it by."""
     stages = (
-        StageStanding(name, card.state, card.attempt, card.flags, card.fixes)
+        StageStanding(
+            name,
+            card.state,
+            card.attempt,
+            cut(card.reason, REASON_LENGTH),
+            card.verdict,
+            card.flags,
+            card.fixes,
+        )
         for name, card in board.cards.items()
     )
     return Standing(board.head, tuple(stages))
@@ -37,8 +49,8 @@ def restore(board: Board, message: Standing) -> None:
     board.advance(message.head)
     for stage in message.stages:
         card = board.cards[stage.stage]
-        card.state, card.attempt = stage.state, stage.attempt
-        card.flags, card.fixes = stage.flags, stage.fixes
+        card.state, card.attempt, card.reason = stage.state, stage.attempt, stage.reason
+        card.verdict, card.flags, card.fixes = stage.verdict, stage.flags, stage.fixes
 
 
 def add_fix(board: Board, fix: MergedFix) -> None:

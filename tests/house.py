@@ -98,7 +98,8 @@ class House:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
         for handle in self._handles:
             if kind is None:
-                await self._replay_family(handle.id)
+                for history in await self.family(handle.id):
+                    await replay(history)
             with suppress(RPCError):  # most have ended by themselves
                 await handle.terminate()
         await self._stack.aclose()
@@ -128,15 +129,26 @@ class House:
         for worker in build_workers(self._client, ports, sandbox):
             await self._stack.enter_async_context(worker)
 
-    async def _replay_family(self, workflow_id: str) -> None:
-        """Replay a workflow and every one below it."""
-        handle = self._client.get_workflow_handle(workflow_id)
-        history = await handle.fetch_history()
-        await replay(history)
-        for event in history.events:
-            started = event.child_workflow_execution_started_event_attributes
-            if child := started.workflow_execution.workflow_id:
-                await self._replay_family(child)
+    async def family(self, workflow_id: str) -> list[WorkflowHistory]:
+        """The histories of a workflow, of each run of it and of every workflow below."""
+        found = await self.chain(workflow_id)
+        for history in list(found):
+            for event in history.events:
+                started = event.child_workflow_execution_started_event_attributes
+                if child := started.workflow_execution.workflow_id:
+                    found += await self.family(child)
+        return found
+
+    async def chain(self, workflow_id: str) -> list[WorkflowHistory]:
+        """The histories of a workflow's runs, the last one first."""
+        run_id, found = "", []
+        while not found or run_id:
+            handle = self._client.get_workflow_handle(workflow_id, run_id=run_id or None)
+            history = await handle.fetch_history()
+            found.append(history)
+            begun = history.events[0].workflow_execution_started_event_attributes
+            run_id = begun.continued_execution_run_id
+        return found
 
     async def close(self) -> None:
         """Stop the Workers; `open` may start others."""

@@ -51,13 +51,12 @@ class Answers:
         self._recoveries = recoveries
         self.books = asyncio.Lock()
         self._deadlines = asyncio.Lock()  # each extension counts on those before it
-        self._count = 0
         self._decided: tuple[DecisionRequest, Reopened] | None = None
 
     def next(self) -> int:
         """The number of the next answer, which tells its record from a repeat."""
-        self._count += 1
-        return self._count
+        self._execution.counts.answers += 1
+        return self._execution.counts.answers
 
     # --- what may be said ---------------------------------------------------------------------
 
@@ -165,7 +164,7 @@ class Answers:
         )
 
     def _go_on(self, stages: tuple[str, ...]) -> Reopened:
-        self._recoveries.forget_asked()
+        self._recoveries.asked = ()
         self._gates.forget_red()
         self._rounds.start_waiting()
         return Reopened(stages)

@@ -22,7 +22,7 @@ async def ask(execution: Execution, recoveries: Recoveries) -> None:
         reminders += 1
         await workflow.execute_activity_method(
             RecordActivities.remind,
-            Reminder(execution.ref, recoveries.escalation, reminders),
+            Reminder(execution.ref, execution.counts.escalations, reminders),
             **options.central(f"Reminder {reminders}"),
         )
     recoveries.waited(workflow.now() - asked_at)

@@ -26,7 +26,6 @@ class Delivery:
         self._execution = execution
         self._board = execution.board
         self._gates = gates
-        self._attempt = 0
 
     async def run(self) -> bool:
         """Deliver; False leaves the failures on the board.
@@ -47,13 +46,13 @@ class Delivery:
         return False
 
     async def _attempt_once(self) -> DeliveryOutcome:
-        self._attempt += 1
+        self._execution.counts.deliveries += 1
         target = self._execution.target_branch
         request = DeliveryRequest(
             self._execution.ref,
             self._board.head,
             target,
-            self._attempt,
+            self._execution.counts.deliveries,
             self._execution.builders,
         )
         try:

@@ -1,12 +1,13 @@
 """What the steps of one requirement's workflow share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
     from pipeline.model import (
+        Counts,
         DecisionRequest,
         Head,
         Mode,
@@ -35,6 +36,7 @@ class Execution:
     view: View
     opening: Opening | None = None
     abort: DecisionRequest | None = None
+    counts: Counts = field(default_factory=Counts)
 
     def why_over(self) -> str:
         """Why nothing may start any more; empty while it may."""

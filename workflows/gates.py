@@ -38,7 +38,6 @@ class BuildGates:
         self._scope = scope
         self._verifications: dict[Evidence, asyncio.Task[BuildOutcome]] = {}
         self._proofs = list(proofs)
-        self._occurrence = 0
         self._has_news = False
 
     @property
@@ -103,16 +102,17 @@ class BuildGates:
     async def _verification(self, build: str, builder: Stage) -> BuildOutcome:
         key = (build, self._board.commit, self._board.merged_builders())
         if key not in self._verifications or self._is_answered(self._verifications[key]):
-            self._occurrence += 1
+            counts = self._execution.counts
+            counts.builds += 1
             request = BuildRequest(
                 self._execution.ref,
                 build,
                 builder.name,
                 builder.agent,
                 self._board.head,
-                f"{self._scope}{self._occurrence}",
+                f"{self._scope}{counts.builds}",
             )
-            rank = (self._execution.position(builder), 0, self._occurrence)
+            rank = (self._execution.position(builder), 0, counts.builds)
             verification = self._verify(request, rank, Proof(*key))
             self._verifications[key] = asyncio.create_task(verification)
         return await self._verifications[key]

@@ -42,33 +42,31 @@ class Recoveries:
         self._execution = execution
         self._board = execution.board
         self._gates = gates
-        self._round = 0
-        self._escalations = 0
-        self._asked: tuple[Ask, ...] = ()
-        self._human_time = timedelta()
+        self._counts = execution.counts
+        self._spent_before = timedelta()
+        self.asked: tuple[Ask, ...] = ()
+        """What a human is asked and has not answered."""
 
-    @property
-    def escalation(self) -> int:
-        """The number of the question that a human was asked last."""
-        return self._escalations
+    def take_up(self, asked: tuple[Ask, ...], spent: timedelta) -> None:
+        """Go on from an earlier run of the workflow."""
+        self.asked, self._spent_before = asked, spent
+        self._counts = self._execution.counts
+
+    def spent(self) -> timedelta:
+        """The time that the requirement has taken, without what it waited for humans."""
+        return self._spent_before + (workflow.now() - workflow.info().workflow_start_time)
 
     def triage(self) -> Triage:
         """Who sees to what is red now."""
-        info = workflow.info()
-        spent = workflow.now() - info.workflow_start_time - self._human_time
-        return triage(self._board, info.workflow_id, spent)
+        return triage(self._board, self._execution.ref.number, self.spent())
 
     def waited(self, time: timedelta) -> None:
         """Leave that time out of what the requirement has spent."""
-        self._human_time += time
-
-    def forget_asked(self) -> None:
-        """A human has answered: what is still open is asked anew."""
-        self._asked = ()
+        self._spent_before -= time
 
     async def report(self, plan: Triage) -> None:
         """Report all failures together, and ask a human about those that nobody else sees to."""
-        is_known = plan.asks == self._asked and not (plan.fixes or plan.rework)
+        is_known = plan.asks == self.asked and not (plan.fixes or plan.rework)
         if not is_known:
             await self._report(plan)
         waiting = [fix.number for fix in plan.fixes] + [HUMAN] * bool(plan.asks)
@@ -99,7 +97,7 @@ class Recoveries:
         self._execution.heed(recovered.parallel, recovered.head)
         settlement = Settlement(
             self._execution.ref,
-            self._round,
+            self._counts.rounds,
             occurrence,
             recovered.green,
             recovered.replaced,
@@ -118,15 +116,15 @@ class Recoveries:
         return HUMAN if plan.asks and not plan.fixes else "orchestrator"
 
     async def _report(self, plan: Triage) -> None:
-        self._round += 1
+        self._counts.rounds += 1
         escalation = None
-        if plan.asks and plan.asks != self._asked:
-            self._escalations += 1
-            self._asked = plan.asks
-            escalation = Escalation(self._escalations, plan.asks, plan.answers)
+        if plan.asks and plan.asks != self.asked:
+            self._counts.escalations += 1
+            self.asked = plan.asks
+            escalation = Escalation(self._counts.escalations, plan.asks, plan.answers)
         collection = FailureCollection(
             self._execution.ref,
-            self._round,
+            self._counts.rounds,
             shared_out(self._board.open_failures()),
             self._board.blocked_stages(),
             escalation,
@@ -134,7 +132,7 @@ class Recoveries:
         await workflow.execute_activity_method(
             FailureActivities.aggregate_failures,
             collection,
-            **options.central(f"Failures of round {self._round}"),
+            **options.central(f"Failures of round {self._counts.rounds}"),
         )
 
     async def _orchestrate(self, fixes: tuple[Fix, ...]) -> Recovered:
@@ -145,12 +143,12 @@ class Recoveries:
             execution.order,
             opening,
             execution.turnstile.parallel,
-            self._round,
+            self._counts.rounds,
             standing(self._board),
             self._gates.proofs,
             fixes,
         )
-        name = f"{execution.ref.number}/round-{self._round}"
+        name = f"{execution.ref.number}/round-{self._counts.rounds}"
         try:
             return await workflow.execute_child_workflow(
                 StrategicOrchestratorWorkflow.run,

@@ -1,6 +1,7 @@
 """The requirement's workflow: the list of its steps, and the answers that it takes."""
 
 import asyncio
+from dataclasses import replace
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -25,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.answers import Answers
     from workflows.asking import ask
+    from workflows.continuing import carry, is_long, take_up
     from workflows.ending import Ending
     from workflows.execution import Execution
     from workflows.failures import describe
@@ -49,14 +51,17 @@ class RequirementWorkflow:
     @workflow.init
     def __init__(self, order: RequirementOrder) -> None:
         """Lay everything out; nothing happens before `run`."""
-        self._order = order
+        carried = order.carried
+        self._order = order = replace(order, carried=None)
         self._board = Board(order.pipeline)
         ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
         view = RequirementView(order.number, order.search_attributes)
         self._execution = Execution(order, ref, self._board, Turnstile(), view)
-        gates = BuildGates(self._execution)
+        self._gates = gates = BuildGates(self._execution)
         self._rounds = Rounds(self._execution, gates)
         self._recoveries = Recoveries(self._execution, gates)
+        if carried:
+            take_up(carried, self._execution, gates, self._recoveries)
         self._answers = Answers(self._execution, gates, self._rounds, self._recoveries)
         self._ending = Ending(self._execution)
 
@@ -64,11 +69,12 @@ class RequirementWorkflow:
     async def run(self, order: RequirementOrder) -> DeliveryReport:
         """Open, run rounds until everything is green and delivered, close."""
         try:
-            if refusal := await self._open():
+            if not order.carried and (refusal := await self._open()):
                 return await self._ending.close(RequirementState.FAILED, refusal)
             if order.fix:
                 return await self._fix()
             while not await self._rounds.run():
+                await self._continue_if_long()
                 await self._see_to_failures()
                 if abort := self._execution.abort:
                     return await self._ending.abort(abort)
@@ -77,6 +83,16 @@ class RequirementWorkflow:
             if is_cancelled_exception(error):
                 await to_the_end(self._clean_up_cancelled())
             raise
+
+    async def _continue_if_long(self) -> None:
+        """Continue as new between two rounds, when nothing is under way."""
+        if not is_long():
+            return
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if self._board.is_stuck() and not self._execution.abort:
+            stop_if_cancelled()
+            carried = carry(self._execution, self._gates, self._recoveries)
+            workflow.continue_as_new(replace(self._order, carried=carried))
 
     async def _open(self) -> str:
         """Find a host; returns why it refused, or nothing."""

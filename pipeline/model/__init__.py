@@ -16,6 +16,7 @@ from pipeline.model.answers import (
     RetryRequest,
 )
 from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, Proof
+from pipeline.model.carried import Carried, Counts
 from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState
 from pipeline.model.failures import Failure, FailureKind, Severity
 from pipeline.model.fixes import (
@@ -29,15 +30,13 @@ from pipeline.model.fixes import (
     Recovery,
     Settlement,
 )
+from pipeline.model.opening import FixBase, Opening, OpeningRequest
 from pipeline.model.plan import Bounds, Group, Pipeline, Stage
 from pipeline.model.references import Head, RequirementRef
 from pipeline.model.reports import FailureCollection, FailureReport
 from pipeline.model.requirement import (
     Closing,
     DeliveryReport,
-    FixBase,
-    Opening,
-    OpeningRequest,
     RequirementOrder,
 )
 from pipeline.model.runs import RunEnd, RunOrder, RunResult
@@ -52,6 +51,7 @@ from pipeline.model.stages import (
 )
 from pipeline.model.standing import StageStanding, Standing
 from pipeline.model.states import Mode, Priority, RequirementState, StageState
+from pipeline.model.tally import Tally
 
 __all__ = [
     "Answer",
@@ -61,7 +61,9 @@ __all__ = [
     "BuildOutcome",
     "BuildRequest",
     "BuildResult",
+    "Carried",
     "Closing",
+    "Counts",
     "DecisionRequest",
     "Deliverable",
     "DeliveryOutcome",
@@ -113,4 +115,5 @@ __all__ = [
     "StageStanding",
     "StageState",
     "Standing",
+    "Tally",
 ]

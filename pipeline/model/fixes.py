@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from pipeline.model.builds import Proof
 from pipeline.model.failures import Failure
+from pipeline.model.opening import Opening
 from pipeline.model.plan import Stage
 from pipeline.model.references import Head, RequirementRef
-from pipeline.model.requirement import Opening, RequirementOrder
+from pipeline.model.requirement import RequirementOrder
 from pipeline.model.stages import StageOutcome
 from pipeline.model.standing import Standing
 

@@ -3,18 +3,12 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from pipeline.model.carried import Carried
 from pipeline.model.failures import Failure
+from pipeline.model.opening import FixBase
 from pipeline.model.plan import Pipeline
-from pipeline.model.references import Head, RequirementRef
+from pipeline.model.references import RequirementRef
 from pipeline.model.states import Priority, RequirementState
-
-
-@dataclass(frozen=True)
-class FixBase:
-    """The host that a fix runs on, and the integration tip of its requirement."""
-
-    host: str
-    head: Head | None
 
 
 @dataclass(frozen=True)
@@ -32,29 +26,8 @@ class RequirementOrder:
     """Names of the search attributes that the server knows and the workflow sets."""
     fix: FixBase | None = None
     """Where the work starts, for a fix: it runs its one stage and delivers nothing."""
-
-
-@dataclass(frozen=True)
-class OpeningRequest:
-    """Asks a host to take a requirement."""
-
-    ref: RequirementRef
-    pipeline: Pipeline
-    sequential: bool
-    fix: FixBase | None = None
-
-
-@dataclass(frozen=True)
-class Opening:
-    """A host's answer: it took the requirement.
-
-    `head` is None where no project is needed (every agent and build is simulated).
-    """
-
-    host: str
-    head: Head | None
-    target_branch: str
-    parallel: bool
+    carried: Carried | None = None
+    """Where the run before has stood; None for the first one."""
 
 
 @dataclass(frozen=True)

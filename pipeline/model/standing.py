@@ -13,6 +13,8 @@ class StageStanding:
     stage: str
     state: StageState
     attempt: int
+    reason: str = ""
+    verdict: str = ""
     flags: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
 

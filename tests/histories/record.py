@@ -22,9 +22,17 @@ from adapters.local_stack import LocalStack, StackAddresses
 from adapters.migrate import upgrade
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import SEARCH_ATTRIBUTES
-from pipeline.model import Answer, DecisionRequest
+from pipeline.model import Answer, Bounds, DecisionRequest
 from tests.fakes import RealClock, Script
-from tests.house import ExitCodes, Handle, House, Scripts, retry_when_possible
+from tests.house import (
+    NO_REPAIR,
+    REPAIR,
+    ExitCodes,
+    Handle,
+    House,
+    Scripts,
+    retry_when_possible,
+)
 from workflows.requirement import RequirementWorkflow
 
 HERE = Path(__file__).parent
@@ -38,6 +46,11 @@ BOTH_SPECIALISTS: Scripts = {
 TROUBLE: Scripts = {
     "Critique": [Script({"critique_verdict": "ESCALATE", "reasons": ["whose budget?"]})],
     "Frontend Implementation": [Script(exit_code=1, output="no notice"), Script()],
+}
+
+RED_TESTS: Scripts = {
+    "Backend QA": [Script({"test_result": "FAIL", "failures": ["greet() is wrong"]}), Script()],
+    "Frontend QA": [Script(exit_code=1, output="no notice")],
 }
 
 Answers = Callable[[House, Handle], Awaitable[None]]
@@ -62,6 +75,7 @@ class Scenario:
     scripts: Scripts = field(default_factory=dict)
     builds: ExitCodes = field(default_factory=dict)
     answers: Answers = _nobody
+    bounds: Bounds = NO_REPAIR
 
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -69,6 +83,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "final-stages": Scenario("final-stages", BOTH_SPECIALISTS),
     "critical-path": Scenario("critical-path"),
     "answers": Scenario("standard", TROUBLE, {"backend": [2, 0]}, _approve_and_retry),
+    "repair": Scenario("standard", RED_TESTS, {"backend": [2, 0]}, bounds=REPAIR),
 }
 
 
@@ -78,12 +93,13 @@ async def main() -> None:
         async with LocalStack(Path(home)) as stack:
             await asyncio.to_thread(upgrade, stack.database_url)
             for name, scenario in SCENARIOS.items():
-                history = await record(stack, f"REQ-{name}", scenario)
-                (HERE / f"{name}.json").write_text(history + "\n")
+                for below, history in enumerate(await record(stack, f"REQ-{name}", scenario)):
+                    suffix = f"-{below}" if below else ""
+                    (HERE / f"{name}{suffix}.json").write_text(history + "\n")
 
 
-async def record(stack: StackAddresses, number: str, scenario: Scenario) -> str:
-    """Run one requirement to its delivery; returns its history."""
+async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list[str]:
+    """Run one requirement to its delivery; its history, then those of the workflows below it."""
     client = await Client.connect(
         stack.temporal_address, data_converter=pydantic_data_converter, identity=IDENTITY
     )
@@ -93,15 +109,18 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> str:
     async with House(client, RealClock(), store, publisher, "recorded") as house:
         await house.open(scenario.scripts, scenario.builds)
         handle = await house.start(
-            scenario.pipeline, number=number, search_attributes=SEARCH_ATTRIBUTES
+            scenario.pipeline,
+            number=number,
+            bounds=scenario.bounds,
+            search_attributes=SEARCH_ATTRIBUTES,
         )
         await scenario.answers(house, handle)
         report = await handle.result()
         assert report.state == "DELIVERED", report
-        history = (await handle.fetch_history()).to_json()
+        histories = [history.to_json() for history in await house.family(number)]
     await publisher.close()
     await store.close()
-    return history
+    return histories
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.model import Failure, FailureKind
+from pipeline.model.failures import Failure, FailureKind
 
 _FREE = (FailureKind.INFRASTRUCTURE, FailureKind.REFUSED, FailureKind.BLOCKED)
 """Nobody's work was judged: these consume no try."""

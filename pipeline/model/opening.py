@@ -1,0 +1,37 @@
+"""How a host takes a requirement, or a fix."""
+
+from dataclasses import dataclass
+
+from pipeline.model.plan import Pipeline
+from pipeline.model.references import Head, RequirementRef
+
+
+@dataclass(frozen=True)
+class FixBase:
+    """The host that a fix runs on, and the integration tip of its requirement."""
+
+    host: str
+    head: Head | None
+
+
+@dataclass(frozen=True)
+class OpeningRequest:
+    """Asks a host to take a requirement."""
+
+    ref: RequirementRef
+    pipeline: Pipeline
+    sequential: bool
+    fix: FixBase | None = None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A host's answer: it took the requirement.
+
+    `head` is None where no project is needed (every agent and build is simulated).
+    """
+
+    host: str
+    head: Head | None
+    target_branch: str
+    parallel: bool

@@ -1,0 +1,69 @@
+"""Histories stay small, however long a requirement takes."""
+
+import asyncio
+
+import pytest
+
+from pipeline.model import RequirementState, RetryRequest
+from tests.fakes import Script
+from tests.house import NO_REPAIR, REPAIR, Handle, House
+from workflows.requirement import RequirementWorkflow
+
+BILLY, LIZ = "Backend QA", "Frontend QA"
+ASKS = Script({"status": "BLOCKED", "summary": "which database?"}, minutes=0)
+LIMIT = 51_200
+"""Temporal ends a workflow whose history has so many events."""
+
+
+async def retried(house: House, handle: Handle, stage: str, times: int) -> None:
+    for _ in range(times):
+        await house.until_blocked(handle)
+        await handle.execute_update(RequirementWorkflow.retry, RetryRequest(stage, "ada"))
+
+
+@pytest.mark.timeout(180)
+async def test_requirement_that_is_retried_without_end_continues_as_new(house: House) -> None:
+    times = 60
+    await house.open({"Research": [*[ASKS] * times, Script()]})
+    handle = await house.start(bounds=NO_REPAIR)
+    await retried(house, handle, "Research", times)
+    async with asyncio.timeout(60):
+        report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    assert len(await house.chain(handle.id)) == 2
+    assert house.runs.started().count("Research") == times + 1
+    assert [o.attempt for o in house.runs.orders if o.stage == "Research"] == [*range(1, times + 2)]
+    ids = [event["eventId"] for event in await house.events()]
+    assert len(set(ids)) == len(ids)
+    assert ids.count(f"{ids[0].partition(':')[0]}:workflow.started:1") == 1
+
+
+async def test_longest_repair_stays_far_below_the_limit(house: House) -> None:
+    """Every gate is red as often as it may be, and every fix fails once."""
+
+    def fail(*words: str) -> list[Script]:
+        said = [Script({"test_result": "FAIL", "failures": [word]}) for word in words]
+        return [*said, Script()]
+
+    late = Script(exit_code=1, output="?")
+    flags = Script({"needs_todd": True, "needs_vic": True})
+    scripts = {
+        "Critique": [Script({"critique_verdict": "REQUEST_CHANGES"})] * 2 + [Script()],
+        BILLY: [*fail("a", "b")[:-1], flags],
+        LIZ: fail("c", "d"),
+        "Performance Testing": fail("e", "f"),
+        "Security Testing": fail("g", "h"),
+        **{
+            f"Fix verdict {stage}": [late, late, Script()]
+            for stage in (BILLY, LIZ, "Performance Testing", "Security Testing")
+        },
+    }
+    await house.open(scripts)
+    handle = await house.start(bounds=REPAIR)
+    async with asyncio.timeout(120):
+        report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    lengths = [len(history.events) for history in await house.family(handle.id)]
+    assert max(lengths) < LIMIT / 50
