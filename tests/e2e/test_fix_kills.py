@@ -103,7 +103,7 @@ async def rows(orchestra: Orchestra, number: str) -> Mapping[str, Sequence[objec
     for table, columns in TABLES.items():
         lines = await orchestra.query(
             f"SELECT {columns} FROM {table} WHERE number LIKE %s",
-            f"{number}%",  # noqa: S608
+            f"{number}%",
         )
         found[table] = sorted(
             COMMIT.sub("commit", str(line).replace(number, "REQ")) for line in lines
