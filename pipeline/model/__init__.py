@@ -4,6 +4,7 @@ Frozen standard-library dataclasses; small by construction (nothing over 64 KB t
 """
 
 from pipeline.model.answers import (
+    HUMAN,
     Answer,
     Ask,
     DecisionRequest,
@@ -54,6 +55,7 @@ from pipeline.model.states import Mode, Priority, RequirementState, StageState
 from pipeline.model.tally import Tally
 
 __all__ = [
+    "HUMAN",
     "Answer",
     "Ask",
     "BlockedStage",

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from pipeline.model.references import RequirementRef
 
+HUMAN = "human"
+"""Who a requirement waits for, where it is neither a fix nor the orchestrator."""
+
 
 @dataclass(frozen=True)
 class Reopening:
