@@ -6,28 +6,28 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Label, Select, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.orm import aliased
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from adapters.sdlc import looking
 from adapters.sdlc.acceptance import ORDER
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.performance import measure
 from adapters.sdlc_tables import (
     Base,
     CostRow,
+    EscalationRow,
     EventRow,
-    FailureRow,
-    GateRow,
     NoteRow,
     PhaseRow,
     RequirementRow,
     RunRow,
-    StageRow,
 )
 from adapters.sdlc_views import (
+    EscalationView,
     EventView,
     FailureView,
+    ListedRequirement,
     NoteView,
     PerformanceView,
     PhaseView,
@@ -60,8 +60,11 @@ class SdlcReader:
         await self._database.close()
 
     async def requirement(self, number: str) -> RequirementView:
-        """A requirement with stages, gates and open failures. Raises: UnknownRequirement."""
-        return await self._database.read(lambda connection: _requirement(connection, number))
+        """A requirement with stages, gates, fixes and what is open. Raises: UnknownRequirement."""
+        rows = await self._database.read(lambda connection: looking.details(connection, number))
+        if rows is None:
+            raise _unknown(number)
+        return _views(RequirementView, [rows])[0]
 
     async def order(self, number: str) -> RequirementOrder:
         """The input that stands in the row. Raises: UnknownRequirement."""
@@ -84,16 +87,16 @@ class SdlcReader:
         states: Sequence[RequirementState] = (),
         waiting: bool = False,
         limit: int | None = None,
-    ) -> tuple[RequirementSummary, ...]:
+    ) -> tuple[ListedRequirement, ...]:
         """Requirements, newest first: of those states, or those that wait for something."""
-        query = select(*_columns(RequirementSummary, RequirementRow)).order_by(
+        query = looking.listed(_columns(RequirementSummary, RequirementRow)).order_by(
             RequirementRow.created_at.desc(), RequirementRow.number
         )
         if states:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
             query = query.where(RequirementRow.waiting_for != "")
-        return _views(RequirementSummary, await self._rows(query.limit(limit)))
+        return _views(ListedRequirement, await self._rows(query.limit(limit)))
 
     async def runs(self, number: str) -> tuple[RunView, ...]:
         """Every attempt in the order of opening."""
@@ -107,7 +110,16 @@ class SdlcReader:
 
     async def failures(self, number: str) -> tuple[FailureView, ...]:
         """Every failure that was ever reported, resolved ones included."""
-        return _views(FailureView, await self._rows(_failures(number)))
+        return _views(FailureView, await self._rows(looking.failures(number)))
+
+    async def escalations(self, number: str) -> tuple[EscalationView, ...]:
+        """Every question to a human in order, with its answer."""
+        query = (
+            select(EscalationRow)
+            .where(EscalationRow.number == number)
+            .order_by(EscalationRow.escalation)
+        )
+        return _views(EscalationView, await self._rows(query))
 
     async def phases(self, number: str) -> tuple[PhaseView, ...]:
         """Every phase change in order."""
@@ -144,56 +156,7 @@ class SdlcReader:
         )
 
     async def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Mapping[str, Any]]:
-        return await self._database.read(lambda connection: _rows(connection, query))
-
-
-async def _requirement(connection: AsyncConnection, number: str) -> RequirementView:
-    found = await _rows(connection, select(RequirementRow).where(RequirementRow.number == number))
-    if not found:
-        raise _unknown(number)
-    stages = (
-        select(*StageRow.__table__.columns, RunRow.log_reference, _starts(number))
-        .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
-        .where(StageRow.number == number)
-        .order_by(StageRow.position)
-    )
-    gates = (
-        select(GateRow).where(GateRow.number == number).order_by(GateRow.ended_at, GateRow.gate_id)
-    )
-    open_failures = _failures(number).where(FailureRow.resolved_at.is_(None))
-    rows = {
-        "stages": [_logged(row) for row in await _rows(connection, stages)],
-        "gates": await _rows(connection, gates),
-        "failures": await _rows(connection, open_failures),
-    }
-    return _views(RequirementView, [{**found[0], **rows}])[0]
-
-
-def _starts(number: str) -> Label[int]:
-    """Real starts of a stage's agent, over all attempts, one that runs included."""
-    runs = aliased(RunRow)
-    counted = select(func.coalesce(func.sum(runs.starts), 0))
-    of_stage = counted.where(runs.number == number, runs.stage == StageRow.stage)
-    return of_stage.scalar_subquery().label("starts")
-
-
-def _failures(number: str) -> Select[*tuple[Any, ...]]:
-    return (
-        select(FailureRow)
-        .where(FailureRow.number == number)
-        .order_by(FailureRow.round, FailureRow.seq)
-    )
-
-
-def _logged(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A stage that never ran has no log."""
-    return {**row, "log_reference": row["log_reference"] or ""}
-
-
-async def _rows(
-    connection: AsyncConnection, query: Select[*tuple[Any, ...]]
-) -> Sequence[Mapping[str, Any]]:
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+        return await self._database.read(lambda connection: looking.rows(connection, query))
 
 
 def _views(view: type[T], rows: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:

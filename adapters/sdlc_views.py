@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.model import FailureKind, Mode, Priority, RequirementState, RunEnd, StageState
+from pipeline.model import Ask, FailureKind, Mode, Priority, RequirementState, RunEnd, StageState
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,42 @@ class FailureView:
 
 
 @dataclass(frozen=True)
+class FixView:
+    """A fix of a requirement: `parent` is that, or the fix that did not succeed."""
+
+    number: str
+    parent: str
+    depth: int
+    assignee: str
+    gate: str
+    state: RequirementState
+    reason: str
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class EscalationView:
+    """A question to a human; open until `answered_at`.
+
+    `answers` are words of the command line without the requirement's number.
+    """
+
+    escalation: int
+    round: int
+    asks: tuple[Ask, ...]
+    answers: tuple[str, ...]
+    created_at: datetime
+    reminders: int
+    answered_at: datetime | None
+    answer: str
+    who: str
+    note: str
+
+
+@dataclass(frozen=True)
 class RequirementSummary:
-    """A requirement as one line of a list."""
+    """What every view of a requirement holds; a fix has a parent and an assignee."""
 
     number: str
     title: str
@@ -66,6 +100,7 @@ class RequirementSummary:
     round: int
     host: str | None
     parent: str | None
+    assignee: str | None
     reason: str
     waiting_for: str
     created_at: datetime
@@ -75,8 +110,20 @@ class RequirementSummary:
 
 
 @dataclass(frozen=True)
+class ListedRequirement(RequirementSummary):
+    """A requirement as one line of a list; `asks` is what a human is asked now."""
+
+    waiting_since: datetime | None
+    asks: tuple[Ask, ...]
+
+
+@dataclass(frozen=True)
 class RequirementView(RequirementSummary):
-    """A requirement with everything that its status shows; `failures` are the open ones."""
+    """A requirement with everything that its status shows.
+
+    `failures` and `escalation` are the open ones; `fixes` are all, those of fixes included, in
+    the order of their creation.
+    """
 
     description: str
     workflow_run: str | None
@@ -86,6 +133,8 @@ class RequirementView(RequirementSummary):
     stages: tuple[StageView, ...]
     gates: tuple[GateView, ...]
     failures: tuple[FailureView, ...]
+    fixes: tuple[FixView, ...]
+    escalation: EscalationView | None
 
 
 @dataclass(frozen=True)

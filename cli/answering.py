@@ -56,7 +56,8 @@ async def steered(
         except WorkflowUpdateFailedError as refusal:
             cause = refusal.cause
             reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
-            raise RefusedInput(f"{number}: {reason}") from refusal
+            named = "" if reason.startswith(number) else f"{number}: "
+            raise RefusedInput(f"{named}{reason}") from refusal
         except RPCError as error:
             await _explain(connected.reader, number, error)
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from adapters.sdlc_views import RequirementSummary, RequirementView, StageView
+from adapters.sdlc_views import (
+    EscalationView,
+    FixView,
+    ListedRequirement,
+    RequirementView,
+    StageView,
+)
 
 
 def status_document(view: RequirementView) -> Mapping[str, object]:
@@ -20,13 +26,35 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "gates": [asdict(gate) for gate in view.gates],
         "failures": [asdict(failure) for failure in view.failures],
         "waiting_for": view.waiting_for,
+        "parent": view.parent,
+        "assignee": view.assignee,
+        "fixes": [fix_document(fix) for fix in view.fixes],
+        "escalation": _question(view.escalation) if view.escalation else None,
     }
 
 
-def summary_document(summary: RequirementSummary) -> Mapping[str, object]:
+def fix_document(fix: FixView) -> Mapping[str, object]:
+    """What is said of a fix where its requirement is shown."""
+    fields = asdict(fix)
+    return {"req_number": fields.pop("number"), **fields}
+
+
+def summary_document(summary: ListedRequirement) -> Mapping[str, object]:
     """What `list` says of a requirement."""
     fields = asdict(summary)
     return {"req_number": fields.pop("number"), **fields}
+
+
+def _question(escalation: EscalationView) -> Mapping[str, object]:
+    """An open question: nothing is known yet of its answer."""
+    return {
+        "escalation": escalation.escalation,
+        "round": escalation.round,
+        "asks": [asdict(ask) for ask in escalation.asks],
+        "answers": escalation.answers,
+        "created_at": escalation.created_at,
+        "reminders": escalation.reminders,
+    }
 
 
 def _stage(stage: StageView) -> Mapping[str, object]:

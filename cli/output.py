@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from functools import partial
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -66,11 +67,15 @@ def write_json_line(document: Mapping[str, object]) -> None:
     write(json.dumps(body, default=_encode, ensure_ascii=False))
 
 
-def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """An empty table of the house's look; the columns in `numbers` stand to the right."""
+def table(*columns: str, numbers: tuple[str, ...] = (), fold: tuple[str, ...] = ()) -> Table:
+    """An empty table of the house's look; the columns in `numbers` stand to the right.
+
+    Where the terminal is narrow, the columns in `fold` give way: numbers and names are copied.
+    """
     made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if column in numbers else "left"
+        made.add_column(column, justify=justify, no_wrap=column not in fold)
     return made
 
 
@@ -79,9 +84,19 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
+def first_line(text: str) -> str:
+    """What stands before the first line break."""
+    return text.partition("\n")[0]
+
+
 def clock(at: datetime | None) -> str:
     """A time of day for humans, in their own zone."""
     return at.astimezone().strftime("%H:%M:%S") if at else ""
+
+
+def day_and_time(at: datetime) -> str:
+    """A minute for humans, in their own zone."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def duration(seconds: float) -> str:

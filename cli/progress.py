@@ -1,7 +1,10 @@
 """Progress as lines, for logs and for eyes that cannot follow a moving table."""
 
-from adapters.sdlc_views import RequirementView, StageView
+from collections.abc import Iterator
+
+from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
 from cli import output
+from cli.repairs_view import ask_line
 from pipeline.model import RequirementState, StageState
 
 
@@ -12,22 +15,71 @@ class ProgressLines:
         """Start with nothing said."""
         self._state: RequirementState | None = None
         self._stages: dict[str, tuple[StageState, int]] = {}
+        self._round = 0
+        self._fixes: dict[str, RequirementState | None] = {}
+        self._escalation = 0
 
     def __call__(self, view: RequirementView) -> None:
-        """Say every change, stages first: they are the reason of what follows."""
+        """Say every change in the order of causes: stages, failures, fixes, the requirement."""
+        for line in (
+            *self._stage_lines(view),
+            *self._failure_lines(view),
+            *self._fix_lines(view),
+            *self._state_lines(view),
+            *self._question_lines(view.escalation),
+        ):
+            output.say(f"[{view.number}] {line}")
+
+    def _stage_lines(self, view: RequirementView) -> Iterator[str]:
         for stage in view.stages:
             now = (stage.state, stage.attempt)
             if self._stages.get(stage.stage, (StageState.WAITING, 0)) != now:
-                output.say(f"[{view.number}] {_line(stage)}")
+                yield _stage_line(stage)
             self._stages[stage.stage] = now
+
+    def _failure_lines(self, view: RequirementView) -> Iterator[str]:
+        new = [failure for failure in view.failures if failure.round > self._round]
+        if new:
+            yield f"Round {view.round} has failures: {len(new)}"
+        for failure in new:
+            yield _failure_line(failure)
+        self._round = max(self._round, view.round)
+
+    def _fix_lines(self, view: RequirementView) -> Iterator[str]:
+        for fix in view.fixes:
+            if fix.number not in self._fixes:
+                yield f"{fix.number} opened: {fix.assignee} repairs {fix.gate}"
+            if fix.state.is_final and self._fixes.get(fix.number) is not fix.state:
+                yield _fix_line(fix)
+            self._fixes[fix.number] = fix.state
+
+    def _state_lines(self, view: RequirementView) -> Iterator[str]:
         if view.state is not self._state:
-            output.say(f"[{view.number}] {view.state}")
+            yield view.state
         self._state = view.state
 
+    def _question_lines(self, escalation: EscalationView | None) -> Iterator[str]:
+        if escalation and escalation.escalation > self._escalation:
+            yield from (f"A human is asked: {ask_line(ask)}" for ask in escalation.asks)
+            self._escalation = escalation.escalation
 
-def _line(stage: StageView) -> str:
+
+def _stage_line(stage: StageView) -> str:
     at = output.clock(stage.ended_at or stage.started_at)
     attempt = f", attempt {stage.attempt}" if stage.attempt > 1 else ""
-    reason = stage.reason.partition("\n")[0]
-    said = f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}"
-    return f"{said}: {reason}" if reason else said
+    return _with_reason(f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}", stage.reason)
+
+
+def _failure_line(failure: FailureView) -> str:
+    owners = " and ".join(failure.owners) or "nobody"
+    return _with_reason(f"❌ {failure.gate} ({owners})", failure.error)
+
+
+def _fix_line(fix: FixView) -> str:
+    at = output.clock(fix.ended_at)
+    return _with_reason(f"{at} {fix.number} ({fix.assignee}) {fix.state}", fix.reason)
+
+
+def _with_reason(said: str, reason: str) -> str:
+    first = output.first_line(reason)
+    return f"{said}: {first}" if first else said

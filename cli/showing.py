@@ -1,16 +1,20 @@
 """`status` and `list`: what the SDLC database says."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from adapters.sdlc_views import RequirementSummary, RequirementView
+from adapters.sdlc_views import ListedRequirement, RequirementView
 from cli import output
 from cli.documents import status_document, summary_document
 from cli.environment import load_settings
 from cli.records import records
+from cli.repairs_view import ask_line
 from cli.running import run
-from cli.status_view import full_status, styled
+from cli.states import styled
+from cli.status_view import full_status
 from pipeline.model import RequirementState
 from settings import Settings
 
@@ -31,6 +35,8 @@ Examples:
 """,
 }
 
+_TITLE_LENGTH = 60
+
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
@@ -46,7 +52,9 @@ def status(
 
 
 def list_requirements(
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only what waits.")] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Only what waits: for whom, since when, why.")
+    ] = False,
     state: Annotated[
         list[RequirementState] | None, typer.Option("--state", help="Only these; repeatable.")
     ] = None,
@@ -57,17 +65,46 @@ def list_requirements(
     if as_json:
         output.write_json({"requirements": [summary_document(summary) for summary in found]})
         return
-    rows = output.table("requirement", "priority", "state", "title", "waiting for", "since")
-    for summary in found:
+    output.data().print(_waiting_table(found) if waiting else _table(found))
+
+
+def _table(found: Sequence[ListedRequirement]) -> Table:
+    rows = output.table(
+        "requirement", "priority", "state", "title", "waiting for", "since",
+        fold=("title", "waiting for"),
+    )  # fmt: skip
+    for each in found:
         rows.add_row(
-            summary.number,
-            summary.priority,
-            styled(summary.state),
-            output.plain(summary.title)[:60],
-            summary.waiting_for,
-            summary.updated_at.astimezone().strftime("%Y-%m-%d %H:%M"),
+            each.number,
+            each.priority,
+            styled(each.state),
+            _title(each),
+            each.waiting_for,
+            output.day_and_time(each.updated_at),
         )
-    output.data().print(rows)
+    return rows
+
+
+def _waiting_table(found: Sequence[ListedRequirement]) -> Table:
+    rows = output.table(
+        "requirement", "priority", "state", "waiting for", "since", "question",
+        fold=("waiting for", "question"),
+    )  # fmt: skip
+    for each in found:
+        rows.add_row(
+            each.number,
+            each.priority,
+            styled(each.state),
+            each.waiting_for,
+            output.day_and_time(each.waiting_since or each.updated_at),
+            ask_line(each.asks[0]) if each.asks else "",
+        )
+    return rows
+
+
+def _title(listed: ListedRequirement) -> str:
+    title = output.plain(listed.title)[:_TITLE_LENGTH]
+    return f"↳ {listed.parent}: {title}" if listed.parent else title
 
 
 async def _requirement(settings: Settings, number: str) -> RequirementView:
@@ -77,6 +114,6 @@ async def _requirement(settings: Settings, number: str) -> RequirementView:
 
 async def _requirements(
     settings: Settings, states: tuple[RequirementState, ...], *, waiting: bool
-) -> tuple[RequirementSummary, ...]:
+) -> tuple[ListedRequirement, ...]:
     async with records(settings) as reader:
         return await reader.requirements(states=states, waiting=waiting)

@@ -18,9 +18,9 @@ from cli.exits import ExitCode, exit_code_of_state, worst
 from cli.progress import ProgressLines
 from cli.records import records
 from cli.running import run
-from cli.status_view import HUMAN, full_status, stages_table
+from cli.status_view import full_status, overview
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import RequirementState
+from pipeline.model import HUMAN, RequirementState
 from settings import Settings
 
 EXAMPLES = {
@@ -76,7 +76,7 @@ async def watch_all(reader: SdlcReader, numbers: Sequence[str]) -> ExitCode:
 
 
 async def follow(reader: SdlcReader, number: str, show: Show) -> RequirementView:
-    """Show every change until the requirement has ended or waits for a human.
+    """Show every change until the requirement has ended or waits for a human alone.
 
     Raises: DependencyUnavailable at once at the first look, later after a minute without one.
     """
@@ -110,7 +110,7 @@ async def _watch(settings: Settings, number: str, *, as_json: bool) -> ExitCode:
 async def _watch_live(reader: SdlcReader, number: str) -> ExitCode:
     console = output.progress()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
-        view = await follow(reader, number, lambda view: live.update(stages_table(view)))
+        view = await follow(reader, number, lambda view: live.update(overview(view)))
     return _conclude(view)
 
 
@@ -126,7 +126,9 @@ def _is_left_lying(view: RequirementView, seconds: float) -> bool:
 
 
 def _needs_human(view: RequirementView) -> bool:
-    return view.state is RequirementState.BLOCKED and view.waiting_for == HUMAN
+    """Whether only an answer brings it on, and the question is there to be shown."""
+    is_blocked = view.state is RequirementState.BLOCKED
+    return is_blocked and view.waiting_for == HUMAN and view.escalation is not None
 
 
 class _DocumentLines:

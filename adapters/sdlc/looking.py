@@ -1,0 +1,117 @@
+"""Queries behind the views of requirements: one with all that belongs to it, or many as lines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Label, Select, and_, case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
+
+from adapters.sdlc_tables import (
+    EscalationRow,
+    FailureRow,
+    FixRow,
+    GateRow,
+    PhaseRow,
+    RequirementRow,
+    RunRow,
+    StageRow,
+)
+
+Query = Select[*tuple[Any, ...]]
+Row = Mapping[str, Any]
+
+_IS_ASKED = EscalationRow.answered_at.is_(None)
+
+
+async def details(connection: AsyncConnection, number: str) -> Row | None:
+    """A requirement's row with everything that its status shows; None if there is none."""
+    found = await rows(connection, select(RequirementRow).where(RequirementRow.number == number))
+    if not found:
+        return None
+    open_failures = failures(number).where(FailureRow.resolved_at.is_(None))
+    asked = await rows(connection, _open_escalation(number))
+    return {
+        **found[0],
+        "stages": [_logged(row) for row in await rows(connection, _stages(number))],
+        "gates": await rows(connection, _gates(number)),
+        "failures": await rows(connection, open_failures),
+        "fixes": await rows(connection, _fixes(number)),
+        "escalation": asked[0] if asked else None,
+    }
+
+
+def listed(columns: Sequence[Any]) -> Query:
+    """Those columns of requirements, since when each waits, and what a human is asked."""
+    is_open = and_(EscalationRow.number == RequirementRow.number, _IS_ASKED)
+    asks = func.coalesce(EscalationRow.asks, func.jsonb_build_array()).label("asks")
+    return select(*columns, _waiting_since(), asks).outerjoin(EscalationRow, is_open)
+
+
+def failures(number: str) -> Query:
+    """Every failure of a requirement in the order of the reports."""
+    return (
+        select(FailureRow)
+        .where(FailureRow.number == number)
+        .order_by(FailureRow.round, FailureRow.seq)
+    )
+
+
+async def rows(connection: AsyncConnection, query: Query) -> Sequence[Row]:
+    """What a query finds, as plain mappings."""
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _stages(number: str) -> Query:
+    return (
+        select(*StageRow.__table__.columns, RunRow.log_reference, _starts(number))
+        .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
+        .where(StageRow.number == number)
+        .order_by(StageRow.position)
+    )
+
+
+def _gates(number: str) -> Query:
+    return (
+        select(GateRow).where(GateRow.number == number).order_by(GateRow.ended_at, GateRow.gate_id)
+    )
+
+
+def _fixes(number: str) -> Query:
+    """All that stands below a requirement or a fix by parent links."""
+    below = select(RequirementRow.number).where(RequirementRow.parent == number)
+    tree = below.cte(recursive=True)
+    child = aliased(RequirementRow)
+    tree = tree.union_all(select(child.number).where(child.parent == tree.c.number))
+    return (
+        select(RequirementRow, FixRow.depth, FixRow.gate)
+        .join(FixRow, FixRow.number == RequirementRow.number)
+        .where(RequirementRow.number.in_(select(tree.c.number)))
+        .order_by(RequirementRow.created_at, func.length(RequirementRow.number), FixRow.number)
+    )
+
+
+def _open_escalation(number: str) -> Query:
+    return select(EscalationRow).where(EscalationRow.number == number, _IS_ASKED)
+
+
+def _waiting_since() -> Label[Any]:
+    """When a human was asked, else when the requirement came into its state."""
+    phases = select(func.max(PhaseRow.at)).where(
+        PhaseRow.number == RequirementRow.number, PhaseRow.stage == ""
+    )
+    since = func.coalesce(EscalationRow.created_at, phases.scalar_subquery())
+    return case((RequirementRow.waiting_for != "", since)).label("waiting_since")
+
+
+def _starts(number: str) -> Label[int]:
+    """Real starts of a stage's agent, over all attempts, one that runs included."""
+    runs = aliased(RunRow)
+    counted = select(func.coalesce(func.sum(runs.starts), 0))
+    of_stage = counted.where(runs.number == number, runs.stage == StageRow.stage)
+    return of_stage.scalar_subquery().label("starts")
+
+
+def _logged(row: Row) -> Row:
+    """A stage that never ran has no log."""
+    return {**row, "log_reference": row["log_reference"] or ""}

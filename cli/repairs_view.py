@@ -1,0 +1,52 @@
+"""How fixes, and questions to a human, look to people."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from adapters.sdlc_views import EscalationView, FixView, RequirementView
+from cli import output
+from cli.states import styled
+from pipeline.model import Ask, RequirementState
+
+
+def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
+    """The fixes in a table, and why those that did not succeed failed."""
+    reasons = [
+        output.plain(f"{fix.number}: {output.first_line(fix.reason)}")
+        for fix in fixes
+        if fix.state is RequirementState.FAILED
+    ]
+    return Group(_table(fixes), *reasons)
+
+
+def question(view: RequirementView, escalation: EscalationView) -> Iterator[str]:
+    """What a human is asked, and the commands that answer."""
+    reminded = f", reminders: {escalation.reminders}" if escalation.reminders else ""
+    yield f"Asked since {output.day_and_time(escalation.created_at)}{reminded}:"
+    for ask in escalation.asks:
+        yield f"  {ask_line(ask)}"
+    yield "Possible answers:"
+    for answer in escalation.answers:
+        yield f"  {command(view.number, answer)}"
+
+
+def ask_line(ask: Ask) -> str:
+    """What is red, and why a human must see to it."""
+    return output.plain(f"{ask.gate}: {ask.reason}")
+
+
+def command(number: str, answer: str) -> str:
+    """The command that gives an answer to a requirement."""
+    verb, _, rest = answer.partition(" ")
+    return f"python starter.py {verb} {number} {rest}"
+
+
+def _table(fixes: Sequence[FixView]) -> Table:
+    rows = output.table(
+        "fix", "owner", "gate", "depth", "state", numbers=("depth",), fold=("gate",)
+    )
+    for fix in fixes:
+        rows.add_row(fix.number, fix.assignee, fix.gate, str(fix.depth), styled(fix.state))
+    return rows
