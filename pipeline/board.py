@@ -3,7 +3,7 @@
 Plain state without effects: the workflow moves it, so it replays exactly.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -20,8 +20,12 @@ from pipeline.model import (
     StageState,
     Tally,
 )
+from pipeline.notice import VERDICTS
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
+
+_JUDGES = frozenset(VERDICTS) - {Role.CRITIQUE}
+"""Whose verdicts are on what implementers did."""
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Board:
     failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     repairs: dict[str, str] = field(default_factory=dict)
+    _ancestors: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Lay out one card per stage."""
@@ -56,18 +61,26 @@ class Board:
         )
 
     def needs_settled(self, stage: Stage) -> bool:
-        """Whether every need has ended, one way or the other."""
+        """Whether everything before it has ended, one way or the other.
+
+        Not its own needs alone: a fix may void a verdict far up, while those between stand.
+        """
         unsettled = (StageState.WAITING, StageState.RUNNING)
-        return all(self._state(need) not in unsettled for need in stage.needs)
+        return all(self._state(name) not in unsettled for name in self._before(stage))
 
     def red_needs(self, stage: Stage) -> tuple[str, ...]:
-        """The needs that stand in the stage's way."""
-        return tuple(need for need in stage.needs if not self._state(need).is_done)
+        """What stands in the stage's way: needs of its own, or else whatever lies before them."""
+        own = tuple(need for need in stage.needs if not self._state(need).is_done)
+        return own or tuple(n for n in self._before(stage) if not self._state(n).is_done)
 
     def is_wanted(self, stage: Stage) -> bool:
-        """Whether an unconditional stage, or one whose own flag was raised by a completed stage."""
+        """Whether an unconditional stage, or one whose own flag was raised by a completed stage.
+
+        A specialist who has said FAIL must say PASS, whoever still asks for it.
+        """
         raised = (flag for card in self.cards.values() for flag in card.flags)
-        return stage.flag is None or stage.flag in raised
+        failed = self.cards[stage.name].verdict == "FAIL"
+        return stage.flag is None or failed or stage.flag in raised
 
     def builders(self, of: Stage | None) -> tuple[Stage, ...]:
         """The stages with builds that the stage stands on; of the whole plan for None.
@@ -91,9 +104,30 @@ class Board:
             s for s in self.builders(None) if self._state(s.name) is StageState.COMPLETED
         )
 
+    def merged_work(self) -> tuple[str, ...]:
+        """Marks of what implementers have done so far."""
+        done = (s for s in self._implementers() if self._state(s.name) is StageState.COMPLETED)
+        return self.marks(done)
+
     def marks(self, stages: Iterable[Stage]) -> tuple[str, ...]:
         """Each stage with its current attempt and fixes: whatever is newer voids older evidence."""
         return tuple(self.cards[stage.name].mark(stage.name) for stage in stages)
+
+    def void_by(self, stage: Stage) -> tuple[str, ...]:
+        """Marks of merged work that the stage's green verdict has not seen: they void it.
+
+        A tester of one side judges that side, whoever judges no side in particular judges both.
+
+        Source: design, section 3, "Merges and builds".
+        """
+        judge = TEAM[stage.agent]
+        if judge.role not in _JUDGES or self._state(stage.name) is not StageState.COMPLETED:
+            return ()
+        names = self._before(stage)
+        work = (s for s in self._implementers() if s.name in names)
+        judged = (s for s in work if judge.side in (None, TEAM[s.agent].side))
+        seen = self.cards[stage.name].judged
+        return tuple(mark for mark in self.marks(judged) if mark not in seen)
 
     def runs_beside_measurement(self, stage: Stage) -> bool:
         """Whether some quality measurement need not be over when the stage starts."""
@@ -163,6 +197,7 @@ class Board:
         card.state = StageState.RUNNING
         card.attempt += 1
         card.extended_minutes = 0.0
+        card.judged = self.merged_work()
         return card.attempt
 
     def deadline_after(self, name: str, minutes: float) -> timedelta:
@@ -206,8 +241,10 @@ class Board:
         card.state = outcome.state
         card.attempt, card.summary = outcome.attempt, outcome.summary
         card.verdict = outcome.verdict
+        card.judged = outcome.judged or card.judged
         if outcome.state is StageState.COMPLETED:
             card.flags = outcome.flags
+            self._unskip()
         if outcome.failure:
             card.reason = outcome.failure.error
             self.fail(outcome.failure)
@@ -244,6 +281,21 @@ class Board:
 
     def _state(self, name: str) -> StageState:
         return self.cards[name].state
+
+    def _before(self, stage: Stage) -> tuple[str, ...]:
+        """Everything before the stage; asked at every step of the workflow, so kept."""
+        if stage.name not in self._ancestors:
+            self._ancestors[stage.name] = ancestors(self.pipeline, stage.name)
+        return self._ancestors[stage.name]
+
+    def _implementers(self) -> Iterator[Stage]:
+        return (s for s in self.pipeline.stages if TEAM[s.agent].role is Role.IMPLEMENTATION)
+
+    def _unskip(self) -> None:
+        """Let a specialist wait again who was skipped, and whom a repeated verdict asks for."""
+        for stage in self.pipeline.stages:
+            if self._state(stage.name) is StageState.SKIPPED and self.is_wanted(stage):
+                self.cards[stage.name].state = StageState.WAITING
 
     def _forget_failures(self, stages: set[str]) -> None:
         for key in [key for key in self.failures if key[0] in stages]:

@@ -13,7 +13,8 @@ class StageCard:
     """One stage's standing.
 
     `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
-    belong to the current attempt; `fixes` are those merged on the stage's behalf.
+    belong to the current attempt; `fixes` are those merged on the stage's behalf; `judged` marks
+    the implementers' work that a verdict has seen.
     """
 
     state: StageState = StageState.WAITING
@@ -25,6 +26,7 @@ class StageCard:
     verdict: str = ""
     flags: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
     extended_minutes: float = 0.0
 
     def mark(self, stage: str) -> str:

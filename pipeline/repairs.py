@@ -11,14 +11,11 @@ from pipeline.model import (
     FailureKind,
     MergedFix,
     Recovered,
-    Stage,
     StageOutcome,
     StageStanding,
     StageState,
     Standing,
 )
-from pipeline.notice import VERDICTS
-from pipeline.team import TEAM, Role, Side
 
 REASON_LENGTH = 200
 """Characters of a stage's reason that travel; there may be sixty-four stages."""
@@ -38,6 +35,7 @@ def standing(board: Board) -> Standing:
             card.verdict,
             card.flags,
             card.fixes,
+            card.judged,
         )
         for name, card in board.cards.items()
     )
@@ -51,6 +49,7 @@ def restore(board: Board, message: Standing) -> None:
         card = board.cards[stage.stage]
         card.state, card.attempt, card.reason = stage.state, stage.attempt, stage.reason
         card.verdict, card.flags, card.fixes = stage.verdict, stage.flags, stage.fixes
+        card.judged = stage.judged
 
 
 def add_fix(board: Board, fix: MergedFix) -> None:
@@ -59,8 +58,9 @@ def add_fix(board: Board, fix: MergedFix) -> None:
 
 
 def run_again(board: Board, name: str) -> None:
-    """Let one stage that failed run again, and nothing else: its gate is made again."""
-    board.cards[name] = replace(board.cards[name], state=StageState.WAITING, reason="")
+    """Let one stage run again, and nothing else: its gate is made again."""
+    waiting = replace(board.cards[name], state=StageState.WAITING, reason="", flags=())
+    board.cards[name] = waiting
 
 
 def outcome_of(board: Board, name: str) -> StageOutcome:
@@ -75,12 +75,16 @@ def outcome_of(board: Board, name: str) -> StageOutcome:
         verdict=card.verdict,
         flags=card.flags,
         failure=next((f for f in board.open_failures() if f.stage == name), None),
+        judged=card.judged,
     )
 
 
-def stand_in(board: Board, failure: Failure, report: DeliveryReport) -> StageOutcome:
+def stand_in(
+    board: Board, failure: Failure, report: DeliveryReport, judged: tuple[str, ...]
+) -> StageOutcome:
     """The end of a stage whose run failed, as its fix answered in its place.
 
+    `judged` is the work that was merged when the fix began.
     A verdict that is red is an answer: the run is repaired, and the verdict fails.
     """
     red = report.failures[0] if report.failures else None
@@ -97,51 +101,41 @@ def stand_in(board: Board, failure: Failure, report: DeliveryReport) -> StageOut
         verdict=report.verdict,
         flags=report.flags,
         failure=red,
+        judged=judged,
     )
 
 
 def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
     """Take over what a round of fixes achieved; returns the stages that wait again, and why."""
     board.advance(recovered.head)
-    reopened: dict[str, str] = {}
     for fix in recovered.merged:
         add_fix(board, fix)
-        reopened |= _void_verdicts(board, fix)
     for key in recovered.cleared:
         board.failures.pop(key, None)
     stand_ins = (outcome for _, outcome in recovered.replaced)
-    for outcome in (*recovered.outcomes, *stand_ins):
+    for outcome in (*stand_ins, *recovered.outcomes):
         board.settle(outcome)
-        reopened.pop(outcome.stage, None)
     for failure in recovered.failures:
         board.fail(failure)
     for given_up in recovered.given_up:
         board.tally.given_up[given_up.gate] = given_up.reason
-    return reopened | _unblock(board)
+    return _reopen_void(board) | _unblock(board)
 
 
-def _void_verdicts(board: Board, fix: MergedFix) -> dict[str, str]:
-    """Reopen the verdicts that a fix of an implementer voids.
+def void_verdicts(board: Board) -> dict[str, str]:
+    """The stages whose green verdict has not seen what is merged by now, and why."""
+    return {
+        stage.name: f"Its verdict is void: it has not seen {', '.join(unseen)}."
+        for stage in board.pipeline.stages
+        if (unseen := board.void_by(stage))
+    }
 
-    Those of the testers of its side, and of whoever judges both sides.
 
-    Source: design, section 3, "Merges and builds".
-    """
-    agent = TEAM[fix.owner]
-    if agent.role is not Role.IMPLEMENTATION:
-        return {}
-    why = f"Its verdict is void: {fix.number} has changed the {agent.side} since."
-    void = {s.name: why for s in board.pipeline.stages if _is_judged(board, s, agent.side)}
+def _reopen_void(board: Board) -> dict[str, str]:
+    void = void_verdicts(board)
     for name in void:
-        board.cards[name] = replace(board.cards[name], state=StageState.WAITING, flags=())
+        run_again(board, name)
     return void
-
-
-def _is_judged(board: Board, stage: Stage, side: Side | None) -> bool:
-    judge = TEAM[stage.agent]
-    judges_it = judge.role in VERDICTS and judge.role is not Role.CRITIQUE
-    is_done = board.cards[stage.name].state is StageState.COMPLETED
-    return is_done and judges_it and judge.side in (side, None)
 
 
 def _unblock(board: Board) -> dict[str, str]:

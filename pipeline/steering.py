@@ -29,9 +29,11 @@ def check_retry(board: Board, name: str) -> None:
         raise RefusedInput(f"{name} is {state}: only what failed can be retried.")
     if culprits := board.red_needs(board.pipeline.stage(name)):
         raise RefusedInput(f"{name} waits for {', '.join(culprits)}: retry that first.")
-    running = set(board.running())
+    running = {*board.running(), *board.repairs}
     if busy := [n for n in dependents(board.pipeline, name) if n in running]:
-        raise RefusedInput(f"{', '.join(busy)} still runs on what {name} did: wait for it.")
+        raise RefusedInput(
+            f"{', '.join(busy)} still runs, or is repaired, on what {name} did: wait for it."
+        )
 
 
 def check_decision(board: Board, answer: Answer) -> None:

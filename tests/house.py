@@ -141,7 +141,8 @@ class House:
 
     async def chain(self, workflow_id: str) -> list[WorkflowHistory]:
         """The histories of a workflow's runs, the last one first."""
-        run_id, found = "", []
+        run_id = ""
+        found: list[WorkflowHistory] = []
         while not found or run_id:
             handle = self._client.get_workflow_handle(workflow_id, run_id=run_id or None)
             history = await handle.fetch_history()

@@ -42,6 +42,8 @@ class FixResults:
     merged: list[MergedFix] = field(default_factory=list)
     reports: dict[str, tuple[Fix, DeliveryReport]] = field(default_factory=dict)
     given_up: dict[str, GivenUp] = field(default_factory=dict)
+    judged: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What was merged when each fix began."""
 
 
 class FixRunner:
@@ -99,6 +101,7 @@ class FixRunner:
             stop_if_cancelled()
             self._view.tell(fix, "running")
             order = self.order(fix)
+            self.results.judged[fix.number] = self._execution.board.merged_work()
             try:
                 report: DeliveryReport = await workflow.execute_child_workflow(
                     REQUIREMENT,

@@ -1,6 +1,5 @@
 """Every red gate is made again, once, on what a round of fixes has left."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from pipeline.failures import shared_out
+    from pipeline.graph import ancestors
     from pipeline.model import (
         DeliveryOutcome,
         DeliveryRequest,
@@ -22,13 +22,13 @@ with workflow.unsafe.imports_passed_through():
         StageState,
     )
     from pipeline.plan_rules import DELIVER
-    from pipeline.repairs import Key, outcome_of, run_again, stand_in
+    from pipeline.repairs import Key, outcome_of, run_again, stand_in, void_verdicts
     from workflows import options
+    from workflows.crew import Crew
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.fixes import FixResults
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all
     from workflows.stages import StageRunner
 
 
@@ -38,12 +38,12 @@ class Regating:
     A run that failed, or conflicted, is replaced by its fix: the fix's valid notice is its gate.
     """
 
-    def __init__(self, execution: Execution, gates: BuildGates, runner: StageRunner) -> None:
+    def __init__(self, execution: Execution, gates: BuildGates) -> None:
         """Share the execution of the orchestrator."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates
-        self._runner = runner
+        self._crew = Crew(execution, StageRunner(execution, gates))
         self._replaced: list[tuple[str, StageOutcome]] = []
 
     async def run(self, fixes: Sequence[Fix], results: FixResults) -> Recovered:
@@ -60,7 +60,8 @@ class Regating:
         for first in fixes:
             if first.failure.kind.is_of_run and first.failure.stage != DELIVER:
                 fix, report = results.reports[first.number]
-                outcome = stand_in(self._board, first.failure, report)
+                judged = results.judged[fix.number]
+                outcome = stand_in(self._board, first.failure, report, judged)
                 self._board.settle(outcome)
                 self._replaced.append((fix.number, outcome))
 
@@ -74,14 +75,13 @@ class Regating:
         )
 
     async def _run_testers(self, failures: Sequence[Failure]) -> None:
-        stages = [
-            self._board.pipeline.stage(failure.stage)
-            for failure in failures
-            if failure.kind is FailureKind.VERDICT
-        ]
-        for stage in stages:
-            run_again(self._board, stage.name)
-        await gather_all([asyncio.create_task(self._runner.run(stage)) for stage in stages])
+        """Run those again who said FAIL, and before them those whose verdicts are void by now."""
+        red = [failure.stage for failure in failures if failure.kind is FailureKind.VERDICT]
+        before = {name for each in red for name in ancestors(self._board.pipeline, each)}
+        void = [name for name in void_verdicts(self._board) if name in before]
+        for name in (*void, *red):
+            run_again(self._board, name)
+        await self._crew.run()
 
     async def _merge_target(self, failures: Sequence[Failure]) -> None:
         if not any(failure.stage == DELIVER for failure in failures):
@@ -108,9 +108,10 @@ class Regating:
             return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
 
     def _recovered(self, repaired: dict[Key, Failure], results: FixResults) -> Recovered:
-        tested = [f.stage for f in repaired.values() if f.kind is FailureKind.VERDICT]
+        tested = self._crew.stages
+        replaced = [pair for pair in self._replaced if pair[1].stage not in tested]
         outcomes = [outcome_of(self._board, name) for name in tested]
-        outcomes += [outcome for _, outcome in self._replaced if outcome.failure]
+        outcomes += [outcome for _, outcome in replaced if outcome.failure]
         told = {_key(outcome.failure) for outcome in outcomes if outcome.failure}
         red = {_key(f): f for f in shared_out(self._board.open_failures())}
         return Recovered(
@@ -118,7 +119,7 @@ class Regating:
             parallel=self._execution.turnstile.parallel,
             merged=tuple(results.merged),
             outcomes=tuple(_cut(outcome, red) for outcome in outcomes),
-            replaced=tuple(pair for pair in self._replaced if not pair[1].failure),
+            replaced=tuple(pair for pair in replaced if not pair[1].failure),
             cleared=tuple(repaired),
             green=tuple(key for key in repaired if self._is_green(repaired[key])),
             failures=tuple(failure for key, failure in red.items() if key not in told),

@@ -1,15 +1,14 @@
 """Rounds: one gather over every stage that waits, then the delivery."""
 
-import asyncio
-
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.model import RequirementState
+    from workflows.crew import Crew
     from workflows.delivery import Delivery
     from workflows.execution import Execution
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all, stop_if_cancelled
+    from workflows.gathering import stop_if_cancelled
     from workflows.stages import StageRunner
 
 
@@ -21,9 +20,8 @@ class Rounds:
         self._execution = execution
         self._board = execution.board
         self._gates = gates
-        self._runner = StageRunner(execution, gates)
+        self._crew = Crew(execution, StageRunner(execution, gates))
         self._delivery = Delivery(execution, gates)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> bool:
         """One round; whether it ended with the delivery."""
@@ -32,24 +30,16 @@ class Rounds:
         return self._board.is_green() and await self._delivery.run()
 
     async def run_stages(self) -> None:
-        """Everything that can run, until nothing does. A retry may add stages meanwhile."""
-        self.start_waiting()
-        while unfinished := [task for task in self._tasks.values() if not task.done()]:
+        """Everything that can run, until nothing does."""
+        if self._board.waiting():
             self._execution.show(RequirementState.RUNNING)
-            await gather_all(unfinished)
+        await self._crew.run()
 
     def start_waiting(self) -> None:
-        """Give every stage that waits a task, unless the end has begun."""
-        if self._execution.why_over():
-            return
-        for stage in self._board.waiting():
-            task = self._tasks.get(stage.name)
-            if task is None or task.done():
-                self._tasks[stage.name] = asyncio.create_task(self._runner.run(stage))
+        """Let an answer take effect at once, whatever else is going on."""
+        self._crew.start_waiting()
 
     async def cancel(self) -> None:
-        """Cancel whatever runs, what a retry has added included, and wait for its end."""
-        for task in self._tasks.values():
-            task.cancel()
-        await gather_all(self._tasks.values())
+        """Cancel whatever runs and wait for its end."""
+        await self._crew.cancel()
         await self._gates.settle()

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
         StageSkip,
         StageState,
     )
+    from pipeline.repairs import run_again
     from pipeline.team import TEAM, Role
     from workflows import options
     from workflows.execution import Execution
@@ -37,6 +38,12 @@ class StageRunner:
 
     async def run(self, stage: Stage) -> None:
         """Bring one waiting stage to its end in this round."""
+        await self._run(stage)
+        while self._board.void_by(stage):  # a fix was merged while it judged
+            run_again(self._board, stage.name)
+            await self._run(stage)
+
+    async def _run(self, stage: Stage) -> None:
         deploys = TEAM[stage.agent].role is Role.DEVOPS
         red: tuple[Failure, ...] | None = None
         while red is None:

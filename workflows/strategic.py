@@ -16,7 +16,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.gates import BuildGates
     from workflows.gathering import gather_all
     from workflows.regating import Regating
-    from workflows.stages import StageRunner
     from workflows.turnstile import Turnstile
     from workflows.view import FixesView
 
@@ -41,9 +40,8 @@ class StrategicOrchestratorWorkflow:
             recovery.order, recovery.ref, board, turnstile, self._view, recovery.opening
         )
         gates = BuildGates(self._execution, f"{recovery.round}.", recovery.proofs)
-        runner = StageRunner(self._execution, gates)
         self._fixes = FixRunner(self._execution, self._view, recovery.round)
-        self._regating = Regating(self._execution, gates, runner)
+        self._regating = Regating(self._execution, gates)
 
     @workflow.run
     async def run(self, recovery: Recovery) -> Recovered:

@@ -47,6 +47,8 @@ class StageOutcome:
     verdict: str = ""
     flags: tuple[str, ...] = ()
     failure: Failure | None = None
+    judged: tuple[str, ...] = ()
+    """Marks of the implementers' work that it has seen, where another board has started it."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class StageStanding:
     verdict: str = ""
     flags: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

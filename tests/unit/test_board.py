@@ -231,3 +231,20 @@ def test_extension_by_no_time_is_refused(board: Board, minutes: float) -> None:
 def test_extension_of_what_does_not_run_is_refused(board: Board) -> None:
     with pytest.raises(RefusedInput, match="not running"):
         check_extension(board, "Research", 5)
+
+
+def test_what_a_stage_under_repair_builds_on_cannot_be_retried(board: Board) -> None:
+    complete(board, "Research", "Critique", "Backend Implementation", "Frontend Implementation")
+    board.settle(fail(board, "Backend QA"))
+    board.repairs = {"Statistics": "REQ-1-FIX-1"}
+
+    with pytest.raises(RefusedInput, match="Statistics still runs, or is repaired"):
+        check_retry(board, "Backend QA")
+
+
+def test_stage_under_repair_cannot_be_retried(board: Board) -> None:
+    board.settle(fail(board, "Research"))
+    board.repairs = {"Research": "REQ-1-FIX-1"}
+
+    with pytest.raises(RefusedInput, match="REQ-1-FIX-1"):
+        check_retry(board, "Research")

@@ -273,7 +273,8 @@ def test_verdict_that_was_given_after_the_fix_stands(board: Board) -> None:
     failure = Failure(QA, FailureKind.VERDICT, f"verdict {QA}", ("roy",), "wrong")
     attempt = board.begin(board.pipeline.stage(QA))
     board.settle(StageOutcome(QA, attempt, StageState.FAILED, None, True, failure=failure))
-    passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS")
+    seen = (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
+    passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS", judged=seen)
 
     reopened = take(board, recovered(outcomes=(passed,), cleared=((QA, f"verdict {QA}"),)))
 

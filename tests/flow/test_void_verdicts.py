@@ -1,0 +1,87 @@
+"""A verdict stands only for the work that it has seen (design, section 3)."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.model import RequirementState, RetryRequest
+from tests.fakes import Script
+from tests.house import REPAIR, Handle, House, Scripts, until
+from workflows.requirement import RequirementWorkflow
+
+BILLY, LIZ, TODD, VIC = "Backend QA", "Frontend QA", "Performance Testing", "Security Testing"
+PRIYA, BERRY = "Statistics", "DevOps Deployment"
+FIX_VIC = f"Fix verdict {VIC}"
+LEAKS = Script({"test_result": "FAIL", "failures": ["leaks"], "owner": "backend"})
+ASKS = Script({"status": "BLOCKED", "summary": "which load?"}, minutes=1)
+CRASH = Script(exit_code=1, output="no notice")
+PASS = Script()
+
+
+def flags(*names: str, minutes: float = 45) -> Script:
+    return Script({f"needs_{name}": True for name in names}, minutes=minutes)
+
+
+async def started(house: House, scripts: Scripts, pipeline: str = "standard") -> Handle:
+    await house.open(scripts)
+    return await house.start(pipeline, bounds=REPAIR)
+
+
+async def delivered(house: House, handle: Handle) -> Sequence[str]:
+    """The stages in the order of their starts."""
+    async with asyncio.timeout(60):
+        report = await handle.result()
+    assert report.state is RequirementState.DELIVERED, report
+    return house.runs.started()
+
+
+async def test_tester_whose_fix_ran_beside_an_implementers_judges_again(house: House) -> None:
+    scripts = {BILLY: [flags("todd", "vic")], TODD: [CRASH, PASS], VIC: [LEAKS, PASS]}
+    order = await delivered(house, await started(house, scripts))
+
+    assert order.count(f"Fix run {TODD}") == 1
+    assert order.count(TODD) == 2
+    assert order[::-1].index(TODD) < order[::-1].index(FIX_VIC)
+
+
+async def test_repeated_verdict_may_ask_for_a_specialist_who_was_skipped(house: House) -> None:
+    red = Script({"overall": "FAIL", "failures": ["slow"], "owner": "backend"})
+    scripts = {BILLY: [PASS, flags("vic")], PRIYA: [red, PASS]}
+    order = await delivered(house, await started(house, scripts))
+
+    assert (order.count(VIC), order.count(TODD)) == (1, 0)
+    assert order[::-1].index(PRIYA) < order[::-1].index(VIC)
+    assert BERRY in order[order.index(VIC) :]
+
+
+async def test_tester_retried_beside_a_fix_judges_again_what_was_merged_meanwhile(
+    house: House,
+) -> None:
+    scripts = {
+        BILLY: [flags("todd", "vic")],
+        TODD: [ASKS, Script(minutes=1_500), PASS],
+        VIC: [LEAKS, PASS],
+        FIX_VIC: [Script(minutes=700)],
+    }
+    handle = await started(house, scripts)
+    await until(lambda: is_started(house, FIX_VIC), "vic's fix runs")
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest(TODD, "ada"))
+
+    assert (await delivered(house, handle)).count(TODD) == 3
+
+
+@pytest.mark.parametrize("pipeline", ["standard", "critical-path", "final-stages"])
+async def test_nothing_goes_on_below_a_void_verdict(house: House, pipeline: str) -> None:
+    """billy must judge the fix before vic does, and before anything is deployed."""
+    scripts = {BILLY: [flags("vic"), flags("vic", minutes=500)], VIC: [LEAKS, PASS]}
+    order = await delivered(house, await started(house, scripts, pipeline))
+
+    second = [place for place, stage in enumerate(order) if stage == BILLY][1]
+    assert [place for place, stage in enumerate(order) if stage == VIC][1] > second
+    assert order.index(BERRY) > second
+    assert order.index(PRIYA) > second
+
+
+async def is_started(house: House, stage: str) -> bool:
+    return stage in house.runs.started()
