@@ -1,6 +1,6 @@
 """The directory of a demonstration, and the environment that its processes are given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +42,11 @@ class DemoHouse:
         """The agents file."""
         return self.root / "agents.toml"
 
-    def furnish(self, *, break_build: bool) -> None:
-        """Make project and agents file."""
+    def furnish(self, mishaps: Sequence[str]) -> None:
+        """Make project and agents file; `mishaps` are what the agents do wrong."""
         self.project.mkdir()
         make_project(self.project, self.shell)
-        text = agents_file(break_build=break_build, minute_seconds=MINUTE_SECONDS)
+        text = agents_file(mishaps, MINUTE_SECONDS)
         self.agents.write_text(text, encoding="utf-8")
 
     @property

@@ -1,29 +1,63 @@
 """What a demonstration has brought: for people and as one document."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Group, RenderableType
 from rich.panel import Panel
+from rich.table import Table
 
-from adapters.sdlc_views import PerformanceView, RequirementView
+from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_views import FailureView, NoteView, PerformanceView, RequirementView, RunView
 from cli import output
+from cli.documents import fix_document
 from cli.gantt import bar
-from cli.status_view import report
+from cli.repairs_view import fixes_part
+from cli.status_view import failure_text, report
 from pipeline.model import RequirementState
 from pipeline.numbers import integration_branch
+from workflows.answers import REWORK
+
+
+@dataclass(frozen=True)
+class Records:
+    """What the database says of a requirement and of its fixes, all failures and runs included."""
+
+    view: RequirementView
+    performance: PerformanceView
+    failures: tuple[FailureView, ...]
+    notes: tuple[NoteView, ...]
+    runs: tuple[RunView, ...]
+
+
+async def read_records(reader: SdlcReader, number: str) -> Records:
+    """Read them once the requirement has come to an end, or to a question."""
+    view = await reader.requirement(number)
+    numbers = (number, *(fix.number for fix in view.fixes))
+    return Records(
+        view,
+        await reader.performance(number),
+        await reader.failures(number),
+        await reader.notes(number),
+        tuple([run for each in numbers for run in await reader.runs(each)]),
+    )
 
 
 @dataclass(frozen=True)
 class Demonstrated:
-    """A requirement that has come to its end, or to a question."""
+    """What a demonstration leaves to look at."""
 
-    view: RequirementView
-    performance: PerformanceView
+    records: Records
     web_ui: str
     project: Path
     shell: Mapping[str, str]
+
+    @property
+    def view(self) -> RequirementView:
+        """The requirement as its status shows it."""
+        return self.records.view
 
     @property
     def branch(self) -> str:
@@ -33,14 +67,15 @@ class Demonstrated:
 
 def document(done: Demonstrated) -> Mapping[str, object]:
     """The JSON of a demonstration."""
+    performance = done.records.performance
     return {
         "req_number": done.view.number,
         "state": done.view.state,
         "pipeline": done.view.pipeline,
         "mode": done.view.mode,
-        "sequential_seconds": done.performance.sequential_seconds,
-        "parallel_seconds": done.performance.parallel_seconds,
-        "percentage_saved": done.performance.percentage_saved,
+        "sequential_seconds": performance.sequential_seconds,
+        "parallel_seconds": performance.parallel_seconds,
+        "percentage_saved": performance.percentage_saved,
         "stages": [
             {
                 "stage": stage.stage,
@@ -51,6 +86,7 @@ def document(done: Demonstrated) -> Mapping[str, object]:
             }
             for stage in done.view.stages
         ],
+        "fixes": [fix_document(fix) for fix in done.view.fixes],
         "web_ui": done.web_ui,
         "project": str(done.project),
         "branch": done.branch,
@@ -58,18 +94,33 @@ def document(done: Demonstrated) -> Mapping[str, object]:
 
 
 def show(done: Demonstrated) -> None:
-    """Who worked when, commits, failures, and what working side by side saved."""
+    """Who worked when, commits, failures and fixes, and what working side by side saved."""
     console = output.data()
-    _show_intervals(done)
+    console.print(_intervals(done))
     console.print(f"Commits of {done.branch}:")
     output.write(_commits(done))
-    if done.view.failures:
-        console.print(report(done.view))
+    if done.records.failures:
+        console.print(Group(*_repairs(done)))
     console.print(Panel(_figures(done), expand=False))
 
 
+def _repairs(done: Demonstrated) -> Iterator[RenderableType]:
+    """What was red, and what became of it."""
+    yield "\nWhat was red:"
+    yield from (failure_text(failure) for failure in done.records.failures)
+    yield from (
+        f"{', '.join(note.stages[:2])} again: {output.plain(output.first_line(note.why))}"
+        for note in done.records.notes
+        if note.kind == REWORK
+    )
+    if done.view.fixes:
+        yield fixes_part(done.view.fixes)
+    if done.view.waiting_for:
+        yield report(done.view)
+
+
 def _figures(done: Demonstrated) -> str:
-    figures, view = done.performance, done.view
+    figures, view = done.records.performance, done.view
     is_delivered = view.state is RequirementState.DELIVERED
     delivered = f", delivered to {view.target_branch}" if is_delivered else ", kept"
     return (
@@ -81,19 +132,24 @@ def _figures(done: Demonstrated) -> str:
     )
 
 
-def _show_intervals(done: Demonstrated) -> None:
-    spans = {
-        stage: (stage.started_at.timestamp(), stage.ended_at.timestamp())
-        for stage in done.view.stages
-        if stage.started_at and stage.ended_at
-    }
-    begin = min((start for start, _ in spans.values()), default=0.0)
-    total = max((end for _, end in spans.values()), default=0.0) - begin
+def _intervals(done: Demonstrated) -> Table:
+    spans = sorted(
+        (run.started_at.timestamp(), run.ended_at.timestamp(), _worker(run))
+        for run in done.records.runs
+        if run.started_at and run.ended_at
+    )
+    begin = min((start for start, _, _ in spans), default=0.0)
+    total = max((end for _, end, _ in spans), default=0.0) - begin
     rows = output.table("who worked when", "", "seconds", numbers=("seconds",))
-    for stage, (start, end) in spans.items():
+    for start, end, worker in spans:
         line = bar(start - begin, end - begin, total)
-        rows.add_row(f"{stage.stage} ({stage.agent})", line, f"{end - start:.2f}")
-    output.data().print(rows)
+        rows.add_row(worker, line, f"{end - start:.2f}")
+    return rows
+
+
+def _worker(run: RunView) -> str:
+    attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
+    return f"{run.stage} ({run.agent}{attempt})"
 
 
 def _commits(done: Demonstrated) -> str:

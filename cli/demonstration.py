@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,7 +17,7 @@ from adapters.local_stack.logs import tail
 from adapters.sdlc_reader import create_reader
 from cli import output
 from cli.demo_house import DemoHouse
-from cli.demo_result import Demonstrated, document, show
+from cli.demo_result import Demonstrated, document, read_records, show
 from cli.exits import ENDS, ExitCode
 from cli.running import run
 from cli.stack import running, worker_process
@@ -31,6 +31,8 @@ Examples:
   python starter.py demo
 
   python starter.py demo --break-build
+
+  python starter.py demo --conflict --request-changes
 
   python starter.py demo --keep
 """
@@ -49,17 +51,30 @@ def demo(
         bool, typer.Option("--keep", help="Leave servers, worker and project up until Ctrl-C.")
     ] = False,
     break_build: Annotated[
-        bool, typer.Option("--break-build", help="Show how a broken build is caught (exit 4).")
+        bool, typer.Option("--break-build", help="A build breaks, and its owner repairs it.")
+    ] = False,
+    conflict: Annotated[
+        bool, typer.Option("--conflict", help="Two agents change one line; the later resolves it.")
+    ] = False,
+    request_changes: Annotated[
+        bool, typer.Option("--request-changes", help="A review sends the research back once.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Take one requirement through the whole team, on servers of its own, with real processes.
 
-    Everything happens in a temporary directory and is gone afterwards.
+    Everything happens in a temporary directory and is gone afterwards. What goes wrong can be
+    combined; it is repaired, and the requirement is delivered.
     """
+    mishaps = {
+        "break-build": break_build,
+        "conflict": conflict,
+        "request-changes": request_changes,
+    }
+    wrong = tuple(name for name, is_wanted in mishaps.items() if is_wanted)
     house = DemoHouse(Path(tempfile.mkdtemp(prefix="agog-demo-")))
     try:
-        code = run(_demo(house, keep=keep, break_build=break_build, as_json=as_json))
+        code = run(_demo(house, wrong, keep=keep, as_json=as_json))
     finally:
         if keep:
             output.say(f"Kept: {house.root}")
@@ -68,9 +83,9 @@ def demo(
     raise typer.Exit(code)
 
 
-async def _demo(house: DemoHouse, *, keep: bool, break_build: bool, as_json: bool) -> ExitCode:
+async def _demo(house: DemoHouse, mishaps: Sequence[str], *, keep: bool, as_json: bool) -> ExitCode:
     output.say("Starting Temporal, NATS, PostgreSQL and a worker …")
-    await asyncio.to_thread(house.furnish, break_build=break_build)
+    await asyncio.to_thread(house.furnish, mishaps)
     async with running(LocalStack(house.state)) as addresses:
         environment = house.environment(addresses)
         async with _worker(house, environment) as worker:
@@ -146,11 +161,10 @@ async def _starter(environment: Mapping[str, str], *arguments: str) -> ExitCode:
 async def _outcome(house: DemoHouse, addresses: StackAddresses) -> Demonstrated:
     reader = create_reader(addresses.database_url)
     try:
-        view = await reader.requirement(NUMBER)
-        performance = await reader.performance(NUMBER)
+        records = await read_records(reader, NUMBER)
     finally:
         await reader.close()
-    return Demonstrated(view, performance, addresses.web_ui or "", house.project, house.shell)
+    return Demonstrated(records, addresses.web_ui or "", house.project, house.shell)
 
 
 async def _keep(house: DemoHouse, addresses: StackAddresses) -> None:

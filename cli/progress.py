@@ -13,7 +13,7 @@ class ProgressLines:
 
     def __init__(self) -> None:
         """Start with nothing said."""
-        self._state: RequirementState | None = None
+        self._state = ""
         self._stages: dict[str, tuple[StageState, int]] = {}
         self._round = 0
         self._fixes: dict[str, RequirementState | None] = {}
@@ -54,9 +54,10 @@ class ProgressLines:
             self._fixes[fix.number] = fix.state
 
     def _state_lines(self, view: RequirementView) -> Iterator[str]:
-        if view.state is not self._state:
-            yield view.state
-        self._state = view.state
+        waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""
+        if (now := f"{view.state}{waiting}") != self._state:
+            yield now
+        self._state = now
 
     def _question_lines(self, escalation: EscalationView | None) -> Iterator[str]:
         if escalation and escalation.escalation > self._escalation:
@@ -67,7 +68,8 @@ class ProgressLines:
 def _stage_line(stage: StageView) -> str:
     at = output.clock(stage.ended_at or stage.started_at)
     attempt = f", attempt {stage.attempt}" if stage.attempt > 1 else ""
-    return _with_reason(f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}", stage.reason)
+    said = f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}".lstrip()
+    return _with_reason(said, stage.reason)
 
 
 def _failure_line(failure: FailureView) -> str:

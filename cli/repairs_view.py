@@ -8,17 +8,14 @@ from rich.table import Table
 from adapters.sdlc_views import EscalationView, FixView, RequirementView
 from cli import output
 from cli.states import styled
-from pipeline.model import Ask, RequirementState
+from pipeline.model import Ask
 
 
 def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
-    """The fixes in a table, and why those that did not succeed failed."""
-    reasons = [
-        output.plain(f"{fix.number}: {output.first_line(fix.reason)}")
-        for fix in fixes
-        if fix.state is RequirementState.FAILED
-    ]
-    return Group(_table(fixes), *reasons)
+    """The fixes in a table, and what those that have ended say."""
+    ended = [fix for fix in fixes if fix.state.is_final]
+    said = [output.plain(f"{fix.number}: {output.first_line(fix.reason)}") for fix in ended]
+    return Group(_table(fixes), *said)
 
 
 def question(view: RequirementView, escalation: EscalationView) -> Iterator[str]:

@@ -11,10 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 Extra = dict[str, object]
 """What a role adds to its notice."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an agent is told, and what is to go wrong on the way."""
+
+    prompt: str
+    mishaps: tuple[str, ...]
 
 
 def main() -> None:
@@ -22,13 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("agent", choices=sorted(WORK))
     parser.add_argument("--seconds", type=float, default=0.0)
-    parser.add_argument("--break-build", action="store_true")
+    parser.add_argument("--mishap", action="append", default=[])
     arguments = parser.parse_args()
-    prompt = sys.stdin.read()
-    print(f"{arguments.agent} read a prompt of {len(prompt)} characters.", flush=True)
+    task = Task(sys.stdin.read(), tuple(arguments.mishap))
+    print(f"{arguments.agent} read a prompt of {len(task.prompt)} characters.", flush=True)
     time.sleep(arguments.seconds)
-    extra = _break_backend() if arguments.break_build else WORK[arguments.agent](prompt)
-    _print_notice(arguments.agent, extra)
+    _print_notice(arguments.agent, WORK[arguments.agent](task))
 
 
 def _print_notice(agent: str, extra: Extra) -> None:
@@ -42,13 +50,20 @@ def _print_notice(agent: str, extra: Extra) -> None:
     print(f"```json\n{json.dumps(notice, indent=2)}\n```")
 
 
-def _research(prompt: str) -> Extra:
-    title = re.search(r"^# (.*)$", prompt, re.MULTILINE)
-    _write("docs/research.md", f"# Research\n\n{title.group(1) if title else ''}\n")
+def _research(task: Task) -> Extra:
+    title = re.search(r"^# (.*)$", task.prompt, re.MULTILINE)
+    answer = f"\nAn {_QUESTION} is greeted as `you`.\n" if _QUESTION in task.prompt else ""
+    _write("docs/research.md", f"# Research\n\n{title.group(1) if title else ''}\n{answer}")
     return {"summary": "One function and one line of the page have to change"}
 
 
-def _critique(_: str) -> Extra:
+def _critique(task: Task) -> Extra:
+    if "request-changes" in task.mishaps and _QUESTION not in Path("docs/research.md").read_text():
+        return {
+            "critique_verdict": "REQUEST_CHANGES",
+            "reasons": [f"The research does not say how an {_QUESTION} is greeted"],
+            "summary": "The research leaves a question open",
+        }
     _write("docs/critique.md", "# Critique\n\nSound, with one condition: test the empty name.\n")
     return {
         "critique_verdict": "APPROVED_WITH_CONDITIONS",
@@ -57,8 +72,13 @@ def _critique(_: str) -> Extra:
     }
 
 
-def _backend(prompt: str) -> Extra:
-    fix = " or 'you'" if "Greet an empty name" in prompt else ""
+def _backend(task: Task) -> Extra:
+    if "conflict" in task.mishaps:
+        _reword("A backend that greets and", "A backend that greets in three languages and")
+    if "break-build" in task.mishaps and not _repairs("build"):
+        _write("backend/app.py", "def greet(name:\n    return name\n")
+        return {"summary": "greet() knows three languages"}
+    fix = " or 'you'" if "Greet an empty name" in task.prompt else ""
     _write(
         "backend/app.py",
         '"""The greeter."""\n\nGREETINGS = {"en": "Hello", "de": "Hallo", "fr": "Bonjour"}\n\n\n'
@@ -66,22 +86,36 @@ def _backend(prompt: str) -> Extra:
         '    """Greet somebody in their language."""\n'
         f'    return f"{{GREETINGS[language]}}, {{name{fix}}}!"\n',
     )
-    return {"summary": "greet() knows three languages"}
+    return {"summary": f"greet() knows three languages{_after_repair()}"}
 
 
-def _break_backend() -> Extra:
-    _write("backend/app.py", "def greet(name:\n    return name\n")
-    return {"summary": "greet() knows three languages"}
-
-
-def _frontend(_: str) -> Extra:
+def _frontend(task: Task) -> Extra:
+    if "conflict" in task.mishaps:
+        _reword("a page that shows it", "a page in the language of the browser")
     page = Path("frontend/index.html")
     page.write_text(page.read_text().replace("Hello!", '<span lang="de">Hallo!</span>'))
     _write("frontend/app.js", "document.documentElement.lang = navigator.language.slice(0, 2);\n")
-    return {"summary": "The page follows the browser's language"}
+    return {"summary": f"The page follows the browser's language{_after_repair()}"}
 
 
-def _test_backend(_: str) -> Extra:
+def _repairs(gate: str) -> bool:
+    """Whether this is a fix of such a gate."""
+    return os.environ["AGOG_STAGE"].startswith(f"Fix {gate}")
+
+
+def _after_repair() -> str:
+    if _repairs("build"):
+        return ", and compiles"
+    return ", README says what both sides do" if _repairs("merge") else ""
+
+
+def _reword(before: str, after: str) -> None:
+    """Change a part of the line that both sides change, each from where it starts."""
+    readme = Path("README.md")
+    readme.write_text(readme.read_text().replace(before, after))
+
+
+def _test_backend(_: Task) -> Extra:
     _write(
         "backend/test_app.py",
         "import unittest\n\nfrom app import greet\n\n\n"
@@ -96,7 +130,7 @@ def _test_backend(_: str) -> Extra:
     return {"test_result": "PASS" if passed else "FAIL", "summary": "2 tests of the backend run"}
 
 
-def _test_frontend(_: str) -> Extra:
+def _test_frontend(_: Task) -> Extra:
     passed = "Hallo!" in Path("frontend/index.html").read_text()
     _write("docs/frontend-tests.md", f"# Frontend tests\n\nThe page greets: {passed}\n")
     return {
@@ -106,25 +140,25 @@ def _test_frontend(_: str) -> Extra:
     }
 
 
-def _test_performance(_: str) -> Extra:
+def _test_performance(_: Task) -> Extra:
     _write("docs/performance.md", "# Performance\n\nOne dictionary look-up per greeting.\n")
     return {"test_result": "PASS", "summary": "No loop over users anywhere"}
 
 
-def _test_security(_: str) -> Extra:
+def _test_security(_: Task) -> Extra:
     scripts = [path.read_text() for path in Path("frontend").glob("*.js")]
     passed = not any("innerHTML" in script for script in scripts)
     _write("docs/security.md", f"# Security\n\nNo script writes HTML: {passed}\n")
     return {"test_result": "PASS" if passed else "FAIL", "summary": "No script writes HTML"}
 
 
-def _statistics(_: str) -> Extra:
+def _statistics(_: Task) -> Extra:
     lines = sum(len(path.read_text().splitlines()) for path in Path().rglob("*.py"))
     _write("docs/statistics.md", f"# Statistics\n\nLines of Python: {lines}\n")
     return {"overall": "PASS", "summary": f"{lines} lines of Python, all tested"}
 
 
-def _deploy(_: str) -> Extra:
+def _deploy(_: Task) -> Extra:
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -132,7 +166,7 @@ def _deploy(_: str) -> Extra:
     return {"summary": f"Staging runs {commit[:10]}"}
 
 
-def _document(_: str) -> Extra:
+def _document(_: Task) -> Extra:
     readme = Path("README.md")
     readme.write_text(readme.read_text() + "\nIt greets in English, German and French.\n")
     return {"summary": "README names the languages"}
@@ -144,7 +178,10 @@ def _write(name: str, text: str) -> None:
     path.write_text(text)
 
 
-WORK: dict[str, Callable[[str], Extra]] = {
+_QUESTION = "empty name"
+"""What the critique that requests changes finds missing."""
+
+WORK: dict[str, Callable[[Task], Extra]] = {
     "cynthia": _research,
     "sylvia": _critique,
     "roy": _backend,

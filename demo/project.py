@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _FILES = {
@@ -68,15 +68,17 @@ def make_project(directory: Path, environment: Mapping[str, str] | None = None) 
     return directory
 
 
-def agents_file(*, break_build: bool, minute_seconds: float) -> str:
-    """The agents file of the demo as TOML: eleven scripted programs and two real builds."""
+def agents_file(mishaps: Sequence[str], minute_seconds: float) -> str:
+    """The agents file of the demo as TOML: eleven scripted programs and two real builds.
+
+    `mishaps` are what goes wrong before it is repaired: break-build, conflict, request-changes.
+    """
     agent = Path(__file__).with_name("agent.py")
+    wrong = [argument for mishap in mishaps for argument in ("--mishap", mishap)]
     lines = ["[defaults]", 'kind = "command"', ""]
     for name, minutes in _MINUTES.items():
         argv = [sys.executable, str(agent), name, "--seconds", f"{minutes * minute_seconds:.2f}"]
-        if break_build and name == "roy":
-            argv.append("--break-build")
-        lines += [f"[agents.{name}]", f"command = {_toml(argv)}", ""]
+        lines += [f"[agents.{name}]", f"command = {_toml([*argv, *wrong])}", ""]
     for side in ("backend", "frontend"):
         lines += [f"[builds.{side}]", f"command = {_toml([sys.executable, 'build.py'])}", ""]
     return "\n".join(lines)
