@@ -194,7 +194,7 @@ class Board:
     def begin(self, stage: Stage) -> int:
         """Count a new attempt and mark the stage as running; returns the attempt."""
         card = self.cards[stage.name]
-        card.state = StageState.RUNNING
+        card.state, card.reason = StageState.RUNNING, ""
         card.attempt += 1
         card.extended_minutes = 0.0
         card.judged = self.merged_work()
@@ -295,7 +295,8 @@ class Board:
         """Let a specialist wait again who was skipped, and whom a repeated verdict asks for."""
         for stage in self.pipeline.stages:
             if self._state(stage.name) is StageState.SKIPPED and self.is_wanted(stage):
-                self.cards[stage.name].state = StageState.WAITING
+                card = self.cards[stage.name]
+                card.state, card.reason = StageState.WAITING, f"{stage.flag} is raised after all."
 
     def _forget_failures(self, stages: set[str]) -> None:
         for key in [key for key in self.failures if key[0] in stages]:

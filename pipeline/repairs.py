@@ -17,6 +17,8 @@ from pipeline.model import (
     Standing,
 )
 
+_REPAIRED = "What it needs is repaired."
+
 REASON_LENGTH = 200
 """Characters of a stage's reason that travel; there may be sixty-four stages."""
 
@@ -57,9 +59,9 @@ def add_fix(board: Board, fix: MergedFix) -> None:
     board.cards[fix.stage].fixes += (fix.number,)
 
 
-def run_again(board: Board, name: str) -> None:
+def run_again(board: Board, name: str, why: str) -> None:
     """Let one stage run again, and nothing else: its gate is made again."""
-    waiting = replace(board.cards[name], state=StageState.WAITING, reason="", flags=())
+    waiting = replace(board.cards[name], state=StageState.WAITING, reason=why, flags=())
     board.cards[name] = waiting
 
 
@@ -133,8 +135,8 @@ def void_verdicts(board: Board) -> dict[str, str]:
 
 def _reopen_void(board: Board) -> dict[str, str]:
     void = void_verdicts(board)
-    for name in void:
-        run_again(board, name)
+    for name, why in void.items():
+        run_again(board, name, why)
     return void
 
 
@@ -144,5 +146,5 @@ def _unblock(board: Board) -> dict[str, str]:
         return {}
     names = [blocked.stage.name for blocked in board.blocked_stages()]
     for name in names:
-        run_again(board, name)
-    return dict.fromkeys(names, "What it needs is repaired.")
+        run_again(board, name, _REPAIRED)
+    return dict.fromkeys(names, _REPAIRED)

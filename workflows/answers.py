@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.runs import RunActivities
     from pipeline.errors import RefusedInput
     from pipeline.model import (
+        ORCHESTRATOR,
         Answer,
         DecisionRequest,
         Extension,
@@ -28,7 +29,6 @@ with workflow.unsafe.imports_passed_through():
         research_of,
     )
     from workflows import options
-    from workflows.ending import ORCHESTRATOR
     from workflows.execution import Execution
     from workflows.gates import BuildGates
     from workflows.recovery import Recoveries

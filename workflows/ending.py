@@ -9,13 +9,16 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from activities.uninterrupted import to_the_end
     from pipeline.failures import shared_out
-    from pipeline.model import Closing, DecisionRequest, DeliveryReport, RequirementState
+    from pipeline.model import (
+        ORCHESTRATOR,
+        Closing,
+        DecisionRequest,
+        DeliveryReport,
+        RequirementState,
+    )
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import describe
-
-ORCHESTRATOR = "orchestrator"
-"""Who ends a requirement where no human does."""
 
 
 class Ending:

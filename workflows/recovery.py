@@ -12,6 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.fixes import FixActivities
     from pipeline.failures import shared_out
     from pipeline.model import (
+        HUMAN,
+        ORCHESTRATOR,
         Ask,
         Escalation,
         FailureCollection,
@@ -30,8 +32,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.gathering import gather_all, stop_if_cancelled
     from workflows.strategic import StrategicOrchestratorWorkflow
     from workflows.view import question
-
-HUMAN = "human"
 
 
 class Recoveries:
@@ -113,7 +113,7 @@ class Recoveries:
         if not self._board.failures:
             return ""
         plan = self.triage()
-        return HUMAN if plan.asks and not plan.fixes else "orchestrator"
+        return HUMAN if plan.asks and not plan.fixes else ORCHESTRATOR
 
     async def _report(self, plan: Triage) -> None:
         self._counts.rounds += 1

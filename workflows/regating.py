@@ -32,6 +32,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.stages import StageRunner
 
 
+_REPAIRED = "What it found is repaired."
+
+
 class Regating:
     """Makes gates again whose fixes are all in; what a build or a tester says decides.
 
@@ -78,9 +81,10 @@ class Regating:
         """Run those again who said FAIL, and before them those whose verdicts are void by now."""
         red = [failure.stage for failure in failures if failure.kind is FailureKind.VERDICT]
         before = {name for each in red for name in ancestors(self._board.pipeline, each)}
-        void = [name for name in void_verdicts(self._board) if name in before]
-        for name in (*void, *red):
-            run_again(self._board, name)
+        void = void_verdicts(self._board)
+        for name in dict.fromkeys((*void, *red)):
+            if name in red or name in before:
+                run_again(self._board, name, void.get(name, _REPAIRED))
         await self._crew.run()
 
     async def _merge_target(self, failures: Sequence[Failure]) -> None:

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
         StageSkip,
         StageState,
     )
-    from pipeline.repairs import run_again
+    from pipeline.repairs import run_again, void_verdicts
     from pipeline.team import TEAM, Role
     from workflows import options
     from workflows.execution import Execution
@@ -39,8 +39,8 @@ class StageRunner:
     async def run(self, stage: Stage) -> None:
         """Bring one waiting stage to its end in this round."""
         await self._run(stage)
-        while self._board.void_by(stage):  # a fix was merged while it judged
-            run_again(self._board, stage.name)
+        while why := void_verdicts(self._board).get(stage.name):  # merged while it judged
+            run_again(self._board, stage.name, why)
             await self._run(stage)
 
     async def _run(self, stage: Stage) -> None:
@@ -95,6 +95,7 @@ class StageRunner:
                 return self._lost(request, error)
 
     def _request(self, stage: Stage, verified: Head | None) -> StageRequest:
+        again = self._board.cards[stage.name].reason
         return StageRequest(
             ref=self._execution.ref,
             priority=self._execution.order.priority,
@@ -103,6 +104,7 @@ class StageRunner:
             head=verified or self._board.head,
             remaining_minutes=self._remaining[stage.name],
             mode=self._execution.mode,
+            again=again,
             staging_only=self._board.runs_beside_measurement(stage),
             repeated_after=self._board.repeated_after(stage),
         )

@@ -2,13 +2,8 @@
 
 from sqlalchemy import Update, select, update
 
-from adapters.sdlc.writing import ORCHESTRATOR, RequirementWrite
+from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import EscalationRow, NoteRow
-
-__all__ = ["HUMAN", "ORCHESTRATOR", "close_escalations", "is_recorded", "note"]
-
-HUMAN = "human"
-"""Who a blocked requirement waits for, where it is not another requirement."""
 
 
 async def is_recorded(write: RequirementWrite, answer: int) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import Update, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.answers import HUMAN, ORCHESTRATOR, close_escalations, is_recorded, note
+from adapters.sdlc.answers import close_escalations, is_recorded, note
 from adapters.sdlc.escalating import escalate
 from adapters.sdlc.groups import complete_group
 from adapters.sdlc.stages import lose
@@ -13,6 +13,8 @@ from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import BlockerRow, FailureRow, RequirementRow
 from pipeline.events import EventType
 from pipeline.model import (
+    HUMAN,
+    ORCHESTRATOR,
     Escalation,
     Failure,
     FailureCollection,

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.answers import ORCHESTRATOR, close_escalations
+from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import EscalationRow
 from pipeline.events import EventType, escalation_event
-from pipeline.model import Escalation, Reminder, RequirementRef
+from pipeline.model import ORCHESTRATOR, Escalation, Reminder, RequirementRef
 
 SUPERSEDED = "superseded"
 """The answer to a question that a later one contains."""

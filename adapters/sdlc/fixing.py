@@ -8,13 +8,14 @@ from sqlalchemy import Update, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.acceptance import Acceptance, accept
-from adapters.sdlc.answers import ORCHESTRATOR, is_recorded, note
+from adapters.sdlc.answers import is_recorded, note
 from adapters.sdlc.blocking import record_failure
 from adapters.sdlc.groups import complete_group
 from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import BlockerRow, FailureRow, FixRow, GateRow, StageRow
 from pipeline.events import EventType
 from pipeline.model import (
+    ORCHESTRATOR,
     Failure,
     Fix,
     FixMerge,

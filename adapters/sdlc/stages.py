@@ -19,7 +19,6 @@ from pipeline.model import (
 )
 
 # Blocked, it still makes gates again: a fix is only as good as what says so.
-_AGAIN = "Needed again: its verdict had not seen a later fix, or a repeated one asks for it."
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
 
@@ -91,8 +90,8 @@ def _check_startable(write: RequirementWrite, request: StageRequest) -> None:
 
 
 def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
-    if stage.state.is_done:
-        write.move_stage(stage, StageState.WAITING, why=_AGAIN)
+    if request.again and stage.state.is_done:
+        write.move_stage(stage, StageState.WAITING, why=request.again)
     write.move_stage(stage, StageState.RUNNING)
     stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
     write.insert(

@@ -15,11 +15,8 @@ from adapters.sdlc.batch import Batch
 from adapters.sdlc_tables import Base, RequirementRow, StageRow
 from pipeline.errors import UnknownRequirement
 from pipeline.events import Event, EventType, event
-from pipeline.model import RequirementState, StageState
+from pipeline.model import ORCHESTRATOR, RequirementState, StageState
 from pipeline.phases import check_requirement_move, check_stage_move
-
-ORCHESTRATOR = "orchestrator"
-"""Who moves a phase where no human did."""
 
 LOCK = (
     select(

@@ -5,6 +5,7 @@ Frozen standard-library dataclasses; small by construction (nothing over 64 KB t
 
 from pipeline.model.answers import (
     HUMAN,
+    ORCHESTRATOR,
     Answer,
     Ask,
     DecisionRequest,
@@ -56,6 +57,7 @@ from pipeline.model.tally import Tally
 
 __all__ = [
     "HUMAN",
+    "ORCHESTRATOR",
     "Answer",
     "Ask",
     "BlockedStage",

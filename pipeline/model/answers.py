@@ -8,6 +8,8 @@ from pipeline.model.references import RequirementRef
 
 HUMAN = "human"
 """Who a requirement waits for, where it is neither a fix nor the orchestrator."""
+ORCHESTRATOR = "orchestrator"
+"""Who moves a requirement, or ends it, where no human does."""
 
 
 @dataclass(frozen=True)

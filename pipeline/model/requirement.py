@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from pipeline.model.answers import ORCHESTRATOR
 from pipeline.model.carried import Carried
 from pipeline.model.failures import Failure
 from pipeline.model.opening import FixBase
@@ -38,7 +39,7 @@ class Closing:
     state: RequirementState
     reason: str
     commit: str = ""
-    who: str = "orchestrator"
+    who: str = ORCHESTRATOR
 
 
 @dataclass(frozen=True)

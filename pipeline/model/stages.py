@@ -22,6 +22,8 @@ class StageRequest:
     mode: Mode = Mode.PARALLEL
     staging_only: bool = False
     """Whether a deployment runs beside other work and may reach staging only."""
+    again: str = ""
+    """Why a stage that was done runs again; empty unless it may."""
     repeated_after: tuple[FailureKind, ...] = ()
     """Failures after which another attempt follows at once: what an event says of this one."""
 

@@ -1,14 +1,15 @@
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 
-from pipeline.model import Answer, DecisionRequest, RetryRequest
+from adapters.sdlc_reader import SdlcReader
+from pipeline.model import Answer, DecisionRequest, RequirementState, RetryRequest
 from tests.fakes import Script
-from tests.house import Handle, House, retry_when_possible, until
+from tests.house import REPAIR, Handle, House, retry_when_possible, until
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -120,3 +121,27 @@ async def test_retry_beside_an_abort_starts_nothing_after_it(house: House) -> No
     assert isinstance(retry, BaseException) == is_aborted
     assert report.state == ("FAILED" if is_aborted else "DELIVERED")
     assert house.runs.started().count("Research") == (1 if is_aborted else 2)
+
+
+async def test_cancelled_requirement_ends_its_fixes_first(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    crash = Script(exit_code=1, output="no notice")
+    slow = Script(minutes=600_000)
+    await house.open({"Research": [crash], "Fix run Research": [slow]})
+    handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
+    await until_running(house, "Fix run Research")
+
+    await handle.cancel()
+    await check_cancelled(handle)
+
+    fix = f"{house.number}-FIX-1"
+    states = {(await sdlc_reader.requirement(n)).state for n in (house.number, fix)}
+    assert states == {RequirementState.CANCELLED}
+    assert any(run_id.startswith(fix) for run_id in house.runs.ended)
+    ended = [await last_change(sdlc_reader, number) for number in (fix, house.number)]
+    assert ended == sorted(ended)
+
+
+async def last_change(reader: SdlcReader, number: str) -> datetime:
+    return (await reader.phases(number))[-1].at
