@@ -58,7 +58,7 @@ def triage(board: Board, number: str, spent: timedelta) -> Triage:
 def next_fix(fix: Fix, failure: Failure, bounds: Bounds) -> Fix | str:
     """The fix of a fix that did not succeed, or why there is none."""
     if failure.kind in _WHY_HUMAN:
-        return f"{fix.number}: {_WHY_HUMAN[failure.kind]}"
+        return f"{fix.number}: {_told(failure)}"
     if failure.signature and failure.signature == fix.failure.signature:
         return f"{fix.number} failed as before, in the same words"
     if fix.depth + 1 >= bounds.depth:
@@ -93,7 +93,7 @@ def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
     if failure.kind is FailureKind.CRITIQUE:
         return _why_verdict(board, failure)
     if failure.kind in _WHY_HUMAN:
-        return _WHY_HUMAN[failure.kind]
+        return _told(failure)
     if absent := [owner for owner in failure.owners if not _stages_of(board, owner)]:
         return f"{' and '.join(absent)} has no stage in this plan"
     if not failure.owners:
@@ -105,6 +105,11 @@ def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
     if spent >= bounds.work:
         return f"{spent / timedelta(hours=1):.1f} hours are spent, the bound is {_hours(bounds)}"
     return ""
+
+
+def _told(failure: Failure) -> str:
+    """Why no agent sees to it, and the first line of what happened."""
+    return f"{_WHY_HUMAN[failure.kind]}: {failure.error.partition(chr(10))[0]}"
 
 
 def _why_verdict(board: Board, failure: Failure) -> str:
