@@ -139,12 +139,11 @@ class RequirementWorkflow:
                 return
             plan = self._recoveries.triage()
             await self._recoveries.report(plan)
-        if plan.rework:
-            async with self._answers.books:
+            if plan.rework:
                 await self._answers.rework(plan.rework, plan.reasons)
-        elif plan.fixes:
+        if plan.fixes and not plan.rework:
             await self._repair(plan.fixes)
-        else:
+        elif not plan.rework:
             await ask(self._execution, self._recoveries)
 
     async def _repair(self, fixes: tuple[Fix, ...]) -> None:
