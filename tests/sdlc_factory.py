@@ -199,11 +199,15 @@ class Requirement:
         return request
 
     async def block(
-        self, *failures: Failure, round_: int = 1, blocked: tuple[str, ...] = ()
+        self,
+        *failures: Failure,
+        round_: int = 1,
+        blocked: tuple[str, ...] = (),
+        asked: bool = True,
     ) -> None:
         stages = tuple(BlockedStage(PLAN.stage(name), 0, "Needs it.") for name in blocked)
         asks = tuple(Ask(each.stage, each.gate, "it has no owner") for each in failures)
-        escalation = Escalation(round_, asks, ("decide abort",))
+        escalation = Escalation(round_, asks, ("decide abort",)) if asked else None
         collection = FailureCollection(self.ref, round_, failures, stages, escalation)
         severity = max(failure.severity for failure in failures)
         report = FailureReport(self.number, round_, severity, failures, "1 failure\nmore")
