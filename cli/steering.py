@@ -11,7 +11,6 @@ from cli import output
 from cli.answering import cancelled, steered
 from cli.environment import load_settings
 from cli.running import run
-from pipeline.errors import RefusedInput
 from pipeline.model import (
     Answer,
     DecisionRequest,
@@ -20,12 +19,10 @@ from pipeline.model import (
     Reopened,
     RetryRequest,
 )
+from pipeline.steering import check_note
 from workflows.requirement import RequirementWorkflow
 
 Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
-
-NOTE_LENGTH = 8_000
-"""A note travels through Temporal and to agents: what is longer belongs into the project."""
 
 EXAMPLES = {
     "retry": """
@@ -63,7 +60,7 @@ Note = Annotated[str, typer.Option("--note", help="Why; the agents that run agai
 
 def retry(req: Number, stage: StageName, note: Note = "") -> None:
     """Run a failed stage again, and what depends on it; stage `deliver` tries to deliver again."""
-    _check_text(note)
+    check_note(note)
 
     async def ask(handle: Handle, name: str) -> Reopened:
         request = RetryRequest(name, _who(), note)
@@ -79,7 +76,7 @@ def decide(
     note: Note = "",
 ) -> None:
     """Answer a blocked requirement: pass a critique, send it back to research, or give up."""
-    _check_text(note)
+    check_note(note)
 
     async def ask(handle: Handle, _: str) -> Reopened:
         request = DecisionRequest(answer, _who(), note)
@@ -105,7 +102,7 @@ def extend(
     reason: Annotated[str, typer.Option("--reason", help="Recorded with the extension.")],
 ) -> None:
     """Move the deadline of a running stage."""
-    _check_text(reason)
+    check_note(reason)
 
     async def ask(handle: Handle, name: str) -> str:
         request = ExtensionRequest(name, minutes, _who(), reason)
@@ -113,11 +110,6 @@ def extend(
 
     run_id = run(steered(load_settings(), req, ask, stage=stage))
     output.write(f"{run_id} may run {minutes:g} minutes longer.")
-
-
-def _check_text(note: str) -> None:
-    if len(note) > NOTE_LENGTH:
-        raise RefusedInput(f"Note of {len(note)} characters: at most {NOTE_LENGTH}.")
 
 
 def _who() -> str:

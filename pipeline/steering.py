@@ -10,6 +10,15 @@ from pipeline.model import Answer, Ask, FailureKind, Stage
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
+NOTE_LENGTH = 8_000
+"""A note travels through Temporal and to agents: what is longer belongs into the project."""
+
+
+def check_note(note: str) -> None:
+    """Raises: RefusedInput for a note that is too long."""
+    if len(note) > NOTE_LENGTH:
+        raise RefusedInput(f"Note of {len(note)} characters: at most {NOTE_LENGTH}.")
+
 
 def check_retry(board: Board, name: str) -> None:
     """Raises: RefusedInput with the reason if a retry of that stage makes no sense now."""

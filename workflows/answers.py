@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.steering import (
         check_decision,
         check_extension,
+        check_note,
         check_retry,
         pending_verdict,
         research_of,
@@ -62,6 +63,7 @@ class Answers:
 
     def check_retry(self, request: RetryRequest) -> None:
         """Raises: RefusedInput for a retry that makes no sense now."""
+        check_note(request.note)
         self._check_answerable()
         check_retry(self._board, request.stage)
 
@@ -70,12 +72,14 @@ class Answers:
 
         The very answer that was given last passes: it has no second effect.
         """
+        check_note(request.note)
         if not self._is_repeated(request):
             self._check_answerable()
             check_decision(self._board, request.answer)
 
     def check_extension(self, request: ExtensionRequest) -> None:
         """Raises: RefusedInput for an extension of what does not run."""
+        check_note(request.reason)
         self._check_under_way()
         check_extension(self._board, request.stage, request.minutes)
 

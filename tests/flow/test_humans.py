@@ -127,6 +127,16 @@ async def test_verdict_is_refused_where_none_is_asked_for(house: House, answer: 
     assert "No verdict is asked for" in str(refused.value.cause)
 
 
+async def test_note_that_is_too_long_is_refused(house: House) -> None:
+    handle = await started(house, Critique=[ESCALATE])
+    await house.until_blocked(handle)
+
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        answer = decide(Answer.APPROVE, "x" * 8_001)
+        await handle.execute_update(RequirementWorkflow.decide, answer)
+    assert "8001 characters" in str(refused.value.cause)
+
+
 async def test_late_answer_is_refused_with_the_reason(house: House) -> None:
     handle = await started(house, Critique=[ESCALATE])
     await house.until_blocked(handle)
