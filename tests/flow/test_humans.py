@@ -131,8 +131,8 @@ async def test_note_that_is_too_long_is_refused(house: House) -> None:
     handle = await started(house, Critique=[ESCALATE])
     await house.until_blocked(handle)
 
+    answer = decide(Answer.APPROVE, "x" * 8_001)
     with pytest.raises(WorkflowUpdateFailedError) as refused:
-        answer = decide(Answer.APPROVE, "x" * 8_001)
         await handle.execute_update(RequirementWorkflow.decide, answer)
     assert "8001 characters" in str(refused.value.cause)
 
