@@ -140,7 +140,8 @@ def _intervals(done: Demonstrated) -> Table:
     )
     begin = min((start for start, _, _ in spans), default=0.0)
     total = max((end for _, end, _ in spans), default=0.0) - begin
-    rows = output.table("who worked when", "", "seconds", numbers=("seconds",))
+    who = "who worked when"
+    rows = output.table(who, "", "seconds", numbers=("seconds",), fold=(who,))
     for start, end, worker in spans:
         line = bar(start - begin, end - begin, total)
         rows.add_row(worker, line, f"{end - start:.2f}")

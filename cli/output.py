@@ -15,6 +15,7 @@ from typing import Literal
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.events import timestamp
 
@@ -82,6 +83,12 @@ def table(*columns: str, numbers: tuple[str, ...] = (), fold: tuple[str, ...] = 
 def plain(text: str) -> str:
     """The text without control characters: an agent's output must not steer a terminal."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def unfolded(text: Text) -> Text:
+    """The text, whose lines the terminal folds itself: a path or command is copied whole."""
+    text.no_wrap, text.overflow = True, "ignore"
+    return text
 
 
 def first_line(text: str) -> str:

@@ -20,11 +20,12 @@ class ProgressLines:
         self._escalation = 0
 
     def __call__(self, view: RequirementView) -> None:
-        """Say every change in the order of causes: stages, failures, fixes, the requirement."""
+        """Say every change in the order of causes: what a fix ended, what failed, what follows."""
         for line in (
+            *self._ended_fix_lines(view),
             *self._stage_lines(view),
             *self._failure_lines(view),
-            *self._fix_lines(view),
+            *self._opened_fix_lines(view),
             *self._state_lines(view),
             *self._question_lines(view.escalation),
         ):
@@ -45,13 +46,19 @@ class ProgressLines:
             yield _failure_line(failure)
         self._round = max(self._round, view.round)
 
-    def _fix_lines(self, view: RequirementView) -> Iterator[str]:
+    def _opened_fix_lines(self, view: RequirementView) -> Iterator[str]:
         for fix in view.fixes:
             if fix.number not in self._fixes:
                 yield f"{fix.number} opened: {fix.assignee} repairs {fix.gate}"
-            if fix.state.is_final and self._fixes.get(fix.number) is not fix.state:
-                yield _fix_line(fix)
-            self._fixes[fix.number] = fix.state
+                self._fixes[fix.number] = None
+        yield from self._ended_fix_lines(view)
+
+    def _ended_fix_lines(self, view: RequirementView) -> Iterator[str]:
+        for fix in view.fixes:
+            if fix.number in self._fixes and self._fixes[fix.number] is not fix.state:
+                self._fixes[fix.number] = fix.state
+                if fix.state.is_final:
+                    yield _fix_line(fix)
 
     def _state_lines(self, view: RequirementView) -> Iterator[str]:
         waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from adapters.sdlc_views import EscalationView, FixView, RequirementView
 from cli import output
@@ -18,7 +19,7 @@ def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
     return Group(_table(fixes), *said)
 
 
-def question(view: RequirementView, escalation: EscalationView) -> Iterator[str]:
+def question(view: RequirementView, escalation: EscalationView) -> Iterator[RenderableType]:
     """What a human is asked, and the commands that answer."""
     reminded = f", reminders: {escalation.reminders}" if escalation.reminders else ""
     yield f"Asked since {output.day_and_time(escalation.created_at)}{reminded}:"
@@ -26,7 +27,7 @@ def question(view: RequirementView, escalation: EscalationView) -> Iterator[str]
         yield f"  {ask_line(ask)}"
     yield "Possible answers:"
     for answer in escalation.answers:
-        yield f"  {command(view.number, answer)}"
+        yield output.unfolded(Text(f"  {command(view.number, answer)}"))
 
 
 def ask_line(ask: Ask) -> str:

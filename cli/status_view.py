@@ -48,13 +48,14 @@ def failure_text(failure: FailureView) -> Text:
     if failure.log_reference:
         shown.append(f"log: {failure.log_reference}")
     body = "".join(f"\n    {line}" for line in shown)
-    return Text.assemble(("❌ ", "red"), (failure.gate, "bold"), f" ({owners}){body}")
+    title = Text.assemble(("❌ ", "red"), (failure.gate, "bold"), f" ({owners})")
+    return output.unfolded(title.append(body))
 
 
 def _stages_table(view: RequirementView) -> Table:
     rows = output.table(
-        "stage", "agent", "state", "attempt", "starts", "start", "end", "duration",
-        numbers=("attempt", "starts", "duration"),
+        "stage", "agent", "state", "attempt", "starts", "start", "took",
+        numbers=("attempt", "starts", "took"),
     )  # fmt: skip
     for stage in view.stages:
         rows.add_row(
@@ -64,7 +65,6 @@ def _stages_table(view: RequirementView) -> Table:
             str(stage.attempt or ""),
             str(stage.starts or ""),
             output.clock(stage.started_at),
-            output.clock(stage.ended_at),
             _duration(stage),
         )
     return rows
