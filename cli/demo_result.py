@@ -100,7 +100,7 @@ def show(done: Demonstrated) -> None:
     console.print(f"Commits of {done.branch}:")
     output.write(_commits(done))
     if done.records.failures:
-        console.print(Group(*_repairs(done)))
+        console.print(Group(*_repairs(done)), crop=False)
     console.print(Panel(_figures(done), expand=False))
 
 

@@ -86,7 +86,10 @@ def plain(text: str) -> str:
 
 
 def unfolded(text: Text) -> Text:
-    """The text, whose lines the terminal folds itself: a path or command is copied whole."""
+    """The text, whose lines the terminal folds itself: a path or command is copied whole.
+
+    To be printed with `crop=False`.
+    """
     text.no_wrap, text.overflow = True, "ignore"
     return text
 
@@ -101,9 +104,11 @@ def clock(at: datetime | None) -> str:
     return at.astimezone().strftime("%H:%M:%S") if at else ""
 
 
-def day_and_time(at: datetime) -> str:
-    """A minute for humans, in their own zone."""
-    return at.astimezone().strftime("%Y-%m-%d %H:%M")
+def since(at: datetime, now: datetime) -> str:
+    """A minute for humans, in their own zone; its day if it is not that of `now`."""
+    local = at.astimezone()
+    is_today = local.date() == now.astimezone().date()
+    return local.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def duration(seconds: float) -> str:

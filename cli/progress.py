@@ -41,10 +41,10 @@ class ProgressLines:
     def _failure_lines(self, view: RequirementView) -> Iterator[str]:
         new = [failure for failure in view.failures if failure.round > self._round]
         if new:
-            yield f"Round {view.round} has failures: {len(new)}"
+            self._round = max(failure.round for failure in new)
+            yield f"Round {self._round} has failures: {len(new)}"
         for failure in new:
             yield _failure_line(failure)
-        self._round = max(self._round, view.round)
 
     def _opened_fix_lines(self, view: RequirementView) -> Iterator[str]:
         for fix in view.fixes:

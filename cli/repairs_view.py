@@ -1,6 +1,7 @@
 """How fixes, and questions to a human, look to people."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -22,7 +23,7 @@ def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
 def question(view: RequirementView, escalation: EscalationView) -> Iterator[RenderableType]:
     """What a human is asked, and the commands that answer."""
     reminded = f", reminders: {escalation.reminders}" if escalation.reminders else ""
-    yield f"Asked since {output.day_and_time(escalation.created_at)}{reminded}:"
+    yield f"Asked since {output.since(escalation.created_at, datetime.now(UTC))}{reminded}:"
     for ask in escalation.asks:
         yield f"  {ask_line(ask)}"
     yield "Possible answers:"
@@ -31,8 +32,9 @@ def question(view: RequirementView, escalation: EscalationView) -> Iterator[Rend
 
 
 def ask_line(ask: Ask) -> str:
-    """What is red, and why a human must see to it."""
-    return output.plain(f"{ask.gate}: {ask.reason}")
+    """What is red, and why a human must see to it; most reasons name it."""
+    is_named = ask.gate in ask.reason or ask.stage in ask.reason
+    return output.plain(ask.reason if is_named else f"{ask.gate}: {ask.reason}")
 
 
 def command(number: str, answer: str) -> str:

@@ -1,6 +1,7 @@
 """`status` and `list`: what the SDLC database says."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -48,7 +49,7 @@ def status(
     if as_json:
         output.write_json(status_document(view))
     else:
-        output.data().print(full_status(view))
+        output.data().print(full_status(view), crop=False)
 
 
 def list_requirements(
@@ -80,7 +81,7 @@ def _table(found: Sequence[ListedRequirement]) -> Table:
             styled(each.state),
             _title(each),
             each.waiting_for,
-            output.day_and_time(each.updated_at),
+            output.since(each.updated_at, datetime.now(UTC)),
         )
     return rows
 
@@ -96,7 +97,7 @@ def _waiting_table(found: Sequence[ListedRequirement]) -> Table:
             each.priority,
             styled(each.state),
             each.waiting_for,
-            output.day_and_time(each.waiting_since or each.updated_at),
+            output.since(each.waiting_since or each.updated_at, datetime.now(UTC)),
             ask_line(each.asks[0]) if each.asks else "",
         )
     return rows

@@ -55,7 +55,7 @@ def failure_text(failure: FailureView) -> Text:
 def _stages_table(view: RequirementView) -> Table:
     rows = output.table(
         "stage", "agent", "state", "attempt", "starts", "start", "took",
-        numbers=("attempt", "starts", "took"),
+        numbers=("attempt", "starts", "took"), fold=("stage",),
     )  # fmt: skip
     for stage in view.stages:
         rows.add_row(

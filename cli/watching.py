@@ -116,7 +116,7 @@ async def _watch_live(reader: SdlcReader, number: str) -> ExitCode:
 
 def _conclude(view: RequirementView) -> ExitCode:
     """The whole picture to those who looked on, the result to stdout."""
-    output.progress().print(full_status(view))
+    output.progress().print(full_status(view), crop=False)
     output.write(f"{view.number} {view.state}")
     return exit_code_of_state(view.state)
 

@@ -59,7 +59,7 @@ def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
 def check_document(document: dict[str, Any]) -> None:
     assert list(document) == [
         "schema_version", "req_number", "state", "pipeline", "mode", "sequential_seconds",
-        "parallel_seconds", "percentage_saved", "stages", "web_ui", "project", "branch",
+        "parallel_seconds", "percentage_saved", "stages", "fixes", "web_ui", "project", "branch",
     ]  # fmt: skip
     assert (document["schema_version"], document["state"]) == (1, "DELIVERED")
     assert (document["mode"], document["pipeline"]) == ("parallel", "standard")
@@ -71,6 +71,7 @@ def check_document(document: dict[str, Any]) -> None:
     assert not overlap(stages["Research"], stages["Critique"])
     assert stages["Security Testing"]["state"] == "completed"
     assert stages["Performance Testing"]["state"] == "skipped"
+    assert document["fixes"] == []
 
 
 def overlap(one: dict[str, str], other: dict[str, str]) -> bool:
@@ -97,22 +98,35 @@ def log(project: str, branch: str) -> str:
     return done.stdout.decode()
 
 
-def test_a_broken_build_is_caught_and_named_and_nothing_is_left(demo_cli: Cli) -> None:
+def is_in_order(text: str, first: str, second: str) -> bool:
+    return 0 <= text.find(first) < text.find(second)
+
+
+def test_a_broken_build_is_shown_and_repaired_before_it_is_tested(demo_cli: Cli) -> None:
     said = demo_cli("demo", "--break-build")
 
-    assert said.code == 4, said.err
-    assert "build backend (roy)" in said.out
-    assert "SyntaxError" in said.out
-    assert "REQ-DEMO-1 is BLOCKED" in said.out
+    assert said.code == 0, said.err
+    assert "❌ build backend (roy): SyntaxError" in said.err
+    assert is_in_order(said.err, "REQ-DEMO-1-FIX-1 (roy) DELIVERED", "Backend QA (billy) running")
+    assert "build backend (roy)\n    SyntaxError" in said.out
+    assert "Fix build backend (roy)" in said.out
+    assert "REQ-DEMO-1 is DELIVERED" in said.out
     left = [path for path in demo_cli.directory.iterdir() if path.name.startswith("agog-demo")]
     assert left == []
     assert processes_naming(str(demo_cli.directory)) == []
 
 
-def agents_of(cli: Cli) -> list[str]:
-    """Working directories of the agents that this demonstration runs."""
-    places = [process.cwd() for process in processes_naming("demo/agent.py")]
-    return [place for place in places if place.startswith(str(cli.directory))]
+def test_a_conflict_and_a_review_are_repaired_in_one_demonstration(demo_cli: Cli) -> None:
+    said = demo_cli("demo", "--conflict", "--request-changes", "--json")
+
+    assert said.code == 0, said.err
+    document = said.document
+    assert document["state"] == "DELIVERED"
+    [fix] = document["fixes"]
+    assert fix["gate"] in ("merge Backend Implementation", "merge Frontend Implementation")
+    assert (fix["parent"], fix["state"]) == ("REQ-DEMO-1", "DELIVERED")
+    assert "Conflict in README.md" in said.err
+    assert "Research (cynthia, attempt 2) completed" in said.err
 
 
 def test_an_interrupted_demo_leaves_no_agent_behind(demo_cli: Cli) -> None:
