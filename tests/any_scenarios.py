@@ -1,0 +1,187 @@
+"""Scenarios of the fix loop: what every agent's run comes to, in which plan, and what humans say.
+
+Who is not told anything does its work well; a scenario holds the turns that go otherwise.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from pipeline.model import Bounds, Pipeline, Stage
+from pipeline.team import FLAGS, OWNERS, TEAM, Role
+from tests.house import REPAIR
+from tests.plans import a_plan, a_stage, shipped
+
+BUILDS = ("backend", "frontend")
+
+
+class Kind(StrEnum):
+    """How a run ends."""
+
+    COMPLETE = "complete"
+    RED = "red verdict"
+    ESCALATE = "escalate"
+    FAILED = "failed"
+    ASKS = "asks"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    LOST = "lost"
+    SILENT = "no fenced JSON"
+    STRANGER = "another agent's name"
+    UNKNOWN = "unknown status"
+    SPEECHLESS = "no summary"
+    UNDECIDED = "no verdict"
+
+
+class Brief:
+    """Shows what differs from the ordinary, so that a scenario can be read and pasted."""
+
+    def __repr__(self) -> str:
+        told = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type] # its subclasses are dataclasses
+        usual = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type] # as above
+        said = (f"{n}={_said(value)}" for n, value in told.items() if value != usual[n])
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+def _said(value: object) -> str:
+    return f"{type(value).__name__}.{value.name}" if isinstance(value, Kind) else repr(value)
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome(Brief):
+    """What one run does.
+
+    `writes` shares a file with every other agent that does so, which makes merges conflict;
+    `breaks` is a build that does not pass with what the run leaves.
+    """
+
+    kind: Kind = Kind.COMPLETE
+    words: str = ""
+    owner: str = ""
+    flags: tuple[str, ...] = ()
+    writes: bool = False
+    breaks: str = ""
+    minutes: int = 1
+
+
+@dataclass(frozen=True, repr=False)
+class Turn(Brief):
+    """The nth run of a stage, or of an agent's fixes (`fix roy`), goes otherwise."""
+
+    who: str
+    nth: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, repr=False)
+class Scenario(Brief):
+    """One requirement's fate.
+
+    `answers` choose among what a human is offered, then the human gives up; an `eager` one answers
+    while fixes run. `flags` are what testers raise where no turn says otherwise; `target` says what
+    somebody else does to the target branch meanwhile.
+    """
+
+    pipeline: str
+    turns: tuple[Turn, ...] = ()
+    answers: tuple[int, ...] = ()
+    flags: tuple[str, ...] = ()
+    eager: bool = False
+    target: str = ""
+    sequential: bool = False
+    bounds: Bounds = REPAIR
+
+    def outcome(self, who: str, nth: int) -> Outcome:
+        """What that run does."""
+        said = {(turn.who, turn.nth): turn.outcome for turn in self.turns}
+        return said.get((who, nth), Outcome(flags=self.flags))
+
+
+def _built(stage: Stage, build: str) -> Stage:
+    return replace(stage, builds=(build,), retries=1)
+
+
+_SMALL = a_plan(
+    _built(a_stage("Backend Implementation", "roy"), "backend"),
+    a_stage("Backend QA", "billy", ["Backend Implementation"]),
+    a_stage("Security Testing", "vic", ["Backend QA"], flag="needs_vic"),
+    a_stage("DevOps Deployment", "berry", ["Security Testing"]),
+)
+_WIDE = a_plan(
+    a_stage("Research", "cynthia"),
+    a_stage("Critique", "sylvia", ["Research"]),
+    _built(a_stage("Backend Implementation", "roy", ["Critique"]), "backend"),
+    _built(a_stage("Frontend Implementation", "jen", ["Critique"]), "frontend"),
+    a_stage("Statistics", "priya", ["Backend Implementation", "Frontend Implementation"]),
+)
+PLANS: Mapping[str, Pipeline] = MappingProxyType(
+    {name: shipped(name) for name in ("standard", "critical-path", "final-stages")}
+    | {"small": _SMALL, "wide": _WIDE}
+)
+
+TARGETS = ("", "", "", "moved", "in conflict")
+BOUNDS = (REPAIR, REPAIR, REPAIR, Bounds(reds=2, depth=2, reviews=1))
+
+_JUDGES = (Role.QA, Role.SPECIALIST, Role.STATISTICS)
+_COMMON = (Kind.FAILED, Kind.TIMEOUT, Kind.CRASH, Kind.SILENT, Kind.STRANGER, Kind.UNKNOWN,
+           Kind.SPEECHLESS, Kind.LOST, Kind.ASKS)  # fmt: skip
+
+
+def _kinds(role: Role) -> SearchStrategy[Kind]:
+    """A verdict that is red is what happens most."""
+    own: tuple[Kind, ...] = ()
+    if role is Role.CRITIQUE:
+        own = (Kind.RED, Kind.RED, Kind.ESCALATE, Kind.UNDECIDED)
+    elif role in _JUDGES:
+        own = (Kind.RED,) * 6 + (Kind.UNDECIDED,)
+    return st.sampled_from((Kind.COMPLETE,) * 5 + own + _COMMON)
+
+
+def _outcomes(agent: str) -> SearchStrategy[Outcome]:
+    role = TEAM[agent].role
+    flags = st.lists(st.sampled_from(FLAGS), unique=True).map(tuple)
+    return st.builds(
+        Outcome,
+        kind=_kinds(role),
+        words=st.sampled_from(("", "one", "two", "three")),
+        owner=st.sampled_from(("", "backend", "frontend")),
+        flags=flags if role is Role.QA else st.just(()),
+        writes=st.booleans(),
+        breaks=st.sampled_from(("", "", *BUILDS)),
+        minutes=st.sampled_from((1, 60, 250)),
+    )
+
+
+def _turns(plan: Pipeline) -> SearchStrategy[Turn]:
+    agents = {stage.name: stage.agent for stage in plan.stages}
+    agents |= {f"fix {stage.agent}": stage.agent for stage in plan.stages}
+    judged = [name for name, agent in agents.items() if TEAM[agent].role in _JUDGES]
+    stages = [stage.name for stage in plan.stages]
+    builders = [name for name in agents if agents[name] in OWNERS.values()]
+    return st.sampled_from((*agents, *stages, *judged, *builders)).flatmap(
+        lambda who: st.builds(
+            Turn, st.just(who), st.sampled_from((1, 1, 2, 3)), _outcomes(agents[who])
+        )
+    )
+
+
+def _scenarios(pipeline: str) -> SearchStrategy[Scenario]:
+    return st.builds(
+        Scenario,
+        pipeline=st.just(pipeline),
+        bounds=st.sampled_from(BOUNDS),
+        sequential=st.sampled_from((False, False, False, True)),
+        turns=st.lists(_turns(PLANS[pipeline]), min_size=3, max_size=12).map(tuple),
+        answers=st.lists(st.integers(0, 5), max_size=4).map(tuple),
+        flags=st.sampled_from(((), FLAGS, FLAGS[1:])),
+        eager=st.booleans(),
+        target=st.sampled_from(TARGETS),
+    )
+
+
+SCENARIOS = st.sampled_from(("critical-path", *PLANS)).flatmap(_scenarios)
+"""Any pipeline, any outcomes in any order, any human."""
