@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from temporalio.client import WorkflowUpdateFailedError
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from adapters.sdlc_reader import SdlcReader
 from adapters.workspaces import GitWorkspaces
@@ -17,7 +18,7 @@ from tests.any_agents import AnyBuilds, AnyRuns
 from tests.any_scenarios import PLANS, Scenario
 from tests.fixtures_workspaces import GitProject
 from tests.house import AGENTS, Handle, House
-from worker import build_workers
+from worker import WORKFLOWS, build_workers
 from workflows.requirement import RequirementWorkflow
 
 SECONDS = 40
@@ -30,7 +31,10 @@ _REFUSALS = 25
 
 
 class AnyHouse(House):
-    """Takes one requirement through a scenario in a project of its own."""
+    """Takes one requirement through a scenario in a project of its own.
+
+    Its workflows run as in production, without a sandbox, which would not see a shorter history.
+    """
 
     project: GitProject
     agents: AnyRuns
@@ -45,6 +49,18 @@ class AnyHouse(House):
         async with asyncio.timeout(SECONDS):
             return await Human(handle, reader, scenario).answer_until_the_end()
 
+    async def replay(self) -> None:
+        """Replay every history of the family as it was played: a sandbox has a bound of its own."""
+        replayer = Replayer(
+            workflows=WORKFLOWS,
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            data_converter=pydantic_data_converter,
+        )
+        for handle in self._handles:
+            for history in await self.family(handle.id):
+                await replayer.replay_workflow(history)
+        self._handles.clear()
+
     async def _open(self, workspaces: GitWorkspaces) -> None:
         ports = HostPorts(
             store=self.store,
@@ -57,8 +73,7 @@ class AnyHouse(House):
             host_requirements=50,
             parallel=True,
         )
-        sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
-        for worker in build_workers(self._client, ports, sandbox):
+        for worker in build_workers(self._client, ports, UnsandboxedWorkflowRunner()):
             await self._stack.enter_async_context(worker)
 
 

@@ -15,6 +15,7 @@ from pipeline.model import Bounds, Pipeline, Stage
 from pipeline.team import FLAGS, OWNERS, TEAM, Role
 from tests.house import REPAIR
 from tests.plans import a_plan, a_stage, shipped
+from workflows.continuing import EVENTS
 
 BUILDS = ("backend", "frontend")
 
@@ -83,7 +84,8 @@ class Scenario(Brief):
 
     `answers` choose among what a human is offered, then the human gives up; an `eager` one answers
     while fixes run. `flags` are what testers raise where no turn says otherwise; `target` says what
-    somebody else does to the target branch meanwhile.
+    somebody else does to the target branch meanwhile. Workflows continue as new after `history`
+    events.
     """
 
     pipeline: str
@@ -94,6 +96,7 @@ class Scenario(Brief):
     target: str = ""
     sequential: bool = False
     bounds: Bounds = REPAIR
+    history: int = EVENTS
 
     def outcome(self, who: str, nth: int) -> Outcome:
         """What that run does."""
@@ -174,6 +177,7 @@ def _scenarios(pipeline: str) -> SearchStrategy[Scenario]:
         Scenario,
         pipeline=st.just(pipeline),
         bounds=st.sampled_from(BOUNDS),
+        history=st.sampled_from((EVENTS, 20)),
         sequential=st.sampled_from((False, False, False, True)),
         turns=st.lists(_turns(PLANS[pipeline]), min_size=3, max_size=12).map(tuple),
         answers=st.lists(st.integers(0, 5), max_size=4).map(tuple),

@@ -7,6 +7,7 @@ and events alone; nothing there asks the code under test what it thinks.
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
@@ -26,6 +27,7 @@ from tests.any_rules import check_delivered, check_starts
 from tests.any_scenarios import SCENARIOS, Scenario
 from tests.fakes import RealClock
 from tests.namespaces import create_namespace
+from workflows import continuing
 
 EXAMPLES, MANY_EXAMPLES = 20, 200
 
@@ -57,8 +59,10 @@ class Theatre:
         """Take a requirement through the scenario, replay its histories, read what it left."""
         directory = self.directory / uuid.uuid4().hex
         house = AnyHouse(self.client, RealClock(), self.store, self.publisher, self.host)
-        async with house:
-            report = await house.play(scenario, directory, self.reader)
+        with patch.object(continuing, "EVENTS", scenario.history):
+            async with house:
+                report = await house.play(scenario, directory, self.reader)
+                await house.replay()
         project = house.project
         delivered = report.commit if report.state is RequirementState.DELIVERED else ""
         assert not delivered or delivered == project.git("rev-parse", "main")
