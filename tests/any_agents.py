@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult
+from pipeline.notice import VERDICTS
 from pipeline.numbers import slug
 from pipeline.ports import StartListener
 from pipeline.team import OWNERS, TEAM, Role
@@ -66,7 +67,7 @@ class AnyRuns:
         return _result(order, outcome, started)
 
     def _work(self, order: RunOrder, outcome: Outcome, worktree: Path) -> None:
-        (worktree / f"{slug(order.stage)}.txt").write_text(order.run_id)
+        (worktree / f"{slug(order.stage)}-{order.agent}.txt").write_text(order.run_id)
         if outcome.writes:
             (worktree / SHARED).write_text(order.run_id)
         for build, owner in OWNERS.items():
@@ -133,8 +134,11 @@ def _output(order: RunOrder, outcome: Outcome) -> str:
 
 
 def _red(agent: str, outcome: Outcome) -> Mapping[str, object]:
+    """A red verdict; whoever gives none says that it failed."""
     role, words = TEAM[agent].role, [outcome.words] if outcome.words else []
     if role is Role.CRITIQUE:
         return {"critique_verdict": "REQUEST_CHANGES", "reasons": words}
+    if role not in VERDICTS:
+        return {"status": "FAILED"}
     word = "overall" if role is Role.STATISTICS else "test_result"
     return {word: "FAIL", "failures": words, "owner": outcome.owner}

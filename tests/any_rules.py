@@ -66,7 +66,8 @@ def _check_verdict(records: Records, stage: Stage) -> None:
     if role not in _JUDGES:
         return
     verdict = _verdict_of(records, records.stage(stage.name))
-    assert verdict["verdict"] == "green", f"{stage.name} is completed, {verdict['gate']} is red"
+    said = _said(records, stage, "overall" if role is Role.STATISTICS else "test_result")
+    assert (verdict["verdict"], said) == ("green", "PASS"), f"{stage.name} has passed, {verdict}"
     for merge in _merges(records, TEAM[stage.agent].side):
         known = records.holds(verdict["commit"], merge)
         assert known, f"{verdict['gate']} is from {verdict['commit']}, without {merge}"
@@ -75,7 +76,15 @@ def _check_verdict(records: Records, stage: Stage) -> None:
 def _check_critique(records: Records, stage: Stage) -> None:
     verdict = _verdict_of(records, records.stage(stage.name))
     approved = any(stage.name in note["stages"] for note in records.of("notes", kind="approve"))
-    assert verdict["verdict"] == "green" or approved, f"{stage.name} passed without an approval"
+    said = _said(records, stage, "critique_verdict")
+    green = (verdict["verdict"], said) == ("green", "APPROVED")
+    assert green or approved, f"{stage.name} passed without an approval"
+
+
+def _said(records: Records, stage: Stage, word: str) -> object:
+    """The agent's own word in the run that stands."""
+    (run,) = records.every("runs", run_id=records.stage(stage.name)["run_id"])
+    return (run["notice"] or {}).get(word)
 
 
 def _verdict_of(records: Records, row: Row) -> Row:

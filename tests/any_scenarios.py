@@ -8,16 +8,10 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
 
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
-
 from pipeline.model import Bounds, Pipeline, Stage
-from pipeline.team import FLAGS, OWNERS, TEAM, Role
 from tests.house import REPAIR
 from tests.plans import a_plan, a_stage, shipped
 from workflows.continuing import EVENTS
-
-BUILDS = ("backend", "frontend")
 
 
 class Kind(StrEnum):
@@ -125,67 +119,3 @@ PLANS: Mapping[str, Pipeline] = MappingProxyType(
     {name: shipped(name) for name in ("standard", "critical-path", "final-stages")}
     | {"small": _SMALL, "wide": _WIDE}
 )
-
-TARGETS = ("", "", "", "moved", "in conflict")
-BOUNDS = (REPAIR, REPAIR, REPAIR, Bounds(reds=2, depth=2, reviews=1))
-
-_JUDGES = (Role.QA, Role.SPECIALIST, Role.STATISTICS)
-_COMMON = (Kind.FAILED, Kind.TIMEOUT, Kind.CRASH, Kind.SILENT, Kind.STRANGER, Kind.UNKNOWN,
-           Kind.SPEECHLESS, Kind.LOST, Kind.ASKS)  # fmt: skip
-
-
-def _kinds(role: Role) -> SearchStrategy[Kind]:
-    """A verdict that is red is what happens most."""
-    own: tuple[Kind, ...] = ()
-    if role is Role.CRITIQUE:
-        own = (Kind.RED, Kind.RED, Kind.ESCALATE, Kind.UNDECIDED)
-    elif role in _JUDGES:
-        own = (Kind.RED,) * 6 + (Kind.UNDECIDED,)
-    return st.sampled_from((Kind.COMPLETE,) * 5 + own + _COMMON)
-
-
-def _outcomes(agent: str) -> SearchStrategy[Outcome]:
-    role = TEAM[agent].role
-    flags = st.lists(st.sampled_from(FLAGS), unique=True).map(tuple)
-    return st.builds(
-        Outcome,
-        kind=_kinds(role),
-        words=st.sampled_from(("", "one", "two", "three")),
-        owner=st.sampled_from(("", "backend", "frontend")),
-        flags=flags if role is Role.QA else st.just(()),
-        writes=st.booleans(),
-        breaks=st.sampled_from(("", "", *BUILDS)),
-        minutes=st.sampled_from((1, 60, 250)),
-    )
-
-
-def _turns(plan: Pipeline) -> SearchStrategy[Turn]:
-    agents = {stage.name: stage.agent for stage in plan.stages}
-    agents |= {f"fix {stage.agent}": stage.agent for stage in plan.stages}
-    judged = [name for name, agent in agents.items() if TEAM[agent].role in _JUDGES]
-    stages = [stage.name for stage in plan.stages]
-    builders = [name for name in agents if agents[name] in OWNERS.values()]
-    return st.sampled_from((*agents, *stages, *judged, *builders)).flatmap(
-        lambda who: st.builds(
-            Turn, st.just(who), st.sampled_from((1, 1, 2, 3)), _outcomes(agents[who])
-        )
-    )
-
-
-def _scenarios(pipeline: str) -> SearchStrategy[Scenario]:
-    return st.builds(
-        Scenario,
-        pipeline=st.just(pipeline),
-        bounds=st.sampled_from(BOUNDS),
-        history=st.sampled_from((EVENTS, 20)),
-        sequential=st.sampled_from((False, False, False, True)),
-        turns=st.lists(_turns(PLANS[pipeline]), min_size=3, max_size=12).map(tuple),
-        answers=st.lists(st.integers(0, 5), max_size=4).map(tuple),
-        flags=st.sampled_from(((), FLAGS, FLAGS[1:])),
-        eager=st.booleans(),
-        target=st.sampled_from(TARGETS),
-    )
-
-
-SCENARIOS = st.sampled_from(("critical-path", *PLANS)).flatmap(_scenarios)
-"""Any pipeline, any outcomes in any order, any human."""

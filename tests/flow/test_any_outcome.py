@@ -21,15 +21,16 @@ from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.events import ESCALATION_PREFIX, EVENT_PREFIX
 from pipeline.model import RequirementState
 from tests.any_books import check_books
+from tests.any_draws import SCENARIOS
 from tests.any_house import AnyHouse
 from tests.any_records import Records, Row, read_parents, read_rows
 from tests.any_rules import check_delivered, check_starts
-from tests.any_scenarios import SCENARIOS, Scenario
+from tests.any_scenarios import Scenario
 from tests.fakes import RealClock
 from tests.namespaces import create_namespace
 from workflows import continuing
 
-EXAMPLES, MANY_EXAMPLES = 20, 200
+EXAMPLES, MANY_EXAMPLES = 18, 200
 
 _SETTINGS = settings(
     deadline=None,
