@@ -49,6 +49,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             BuildActivities(ports).verify_build,
             opening.open_fix,
             fixes.merge_fix,
+            fixes.read_traces,
             delivery.deliver,
             delivery.merge_target,
             delivery.release,

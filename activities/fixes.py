@@ -10,7 +10,9 @@ from pipeline.model import (
     FixMerged,
     FixOpening,
     MergeResult,
+    RequirementRef,
     Settlement,
+    Traces,
 )
 from pipeline.ports import HostPorts
 
@@ -39,6 +41,14 @@ class FixActivities:
         merged = FixMerged(head, self._ports.parallel, failure)
         await self._ports.store.merge_fix(merge, merged)
         return merged
+
+    @activity.defn
+    async def read_traces(self, ref: RequirementRef) -> Traces:
+        """What an orchestrator that was ended from outside has left in project and database."""
+        attempts = await self._ports.store.attempts(ref.number)
+        project = self._ports.workspaces
+        head = (await project.open(ref.number))[0] if project else None
+        return Traces(head, tuple(attempts.items()))
 
     @activity.defn
     async def settle_fixes(self, settlement: Settlement) -> None:

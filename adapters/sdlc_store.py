@@ -167,6 +167,10 @@ class PostgresSdlcStore:
         """What a round of fixes achieved; BLOCKED -> RUNNING if nothing is left."""
         await self._write(fixing.settle, settlement)
 
+    async def attempts(self, number: str) -> Mapping[str, int]:
+        """The latest attempt of every stage."""
+        return await self._read(fixing.attempts, number)
+
     async def remind(self, reminder: Reminder) -> None:
         """Says an open question to a human again."""
         await self._write(escalating.remind, reminder)

@@ -106,8 +106,7 @@ class Board:
 
     def merged_work(self) -> tuple[str, ...]:
         """Marks of what implementers have done so far."""
-        done = (s for s in self._implementers() if self._state(s.name) is StageState.COMPLETED)
-        return self.marks(done)
+        return self.marks(self._merged())
 
     def marks(self, stages: Iterable[Stage]) -> tuple[str, ...]:
         """Each stage with its current attempt and fixes: whatever is newer voids older evidence."""
@@ -124,7 +123,7 @@ class Board:
         if judge.role not in _JUDGES or self._state(stage.name) is not StageState.COMPLETED:
             return ()
         names = self._before(stage)
-        work = (s for s in self._implementers() if s.name in names)
+        work = (s for s in self._merged() if s.name in names)
         judged = (s for s in work if judge.side in (None, TEAM[s.agent].side))
         seen = self.cards[stage.name].judged
         return tuple(mark for mark in self.marks(judged) if mark not in seen)
@@ -288,8 +287,12 @@ class Board:
             self._ancestors[stage.name] = ancestors(self.pipeline, stage.name)
         return self._ancestors[stage.name]
 
-    def _implementers(self) -> Iterator[Stage]:
-        return (s for s in self.pipeline.stages if TEAM[s.agent].role is Role.IMPLEMENTATION)
+    def _merged(self) -> Iterator[Stage]:
+        """Implementers whose work is in; one who was skipped has done none."""
+        for stage in self.pipeline.stages:
+            is_in = self._state(stage.name) is StageState.COMPLETED
+            if is_in and TEAM[stage.agent].role is Role.IMPLEMENTATION:
+                yield stage
 
     def _unskip(self) -> None:
         """Let a specialist wait again who was skipped, and whom a repeated verdict asks for."""

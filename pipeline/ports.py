@@ -120,6 +120,9 @@ class SdlcStore(Protocol):
         BLOCKED -> RUNNING and `workflow.resumed` if nothing is left.
         """
 
+    async def attempts(self, number: str) -> Mapping[str, int]:
+        """The latest attempt of every stage."""
+
     async def remind(self, reminder: Reminder) -> None:
         """Says an open question to a human again: `escalation.reminder`."""
 

@@ -110,6 +110,8 @@ def stand_in(
 def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
     """Take over what a round of fixes achieved; returns the stages that wait again, and why."""
     board.advance(recovered.head)
+    for name, attempt in recovered.attempts:
+        board.cards[name].attempt = max(attempt, board.cards[name].attempt)
     for fix in recovered.merged:
         add_fix(board, fix)
     for key in recovered.cleared:

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from pipeline.board import Board
 from pipeline.errors import RefusedInput
-from pipeline.failures import shared_out
+from pipeline.failures import cut, shared_out
 from pipeline.graph import ancestors
 from pipeline.model import Ask, Bounds, Failure, FailureKind, Fix, Stage
 from pipeline.numbers import fix_number
 from pipeline.steering import possible_answers, research_of
+from pipeline.team import TEAM, Role
 
 SENDS_BACK = "REQUEST_CHANGES"
 """The verdict of a critique that research can answer."""
@@ -59,16 +60,18 @@ def next_fix(fix: Fix, failure: Failure, bounds: Bounds) -> Fix | str:
     """The fix of a fix that did not succeed, or why there is none."""
     if failure.kind in _WHY_HUMAN:
         return f"{fix.number}: {_told(failure)}"
-    if failure.signature and failure.signature == fix.failure.signature:
+    if failure.signature and failure.signature == fix.said:
         return f"{fix.number} failed as before, in the same words"
     if fix.depth + 1 >= bounds.depth:
         return f"{fix.number} failed too, and fixes go {bounds.depth - 1} deep"
+    came_of_it = f"{fix.number} did not repair it: {failure.error}"
     return replace(
         fix,
         number=fix_number(fix.number, 1),
         parent=fix.number,
         depth=fix.depth + 1,
-        failure=failure,
+        failure=replace(fix.failure, error=cut(f"{fix.failure.error}\n{came_of_it}")),
+        said=failure.signature,
     )
 
 
@@ -94,6 +97,8 @@ def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
         return _why_verdict(board, failure)
     if failure.kind in _WHY_HUMAN:
         return _told(failure)
+    if failure.kind.is_of_run and _deploys(board, failure):
+        return "a deployment goes through its gates again, or not at all: retry it"
     if absent := [owner for owner in failure.owners if not _stages_of(board, owner)]:
         return f"{' and '.join(absent)} has no stage in this plan"
     if not failure.owners:
@@ -152,6 +157,12 @@ def _stage_of(board: Board, owner: str, failure: Failure) -> Stage:
 
 def _stages_of(board: Board, owner: str) -> tuple[Stage, ...]:
     return tuple(stage for stage in board.pipeline.stages if stage.agent == owner)
+
+
+def _deploys(board: Board, failure: Failure) -> bool:
+    """Whether it is a deployment that failed: no fix can stand for one, it knows no gates."""
+    card = failure.stage in board.cards
+    return card and TEAM[board.pipeline.stage(failure.stage).agent].role is Role.DEVOPS
 
 
 def _ordinal(count: int) -> str:

@@ -19,10 +19,12 @@ with workflow.unsafe.imports_passed_through():
         FailureCollection,
         Fix,
         GivenUp,
+        MergedFix,
         Recovered,
         Recovery,
         RequirementState,
         Settlement,
+        Traces,
     )
     from pipeline.repairs import standing, take
     from pipeline.triage import Triage, triage
@@ -113,7 +115,8 @@ class Recoveries:
         if not self._board.failures:
             return ""
         plan = self.triage()
-        return HUMAN if plan.asks and not plan.fixes else ORCHESTRATOR
+        is_known = plan.asks == self.asked and not (plan.fixes or plan.rework)
+        return HUMAN if is_known else ORCHESTRATOR
 
     async def _report(self, plan: Triage) -> None:
         self._counts.rounds += 1
@@ -128,6 +131,7 @@ class Recoveries:
             shared_out(self._board.open_failures()),
             self._board.blocked_stages(),
             escalation,
+            fixes_follow=bool(plan.fixes or plan.rework),
         )
         await workflow.execute_activity_method(
             FailureActivities.aggregate_failures,
@@ -157,13 +161,25 @@ class Recoveries:
             )
         except ChildWorkflowError as error:
             stop_if_cancelled()  # else somebody ended the orchestrator alone
-            return _given_up(recovery, f"{name} was ended from outside: {error.cause or error}")
+            reason = f"{name} was ended from outside: {error.cause or error}"
+            return _given_up(recovery, await self._traces(), reason)
+
+    async def _traces(self) -> Traces:
+        execution = self._execution
+        return await workflow.execute_activity_method(
+            FixActivities.read_traces,
+            execution.ref,
+            **options.tools(execution.host, execution.order, "Read what the fixes left"),
+        )
 
 
-def _given_up(recovery: Recovery, reason: str) -> Recovered:
+def _given_up(recovery: Recovery, traces: Traces, reason: str) -> Recovered:
+    """Which fix was merged is not known: each voids older evidence, as if it were in."""
     failures = (fix.failure for fix in recovery.fixes)
     return Recovered(
-        recovery.standing.head,
+        traces.head if recovery.standing.head else None,
         recovery.parallel,
+        merged=tuple(MergedFix(fix.number, fix.stage, fix.owner) for fix in recovery.fixes),
         given_up=tuple(GivenUp(each.stage, each.gate, reason) for each in failures),
+        attempts=traces.attempts,
     )

@@ -65,10 +65,11 @@ class StageRunner:
 
     async def _skip(self, stage: Stage) -> None:
         reason = f"No completed stage raised {stage.flag}."
+        again = self._board.cards[stage.name].reason
         attempt = self._board.skip(stage, reason)
         await workflow.execute_local_activity_method(
             RecordActivities.record_skip,
-            StageSkip(self._execution.ref, stage, attempt, reason),
+            StageSkip(self._execution.ref, stage, attempt, reason, again),
             **options.record(f"Skip {stage.name}"),
         )
 

@@ -83,7 +83,7 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
 def _ask(
     write: RequirementWrite, collection: FailureCollection, escalation: Escalation, reason: str
 ) -> None:
-    write.set(waiting_for=HUMAN)
+    write.set(waiting_for=f"{ORCHESTRATOR}, {HUMAN}" if collection.fixes_follow else HUMAN)
     write.insert(
         BlockerRow,
         round=collection.round,

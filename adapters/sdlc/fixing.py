@@ -3,8 +3,10 @@
 Each write locks the repaired requirement's row, its root, first.
 """
 
+from collections.abc import Mapping
+
 from pydantic import TypeAdapter
-from sqlalchemy import Update, func, select, tuple_, update
+from sqlalchemy import Select, Update, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.acceptance import Acceptance, accept
@@ -108,6 +110,12 @@ async def settle(connection: AsyncConnection, settlement: Settlement) -> None:
     await write.flush()
 
 
+async def attempts(connection: AsyncConnection, number: str) -> Mapping[str, int]:
+    """The latest attempt of every stage."""
+    query = select(StageRow.stage, StageRow.attempt).where(StageRow.number == number)
+    return {row.stage: row.attempt for row in await connection.execute(query)}
+
+
 # --- opening ----------------------------------------------------------------------------------
 
 
@@ -156,18 +164,26 @@ async def _next_failure(connection: AsyncConnection, merge: FixMerge) -> int:
 
 
 def _resolve_failures(write: RequirementWrite, settlement: Settlement) -> Update:
-    is_green = tuple_(FailureRow.stage, FailureRow.gate).in_(settlement.green)
+    merges = _fixes_of(write, settlement).with_only_columns("merge " + FixRow.number)
+    is_green = or_(
+        tuple_(FailureRow.stage, FailureRow.gate).in_(settlement.green),
+        FailureRow.gate.in_(merges),  # a conflict that a fix of the fix has resolved
+    )
     mine = (FailureRow.number == write.number) & FailureRow.resolved_at.is_(None) & is_green
     return update(FailureRow).where(mine).values(resolved_at=write.at)
 
 
-def _resolve_blockers(write: RequirementWrite, settlement: Settlement) -> Update:
+def _fixes_of(write: RequirementWrite, settlement: Settlement) -> Select[str]:
+    """The fixes, and fixes of fixes, that repaired what is green."""
     gates = [gate for _, gate in settlement.green]
-    fixes = select(FixRow.number).where(FixRow.root == write.number, FixRow.gate.in_(gates))
+    return select(FixRow.number).where(FixRow.root == write.number, FixRow.gate.in_(gates))
+
+
+def _resolve_blockers(write: RequirementWrite, settlement: Settlement) -> Update:
     mine = (BlockerRow.number == write.number) & BlockerRow.resolved_at.is_(None)
     return (
         update(BlockerRow)
-        .where(mine, BlockerRow.blocked_by.in_(fixes))
+        .where(mine, BlockerRow.blocked_by.in_(_fixes_of(write, settlement)))
         .values(resolved_at=write.at)
     )
 

@@ -9,6 +9,7 @@ from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.blocking import resolve_blockers, resolve_failures
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.stages import lose
+from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import ExtensionRow, RequirementRow
 from pipeline.errors import AlreadyStarted
@@ -80,6 +81,7 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
     _tell(write, closing)
     _tell_performance(write, closing, await measure(connection, write.number, write.at))
     await write.flush()
+    await cancel_unstarted_fixes(connection, closing)
 
 
 async def extend(connection: AsyncConnection, extension: Extension) -> None:

@@ -49,6 +49,8 @@ async def skip_stage(connection: AsyncConnection, skip: StageSkip) -> None:
     if stage.run_id == run_id:
         return
     refuse_stale(stage, skip.attempt)
+    if skip.again and stage.state.is_done:
+        write.move_stage(stage, StageState.WAITING, why=skip.again)
     write.move_stage(stage, StageState.SKIPPED, why=skip.reason)
     stage.set(attempt=skip.attempt, run_id=run_id)
     fields = {"stage": stage.stage, "agent": stage.agent, "reason": skip.reason}

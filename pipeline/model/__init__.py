@@ -31,6 +31,7 @@ from pipeline.model.fixes import (
     Recovered,
     Recovery,
     Settlement,
+    Traces,
 )
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
 from pipeline.model.plan import Bounds, Group, Pipeline, Stage
@@ -120,4 +121,5 @@ __all__ = [
     "StageState",
     "Standing",
     "Tally",
+    "Traces",
 ]

@@ -27,7 +27,10 @@ class Fix:
     owner: str
     stage: str
     failure: Failure
+    """What is to be repaired, all along a chain of fixes; its error grows by what came of each."""
     task: Stage
+    said: str = ""
+    """Signature of why the fix before it, its parent, did not succeed."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ class Recovered:
     failures: tuple[Failure, ...] = ()
     given_up: tuple[GivenUp, ...] = ()
     proofs: tuple[Proof, ...] = ()
+    attempts: tuple[tuple[str, int], ...] = ()
+    """Attempts that are used up, by stage, where no outcome tells."""
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What an orchestrator has left that was ended from outside: integration tip, attempts used."""
+
+    head: Head | None
+    attempts: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)

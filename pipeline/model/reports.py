@@ -18,6 +18,8 @@ class FailureCollection:
     blocked: tuple[BlockedStage, ...] = ()
     escalation: Escalation | None = None
     """What a human is asked; None while fixes or a rework see to everything."""
+    fixes_follow: bool = False
+    """Whether the orchestrator goes on although a human is asked."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ class StageSkip:
     stage: Stage
     attempt: int
     reason: str
+    again: str = ""
+    """Why a stage that was done has been asked for again; empty unless it was."""
 
 
 @dataclass(frozen=True)

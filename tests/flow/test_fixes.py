@@ -2,17 +2,26 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from adapters.sdlc_reader import SdlcReader
 from adapters.workspaces import GitWorkspaces
-from pipeline.model import DeliveryReport, RequirementState, RunEnd, StageState
+from pipeline.model import (
+    Answer,
+    DecisionRequest,
+    DeliveryReport,
+    RequirementState,
+    RetryRequest,
+    RunEnd,
+    StageState,
+)
 from tests.fakes import Script
 from tests.fixtures_workspaces import GitProject
 from tests.house import REPAIR, ExitCodes, House, Scripts, until
+from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
 BILLY, LIZ = "Backend QA", "Frontend QA"
@@ -184,6 +193,82 @@ async def test_fix_that_fails_gets_a_fix_of_its_own(house: House, sdlc_reader: S
     assert (first.state, second.state) == (RequirementState.FAILED, RequirementState.DELIVERED)
     assert second.parent == first.number
     assert [f.kind for f in await sdlc_reader.failures(first.number)] == ["crash"]
+
+
+async def test_fix_of_a_fix_is_told_what_is_to_be_repaired_and_what_came_of_it(
+    house: House,
+) -> None:
+    await deliver(house, {FIX_BACKEND: [CRASH, CRASH, Script()]}, {"backend": [2, 0]})
+
+    prompt = house.runs.order(FIX_BACKEND).prompt
+    assert "build backend is red" in prompt
+    assert "error TS2345" in prompt
+    assert f"{house.number}-FIX-1 did not repair it" in prompt
+
+
+async def test_deployment_that_fails_is_a_humans_to_repeat_through_its_gates(
+    house: House,
+) -> None:
+    asked = await until_asked(house, {"DevOps Deployment": [CRASH]})
+
+    assert asked["answers"] == ["retry 'DevOps Deployment'", "decide abort"]
+    assert counts(house, "DevOps Deployment", "Fix run DevOps Deployment") == [1, 0]
+
+
+async def test_orchestrator_ended_from_outside_leaves_no_merged_fix_unjudged(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    """roy's fix is merged; jen's still runs when somebody terminates the orchestrator alone."""
+    scripts = {
+        BILLY: [Script(), Script()],
+        LIZ: [Script(), Script()],
+        "Statistics": [
+            Script({"overall": "FAIL", "failures": ["slow"]}),
+            Script(),
+        ],
+        "Fix verdict Statistics": [
+            Script(minutes=1, files={"fixed.txt": "roy\n"}),
+            Script(minutes=600_000),
+        ],
+    }
+    await house.open(scripts, workspaces=workspaces)
+    handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
+
+    async def is_merged() -> bool:
+        return bool(git_project.git("for-each-ref", f"refs/agog/{house.number}/merged/*FIX*"))
+
+    await until(is_merged, "the first fix is merged")
+    await house.handle(f"{house.number}/round-1").terminate()
+    await house.until_blocked(handle)
+    answer = RetryRequest("Statistics", "ada")
+    await handle.execute_update(RequirementWorkflow.retry, answer)
+    async with asyncio.timeout(60):
+        report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    assert git_project.text("main", "fixed.txt") == "roy"
+    assert counts(house, BILLY, LIZ) == [2, 2]
+
+
+async def test_fix_that_waits_for_its_turn_is_cancelled_with_its_requirement(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    red = Script({"overall": "FAIL", "failures": ["slow"]})
+    slow = Script(minutes=600_000)
+    await house.open({"Statistics": [red], "Fix verdict Statistics": [slow]})
+    beat = timedelta(seconds=1)
+    handle = await house.start(bounds=REPAIR, sequential=True, heartbeat=beat)
+
+    async def is_at_work() -> bool:
+        return counts(house, "Fix verdict Statistics") == [1]
+
+    await until(is_at_work, "the first fix runs")
+    abort = DecisionRequest(Answer.ABORT, "ada")
+    await handle.execute_update(RequirementWorkflow.decide, abort)
+    await handle.result()
+
+    fixes = (await sdlc_reader.requirement(house.number)).fixes
+    assert [fix.state for fix in fixes] == [RequirementState.CANCELLED] * 2
 
 
 async def test_depth_three_asks_a_human(house: House, sdlc_reader: SdlcReader) -> None:

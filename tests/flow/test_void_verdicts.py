@@ -8,6 +8,7 @@ import pytest
 from pipeline.model import RequirementState, RetryRequest
 from tests.fakes import Script
 from tests.house import REPAIR, Handle, House, Scripts, until
+from tests.plans import a_plan, a_stage
 from workflows.requirement import RequirementWorkflow
 
 BILLY, LIZ, TODD, VIC = "Backend QA", "Frontend QA", "Performance Testing", "Security Testing"
@@ -81,6 +82,28 @@ async def test_nothing_goes_on_below_a_void_verdict(house: House, pipeline: str)
     assert [place for place, stage in enumerate(order) if stage == VIC][1] > second
     assert order.index(BERRY) > second
     assert order.index(PRIYA) > second
+
+
+async def test_specialist_who_is_not_asked_for_again_is_skipped(house: House) -> None:
+    red = Script({"overall": "FAIL", "failures": ["slow"], "owner": "backend"})
+    order = await delivered(
+        house, await started(house, {BILLY: [flags("todd"), PASS], PRIYA: [red, PASS]})
+    )
+
+    assert (order.count(TODD), order.count(BILLY), order.count(PRIYA)) == (1, 2, 2)
+
+
+async def test_implementer_who_was_skipped_voids_nothing(house: House) -> None:
+    plan = a_plan(
+        a_stage("Work", "roy", minutes=1),
+        a_stage("Test", "billy", ["Work"], minutes=1),
+        a_stage("Tune", "roy", ["Test"], minutes=1, flag="needs_todd"),
+        a_stage("Measure", "priya", ["Tune"], minutes=1),
+    )
+    await house.open()
+    order = await delivered(house, await house.start(plan, bounds=REPAIR))
+
+    assert order == ["Work", "Test", "Measure"]
 
 
 async def is_started(house: House, stage: str) -> bool:

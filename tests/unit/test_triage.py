@@ -222,7 +222,9 @@ def test_fix_of_a_fix_has_the_fix_as_its_parent(fix: Fix) -> None:
         "REQ-1-FIX-1",
         2,
     )
-    assert second.failure == failure
+    assert second.failure.gate == fix.failure.gate
+    assert "error TS2345" in second.failure.error
+    assert "REQ-1-FIX-1 did not repair it: late" in second.failure.error
 
 
 def test_depth_three_asks_a_human(fix: Fix) -> None:
