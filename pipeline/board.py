@@ -196,7 +196,8 @@ class Board:
         card.state, card.reason = StageState.RUNNING, ""
         card.attempt += 1
         card.extended_minutes = 0.0
-        card.judged = self.merged_work()
+        judges = TEAM[stage.agent].role in _JUDGES
+        card.judged = self.merged_work() if judges else ()
         return card.attempt
 
     def deadline_after(self, name: str, minutes: float) -> timedelta:

@@ -116,6 +116,8 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
         add_fix(board, fix)
     for key in recovered.cleared:
         board.failures.pop(key, None)
+    for _, gate in recovered.green:
+        board.tally.calm(gate)
     stand_ins = (outcome for _, outcome in recovered.replaced)
     for outcome in (*stand_ins, *recovered.outcomes):
         board.settle(outcome)
@@ -123,7 +125,7 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
         board.fail(failure)
     for given_up in recovered.given_up:
         board.tally.given_up[given_up.gate] = given_up.reason
-    return _reopen_void(board) | _unblock(board)
+    return _reopen_void(board) | unblock(board)
 
 
 def void_verdicts(board: Board) -> dict[str, str]:
@@ -142,7 +144,7 @@ def _reopen_void(board: Board) -> dict[str, str]:
     return void
 
 
-def _unblock(board: Board) -> dict[str, str]:
+def unblock(board: Board) -> dict[str, str]:
     """Let everything that could not start wait again, once nothing is red any more."""
     if board.failures:
         return {}

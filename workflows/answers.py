@@ -188,7 +188,8 @@ class Answers:
     def _is_repeated(self, request: DecisionRequest) -> bool:
         """Whether that very answer was given last, and nothing was asked since."""
         is_same = self._decided is not None and self._decided[0] == request
-        return is_same and not self._board.is_stuck()
+        is_over = not self._board.is_stuck() or self._execution.abort == request
+        return is_same and is_over
 
     def _check_answerable(self) -> None:
         self._check_under_way()

@@ -17,8 +17,10 @@ async def ask(execution: Execution, recoveries: Recoveries) -> None:
 
     Each reminder waits twice as long as the one before, so that the history stays small.
     """
-    asked_at, reminders = workflow.now(), 0
-    while not await _answered(execution, execution.order.pipeline.bounds.reminder * 2**reminders):
+    asked_at, reminders, answers = workflow.now(), 0, execution.counts.answers
+    patience = execution.order.pipeline.bounds.reminder
+    while not await _answered(execution, answers, patience):
+        patience *= 2
         reminders += 1
         await workflow.execute_activity_method(
             RecordActivities.remind,
@@ -28,10 +30,11 @@ async def ask(execution: Execution, recoveries: Recoveries) -> None:
     recoveries.waited(workflow.now() - asked_at)
 
 
-async def _answered(execution: Execution, patience: timedelta) -> bool:
+async def _answered(execution: Execution, answers: int, patience: timedelta) -> bool:
+    """Whether more answers were given than those before; what they set going may be over again."""
     try:
         await workflow.wait_condition(
-            lambda: bool(execution.abort) or not execution.board.is_stuck(),
+            lambda: bool(execution.abort) or execution.counts.answers > answers,
             timeout=patience,
             timeout_summary="Remind a human",
         )

@@ -37,8 +37,12 @@ class Crew:
             await gather_all([task for task in self._tasks.values() if not task.done()])
 
     def start_waiting(self) -> None:
-        """Give every stage that waits a task, unless the end has begun."""
-        if self._execution.why_over():
+        """Give every stage that waits a task, unless the end has begun.
+
+        In sequential mode a repair under way is the one thing that is done.
+        """
+        is_repaired = bool(self._execution.board.repairs) and not self._execution.turnstile.parallel
+        if self._execution.why_over() or is_repaired:
             return
         for stage in self._execution.board.waiting():
             task = self._tasks.get(stage.name)

@@ -120,8 +120,10 @@ class Recoveries:
 
     async def _report(self, plan: Triage) -> None:
         self._counts.rounds += 1
+        self._board.tally.close_round()
         escalation = None
-        if plan.asks and plan.asks != self.asked:
+        # research that is sent back may answer it: what is red then is asked about then
+        if plan.asks and not plan.rework and plan.asks != self.asked:
             self._counts.escalations += 1
             self.asked = plan.asks
             escalation = Escalation(self._counts.escalations, plan.asks, plan.answers)

@@ -4,6 +4,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.model import RequirementState
+    from pipeline.repairs import unblock
     from workflows.crew import Crew
     from workflows.delivery import Delivery
     from workflows.execution import Execution
@@ -34,6 +35,8 @@ class Rounds:
         if self._board.waiting():
             self._execution.show(RequirementState.RUNNING)
         await self._crew.run()
+        while unblock(self._board):  # a build was red, and is green on what was merged since
+            await self._crew.run()
 
     def start_waiting(self) -> None:
         """Let an answer take effect at once, whatever else is going on."""

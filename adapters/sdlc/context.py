@@ -5,24 +5,15 @@ from dataclasses import replace
 from sqlalchemy import any_, bindparam, or_, select
 
 from adapters.sdlc.fix_context import load_fix_context
-from adapters.sdlc.upstream import earlier_notice, load_upstream, required_fixes
+from adapters.sdlc.upstream import earlier_notice, load_upstream, notes_for, required_fixes
 from adapters.sdlc.writing import LOCK, RequirementWrite
-from adapters.sdlc_tables import FailureRow, NoteRow, RequirementRow, RunRow
+from adapters.sdlc_tables import FailureRow, RequirementRow, RunRow
 from pipeline.model import StageContext, StageRequest
 from pipeline.team import TEAM
 
 LOCK_WITH_DESCRIPTION = LOCK.add_columns(RequirementRow.description)
 """Begins a transaction that `load_context` is part of: the long text is read with the lock."""
 
-_NOTES = (
-    select(NoteRow.who, NoteRow.why)
-    .where(
-        NoteRow.number == bindparam("number"),
-        NoteRow.why != "",
-        bindparam("stage") == any_(NoteRow.stages),
-    )
-    .order_by(NoteRow.answer)
-)
 _ROUND_FAILURES = (
     select(FailureRow.gate, FailureRow.error)
     .where(
@@ -55,17 +46,10 @@ async def load_context(write: RequirementWrite, request: StageRequest) -> StageC
         return context  # nothing has happened yet that it could be told
     return replace(
         context,
-        notes=await _notes(write, request),
+        notes=await notes_for(write.connection, write.number, name),
         failures=await _failures(write, request),
         earlier=await earlier_notice(write.connection, write.number, name),
     )
-
-
-async def _notes(write: RequirementWrite, request: StageRequest) -> tuple[str, ...]:
-    rows = await write.connection.execute(
-        _NOTES, {"number": write.number, "stage": request.stage.name}
-    )
-    return tuple(f"{row.who}: {row.why}" for row in rows)
 
 
 async def _failures(write: RequirementWrite, request: StageRequest) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import RowMapping, bindparam, select
 from sqlalchemy.orm import aliased
 
-from adapters.sdlc.upstream import earlier_notice, load_upstream, required_fixes
+from adapters.sdlc.upstream import earlier_notice, load_upstream, notes_for, required_fixes
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import FixRow, RequirementRow, RunRow
 from pipeline.model import StageContext, StageRequest
@@ -49,6 +49,7 @@ async def load_fix_context(write: RequirementWrite, request: StageRequest) -> St
         description=fix["description"],
         deliverables=upstream.deliverables,
         required_fixes=required_fixes(upstream, TEAM[request.stage.agent].role),
+        notes=await notes_for(write.connection, fix["root"], fix["stage"]),
         failures=(_failure_text(fix["failure"]),),
         earlier=await earlier_notice(write.connection, fix["root"], fix["stage"]),
         repairs=fix["root"],

@@ -92,7 +92,7 @@ def _check_startable(write: RequirementWrite, request: StageRequest) -> None:
 
 
 def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
-    if request.again and stage.state.is_done:
+    if request.again and (stage.state.is_done or stage.state is StageState.BLOCKED):
         write.move_stage(stage, StageState.WAITING, why=request.again)
     write.move_stage(stage, StageState.RUNNING)
     stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, Text, and_, bindparam, cast, select
+from sqlalchemy import RowMapping, Text, and_, any_, bindparam, cast, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.writing import STAGES, StageRecord
-from adapters.sdlc_tables import RunRow, StageRow
+from adapters.sdlc_tables import NoteRow, RunRow, StageRow
 from pipeline.model import Deliverable, StageState
 from pipeline.team import TEAM, Role
 
@@ -28,6 +28,16 @@ _EARLIER = (
     )
     .order_by(RunRow.attempt.desc())
     .limit(1)
+)
+
+_NOTES = (
+    select(NoteRow.who, NoteRow.why)
+    .where(
+        NoteRow.number == bindparam("number"),
+        NoteRow.why != "",
+        bindparam("stage") == any_(NoteRow.stages),
+    )
+    .order_by(NoteRow.answer)
 )
 
 
@@ -70,6 +80,12 @@ async def earlier_notice(connection: AsyncConnection, number: str, stage: str) -
     """The latest accepted notice of a stage as JSON text; empty if it never gave one."""
     found = await connection.execute(_EARLIER, {"number": number, "stage": stage})
     return str(found.scalar() or "")
+
+
+async def notes_for(connection: AsyncConnection, number: str, stage: str) -> tuple[str, ...]:
+    """What people, or the orchestrator, have said to a stage of a requirement."""
+    rows = await connection.execute(_NOTES, {"number": number, "stage": stage})
+    return tuple(f"{row.who}: {row.why}" for row in rows)
 
 
 def _before(stages: Mapping[str, StageRecord], needs: Sequence[str]) -> list[str]:

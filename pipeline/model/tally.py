@@ -22,6 +22,8 @@ class Tally:
     given_up: dict[str, str] = field(default_factory=dict)
     reviews: int = 0
     fixes: int = 0
+    counted: dict[str, bool] = field(default_factory=dict)
+    """Gates that were counted since the last report: red on two commits of a round is red once."""
 
     def count(self, failure: Failure) -> None:
         """Count a red, and see whether its owner hears the same words again."""
@@ -29,11 +31,23 @@ class Tally:
             return
         gate, owners = failure.gate, ",".join(failure.owners)
         said = f"{owners} {failure.signature}" if failure.signature else ""
-        self.reds[gate] = self.reds.get(gate, 0) + 1
-        self.repeated[gate] = bool(said) and self.signatures.get(gate) == said
+        if gate not in self.counted:
+            self.reds[gate] = self.reds.get(gate, 0) + 1
+            self.repeated[gate] = bool(said) and self.signatures.get(gate) == said
         self.signatures[gate] = said
+        self.counted[gate] = True
+
+    def close_round(self) -> None:
+        """All that is red was reported: what is red from now on counts again."""
+        self.counted.clear()
+
+    def calm(self, gate: str) -> None:
+        """The gate is green: a later red is not one in a row."""
+        for said in (self.signatures, self.repeated, self.given_up):
+            said.pop(gate, None)
 
     def forgive(self, gate: str) -> None:
         """Start anew for a gate that a human takes care of."""
-        for counts in (self.reds, self.signatures, self.repeated, self.given_up):
+        self.calm(gate)
+        for counts in (self.reds, self.counted):
             counts.pop(gate, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.model import (
     Answer,
     DecisionRequest,
     DeliveryReport,
+    Pipeline,
     RequirementState,
     RetryRequest,
     RunEnd,
@@ -21,6 +23,7 @@ from pipeline.model import (
 from tests.fakes import Script
 from tests.fixtures_workspaces import GitProject
 from tests.house import REPAIR, ExitCodes, House, Scripts, until
+from tests.plans import a_plan, a_stage
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -269,6 +272,46 @@ async def test_fix_that_waits_for_its_turn_is_cancelled_with_its_requirement(
 
     fixes = (await sdlc_reader.requirement(house.number)).fixes
     assert [fix.state for fix in fixes] == [RequirementState.CANCELLED] * 2
+
+
+def two_sides() -> Pipeline:
+    """One stage stands on roy's side alone, another one on both."""
+    roy = replace(a_stage("Roy", "roy", minutes=1), builds=("backend",))
+    jen = replace(a_stage("Jen", "jen", minutes=400), builds=("frontend",))
+    return a_plan(roy, jen, a_stage("One", needs=["Roy"]), a_stage("Both", needs=["Roy", "Jen"]))
+
+
+async def test_build_that_later_work_turns_green_lets_everybody_go_on(house: House) -> None:
+    await house.open(builds={"backend": [2, 0]})
+    handle = await house.start(two_sides(), bounds=REPAIR)
+    async with asyncio.timeout(60):
+        report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    assert counts(house, "One", "Both", FIX_BACKEND) == [1, 1, 0]
+
+
+async def test_build_that_is_red_on_two_commits_of_a_round_is_red_once(house: House) -> None:
+    await house.open(builds={"backend": [2, 2, 0]})
+    handle = await house.start(two_sides(), bounds=REPAIR)
+    async with asyncio.timeout(60):
+        report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    assert counts(house, FIX_BACKEND) == [1]
+
+
+async def test_notes_of_people_reach_fixes(house: House) -> None:
+    scripts = {ROY: [Script({"status": "BLOCKED", "summary": "which database?"}), Script()]}
+    await house.open(scripts, {"backend": [2, 0]})
+    handle = await house.start(bounds=REPAIR)
+    await house.until_blocked(handle)
+    answer = RetryRequest(ROY, "ada", "use postgres")
+    await handle.execute_update(RequirementWorkflow.retry, answer)
+    async with asyncio.timeout(60):
+        await handle.result()
+
+    assert "use postgres" in house.runs.order(FIX_BACKEND).prompt
 
 
 async def test_depth_three_asks_a_human(house: House, sdlc_reader: SdlcReader) -> None:

@@ -117,6 +117,17 @@ async def test_same_answer_twice_has_one_effect(house: House) -> None:
     assert house.runs.started().count("Research") == 2
 
 
+async def test_giving_up_twice_has_one_effect(house: House) -> None:
+    handle = await started(house, Critique=[ESCALATE])
+    await house.until_blocked(handle)
+    abort = decide(Answer.ABORT, "no need")
+    await asyncio.gather(
+        *(handle.execute_update(RequirementWorkflow.decide, abort) for _ in range(2))
+    )
+
+    assert (await handle.result()).state is RequirementState.FAILED
+
+
 @pytest.mark.parametrize("answer", [Answer.APPROVE, Answer.REQUEST_CHANGES])
 async def test_verdict_is_refused_where_none_is_asked_for(house: House, answer: Answer) -> None:
     handle = await started(house, Research=[ASKS])

@@ -39,6 +39,11 @@ def red(board: Board, **changes: object) -> Failure:
     return failure
 
 
+def red_in_a_round(board: Board, **changes: object) -> None:
+    red(board, **changes)
+    board.tally.close_round()
+
+
 def shared_out(board: Board, spent: timedelta = NO_TIME) -> Triage:
     return triage(board, "REQ-1", spent)
 
@@ -102,7 +107,7 @@ def test_numbers_go_on_after_earlier_fixes(board: Board) -> None:
 
 def test_third_red_of_one_gate_asks_a_human(board: Board) -> None:
     for word in ("one", "two"):
-        red(board, signature=word)
+        red_in_a_round(board, signature=word)
     assert shared_out(board).fixes
 
     red(board, signature="three")
@@ -113,21 +118,21 @@ def test_third_red_of_one_gate_asks_a_human(board: Board) -> None:
 
 
 def test_same_words_twice_in_a_row_ask_a_human(board: Board) -> None:
-    red(board)
+    red_in_a_round(board)
     red(board)
 
     assert "same words" in shared_out(board).asks[0].reason
 
 
 def test_failures_without_words_are_not_taken_for_the_same(board: Board) -> None:
-    red(board, signature="")
+    red_in_a_round(board, signature="")
     red(board, signature="")
 
     assert shared_out(board).fixes
 
 
 def test_same_words_of_another_owner_are_another_error(board: Board) -> None:
-    red(board, gate="verdict Statistics", owners=("roy",))
+    red_in_a_round(board, gate="verdict Statistics", owners=("roy",))
     red(board, gate="verdict Statistics", owners=("jen",))
 
     assert shared_out(board).fixes
@@ -188,7 +193,7 @@ def test_escalate_asks_at_once(board: Board) -> None:
 def test_human_who_takes_care_of_a_gate_starts_its_count_anew(board: Board) -> None:
     complete(board, "Research", "Critique", ROY)
     for word in ("one", "two", "three"):
-        red(board, signature=word)
+        red_in_a_round(board, signature=word)
     board.reopen(ROY)
     red(board, signature="four")
 
