@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.model import (
+    HUMAN,
+    ORCHESTRATOR,
     Ask,
     BlockedStage,
     BuildOutcome,
@@ -208,7 +210,8 @@ class Requirement:
         stages = tuple(BlockedStage(PLAN.stage(name), 0, "Needs it.") for name in blocked)
         asks = tuple(Ask(each.stage, each.gate, "it has no owner") for each in failures)
         escalation = Escalation(round_, asks, ("decide abort",)) if asked else None
-        collection = FailureCollection(self.ref, round_, failures, stages, escalation)
+        waiting = HUMAN if asked else ORCHESTRATOR
+        collection = FailureCollection(self.ref, round_, failures, stages, escalation, waiting)
         severity = max(failure.severity for failure in failures)
         report = FailureReport(self.number, round_, severity, failures, "1 failure\nmore")
         await self.store.block(collection, report)

@@ -160,7 +160,20 @@ class Answers:
         answer: str,
         approved: tuple[str, ...] = (),
     ) -> None:
-        reopening = Reopening(self._execution.ref, self.next(), stages, who, why, answer, approved)
+        # a delivery makes every check again, so it answers whatever is asked
+        answered = (*stages, *approved) or tuple(ask.stage for ask in self._recoveries.asked)
+        waiting_for, left = self._recoveries.answered(answered)
+        reopening = Reopening(
+            self._execution.ref,
+            self.next(),
+            stages,
+            who,
+            why,
+            answer,
+            approved,
+            waiting_for,
+            left,
+        )
         await workflow.execute_activity_method(
             RecordActivities.record_reopening,
             reopening,
@@ -168,7 +181,6 @@ class Answers:
         )
 
     def _go_on(self, stages: tuple[str, ...]) -> Reopened:
-        self._recoveries.asked = ()
         self._gates.forget_red()
         self._rounds.start_waiting()
         return Reopened(stages)

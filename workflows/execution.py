@@ -37,6 +37,8 @@ class Execution:
     opening: Opening | None = None
     abort: DecisionRequest | None = None
     counts: Counts = field(default_factory=Counts)
+    pending: tuple[str, str] = ("", "")
+    """Who else is waited for while it runs, and the question that stays open."""
 
     def why_over(self) -> str:
         """Why nothing may start any more; empty while it may."""
@@ -55,7 +57,9 @@ class Execution:
         self.board.advance(head)
 
     def show(self, state: RequirementState, waiting_for: str = "", question: str = "") -> None:
-        """Bring the Web UI up to date."""
+        """Bring the Web UI up to date; what is pending is shown as long as it runs."""
+        if state is RequirementState.RUNNING:
+            waiting_for, question = self.pending
         self.view.show(state, self.board, waiting_for, question)
 
     def position(self, stage: Stage) -> int:

@@ -26,7 +26,9 @@ with workflow.unsafe.imports_passed_through():
         Settlement,
         Traces,
     )
+    from pipeline.plan_rules import DELIVER
     from pipeline.repairs import standing, take
+    from pipeline.steering import possible_answers
     from pipeline.triage import Triage, triage
     from workflows import options
     from workflows.execution import Execution
@@ -48,6 +50,28 @@ class Recoveries:
         self._spent_before = timedelta()
         self.asked: tuple[Ask, ...] = ()
         """What a human is asked and has not answered."""
+        self._is_blocked = False
+
+    def answered(self, stages: tuple[str, ...]) -> tuple[str, Escalation | None]:
+        """An answer sets those stages going: who is waited for still, and what is asked still."""
+        left = tuple(ask for ask in self.asked if ask.stage not in (*stages, DELIVER))
+        self.asked, self._is_blocked = left, False
+        waiting = self._show_pending()
+        if not left:
+            return waiting, None
+        self._counts.escalations += 1
+        return waiting, Escalation(
+            self._counts.escalations, left, possible_answers(self._board, left)
+        )
+
+    def _show_pending(self) -> str:
+        """Show, while it runs, who else is waited for; returns that."""
+        left = self.asked
+        waiting = ", ".join([*self._board.repairs.values(), *([HUMAN] if left else [])])
+        answers = possible_answers(self._board, left)
+        text = question(self._execution.ref.number, left, answers) if left else ""
+        self._execution.pending = (waiting, text)
+        return waiting
 
     def take_up(self, asked: tuple[Ask, ...], spent: timedelta) -> None:
         """Go on from an earlier run of the workflow."""
@@ -69,7 +93,7 @@ class Recoveries:
     async def report(self, plan: Triage) -> None:
         """Report all failures together, and ask a human about those that nobody else sees to."""
         is_known = plan.asks == self.asked and not (plan.fixes or plan.rework)
-        if not is_known:
+        if not (is_known and self._is_blocked):
             await self._report(plan)
         waiting = [fix.number for fix in plan.fixes] + [HUMAN] * bool(plan.asks)
         text = question(self._execution.ref.number, plan.asks, plan.answers) if plan.asks else ""
@@ -97,6 +121,9 @@ class Recoveries:
         reopened = take(self._board, recovered)
         self._gates.take(recovered.proofs)
         self._execution.heed(recovered.parallel, recovered.head)
+        waiting_for = self._waiting_for()
+        self._is_blocked = self._is_blocked and bool(waiting_for)
+        self._show_pending()
         settlement = Settlement(
             self._execution.ref,
             self._counts.rounds,
@@ -104,7 +131,7 @@ class Recoveries:
             recovered.green,
             recovered.replaced,
             tuple(reopened.items()),
-            self._waiting_for(),
+            waiting_for,
         )
         await workflow.execute_activity_method(
             FixActivities.settle_fixes, settlement, **options.central("Settle the fixes")
@@ -121,6 +148,7 @@ class Recoveries:
     async def _report(self, plan: Triage) -> None:
         self._counts.rounds += 1
         self._board.tally.close_round()
+        self._is_blocked = True
         escalation = None
         # research that is sent back may answer it: what is red then is asked about then
         if plan.asks and not plan.rework and plan.asks != self.asked:
@@ -133,7 +161,7 @@ class Recoveries:
             shared_out(self._board.open_failures()),
             self._board.blocked_stages(),
             escalation,
-            fixes_follow=bool(plan.fixes or plan.rework),
+            waiting_for=_waiting(goes_on=bool(plan.fixes or plan.rework), asks=plan.asks),
         )
         await workflow.execute_activity_method(
             FailureActivities.aggregate_failures,
@@ -173,6 +201,10 @@ class Recoveries:
             execution.ref,
             **options.tools(execution.host, execution.order, "Read what the fixes left"),
         )
+
+
+def _waiting(*, goes_on: bool, asks: tuple[Ask, ...]) -> str:
+    return ", ".join([ORCHESTRATOR] * goes_on + [HUMAN] * bool(asks)) or ORCHESTRATOR
 
 
 def _given_up(recovery: Recovery, traces: Traces, reason: str) -> Recovered:

@@ -6,7 +6,7 @@ from sqlalchemy import Update, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations, is_recorded, note
-from adapters.sdlc.escalating import escalate
+from adapters.sdlc.escalating import SUPERSEDED, escalate
 from adapters.sdlc.groups import complete_group
 from adapters.sdlc.stages import lose
 from adapters.sdlc.writing import RequirementWrite, StageRecord
@@ -15,7 +15,6 @@ from pipeline.events import EventType
 from pipeline.model import (
     HUMAN,
     ORCHESTRATOR,
-    Escalation,
     Failure,
     FailureCollection,
     FailureReport,
@@ -44,11 +43,14 @@ async def block(
     reason = report.text.partition("\n")[0]
     if write.state is not RequirementState.BLOCKED:  # a fix may have left it red
         write.move(RequirementState.BLOCKED, why=reason)
-    write.set(round=collection.round, reason=reason, waiting_for=ORCHESTRATOR)
+    write.set(round=collection.round, reason=reason, waiting_for=collection.waiting_for)
     _tell_deployed(write, collection, reason)
     _tell(write, collection, report)
+    if HUMAN in collection.waiting_for:
+        _await_human(write, collection, reason)
     if collection.escalation:
-        _ask(write, collection, collection.escalation, reason)
+        write.update_all(close_escalations(write, SUPERSEDED, ORCHESTRATOR, ""))
+        escalate(write, collection.ref, collection.round, collection.escalation)
     await write.flush()
 
 
@@ -74,16 +76,16 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
     # An answer may come while siblings of what failed still run: then nothing stood still.
     if write.state is RequirementState.BLOCKED:
         _resume(write, reopening)
+    write.set(waiting_for=reopening.waiting_for)
+    if reopening.escalation:
+        escalate(write, reopening.ref, write.row["round"], reopening.escalation)
     await write.flush()
 
 
 # --- blocking -------------------------------------------------------------------------------
 
 
-def _ask(
-    write: RequirementWrite, collection: FailureCollection, escalation: Escalation, reason: str
-) -> None:
-    write.set(waiting_for=f"{ORCHESTRATOR}, {HUMAN}" if collection.fixes_follow else HUMAN)
+def _await_human(write: RequirementWrite, collection: FailureCollection, reason: str) -> None:
     write.insert(
         BlockerRow,
         round=collection.round,
@@ -91,7 +93,6 @@ def _ask(
         reason=reason,
         created_at=write.at,
     )
-    escalate(write, collection.ref, collection.round, escalation)
 
 
 def _record_failures(write: RequirementWrite, report: FailureReport) -> None:
@@ -251,7 +252,7 @@ async def _approve_stage(write: RequirementWrite, stage: StageRecord, reopening:
 
 def _resume(write: RequirementWrite, reopening: Reopening) -> None:
     write.move(RequirementState.RUNNING, who=reopening.who, why=reopening.why)
-    write.set(reason="", waiting_for="")
+    write.set(reason="")
     write.update_all(_resolve_answered_blockers(write))
     write.tell(
         reopening.ref.key,

@@ -5,11 +5,10 @@ from dataclasses import asdict
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import EscalationRow
 from pipeline.events import EventType, escalation_event
-from pipeline.model import ORCHESTRATOR, Escalation, Reminder, RequirementRef
+from pipeline.model import Escalation, Reminder, RequirementRef
 
 SUPERSEDED = "superseded"
 """The answer to a question that a later one contains."""
@@ -18,9 +17,8 @@ SUPERSEDED = "superseded"
 def escalate(
     write: RequirementWrite, ref: RequirementRef, round_: int, escalation: Escalation
 ) -> None:
-    """Record a question to a human and publish it; it takes the place of an earlier one."""
+    """Record a question to a human and publish it; the caller closes the one before it."""
     asks = [asdict(ask) for ask in escalation.asks]
-    write.update_all(close_escalations(write, SUPERSEDED, ORCHESTRATOR, ""))
     write.insert(
         EscalationRow,
         escalation=escalation.occurrence,

@@ -218,10 +218,8 @@ def _reopen_stage(write: RequirementWrite, stage: StageRecord, reason: str) -> N
 
 
 def _go_on(write: RequirementWrite, settlement: Settlement, why: str) -> None:
-    if write.state is not RequirementState.BLOCKED:
-        return
     write.set(waiting_for=settlement.waiting_for)
-    if settlement.waiting_for:
+    if write.state is not RequirementState.BLOCKED or settlement.waiting_for:
         return
     write.move(RequirementState.RUNNING, why=why)
     write.set(reason="")

@@ -13,22 +13,6 @@ ORCHESTRATOR = "orchestrator"
 
 
 @dataclass(frozen=True)
-class Reopening:
-    """Records an answer: stages were reopened and the requirement goes on."""
-
-    ref: RequirementRef
-    occurrence: int
-    """Counts the answers of the execution."""
-    stages: tuple[str, ...]
-    who: str
-    why: str
-    answer: str
-    """What was said: `retry`, or an `Answer`; `rework` where the orchestrator says it."""
-    approved: tuple[str, ...] = ()
-    """Stages whose verdict a human passed: they complete instead of running again."""
-
-
-@dataclass(frozen=True)
 class Ask:
     """One open failure that a human must see to, and why nobody else does."""
 
@@ -47,6 +31,26 @@ class Escalation:
     occurrence: int
     asks: tuple[Ask, ...]
     answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reopening:
+    """Records an answer: stages were reopened and the requirement goes on."""
+
+    ref: RequirementRef
+    occurrence: int
+    """Counts the answers of the execution."""
+    stages: tuple[str, ...]
+    who: str
+    why: str
+    answer: str
+    """What was said: `retry`, or an `Answer`; `rework` where the orchestrator says it."""
+    approved: tuple[str, ...] = ()
+    """Stages whose verdict a human passed: they complete instead of running again."""
+    waiting_for: str = ""
+    """Fixes under way and, where other questions stay open, a human."""
+    escalation: Escalation | None = None
+    """The questions that stay open; asked anew in place of the answered one."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.model.answers import Escalation
+from pipeline.model.answers import ORCHESTRATOR, Escalation
 from pipeline.model.failures import Failure, Severity
 from pipeline.model.references import RequirementRef
 from pipeline.model.stages import BlockedStage
@@ -18,8 +18,8 @@ class FailureCollection:
     blocked: tuple[BlockedStage, ...] = ()
     escalation: Escalation | None = None
     """What a human is asked; None while fixes or a rework see to everything."""
-    fixes_follow: bool = False
-    """Whether the orchestrator goes on although a human is asked."""
+    waiting_for: str = ORCHESTRATOR
+    """The orchestrator, a human, or both."""
 
 
 @dataclass(frozen=True)

@@ -95,23 +95,23 @@ def test_a_fix_under_way_is_followed_shown_and_asks_nobody(cli: Cli, endless_fix
 def test_a_fix_that_fails_is_told_and_the_watch_goes_on_to_the_question(
     cli: Cli, host: Host, tmp_path: Path
 ) -> None:
-    host.restart({"berry": {"status": "FAILED", "failures": ["no staging"]}})
+    host.restart({"tim": {"status": "FAILED", "failures": ["no staging"]}})
     plan = tmp_path / "plan.toml"
-    plan.write_text(plan_of(("Deploy", "berry")))
+    plan.write_text(plan_of(("Document", "tim")))
 
     waited = cli("start", "REQ-UNFIXED", "--title", "x", "--pipeline", str(plan), "--wait")
     host.restart()
 
     assert waited.code == 4, waited.err
-    assert "REQ-UNFIXED-FIX-1 (berry) FAILED" in waited.err
+    assert "REQ-UNFIXED-FIX-1 (tim) FAILED" in waited.err
     assert "A human is asked: " in waited.err
-    assert "python starter.py retry REQ-UNFIXED Deploy" in waited.err
+    assert "python starter.py retry REQ-UNFIXED Document" in waited.err
     assert cli("watch", "REQ-UNFIXED-FIX-1").code == 1
 
 
 def test_what_waits_for_a_human_says_since_when_and_why(cli: Cli, tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
-    plan.write_text(plan_of(("Work", "berry"), ("Check", "vic")))
+    plan.write_text(plan_of(("Work", "tim"), ("Check", "vic")))
     arguments = ("--title", "x", "--priority", "P1", "--pipeline", str(plan), "--wait")
     assert cli("start", "REQ-ASKED", *arguments).code == 4
 

@@ -117,6 +117,47 @@ async def test_same_answer_twice_has_one_effect(house: House) -> None:
     assert house.runs.started().count("Research") == 2
 
 
+async def test_one_answer_leaves_the_other_question_open(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    slow = Script(minutes=2_000)
+    await house.open({ROY: [ASKS, slow], JEN: [ASKS, Script()]})
+    handle = await house.start(bounds=REPAIR)
+    await house.until_blocked(handle)
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
+
+    view = await sdlc_reader.requirement(house.number)
+    assert (view.state, view.waiting_for) == (RequirementState.RUNNING, "human")
+    assert view.escalation
+    assert [ask.stage for ask in view.escalation.asks] == [JEN]
+    assert JEN in await current_details(handle)
+
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest(JEN, "ada"))
+    report = await handle.result()
+    assert report.state is RequirementState.DELIVERED
+    answers = [asked.answer for asked in await sdlc_reader.escalations(house.number)]
+    assert answers == ["retry", "retry"]
+
+
+async def test_question_that_stays_open_blocks_again_without_being_asked_anew(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    await house.open({ROY: [ASKS, Script()], JEN: [ASKS, Script()]})
+    handle = await house.start(bounds=REPAIR)
+    await house.until_blocked(handle)
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
+
+    async def is_blocked_again() -> bool:
+        view = await sdlc_reader.requirement(house.number)
+        return view.state is RequirementState.BLOCKED and view.round == 2
+
+    await until(is_blocked_again, "it is blocked again")
+    assert len(await sdlc_reader.escalations(house.number)) == 2
+    assert (await sdlc_reader.requirement(house.number)).waiting_for == "human"
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest(JEN, "ada"))
+    assert (await handle.result()).state is RequirementState.DELIVERED
+
+
 async def test_giving_up_twice_has_one_effect(house: House) -> None:
     handle = await started(house, Critique=[ESCALATE])
     await house.until_blocked(handle)
