@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from pipeline.cards import StageCard
 from pipeline.graph import ancestors, dependents
 from pipeline.model import (
     BlockedStage,
@@ -20,6 +19,7 @@ from pipeline.model import (
     StageState,
     Tally,
 )
+from pipeline.model.cards import StageCard
 from pipeline.notice import VERDICTS
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role

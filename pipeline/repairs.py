@@ -12,7 +12,6 @@ from pipeline.model import (
     MergedFix,
     Recovered,
     StageOutcome,
-    StageStanding,
     StageState,
     Standing,
 )
@@ -20,38 +19,24 @@ from pipeline.model import (
 _REPAIRED = "What it needs is repaired."
 
 REASON_LENGTH = 200
-"""Characters of a stage's reason that travel; there may be sixty-four stages."""
 
 Key = tuple[str, str]
 """Stage and gate of a failure."""
 
 
 def standing(board: Board) -> Standing:
-    """Every stage as a message; the first of a reason is enough to know it by."""
-    stages = (
-        StageStanding(
-            name,
-            card.state,
-            card.attempt,
-            cut(card.reason, REASON_LENGTH),
-            card.verdict,
-            card.flags,
-            card.fixes,
-            card.judged,
-        )
+    """Every card as it travels: of reasons the beginning, for there may be sixty-four stages."""
+    cards = {
+        name: replace(card, reason=cut(card.reason, REASON_LENGTH), summary="")
         for name, card in board.cards.items()
-    )
-    return Standing(board.head, tuple(stages))
+    }
+    return Standing(board.head, cards)
 
 
 def restore(board: Board, message: Standing) -> None:
     """Stand where the message says."""
     board.advance(message.head)
-    for stage in message.stages:
-        card = board.cards[stage.stage]
-        card.state, card.attempt, card.reason = stage.state, stage.attempt, stage.reason
-        card.verdict, card.flags, card.fixes = stage.verdict, stage.flags, stage.fixes
-        card.judged = stage.judged
+    board.cards.update(message.cards)
 
 
 def add_fix(board: Board, fix: MergedFix) -> None:
@@ -60,9 +45,11 @@ def add_fix(board: Board, fix: MergedFix) -> None:
 
 
 def run_again(board: Board, name: str, why: str) -> None:
-    """Let one stage run again, and nothing else: its gate is made again."""
-    waiting = replace(board.cards[name], state=StageState.WAITING, reason=why, flags=())
-    board.cards[name] = waiting
+    """Let one stage run again, and nothing else: its gate is made again, with all its tries."""
+    card = board.cards[name]
+    board.cards[name] = replace(
+        card, state=StageState.WAITING, reason=why, flags=(), tries=0, losses=0
+    )
 
 
 def outcome_of(board: Board, name: str) -> StageOutcome:

@@ -76,8 +76,7 @@ class FixRunner:
     def give_up(self, first: Fix, fix: Fix, reason: str) -> None:
         """Open no further fix for that failure."""
         self._view.tell(fix, f"given up: {reason}")
-        failure = first.failure
-        self.results.given_up[first.number] = GivenUp(failure.stage, failure.gate, reason)
+        self.results.given_up[first.number] = GivenUp(first.failure.gate, reason)
 
     def order(self, fix: Fix) -> RequirementOrder:
         """The fix's input: one stage, on the host and from the integration tip of today."""
@@ -124,7 +123,7 @@ class FixRunner:
             self._execution.heed(merged.parallel, merged.head)
             if merged.failure:
                 return merged.failure
-        done = MergedFix(fix.number, fix.stage, fix.owner)
+        done = MergedFix(fix.number, fix.stage)
         self.results.merged.append(done)
         add_fix(self._execution.board, done)
         return None

@@ -209,11 +209,10 @@ def _waiting(*, goes_on: bool, asks: tuple[Ask, ...]) -> str:
 
 def _given_up(recovery: Recovery, traces: Traces, reason: str) -> Recovered:
     """Which fix was merged is not known: each voids older evidence, as if it were in."""
-    failures = (fix.failure for fix in recovery.fixes)
     return Recovered(
         traces.head if recovery.standing.head else None,
         recovery.parallel,
-        merged=tuple(MergedFix(fix.number, fix.stage, fix.owner) for fix in recovery.fixes),
-        given_up=tuple(GivenUp(each.stage, each.gate, reason) for each in failures),
+        merged=tuple(MergedFix(fix.number, fix.stage) for fix in recovery.fixes),
+        given_up=tuple(GivenUp(fix.failure.gate, reason) for fix in recovery.fixes),
         attempts=traces.attempts,
     )

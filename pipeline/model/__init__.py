@@ -18,6 +18,7 @@ from pipeline.model.answers import (
     RetryRequest,
 )
 from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, Proof
+from pipeline.model.cards import StageCard
 from pipeline.model.carried import Carried, Counts
 from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState
 from pipeline.model.failures import Failure, FailureKind, Severity
@@ -52,7 +53,7 @@ from pipeline.model.stages import (
     StageRequest,
     StageSkip,
 )
-from pipeline.model.standing import StageStanding, Standing
+from pipeline.model.standing import Standing
 from pipeline.model.states import Mode, Priority, RequirementState, StageState
 from pipeline.model.tally import Tally
 
@@ -113,11 +114,11 @@ __all__ = [
     "Settlement",
     "Severity",
     "Stage",
+    "StageCard",
     "StageContext",
     "StageOutcome",
     "StageRequest",
     "StageSkip",
-    "StageStanding",
     "StageState",
     "Standing",
     "Tally",

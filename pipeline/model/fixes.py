@@ -82,14 +82,12 @@ class MergedFix:
 
     number: str
     stage: str
-    owner: str
 
 
 @dataclass(frozen=True)
 class GivenUp:
     """A gate that no further fix is opened for, and why."""
 
-    stage: str
     gate: str
     reason: str
 

@@ -202,7 +202,7 @@ def test_human_who_takes_care_of_a_gate_starts_its_count_anew(board: Board) -> N
 
 def test_nothing_given_up_gets_another_fix(board: Board) -> None:
     red(board)
-    given_up = GivenUp(ROY, "build backend", "REQ-1-FIX-1 failed too")
+    given_up = GivenUp("build backend", "REQ-1-FIX-1 failed too")
     take(board, Recovered(None, parallel=True, given_up=(given_up,)))
 
     assert shared_out(board).asks[0].reason == "REQ-1-FIX-1 failed too"
@@ -250,7 +250,7 @@ def test_fix_that_was_lost_with_its_host_gets_no_fix(fix: Fix) -> None:
 
 
 def recovered(**changes: object) -> Recovered:
-    merged = (MergedFix("REQ-1-FIX-1", ROY, "roy"),)
+    merged = (MergedFix("REQ-1-FIX-1", ROY),)
     base = Recovered(Head("c2", 9), parallel=True, merged=merged)
     return replace(base, **changes)  # type: ignore[arg-type] # the fields of the caller
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipeline.model import FailureKind, StageState
+from pipeline.model.failures import FailureKind
+from pipeline.model.states import StageState
 
 INFRASTRUCTURE_LOSSES = 3
 """Losses in a row after which a stage blocks (design, section 1)."""
