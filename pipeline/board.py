@@ -3,7 +3,7 @@
 Plain state without effects: the workflow moves it, so it replays exactly.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,17 +15,14 @@ from pipeline.model import (
     Head,
     Pipeline,
     Stage,
+    StageCard,
     StageOutcome,
     StageState,
     Tally,
 )
-from pipeline.model.cards import StageCard
-from pipeline.notice import VERDICTS
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
-
-_JUDGES = frozenset(VERDICTS) - {Role.CRITIQUE}
-"""Whose verdicts are on what implementers did."""
+from pipeline.work import Work
 
 
 @dataclass
@@ -41,12 +38,15 @@ class Board:
     failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     repairs: dict[str, str] = field(default_factory=dict)
-    _ancestors: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    work: Work = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Lay out one card per stage."""
         for stage in self.pipeline.stages:
             self.cards[stage.name] = StageCard()
+        # Asked at every step of the workflow, so computed once.
+        before = {name: ancestors(self.pipeline, name) for name in self.cards}
+        self.work = Work(self.pipeline, self.cards, before)
 
     # --- questions ------------------------------------------------------------------------
 
@@ -66,12 +66,12 @@ class Board:
         Not its own needs alone: a fix may void a verdict far up, while those between stand.
         """
         unsettled = (StageState.WAITING, StageState.RUNNING)
-        return all(self._state(name) not in unsettled for name in self._before(stage))
+        return all(self._state(name) not in unsettled for name in self.work.before[stage.name])
 
     def red_needs(self, stage: Stage) -> tuple[str, ...]:
         """What stands in the stage's way: needs of its own, or else whatever lies before them."""
         own = tuple(need for need in stage.needs if not self._state(need).is_done)
-        return own or tuple(n for n in self._before(stage) if not self._state(n).is_done)
+        return own or tuple(n for n in self.work.before[stage.name] if not self._state(n).is_done)
 
     def is_wanted(self, stage: Stage) -> bool:
         """Whether an unconditional stage, or one whose own flag was raised by a completed stage.
@@ -82,55 +82,13 @@ class Board:
         failed = self.cards[stage.name].verdict == "FAIL"
         return stage.flag is None or failed or stage.flag in raised
 
-    def builders(self, of: Stage | None) -> tuple[Stage, ...]:
-        """The stages with builds that the stage stands on; of the whole plan for None.
-
-        One that was skipped has merged nothing, so there is nothing of it to verify.
-        """
-        names = set(ancestors(self.pipeline, of.name)) if of else set(self.cards)
-        return tuple(
-            s
-            for s in self.pipeline.stages
-            if s.builds and s.name in names and self._state(s.name) is not StageState.SKIPPED
-        )
-
     def are_done(self, stages: Iterable[Stage]) -> bool:
         """Whether nothing of them is still to come."""
         return all(self._state(stage.name).is_done for stage in stages)
 
-    def merged_builders(self) -> tuple[str, ...]:
-        """What the head holds of the builders: `stage#attempt`, in plan order."""
-        return self.marks(
-            s for s in self.builders(None) if self._state(s.name) is StageState.COMPLETED
-        )
-
-    def merged_work(self) -> tuple[str, ...]:
-        """Marks of what implementers have done so far."""
-        return self.marks(self._merged())
-
-    def marks(self, stages: Iterable[Stage]) -> tuple[str, ...]:
-        """Each stage with its current attempt and fixes: whatever is newer voids older evidence."""
-        return tuple(self.cards[stage.name].mark(stage.name) for stage in stages)
-
-    def void_by(self, stage: Stage) -> tuple[str, ...]:
-        """Marks of merged work that the stage's green verdict has not seen: they void it.
-
-        A tester of one side judges that side, whoever judges no side in particular judges both.
-
-        Source: design, section 3, "Merges and builds".
-        """
-        judge = TEAM[stage.agent]
-        if judge.role not in _JUDGES or self._state(stage.name) is not StageState.COMPLETED:
-            return ()
-        names = self._before(stage)
-        work = (s for s in self._merged() if s.name in names)
-        judged = (s for s in work if judge.side in (None, TEAM[s.agent].side))
-        seen = self.cards[stage.name].judged
-        return tuple(mark for mark in self.marks(judged) if mark not in seen)
-
     def runs_beside_measurement(self, stage: Stage) -> bool:
         """Whether some quality measurement need not be over when the stage starts."""
-        before = set(ancestors(self.pipeline, stage.name))
+        before = self.work.before[stage.name]
         return any(
             TEAM[s.agent].role is Role.STATISTICS and s.name not in before
             for s in self.pipeline.stages
@@ -196,8 +154,7 @@ class Board:
         card.state, card.reason = StageState.RUNNING, ""
         card.attempt += 1
         card.extended_minutes = 0.0
-        judges = TEAM[stage.agent].role in _JUDGES
-        card.judged = self.merged_work() if judges else ()
+        card.judged = self.work.seen_by(stage)
         return card.attempt
 
     def deadline_after(self, name: str, minutes: float) -> timedelta:
@@ -281,19 +238,6 @@ class Board:
 
     def _state(self, name: str) -> StageState:
         return self.cards[name].state
-
-    def _before(self, stage: Stage) -> tuple[str, ...]:
-        """Everything before the stage; asked at every step of the workflow, so kept."""
-        if stage.name not in self._ancestors:
-            self._ancestors[stage.name] = ancestors(self.pipeline, stage.name)
-        return self._ancestors[stage.name]
-
-    def _merged(self) -> Iterator[Stage]:
-        """Implementers whose work is in; one who was skipped has done none."""
-        for stage in self.pipeline.stages:
-            is_in = self._state(stage.name) is StageState.COMPLETED
-            if is_in and TEAM[stage.agent].role is Role.IMPLEMENTATION:
-                yield stage
 
     def _unskip(self) -> None:
         """Let a specialist wait again who was skipped, and whom a repeated verdict asks for."""

@@ -115,17 +115,8 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
     return _reopen_void(board) | unblock(board)
 
 
-def void_verdicts(board: Board) -> dict[str, str]:
-    """The stages whose green verdict has not seen what is merged by now, and why."""
-    return {
-        stage.name: f"Its verdict is void: it has not seen {', '.join(unseen)}."
-        for stage in board.pipeline.stages
-        if (unseen := board.void_by(stage))
-    }
-
-
 def _reopen_void(board: Board) -> dict[str, str]:
-    void = void_verdicts(board)
+    void = board.work.void_verdicts()
     for name, why in void.items():
         run_again(board, name, why)
     return void

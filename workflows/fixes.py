@@ -100,7 +100,7 @@ class FixRunner:
             stop_if_cancelled()
             self._view.tell(fix, "running")
             order = self.order(fix)
-            self.results.judged[fix.number] = self._execution.board.merged_work()
+            self.results.judged[fix.number] = self._execution.board.work.done()
             try:
                 report: DeliveryReport = await workflow.execute_child_workflow(
                     REQUIREMENT,

@@ -56,7 +56,7 @@ class BuildGates:
         meanwhile: the caller looks whether it still stands on what it asked for.
         """
         # The head may move while builds run, and an exact gate stands on the head alone.
-        while owed := self._owed(self._board.builders(stage), exact=exact):
+        while owed := self._owed(self._board.work.builders(stage), exact=exact):
             if failures := await self.verify(owed):
                 return failures
         return ()
@@ -91,7 +91,7 @@ class BuildGates:
         ]
 
     def _is_proven(self, build: str, builders: tuple[Stage, ...], *, exact: bool) -> bool:
-        required = set(self._board.marks(builders))
+        required = set(self._board.work.marks(builders))
         return any(
             proof.build == build
             and required <= set(proof.held)
@@ -100,7 +100,7 @@ class BuildGates:
         )
 
     async def _verification(self, build: str, builder: Stage) -> BuildOutcome:
-        key = (build, self._board.commit, self._board.merged_builders())
+        key = (build, self._board.commit, self._board.work.built())
         if key not in self._verifications or self._is_answered(self._verifications[key]):
             counts = self._execution.counts
             counts.builds += 1
@@ -137,7 +137,7 @@ class BuildGates:
 
     def _is_overtaken(self, request: BuildRequest) -> bool:
         """Whether the build is green on what is the head by now."""
-        return self._is_proven(request.build, self._board.builders(None), exact=True)
+        return self._is_proven(request.build, self._board.work.builders(None), exact=True)
 
     def _announce_passed(self) -> None:
         # Several stages wait for the same builds; what they prove is said once.

@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
         StageState,
     )
     from pipeline.plan_rules import DELIVER
-    from pipeline.repairs import Key, outcome_of, run_again, stand_in, void_verdicts
+    from pipeline.repairs import Key, outcome_of, run_again, stand_in
     from workflows import options
     from workflows.crew import Crew
     from workflows.execution import Execution
@@ -81,7 +81,7 @@ class Regating:
         """Run those again who said FAIL, and before them those whose verdicts are void by now."""
         red = [failure.stage for failure in failures if failure.kind is FailureKind.VERDICT]
         before = {name for each in red for name in ancestors(self._board.pipeline, each)}
-        void = void_verdicts(self._board)
+        void = self._board.work.void_verdicts()
         for name in dict.fromkeys((*void, *red)):
             if name in red or name in before:
                 run_again(self._board, name, void.get(name, _REPAIRED))

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
         StageSkip,
         StageState,
     )
-    from pipeline.repairs import run_again, void_verdicts
+    from pipeline.repairs import run_again
     from pipeline.team import TEAM, Role
     from workflows import options
     from workflows.execution import Execution
@@ -39,7 +39,7 @@ class StageRunner:
     async def run(self, stage: Stage) -> None:
         """Bring one waiting stage to its end in this round."""
         await self._run(stage)
-        while why := void_verdicts(self._board).get(stage.name):  # merged while it judged
+        while why := self._board.work.void_verdicts().get(stage.name):  # merged while it judged
             run_again(self._board, stage.name, why)
             await self._run(stage)
 

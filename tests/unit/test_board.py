@@ -129,11 +129,11 @@ def test_attempts_go_on_counting_after_a_reopening(board: Board) -> None:
 
 def test_evidence_mark_changes_with_the_attempt(board: Board) -> None:
     complete(board, "Backend Implementation")
-    before = board.merged_builders()
+    before = board.work.built()
     board.reopen("Backend Implementation")
     complete(board, "Backend Implementation")
 
-    assert (before, board.merged_builders()) == (
+    assert (before, board.work.built()) == (
         ("Backend Implementation#1",),
         ("Backend Implementation#2",),
     )

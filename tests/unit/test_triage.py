@@ -268,11 +268,11 @@ def test_fix_voids_the_verdicts_of_its_own_side_and_of_those_who_judge_both(boar
 
 def test_fix_voids_the_evidence_of_older_builds(board: Board) -> None:
     complete(board, ROY, JEN)
-    before = board.merged_builders()
+    before = board.work.built()
     take(board, recovered())
 
-    assert board.merged_builders() == (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
-    assert before[0] not in board.merged_builders()
+    assert board.work.built() == (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
+    assert before[0] not in board.work.built()
 
 
 def test_verdict_that_was_given_after_the_fix_stands(board: Board) -> None:

@@ -1,0 +1,81 @@
+"""What is merged of a requirement's work, and which verdicts have seen it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pipeline.model import Pipeline, Stage, StageCard, StageState
+from pipeline.notice import VERDICTS
+from pipeline.team import TEAM, Role
+
+_JUDGES = frozenset(VERDICTS) - {Role.CRITIQUE}
+"""Whose verdicts are on what implementers did."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Questions to the cards of a plan; `before` names what lies before each stage."""
+
+    pipeline: Pipeline
+    cards: Mapping[str, StageCard]
+    before: Mapping[str, tuple[str, ...]]
+
+    def marks(self, stages: Iterable[Stage]) -> tuple[str, ...]:
+        """Each stage with its current attempt and fixes: whatever is newer voids older evidence."""
+        return tuple(self.cards[stage.name].mark(stage.name) for stage in stages)
+
+    def builders(self, of: Stage | None) -> tuple[Stage, ...]:
+        """The stages with builds that the stage stands on; of the whole plan for None.
+
+        One that was skipped has merged nothing, so there is nothing of it to verify.
+        """
+        names = self.before[of.name] if of else self.cards
+        return tuple(
+            stage
+            for stage in self.pipeline.stages
+            if stage.builds and stage.name in names and not self._is(stage, StageState.SKIPPED)
+        )
+
+    def built(self) -> tuple[str, ...]:
+        """Marks of the builders whose work is in, in plan order."""
+        return self.marks(s for s in self.builders(None) if self._is(s, StageState.COMPLETED))
+
+    def done(self) -> tuple[str, ...]:
+        """Marks of the implementers whose work is in, in plan order."""
+        return self.marks(self._implementers())
+
+    def seen_by(self, stage: Stage) -> tuple[str, ...]:
+        """What a run of the stage that starts now will have seen, if it judges it."""
+        return self.done() if TEAM[stage.agent].role in _JUDGES else ()
+
+    def void_verdicts(self) -> dict[str, str]:
+        """The stages whose green verdict has not seen what is merged by now, and why."""
+        return {
+            stage.name: f"Its verdict is void: it has not seen {', '.join(unseen)}."
+            for stage in self.pipeline.stages
+            if (unseen := self._unseen(stage))
+        }
+
+    def _unseen(self, stage: Stage) -> tuple[str, ...]:
+        """Marks of merged work that void the stage's green verdict.
+
+        A tester of one side judges that side, whoever judges no side in particular judges both.
+
+        Source: design, section 3, "Merges and builds".
+        """
+        judge = TEAM[stage.agent]
+        if judge.role not in _JUDGES or not self._is(stage, StageState.COMPLETED):
+            return ()
+        work = (s for s in self._implementers() if s.name in self.before[stage.name])
+        judged = (s for s in work if judge.side in (None, TEAM[s.agent].side))
+        seen = self.cards[stage.name].judged
+        return tuple(mark for mark in self.marks(judged) if mark not in seen)
+
+    def _implementers(self) -> Iterator[Stage]:
+        """Those whose work is in; one who was skipped has done none."""
+        for stage in self.pipeline.stages:
+            implements = TEAM[stage.agent].role is Role.IMPLEMENTATION
+            if implements and self._is(stage, StageState.COMPLETED):
+                yield stage
+
+    def _is(self, stage: Stage, state: StageState) -> bool:
+        return self.cards[stage.name].state is state
