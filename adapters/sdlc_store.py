@@ -16,7 +16,9 @@ from adapters.sdlc import (
     gates,
     lifecycle,
     publishing,
+    resuming,
     runs,
+    settling,
     stages,
 )
 from adapters.sdlc.acceptance import Acceptance
@@ -153,7 +155,7 @@ class PostgresSdlcStore:
 
     async def reopen(self, reopening: Reopening) -> None:
         """Stages back to waiting, blockers resolved, BLOCKED -> RUNNING, `workflow.resumed`."""
-        await self._write(blocking.reopen, reopening)
+        await self._write(resuming.reopen, reopening)
 
     async def open_fixes(self, opening: FixOpening) -> None:
         """Rows of fixes, with parent and blocker links."""
@@ -165,7 +167,7 @@ class PostgresSdlcStore:
 
     async def settle(self, settlement: Settlement) -> None:
         """What a round of fixes achieved; BLOCKED -> RUNNING if nothing is left."""
-        await self._write(fixing.settle, settlement)
+        await self._write(settling.settle, settlement)
 
     async def attempts(self, number: str) -> Mapping[str, int]:
         """The latest attempt of every stage."""

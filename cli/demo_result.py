@@ -16,9 +16,8 @@ from cli.documents import fix_document
 from cli.gantt import bar
 from cli.repairs_view import fixes_part
 from cli.status_view import failure_text, report
-from pipeline.model import RequirementState
+from pipeline.model import REWORK, RequirementState
 from pipeline.numbers import integration_branch
-from workflows.answers import REWORK
 
 
 @dataclass(frozen=True)

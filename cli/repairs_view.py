@@ -11,6 +11,7 @@ from adapters.sdlc_views import EscalationView, FixView, RequirementView
 from cli import output
 from cli.states import styled
 from pipeline.model import Ask
+from pipeline.steering import addressed
 
 
 def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
@@ -28,19 +29,13 @@ def question(view: RequirementView, escalation: EscalationView) -> Iterator[Rend
         yield f"  {ask_line(ask)}"
     yield "Possible answers:"
     for answer in escalation.answers:
-        yield output.unfolded(Text(f"  {command(view.number, answer)}"))
+        yield output.unfolded(Text(f"  python starter.py {addressed(answer, view.number)}"))
 
 
 def ask_line(ask: Ask) -> str:
     """What is red, and why a human must see to it; most reasons name it."""
     is_named = ask.gate in ask.reason or ask.stage in ask.reason
     return output.plain(ask.reason if is_named else f"{ask.gate}: {ask.reason}")
-
-
-def command(number: str, answer: str) -> str:
-    """The command that gives an answer to a requirement."""
-    verb, _, rest = answer.partition(" ")
-    return f"python starter.py {verb} {number} {rest}"
 
 
 def _table(fixes: Sequence[FixView]) -> Table:

@@ -79,6 +79,12 @@ def possible_answers(board: Board, asks: Sequence[Ask]) -> tuple[str, ...]:
     return (*answers, f"decide {Answer.ABORT}")
 
 
+def addressed(answer: str, number: str) -> str:
+    """An answer as it is typed after `starter.py`: `retry REQ-1 deliver`."""
+    verb, _, rest = answer.partition(" ")
+    return f"{verb} {number} {rest}"
+
+
 def _is_verdict(board: Board, ask: Ask) -> bool:
     failure = board.failures.get((ask.stage, ask.gate))
     return failure is not None and failure.kind is FailureKind.CRITIQUE

@@ -10,7 +10,7 @@ from pipeline.failures import cut, shared_out
 from pipeline.graph import ancestors
 from pipeline.model import Ask, Bounds, Failure, FailureKind, Fix, Stage
 from pipeline.numbers import fix_number
-from pipeline.steering import possible_answers, research_of
+from pipeline.steering import research_of
 from pipeline.team import TEAM, Role
 
 SENDS_BACK = "REQUEST_CHANGES"
@@ -27,14 +27,16 @@ _FIX_NAME_LENGTH = 60
 
 @dataclass(frozen=True)
 class Triage:
-    """What is done about a round's failures; `rework` names the research to repeat, or is empty."""
+    """What is done about a round's failures.
 
-    fixes: tuple[Fix, ...]
-    rework: str
-    reasons: str
-    asks: tuple[Ask, ...]
-    answers: tuple[str, ...]
-    """The commands that answer what is asked."""
+    `rework` names the research to repeat, for those `reasons`; it goes first: what else is red may
+    be gone with it, and is seen to afterwards.
+    """
+
+    fixes: tuple[Fix, ...] = ()
+    asks: tuple[Ask, ...] = ()
+    rework: str = ""
+    reasons: str = ""
 
 
 def triage(board: Board, number: str, spent: timedelta) -> Triage:
@@ -43,17 +45,16 @@ def triage(board: Board, number: str, spent: timedelta) -> Triage:
     `spent` is the time that the requirement has taken, without what it waited for humans.
     Source: design, section 3, "Critique", "QA" and "Escalation".
     """
-    rework = reasons = ""
     asks: list[Ask] = []
     fixes: list[Fix] = []
     for failure in shared_out(board.open_failures()):
         if research := _research(board, failure):
-            rework, reasons = research.name, failure.error
-        elif why := _why_human(board, failure, spent):
+            return Triage(rework=research.name, reasons=failure.error)
+        if why := _why_human(board, failure, spent):
             asks.append(Ask(failure.stage, failure.gate, why))
         else:
             fixes += _fixes(board, number, failure, opened=board.tally.fixes + len(fixes))
-    return Triage(tuple(fixes), rework, reasons, tuple(asks), possible_answers(board, asks))
+    return Triage(tuple(fixes), tuple(asks))
 
 
 def next_fix(fix: Fix, failure: Failure, bounds: Bounds) -> Fix | str:

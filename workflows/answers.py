@@ -1,21 +1,18 @@
 """What a human says to a requirement: checked, recorded, done."""
 
 import asyncio
-from collections.abc import Callable
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
-    from activities.runs import RunActivities
     from pipeline.errors import RefusedInput
     from pipeline.model import (
         ORCHESTRATOR,
+        RETRY,
+        REWORK,
         Answer,
         DecisionRequest,
-        Extension,
-        ExtensionRequest,
         Reopened,
         Reopening,
         RetryRequest,
@@ -23,35 +20,32 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.plan_rules import DELIVER
     from pipeline.steering import (
         check_decision,
-        check_extension,
         check_note,
         check_retry,
         pending_verdict,
         research_of,
     )
     from workflows import options
+    from workflows.accepting import accept
     from workflows.execution import Execution
     from workflows.gates import BuildGates
-    from workflows.recovery import Recoveries
+    from workflows.questions import Questions
     from workflows.rounds import Rounds
-
-REWORK = "rework"
 
 
 class Answers:
     """Takes answers one at a time; `books` keeps records in the order in which things happen."""
 
     def __init__(
-        self, execution: Execution, gates: BuildGates, rounds: Rounds, recoveries: Recoveries
+        self, execution: Execution, gates: BuildGates, rounds: Rounds, questions: Questions
     ) -> None:
         """Share the execution with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates
         self._rounds = rounds
-        self._recoveries = recoveries
+        self._questions = questions
         self.books = asyncio.Lock()
-        self._deadlines = asyncio.Lock()  # each extension counts on those before it
         self._decided: tuple[DecisionRequest, Reopened] | None = None
 
     def next(self) -> int:
@@ -77,21 +71,15 @@ class Answers:
             self._check_answerable()
             check_decision(self._board, request.answer)
 
-    def check_extension(self, request: ExtensionRequest) -> None:
-        """Raises: RefusedInput for an extension of what does not run."""
-        check_note(request.reason)
-        self._check_under_way()
-        check_extension(self._board, request.stage, request.minutes)
-
     # --- what it does -------------------------------------------------------------------------
 
     async def retry(self, request: RetryRequest) -> Reopened:
         """Reopen a stage that failed, and what depends on it; or try the delivery again."""
         async with self.books:
-            _accept(lambda: self.check_retry(request))
+            accept(lambda: self.check_retry(request))
             if request.stage != DELIVER:
-                return await self._reopen(request.stage, request.who, request.note, "retry")
-            await self._record((), request.who, request.note, "retry")
+                return await self._reopen(request.stage, request.who, request.note, RETRY)
+            await self._record((), request.who, request.note, RETRY)
             self._board.retry_delivery()
             return self._go_on((DELIVER,))
 
@@ -100,28 +88,10 @@ class Answers:
         async with self.books:
             if self._decided and self._is_repeated(request):
                 return self._decided[1]
-            _accept(lambda: self.check_decision(request))
+            accept(lambda: self.check_decision(request))
             reopened = await self._decide(request)
             self._decided = (request, reopened)
             return reopened
-
-    async def extend(self, request: ExtensionRequest) -> str:
-        """Move the deadline of a running stage; returns the run that it belongs to."""
-        async with self._deadlines:
-            _accept(lambda: self.check_extension(request))
-            attempt = self._board.cards[request.stage].attempt
-            extension = self._extension(request, attempt)
-            await workflow.execute_activity_method(
-                RunActivities.extend_run,
-                extension,
-                **options.tools(
-                    self._execution.host,
-                    self._execution.order,
-                    f"Extend {request.stage} by {request.minutes:g} minutes",
-                ),
-            )
-            self._board.extend(request.stage, attempt, request.minutes)
-            return extension.run_id
 
     async def rework(self, research: str, reasons: str) -> None:
         """Send research back with the reasons of its critique."""
@@ -161,8 +131,8 @@ class Answers:
         approved: tuple[str, ...] = (),
     ) -> None:
         # a delivery makes every check again, so it answers whatever is asked
-        answered = (*stages, *approved) or tuple(ask.stage for ask in self._recoveries.asked)
-        waiting_for, left = self._recoveries.answered(answered)
+        answered = (*stages, *approved) or tuple(ask.stage for ask in self._questions.asked)
+        waiting_for, left = self._questions.answered(answered)
         reopening = Reopening(
             self._execution.ref,
             self.next(),
@@ -185,18 +155,6 @@ class Answers:
         self._rounds.start_waiting()
         return Reopened(stages)
 
-    def _extension(self, request: ExtensionRequest, attempt: int) -> Extension:
-        ref = self._execution.ref
-        return Extension(
-            run_id=f"{ref.key}/{request.stage}/{attempt}",
-            ref=ref,
-            stage=request.stage,
-            minutes=request.minutes,
-            deadline=self._board.deadline_after(request.stage, request.minutes),
-            who=request.who,
-            reason=request.reason,
-        )
-
     def _is_repeated(self, request: DecisionRequest) -> bool:
         """Whether that very answer was given last, and nothing was asked since."""
         is_same = self._decided is not None and self._decided[0] == request
@@ -204,23 +162,9 @@ class Answers:
         return is_same and is_over
 
     def _check_answerable(self) -> None:
-        self._check_under_way()
+        self._execution.check_under_way()
         if self._execution.order.fix:
             raise RefusedInput(
                 f"{self._execution.ref.number} is a fix, which asks nobody: answer the requirement "
                 "that it repairs."
             )
-
-    def _check_under_way(self) -> None:
-        """Raises: RefusedInput once the end has begun: nothing may start any more."""
-        if why := self._execution.why_over():
-            raise RefusedInput(f"It is too late for an answer: {why}.")
-
-
-def _accept(check: Callable[[], None]) -> None:
-    """Check again what the validator saw: an earlier answer may have been recorded since."""
-    try:
-        check()
-    except RefusedInput as refusal:
-        name = type(refusal).__name__
-        raise ApplicationError(str(refusal), type=name, non_retryable=True) from refusal

@@ -9,10 +9,10 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import Reminder
     from workflows import options
     from workflows.execution import Execution
-    from workflows.recovery import Recoveries
+    from workflows.questions import Questions
 
 
-async def ask(execution: Execution, recoveries: Recoveries) -> None:
+async def ask(execution: Execution, questions: Questions) -> None:
     """Wait until an answer sets something going, or gives the requirement up; days, if need be.
 
     Each reminder waits twice as long as the one before, so that the history stays small.
@@ -27,7 +27,7 @@ async def ask(execution: Execution, recoveries: Recoveries) -> None:
             Reminder(execution.ref, execution.counts.escalations, reminders),
             **options.central(f"Reminder {reminders}"),
         )
-    recoveries.waited(workflow.now() - asked_at)
+    questions.waited(workflow.now() - asked_at)
 
 
 async def _answered(execution: Execution, answers: int, patience: timedelta) -> bool:

@@ -8,7 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import restore, standing
     from workflows.execution import Execution
     from workflows.gates import BuildGates
-    from workflows.recovery import Recoveries
+    from workflows.questions import Questions
 
 EVENTS = 1_000
 """Length of a history after which the next quiet moment is used; Temporal's limit is 51,200."""
@@ -20,7 +20,7 @@ def is_long() -> bool:
     return info.get_current_history_length() > EVENTS or info.is_continue_as_new_suggested()
 
 
-def carry(execution: Execution, gates: BuildGates, recoveries: Recoveries) -> Carried:
+def carry(execution: Execution, gates: BuildGates, questions: Questions) -> Carried:
     """What the next run must know. Nothing may be under way: no stage, no build, no child."""
     assert execution.opening  # a history does not grow long before a host has taken it
     return Carried(
@@ -30,14 +30,14 @@ def carry(execution: Execution, gates: BuildGates, recoveries: Recoveries) -> Ca
         failures=shared_out(execution.board.open_failures()),
         tally=execution.board.tally,
         proofs=gates.proofs,
-        asked=recoveries.asked,
-        spent=recoveries.spent(),
+        asked=questions.asked,
+        spent=questions.spent(),
         counts=execution.counts,
     )
 
 
 def take_up(
-    carried: Carried, execution: Execution, gates: BuildGates, recoveries: Recoveries
+    carried: Carried, execution: Execution, gates: BuildGates, questions: Questions
 ) -> None:
     """Stand where the run before has stood."""
     board = execution.board
@@ -48,4 +48,4 @@ def take_up(
     board.failures = {(each.stage, each.gate): each for each in carried.failures}
     board.tally = carried.tally
     gates.take(carried.proofs)
-    recoveries.take_up(carried.asked, carried.spent)
+    questions.take_up(carried.asked, carried.spent)

@@ -48,10 +48,7 @@ class Ending:
         closing = Closing(self._execution.ref, state, reason, board.commit, who)
         await to_the_end(self._record(closing))
         number, failures = self._execution.order.number, shared_out(board.open_failures())
-        card = board.cards[board.pipeline.stages[0].name]  # of a fix, its only one
-        return DeliveryReport(
-            number, state, reason, closing.commit, failures, card.verdict, card.flags
-        )
+        return DeliveryReport(number, state, reason, closing.commit, failures)
 
     async def _release(self) -> str:
         """Returns what could not be tidied up: a project that is gone must not prevent the end."""

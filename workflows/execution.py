@@ -6,6 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
+    from pipeline.errors import RefusedInput
     from pipeline.model import (
         Counts,
         DecisionRequest,
@@ -45,6 +46,11 @@ class Execution:
         if self.abort:
             return f"the requirement was given up by {self.abort.who}"
         return "the requirement is being cancelled" if is_cancelled() else ""
+
+    def check_under_way(self) -> None:
+        """Raises: RefusedInput once the end has begun."""
+        if why := self.why_over():
+            raise RefusedInput(f"It is too late for an answer: {why}.")
 
     def take(self, opening: Opening) -> None:
         """Go on with the host that answered."""

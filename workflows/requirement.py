@@ -27,11 +27,13 @@ with workflow.unsafe.imports_passed_through():
     from workflows.answers import Answers
     from workflows.asking import ask
     from workflows.continuing import carry, is_long, take_up
+    from workflows.deadlines import Deadlines
     from workflows.ending import Ending
     from workflows.execution import Execution
     from workflows.failures import describe
     from workflows.gates import BuildGates
     from workflows.gathering import stop_if_cancelled
+    from workflows.questions import Questions
     from workflows.recovery import Recoveries
     from workflows.rounds import Rounds
     from workflows.turnstile import Turnstile
@@ -59,10 +61,12 @@ class RequirementWorkflow:
         self._execution = Execution(order, ref, self._board, Turnstile(), view)
         self._gates = gates = BuildGates(self._execution)
         self._rounds = Rounds(self._execution, gates)
-        self._recoveries = Recoveries(self._execution, gates)
+        self._questions = Questions(self._execution)
         if carried:
-            take_up(carried, self._execution, gates, self._recoveries)
-        self._answers = Answers(self._execution, gates, self._rounds, self._recoveries)
+            take_up(carried, self._execution, gates, self._questions)
+        self._recoveries = Recoveries(self._execution, gates, self._questions)
+        self._answers = Answers(self._execution, gates, self._rounds, self._questions)
+        self._deadlines = Deadlines(self._execution)
         self._ending = Ending(self._execution)
 
     @workflow.run
@@ -91,7 +95,7 @@ class RequirementWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         if self._board.is_stuck() and not self._execution.abort:
             stop_if_cancelled()
-            carried = carry(self._execution, self._gates, self._recoveries)
+            carried = carry(self._execution, self._gates, self._questions)
             workflow.continue_as_new(replace(self._order, carried=carried))
 
     async def _open(self) -> str:
@@ -126,10 +130,11 @@ class RequirementWorkflow:
         stop_if_cancelled()
         failures = self._board.open_failures()
         if any(not failure.kind.is_answer for failure in failures):
-            await self._recoveries.report_fix()
+            await self._questions.report_fix()
             return await self._ending.give_up(RequirementState.FAILED, failures[0].error)
-        card = self._board.cards[self._order.pipeline.stages[0].name]
-        return await self._ending.give_up(RequirementState.DELIVERED, card.summary)
+        (card,) = self._board.cards.values()
+        report = await self._ending.give_up(RequirementState.DELIVERED, card.summary)
+        return replace(report, verdict=card.verdict, flags=card.flags)
 
     async def _see_to_failures(self) -> None:
         """Send every failure to whoever sees to it, and wait until something can go on."""
@@ -137,14 +142,14 @@ class RequirementWorkflow:
         async with self._answers.books:
             if not self._board.is_stuck():
                 return
-            plan = self._recoveries.triage()
-            await self._recoveries.report(plan)
+            plan = self._questions.triage()
+            await self._questions.report(plan)
             if plan.rework:
-                await self._answers.rework(plan.rework, plan.reasons)
-        if plan.fixes and not plan.rework:
+                return await self._answers.rework(plan.rework, plan.reasons)
+        if plan.fixes:
             await self._repair(plan.fixes)
-        elif not plan.rework:
-            await ask(self._execution, self._recoveries)
+        else:
+            await ask(self._execution, self._questions)
 
     async def _repair(self, fixes: tuple[Fix, ...]) -> None:
         recovered = await self._recoveries.repair(fixes)
@@ -184,9 +189,9 @@ class RequirementWorkflow:
     @workflow.update
     async def extend(self, request: ExtensionRequest) -> str:
         """Move the deadline of a running stage; returns the run that it belongs to."""
-        return await self._answers.extend(request)
+        return await self._deadlines.extend(request)
 
     @extend.validator
     def validate_extension(self, request: ExtensionRequest) -> None:
         """Refuse to extend what does not run."""
-        self._answers.check_extension(request)
+        self._deadlines.check(request)

@@ -10,6 +10,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
     from pipeline.model import Ask, Fix, RequirementState
+    from pipeline.steering import addressed
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
 STAGE = SearchAttributeKey.for_keyword("Stage")
@@ -82,15 +83,12 @@ class FixesView:
 
 
 def question(number: str, asks: Sequence[Ask], answers: Sequence[str]) -> str:
-    """What a human is asked, and the commands that answer, as Markdown."""
+    """What a human is asked, and the commands that answer, as Markdown; empty for nothing."""
+    if not asks:
+        return ""
     lines = [f"- **{ask.gate}**: {ask.reason}" for ask in asks]
-    commands = [f"- `starter.py {_addressed(answer, number)}`" for answer in answers]
+    commands = [f"- `starter.py {addressed(answer, number)}`" for answer in answers]
     return "\n".join(["A human is asked:", *lines, "", "Possible answers:", *commands])
-
-
-def _addressed(answer: str, number: str) -> str:
-    command, _, rest = answer.partition(" ")
-    return f"{command} {number} {rest}"
 
 
 def _details(

@@ -1,16 +1,15 @@
-"""A requirement stands still, and is set going again."""
+"""A requirement stands still: its failures, and who sees to them."""
 
 from collections.abc import Iterator
 
-from sqlalchemy import Update, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.answers import close_escalations, is_recorded, note
+from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.escalating import SUPERSEDED, escalate
-from adapters.sdlc.groups import complete_group
+from adapters.sdlc.resuming import resolve_failures
 from adapters.sdlc.stages import lose
 from adapters.sdlc.writing import RequirementWrite, StageRecord
-from adapters.sdlc_tables import BlockerRow, FailureRow, RequirementRow
+from adapters.sdlc_tables import BlockerRow, FailureRow
 from pipeline.events import EventType
 from pipeline.model import (
     HUMAN,
@@ -18,11 +17,9 @@ from pipeline.model import (
     Failure,
     FailureCollection,
     FailureReport,
-    Reopening,
     RequirementState,
     StageState,
 )
-from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
 
@@ -52,37 +49,6 @@ async def block(
         write.update_all(close_escalations(write, SUPERSEDED, ORCHESTRATOR, ""))
         escalate(write, collection.ref, collection.round, collection.escalation)
     await write.flush()
-
-
-async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
-    """Record an answer and what it set going again; a repeat does nothing.
-
-    Raises: IllegalTransition, UnknownRequirement.
-    """
-    write = await RequirementWrite.lock(connection, reopening.ref.number)
-    if await is_recorded(write, reopening.occurrence):
-        return
-    await write.load_stages()
-    set_going = (*reopening.stages, *reopening.approved)
-    note(write, reopening.occurrence, reopening.answer, set_going, reopening.who, reopening.why)
-    write.update_all(
-        _resolve_answered(write, reopening),
-        close_escalations(write, reopening.answer, reopening.who, reopening.why),
-    )
-    for name in reopening.stages:
-        _reopen_stage(write, write.stage(name), reopening)
-    for name in reopening.approved:
-        await _approve_stage(write, write.stage(name), reopening)
-    # An answer may come while siblings of what failed still run: then nothing stood still.
-    if write.state is RequirementState.BLOCKED:
-        _resume(write, reopening)
-    write.set(waiting_for=reopening.waiting_for)
-    if reopening.escalation:
-        escalate(write, reopening.ref, write.row["round"], reopening.escalation)
-    await write.flush()
-
-
-# --- blocking -------------------------------------------------------------------------------
 
 
 def _await_human(write: RequirementWrite, collection: FailureCollection, reason: str) -> None:
@@ -193,75 +159,3 @@ def _told(failure: Failure) -> dict[str, object]:
         "error": failure.error.partition("\n")[0],
         "log": failure.log_reference,
     }
-
-
-# --- going on -------------------------------------------------------------------------------
-
-
-def resolve_failures(write: RequirementWrite) -> Update:
-    """Every open failure of the requirement counts as resolved."""
-    mine = (FailureRow.number == write.number) & FailureRow.resolved_at.is_(None)
-    return update(FailureRow).where(mine).values(resolved_at=write.at)
-
-
-def _resolve_answered(write: RequirementWrite, reopening: Reopening) -> Update:
-    reopened = (*reopening.stages, *reopening.approved)
-    if not reopened:  # the delivery, which makes every check again
-        return resolve_failures(write)
-    return resolve_failures(write).where(FailureRow.stage.in_((*reopened, DELIVER)))
-
-
-def resolve_blockers(write: RequirementWrite) -> Update:
-    """Nothing stands in the requirement's way any more."""
-    mine = (BlockerRow.number == write.number) & BlockerRow.resolved_at.is_(None)
-    return update(BlockerRow).where(mine).values(resolved_at=write.at)
-
-
-def _resolve_answered_blockers(write: RequirementWrite) -> Update:
-    """The question to the human, and fixes that came to nothing; others may be under way."""
-    ended = select(RequirementRow.number).where(
-        RequirementRow.parent.is_not(None), RequirementRow.ended_at.is_not(None)
-    )
-    answered = (BlockerRow.blocked_by == HUMAN) | BlockerRow.blocked_by.in_(ended)
-    return resolve_blockers(write).where(answered)
-
-
-def _reopen_stage(write: RequirementWrite, stage: StageRecord, reopening: Reopening) -> None:
-    lose(write, stage, f"Lost; reopened by {reopening.who}.")
-    # Blocked in the workflow alone: its round has not been reported yet.
-    if stage.state is not StageState.WAITING:
-        write.move_stage(stage, StageState.WAITING, who=reopening.who, why=reopening.why)
-
-
-async def _approve_stage(write: RequirementWrite, stage: StageRecord, reopening: Reopening) -> None:
-    write.move_stage(stage, StageState.COMPLETED, who=reopening.who, why=reopening.why)
-    write.tell(
-        str(stage.run_id),
-        EventType.STAGE_COMPLETED,
-        {
-            "stage": stage.stage,
-            "agent": stage.agent,
-            "attempt": stage.attempt,
-            "summary": reopening.why,
-            "commit": "",
-            "approvedBy": reopening.who,
-        },
-    )
-    await complete_group(write, stage)
-
-
-def _resume(write: RequirementWrite, reopening: Reopening) -> None:
-    write.move(RequirementState.RUNNING, who=reopening.who, why=reopening.why)
-    write.set(reason="")
-    write.update_all(_resolve_answered_blockers(write))
-    write.tell(
-        reopening.ref.key,
-        EventType.WORKFLOW_RESUMED,
-        {
-            "round": write.row["round"],
-            "stages": [*reopening.stages, *reopening.approved],
-            "who": reopening.who,
-            "why": reopening.why,
-        },
-        occurrence=reopening.occurrence,
-    )

@@ -1,5 +1,6 @@
 """A human is asked, and asked again."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import select
@@ -7,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import EscalationRow
-from pipeline.events import EventType, escalation_event
+from pipeline.events import EventType, escalation_event, timestamp
 from pipeline.model import Escalation, Reminder, RequirementRef
 
 SUPERSEDED = "superseded"
@@ -27,14 +28,7 @@ def escalate(
         answers=list(escalation.answers),
         created_at=write.at,
     )
-    fields = {
-        "title": write.row["title"],
-        "priority": write.row["priority"],
-        "round": round_,
-        "escalation": escalation.occurrence,
-        "asks": asks,
-        "answers": list(escalation.answers),
-    }
+    fields = _fields(write, round_, escalation.occurrence, asks, escalation.answers)
     for kind in (EventType.WORKFLOW_ESCALATED, EventType.ESCALATION):
         write.emit(escalation_event(kind, ref.key, write.number, write.at, fields))
 
@@ -52,15 +46,28 @@ async def remind(connection: AsyncConnection, reminder: Reminder) -> None:
         reminders=reminder.occurrence,
     )
     fields = {
-        "title": write.row["title"],
-        "priority": write.row["priority"],
-        "round": row["round"],
-        "escalation": reminder.escalation,
+        **_fields(write, row["round"], reminder.escalation, row["asks"], row["answers"]),
         "reminder": reminder.occurrence,
-        "waitingSince": row["created_at"].isoformat(),
-        "asks": row["asks"],
-        "answers": row["answers"],
+        "waitingSince": timestamp(row["created_at"]),
     }
     kind = EventType.ESCALATION_REMINDER
     write.emit(escalation_event(kind, reminder.ref.key, write.number, write.at, fields))
     await write.flush()
+
+
+def _fields(
+    write: RequirementWrite,
+    round_: int,
+    escalation: int,
+    asks: Sequence[Mapping[str, object]],
+    answers: Sequence[str],
+) -> Mapping[str, object]:
+    """What both say: the question and its reminder."""
+    return {
+        "title": write.row["title"],
+        "priority": write.row["priority"],
+        "round": round_,
+        "escalation": escalation,
+        "asks": list(asks),
+        "answers": list(answers),
+    }

@@ -1,4 +1,4 @@
-"""Failures go back to their owners: rows of fixes, their merges, and what a round of them achieved.
+"""Failures go back to their owners: rows of fixes, and their merges.
 
 Each write locks the repaired requirement's row, its root, first.
 """
@@ -6,16 +6,13 @@ Each write locks the repaired requirement's row, its root, first.
 from collections.abc import Mapping
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, Update, func, or_, select, tuple_, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.acceptance import Acceptance, accept
-from adapters.sdlc.answers import is_recorded, note
 from adapters.sdlc.blocking import record_failure
-from adapters.sdlc.groups import complete_group
-from adapters.sdlc.writing import RequirementWrite, StageRecord
+from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import BlockerRow, FailureRow, FixRow, GateRow, StageRow
-from pipeline.events import EventType
 from pipeline.model import (
     ORCHESTRATOR,
     Failure,
@@ -24,16 +21,10 @@ from pipeline.model import (
     FixMerged,
     FixOpening,
     RequirementState,
-    Settlement,
-    StageOutcome,
-    StageState,
 )
 
 FAILURE = TypeAdapter(Failure)
 """A failure as JSON and back."""
-
-_DESCRIPTION = ""
-"""A fix has none of its own: its agent is told the original task."""
 
 
 async def open_fixes(connection: AsyncConnection, opening: FixOpening) -> None:
@@ -48,7 +39,8 @@ async def open_fixes(connection: AsyncConnection, opening: FixOpening) -> None:
     await accept(
         connection,
         [
-            Acceptance(orders[fix.number], _DESCRIPTION, fix.parent, fix.owner, ORCHESTRATOR)
+            # no description of its own: its agent is told the original task
+            Acceptance(orders[fix.number], "", fix.parent, fix.owner, ORCHESTRATOR)
             for fix in opening.fixes
         ],
     )
@@ -88,35 +80,10 @@ async def merge_fix(connection: AsyncConnection, merge: FixMerge, merged: FixMer
     await write.flush()
 
 
-async def settle(connection: AsyncConnection, settlement: Settlement) -> None:
-    """What a round of fixes achieved: only a green gate resolves its blocker.
-
-    A repeat does nothing. Raises: IllegalTransition, UnknownRequirement.
-    """
-    write = await RequirementWrite.lock(connection, settlement.ref.number)
-    if await is_recorded(write, settlement.occurrence):
-        return
-    await write.load_stages()
-    why = _why(settlement)
-    reopened = tuple(stage for stage, _ in settlement.reopened)
-    note(write, settlement.occurrence, "repair", reopened, ORCHESTRATOR, "")
-    if settlement.green:
-        write.update_all(_resolve_failures(write, settlement), _resolve_blockers(write, settlement))
-    for fix, outcome in settlement.replaced:
-        await _replace_stage(write, write.stage(outcome.stage), fix, outcome)
-    for name, reason in settlement.reopened:
-        _reopen_stage(write, write.stage(name), reason)
-    _go_on(write, settlement, why)
-    await write.flush()
-
-
 async def attempts(connection: AsyncConnection, number: str) -> Mapping[str, int]:
     """The latest attempt of every stage."""
     query = select(StageRow.stage, StageRow.attempt).where(StageRow.number == number)
     return {row.stage: row.attempt for row in await connection.execute(query)}
-
-
-# --- opening ----------------------------------------------------------------------------------
 
 
 async def _are_open(connection: AsyncConnection, opening: FixOpening) -> bool:
@@ -158,83 +125,3 @@ async def _next_failure(connection: AsyncConnection, merge: FixMerge) -> int:
         FailureRow.number == merge.root.number, FailureRow.round == merge.round
     )
     return int((await connection.execute(query)).scalar_one())
-
-
-# --- settling ---------------------------------------------------------------------------------
-
-
-def _resolve_failures(write: RequirementWrite, settlement: Settlement) -> Update:
-    merges = _fixes_of(write, settlement).with_only_columns("merge " + FixRow.number)
-    is_green = or_(
-        tuple_(FailureRow.stage, FailureRow.gate).in_(settlement.green),
-        FailureRow.gate.in_(merges),  # a conflict that a fix of the fix has resolved
-    )
-    mine = (FailureRow.number == write.number) & FailureRow.resolved_at.is_(None) & is_green
-    return update(FailureRow).where(mine).values(resolved_at=write.at)
-
-
-def _fixes_of(write: RequirementWrite, settlement: Settlement) -> Select[str]:
-    """The fixes, and fixes of fixes, that repaired what is green."""
-    gates = [gate for _, gate in settlement.green]
-    return select(FixRow.number).where(FixRow.root == write.number, FixRow.gate.in_(gates))
-
-
-def _resolve_blockers(write: RequirementWrite, settlement: Settlement) -> Update:
-    mine = (BlockerRow.number == write.number) & BlockerRow.resolved_at.is_(None)
-    return (
-        update(BlockerRow)
-        .where(mine, BlockerRow.blocked_by.in_(_fixes_of(write, settlement)))
-        .values(resolved_at=write.at)
-    )
-
-
-async def _replace_stage(
-    write: RequirementWrite, stage: StageRecord, fix: str, outcome: StageOutcome
-) -> None:
-    """The fix's run stands for the stage's: those downstream are told its notice."""
-    query = select(StageRow.run_id).where(StageRow.number == fix)
-    run_id = (await write.connection.execute(query)).scalar_one()
-    write.move_stage(stage, StageState.COMPLETED, why=f"Repaired by {fix}.")
-    write.tell(
-        str(stage.run_id),
-        EventType.STAGE_COMPLETED,
-        {
-            "stage": stage.stage,
-            "agent": stage.agent,
-            "attempt": stage.attempt,
-            "summary": outcome.summary,
-            "commit": outcome.head.commit if outcome.head else "",
-            "repairedBy": fix,
-        },
-    )
-    await complete_group(write, stage)  # in the name of its own run: the fix has told of its group
-    stage.set(run_id=run_id)
-
-
-def _reopen_stage(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
-    # Blocked in the workflow alone: its round has not been reported.
-    if stage.state is not StageState.WAITING:
-        write.move_stage(stage, StageState.WAITING, why=reason)
-
-
-def _go_on(write: RequirementWrite, settlement: Settlement, why: str) -> None:
-    write.set(waiting_for=settlement.waiting_for)
-    if write.state is not RequirementState.BLOCKED or settlement.waiting_for:
-        return
-    write.move(RequirementState.RUNNING, why=why)
-    write.set(reason="")
-    write.tell(
-        settlement.ref.key,
-        EventType.WORKFLOW_RESUMED,
-        {
-            "round": settlement.round,
-            "stages": [stage for stage, _ in settlement.reopened],
-            "who": ORCHESTRATOR,
-            "why": why,
-        },
-        occurrence=settlement.occurrence,
-    )
-
-
-def _why(settlement: Settlement) -> str:
-    return f"Green again: {', '.join(gate for _, gate in settlement.green)}."

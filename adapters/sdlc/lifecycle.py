@@ -6,8 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
-from adapters.sdlc.blocking import resolve_blockers, resolve_failures
 from adapters.sdlc.performance import Performance, measure
+from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.stages import lose
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc.writing import RequirementWrite

@@ -6,6 +6,9 @@ Frozen standard-library dataclasses; small by construction (nothing over 64 KB t
 from pipeline.model.answers import (
     HUMAN,
     ORCHESTRATOR,
+    REPAIR,
+    RETRY,
+    REWORK,
     Answer,
     Ask,
     DecisionRequest,
@@ -60,6 +63,9 @@ from pipeline.model.tally import Tally
 __all__ = [
     "HUMAN",
     "ORCHESTRATOR",
+    "REPAIR",
+    "RETRY",
+    "REWORK",
     "Answer",
     "Ask",
     "BlockedStage",

@@ -10,6 +10,10 @@ HUMAN = "human"
 """Who a requirement waits for, where it is neither a fix nor the orchestrator."""
 ORCHESTRATOR = "orchestrator"
 """Who moves a requirement, or ends it, where no human does."""
+RETRY = "retry"
+REWORK = "rework"
+REPAIR = "repair"
+"""What sets a requirement going again besides an `Answer`, as it stands in the notes."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Reopening:
     who: str
     why: str
     answer: str
-    """What was said: `retry`, or an `Answer`; `rework` where the orchestrator says it."""
+    """What was said: an `Answer`, `RETRY`, or `REWORK` where the orchestrator says it."""
     approved: tuple[str, ...] = ()
     """Stages whose verdict a human passed: they complete instead of running again."""
     waiting_for: str = ""

@@ -52,5 +52,5 @@ class DeliveryReport:
     commit: str
     failures: tuple[Failure, ...] = ()
     verdict: str = ""
-    """What the one stage of a fix answered, and the flags that it raised."""
+    """Of a fix: what its one stage answered, and the flags that it raised."""
     flags: tuple[str, ...] = ()

@@ -5,8 +5,9 @@ import pytest
 
 from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
 from cli.progress import ProgressLines
-from cli.repairs_view import ask_line, command
+from cli.repairs_view import ask_line
 from pipeline.model import Ask, FailureKind, Mode, Priority, RequirementState, StageState
+from pipeline.steering import addressed
 
 AT = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 STAGE = StageView("Work", "roy", "Work", StageState.COMPLETED, 1, 1, AT, AT, "", "")
@@ -106,7 +107,7 @@ def test_failures_that_a_later_round_reports_again_are_told_again(said: Said) ->
 
 
 def test_an_answer_becomes_a_command() -> None:
-    assert command("REQ-1", "retry 'Backend QA'") == "python starter.py retry REQ-1 'Backend QA'"
+    assert addressed("retry 'Backend QA'", "REQ-1") == "retry REQ-1 'Backend QA'"
 
 
 def test_a_question_names_what_is_red_once() -> None:
