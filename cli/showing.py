@@ -66,30 +66,15 @@ def list_requirements(
     if as_json:
         output.write_json({"requirements": [summary_document(summary) for summary in found]})
         return
-    output.data().print(_waiting_table(found) if waiting else _table(found))
+    output.data().print(_table(found, waiting=waiting))
 
 
-def _table(found: Sequence[ListedRequirement]) -> Table:
+def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
+    """One line each: for what waits the question, else the title."""
+    last = "question" if waiting else "title"
     rows = output.table(
-        "requirement", "priority", "state", "title", "waiting for", "since",
-        fold=("title", "waiting for"),
-    )  # fmt: skip
-    for each in found:
-        rows.add_row(
-            each.number,
-            each.priority,
-            styled(each.state),
-            _title(each),
-            each.waiting_for,
-            output.since(each.updated_at, datetime.now(UTC)),
-        )
-    return rows
-
-
-def _waiting_table(found: Sequence[ListedRequirement]) -> Table:
-    rows = output.table(
-        "requirement", "priority", "state", "waiting for", "since", "question",
-        fold=("waiting for", "question"),
+        "requirement", "priority", "state", "waiting for", "since", last,
+        fold=("waiting for", last),
     )  # fmt: skip
     for each in found:
         rows.add_row(
@@ -98,9 +83,13 @@ def _waiting_table(found: Sequence[ListedRequirement]) -> Table:
             styled(each.state),
             each.waiting_for,
             output.since(each.waiting_since or each.updated_at, datetime.now(UTC)),
-            ask_line(each.asks[0]) if each.asks else "",
+            _question(each) if waiting else _title(each),
         )
     return rows
+
+
+def _question(listed: ListedRequirement) -> str:
+    return ask_line(listed.asks[0]) if listed.asks else ""
 
 
 def _title(listed: ListedRequirement) -> str:
