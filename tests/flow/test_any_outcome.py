@@ -1,7 +1,7 @@
 """Any outcomes, in any order, at any stage: no gate passes without its own evidence.
 
-The rules are stated once more in `tests/any_rules.py` and `tests/any_books.py`, on rows, commits
-and events alone; nothing there asks the code under test what it thinks.
+The rules are stated once more in `tests/outcomes`, on rows, commits and events alone; nothing there
+asks the code under test what it thinks.
 """
 
 import uuid
@@ -20,14 +20,14 @@ from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.events import ESCALATION_PREFIX, EVENT_PREFIX
 from pipeline.model import RequirementState
-from tests.any_books import check_books
-from tests.any_draws import SCENARIOS
-from tests.any_house import AnyHouse
-from tests.any_records import Records, Row, read_parents, read_rows
-from tests.any_rules import check_delivered, check_starts
-from tests.any_scenarios import Scenario
 from tests.fakes import RealClock
 from tests.namespaces import create_namespace
+from tests.outcomes.books import check_books
+from tests.outcomes.draws import SCENARIOS
+from tests.outcomes.house import AnyHouse
+from tests.outcomes.records import Records, Row, read_parents, read_rows
+from tests.outcomes.rules import check_delivered, check_starts
+from tests.outcomes.scenarios import Scenario
 from workflows import continuing
 
 EXAMPLES, MANY_EXAMPLES = 18, 200

@@ -10,8 +10,6 @@ from pipeline.model import (
     FailureKind,
     Fix,
     GivenUp,
-    Head,
-    MergedFix,
     Recovered,
     StageOutcome,
     StageState,
@@ -249,66 +247,3 @@ def test_fix_that_was_lost_with_its_host_gets_no_fix(fix: Fix) -> None:
     failure = Failure(fix.task.name, FailureKind.INFRASTRUCTURE, "run x", (), "lost")
 
     assert "infrastructure" in str(next_fix(fix, failure, Bounds()))
-
-
-# --- what a round of fixes changes ----------------------------------------------------------
-
-
-def recovered(**changes: object) -> Recovered:
-    merged = (MergedFix("REQ-1-FIX-1", ROY),)
-    base = Recovered(Head("c2", 9), parallel=True, merged=merged)
-    return replace(base, **changes)  # type: ignore[arg-type] # the fields of the caller
-
-
-def test_fix_voids_the_verdicts_of_its_own_side_and_of_those_who_judge_both(board: Board) -> None:
-    complete(board, *(stage.name for stage in board.pipeline.stages))
-
-    reopened = take(board, recovered())
-
-    assert set(reopened) == {QA, "Performance Testing", "Security Testing", "Statistics"}
-    assert board.cards["Frontend QA"].state is StageState.COMPLETED
-    assert board.cards["Critique"].state is StageState.COMPLETED
-    assert board.cards[ROY].state is StageState.COMPLETED
-
-
-def test_fix_voids_the_evidence_of_older_builds(board: Board) -> None:
-    complete(board, ROY, JEN)
-    before = board.work.built()
-    take(board, recovered())
-
-    assert board.work.built() == (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
-    assert before[0] not in board.work.built()
-
-
-def test_verdict_that_was_given_after_the_fix_stands(board: Board) -> None:
-    complete(board, "Research", "Critique", ROY, JEN, "Frontend QA")
-    failure = Failure(QA, FailureKind.VERDICT, f"verdict {QA}", ("roy",), "wrong")
-    attempt = board.begin(board.pipeline.stage(QA))
-    board.settle(StageOutcome(QA, attempt, StageState.FAILED, None, True, failure=failure))
-    seen = (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
-    passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS", judged=seen)
-
-    reopened = take(board, recovered(outcomes=(passed,), cleared=((QA, f"verdict {QA}"),)))
-
-    assert board.cards[QA].state is StageState.COMPLETED
-    assert not reopened
-    assert not board.failures
-
-
-def test_what_could_not_start_waits_again_once_nothing_is_red(board: Board) -> None:
-    complete(board, "Research", "Critique", ROY, JEN)
-    red(board)
-    board.block(board.pipeline.stage(QA), "Red: build backend.")
-
-    assert QA in take(board, recovered(cleared=((ROY, "build backend"),)))
-    assert board.cards[QA].state is StageState.WAITING
-
-
-def test_what_could_not_start_stays_blocked_while_something_is_red(board: Board) -> None:
-    complete(board, "Research", "Critique", ROY, JEN)
-    red(board)
-    red(board, stage=JEN, gate="build frontend", owners=("jen",))
-    board.block(board.pipeline.stage(QA), "Red: build backend.")
-
-    assert not take(board, recovered(cleared=((ROY, "build backend"),)))
-    assert board.cards[QA].state is StageState.BLOCKED

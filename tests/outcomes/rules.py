@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pipeline.graph import ancestors
 from pipeline.model import Pipeline, Stage
 from pipeline.team import OWNERS, TEAM, Role, Side
-from tests.any_agents import broken
-from tests.any_records import Records, Row
+from tests.outcomes.agents import broken
+from tests.outcomes.records import Records, Row
 
 _JUDGES = (Role.QA, Role.SPECIALIST, Role.STATISTICS)
 _DONE = ("completed", "skipped")

@@ -23,8 +23,8 @@ from adapters.sdlc_tables import (
     StageRow,
 )
 from pipeline.model import Pipeline
-from tests.any_scenarios import PLANS, Scenario
 from tests.fixtures_workspaces import GitProject
+from tests.outcomes.scenarios import PLANS, Scenario
 
 Row = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""The rules of bookkeeping (issue of the fix loop), stated on rows and events.
+"""The rules of bookkeeping, stated on rows and events.
 
 Every failure has an owner and a row, bounds hold, nothing is paid twice or left open.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from pipeline.team import OWNERS, TEAM, Role
-from tests.any_records import Records, Row, unique
+from tests.outcomes.records import Records, Row, unique
 
 _UNOWNED = ("infrastructure", "refused", "delivery")
 _FINAL = ("DELIVERED", "FAILED", "CANCELLED")

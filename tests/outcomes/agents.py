@@ -13,8 +13,8 @@ from pipeline.numbers import slug
 from pipeline.ports import StartListener
 from pipeline.team import OWNERS, TEAM, Role
 from pipeline.verdicts import green_notice
-from tests.any_scenarios import Kind, Outcome, Scenario
 from tests.fixtures_workspaces import GitProject
+from tests.outcomes.scenarios import Kind, Outcome, Scenario
 
 SHARED = "shared.txt"
 _SECONDS_A_MINUTE = 0.001

@@ -14,10 +14,10 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
-from tests.any_agents import AnyBuilds, AnyRuns
-from tests.any_scenarios import PLANS, Scenario
 from tests.fixtures_workspaces import GitProject
 from tests.house import AGENTS, Handle, House
+from tests.outcomes.agents import AnyBuilds, AnyRuns
+from tests.outcomes.scenarios import PLANS, Scenario
 from worker import WORKFLOWS, build_workers
 from workflows.requirement import RequirementWorkflow
 

@@ -6,8 +6,8 @@ from hypothesis.strategies import SearchStrategy
 from pipeline.model import Bounds, Pipeline
 from pipeline.notice import VERDICTS
 from pipeline.team import FLAGS, OWNERS, TEAM, Role
-from tests.any_scenarios import PLANS, Kind, Outcome, Scenario, Turn
 from tests.house import REPAIR
+from tests.outcomes.scenarios import PLANS, Kind, Outcome, Scenario, Turn
 from workflows.continuing import EVENTS
 
 BUILDS = ("backend", "frontend")

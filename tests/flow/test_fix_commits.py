@@ -1,0 +1,133 @@
+"""Repairs of a real project: what fixes did is merged, judged and delivered."""
+
+import asyncio
+from datetime import timedelta
+
+from adapters.sdlc_reader import SdlcReader
+from adapters.workspaces import GitWorkspaces
+from pipeline.model import (
+    RequirementState,
+    RetryRequest,
+)
+from tests.fakes import Script
+from tests.fixtures_workspaces import GitProject
+from tests.house import REPAIR, House, until
+from tests.repairs import (
+    BILLY,
+    FIX_BACKEND,
+    FIX_FRONTEND,
+    JEN,
+    LIZ,
+    ROY,
+    counts,
+    deliver,
+)
+from workflows.requirement import RequirementWorkflow
+
+
+async def test_commit_of_a_fix_is_delivered_with_everything_else(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    scripts = {
+        ROY: [Script(files={"backend.txt": "broken\n"})],
+        JEN: [Script(files={"frontend.txt": "fine\n"})],
+        FIX_BACKEND: [Script(files={"backend.txt": "repaired\n"})],
+    }
+    report = await deliver(house, scripts, {"backend": [2, 0]}, workspaces=workspaces)
+
+    assert git_project.text("main", "backend.txt") == "repaired"
+    assert git_project.text("main", "frontend.txt") == "fine"
+    assert report.commit == git_project.git("rev-parse", "main")
+    assert git_project.git("worktree", "list").count("\n") == 0
+
+
+async def test_merge_conflict_is_resolved_by_the_later_owner(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    scripts = {
+        ROY: [Script(minutes=1, files={"shared.txt": "roy\n"})],
+        JEN: [Script(minutes=400, files={"shared.txt": "jen\n"})],
+        f"Fix merge {JEN}": [Script(files={"shared.txt": "roy and jen\n"})],
+    }
+    await deliver(house, scripts, workspaces=workspaces)
+
+    assert git_project.text("main", "shared.txt") == "roy and jen"
+    assert counts(house, ROY, JEN) == [1, 1]
+    assert house.runs.order(f"Fix merge {JEN}").agent == "jen"
+
+
+async def test_fixes_that_conflict_with_each_other_are_resolved_by_a_fix_of_the_later_one(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject, sdlc_reader: SdlcReader
+) -> None:
+    scripts = {
+        FIX_BACKEND: [Script(minutes=1, files={"shared.txt": "roy\n"})],
+        FIX_FRONTEND: [
+            Script(minutes=600, files={"shared.txt": "jen\n"}),
+            Script(files={"shared.txt": "both\n"}),
+        ],
+    }
+    builds = {"backend": [2, 0], "frontend": [1, 0]}
+    await deliver(house, scripts, builds, workspaces=workspaces)
+
+    assert git_project.text("main", "shared.txt") == "both"
+    nested = await sdlc_reader.requirement(f"{house.number}-FIX-2-FIX-1")
+    assert nested.parent == f"{house.number}-FIX-2"
+
+
+async def test_target_that_moved_and_conflicts_is_merged_by_an_owner(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    scripts = {
+        ROY: [Script(files={"shared.txt": "ours\n"})],
+        "Documentation Update": [Script(minutes=1000)],
+    }
+    await house.open(scripts, workspaces=workspaces)
+    house.runs.on_start["Documentation Update"] = lambda _: git_project.commit(
+        {"shared.txt": "theirs\n"}
+    )
+
+    house.runs.on_start["Fix deliver"] = lambda worktree: git_project.git(
+        "merge", "--quiet", "-s", "ours", "main", at=worktree
+    )
+    handle = await house.start(bounds=REPAIR)
+    async with asyncio.timeout(60):
+        report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    assert git_project.text("main", "shared.txt") == "ours"
+    assert house.runs.order("Fix deliver").agent == "roy"
+
+
+async def test_orchestrator_ended_from_outside_leaves_no_merged_fix_unjudged(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    """roy's fix is merged; jen's still runs when somebody terminates the orchestrator alone."""
+    scripts = {
+        BILLY: [Script(), Script()],
+        LIZ: [Script(), Script()],
+        "Statistics": [
+            Script({"overall": "FAIL", "failures": ["slow"]}),
+            Script(),
+        ],
+        "Fix verdict Statistics": [
+            Script(minutes=1, files={"fixed.txt": "roy\n"}),
+            Script(minutes=600_000),
+        ],
+    }
+    await house.open(scripts, workspaces=workspaces)
+    handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
+
+    async def is_merged() -> bool:
+        return bool(git_project.git("for-each-ref", f"refs/agog/{house.number}/merged/*FIX*"))
+
+    await until(is_merged, "the first fix is merged")
+    await house.handle(f"{house.number}/round-1").terminate()
+    await house.until_blocked(handle)
+    answer = RetryRequest("Statistics", "ada")
+    await handle.execute_update(RequirementWorkflow.retry, answer)
+    async with asyncio.timeout(60):
+        report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    assert git_project.text("main", "fixed.txt") == "roy"
+    assert counts(house, BILLY, LIZ) == [2, 2]

@@ -1,0 +1,62 @@
+"""Runs of requirements whose failures are repaired, and what tests ask of them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from adapters.sdlc_reader import SdlcReader
+from pipeline.model import (
+    DeliveryReport,
+    RequirementState,
+    RunEnd,
+)
+from tests.fakes import Script
+from tests.house import REPAIR, ExitCodes, House, Scripts
+
+ROY, JEN = "Backend Implementation", "Frontend Implementation"
+BILLY, LIZ = "Backend QA", "Frontend QA"
+FIX_BACKEND, FIX_FRONTEND = "Fix build backend", "Fix build frontend"
+CRASH = Script(exit_code=1, output="no notice here")
+LATE = Script(end=RunEnd.TIMED_OUT)
+
+
+def fail(*failures: str) -> Script:
+    return Script({"test_result": "FAIL", "failures": list(failures)})
+
+
+async def deliver(
+    house: House,
+    scripts: Scripts | None = None,
+    builds: ExitCodes | None = None,
+    pipeline: str = "standard",
+    **changes: Any,
+) -> DeliveryReport:
+    await house.open(scripts, builds, workspaces=changes.pop("workspaces", None))
+    handle = await house.start(pipeline, bounds=REPAIR, **changes)
+    async with asyncio.timeout(60):
+        report = await handle.result()
+    assert report.state is RequirementState.DELIVERED, report
+    return report
+
+
+async def until_asked(
+    house: House, scripts: Scripts | None = None, builds: ExitCodes | None = None
+) -> Mapping[str, Any]:
+    """Run until a human is asked; the question."""
+    await house.open(scripts, builds)
+    handle = await house.start(bounds=REPAIR)
+    await house.until_blocked(handle)
+    return (await house.events())[-1]
+
+
+async def interval(reader: SdlcReader, house: House, nth: int) -> tuple[datetime, datetime]:
+    """When the nth fix's agent worked."""
+    (run,) = await reader.runs(f"{house.number}-FIX-{nth}")
+    assert run.started_at
+    assert run.ended_at
+    return run.started_at, run.ended_at
+
+
+def counts(house: House, *stages: str) -> Sequence[int]:
+    return [house.runs.started().count(stage) for stage in stages]
