@@ -21,6 +21,7 @@ _WHY_HUMAN = {
     FailureKind.INFRASTRUCTURE: "infrastructure failed, which no agent can repair",
     FailureKind.REFUSED: "it was refused before any work, and a fix would be as well",
     FailureKind.DELIVERY: "the target branch is yours",
+    FailureKind.ENDED: "somebody has ended it",
 }
 _FIX_NAME_LENGTH = 60
 
@@ -57,14 +58,16 @@ def triage(board: Board, number: str, spent: timedelta) -> Triage:
     return Triage(tuple(fixes), tuple(asks))
 
 
-def next_fix(fix: Fix, failure: Failure, bounds: Bounds) -> Fix | str:
-    """The fix of a fix that did not succeed, or why there is none."""
+def next_fix(fix: Fix, failure: Failure, bounds: Bounds, spent: timedelta) -> Fix | str:
+    """The fix of a fix that did not succeed, or why there is none; `spent` as in `triage`."""
     if failure.kind in _WHY_HUMAN:
         return f"{fix.number}: {_told(failure)}"
     if failure.signature and failure.signature == fix.said:
         return f"{fix.number} failed as before, in the same words"
     if fix.depth + 1 >= bounds.depth:
         return f"{fix.number} failed too, and fixes go {bounds.depth - 1} deep"
+    if spent >= bounds.work:
+        return f"{fix.number} failed too, and {_overspent(bounds, spent)}"
     came_of_it = f"{fix.number} did not repair it: {failure.error}"
     return replace(
         fix,
@@ -109,7 +112,7 @@ def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
     if tally.repeated.get(gate):
         return f"{gate} is red again, in the same words"
     if spent >= bounds.work:
-        return f"{spent / timedelta(hours=1):.1f} hours are spent, the bound is {_hours(bounds)}"
+        return _overspent(bounds, spent)
     return ""
 
 
@@ -170,5 +173,6 @@ def _ordinal(count: int) -> str:
     return {1: "first", 2: "second", 3: "third"}.get(count, f"{count}th")
 
 
-def _hours(bounds: Bounds) -> str:
-    return f"{bounds.work / timedelta(hours=1):g}"
+def _overspent(bounds: Bounds, spent: timedelta) -> str:
+    hour = timedelta(hours=1)
+    return f"{spent / hour:.1f} hours are spent, the bound is {bounds.work / hour:g}"

@@ -65,7 +65,11 @@ class FixRunner:
             return report
         if report.state is not RequirementState.DELIVERED:
             self._view.tell(fix, "failed")
-            return report.failures[0] if report.failures else _refused(fix, report.reason)
+            return (
+                report.failures[0]
+                if report.failures
+                else _failed(fix, FailureKind.REFUSED, report.reason)
+            )
         if conflict := await self._merge(fix, report.commit):
             self._view.tell(fix, "in conflict")
             return conflict
@@ -114,7 +118,7 @@ class FixRunner:
                 )
             except ChildWorkflowError as error:
                 stop_if_cancelled()  # else somebody ended this one fix
-                return _refused(fix, f"it was ended from outside: {error.cause or error}")
+                return _failed(fix, FailureKind.ENDED, str(error.cause or error))
             return report
 
     async def _merge(self, fix: Fix, commit: str) -> Failure | None:
@@ -142,6 +146,5 @@ class FixRunner:
             return FixMerged(None, execution.turnstile.parallel, failure)
 
 
-def _refused(fix: Fix, reason: str) -> Failure:
-    gate = f"run {fix.task.name}"
-    return Failure(fix.task.name, FailureKind.REFUSED, gate, (fix.owner,), reason)
+def _failed(fix: Fix, kind: FailureKind, reason: str) -> Failure:
+    return Failure(fix.task.name, kind, f"run {fix.task.name}", (fix.owner,), reason)

@@ -79,6 +79,7 @@ class Recoveries:
             standing(self._board),
             self._gates.proofs,
             fixes,
+            self._questions.spent(),
         )
         name = f"{execution.ref.number}/round-{self._execution.counts.rounds}"
         try:

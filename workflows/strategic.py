@@ -56,7 +56,8 @@ class StrategicOrchestratorWorkflow:
         """See one failure through: a fix that does not succeed is followed by one of its own."""
         fix = first
         while failure := await self._fixes.run(first, fix):
-            following = next_fix(fix, failure, recovery.order.pipeline.bounds)
+            spent = recovery.spent + (workflow.now() - workflow.info().workflow_start_time)
+            following = next_fix(fix, failure, recovery.order.pipeline.bounds, spent)
             if isinstance(following, str):
                 return self._fixes.give_up(first, fix, following)
             await self._open(recovery, following)

@@ -19,6 +19,7 @@ class FailureKind(StrEnum):
     DELIVERY = "delivery"
     INFRASTRUCTURE = "infrastructure"
     REFUSED = "refused"
+    ENDED = "ended"
 
     @property
     def is_of_run(self) -> bool:

@@ -1,6 +1,7 @@
 """Fixes: failures that are sent back to their owners, and what became of them."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pipeline.model.builds import Proof
 from pipeline.model.failures import Failure
@@ -74,6 +75,8 @@ class Recovery:
     standing: Standing
     proofs: tuple[Proof, ...]
     fixes: tuple[Fix, ...]
+    spent: timedelta
+    """The time that the requirement has taken so far, without what it waited for humans."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,12 @@ from dataclasses import dataclass, field
 
 from pipeline.model.failures import Failure, FailureKind
 
-_FREE = (FailureKind.INFRASTRUCTURE, FailureKind.REFUSED, FailureKind.BLOCKED)
+_FREE = (
+    FailureKind.INFRASTRUCTURE,
+    FailureKind.REFUSED,
+    FailureKind.BLOCKED,
+    FailureKind.ENDED,
+)
 """Nobody's work was judged: these consume no try."""
 
 

@@ -250,7 +250,7 @@ async def test_fix_that_somebody_cancels_asks_a_human(house: House) -> None:
     await house.handle(f"{house.number}-FIX-1").cancel()
     await house.until_blocked(handle)
 
-    assert "refused" in (await house.events())[-1]["asks"][0]["reason"]
+    assert "somebody has ended it" in (await house.events())[-1]["asks"][0]["reason"]
 
 
 SLOW = Script(minutes=600_000)

@@ -222,7 +222,7 @@ def fix(board: Board) -> Fix:
 
 def test_fix_of_a_fix_has_the_fix_as_its_parent(fix: Fix) -> None:
     failure = Failure(fix.task.name, FailureKind.TIMEOUT, "run x", ("roy",), "late")
-    second = next_fix(fix, failure, Bounds())
+    second = next_fix(fix, failure, Bounds(), NO_TIME)
 
     assert isinstance(second, Fix)
     assert (second.number, second.parent, second.depth) == (
@@ -237,13 +237,19 @@ def test_fix_of_a_fix_has_the_fix_as_its_parent(fix: Fix) -> None:
 
 def test_depth_three_asks_a_human(fix: Fix) -> None:
     failure = Failure(fix.task.name, FailureKind.TIMEOUT, "run x", ("roy",), "late")
-    second = next_fix(fix, failure, Bounds())
+    second = next_fix(fix, failure, Bounds(), NO_TIME)
     assert isinstance(second, Fix)
 
-    assert "2 deep" in str(next_fix(second, failure, Bounds()))
+    assert "2 deep" in str(next_fix(second, failure, Bounds(), NO_TIME))
 
 
 def test_fix_that_was_lost_with_its_host_gets_no_fix(fix: Fix) -> None:
     failure = Failure(fix.task.name, FailureKind.INFRASTRUCTURE, "run x", (), "lost")
 
-    assert "infrastructure" in str(next_fix(fix, failure, Bounds()))
+    assert "infrastructure" in str(next_fix(fix, failure, Bounds(), NO_TIME))
+
+
+def test_spent_time_ends_a_chain_of_fixes(fix: Fix) -> None:
+    failure = Failure(fix.task.name, FailureKind.TIMEOUT, "run x", ("roy",), "late")
+
+    assert "the bound is 72" in str(next_fix(fix, failure, Bounds(), Bounds().work))
