@@ -65,11 +65,8 @@ class FixRunner:
             return report
         if report.state is not RequirementState.DELIVERED:
             self._view.tell(fix, "failed")
-            return (
-                report.failures[0]
-                if report.failures
-                else _failed(fix, FailureKind.REFUSED, report.reason)
-            )
+            refused = _failed(fix, FailureKind.REFUSED, report.reason)
+            return next(iter(report.failures), refused)
         if conflict := await self._merge(fix, report.commit):
             self._view.tell(fix, "in conflict")
             return conflict
