@@ -1,5 +1,7 @@
 """A requirement that stood still goes on, by an answer or by its fixes."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import Update, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -51,6 +53,16 @@ def reopen_stage(write: RequirementWrite, stage: StageRecord, who: str, why: str
         write.move_stage(stage, StageState.WAITING, who=who, why=why)
 
 
+async def complete_stage(
+    write: RequirementWrite, stage: StageRecord, who: str, why: str, fields: Mapping[str, object]
+) -> None:
+    """Complete a stage in the name of its last run, which did not by itself."""
+    write.move_stage(stage, StageState.COMPLETED, who=who, why=why)
+    told = {"stage": stage.stage, "agent": stage.agent, "attempt": stage.attempt, **fields}
+    write.tell(str(stage.run_id), EventType.STAGE_COMPLETED, told)
+    await complete_group(write, stage)
+
+
 def resume(
     write: RequirementWrite,
     ref: RequirementRef,
@@ -95,17 +107,5 @@ def _resolve_answered_blockers(write: RequirementWrite) -> Update:
 
 
 async def _approve_stage(write: RequirementWrite, stage: StageRecord, reopening: Reopening) -> None:
-    write.move_stage(stage, StageState.COMPLETED, who=reopening.who, why=reopening.why)
-    write.tell(
-        str(stage.run_id),
-        EventType.STAGE_COMPLETED,
-        {
-            "stage": stage.stage,
-            "agent": stage.agent,
-            "attempt": stage.attempt,
-            "summary": reopening.why,
-            "commit": "",
-            "approvedBy": reopening.who,
-        },
-    )
-    await complete_group(write, stage)
+    fields = {"summary": reopening.why, "commit": "", "approvedBy": reopening.who}
+    await complete_stage(write, stage, reopening.who, reopening.why, fields)

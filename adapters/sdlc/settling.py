@@ -4,18 +4,21 @@ from sqlalchemy import Select, Update, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import is_recorded, note
-from adapters.sdlc.groups import complete_group
-from adapters.sdlc.resuming import reopen_stage, resolve_blockers, resolve_failures, resume
+from adapters.sdlc.resuming import (
+    complete_stage,
+    reopen_stage,
+    resolve_blockers,
+    resolve_failures,
+    resume,
+)
 from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import BlockerRow, FailureRow, FixRow, StageRow
-from pipeline.events import EventType
 from pipeline.model import (
     ORCHESTRATOR,
     REPAIR,
     RequirementState,
     Settlement,
     StageOutcome,
-    StageState,
 )
 
 
@@ -65,20 +68,10 @@ async def _replace_stage(
     """The fix's run stands for the stage's: those downstream are told its notice."""
     query = select(StageRow.run_id).where(StageRow.number == fix)
     run_id = (await write.connection.execute(query)).scalar_one()
-    write.move_stage(stage, StageState.COMPLETED, why=f"Repaired by {fix}.")
-    write.tell(
-        str(stage.run_id),
-        EventType.STAGE_COMPLETED,
-        {
-            "stage": stage.stage,
-            "agent": stage.agent,
-            "attempt": stage.attempt,
-            "summary": outcome.summary,
-            "commit": outcome.head.commit if outcome.head else "",
-            "repairedBy": fix,
-        },
-    )
-    await complete_group(write, stage)  # in the name of its own run: the fix has told of its group
+    # The fix's merge has a gate of its own, which names the commit.
+    fields = {"summary": outcome.summary, "commit": "", "repairedBy": fix}
+    await complete_stage(write, stage, ORCHESTRATOR, f"Repaired by {fix}.", fields)
+    # Only now: its group is completed in the name of its own run, for the fix has told of its own.
     stage.set(run_id=run_id)
 
 
