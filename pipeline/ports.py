@@ -35,6 +35,7 @@ from pipeline.model import (
     StageOutcome,
     StageRequest,
     StageSkip,
+    Symptom,
 )
 from pipeline.notice import Notice
 from pipeline.savings import Savings
@@ -208,6 +209,19 @@ class Workspaces(Protocol):
 
     async def release(self, number: str) -> None:
         """Remove the requirement's worktrees; branches and kept refs stay."""
+
+
+class Caretaker(Protocol):
+    """Looks after one place: the house (dependencies, records), or a host and what runs on it."""
+
+    async def look(self) -> Sequence[Symptom]:
+        """Everything that is wrong there now; what cannot be looked at is a symptom too."""
+
+    async def act(self, symptom: Symptom) -> str:
+        """Do once what the remedy says; what was done, in a sentence.
+
+        Raises: PipelineError if it could not be done: that counts as a failed attempt.
+        """
 
 
 class Builds(Protocol):

@@ -37,6 +37,7 @@ from pipeline.model.fixes import (
     Settlement,
     Traces,
 )
+from pipeline.model.incidents import Symptom, SymptomKind
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
 from pipeline.model.plan import Bounds, Group, Pipeline, Stage
 from pipeline.model.references import Head, RequirementRef
@@ -127,6 +128,8 @@ __all__ = [
     "StageSkip",
     "StageState",
     "Standing",
+    "Symptom",
+    "SymptomKind",
     "Tally",
     "Traces",
 ]

@@ -1,0 +1,80 @@
+"""Sasha's rule table: symptom, diagnosis, bounded action, verification, escalation.
+
+Verification is the same for all: a fresh look does not find the symptom any more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pipeline.model.incidents import SymptomKind
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """How one kind of symptom is treated.
+
+    `attempts` bounds the action; `settles` is how long it may take to show before the look that
+    verifies it; `escalates` says whether three failures open a P0 that holds everything.
+    """
+
+    diagnosis: str
+    action: str
+    settles: timedelta
+    attempts: int = 3
+    escalates: bool = True
+
+
+REMEDIES: Mapping[SymptomKind, Remedy] = {
+    SymptomKind.NATS_DOWN: Remedy(
+        "The connection to NATS is lost.",
+        "Restart NATS: the embedded one, or by AGOG_RESTART_NATS.",
+        timedelta(seconds=20),
+    ),
+    SymptomKind.STREAMS_AMISS: Remedy(
+        "A stream is missing or has other limits.",
+        "Create the stream, or give it its limits back.",
+        timedelta(seconds=5),
+    ),
+    SymptomKind.DATABASE_DOWN: Remedy(
+        "The SDLC database cannot be reached.",
+        "Restart the database: the embedded one, or by AGOG_RESTART_DATABASE.",
+        timedelta(seconds=20),
+    ),
+    SymptomKind.MIGRATIONS_BEHIND: Remedy(
+        "The SDLC database has an older schema than this program.",
+        "Run the migrations that are missing.",
+        timedelta(seconds=5),
+    ),
+    SymptomKind.ROW_WITHOUT_WORKFLOW: Remedy(
+        "A requirement's row is open, and no workflow works on it.",
+        "Start the workflow if it never was, or close the row.",
+        timedelta(seconds=5),
+        escalates=False,
+    ),
+    SymptomKind.DISK_LOW: Remedy(
+        "The disk of the state directory is nearly full.",
+        "Remove worktrees and run directories of requirements that have ended; nothing else.",
+        timedelta(seconds=5),
+    ),
+    SymptomKind.HOST_OVERLOADED: Remedy(
+        "Memory or processors of the host are used up.",
+        "Lower the host's permits, never below one; raise them again when it is over.",
+        timedelta(minutes=1),
+        attempts=1,
+        escalates=False,
+    ),
+    SymptomKind.RUN_NEAR_DEADLINE: Remedy(
+        "A run is near its deadline, and its agent lives and makes progress.",
+        "Extend the deadline, at most as often as its bound allows.",
+        timedelta(seconds=5),
+        attempts=1,
+        escalates=False,
+    ),
+    SymptomKind.ORPHAN: Remedy(
+        "A process, lock or worktree has outlived what it was for.",
+        "End the process, remove what it left.",
+        timedelta(seconds=5),
+        escalates=False,
+    ),
+}
