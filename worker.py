@@ -24,6 +24,7 @@ from adapters.runs.host import HostRuns
 from adapters.runs.permits import Permits
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import connect, quiet_runtime
+from adapters.temporal_waker import TemporalWaker
 from adapters.user_files import find_agents
 from adapters.workspaces import GitWorkspaces
 from pipeline.errors import DependencyUnavailable, PipelineError
@@ -89,7 +90,7 @@ def _worker(
 
 
 @asynccontextmanager
-async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
+async def host_ports(settings: Settings, client: Client) -> AsyncIterator[HostPorts]:
     """The adapters of this host, connected; closed when the block ends.
 
     Raises: DependencyUnavailable; RefusedInput for a bad agents file or if a worker is running.
@@ -110,6 +111,7 @@ async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
         yield HostPorts(
             store=store,
             publisher=publisher,
+            waker=TemporalWaker(client),
             runs=HostRuns(
                 settings.home, agents, Permits(settings.max_parallel_stages), environment
             ),
@@ -140,7 +142,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with host_ports(settings) as ports, AsyncExitStack() as stack:
+    async with host_ports(settings, client) as ports, AsyncExitStack() as stack:
         log.info(
             "Orchestrator initialized - Parallelization: %s",
             "ENABLED" if ports.parallel else "DISABLED",

@@ -5,7 +5,15 @@ import logging
 from temporalio import activity
 
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
-from pipeline.model import BuildOutcome, BuildRequest, BuildResult, Failure, FailureKind, RunEnd
+from pipeline.model import (
+    BuildOutcome,
+    BuildRequest,
+    BuildResult,
+    Failure,
+    FailureKind,
+    Hold,
+    RunEnd,
+)
 from pipeline.ports import HostPorts
 from pipeline.signatures import signature
 
@@ -23,15 +31,26 @@ class BuildActivities:
     async def verify_build(self, request: BuildRequest) -> BuildOutcome:
         """Build the commit and record the evidence; a repeat returns what was recorded.
 
+        While something holds the requirement nothing is built: the outcome says what.
+
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
-        outcome = await self._ports.store.build_evidence(request.run_id)
+        outcome = await self._open(request)
         if outcome is None:
             result = await self._ports.builds.run(request, await self._checkout(request))
             outcome = _judge(request, result, self._ports.parallel)
             await self._ports.store.record_build(request, outcome, result)
         await self._ports.publish(request.ref.number)
         return outcome
+
+    async def _open(self, request: BuildRequest) -> BuildOutcome | None:
+        """What was recorded of it already, or that it is held; None if it is to be built."""
+        opened = await self._ports.store.open_build(request, str(activity.info().workflow_id))
+        if not isinstance(opened, Hold):
+            return opened
+        return BuildOutcome(
+            request.build, request.commit, passed=False, parallel=self._ports.parallel, hold=opened
+        )
 
     async def _checkout(self, request: BuildRequest) -> str:
         if request.head is None:

@@ -15,6 +15,7 @@ from pipeline.model import (
     Failure,
     FailureKind,
     Head,
+    Hold,
     MergeResult,
     RequirementRef,
 )
@@ -35,8 +36,11 @@ class DeliveryActivities:
     async def deliver(self, request: DeliveryRequest) -> DeliveryOutcome:
         """Try one compare-and-swap of the target; merge the target in if it has moved.
 
-        A refusal (a dirty target, a conflict) is a failure in the outcome, not an error.
+        While something holds the requirement nothing is moved: the outcome says what. A refusal (a
+        dirty target, a conflict) is a failure in the outcome, not an error.
         """
+        if hold := await self._hold(request.ref):
+            return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
         if request.head is None:
             return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
         try:
@@ -66,6 +70,12 @@ class DeliveryActivities:
         await self._ports.store.record_ends(ref.number, results)
         if self._ports.workspaces:
             await self._ports.workspaces.release(ref.number)
+
+    async def _hold(self, ref: RequirementRef) -> Hold | None:
+        waiter = str(activity.info().workflow_id)
+        hold = await self._ports.store.pass_boundary(ref, DELIVER, waiter)
+        await self._ports.publish(ref.number)
+        return hold
 
     async def _deliver(self, request: DeliveryRequest, head: Head) -> DeliveryOutcome:
         number, target, project = request.ref.number, request.target_branch, self._ports.project

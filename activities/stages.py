@@ -10,6 +10,7 @@ from pipeline.failures import cut
 from pipeline.model import (
     Failure,
     FailureKind,
+    Hold,
     MergeResult,
     RunOrder,
     RunResult,
@@ -33,10 +34,15 @@ class StageActivities:
     async def run_stage(self, request: StageRequest) -> StageOutcome:
         """Run one attempt of one stage; repeated, it finds the run and starts nothing twice.
 
+        While something holds the requirement nothing is started: the outcome says what.
+
         Raises: DependencyUnavailable, StaleAttempt, ProjectMissing, ProjectRefused.
         """
-        context = await self._ports.store.open_stage(request)
+        waiter = str(activity.info().workflow_id)
+        context = await self._ports.store.open_stage(request, waiter)
         await self._ports.publish(request.ref.number)
+        if isinstance(context, Hold):
+            return self._held(request, context)
         try:
             result = await self._attach(request, context)
         except asyncio.CancelledError:
@@ -48,6 +54,10 @@ class StageActivities:
         await self._ports.store.close_stage(request, outcome, result, reading.notice, merge)
         await self._ports.publish(request.ref.number)
         return outcome
+
+    def _held(self, request: StageRequest, hold: Hold) -> StageOutcome:
+        name, parallel = request.stage.name, self._ports.parallel
+        return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
 
     async def _attach(self, request: StageRequest, context: StageContext) -> RunResult:
         worktree = await self._ports.project.prepare(request) if request.head else ""

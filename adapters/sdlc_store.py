@@ -15,11 +15,13 @@ from adapters.sdlc import (
     fixing,
     gates,
     lifecycle,
+    line,
     publishing,
     resuming,
     runs,
     settling,
     stages,
+    user_blockers,
 )
 from adapters.sdlc.acceptance import Acceptance
 from adapters.sdlc.database import Database, async_engine
@@ -37,18 +39,21 @@ from pipeline.model import (
     FixMerge,
     FixMerged,
     FixOpening,
+    Hold,
     MergeResult,
     Opening,
     OpeningRequest,
     Reminder,
     Reopening,
     RequirementOrder,
+    RequirementRef,
     RunResult,
     Settlement,
     StageContext,
     StageOutcome,
     StageRequest,
     StageSkip,
+    Wake,
 )
 from pipeline.notice import Notice
 from pipeline.ports import EventPublisher
@@ -111,9 +116,25 @@ class PostgresSdlcStore:
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
         await self._write(lifecycle.open_requirement, request, opening)
 
-    async def open_stage(self, request: StageRequest) -> StageContext:
-        """Opens the run's row, `stage.started`; returns what the agent must be told."""
-        return await self._write(stages.open_stage, request)
+    async def add_blocker(self, number: str, by: str) -> None:
+        """Lets a requirement wait for another one. Raises: RefusedInput, UnknownRequirement."""
+        await self._write(user_blockers.block, number, by)
+
+    async def remove_blocker(self, number: str, by: str) -> None:
+        """Lets it wait no longer. Raises: RefusedInput if it does not."""
+        await self._write(user_blockers.unblock, number, by)
+
+    async def to_wake(self) -> Wake:
+        """Everybody who is held at the gate and may go on."""
+        return await self._read(line.to_wake)
+
+    async def pass_boundary(self, ref: RequirementRef, boundary: str, waiter: str) -> Hold | None:
+        """What holds at a boundary that is no stage's; its rows and events."""
+        return await self._write(lifecycle.pass_boundary, ref, boundary, waiter)
+
+    async def open_stage(self, request: StageRequest, waiter: str) -> StageContext | Hold:
+        """Opens the run's row, `stage.started`; what the agent must be told, or what holds."""
+        return await self._write(stages.open_stage, request, waiter)
 
     async def start_run(self, run_id: str, at: datetime) -> None:
         """The run's agent was really started; a repeat changes nothing."""
@@ -145,9 +166,9 @@ class PostgresSdlcStore:
         """The gate's row and `build.passed` or `build.failed`."""
         await self._write(gates.record_build, request, outcome, result)
 
-    async def build_evidence(self, run_id: str) -> BuildOutcome | None:
+    async def open_build(self, request: BuildRequest, waiter: str) -> BuildOutcome | Hold | None:
         """The recorded outcome of that very verification, if there is one."""
-        return await self._read(gates.build_evidence, run_id)
+        return await self._write(gates.open_build, request, waiter)
 
     async def block(self, collection: FailureCollection, report: FailureReport) -> None:
         """Failures, blockers, blocked stages, RUNNING -> BLOCKED, `workflow.blocked`."""

@@ -223,6 +223,35 @@ class EscalationRow(Base):
     note: Mapped[str] = mapped_column(server_default="")
 
 
+class LineRow(Base):
+    """The P0 gate: one row that whoever opens a stage shares, and whoever moves the line owns."""
+
+    __tablename__ = "line"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+
+
+class HoldRow(Base):
+    """A boundary at which a requirement waits, or has waited, for others.
+
+    `workflow_id` is whom to wake: the requirement's workflow, or one below it.
+    """
+
+    __tablename__ = "holds"
+    __table_args__ = (Index("holds_open", "number", postgresql_where=text("ended_at IS NULL")),)
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    boundary: Mapped[str] = mapped_column(primary_key=True)
+    occurrence: Mapped[int] = mapped_column(primary_key=True)
+    held_by: Mapped[list[str]]
+    reason: Mapped[str]
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    workflow_id: Mapped[str]
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
 class ExtensionRow(Base):
     """A deadline that was moved; the new `deadline` tells a second extension from a repeat."""
 

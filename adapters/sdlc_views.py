@@ -88,6 +88,16 @@ class EscalationView:
 
 
 @dataclass(frozen=True)
+class HoldView:
+    """A boundary at which a requirement waits now, and for whom."""
+
+    boundary: str
+    held_by: tuple[str, ...]
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
 class RequirementSummary:
     """What every view of a requirement holds; a fix has a parent and an assignee."""
 
@@ -121,8 +131,8 @@ class ListedRequirement(RequirementSummary):
 class RequirementView(RequirementSummary):
     """A requirement with everything that its status shows.
 
-    `failures` and `escalation` are the open ones; `fixes` are all, those of fixes included, in
-    the order of their creation.
+    `failures`, `holds` and `escalation` are the open ones; `fixes` are all, those of fixes
+    included, in the order of their creation.
     """
 
     description: str
@@ -134,6 +144,7 @@ class RequirementView(RequirementSummary):
     gates: tuple[GateView, ...]
     failures: tuple[FailureView, ...]
     fixes: tuple[FixView, ...]
+    holds: tuple[HoldView, ...]
     escalation: EscalationView | None
 
 

@@ -28,6 +28,8 @@ COMMANDS = {
     "retry": LazyCommand("cli.steering", "retry"),
     "decide": LazyCommand("cli.steering", "decide"),
     "cancel": LazyCommand("cli.steering", "cancel"),
+    "block": LazyCommand("cli.blocking", "block"),
+    "unblock": LazyCommand("cli.blocking", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
     "doctor": LazyCommand("cli.doctor", "doctor"),
 }

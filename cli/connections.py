@@ -12,6 +12,7 @@ from temporalio.runtime import Runtime
 from adapters.sdlc_reader import SdlcReader, create_reader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
 from adapters.temporal_client import connect, quiet_runtime
+from adapters.temporal_waker import TemporalWaker
 from cli.nats_client import check_nats
 from pipeline.errors import DependencyUnavailable
 from settings import Settings
@@ -42,6 +43,11 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         temporal = asyncio.create_task(temporal_client(settings))
         await _all_or_refuse(temporal, store.check(), check_nats(settings))
         yield Services(temporal.result(), store, reader)
+
+
+async def wake_held(connected: Services) -> None:
+    """Tell everybody who is held and may go on. Raises: DependencyUnavailable."""
+    await TemporalWaker(connected.temporal).wake(await connected.store.to_wake())
 
 
 async def temporal_client(settings: Settings) -> Client:

@@ -30,6 +30,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "assignee": view.assignee,
         "fixes": [fix_document(fix) for fix in view.fixes],
         "escalation": _question(view.escalation) if view.escalation else None,
+        "holds": [asdict(hold) for hold in view.holds],
     }
 
 

@@ -35,11 +35,13 @@ class Submission:
     priority: Priority = PRIORITY
     pipeline: str = DEFAULT_PIPELINE
     sequential: bool = False
+    blocked_by: tuple[str, ...] = ()
 
 
 def check_submission(submission: Submission) -> Submission:
     """The submission, unchanged. Raises: RefusedInput with the reason."""
-    check_number(submission.number)
+    for number in (submission.number, *submission.blocked_by):
+        check_number(number)
     check_title(submission.title)
     check_description(submission.description)
     return submission
@@ -134,6 +136,7 @@ class _Line(BaseModel):
     priority: Priority = PRIORITY
     pipeline: str = DEFAULT_PIPELINE
     sequential: bool = False
+    blocked_by: tuple[str, ...] = ()
 
 
 def _submission(line: str) -> Submission:
@@ -148,4 +151,5 @@ def _submission(line: str) -> Submission:
         entry.priority,
         entry.pipeline,
         entry.sequential,
+        entry.blocked_by,
     )

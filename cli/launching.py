@@ -16,7 +16,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from adapters.sdlc_store import Acceptance
 from adapters.temporal_client import known_search_attributes
-from cli.connections import Services
+from cli.connections import Services, wake_held
 from cli.inputs import Submission
 from cli.temporal import exists, reaching_temporal
 from pipeline.errors import AlreadyStarted
@@ -62,6 +62,8 @@ async def launch(
         if each.submission.number not in started
     ]
     await services.store.accept_all(fresh)
+    if any(acceptance.blocked_by for acceptance in fresh):
+        await wake_held(services)  # what a P0 waits for goes on
     orders = [await services.reader.order(each.order.number) for each in fresh]
     await _bounded([_start(services.temporal, order) for order in orders])
     return tuple(order.number for order in orders)
@@ -108,7 +110,7 @@ def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...
         heartbeat=heartbeat,
         search_attributes=attributes,
     )
-    return Acceptance(order, submission.description)
+    return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
 
 
 async def _bounded(calls: Sequence[Awaitable[T]]) -> list[T]:

@@ -70,8 +70,8 @@ def list_requirements(
 
 
 def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
-    """One line each: for what waits the question, else the title."""
-    last = "question" if waiting else "title"
+    """One line each: for what waits the reason, else the title."""
+    last = "why" if waiting else "title"
     rows = output.table(
         "requirement", "priority", "state", "waiting for", "since", last,
         fold=("waiting for", last),
@@ -83,13 +83,16 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
             styled(each.state),
             each.waiting_for,
             output.since(each.waiting_since or each.updated_at, datetime.now(UTC)),
-            _question(each) if waiting else _title(each),
+            _why(each) if waiting else _title(each),
         )
     return rows
 
 
-def _question(listed: ListedRequirement) -> str:
-    return ask_line(listed.asks[0]) if listed.asks else ""
+def _why(listed: ListedRequirement) -> str:
+    """What a human is asked, or why it is held."""
+    if listed.asks:
+        return ask_line(listed.asks[0])
+    return listed.reason if listed.state is RequirementState.HELD else ""
 
 
 def _title(listed: ListedRequirement) -> str:

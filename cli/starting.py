@@ -60,6 +60,9 @@ def start(
     sequential: Annotated[
         bool, typer.Option("--sequential", help="One stage after another.")
     ] = False,
+    blocked_by: Annotated[
+        str, typer.Option("--blocked-by", help="Numbers that it waits for: REQ-1,REQ-2.")
+    ] = "",
     file: Annotated[
         Path | None, typer.Option("--file", help="Markdown: first heading and what follows.")
     ] = None,
@@ -75,7 +78,7 @@ def start(
     settings = load_settings()
     desk = Desk(find_agents(settings.agents_file))
     if batch is not None:
-        _refuse_beside_batch(req, title, description, file)
+        _refuse_beside_batch(req, title, description, file, blocked_by or None)
         read_backlog(read_text(batch, "Backlog"), str(batch), desk.take)
     else:
         if req is None and file is None:
@@ -83,7 +86,8 @@ def start(
         heading, body = _text_of(title, description, file)
         if req is None:
             req, heading = number_and_title(heading)
-        desk.take(Submission(req, heading, body, priority, pipeline, sequential))
+        blockers = tuple(filter(None, map(str.strip, blocked_by.split(","))))
+        desk.take(Submission(req, heading, body, priority, pipeline, sequential, blockers))
     try:
         code = run(_start(settings, desk, attach=attach, wait=wait))
     except KeyboardInterrupt:

@@ -33,6 +33,9 @@ def report(view: RequirementView) -> RenderableType:
     parts: list[RenderableType] = [failure_text(failure) for failure in view.failures]
     if view.reason and not view.failures:
         parts.append(output.plain(view.reason))
+    for hold in view.holds:
+        since = output.since(hold.since, datetime.now(UTC))
+        parts.append(f"Held at {hold.boundary} since {since} by {', '.join(hold.held_by)}")
     if view.waiting_for:
         parts.append(f"Waiting for: {view.waiting_for}")
     if view.escalation:

@@ -60,12 +60,16 @@ class Board:
             s.name for s in self.pipeline.stages if self._state(s.name) is StageState.RUNNING
         )
 
+    def held(self) -> tuple[str, ...]:
+        """The names of the stages that wait for something outside, in plan order."""
+        return tuple(s.name for s in self.pipeline.stages if self._state(s.name) is StageState.HELD)
+
     def needs_settled(self, stage: Stage) -> bool:
         """Whether everything before it has ended, one way or the other.
 
         Not its own needs alone: a fix may void a verdict far up, while those between stand.
         """
-        unsettled = (StageState.WAITING, StageState.RUNNING)
+        unsettled = (StageState.WAITING, StageState.HELD, StageState.RUNNING)
         return all(self._state(name) not in unsettled for name in self.work.before[stage.name])
 
     def red_needs(self, stage: Stage) -> tuple[str, ...]:
@@ -105,7 +109,7 @@ class Board:
 
     def is_stuck(self) -> bool:
         """Whether nothing can go on without an answer."""
-        return not (self.waiting() or self.running() or self.is_green())
+        return not (self.waiting() or self.held() or self.running() or self.is_green())
 
     def is_green(self) -> bool:
         """Whether every stage is done and nothing is red."""
@@ -156,6 +160,12 @@ class Board:
         card.extended_minutes = 0.0
         card.judged = self.work.seen_by(stage)
         return card.attempt
+
+    def hold(self, stage: Stage, why: str) -> None:
+        """Take back an attempt that was not started; `why` it was to run stands as before."""
+        card = self.cards[stage.name]
+        card.state, card.reason = StageState.HELD, why
+        card.attempt -= 1
 
     def deadline_after(self, name: str, minutes: float) -> timedelta:
         """The deadline of the current attempt if it were moved by that much more."""

@@ -23,11 +23,13 @@ from pipeline.model import (
     FixMerged,
     FixOpening,
     Head,
+    Hold,
     MergeResult,
     Opening,
     OpeningRequest,
     Reminder,
     Reopening,
+    RequirementRef,
     RunOrder,
     RunResult,
     Settlement,
@@ -36,6 +38,7 @@ from pipeline.model import (
     StageRequest,
     StageSkip,
     Symptom,
+    Wake,
 )
 from pipeline.notice import Notice
 from pipeline.savings import Savings
@@ -70,8 +73,18 @@ class SdlcStore(Protocol):
     async def open_requirement(self, request: OpeningRequest, opening: Opening) -> None:
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
 
-    async def open_stage(self, request: StageRequest) -> StageContext:
-        """Opens the run's row (`running`), `stage.started`; returns what the agent must be told."""
+    async def open_stage(self, request: StageRequest, waiter: str) -> StageContext | Hold:
+        """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
+
+        While something holds the requirement: a hold that `waiter`, a workflow, is woken from;
+        `workflow.held`. A row that is open already is never held.
+        """
+
+    async def pass_boundary(self, ref: RequirementRef, boundary: str, waiter: str) -> Hold | None:
+        """What holds the requirement at a boundary that is no stage's opening, or None."""
+
+    async def to_wake(self) -> Wake:
+        """Everybody who is held and may go on."""
 
     async def start_run(self, run_id: str, at: datetime) -> None:
         """The run's agent was really started; a repeat changes nothing."""
@@ -100,8 +113,11 @@ class SdlcStore(Protocol):
     ) -> None:
         """The gate's row and `build.passed` or `build.failed`."""
 
-    async def build_evidence(self, run_id: str) -> BuildOutcome | None:
-        """The recorded outcome of that very verification, if it was closed before."""
+    async def open_build(self, request: BuildRequest, waiter: str) -> BuildOutcome | Hold | None:
+        """The recorded outcome of that very verification; else a hold as of `open_stage`, or None.
+
+        None: it is to be built.
+        """
 
     async def block(self, collection: FailureCollection, report: FailureReport) -> None:
         """Failures, blocked stages, RUNNING -> BLOCKED, `workflow.blocked`, the escalation."""
@@ -144,6 +160,16 @@ class SdlcStore(Protocol):
 
     async def numbers_with_pending_events(self) -> Sequence[str]:
         """Requirements that have unpublished events."""
+
+
+class Waker(Protocol):
+    """Tells workflows that wait at the gate."""
+
+    async def wake(self, wake: Wake) -> None:
+        """Tell each of them the new epoch; one that has ended needs none.
+
+        Raises: DependencyUnavailable.
+        """
 
 
 class AgentRuns(Protocol):
@@ -241,6 +267,7 @@ class HostPorts:
 
     store: SdlcStore
     publisher: EventPublisher
+    waker: Waker
     runs: AgentRuns
     builds: Builds
     workspaces: Workspaces | None

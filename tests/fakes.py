@@ -11,7 +11,7 @@ from typing import Protocol
 from temporalio.testing import WorkflowEnvironment
 
 from pipeline.errors import UnknownRequirement
-from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult
+from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult, Wake
 from pipeline.ports import StartListener
 from pipeline.verdicts import green_notice
 
@@ -31,6 +31,13 @@ class Script:
     exit_code: int = 0
     output: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+
+
+class NobodyWaits:
+    """Waker where nothing is ever held."""
+
+    async def wake(self, wake: Wake) -> None:
+        assert not wake.workflow_ids
 
 
 class Clock(Protocol):

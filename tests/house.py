@@ -24,6 +24,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
+from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
 from pipeline.model import (
@@ -117,6 +118,7 @@ class House:
         ports = HostPorts(
             store=self.store,
             publisher=self._publisher,
+            waker=TemporalWaker(self._client),
             runs=self.runs,
             builds=self.builds,
             workspaces=workspaces,
@@ -168,7 +170,7 @@ class House:
         order = RequirementOrder(
             number=number or self.number,
             title="A title",
-            priority=Priority.P2,
+            priority=Priority(str(changes.get("priority", Priority.P2))),
             pipeline=replace(plan, bounds=bounds),
             sequential=bool(changes.get("sequential", False)),
             heartbeat=changes.get("heartbeat"),  # type: ignore[arg-type] # names its own

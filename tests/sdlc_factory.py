@@ -21,6 +21,7 @@ from pipeline.model import (
     FailureReport,
     Group,
     Head,
+    Hold,
     MergeResult,
     Opening,
     OpeningRequest,
@@ -115,8 +116,13 @@ class Requirement:
         stage = PLAN.stage(name)
         return StageRequest(self.ref, Priority.P2, stage, attempt, Head("base", 0), 60)
 
+    async def try_stage(self, name: str, attempt: int = 1) -> StageContext | Hold:
+        return await self.store.open_stage(self.request(name, attempt), self.number)
+
     async def open_stage(self, name: str, attempt: int = 1) -> StageContext:
-        return await self.store.open_stage(self.request(name, attempt))
+        context = await self.try_stage(name, attempt)
+        assert isinstance(context, StageContext), context
+        return context
 
     def notice(self, name: str, **changes: object) -> Notice:
         agent = PLAN.stage(name).agent

@@ -33,10 +33,9 @@ class Delivery:
         A target that moved is merged in, and both builds are verified on that merge.
         """
         for _ in range(TRIES):
-            stop_if_cancelled()
-            if await self._gates.ensure(None, exact=True) or not self._board.is_green():
+            outcome = await self._attempt()
+            if outcome is None:
                 return False
-            outcome = await self._attempt_once()
             self._execution.heed(outcome.parallel, outcome.head)
             if outcome.failure:
                 self._board.fail(outcome.failure)
@@ -44,6 +43,17 @@ class Delivery:
                 return outcome.state is DeliveryState.DELIVERED
         self._give_up()
         return False
+
+    async def _attempt(self) -> DeliveryOutcome | None:
+        """One try, once nothing holds; None if it cannot be delivered."""
+        while True:
+            stop_if_cancelled()
+            if await self._gates.ensure(None, exact=True) or not self._board.is_green():
+                return None
+            outcome = await self._attempt_once()
+            if outcome.hold is None:
+                return outcome
+            await self._execution.wait_in_line(outcome.hold)
 
     async def _attempt_once(self) -> DeliveryOutcome:
         self._execution.counts.deliveries += 1

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
         Counts,
         DecisionRequest,
         Head,
+        Hold,
         Mode,
         Opening,
         RequirementOrder,
@@ -18,7 +19,8 @@ with workflow.unsafe.imports_passed_through():
         RequirementState,
         Stage,
     )
-    from workflows.gathering import is_cancelled
+    from workflows.gathering import is_cancelled, stop_if_cancelled
+    from workflows.line import Line
     from workflows.turnstile import Turnstile
     from workflows.view import View
 
@@ -40,6 +42,7 @@ class Execution:
     counts: Counts = field(default_factory=Counts)
     pending: tuple[str, str] = ("", "")
     """Who else is waited for while it runs, and the question that stays open."""
+    line: Line = field(default_factory=Line)
 
     def why_over(self) -> str:
         """Why nothing may start any more; empty while it may."""
@@ -62,11 +65,22 @@ class Execution:
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
-    def show(self, state: RequirementState, waiting_for: str = "", question: str = "") -> None:
+    def show(self, state: RequirementState, waiting_for: str = "", note: str = "") -> None:
         """Bring the Web UI up to date; what is pending is shown as long as it runs."""
         if state is RequirementState.RUNNING:
-            waiting_for, question = self.pending
-        self.view.show(state, self.board, waiting_for, question)
+            waiting_for, note = self.pending
+        self.view.show(state, self.board, waiting_for, note)
+
+    async def wait_in_line(self, hold: Hold) -> None:
+        """Show who holds the requirement, and wait until it is worth trying again.
+
+        Raises: CancelledError, also if the opening that was held has swallowed the cancellation.
+        """
+        stop_if_cancelled()
+        since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
+        note = f"**{hold.boundary}** is held since {since}: {hold.reason}"
+        self.show(RequirementState.HELD, ", ".join(hold.by), note)
+        await self.line.wait(hold)
 
     def position(self, stage: Stage) -> int:
         """Where the stage stands in the plan."""

@@ -124,8 +124,7 @@ class BuildGates:
         return failure is not None and not self._board.is_open(failure)
 
     async def _verify(self, request: BuildRequest, rank: Rank, proof: Proof) -> BuildOutcome:
-        async with self._execution.turnstile.turn(rank):
-            outcome = await self._run(request)
+        outcome = await self._build(request, rank)
         self._execution.heed(outcome.parallel, None)
         if outcome.passed:
             self._proofs.append(proof)
@@ -134,6 +133,15 @@ class BuildGates:
         elif outcome.failure and not self._is_overtaken(request):
             self._board.fail(outcome.failure)
         return outcome
+
+    async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
+        """Build once nothing holds; what is held leaves the turnstile to others."""
+        while True:
+            async with self._execution.turnstile.turn(rank):
+                outcome = await self._run(request)
+            if outcome.hold is None:
+                return outcome
+            await self._execution.wait_in_line(outcome.hold)
 
     def _is_overtaken(self, request: BuildRequest) -> bool:
         """Whether the build is green on what is the head by now."""

@@ -53,6 +53,17 @@ _UNBOUNDED = timedelta(days=365)
 _BRIEF = timedelta(minutes=1)
 
 
+# A wake is repeated until it is out; this is for the case that nobody was left to send it. Where
+# many are held for days, each further look waits as long as the hold has lasted, up to an hour.
+_FIRST_HOLD_CHECK = timedelta(minutes=5)
+_LAST_HOLD_CHECK = timedelta(hours=1)
+
+
+def hold_check(held: timedelta) -> timedelta:
+    """When a workflow that has been held so long looks again without having been woken."""
+    return min(max(held, _FIRST_HOLD_CHECK), _LAST_HOLD_CHECK)
+
+
 def central(summary: str) -> ActivityConfig:
     """Database and NATS."""
     return ActivityConfig(

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.uninterrupted import to_the_end
     from pipeline.board import Board
     from pipeline.model import (
+        RELEASE,
         DecisionRequest,
         DeliveryReport,
         ExtensionRequest,
@@ -45,7 +46,8 @@ class RequirementWorkflow:
     """One requirement, from its opening on a host to its delivery; or one fix of it.
 
     Workflow ID: the requirement number, used once (reuse policy: reject duplicates).
-    Waits for: a host with room; agents and builds; while BLOCKED, for fixes, `retry` or `decide`.
+    Waits for: a host with room; agents and builds; while HELD, for `release`; while
+    BLOCKED, for fixes, `retry` or `decide`.
     Ends: DELIVERED, FAILED (aborted by a human, refused by its host, a fix that did not succeed),
     CANCELLED (cancellation). A fix runs its one stage, delivers nothing and asks nobody.
     """
@@ -163,6 +165,11 @@ class RequirementWorkflow:
         async with self._answers.books:
             pass  # an answer that is being recorded is recorded before the end
         await self._ending.give_up(RequirementState.CANCELLED, "Cancelled.")
+
+    @workflow.signal(name=RELEASE)
+    def release(self, epoch: int) -> None:
+        """The P0 gate may be open again: what is held tries again."""
+        self._execution.line.release(epoch)
 
     # --- answers --------------------------------------------------------------------------
 

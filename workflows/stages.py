@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import (
         Failure,
         Head,
+        Hold,
         RequirementState,
         Stage,
         StageOutcome,
@@ -44,19 +45,26 @@ class StageRunner:
             await self._run(stage)
 
     async def _run(self, stage: Stage) -> None:
+        while hold := await self._try(stage):
+            await self._execution.wait_in_line(hold)
+
+    async def _try(self, stage: Stage) -> Hold | None:
+        """Bring it to its end unless it is held; then what it stands on may change meanwhile."""
         deploys = TEAM[stage.agent].role is Role.DEVOPS
         red: tuple[Failure, ...] | None = None
         while red is None:
             await workflow.wait_condition(lambda: self._board.needs_settled(stage))
             if needs := self._board.red_needs(stage):
-                return self._board.block(stage, f"Needs {', '.join(needs)}.")
+                self._board.block(stage, f"Needs {', '.join(needs)}.")
+                return None
             if not self._board.is_wanted(stage):
-                return await self._skip(stage)
+                await self._skip(stage)
+                return None
             red = self._still_true(stage, await self._gates.ensure(stage, exact=deploys))
         if red:
             self._board.block(stage, f"Red: {', '.join(failure.gate for failure in red)}.")
-        else:
-            await self._attempts(stage, self._board.head if deploys else None)
+            return None
+        return await self._attempts(stage, self._board.head if deploys else None)
 
     def _still_true(self, stage: Stage, red: tuple[Failure, ...]) -> tuple[Failure, ...] | None:
         """What the gates said, or None if a retry took the ground from under it meanwhile."""
@@ -73,13 +81,17 @@ class StageRunner:
             **options.record(f"Skip {stage.name}"),
         )
 
-    async def _attempts(self, stage: Stage, verified: Head | None) -> None:
+    async def _attempts(self, stage: Stage, verified: Head | None) -> Hold | None:
         while True:
+            why = self._board.cards[stage.name].reason
             outcome = await self._dispatch(stage, verified)
             self._execution.heed(outcome.parallel, outcome.head)
+            if outcome.hold:
+                self._board.hold(stage, why)
+                return outcome.hold
             if not self._board.tries_again(stage, outcome):
                 self._board.settle(outcome)
-                return
+                return None
 
     async def _dispatch(self, stage: Stage, verified: Head | None) -> StageOutcome:
         async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):

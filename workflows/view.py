@@ -20,8 +20,8 @@ WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
 class View(Protocol):
     """Shows where something stands."""
 
-    def show(self, state: RequirementState, board: Board, waiting_for: str, question: str) -> None:
-        """Bring what is shown up to date; `question` is what a human is asked, as Markdown."""
+    def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
+        """Bring what is shown up to date; `note` says more, as Markdown."""
 
 
 class RequirementView:
@@ -38,9 +38,9 @@ class RequirementView:
         self._shown: dict[str, object] = {}
         self._wanted: dict[str, SearchAttributeUpdate[Any]] = {}
 
-    def show(self, state: RequirementState, board: Board, waiting_for: str, question: str) -> None:
+    def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
         """Bring details and attributes up to date."""
-        details = _details(self._number, state, board, waiting_for, question)
+        details = _details(self._number, state, board, waiting_for, note)
         workflow.set_current_details(details)
         self._want("DeliveryStatus", str(state), STATUS.value_set(str(state)))
         self._want("WaitingFor", waiting_for, WAITING_FOR.value_set(waiting_for))
@@ -68,14 +68,23 @@ class FixesView:
         """Show the fixes of that requirement and round."""
         self._title = f"**{number}**, round {round_}: failures go back to their owners"
         self._states: dict[str, tuple[Fix, str]] = {}
+        self._hold = ""
 
-    def show(self, state: RequirementState, board: Board, waiting_for: str, question: str) -> None:
-        """Nothing: where the requirement stands is its own to show."""
+    def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
+        """Why nothing goes on; where the requirement stands is its own to show."""
+        hold = note if state is RequirementState.HELD else ""
+        if hold != self._hold:
+            self._hold = hold
+            self._render()
 
     def tell(self, fix: Fix, state: str) -> None:
         """Show where a fix stands."""
         self._states[fix.number] = (fix, state)
-        lines = [self._title, "", "| fix | owner | gate | depth | state |", f"|{' --- |' * 5}"]
+        self._render()
+
+    def _render(self) -> None:
+        lines = [self._title, *(["", self._hold] if self._hold else []), ""]
+        lines += ["| fix | owner | gate | depth | state |", f"|{' --- |' * 5}"]
         for each, said in self._states.values():
             gate = each.failure.gate
             lines.append(f"| {each.number} | {each.owner} | {gate} | {each.depth} | {said} |")
@@ -92,13 +101,13 @@ def question(number: str, asks: Sequence[Ask], answers: Sequence[str]) -> str:
 
 
 def _details(
-    number: str, state: RequirementState, board: Board, waiting_for: str, question: str
+    number: str, state: RequirementState, board: Board, waiting_for: str, note: str
 ) -> str:
     lines = [f"**{number}** is **{state}**", ""]
     if waiting_for:
         lines += [f"Waiting for: {waiting_for}", ""]
-    if question:
-        lines += [question, ""]
+    if note:
+        lines += [note, ""]
     lines += ["| stage | agent | state | attempt |", "| --- | --- | --- | --- |"]
     for stage in board.pipeline.stages:
         card = board.cards[stage.name]

@@ -9,9 +9,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.line import move_line
+from adapters.sdlc.user_blockers import add, lock_rows
 from adapters.sdlc_tables import PhaseRow, RequirementRow, StageRow
 from pipeline.errors import AlreadyStarted, UnknownRequirement
-from pipeline.model import Mode, RequirementOrder, RequirementState, StageState
+from pipeline.model import Mode, Priority, RequirementOrder, RequirementState, StageState
 
 ORDER = TypeAdapter(RequirementOrder)
 """The input as JSON and back."""
@@ -26,6 +28,13 @@ class Acceptance:
     parent: str | None = None
     assignee: str | None = None
     who: str = "user"
+    blocked_by: tuple[str, ...] = ()
+
+    @property
+    def moves_line(self) -> bool:
+        """Whether it changes who may go on: a P0 that is no fix, or one that waits for others."""
+        is_p0 = self.order.priority is Priority.P0 and self.parent is None
+        return is_p0 or bool(self.blocked_by)
 
 
 async def accept(connection: AsyncConnection, acceptances: Sequence[Acceptance]) -> tuple[str, ...]:
@@ -33,11 +42,14 @@ async def accept(connection: AsyncConnection, acceptances: Sequence[Acceptance])
 
     The others are starts that got no further than their row, and may be completed.
 
-    Raises: AlreadyStarted for a number that is taken, in whatever case;
+    Raises: RefusedInput for blockers; AlreadyStarted for a number that is taken, in whatever case;
         UnknownRequirement for a parent that does not exist.
     """
     _refuse_twins(acceptances)
     await _check_parents(connection, acceptances)
+    await lock_rows(connection, {by for a in acceptances for by in a.blocked_by})
+    if any(a.moves_line for a in acceptances):
+        await move_line(connection)
     at = datetime.now(UTC)
     new = await _insert_requirements(connection, acceptances, at)
     await _refuse_taken(connection, [a for a in acceptances if a.order.number not in new])
@@ -46,6 +58,8 @@ async def accept(connection: AsyncConnection, acceptances: Sequence[Acceptance])
         await connection.execute(insert(PhaseRow), [_phase(a, at) for a in fresh])
     if stages := [row for a in fresh for row in _stages(a.order)]:
         await connection.execute(insert(StageRow), stages)
+    for each in fresh:
+        await add(connection, each.order.number, each.blocked_by)
     return tuple(a.order.number for a in fresh)
 
 

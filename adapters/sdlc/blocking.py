@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.escalating import SUPERSEDED, escalate
+from adapters.sdlc.line import end_holds
 from adapters.sdlc.resuming import resolve_failures
 from adapters.sdlc.stages import lose
 from adapters.sdlc.writing import RequirementWrite, StageRecord
@@ -40,6 +41,7 @@ async def block(
     reason = report.text.partition("\n")[0]
     if write.state is not RequirementState.BLOCKED:  # a fix may have left it red
         write.move(RequirementState.BLOCKED, why=reason)
+        write.update_all(end_holds(write))
     write.set(round=collection.round, reason=reason, waiting_for=collection.waiting_for)
     _tell_deployed(write, collection, reason)
     _tell(write, collection, report)

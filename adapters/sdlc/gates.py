@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.line import pass_line
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import GateRow
 from pipeline.events import EventType
@@ -13,6 +14,7 @@ from pipeline.model import (
     BuildOutcome,
     BuildRequest,
     BuildResult,
+    Hold,
     MergeResult,
     Mode,
     RunResult,
@@ -30,12 +32,27 @@ _OUTCOME = TypeAdapter(BuildOutcome)
 _EVIDENCE = select(GateRow.evidence).where(GateRow.gate_id == bindparam("gate_id"))
 
 
+async def open_build(
+    connection: AsyncConnection, request: BuildRequest, waiter: str
+) -> BuildOutcome | Hold | None:
+    """What is recorded of the verification, else what holds it, else None: it is to be made.
+
+    Raises: UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    if evidence := await _evidence(connection, request.run_id):
+        return evidence
+    hold = await pass_line(write, f"build {request.build}", waiter)
+    await write.flush()
+    return hold
+
+
 async def record_build(
     connection: AsyncConnection, request: BuildRequest, outcome: BuildOutcome, result: BuildResult
 ) -> None:
     """The evidence of one verification; a repeat does nothing. Raises: UnknownRequirement."""
     write = await RequirementWrite.lock(connection, request.ref.number)
-    if await build_evidence(connection, request.run_id):
+    if await _evidence(connection, request.run_id):
         return
     write.insert(
         GateRow,
@@ -54,8 +71,7 @@ async def record_build(
     await write.flush()
 
 
-async def build_evidence(connection: AsyncConnection, run_id: str) -> BuildOutcome | None:
-    """The recorded outcome of that very verification, if there is one."""
+async def _evidence(connection: AsyncConnection, run_id: str) -> BuildOutcome | None:
     evidence = (await connection.execute(_EVIDENCE, {"gate_id": run_id})).scalar()
     return None if evidence is None else _OUTCOME.validate_python(evidence)
 

@@ -6,15 +6,28 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
+from adapters.sdlc.line import end_holds, move_line, pass_line
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.stages import lose
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
+from adapters.sdlc.user_blockers import resolve_dependents
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import ExtensionRow, RequirementRow
 from pipeline.errors import AlreadyStarted
 from pipeline.events import EventType
-from pipeline.model import Closing, Extension, Mode, Opening, OpeningRequest, RequirementState
+from pipeline.model import (
+    Closing,
+    Extension,
+    Hold,
+    Mode,
+    Opening,
+    OpeningRequest,
+    Priority,
+    RequirementRef,
+    RequirementState,
+    StageState,
+)
 
 _ENDS = {
     RequirementState.DELIVERED: EventType.WORKFLOW_COMPLETED,
@@ -65,6 +78,8 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
     await write.load_stages()
     for stage in write.stages.values():
         lose(write, stage, closing.reason)
+        if stage.state is StageState.HELD:
+            write.move_stage(stage, StageState.WAITING, why=closing.reason)
     write.move(closing.state, who=closing.who, why=closing.reason)
     write.set(
         workflow_run=closing.ref.workflow_run,
@@ -74,14 +89,27 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
     )
     end = str(closing.state)
     write.update_all(
-        resolve_blockers(write), close_escalations(write, end, closing.who, closing.reason)
+        resolve_blockers(write),
+        close_escalations(write, end, closing.who, closing.reason),
+        end_holds(write),
     )
     if closing.state is RequirementState.DELIVERED:
         write.update_all(resolve_failures(write))
     _tell(write, closing)
     _tell_performance(write, closing, await measure(connection, write.number, write.at))
+    await _clear_line(write, closing)
     await write.flush()
     await cancel_unstarted_fixes(connection, closing)
+
+
+async def pass_boundary(
+    connection: AsyncConnection, ref: RequirementRef, boundary: str, waiter: str
+) -> Hold | None:
+    """Pass a boundary that is no stage's opening, or say what holds. Raises: UnknownRequirement."""
+    write = await RequirementWrite.lock(connection, ref.number)
+    hold = await pass_line(write, boundary, waiter)
+    await write.flush()
+    return hold
 
 
 async def extend(connection: AsyncConnection, extension: Extension) -> None:
@@ -111,6 +139,14 @@ async def running_on(connection: AsyncConnection, host: str, but: str) -> int:
         RequirementRow.number != but,
     )
     return (await connection.execute(query)).scalar_one()
+
+
+async def _clear_line(write: RequirementWrite, closing: Closing) -> None:
+    """Whoever this one has held may go on; a blocker that was not delivered goes on blocking."""
+    is_delivered = closing.state is RequirementState.DELIVERED
+    has_freed = is_delivered and await resolve_dependents(write)
+    if has_freed or write.row["priority"] == Priority.P0:
+        await move_line(write.connection)
 
 
 def _tell(write: RequirementWrite, closing: Closing) -> None:

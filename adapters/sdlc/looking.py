@@ -12,6 +12,7 @@ from adapters.sdlc_tables import (
     FailureRow,
     FixRow,
     GateRow,
+    HoldRow,
     PhaseRow,
     RequirementRow,
     RunRow,
@@ -37,6 +38,7 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
         "fixes": await rows(connection, _fixes(number)),
+        "holds": await rows(connection, _holds(number)),
         "escalation": asked[0] if asked else None,
     }
 
@@ -88,6 +90,14 @@ def _fixes(number: str) -> Query:
         .join(FixRow, FixRow.number == RequirementRow.number)
         .where(RequirementRow.number.in_(select(tree.c.number)))
         .order_by(RequirementRow.created_at, func.length(RequirementRow.number), FixRow.number)
+    )
+
+
+def _holds(number: str) -> Query:
+    return (
+        select(HoldRow.boundary, HoldRow.held_by, HoldRow.reason, HoldRow.created_at.label("since"))
+        .where(HoldRow.number == number, HoldRow.ended_at.is_(None))
+        .order_by(HoldRow.created_at, HoldRow.boundary)
     )
 
 

@@ -39,7 +39,8 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
     if write.state is RequirementState.BLOCKED:
         resume(write, reopening.ref, reopening.occurrence, set_going, reopening.who, reopening.why)
         write.update_all(_resolve_answered_blockers(write))
-    write.set(waiting_for=reopening.waiting_for)
+    if write.state is not RequirementState.HELD:  # then it waits for who holds it
+        write.set(waiting_for=reopening.waiting_for)
     if reopening.escalation:
         escalate(write, reopening.ref, write.row["round"], reopening.escalation)
     await write.flush()

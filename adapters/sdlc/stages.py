@@ -6,11 +6,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, load_context
 from adapters.sdlc.groups import complete_group
+from adapters.sdlc.line import pass_line
 from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import RunRow
 from pipeline.errors import IllegalTransition, StaleAttempt
 from pipeline.events import EventType
 from pipeline.model import (
+    Hold,
     RequirementState,
     StageContext,
     StageRequest,
@@ -22,8 +24,12 @@ from pipeline.model import (
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
 
-async def open_stage(connection: AsyncConnection, request: StageRequest) -> StageContext:
-    """Open the run's row; a repeat only reads what the agent must be told.
+async def open_stage(
+    connection: AsyncConnection, request: StageRequest, waiter: str
+) -> StageContext | Hold:
+    """Open the run's row, unless it is held; a repeat only reads what the agent must be told.
+
+    `waiter` is the workflow that waits if it is held.
 
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
@@ -35,8 +41,13 @@ async def open_stage(connection: AsyncConnection, request: StageRequest) -> Stag
         refuse_stale(stage, request.attempt)
         _check_startable(write, request)
         lose(write, stage, f"Lost; attempt {request.attempt} takes its place.")
-        _open(write, stage, request)
+        hold = await pass_line(write, stage.stage, waiter)
+        if hold:
+            _hold(write, stage, hold)
+        else:
+            _open(write, stage, request)
         await write.flush()
+        return hold or context
     return context
 
 
@@ -89,6 +100,14 @@ def _check_startable(write: RequirementWrite, request: StageRequest) -> None:
         raise IllegalTransition(
             f"{write.number} is {write.state}: {request.stage.name} cannot start."
         )
+
+
+def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
+    if stage.state is StageState.HELD:
+        return
+    if stage.state is not StageState.WAITING:
+        write.move_stage(stage, StageState.WAITING, why="It is to run again.")
+    write.move_stage(stage, StageState.HELD, why=hold.reason)
 
 
 def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:

@@ -19,6 +19,8 @@ def upgrade() -> None:
     _create_blockers()
     _create_fixes()
     _create_escalations()
+    _create_line()
+    _create_holds()
     _create_extensions()
     _create_notes()
     _create_events()
@@ -201,6 +203,33 @@ def _create_escalations() -> None:
         _of_requirement("escalations"),
         sa.PrimaryKeyConstraint("number", "escalation", name="escalations_pkey"),
     )
+
+
+def _create_line() -> None:
+    line = op.create_table(
+        "line",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="line_pkey"),
+    )
+    op.bulk_insert(line, [{"id": 1, "epoch": 1}])
+
+
+def _create_holds() -> None:
+    op.create_table(
+        "holds",
+        *_texts("number", "boundary"),
+        sa.Column("occurrence", sa.Integer(), nullable=False),
+        sa.Column("held_by", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("workflow_id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        _of_requirement("holds"),
+        sa.PrimaryKeyConstraint("number", "boundary", "occurrence", name="holds_pkey"),
+    )
+    op.create_index("holds_open", "holds", ["number"], postgresql_where=sa.text("ended_at IS NULL"))
 
 
 def _create_extensions() -> None:

@@ -37,6 +37,7 @@ from pipeline.model.fixes import (
     Settlement,
     Traces,
 )
+from pipeline.model.holds import RELEASE, Hold, Wake
 from pipeline.model.incidents import Symptom, SymptomKind
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
 from pipeline.model.plan import Bounds, Group, Pipeline, Stage
@@ -64,6 +65,7 @@ from pipeline.model.tally import Tally
 __all__ = [
     "HUMAN",
     "ORCHESTRATOR",
+    "RELEASE",
     "REPAIR",
     "RETRY",
     "REWORK",
@@ -98,6 +100,7 @@ __all__ = [
     "GivenUp",
     "Group",
     "Head",
+    "Hold",
     "MergeResult",
     "MergedFix",
     "Mode",
@@ -132,4 +135,5 @@ __all__ = [
     "SymptomKind",
     "Tally",
     "Traces",
+    "Wake",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.model.failures import Failure
+from pipeline.model.holds import Hold
 from pipeline.model.references import Head, RequirementRef
 from pipeline.model.runs import RunEnd
 
@@ -52,6 +53,8 @@ class BuildOutcome:
     passed: bool
     parallel: bool
     failure: Failure | None = None
+    hold: Hold | None = None
+    """Why nothing was built yet; such an outcome is no evidence."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pipeline.model.failures import Failure
+from pipeline.model.holds import Hold
 from pipeline.model.references import Head, RequirementRef
 
 
@@ -25,6 +26,7 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     MOVED = "moved"
     REFUSED = "refused"
+    HELD = "held"
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,5 @@ class DeliveryOutcome:
     head: Head | None
     parallel: bool
     failure: Failure | None = None
+    hold: Hold | None = None
+    """Why nothing was moved yet."""

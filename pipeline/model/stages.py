@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.model.failures import Failure, FailureKind
+from pipeline.model.holds import Hold
 from pipeline.model.plan import Stage
 from pipeline.model.references import Head, RequirementRef
 from pipeline.model.states import Mode, Priority, StageState
@@ -49,6 +50,8 @@ class StageOutcome:
     verdict: str = ""
     flags: tuple[str, ...] = ()
     failure: Failure | None = None
+    hold: Hold | None = None
+    """Why nothing was started; the state is `held` then."""
     judged: tuple[str, ...] = ()
     """Marks of the implementers' work that it has seen, where another board has started it."""
 

@@ -46,6 +46,7 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     assert list(document) == [
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
+        "holds",
     ]  # fmt: skip
     assert document["schema_version"] == 1
     assert document["title"] == "[bold]Greet[/bold] ü"

@@ -13,7 +13,7 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.answers import ERROR_LENGTH
 from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
-from tests.fakes import RealClock, Script, ScriptedBuilds, ScriptedRuns
+from tests.fakes import NobodyWaits, RealClock, Script, ScriptedBuilds, ScriptedRuns
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 from tests.house import WITH_PROJECT, Handle, House, until
 
@@ -27,6 +27,7 @@ def delivery(
         HostPorts(
             store=sdlc_store,
             publisher=nats_publisher,
+            waker=NobodyWaits(),
             runs=ScriptedRuns(clock),
             builds=ScriptedBuilds(clock),
             workspaces=workspaces,

@@ -10,6 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.temporal_waker import TemporalWaker
 from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
@@ -65,6 +66,7 @@ class AnyHouse(House):
         ports = HostPorts(
             store=self.store,
             publisher=self._publisher,
+            waker=TemporalWaker(self._client),
             runs=self.agents,
             builds=AnyBuilds(),
             workspaces=workspaces,

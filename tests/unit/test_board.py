@@ -248,3 +248,17 @@ def test_stage_under_repair_cannot_be_retried(board: Board) -> None:
 
     with pytest.raises(RefusedInput, match="REQ-1-FIX-1"):
         check_retry(board, "Research")
+
+
+def test_held_stage_is_neither_stuck_nor_settled_and_keeps_its_attempt(board: Board) -> None:
+    research = a_stage(board, "Research")
+    board.cards["Research"].reason = "It is void."
+    board.begin(research)
+
+    board.hold(research, "It is void.")
+
+    assert board.held() == ("Research",)
+    assert not board.is_stuck()
+    assert not board.needs_settled(a_stage(board, "Critique"))
+    assert board.cards["Research"].reason == "It is void."
+    assert board.begin(research) == 1

@@ -150,3 +150,11 @@ def test_a_backlog_takes_the_number_under_the_name_that_we_print() -> None:
     line = '{"req_number": "REQ-1", "title": "T"}'
 
     assert read_backlog(line, "b.jsonl", check_submission)[0].number == "REQ-1"
+
+
+def test_a_line_of_a_backlog_names_what_it_waits_for() -> None:
+    line = '{"req": "REQ-2", "title": "Second", "blocked_by": ["REQ-1"]}'
+
+    (submission,) = read_backlog(line, "b.jsonl", check_submission)
+
+    assert submission.blocked_by == ("REQ-1",)

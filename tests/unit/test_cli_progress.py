@@ -31,7 +31,8 @@ ASK = Ask("Work", "build backend", "build backend is red for the third time")
 QUESTION = EscalationView(1, 2, (ASK,), ("retry Work",), AT, 0, None, "", "", "")
 RUNNING = RequirementView(
     "REQ-1", "A title", Priority.P2, RequirementState.RUNNING, "small", Mode.PARALLEL, 0, None,
-    None, None, "", "", AT, AT, AT, None, "", None, None, None, None, (STAGE,), (), (), (), None,
+    None, None, "", "", AT, AT, AT, None, "", None, None, None, None, (STAGE,), (), (), (), (),
+    None,
 )  # fmt: skip
 
 

@@ -1,0 +1,43 @@
+"""The port `Waker` on Temporal: signals to workflows that wait at the gate."""
+
+import asyncio
+
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from pipeline.errors import DependencyUnavailable
+from pipeline.model import RELEASE, Wake
+
+_AT_ONCE = 20
+"""Signals in flight: hundreds are out within a second and do not flood the server."""
+
+
+class TemporalWaker:
+    """Signals workflows; a repeat does no harm, since an epoch never falls."""
+
+    def __init__(self, client: Client) -> None:
+        """Take the client."""
+        self._client = client
+
+    async def wake(self, wake: Wake) -> None:
+        """Tell each of them the new epoch; one that has ended needs none.
+
+        Raises: DependencyUnavailable.
+        """
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def tell(workflow_id: str) -> None:
+            async with slots:
+                await self._tell(workflow_id, wake.epoch)
+
+        await asyncio.gather(*map(tell, wake.workflow_ids))
+
+    async def _tell(self, workflow_id: str, epoch: int) -> None:
+        try:
+            await self._client.get_workflow_handle(workflow_id).signal(RELEASE, epoch)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return
+            address = self._client.service_client.config.target_host
+            remedy = f"{workflow_id} was not woken: {error.message}"
+            raise DependencyUnavailable("Temporal", address, remedy) from error

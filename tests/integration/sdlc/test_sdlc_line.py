@@ -1,0 +1,252 @@
+"""The P0 gate on the real database: nothing slips through, nobody waits for ever."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from adapters.sdlc.acceptance import Acceptance
+from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_store import PostgresSdlcStore
+from pipeline.errors import RefusedInput, UnknownRequirement
+from pipeline.model import Hold, Priority, RequirementState, StageContext, StageState
+from tests.sdlc_factory import BACKEND, CRITIQUE, FRONTEND, RESEARCH, Requirement, an_order
+
+CLOSED = (RequirementState.DELIVERED, RequirementState.FAILED, RequirementState.CANCELLED)
+
+
+async def accept(
+    store: PostgresSdlcStore,
+    number: str,
+    priority: Priority = Priority.P2,
+    blocked_by: tuple[str, ...] = (),
+) -> Requirement:
+    order = replace(an_order(number), priority=priority)
+    await store.accept_all([Acceptance(order, "A description", blocked_by=blocked_by)])
+    return Requirement(store, number)
+
+
+async def begin(
+    store: PostgresSdlcStore,
+    number: str,
+    priority: Priority = Priority.P2,
+    blocked_by: tuple[str, ...] = (),
+) -> Requirement:
+    requirement = await accept(store, number, priority, blocked_by)
+    await requirement.open()
+    return requirement
+
+
+async def types(reader: SdlcReader, number: str) -> list[str]:
+    return [event.type for event in await reader.events(number)]
+
+
+async def test_open_p0_holds_the_next_stage_of_others(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    ours = await begin(sdlc_store, "REQ-1")
+    await accept(sdlc_store, "REQ-0", Priority.P0)
+
+    hold = await ours.try_stage(RESEARCH)
+
+    assert isinstance(hold, Hold)
+    assert (hold.by, hold.reason) == (("REQ-0",), "REQ-0 is open and P0.")
+    view = await sdlc_reader.requirement("REQ-1")
+    assert (view.state, view.waiting_for) == (RequirementState.HELD, "REQ-0")
+    assert (view.stages[0].state, view.stages[0].attempt) == (StageState.HELD, 0)
+    (held,) = view.holds
+    assert (held.boundary, held.held_by, held.since) == (RESEARCH, ("REQ-0",), hold.since)
+    assert (await types(sdlc_reader, "REQ-1"))[-1] == "workflow.held"
+    assert await sdlc_reader.runs("REQ-1") == ()
+
+
+@pytest.mark.parametrize("end", CLOSED)
+async def test_end_of_the_last_p0_lets_everybody_go_on(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader, end: RequirementState
+) -> None:
+    ours = await begin(sdlc_store, "REQ-1")
+    first = await begin(sdlc_store, "REQ-0", Priority.P0)
+    second = await begin(sdlc_store, "REQ-00", Priority.P0)
+    hold = await ours.try_stage(RESEARCH)
+    assert isinstance(hold, Hold)
+
+    await first.close(end)
+    assert (await sdlc_store.to_wake()).workflow_ids == ()
+    await second.close(end)
+    wake = await sdlc_store.to_wake()
+
+    assert wake.workflow_ids == ("REQ-1",)
+    assert wake.epoch > hold.epoch
+    assert isinstance(await ours.try_stage(RESEARCH), StageContext)
+    view = await sdlc_reader.requirement("REQ-1")
+    assert (view.state, view.waiting_for, view.holds) == (RequirementState.RUNNING, "", ())
+    assert (await types(sdlc_reader, "REQ-1"))[-2:] == ["workflow.resumed", "stage.started"]
+    assert (await sdlc_store.to_wake()).workflow_ids == ()
+
+
+async def test_requirement_held_at_two_boundaries_resumes_once(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    ours = await begin(sdlc_store, "REQ-1")
+    await ours.run_up_to(RESEARCH, CRITIQUE)
+    urgent = await begin(sdlc_store, "REQ-0", Priority.P0)
+    for _ in range(2):  # the slow timer's look changes nothing
+        assert isinstance(await ours.try_stage(BACKEND), Hold)
+        assert isinstance(await ours.try_stage(FRONTEND), Hold)
+    await urgent.close()
+
+    await asyncio.gather(ours.open_stage(BACKEND), ours.open_stage(FRONTEND))
+
+    told = await types(sdlc_reader, "REQ-1")
+    assert (told.count("workflow.held"), told.count("workflow.resumed")) == (2, 1)
+    assert (await sdlc_reader.requirement("REQ-1")).state is RequirementState.RUNNING
+
+
+async def test_repeated_opening_is_not_held(sdlc_store: PostgresSdlcStore) -> None:
+    """Its agent runs: the activity that is repeated must find it."""
+    ours = await begin(sdlc_store, "REQ-1")
+    await ours.open_stage(RESEARCH)
+    await accept(sdlc_store, "REQ-0", Priority.P0)
+
+    assert isinstance(await ours.try_stage(RESEARCH), StageContext)
+    assert isinstance(await ours.try_stage(RESEARCH, 2), Hold)
+
+
+async def test_p0s_never_hold_each_other(sdlc_store: PostgresSdlcStore) -> None:
+    first = await begin(sdlc_store, "REQ-0", Priority.P0)
+    second = await begin(sdlc_store, "REQ-00", Priority.P0)
+
+    for requirement in (first, second):
+        assert isinstance(await requirement.try_stage(RESEARCH), StageContext)
+
+
+async def test_what_a_p0_waits_for_goes_on_transitively(sdlc_store: PostgresSdlcStore) -> None:
+    far = await begin(sdlc_store, "REQ-1")
+    near = await begin(sdlc_store, "REQ-2", blocked_by=("REQ-1",))
+    other = await begin(sdlc_store, "REQ-3")
+    urgent = await begin(sdlc_store, "REQ-0", Priority.P0, ("REQ-2",))
+
+    assert isinstance(await far.try_stage(RESEARCH), StageContext)
+    assert isinstance(await other.try_stage(RESEARCH), Hold)
+    by_far, by_near = await near.try_stage(RESEARCH), await urgent.try_stage(RESEARCH)
+    assert isinstance(by_far, Hold)
+    assert isinstance(by_near, Hold)
+    assert (by_far.by, by_near.by) == (("REQ-1",), ("REQ-2",))
+
+    await far.close()
+    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-2",)
+    assert isinstance(await near.try_stage(RESEARCH), StageContext)
+
+
+async def test_block_that_exempts_somebody_raises_the_epoch(
+    sdlc_store: PostgresSdlcStore,
+) -> None:
+    ours = await begin(sdlc_store, "REQ-1")
+    await begin(sdlc_store, "REQ-0", Priority.P0)
+    hold = await ours.try_stage(RESEARCH)
+    assert isinstance(hold, Hold)
+
+    await sdlc_store.add_blocker("REQ-0", "REQ-1")
+
+    wake = await sdlc_store.to_wake()
+    assert (wake.workflow_ids, wake.epoch > hold.epoch) == (("REQ-1",), True)
+
+
+async def test_blocker_that_was_not_delivered_holds_until_unblock(
+    sdlc_store: PostgresSdlcStore,
+) -> None:
+    blocker = await begin(sdlc_store, "REQ-1")
+    ours = await begin(sdlc_store, "REQ-2", blocked_by=("REQ-1",))
+    assert isinstance(await ours.try_stage(RESEARCH), Hold)
+    await blocker.close(RequirementState.CANCELLED)
+    assert isinstance(await ours.try_stage(RESEARCH), Hold)
+
+    await sdlc_store.remove_blocker("REQ-2", "REQ-1")
+
+    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-2",)
+    assert isinstance(await ours.try_stage(RESEARCH), StageContext)
+
+
+@pytest.mark.parametrize(
+    ("number", "by", "reason"),
+    [
+        ("REQ-1", "REQ-1", "REQ-1 waits for REQ-1"),
+        ("REQ-1", "REQ-3", "REQ-3 waits for REQ-1"),
+        ("REQ-1", "REQ-9", "There is no requirement REQ-9"),
+        ("REQ-1", "REQ-4", "REQ-4 has ended"),
+        ("REQ-4", "REQ-1", "REQ-4 has ended"),
+    ],
+)
+async def test_blocker_that_makes_no_sense_is_refused(
+    sdlc_store: PostgresSdlcStore, number: str, by: str, reason: str
+) -> None:
+    await begin(sdlc_store, "REQ-1")
+    await begin(sdlc_store, "REQ-2", blocked_by=("REQ-1",))
+    await begin(sdlc_store, "REQ-3", blocked_by=("REQ-2",))
+    await (await begin(sdlc_store, "REQ-4")).close()
+
+    with pytest.raises(RefusedInput, match=reason):
+        await sdlc_store.add_blocker(number, by)
+
+
+async def test_unknown_requirement_cannot_be_blocked(sdlc_store: PostgresSdlcStore) -> None:
+    with pytest.raises(UnknownRequirement):
+        await sdlc_store.add_blocker("REQ-9", "REQ-8")
+
+
+async def test_blocker_that_is_none_cannot_be_removed(sdlc_store: PostgresSdlcStore) -> None:
+    await accept(sdlc_store, "REQ-1")
+    with pytest.raises(RefusedInput, match="REQ-1 is not blocked by REQ-2"):
+        await sdlc_store.remove_blocker("REQ-1", "REQ-2")
+
+
+async def test_batch_whose_requirements_wait_for_each_other_is_refused(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    pair = [
+        Acceptance(an_order("REQ-1"), "", blocked_by=("REQ-2",)),
+        Acceptance(an_order("REQ-2"), "", blocked_by=("REQ-1",)),
+    ]
+    with pytest.raises(RefusedInput, match="wait for ever"):
+        await sdlc_store.accept_all(pair)
+    assert await sdlc_reader.requirements() == ()
+
+
+async def test_two_blocks_at_once_never_close_a_circle(sdlc_store: PostgresSdlcStore) -> None:
+    for nth in range(10):
+        one, two = f"REQ-{nth}a", f"REQ-{nth}b"
+        await begin(sdlc_store, one)
+        await begin(sdlc_store, two)
+        outcomes = await asyncio.gather(
+            sdlc_store.add_blocker(one, two),
+            sdlc_store.add_blocker(two, one),
+            return_exceptions=True,
+        )
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+            "NoneType",
+            "RefusedInput",
+        ]
+
+
+async def test_no_opening_slips_through_beside_a_p0(sdlc_store: PostgresSdlcStore) -> None:
+    """What comes after the P0's acceptance is held, whatever raced with it; all are woken."""
+    for nth in range(10):
+        crowd = [await begin(sdlc_store, f"REQ-{nth}-{each}") for each in range(20)]
+        half = [asyncio.create_task(each.try_stage(RESEARCH)) for each in crowd[:10]]
+        urgent = await accept(sdlc_store, f"REQ-P0-{nth}", Priority.P0)
+        beside = await asyncio.gather(*half)
+        after = await asyncio.gather(*(each.try_stage(RESEARCH) for each in crowd[10:]))
+
+        assert all(isinstance(outcome, Hold) for outcome in after)
+        held = [r for r, o in zip(crowd, [*beside, *after], strict=True) if isinstance(o, Hold)]
+        await urgent.open()
+        await urgent.close()
+        await check_woken(sdlc_store, held)
+
+
+async def check_woken(store: PostgresSdlcStore, held: Sequence[Requirement]) -> None:
+    """All of them, and nobody else."""
+    assert set((await store.to_wake()).workflow_ids) == {each.number for each in held}
+    for each in held:
+        assert isinstance(await each.try_stage(RESEARCH), StageContext)
