@@ -31,7 +31,10 @@ from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.ports import HostPorts
 from settings import BadSettings, Settings, load_settings
 from workflows import options
+from workflows.infrastructure import InfrastructureWorkflow
+from workflows.patrol import PatrolWorkflow
 from workflows.requirement import RequirementWorkflow
+from workflows.sasha import SashaWorkflow
 from workflows.strategic import StrategicOrchestratorWorkflow
 
 log = logging.getLogger("agog.worker")
@@ -39,7 +42,13 @@ log = logging.getLogger("agog.worker")
 PUBLISH_INTERVAL_SECONDS = 30.0
 """How often events are looked for that a cancelled or terminated workflow left unpublished."""
 
-WORKFLOWS = (RequirementWorkflow, StrategicOrchestratorWorkflow)
+WORKFLOWS = (
+    RequirementWorkflow,
+    StrategicOrchestratorWorkflow,
+    SashaWorkflow,
+    InfrastructureWorkflow,
+    PatrolWorkflow,
+)
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
 _AGENT_SLOTS = 1_000  # permits bound the agents; waiting for one must not fill the Worker
@@ -111,7 +120,7 @@ async def host_ports(settings: Settings, client: Client) -> AsyncIterator[HostPo
         yield HostPorts(
             store=store,
             publisher=publisher,
-            waker=TemporalWaker(client),
+            waker=TemporalWaker(client),  # WIP
             runs=HostRuns(
                 settings.home, agents, Permits(settings.max_parallel_stages), environment
             ),

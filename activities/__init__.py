@@ -12,6 +12,7 @@ from activities.opening import OpeningActivities
 from activities.performance import PerformanceActivities
 from activities.records import RecordActivities
 from activities.runs import RunActivities
+from activities.sasha import HostCareActivities, SashaActivities
 from activities.stages import StageActivities
 from pipeline.ports import HostPorts
 
@@ -32,19 +33,28 @@ def all_activities(ports: HostPorts) -> ActivityLists:
     """The only list of activities."""
     records, delivery = RecordActivities(ports), DeliveryActivities(ports)
     opening, fixes = OpeningActivities(ports), FixActivities(ports)
+    sasha, care = SashaActivities(ports), HostCareActivities(ports)
     return ActivityLists(
         central=(
             records.record_skip,
             records.record_reopening,
             records.close_requirement,
             records.remind,
+            records.record_hold,
+            sasha.call_sasha,
+            sasha.look_at_house,
+            sasha.act_on_house,
+            sasha.tell_repaired,
+            sasha.record_incident,
+            sasha.open_infrastructure,
+            sasha.close_infrastructure,
             fixes.open_fixes,
             fixes.settle_fixes,
             FailureActivities(ports).aggregate_failures,
             PerformanceActivities(ports).publish_performance,
         ),
         opening=(opening.open_requirement,),
-        agents=(StageActivities(ports).run_stage,),
+        agents=(StageActivities(ports).run_stage, care.look_at_host, care.act_on_host),
         tools=(
             BuildActivities(ports).verify_build,
             opening.open_fix,

@@ -1,9 +1,11 @@
 """Build verification: a build's exit code decides, on one exact commit."""
 
 import logging
+from functools import partial
 
 from temporalio import activity
 
+from activities.persistence import written
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
     BuildOutcome,
@@ -39,8 +41,10 @@ class BuildActivities:
         if outcome is None:
             result = await self._ports.builds.run(request, await self._checkout(request))
             outcome = _judge(request, result, self._ports.parallel)
-            await self._ports.store.record_build(request, outcome, result)
-        await self._ports.publish(request.ref.number)
+            await written(
+                self._ports, partial(self._ports.store.record_build, request, outcome, result)
+            )
+        await written(self._ports, partial(self._ports.publish, request.ref.number))
         return outcome
 
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:

@@ -39,7 +39,7 @@ class DeliveryActivities:
         While something holds the requirement nothing is moved: the outcome says what. A refusal (a
         dirty target, a conflict) is a failure in the outcome, not an error.
         """
-        if hold := await self._hold(request.ref):
+        if hold := await self._hold(request):
             return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
         if request.head is None:
             return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
@@ -71,10 +71,10 @@ class DeliveryActivities:
         if self._ports.workspaces:
             await self._ports.workspaces.release(ref.number)
 
-    async def _hold(self, ref: RequirementRef) -> Hold | None:
+    async def _hold(self, request: DeliveryRequest) -> Hold | None:
         waiter = str(activity.info().workflow_id)
-        hold = await self._ports.store.pass_boundary(ref, DELIVER, waiter)
-        await self._ports.publish(ref.number)
+        hold = await self._ports.store.pass_delivery(request, waiter)
+        await self._ports.publish(request.ref.number)
         return hold
 
     async def _deliver(self, request: DeliveryRequest, head: Head) -> DeliveryOutcome:

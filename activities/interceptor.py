@@ -13,7 +13,8 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from pipeline.errors import PermanentError, PipelineError
+from pipeline.errors import DependencyUnavailable, PermanentError, PipelineError
+from pipeline.model import DEPENDENCIES
 
 BEATS_PER_TIMEOUT = 4
 """Three beats may be late before a worker counts as lost."""
@@ -34,11 +35,18 @@ class _Inbound(ActivityInboundInterceptor):
             try:
                 return await super().execute_activity(input)
             except PipelineError as error:
-                raise ApplicationError(
-                    str(error),
-                    type=type(error).__name__,
-                    non_retryable=isinstance(error, PermanentError),
-                ) from error
+                raise _translated(error) from error
+
+
+def _translated(error: PipelineError) -> ApplicationError:
+    # The workflow waits for a dependency, where everybody sees it; a retry would wait in secret.
+    away = isinstance(error, DependencyUnavailable) and error.dependency in DEPENDENCIES
+    return ApplicationError(
+        str(error),
+        *((error.dependency,) if isinstance(error, DependencyUnavailable) and away else ()),
+        type=type(error).__name__,
+        non_retryable=away or isinstance(error, PermanentError),
+    )
 
 
 @asynccontextmanager

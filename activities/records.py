@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from pipeline.model import Closing, Reminder, Reopening, StageSkip
+from pipeline.model import Closing, Held, Reminder, Reopening, StageSkip
 from pipeline.ports import HostPorts
 
 
@@ -30,6 +30,12 @@ class RecordActivities:
         """A human has not answered yet."""
         await self._ports.store.remind(reminder)
         await self._ports.publish(reminder.ref.number)
+
+    @activity.defn
+    async def record_hold(self, held: Held) -> None:
+        """A dependency was away, and is there again."""
+        await self._ports.store.record_hold(held)
+        await self._ports.publish(held.ref.number)
 
     @activity.defn
     async def close_requirement(self, closing: Closing) -> None:

@@ -1,10 +1,12 @@
 """The stage: open its row, attach to the agent's run, merge what it did, close its row."""
 
 import asyncio
+from datetime import datetime
 from functools import partial
 
 from temporalio import activity
 
+from activities.persistence import written
 from pipeline.answers import Reading, read_run
 from pipeline.failures import cut
 from pipeline.model import (
@@ -34,13 +36,13 @@ class StageActivities:
     async def run_stage(self, request: StageRequest) -> StageOutcome:
         """Run one attempt of one stage; repeated, it finds the run and starts nothing twice.
 
-        While something holds the requirement nothing is started: the outcome says what.
+        While something holds the requirement nothing is started: the outcome says what. An agent
+        that was started is attached to, whatever is away: its result is recorded when it can be.
 
-        Raises: DependencyUnavailable, StaleAttempt, ProjectMissing, ProjectRefused.
+        Raises: DependencyUnavailable before the start; StaleAttempt, ProjectMissing,
+            ProjectRefused.
         """
-        waiter = str(activity.info().workflow_id)
-        context = await self._ports.store.open_stage(request, waiter)
-        await self._ports.publish(request.ref.number)
+        context = await self._open(request)
         if isinstance(context, Hold):
             return self._held(request, context)
         try:
@@ -48,21 +50,37 @@ class StageActivities:
         except asyncio.CancelledError:
             await self._cancelled(request)
             raise
+        return await self._close(request, result)
+
+    async def _open(self, request: StageRequest) -> StageContext | Hold | None:
+        """What the agent must be told, what holds it, or None: it was started before."""
+        if await self._ports.runs.is_started(request.run_id):
+            return None
+        waiter = str(activity.info().workflow_id)
+        opened = await self._ports.store.open_stage(request, waiter)
+        await self._ports.publish(request.ref.number)
+        return opened
+
+    async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
         merge = await self._merge(request, reading)
         outcome = self._outcome(request, reading, merge)
-        await self._ports.store.close_stage(request, outcome, result, reading.notice, merge)
-        await self._ports.publish(request.ref.number)
+        close = self._ports.store.close_stage
+        await written(self._ports, partial(close, request, outcome, result, reading.notice, merge))
+        await written(self._ports, partial(self._ports.publish, request.ref.number))
         return outcome
 
     def _held(self, request: StageRequest, hold: Hold) -> StageOutcome:
         name, parallel = request.stage.name, self._ports.parallel
         return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
 
-    async def _attach(self, request: StageRequest, context: StageContext) -> RunResult:
+    async def _attach(self, request: StageRequest, context: StageContext | None) -> RunResult:
         worktree = await self._ports.project.prepare(request) if request.head else ""
-        on_start = partial(self._ports.store.start_run, request.run_id)
-        return await self._ports.runs.attach(_order(request, context, worktree), on_start)
+        order = _order(request, context, worktree)
+        return await self._ports.runs.attach(order, partial(self._started, request.run_id))
+
+    async def _started(self, run_id: str, at: datetime) -> None:
+        await written(self._ports, partial(self._ports.store.start_run, run_id, at))
 
     async def _cancelled(self, request: StageRequest) -> None:
         """End the agent if the stage was cancelled; a worker that stops leaves it alone."""
@@ -100,7 +118,7 @@ class StageActivities:
         )
 
 
-def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOrder:
+def _order(request: StageRequest, context: StageContext | None, worktree: str) -> RunOrder:
     return RunOrder(
         run_id=request.run_id,
         number=request.ref.number,
@@ -112,7 +130,7 @@ def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOr
         grace=request.stage.grace,
         priority=request.priority.rank,
         remaining_minutes=request.remaining_minutes,
-        prompt=stage_prompt(request, context),
+        prompt=stage_prompt(request, context) if context else "",
         worktree=worktree,
     )
 

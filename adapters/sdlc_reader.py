@@ -18,6 +18,7 @@ from adapters.sdlc_tables import (
     CostRow,
     EscalationRow,
     EventRow,
+    IncidentRow,
     NoteRow,
     PhaseRow,
     RequirementRow,
@@ -27,6 +28,8 @@ from adapters.sdlc_views import (
     EscalationView,
     EventView,
     FailureView,
+    HoldView,
+    IncidentView,
     ListedRequirement,
     NoteView,
     PerformanceView,
@@ -120,6 +123,15 @@ class SdlcReader:
             .order_by(EscalationRow.escalation)
         )
         return _views(EscalationView, await self._rows(query))
+
+    async def holds(self, number: str) -> tuple[HoldView, ...]:
+        """Every hold in order, those that are over included."""
+        return _views(HoldView, await self._rows(looking.holds(number)))
+
+    async def incidents(self, limit: int | None = None) -> tuple[IncidentView, ...]:
+        """What was wrong with the infrastructure, newest first."""
+        query = select(IncidentRow).order_by(IncidentRow.began_at.desc(), IncidentRow.incident_id)
+        return _views(IncidentView, await self._rows(query.limit(limit)))
 
     async def phases(self, number: str) -> tuple[PhaseView, ...]:
         """Every phase change in order."""

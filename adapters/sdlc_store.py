@@ -14,6 +14,7 @@ from adapters.sdlc import (
     escalating,
     fixing,
     gates,
+    incidents,
     lifecycle,
     line,
     publishing,
@@ -33,20 +34,23 @@ from pipeline.model import (
     BuildRequest,
     BuildResult,
     Closing,
+    DeliveryRequest,
     Extension,
     FailureCollection,
     FailureReport,
     FixMerge,
     FixMerged,
     FixOpening,
+    Held,
     Hold,
+    Incident,
+    InfrastructureOpening,
     MergeResult,
     Opening,
     OpeningRequest,
     Reminder,
     Reopening,
     RequirementOrder,
-    RequirementRef,
     RunResult,
     Settlement,
     StageContext,
@@ -128,9 +132,13 @@ class PostgresSdlcStore:
         """Everybody who is held at the gate and may go on."""
         return await self._read(line.to_wake)
 
-    async def pass_boundary(self, ref: RequirementRef, boundary: str, waiter: str) -> Hold | None:
+    async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
         """What holds at a boundary that is no stage's; its rows and events."""
-        return await self._write(lifecycle.pass_boundary, ref, boundary, waiter)
+        return await self._write(lifecycle.pass_delivery, request, waiter)
+
+    async def record_hold(self, held: Held) -> None:
+        """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
+        await self._write(lifecycle.record_hold, held)
 
     async def open_stage(self, request: StageRequest, waiter: str) -> StageContext | Hold:
         """Opens the run's row, `stage.started`; what the agent must be told, or what holds."""
@@ -211,6 +219,16 @@ class PostgresSdlcStore:
         return (await self._read(measure, number, datetime.now(UTC))).savings
 
     # --- events -------------------------------------------------------------------------------
+
+    # --- infrastructure ---------------------------------------------------------------------------
+
+    async def record_incident(self, incident: Incident) -> None:
+        """The row of an incident that is over for Sasha; a repeat does nothing."""
+        await self._write(incidents.record_incident, incident)
+
+    async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
+        """A P0 requirement without stages, BLOCKED until a human or a look ends it."""
+        await self._write(incidents.open_infrastructure, opening)
 
     async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
         """Publishes committed, unpublished events in order; returns how many went out."""

@@ -252,6 +252,29 @@ class HoldRow(Base):
     ended_at: Mapped[datetime | None]
 
 
+class IncidentRow(Base):
+    """Something that was wrong with the infrastructure, what was done, and how it ended.
+
+    `place` is a host, or empty for the house; `requirement` is the P0 that an escalated one opened.
+    """
+
+    __tablename__ = "incidents"
+    __table_args__ = (Index("incidents_by_time", "began_at"),)
+
+    incident_id: Mapped[str] = mapped_column(primary_key=True)
+    place: Mapped[str]
+    kind: Mapped[str]
+    component: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[str]
+    diagnosis: Mapped[str]
+    actions: Mapped[list[str]]
+    end: Mapped[str]
+    requirement: Mapped[str]
+    began_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+
+
 class ExtensionRow(Base):
     """A deadline that was moved; the new `deadline` tells a second extension from a repeat."""
 

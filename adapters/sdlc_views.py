@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.model import Ask, FailureKind, Mode, Priority, RequirementState, RunEnd, StageState
+from pipeline.model import (
+    Ask,
+    FailureKind,
+    IncidentEnd,
+    Mode,
+    Priority,
+    RequirementState,
+    RunEnd,
+    StageState,
+    SymptomKind,
+)
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,31 @@ class EscalationView:
 
 @dataclass(frozen=True)
 class HoldView:
-    """A boundary at which a requirement waits now, and for whom."""
+    """A boundary at which a requirement waits, and for whom; `ended_at` once it goes on."""
 
     boundary: str
     held_by: tuple[str, ...]
     reason: str
     since: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class IncidentView:
+    """Something that was wrong with the infrastructure; `place` is a host, empty for the house."""
+
+    incident_id: str
+    place: str
+    kind: SymptomKind
+    component: str
+    subject: str
+    detail: str
+    diagnosis: str
+    actions: tuple[str, ...]
+    end: IncidentEnd
+    requirement: str
+    began_at: datetime
+    ended_at: datetime
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pipeline.model import (
     BuildRequest,
     BuildResult,
     Closing,
+    DeliveryRequest,
     Extension,
     FailureCollection,
     FailureReport,
@@ -23,15 +24,19 @@ from pipeline.model import (
     FixMerged,
     FixOpening,
     Head,
+    Held,
     Hold,
+    Incident,
+    InfrastructureOpening,
     MergeResult,
     Opening,
     OpeningRequest,
     Reminder,
     Reopening,
-    RequirementRef,
+    Repair,
     RunOrder,
     RunResult,
+    SashaCall,
     Settlement,
     StageContext,
     StageOutcome,
@@ -80,8 +85,11 @@ class SdlcStore(Protocol):
         `workflow.held`. A row that is open already is never held.
         """
 
-    async def pass_boundary(self, ref: RequirementRef, boundary: str, waiter: str) -> Hold | None:
-        """What holds the requirement at a boundary that is no stage's opening, or None."""
+    async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
+        """A hold as of `open_stage`, or None: it may be delivered."""
+
+    async def record_hold(self, held: Held) -> None:
+        """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
 
     async def to_wake(self) -> Wake:
         """Everybody who is held and may go on."""
@@ -152,6 +160,15 @@ class SdlcStore(Protocol):
     async def close_requirement(self, closing: Closing) -> None:
         """The final state, its event and `workflow.performance` from the recorded intervals."""
 
+    async def record_incident(self, incident: Incident) -> None:
+        """The row of an incident that is over for Sasha; a repeat does nothing."""
+
+    async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
+        """A P0 requirement without stages, BLOCKED until a human or a look ends it.
+
+        Raises: AlreadyStarted if the number is taken.
+        """
+
     async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
         """Publishes committed, unpublished events in order under the requirement's lock.
 
@@ -172,8 +189,24 @@ class Waker(Protocol):
         """
 
 
+class Sasha(Protocol):
+    """Whoever looks after the infrastructure."""
+
+    async def call(self, call: SashaCall) -> None:
+        """Ask for a look; she is started if she was not yet. Raises: DependencyUnavailable."""
+
+    async def tell(self, repair: Repair) -> None:
+        """Tell workflows of a repair; one that has ended needs none.
+
+        Raises: DependencyUnavailable.
+        """
+
+
 class AgentRuns(Protocol):
     """The agents of this host."""
+
+    async def is_started(self, run_id: str) -> bool:
+        """Whether the run's agent was started once: then it is never started again."""
 
     async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
@@ -268,6 +301,9 @@ class HostPorts:
     store: SdlcStore
     publisher: EventPublisher
     waker: Waker
+    sasha: Sasha
+    house_care: Caretaker
+    host_care: Caretaker
     runs: AgentRuns
     builds: Builds
     workspaces: Workspaces | None

@@ -3,11 +3,11 @@
 Verification is the same for all: a fresh look does not find the symptom any more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.model.incidents import SymptomKind
+from pipeline.model.incidents import Symptom, SymptomKind
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,14 @@ class Remedy:
     settles: timedelta
     attempts: int = 3
     escalates: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A symptom with its remedy of the day: a workflow keeps to what it was told."""
+
+    symptom: Symptom
+    remedy: Remedy
 
 
 REMEDIES: Mapping[SymptomKind, Remedy] = {
@@ -78,3 +86,8 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         escalates=False,
     ),
 }
+
+
+def findings(symptoms: Iterable[Symptom]) -> tuple[Finding, ...]:
+    """Each symptom with its remedy."""
+    return tuple(Finding(symptom, REMEDIES[symptom.kind]) for symptom in symptoms)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +10,20 @@ from typing import Protocol
 
 from temporalio.testing import WorkflowEnvironment
 
-from pipeline.errors import UnknownRequirement
-from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult, Wake
+from pipeline.errors import DependencyUnavailable, UnknownRequirement
+from pipeline.model import (
+    DEPENDENCIES,
+    BuildRequest,
+    BuildResult,
+    Repair,
+    RunEnd,
+    RunOrder,
+    RunResult,
+    SashaCall,
+    Symptom,
+    SymptomKind,
+    Wake,
+)
 from pipeline.ports import StartListener
 from pipeline.verdicts import green_notice
 
@@ -34,10 +46,58 @@ class Script:
 
 
 class NobodyWaits:
-    """Waker where nothing is ever held."""
+    """Waker and Sasha where nothing is ever held."""
 
     async def wake(self, wake: Wake) -> None:
         assert not wake.workflow_ids
+
+    async def call(self, call: SashaCall) -> None:
+        raise AssertionError(call)
+
+    async def tell(self, repair: Repair) -> None:
+        raise AssertionError(repair)
+
+
+class ScriptedCare:
+    """Caretaker of a place whose troubles a test makes; `cures` by kind: the act that helps.
+
+    0: nothing does.
+    """
+
+    def __init__(self) -> None:
+        self.symptoms: list[Symptom] = []
+        self.cures: dict[SymptomKind, int] = {}
+        self.acts: list[Symptom] = []
+        self.looks = 0
+
+    async def look(self) -> Sequence[Symptom]:
+        self.looks += 1
+        return tuple(self.symptoms)
+
+    async def act(self, symptom: Symptom) -> str:
+        self.acts.append(symptom)
+        done = sum(act.kind is symptom.kind for act in self.acts)
+        if self.cures.get(symptom.kind) == done:
+            self.symptoms = [each for each in self.symptoms if each.key != symptom.key]
+        return f"act {done}"
+
+
+class Breakable:
+    """A port that is away as long as a caretaker has a symptom of its component."""
+
+    def __init__(self, port: object, dependency: str, care: ScriptedCare) -> None:
+        self._port = port
+        self._dependency = dependency
+        self._care = care
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        async def call(*arguments: object, **named: object) -> object:
+            ill = [symptom.component for symptom in self._care.symptoms]
+            if DEPENDENCIES[self._dependency] in ill:
+                raise DependencyUnavailable(self._dependency, "its address", "Start it.")
+            return await getattr(self._port, name)(*arguments, **named)
+
+        return call
 
 
 class Clock(Protocol):
@@ -84,6 +144,9 @@ class ScriptedRuns:
         self.refused_extensions = 0
         self.on_start: dict[str, Callable[[Path], object]] = {}
         """What else a stage's agent does in its worktree, by stage."""
+
+    async def is_started(self, run_id: str) -> bool:
+        return run_id in self._results
 
     async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
         if order.run_id not in self._results:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from temporalio.client import (
     Client,
@@ -24,6 +24,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
+from adapters.temporal_sasha import SASHA_ID, TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
@@ -35,10 +36,11 @@ from pipeline.model import (
     Reopened,
     RequirementOrder,
     RetryRequest,
+    SashaCall,
 )
-from pipeline.ports import HostPorts, Workspaces
+from pipeline.ports import EventPublisher, HostPorts, SdlcStore, Workspaces
 from pipeline.team import TEAM
-from tests.fakes import Clock, Script, ScriptedBuilds, ScriptedRuns
+from tests.fakes import Breakable, Clock, Script, ScriptedBuilds, ScriptedCare, ScriptedRuns
 from tests.plans import shipped
 from worker import WORKFLOWS, build_workers
 from workflows import options
@@ -97,12 +99,11 @@ class House:
         trace: TracebackType | None,
     ) -> None:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
-        for handle in self._handles:
-            if kind is None:
-                for history in await self.family(handle.id):
+        for name in [*(handle.id for handle in self._handles), SASHA_ID]:
+            with suppress(RPCError):  # most have ended by themselves, and nobody called Sasha
+                for history in await self.family(name) if kind is None else ():
                     await replay(history)
-            with suppress(RPCError):  # most have ended by themselves
-                await handle.terminate()
+                await self._client.get_workflow_handle(name).terminate()
         await self._stack.aclose()
 
     async def open(
@@ -114,11 +115,17 @@ class House:
     ) -> None:
         """Start the Workers with these scripts, and with a project if there are workspaces."""
         self.runs = ScriptedRuns(self._clock, scripts)
+        self.house_care, self.host_care = ScriptedCare(), ScriptedCare()
+        self.database = Breakable(self.store, "SDLC database", self.house_care)
+        self.nats = Breakable(self._publisher, "NATS", self.house_care)
         self.builds = ScriptedBuilds(self._clock, builds)
         ports = HostPorts(
-            store=self.store,
-            publisher=self._publisher,
+            store=cast(SdlcStore, self.database),
+            publisher=cast(EventPublisher, self.nats),
             waker=TemporalWaker(self._client),
+            sasha=TemporalSasha(self._client, options.CENTRAL_QUEUE),
+            house_care=self.house_care,
+            host_care=self.host_care,
             runs=self.runs,
             builds=self.builds,
             workspaces=workspaces,
@@ -182,6 +189,11 @@ class House:
         )
         self._handles.append(handle)
         return handle
+
+    async def patrol(self) -> None:
+        """Have Sasha look at the house and the host."""
+        sasha = TemporalSasha(self._client, options.CENTRAL_QUEUE)
+        await sasha.call(SashaCall(self._host))
 
     async def deliver(self, pipeline: str | Pipeline = "standard", **changes: object) -> timedelta:
         """Run a requirement to its delivery; returns the virtual time that it took."""

@@ -144,7 +144,7 @@ class Answers:
             waiting_for,
             left,
         )
-        await workflow.execute_activity_method(
+        await self._execution.do(
             RecordActivities.record_reopening,
             reopening,
             **options.central(f"{why or answer.capitalize()} ({who})"[:100]),

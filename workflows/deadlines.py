@@ -34,7 +34,7 @@ class Deadlines:
             accept(lambda: self.check(request))
             attempt = self._board.cards[request.stage].attempt
             extension = self._extension(request, attempt)
-            await workflow.execute_activity_method(
+            await self._execution.do(
                 RunActivities.extend_run,
                 extension,
                 **options.tools(

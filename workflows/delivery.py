@@ -6,13 +6,21 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from activities.uninterrupted import to_the_end
-    from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Failure, FailureKind
+    from pipeline.model import (
+        DeliveryOutcome,
+        DeliveryRequest,
+        DeliveryState,
+        Failure,
+        FailureKind,
+        Hold,
+    )
     from pipeline.plan_rules import DELIVER
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
     from workflows.gathering import stop_if_cancelled
+    from workflows.line import outage
 
 TRIES = 5
 """How often a target that moves is followed before a human is asked (design, section 3)."""
@@ -46,16 +54,18 @@ class Delivery:
 
     async def _attempt(self) -> DeliveryOutcome | None:
         """One try, once nothing holds; None if it cannot be delivered."""
+        held: Hold | None = None
         while True:
             stop_if_cancelled()
             if await self._gates.ensure(None, exact=True) or not self._board.is_green():
                 return None
-            outcome = await self._attempt_once()
+            outcome = await self._attempt_once(held)
             if outcome.hold is None:
                 return outcome
-            await self._execution.wait_in_line(outcome.hold)
+            held = outcome.hold
+            await self._execution.wait_in_line(held)
 
-    async def _attempt_once(self) -> DeliveryOutcome:
+    async def _attempt_once(self, held: Hold | None) -> DeliveryOutcome:
         self._execution.counts.deliveries += 1
         target = self._execution.target_branch
         request = DeliveryRequest(
@@ -64,13 +74,16 @@ class Delivery:
             target,
             self._execution.counts.deliveries,
             self._execution.builders,
+            held if held and held.dependency else None,
         )
         try:
             # Cancelled half-way, a target that has moved would not be known as delivered.
             return await to_the_end(self._deliver(request))
         except ActivityError as error:
-            failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
             parallel = self._execution.turnstile.parallel
+            if hold := outage(error, DELIVER, held.since if held else workflow.now()):
+                return DeliveryOutcome(DeliveryState.HELD, None, parallel, hold=hold)
+            failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
             return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
 
     async def _deliver(self, request: DeliveryRequest) -> DeliveryOutcome:

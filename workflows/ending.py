@@ -54,7 +54,7 @@ class Ending:
         """Returns what could not be tidied up: a project that is gone must not prevent the end."""
         execution = self._execution
         try:
-            await workflow.execute_activity_method(
+            await self._execution.do(
                 DeliveryActivities.release,
                 execution.ref,
                 **options.tools(execution.host, execution.order, "Remove worktrees"),
@@ -66,10 +66,10 @@ class Ending:
         return ""
 
     async def _record(self, closing: Closing) -> None:
-        await workflow.execute_activity_method(
+        await self._execution.do(
             RecordActivities.close_requirement, closing, **options.central(str(closing.state))
         )
-        await workflow.execute_activity_method(
+        await self._execution.do(
             PerformanceActivities.publish_performance,
             closing.ref,
             **options.central("Publish performance"),

@@ -1,16 +1,22 @@
 """What the steps of one requirement's workflow share."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, Unpack
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
+from temporalio.workflow import ActivityConfig
 
 with workflow.unsafe.imports_passed_through():
+    from activities.records import RecordActivities
     from pipeline.board import Board
     from pipeline.errors import RefusedInput
     from pipeline.model import (
         Counts,
         DecisionRequest,
         Head,
+        Held,
         Hold,
         Mode,
         Opening,
@@ -19,10 +25,14 @@ with workflow.unsafe.imports_passed_through():
         RequirementState,
         Stage,
     )
+    from workflows import options
     from workflows.gathering import is_cancelled, stop_if_cancelled
-    from workflows.line import Line
+    from workflows.line import Line, outage
     from workflows.turnstile import Turnstile
     from workflows.view import View
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -80,7 +90,49 @@ class Execution:
         since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
         note = f"**{hold.boundary}** is held since {since}: {hold.reason}"
         self.show(RequirementState.HELD, ", ".join(hold.by), note)
-        await self.line.wait(hold)
+        await self.line.wait(hold, self.host)
+
+    async def do(
+        self,
+        step: Callable[[Any, Argument], Awaitable[Result]],
+        argument: Argument,
+        **config: Unpack[ActivityConfig],
+    ) -> Result:
+        """Have one effect; while a dependency is away the requirement is held and tries again."""
+
+        async def once() -> Result:
+            return await workflow.execute_activity_method(step, argument, **config)
+
+        return await self._once_there(once, str(config.get("summary")))
+
+    async def note(
+        self, step: Callable[[Any, Argument], Awaitable[None]], argument: Argument, summary: str
+    ) -> None:
+        """Brief bookkeeping in the same workflow task; held as `do` is."""
+
+        async def once() -> None:
+            await workflow.execute_local_activity_method(step, argument, **options.record(summary))
+
+        await self._once_there(once, summary)
+
+    async def _once_there(self, once: Callable[[], Awaitable[Result]], boundary: str) -> Result:
+        held: Hold | None = None
+        while True:
+            try:
+                result = await once()
+                break
+            except ActivityError as error:
+                held = outage(error, boundary, held.since if held else workflow.now())
+                if held is None:
+                    raise
+            await self.wait_in_line(held)
+        if held:
+            await self._record(held)
+        return result
+
+    async def _record(self, hold: Hold) -> None:
+        held = Held(self.ref, hold, workflow.info().workflow_id)
+        await self.do(RecordActivities.record_hold, held, **options.central("It goes on"))
 
     def position(self, stage: Stage) -> int:
         """Where the stage stands in the plan."""

@@ -132,7 +132,7 @@ class FixRunner:
     async def _merge_commit(self, fix: Fix, commit: str) -> FixMerged:
         execution = self._execution
         try:
-            return await workflow.execute_activity_method(
+            return await execution.do(
                 FixActivities.merge_fix,
                 FixMerge(execution.ref, self._round, fix, commit),
                 **options.tools(execution.host, execution.order, f"Merge {fix.number}"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -13,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gathering import gather_all
+    from workflows.line import outage
     from workflows.turnstile import Rank
 
 Owed = tuple[str, Stage]
@@ -142,6 +144,7 @@ class BuildGates:
             if outcome.hold is None:
                 return outcome
             await self._execution.wait_in_line(outcome.hold)
+            request = replace(request, held=outcome.hold if outcome.hold.dependency else None)
 
     def _is_overtaken(self, request: BuildRequest) -> bool:
         """Whether the build is green on what is the head by now."""
@@ -164,9 +167,13 @@ class BuildGates:
             )
         except ActivityError as error:
             gate, owners = f"build {request.build}", (request.owner,)
-            failure = failure_of(error, stage=request.stage, gate=gate, owners=owners)
+            since = request.held.since if request.held else workflow.now()
+            hold = outage(error, gate, since)
+            failure = (
+                None if hold else failure_of(error, stage=request.stage, gate=gate, owners=owners)
+            )
             parallel = self._execution.turnstile.parallel
-            return BuildOutcome(request.build, request.commit, False, parallel, failure)
+            return BuildOutcome(request.build, request.commit, False, parallel, failure, hold)
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:

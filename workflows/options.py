@@ -58,10 +58,24 @@ _BRIEF = timedelta(minutes=1)
 _FIRST_HOLD_CHECK = timedelta(minutes=5)
 _LAST_HOLD_CHECK = timedelta(hours=1)
 
+# An outage may end without anybody's doing, and a look costs one refused connection.
+_FIRST_OUTAGE_CHECK = timedelta(minutes=1)
 
-def hold_check(held: timedelta) -> timedelta:
+
+def hold_check(held: timedelta, *, is_outage: bool) -> timedelta:
     """When a workflow that has been held so long looks again without having been woken."""
-    return min(max(held, _FIRST_HOLD_CHECK), _LAST_HOLD_CHECK)
+    first = _FIRST_OUTAGE_CHECK if is_outage else _FIRST_HOLD_CHECK
+    return min(max(held, first), _LAST_HOLD_CHECK)
+
+
+# The wait for a dependency is inside the activity; only a lost worker must be noticed.
+_LASTING_HEARTBEAT = timedelta(seconds=10)
+
+# Longer than the longest action, a configured restart of at most 60 s and its end.
+_CARE_TIME = timedelta(minutes=2)
+
+# A host whose worker does not take a look by then has none: it can be treated when it is back.
+_CARE_PATIENCE = timedelta(seconds=30)
 
 
 def central(summary: str) -> ActivityConfig:
@@ -70,6 +84,28 @@ def central(summary: str) -> ActivityConfig:
         task_queue=CENTRAL_QUEUE,
         start_to_close_timeout=_BRIEF,
         retry_policy=_RETRY,
+        summary=summary,
+    )
+
+
+def lasting(summary: str) -> ActivityConfig:
+    """Written as soon as a dependency is there again, however long that takes."""
+    return ActivityConfig(
+        task_queue=CENTRAL_QUEUE,
+        start_to_close_timeout=_UNBOUNDED,
+        heartbeat_timeout=_LASTING_HEARTBEAT,
+        retry_policy=_RETRY,
+        summary=summary,
+    )
+
+
+def care(place: str, summary: str) -> ActivityConfig:
+    """A look at, or an action on, the house or a host; not repeated: a later look will be."""
+    return ActivityConfig(
+        task_queue=agents_queue(place) if place else CENTRAL_QUEUE,
+        schedule_to_start_timeout=_CARE_PATIENCE,
+        start_to_close_timeout=_CARE_TIME,
+        retry_policy=RetryPolicy(maximum_attempts=1),
         summary=summary,
     )
 
@@ -125,6 +161,18 @@ def child(
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         static_summary=summary,
         search_attributes=attributes,
+    )
+
+
+def abandoned(name: str, summary: str) -> ChildWorkflowConfig:
+    """A workflow that outlives the one that starts it; its id is used once."""
+    return ChildWorkflowConfig(
+        id=name,
+        task_queue=CENTRAL_QUEUE,
+        parent_close_policy=ParentClosePolicy.ABANDON,
+        cancellation_type=ChildWorkflowCancellationType.ABANDON,
+        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        static_summary=summary,
     )
 
 

@@ -63,7 +63,7 @@ class Recoveries:
             tuple(reopened.items()),
             self._questions.repaired(),
         )
-        await workflow.execute_activity_method(
+        await self._execution.do(
             FixActivities.settle_fixes, settlement, **options.central("Settle the fixes")
         )
 
@@ -95,7 +95,7 @@ class Recoveries:
 
     async def _traces(self) -> Traces:
         execution = self._execution
-        return await workflow.execute_activity_method(
+        return await self._execution.do(
             FixActivities.read_traces,
             execution.ref,
             **options.tools(execution.host, execution.order, "Read what the fixes left"),

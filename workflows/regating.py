@@ -101,7 +101,7 @@ class Regating:
             execution.ref, self._board.head, execution.target_branch, 0, execution.builders
         )
         try:
-            return await workflow.execute_activity_method(
+            return await execution.do(
                 DeliveryActivities.merge_target,
                 request,
                 **options.tools(execution.host, execution.order, "Merge the target"),

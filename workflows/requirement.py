@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
     from pipeline.model import (
         RELEASE,
+        REPAIRED,
         DecisionRequest,
         DeliveryReport,
         ExtensionRequest,
@@ -46,7 +47,7 @@ class RequirementWorkflow:
     """One requirement, from its opening on a host to its delivery; or one fix of it.
 
     Workflow ID: the requirement number, used once (reuse policy: reject duplicates).
-    Waits for: a host with room; agents and builds; while HELD, for `release`; while
+    Waits for: a host with room; agents and builds; while HELD, for `release` or `repaired`; while
     BLOCKED, for fixes, `retry` or `decide`.
     Ends: DELIVERED, FAILED (aborted by a human, refused by its host, a fix that did not succeed),
     CANCELLED (cancellation). A fix runs its one stage, delivers nothing and asks nobody.
@@ -119,10 +120,10 @@ class RequirementWorkflow:
         order, fix = self._order, self._order.fix
         request = OpeningRequest(self._execution.ref, order.pipeline, order.sequential, fix)
         if fix:
-            return await workflow.execute_activity_method(
+            return await self._execution.do(
                 OpeningActivities.open_fix, request, **options.tools(fix.host, order, "Open")
             )
-        return await workflow.execute_activity_method(
+        return await self._execution.do(
             OpeningActivities.open_requirement, request, **options.opening(order)
         )
 
@@ -170,6 +171,11 @@ class RequirementWorkflow:
     def release(self, epoch: int) -> None:
         """The P0 gate may be open again: what is held tries again."""
         self._execution.line.release(epoch)
+
+    @workflow.signal(name=REPAIRED)
+    def repaired(self, dependency: str) -> None:
+        """A dependency is there again: what it has held tries again."""
+        self._execution.line.repaired(dependency)
 
     # --- answers --------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
     from workflows.gathering import stop_if_cancelled
+    from workflows.line import outage
 
 
 class StageRunner:
@@ -45,10 +46,11 @@ class StageRunner:
             await self._run(stage)
 
     async def _run(self, stage: Stage) -> None:
-        while hold := await self._try(stage):
+        hold: Hold | None = None
+        while hold := await self._try(stage, hold):
             await self._execution.wait_in_line(hold)
 
-    async def _try(self, stage: Stage) -> Hold | None:
+    async def _try(self, stage: Stage, held: Hold | None) -> Hold | None:
         """Bring it to its end unless it is held; then what it stands on may change meanwhile."""
         deploys = TEAM[stage.agent].role is Role.DEVOPS
         red: tuple[Failure, ...] | None = None
@@ -64,7 +66,7 @@ class StageRunner:
         if red:
             self._board.block(stage, f"Red: {', '.join(failure.gate for failure in red)}.")
             return None
-        return await self._attempts(stage, self._board.head if deploys else None)
+        return await self._attempts(stage, self._board.head if deploys else None, held)
 
     def _still_true(self, stage: Stage, red: tuple[Failure, ...]) -> tuple[Failure, ...] | None:
         """What the gates said, or None if a retry took the ground from under it meanwhile."""
@@ -75,16 +77,18 @@ class StageRunner:
         reason = f"No completed stage raised {stage.flag}."
         again = self._board.cards[stage.name].reason
         attempt = self._board.skip(stage, reason)
-        await workflow.execute_local_activity_method(
+        await self._execution.note(
             RecordActivities.record_skip,
             StageSkip(self._execution.ref, stage, attempt, reason, again),
-            **options.record(f"Skip {stage.name}"),
+            f"Skip {stage.name}",
         )
 
-    async def _attempts(self, stage: Stage, verified: Head | None) -> Hold | None:
+    async def _attempts(
+        self, stage: Stage, verified: Head | None, held: Hold | None
+    ) -> Hold | None:
         while True:
             why = self._board.cards[stage.name].reason
-            outcome = await self._dispatch(stage, verified)
+            outcome = await self._dispatch(stage, verified, held)
             self._execution.heed(outcome.parallel, outcome.head)
             if outcome.hold:
                 self._board.hold(stage, why)
@@ -93,10 +97,12 @@ class StageRunner:
                 self._board.settle(outcome)
                 return None
 
-    async def _dispatch(self, stage: Stage, verified: Head | None) -> StageOutcome:
+    async def _dispatch(
+        self, stage: Stage, verified: Head | None, held: Hold | None
+    ) -> StageOutcome:
         async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
             stop_if_cancelled()
-            request = self._request(stage, verified)
+            request = self._request(stage, verified, held)
             self._announce(stage)
             try:
                 return await workflow.execute_activity_method(
@@ -105,9 +111,9 @@ class StageRunner:
                     **options.stage(self._execution.host, self._execution.order, request),
                 )
             except ActivityError as error:
-                return self._lost(request, error)
+                return self._held(request, error) or self._lost(request, error)
 
-    def _request(self, stage: Stage, verified: Head | None) -> StageRequest:
+    def _request(self, stage: Stage, verified: Head | None, held: Hold | None) -> StageRequest:
         again = self._board.cards[stage.name].reason
         return StageRequest(
             ref=self._execution.ref,
@@ -120,6 +126,7 @@ class StageRunner:
             again=again,
             staging_only=self._board.runs_beside_measurement(stage),
             repeated_after=self._board.repeated_after(stage),
+            held=held if held and held.dependency else None,
         )
 
     def _announce(self, stage: Stage) -> None:
@@ -133,6 +140,14 @@ class StageRunner:
             stage.agent,
             " in parallel group" if together else "",
         )
+
+    def _held(self, request: StageRequest, error: ActivityError) -> StageOutcome | None:
+        """Nothing was started, since a dependency is away; None for every other error."""
+        since = request.held.since if request.held else workflow.now()
+        name, parallel = request.stage.name, self._execution.turnstile.parallel
+        if hold := outage(error, name, since):
+            return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
+        return None
 
     def _lost(self, request: StageRequest, error: ActivityError) -> StageOutcome:
         name = request.stage.name

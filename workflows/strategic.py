@@ -7,7 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.fixes import FixActivities
     from pipeline.board import Board
-    from pipeline.model import RELEASE, Fix, FixOpening, Recovered, Recovery
+    from pipeline.model import RELEASE, REPAIRED, Fix, FixOpening, Recovered, Recovery
     from pipeline.repairs import restore
     from pipeline.triage import next_fix
     from workflows import options
@@ -25,7 +25,8 @@ class StrategicOrchestratorWorkflow:
     """One round's failures: every owner repairs what is theirs, at the same time.
 
     Workflow ID: `<REQ>/round-<n>`, a child of the requirement; its own children are the fixes.
-    Waits for: fixes, their merges, and the gates that are made again; while HELD, for `release`.
+    Waits for: fixes, their merges, and the gates that are made again; while HELD, for `release` or
+    `repaired`.
     Ends: with what is green, what is red again, and what needs a human. Cancelled: its fixes first.
     """
 
@@ -67,7 +68,7 @@ class StrategicOrchestratorWorkflow:
         orders = tuple(self._fixes.order(fix) for fix in fixes)
         for fix in fixes:
             self._view.tell(fix, "opened")
-        await workflow.execute_activity_method(
+        await self._execution.do(
             FixActivities.open_fixes,
             FixOpening(recovery.ref, recovery.round, fixes, orders),
             **options.central(f"Open {', '.join(fix.number for fix in fixes)}"),
@@ -77,3 +78,8 @@ class StrategicOrchestratorWorkflow:
     def release(self, epoch: int) -> None:
         """The P0 gate may be open again: what is held tries again."""
         self._execution.line.release(epoch)
+
+    @workflow.signal(name=REPAIRED)
+    def repaired(self, dependency: str) -> None:
+        """A dependency is there again: what it has held tries again."""
+        self._execution.line.repaired(dependency)

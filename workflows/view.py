@@ -9,7 +9,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
-    from pipeline.model import Ask, Fix, RequirementState
+    from pipeline.model import Ask, Fix, RequirementState, Symptom
     from pipeline.steering import addressed
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
@@ -89,6 +89,33 @@ class FixesView:
             gate = each.failure.gate
             lines.append(f"| {each.number} | {each.owner} | {gate} | {each.depth} | {said} |")
         workflow.set_current_details("\n".join(lines))
+
+
+class SashaView:
+    """Shows what Sasha treats."""
+
+    def __init__(self) -> None:
+        """Show that all is well."""
+        self._cases: dict[tuple[str, str, str], tuple[Symptom, str]] = {}
+        self._render()
+
+    def tell(self, place: str, symptom: Symptom, state: str) -> None:
+        """Show where a case stands."""
+        self._cases[(place, *symptom.key)] = (symptom, state)
+        self._render()
+
+    def forget(self, place: str, symptom: Symptom) -> None:
+        """It is over."""
+        self._cases.pop((place, *symptom.key), None)
+        self._render()
+
+    def _render(self) -> None:
+        lines = ["| place | symptom | detail | state |", f"|{' --- |' * 4}"]
+        for (place, kind, subject), (symptom, state) in self._cases.items():
+            what = f"{kind} {subject}".strip()
+            lines.append(f"| {place or 'house'} | {what} | {symptom.detail} | {state} |")
+        details = "\n".join(lines) if self._cases else "Nothing is treated."
+        workflow.set_current_details(details)
 
 
 def question(number: str, asks: Sequence[Ask], answers: Sequence[str]) -> str:

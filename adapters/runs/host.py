@@ -58,6 +58,11 @@ class HostRuns:
         self._swept_at = 0.0
         self._adopt()
 
+    async def is_started(self, run_id: str) -> bool:
+        """Whether the run's agent was started once: then it is never started again."""
+        run = RunDirectory.of(self._home, run_id)
+        return await in_thread(lambda: run.has(records.STARTED) or run.has(records.EXIT))
+
     async def attach(self, order: RunOrder, on_start: StartListener = _unheard) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
 

@@ -42,7 +42,7 @@ async def open_build(
     write = await RequirementWrite.lock(connection, request.ref.number)
     if evidence := await _evidence(connection, request.run_id):
         return evidence
-    hold = await pass_line(write, f"build {request.build}", waiter)
+    hold = await pass_line(write, f"build {request.build}", waiter, request.held)
     await write.flush()
     return hold
 

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
-from adapters.sdlc.line import end_holds, move_line, pass_line
+from adapters.sdlc.line import end_holds, move_line, pass_line, record_outage
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.stages import lose
@@ -18,16 +18,18 @@ from pipeline.errors import AlreadyStarted
 from pipeline.events import EventType
 from pipeline.model import (
     Closing,
+    DeliveryRequest,
     Extension,
+    Held,
     Hold,
     Mode,
     Opening,
     OpeningRequest,
     Priority,
-    RequirementRef,
     RequirementState,
     StageState,
 )
+from pipeline.plan_rules import DELIVER
 
 _ENDS = {
     RequirementState.DELIVERED: EventType.WORKFLOW_COMPLETED,
@@ -102,14 +104,21 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
     await cancel_unstarted_fixes(connection, closing)
 
 
-async def pass_boundary(
-    connection: AsyncConnection, ref: RequirementRef, boundary: str, waiter: str
+async def pass_delivery(
+    connection: AsyncConnection, request: DeliveryRequest, waiter: str
 ) -> Hold | None:
-    """Pass a boundary that is no stage's opening, or say what holds. Raises: UnknownRequirement."""
-    write = await RequirementWrite.lock(connection, ref.number)
-    hold = await pass_line(write, boundary, waiter)
+    """Let a delivery begin, or say what holds it. Raises: UnknownRequirement."""
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    hold = await pass_line(write, DELIVER, waiter, request.held)
     await write.flush()
     return hold
+
+
+async def record_hold(connection: AsyncConnection, held: Held) -> None:
+    """A hold by a dependency is over; a repeat does nothing. Raises: UnknownRequirement."""
+    write = await RequirementWrite.lock(connection, held.ref.number)
+    await record_outage(write, held.hold, held.workflow_id)
+    await write.flush()
 
 
 async def extend(connection: AsyncConnection, extension: Extension) -> None:

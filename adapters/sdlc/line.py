@@ -7,13 +7,14 @@ Requirements' rows are locked before the gate, by everybody: so nobody waits in 
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Select, Update, bindparam, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import BlockerRow, HoldRow, LineRow, RequirementRow
-from pipeline.events import EventType
+from pipeline.events import EventType, timestamp
 from pipeline.model import ORCHESTRATOR, Hold, Priority, RequirementState, Wake
 
 USER_ROUND = 0
@@ -76,11 +77,16 @@ async def move_line(connection: AsyncConnection) -> int:
     return int((await connection.execute(_MOVE)).scalar_one())
 
 
-async def pass_line(write: RequirementWrite, boundary: str, waiter: str) -> Hold | None:
+async def pass_line(
+    write: RequirementWrite, boundary: str, waiter: str, outage: Hold | None = None
+) -> Hold | None:
     """Share the gate until the transaction ends; why the boundary must not be passed, or None.
 
-    Holds begin and end with it. `waiter` is the workflow to wake.
+    Holds begin and end with it. `waiter` is the workflow to wake; an `outage` that has held it
+    until now is recorded.
     """
+    if outage:
+        await record_outage(write, outage, waiter)
     epoch = int((await write.connection.execute(_SHARE)).scalar_one())
     by, reason = await _holders(write)
     if by:
@@ -135,7 +141,29 @@ async def _hold(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
     return hold
 
 
-async def _begin(write: RequirementWrite, hold: Hold, waiter: str) -> None:
+async def record_outage(write: RequirementWrite, hold: Hold, waiter: str) -> None:
+    """A dependency that has held the requirement is there again; a repeat does nothing.
+
+    Only now is there a database to write to: the row says since when it was held.
+    """
+    mine = (HoldRow.number == write.number) & (HoldRow.boundary == hold.boundary)
+    known = select(HoldRow.occurrence).where(mine, HoldRow.created_at == hold.since)
+    if (await write.connection.execute(known)).scalar() is not None:
+        return
+    why = f"{hold.dependency} is there again."
+    if write.state is RequirementState.RUNNING:
+        write.move(RequirementState.HELD, why=hold.reason)
+        write.move(RequirementState.RUNNING, why=why)
+    occurrence = await _begin(write, hold, waiter, ended_at=write.at)
+    fields = {"round": write.row["round"], "stages": [hold.boundary], "who": ORCHESTRATOR}
+    scope, kind = _scope(write, hold.boundary), EventType.WORKFLOW_RESUMED
+    write.tell(scope, kind, {**fields, "why": why}, occurrence=occurrence)
+
+
+async def _begin(
+    write: RequirementWrite, hold: Hold, waiter: str, ended_at: datetime | None = None
+) -> int:
+    """The row of a hold and its event; returns the occurrence that tells it from others."""
     query = select(func.coalesce(func.max(HoldRow.occurrence), 0) + 1).where(
         HoldRow.number == write.number, HoldRow.boundary == hold.boundary
     )
@@ -149,9 +177,13 @@ async def _begin(write: RequirementWrite, hold: Hold, waiter: str) -> None:
         epoch=hold.epoch,
         workflow_id=waiter,
         created_at=hold.since,
+        ended_at=ended_at,
     )
+    since = timestamp(hold.since)
     fields = {"boundary": hold.boundary, "heldBy": list(hold.by), "reason": hold.reason}
-    write.tell(_scope(write, hold.boundary), EventType.WORKFLOW_HELD, fields, occurrence=occurrence)
+    scope, kind = _scope(write, hold.boundary), EventType.WORKFLOW_HELD
+    write.tell(scope, kind, {**fields, "since": since}, occurrence=occurrence)
+    return occurrence
 
 
 async def _let_go(write: RequirementWrite, waiter: str) -> None:

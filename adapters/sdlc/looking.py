@@ -38,7 +38,7 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
         "fixes": await rows(connection, _fixes(number)),
-        "holds": await rows(connection, _holds(number)),
+        "holds": await rows(connection, holds(number).where(HoldRow.ended_at.is_(None))),
         "escalation": asked[0] if asked else None,
     }
 
@@ -56,6 +56,16 @@ def failures(number: str) -> Query:
         select(FailureRow)
         .where(FailureRow.number == number)
         .order_by(FailureRow.round, FailureRow.seq)
+    )
+
+
+def holds(number: str) -> Query:
+    """Every hold of a requirement in order."""
+    since = HoldRow.created_at.label("since")
+    return (
+        select(HoldRow.boundary, HoldRow.held_by, HoldRow.reason, since, HoldRow.ended_at)
+        .where(HoldRow.number == number)
+        .order_by(HoldRow.created_at, HoldRow.boundary)
     )
 
 
@@ -90,14 +100,6 @@ def _fixes(number: str) -> Query:
         .join(FixRow, FixRow.number == RequirementRow.number)
         .where(RequirementRow.number.in_(select(tree.c.number)))
         .order_by(RequirementRow.created_at, func.length(RequirementRow.number), FixRow.number)
-    )
-
-
-def _holds(number: str) -> Query:
-    return (
-        select(HoldRow.boundary, HoldRow.held_by, HoldRow.reason, HoldRow.created_at.label("since"))
-        .where(HoldRow.number == number, HoldRow.ended_at.is_(None))
-        .order_by(HoldRow.created_at, HoldRow.boundary)
     )
 
 

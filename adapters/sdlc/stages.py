@@ -41,7 +41,7 @@ async def open_stage(
         refuse_stale(stage, request.attempt)
         _check_startable(write, request)
         lose(write, stage, f"Lost; attempt {request.attempt} takes its place.")
-        hold = await pass_line(write, stage.stage, waiter)
+        hold = await pass_line(write, stage.stage, waiter, request.held)
         if hold:
             _hold(write, stage, hold)
         else:

@@ -21,6 +21,7 @@ def upgrade() -> None:
     _create_escalations()
     _create_line()
     _create_holds()
+    _create_incidents()
     _create_extensions()
     _create_notes()
     _create_events()
@@ -230,6 +231,19 @@ def _create_holds() -> None:
         sa.PrimaryKeyConstraint("number", "boundary", "occurrence", name="holds_pkey"),
     )
     op.create_index("holds_open", "holds", ["number"], postgresql_where=sa.text("ended_at IS NULL"))
+
+
+def _create_incidents() -> None:
+    op.create_table(
+        "incidents",
+        *_texts("incident_id", "place", "kind", "component", "subject", "detail", "diagnosis"),
+        sa.Column("actions", sa.ARRAY(sa.Text()), nullable=False),
+        *_texts("end", "requirement"),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("incident_id", name="incidents_pkey"),
+    )
+    op.create_index("incidents_by_time", "incidents", ["began_at"])
 
 
 def _create_extensions() -> None:

@@ -37,8 +37,20 @@ from pipeline.model.fixes import (
     Settlement,
     Traces,
 )
-from pipeline.model.holds import RELEASE, Hold, Wake
-from pipeline.model.incidents import Symptom, SymptomKind
+from pipeline.model.holds import RELEASE, REPAIRED, Held, Hold, Wake
+from pipeline.model.incidents import (
+    DEPENDENCIES,
+    Incident,
+    IncidentEnd,
+    InfrastructureOpening,
+    InfrastructureOrder,
+    Repair,
+    SashaCall,
+    SashaState,
+    Symptom,
+    SymptomKind,
+    Treatment,
+)
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
 from pipeline.model.plan import Bounds, Group, Pipeline, Stage
 from pipeline.model.references import Head, RequirementRef
@@ -63,10 +75,12 @@ from pipeline.model.states import Mode, Priority, RequirementState, StageState
 from pipeline.model.tally import Tally
 
 __all__ = [
+    "DEPENDENCIES",
     "HUMAN",
     "ORCHESTRATOR",
     "RELEASE",
     "REPAIR",
+    "REPAIRED",
     "RETRY",
     "REWORK",
     "Answer",
@@ -100,7 +114,12 @@ __all__ = [
     "GivenUp",
     "Group",
     "Head",
+    "Held",
     "Hold",
+    "Incident",
+    "IncidentEnd",
+    "InfrastructureOpening",
+    "InfrastructureOrder",
     "MergeResult",
     "MergedFix",
     "Mode",
@@ -114,6 +133,7 @@ __all__ = [
     "Reminder",
     "Reopened",
     "Reopening",
+    "Repair",
     "RequirementOrder",
     "RequirementRef",
     "RequirementState",
@@ -121,6 +141,8 @@ __all__ = [
     "RunEnd",
     "RunOrder",
     "RunResult",
+    "SashaCall",
+    "SashaState",
     "Settlement",
     "Severity",
     "Stage",
@@ -135,5 +157,6 @@ __all__ = [
     "SymptomKind",
     "Tally",
     "Traces",
+    "Treatment",
     "Wake",
 ]

@@ -32,6 +32,8 @@ class BuildRequest:
     owner: str
     head: Head | None
     occurrence: str
+    held: Hold | None = None
+    """The hold by a dependency that is over with this opening."""
 
     @property
     def commit(self) -> str:

@@ -18,6 +18,8 @@ class DeliveryRequest:
     attempt: int
     builders: tuple[tuple[str, str], ...] = ()
     """The plan's builds and their agents: whose files a conflict is in decides who owns it."""
+    held: Hold | None = None
+    """The hold by a dependency that is over with this try."""
 
 
 class DeliveryState(StrEnum):

@@ -3,16 +3,22 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.model.references import RequirementRef
+
 RELEASE = "release"
 """The signal that tells a workflow of the gate's new epoch."""
+
+REPAIRED = "repaired"
+"""The signal that tells a workflow that a dependency is there again."""
 
 
 @dataclass(frozen=True)
 class Hold:
     """Why nothing was started at a boundary, and what must come before it is tried again.
 
-    `by` are requirements: open P0s, or blockers of its own. The gate's `epoch` rises whenever one
-    of them may be over: only a higher one than the hold's is worth another try.
+    `by` are requirements, open P0s or blockers of its own, or a dependency that is away. The gate's
+    `epoch` rises whenever one of the former may be over: only a higher one than the hold's is worth
+    another try. A `dependency` is tried again when it is said to be repaired.
     """
 
     boundary: str
@@ -20,6 +26,16 @@ class Hold:
     reason: str
     epoch: int
     since: datetime
+    dependency: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A hold by a dependency that is over: it becomes a row now that there is a database again."""
+
+    ref: RequirementRef
+    hold: Hold
+    workflow_id: str
 
 
 @dataclass(frozen=True)

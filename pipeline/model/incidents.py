@@ -1,7 +1,10 @@
 """What is wrong with the infrastructure, and what was done about it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+
+from pipeline.model.references import RequirementRef
 
 
 class SymptomKind(StrEnum):
@@ -16,6 +19,24 @@ class SymptomKind(StrEnum):
     HOST_OVERLOADED = "host_overloaded"
     RUN_NEAR_DEADLINE = "run_near_deadline"
     ORPHAN = "orphan"
+
+
+DEPENDENCIES = {"NATS": "nats", "SDLC database": "database"}
+"""What holds everybody while it is away, by the name in its error, and its component."""
+
+
+@dataclass(frozen=True)
+class SashaCall:
+    """Asks Sasha to look at the house and at that host; empty: at no host.
+
+    A `caller`, a workflow, is told when the `dependency` that it waits for is there again. A
+    `recovered` requirement stood for a component that works again, or was given up.
+    """
+
+    host: str
+    dependency: str = ""
+    caller: str = ""
+    recovered: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,3 +57,79 @@ class Symptom:
     def key(self) -> tuple[str, str]:
         """What a later look is compared by: the trouble is over when no symptom has this key."""
         return (str(self.kind), self.subject)
+
+
+class IncidentEnd(StrEnum):
+    """How an incident ended for Sasha."""
+
+    PASSED = "passed"
+    """It was over before she did anything."""
+    REPAIRED = "repaired"
+    ESCALATED = "escalated"
+    """Every attempt failed: a P0 stands for it and asks a human."""
+    LEFT = "left"
+    """Every attempt failed, and it holds nobody."""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A symptom, what was done about it, and how that ended.
+
+    `place` is a host, or empty for the house; `actions` tells of each attempt; `requirement` is the
+    P0 that an escalated one has opened.
+    """
+
+    incident_id: str
+    place: str
+    symptom: Symptom
+    end: IncidentEnd
+    actions: tuple[str, ...]
+    began_at: datetime
+    ended_at: datetime
+    requirement: str = ""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """Asks whoever looks after a place to act once."""
+
+    place: str
+    symptom: Symptom
+
+
+@dataclass(frozen=True)
+class Repair:
+    """Tells workflows that a dependency is there again."""
+
+    dependency: str
+    callers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SashaState:
+    """What Sasha knows when she begins: her own count of incidents, and what is escalated.
+
+    `escalated` are symptoms' keys with the place before, and the requirement that stands for each.
+    """
+
+    incidents: int = 0
+    escalated: tuple[tuple[tuple[str, str, str], str], ...] = ()
+
+
+@dataclass(frozen=True)
+class InfrastructureOrder:
+    """A component that could not be repaired: what its P0 requirement asks and looks at."""
+
+    number: str
+    host: str
+    place: str
+    symptom: Symptom
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InfrastructureOpening:
+    """Asks for the rows of such a requirement."""
+
+    ref: RequirementRef
+    order: InfrastructureOrder

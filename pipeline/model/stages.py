@@ -27,6 +27,8 @@ class StageRequest:
     """Why a stage that was done runs again; empty unless it may."""
     repeated_after: tuple[FailureKind, ...] = ()
     """Failures after which another attempt follows at once: what an event says of this one."""
+    held: Hold | None = None
+    """The hold by a dependency that is over with this opening."""
 
     @property
     def run_id(self) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowFailureError
+from temporalio.testing import ActivityEnvironment
 
 from activities.delivery import DeliveryActivities
 from adapters.nats_events import NatsEventPublisher
@@ -13,21 +14,26 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.answers import ERROR_LENGTH
 from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
-from tests.fakes import NobodyWaits, RealClock, Script, ScriptedBuilds, ScriptedRuns
+from tests.fakes import NobodyWaits, RealClock, Script, ScriptedBuilds, ScriptedCare, ScriptedRuns
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 from tests.house import WITH_PROJECT, Handle, House, until
+from tests.sdlc_factory import an_order
 
 
 @pytest.fixture
-def delivery(
+async def delivery(
     sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher, workspaces: GitWorkspaces
 ) -> DeliveryActivities:
     clock = RealClock()
+    await sdlc_store.accept(an_order(NUMBER), "Its delivery passes the P0 gate.")
     return DeliveryActivities(
         HostPorts(
             store=sdlc_store,
             publisher=nats_publisher,
             waker=NobodyWaits(),
+            sasha=NobodyWaits(),
+            house_care=ScriptedCare(),
+            host_care=ScriptedCare(),
             runs=ScriptedRuns(clock),
             builds=ScriptedBuilds(clock),
             workspaces=workspaces,
@@ -68,7 +74,7 @@ async def test_target_that_has_moved_counts_as_delivered_whatever_remains(
     await workspaces.prepare(stage_request(head, "Left Behind"))
     git_project.git("update-ref", "-d", f"refs/agog/{NUMBER}/base")
 
-    outcome = await delivery.deliver(request(head))
+    outcome = await ActivityEnvironment().run(delivery.deliver, request(head))
 
     assert git_project.git("rev-parse", "main") == head.commit
     assert outcome.state is DeliveryState.DELIVERED
@@ -78,7 +84,8 @@ async def test_worker_that_stops_during_a_delivery_finishes_it(
     delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject
 ) -> None:
     head = await merged(workspaces, {f"{n}.txt": "new\n" for n in range(2_000)})
-    task: asyncio.Task[DeliveryOutcome] = asyncio.create_task(delivery.deliver(request(head)))
+    trying = ActivityEnvironment().run(delivery.deliver, request(head))
+    task: asyncio.Task[DeliveryOutcome] = asyncio.create_task(trying)
 
     async def is_moving() -> bool:
         return len(list(git_project.root.glob("*.txt"))) > 10
@@ -98,7 +105,7 @@ async def test_conflict_in_many_files_stays_small(
     head = await merged(workspaces, dict.fromkeys(names, "ours\n"))
     git_project.commit(dict.fromkeys(names, "theirs\n"))
 
-    outcome = await delivery.deliver(request(head))
+    outcome = await ActivityEnvironment().run(delivery.deliver, request(head))
 
     assert outcome.failure
     assert len(outcome.failure.error) <= ERROR_LENGTH

@@ -46,6 +46,9 @@ class AnyRuns:
         self.started: list[str] = []
         self.bases: dict[str, str] = {}
 
+    async def is_started(self, run_id: str) -> bool:
+        return run_id in self._results
+
     async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
         if order.run_id not in self._results:
             self.started.append(order.run_id)

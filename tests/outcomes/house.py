@@ -15,6 +15,7 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
+from tests.fakes import NobodyWaits, ScriptedCare
 from tests.fixtures_workspaces import GitProject
 from tests.house import AGENTS, Handle, House
 from tests.outcomes.agents import AnyBuilds, AnyRuns
@@ -67,6 +68,9 @@ class AnyHouse(House):
             store=self.store,
             publisher=self._publisher,
             waker=TemporalWaker(self._client),
+            sasha=NobodyWaits(),
+            house_care=ScriptedCare(),
+            host_care=ScriptedCare(),
             runs=self.agents,
             builds=AnyBuilds(),
             workspaces=workspaces,

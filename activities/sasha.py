@@ -1,0 +1,80 @@
+"""Sasha's hands: she is called, looks, acts, writes down what happened, tells who has waited."""
+
+from functools import partial
+
+from temporalio import activity
+
+from activities.persistence import written
+from pipeline.model import (
+    Closing,
+    Incident,
+    InfrastructureOpening,
+    Repair,
+    SashaCall,
+    Treatment,
+)
+from pipeline.ports import Caretaker, HostPorts
+from pipeline.remedies import Finding, findings
+
+
+class SashaActivities:
+    """What the house does for Sasha, on whichever worker."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._ports = ports
+
+    @activity.defn
+    async def call_sasha(self, call: SashaCall) -> None:
+        """Call Sasha; a repeat does no harm."""
+        await self._ports.sasha.call(call)
+
+    @activity.defn
+    async def look_at_house(self) -> tuple[Finding, ...]:
+        """What is wrong with dependencies and records."""
+        return findings(await self._ports.house_care.look())
+
+    @activity.defn
+    async def act_on_house(self, treatment: Treatment) -> str:
+        """Act once; what was done. Raises: PipelineError if it could not be done."""
+        return await self._ports.house_care.act(treatment.symptom)
+
+    @activity.defn
+    async def tell_repaired(self, repair: Repair) -> None:
+        """Tell workflows that a dependency is there again."""
+        await self._ports.sasha.tell(repair)
+
+    @activity.defn
+    async def record_incident(self, incident: Incident) -> None:
+        """The row of an incident, as soon as there is a database."""
+        await written(self._ports, partial(self._ports.store.record_incident, incident))
+
+    @activity.defn
+    async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
+        """The rows of a P0 that stands for a component, as soon as there is a database."""
+        await written(self._ports, partial(self._ports.store.open_infrastructure, opening))
+
+    @activity.defn
+    async def close_infrastructure(self, closing: Closing) -> None:
+        """It is over: the row, and everybody whom it has held is woken."""
+        store = self._ports.store
+        await written(self._ports, partial(store.close_requirement, closing))
+        await self._ports.waker.wake(await written(self._ports, store.to_wake))
+
+
+class HostCareActivities:
+    """What this host does for Sasha."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports."""
+        self._care: Caretaker = ports.host_care
+
+    @activity.defn
+    async def look_at_host(self) -> tuple[Finding, ...]:
+        """What is wrong with this host and what runs on it."""
+        return findings(await self._care.look())
+
+    @activity.defn
+    async def act_on_host(self, treatment: Treatment) -> str:
+        """Act once; what was done. Raises: PipelineError if it could not be done."""
+        return await self._care.act(treatment.symptom)

@@ -1,0 +1,54 @@
+"""Incidents of the infrastructure, and the P0 requirements that stand for unrepaired ones."""
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.acceptance import Acceptance, accept
+from adapters.sdlc.blocking import block
+from adapters.sdlc.lifecycle import open_requirement
+from adapters.sdlc_tables import IncidentRow, RequirementRow
+from pipeline.failures import aggregate
+from pipeline.infrastructure import PLAN, description, report, requirement_order
+from pipeline.model import Incident, InfrastructureOpening, Opening, OpeningRequest
+from pipeline.remedies import REMEDIES
+
+SASHA = "sasha"
+"""Who has opened it."""
+
+
+async def record_incident(connection: AsyncConnection, incident: Incident) -> None:
+    """The row of an incident that is over for Sasha; a repeat does nothing."""
+    symptom = incident.symptom
+    values = {
+        "incident_id": incident.incident_id,
+        "place": incident.place,
+        "kind": symptom.kind,
+        "component": symptom.component,
+        "subject": symptom.subject,
+        "detail": symptom.detail,
+        "diagnosis": REMEDIES[symptom.kind].diagnosis,
+        "actions": list(incident.actions),
+        "end": incident.end,
+        "requirement": incident.requirement,
+        "began_at": incident.began_at,
+        "ended_at": incident.ended_at,
+    }
+    await connection.execute(insert(IncidentRow).values(**values).on_conflict_do_nothing())
+
+
+async def open_infrastructure(connection: AsyncConnection, opening: InfrastructureOpening) -> None:
+    """Accepted, open and BLOCKED at once, with its question; a repeat does nothing.
+
+    Raises: AlreadyStarted if the number is taken.
+    """
+    ref, order = opening.ref, opening.order
+    query = select(RequirementRow.workflow_run).where(RequirementRow.number == ref.number)
+    if (await connection.execute(query)).scalar() == ref.workflow_run:
+        return
+    acceptance = Acceptance(requirement_order(order), description(order), who=SASHA)
+    await accept(connection, [acceptance])
+    request = OpeningRequest(ref, PLAN, sequential=False)
+    await open_requirement(connection, request, Opening(order.host, None, "", parallel=True))
+    collection = report(order, ref)
+    await block(connection, collection, aggregate(collection))

@@ -1,0 +1,60 @@
+"""What a P0 requirement says that stands for a component nobody could repair."""
+
+from pipeline.model import (
+    HUMAN,
+    Ask,
+    Escalation,
+    Failure,
+    FailureCollection,
+    FailureKind,
+    InfrastructureOrder,
+    Pipeline,
+    Priority,
+    RequirementOrder,
+    RequirementRef,
+    Severity,
+)
+from pipeline.plan_rules import DELIVER
+from pipeline.remedies import REMEDIES
+
+PLAN = Pipeline("infrastructure", (), ())
+"""No stages: nothing is built, somebody has to look after a server."""
+
+ANSWERS = (f"retry {DELIVER}", "decide abort")
+"""Look again now, or go on without waiting for the repair."""
+
+
+def infrastructure_number(component: str, nth: int) -> str:
+    """`REQ-INFRA-<component>-<n>`."""
+    return f"REQ-INFRA-{component}-{nth}"
+
+
+def requirement_order(order: InfrastructureOrder) -> RequirementOrder:
+    """The row's input."""
+    title = REMEDIES[order.symptom.kind].diagnosis
+    return RequirementOrder(
+        order.number, title, Priority.P0, PLAN, sequential=False, heartbeat=None
+    )
+
+
+def description(order: InfrastructureOrder) -> str:
+    """What is wrong, where, and what was tried in vain."""
+    where = f"Host {order.place}" if order.place else "The house"
+    tried = "\n".join(f"- {action}" for action in order.actions)
+    return f"{where}: {order.symptom.detail}\n\nTried in vain:\n{tried}"
+
+
+def report(order: InfrastructureOrder, ref: RequirementRef) -> FailureCollection:
+    """The one failure, and the question that goes with it."""
+    gate = order.symptom.component
+    failure = Failure(
+        stage=DELIVER,
+        kind=FailureKind.INFRASTRUCTURE,
+        gate=gate,
+        owners=(),
+        error=description(order),
+        severity=Severity.CATASTROPHIC,
+    )
+    reason = f"{order.symptom.detail} Every attempt to repair it failed; all else holds."
+    escalation = Escalation(1, (Ask(DELIVER, gate, reason),), ANSWERS)
+    return FailureCollection(ref, 1, (failure,), (), escalation, HUMAN)

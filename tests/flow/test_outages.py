@@ -1,0 +1,215 @@
+"""A dependency is away: everything holds, nothing is lost, and all goes on when it is back."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from adapters.sdlc_reader import SdlcReader
+from pipeline.model import (
+    Answer,
+    DecisionRequest,
+    IncidentEnd,
+    RequirementState,
+    RetryRequest,
+    Symptom,
+    SymptomKind,
+)
+from pipeline.plan_rules import DELIVER
+from pipeline.remedies import REMEDIES
+from tests.fakes import Script
+from tests.house import REPAIR, Handle, House, until
+from tests.orchestra_plans import FOUR, SOLO
+from workflows.requirement import RequirementWorkflow
+
+ROY, BILLY = "Backend Implementation", "Backend QA"
+NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
+DATABASE = Symptom(SymptomKind.DATABASE_DOWN, "database", detail="No answer.")
+AWAY = {"NATS": NATS, "SDLC database": DATABASE}
+LONG = Script(minutes=300)
+"""Longer than it takes to take something away."""
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is given time to show."""
+    for kind, remedy in REMEDIES.items():
+        monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
+
+
+@pytest.fixture(params=AWAY)
+def dependency(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def delivered(*handles: Handle) -> None:
+    async with asyncio.timeout(60):
+        reports = await asyncio.gather(*(handle.result() for handle in handles))
+    assert {report.state for report in reports} == {RequirementState.DELIVERED}, reports
+
+
+async def until_running(house: House, stage: str) -> None:
+    async def is_running() -> bool:
+        return stage in house.runs.started()
+
+    await until(is_running, f"{stage} runs")
+
+
+async def until_called(house: House) -> None:
+    async def is_looked_at() -> bool:
+        return house.house_care.looks > 0
+
+    await until(is_looked_at, "Sasha looks")
+
+
+def take_away(house: House, *symptoms: Symptom) -> None:
+    """Her first act brings it back."""
+    house.house_care.symptoms = list(symptoms)
+    house.house_care.cures = {symptom.kind: 1 for symptom in symptoms}
+
+
+async def check_books(house: House, reader: SdlcReader, dependency: str, number: str = "") -> None:
+    """The hold is a row with both times and two events; the incident is one, repaired."""
+    holds = await reader.holds(number or house.number)
+    assert holds, "no hold became a row"
+    assert {hold.held_by for hold in holds} == {(dependency,)}
+    assert all(hold.ended_at and hold.ended_at > hold.since for hold in holds)
+    told = await house.types(number)
+    assert told.count("workflow.held") == told.count("workflow.resumed") == len(holds)
+    (incident,) = await reader.incidents()
+    assert (incident.kind, incident.end) == (AWAY[dependency].kind, IncidentEnd.REPAIRED)
+    assert incident.actions == ("act 1",)
+
+
+async def test_no_stage_starts_while_a_dependency_is_away(
+    house: House, sdlc_reader: SdlcReader, dependency: str
+) -> None:
+    await house.open({ROY: [LONG]})
+    handle = await house.start(FOUR)
+    await until_running(house, ROY)
+    take_away(house, AWAY[dependency])
+    house.house_care.cures = {}
+    await until_called(house)
+
+    assert BILLY not in house.runs.started()
+    house.house_care.cures = {AWAY[dependency].kind: len(house.house_care.acts) + 1}
+    await delivered(handle)
+
+    runs = await sdlc_reader.runs(house.number)
+    assert {(run.attempt, run.starts) for run in runs} == {(1, 1)}
+    (incident,) = await sdlc_reader.incidents()
+    assert incident.end is IncidentEnd.REPAIRED
+
+
+@pytest.mark.parametrize("stage", [ROY, BILLY])
+async def test_agent_that_ends_meanwhile_keeps_its_result(
+    house: House, dependency: str, stage: str
+) -> None:
+    """Its closing is repeated; the next boundary holds, and Sasha is called from there."""
+    await house.open({stage: [LONG]})
+    handle = await house.start(FOUR)
+    await until_running(house, stage)
+    take_away(house, AWAY[dependency])
+    await delivered(handle)
+
+    assert sorted(house.runs.started()) == sorted(s.name for s in FOUR.stages)
+    types = await house.types()
+    assert types.count("stage.completed") == 4
+    assert len(types) == len({str(event["eventId"]) for event in await house.events()})
+
+
+async def test_requirement_that_is_opened_meanwhile_waits(
+    house: House, sdlc_reader: SdlcReader, dependency: str
+) -> None:
+    await house.open()
+    take_away(house, AWAY[dependency])
+    await delivered(await house.start(SOLO))
+
+    await check_books(house, sdlc_reader, dependency)
+
+
+async def test_repair_of_a_failure_is_held_and_goes_on(
+    house: House, sdlc_reader: SdlcReader, dependency: str
+) -> None:
+    """Report, fix, merge, gates and settlement all pass boundaries."""
+    await house.open({ROY: [LONG]}, {"backend": [1, 0]})
+    handle = await house.start(SOLO, bounds=REPAIR)
+    await until_running(house, ROY)
+    take_away(house, AWAY[dependency])
+    await delivered(handle)
+
+    assert (await house.types()).count("workflow.blocked") == 1
+    assert (await sdlc_reader.requirement(house.number)).fixes
+
+
+async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:
+    await house.open()
+    take_away(house, NATS, DATABASE)
+    await delivered(await house.start(SOLO))
+
+    incidents = await sdlc_reader.incidents()
+    assert {incident.component for incident in incidents} == {"nats", "database"}
+    assert {incident.end for incident in incidents} == {IncidentEnd.REPAIRED}
+
+
+async def test_everybody_who_was_held_is_told(house: House, sdlc_reader: SdlcReader) -> None:
+    await house.open()
+    numbers = [f"{house.number}-{nth}" for nth in range(20)]
+    take_away(house, NATS)
+    await delivered(*[await house.start(SOLO, number=number) for number in numbers])
+
+    assert len(await sdlc_reader.incidents()) == 1
+
+
+async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
+    house: House, sdlc_reader: SdlcReader, hasty: None
+) -> None:
+    await house.open()
+    house.house_care.symptoms = [NATS]
+    handle = await house.start(SOLO)
+    number = await infrastructure(sdlc_reader)
+
+    view = await sdlc_reader.requirement(number)
+    assert (view.priority, view.state, view.waiting_for) == ("P0", "BLOCKED", "human")
+    assert view.escalation
+    assert view.escalation.answers == ("retry deliver", "decide abort")
+    assert view.failures[0].error.endswith("- act 1\n- act 2\n- act 3")
+    house.house_care.symptoms = []
+    urgent = house.handle(number)
+    await urgent.execute_update(RequirementWorkflow.retry, RetryRequest(DELIVER, "ada"))
+    await delivered(urgent, handle)
+
+    (incident,) = await sdlc_reader.incidents()
+    assert (incident.end, incident.requirement) == (IncidentEnd.ESCALATED, number)
+
+
+async def test_human_may_give_the_repair_up(
+    house: House, sdlc_reader: SdlcReader, hasty: None
+) -> None:
+    """The disk, say: then what was held by the P0 goes on."""
+    await house.open()
+    house.host_care.symptoms = [Symptom(SymptomKind.DISK_LOW, "disk", detail="1 MiB is free.")]
+    await house.patrol()
+    number = await infrastructure(sdlc_reader)
+    handle = await house.start(SOLO)
+
+    urgent = house.handle(number)
+    abort = DecisionRequest(Answer.ABORT, "ada", "")
+    await urgent.execute_update(RequirementWorkflow.decide, abort)
+
+    assert (await urgent.result()).state is RequirementState.FAILED
+    await delivered(handle)
+
+
+async def infrastructure(reader: SdlcReader) -> str:
+    """The number of the P0 that stands for what could not be repaired."""
+    found: list[str] = []
+
+    async def is_open() -> bool:
+        listed = await reader.requirements(states=(RequirementState.BLOCKED,))
+        found[:] = [each.number for each in listed if each.number.startswith("REQ-INFRA")]
+        return bool(found)
+
+    await until(is_open, "a P0 stands for it")
+    return found[0]

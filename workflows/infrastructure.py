@@ -1,0 +1,137 @@
+"""A component that nobody could repair: a P0 without stages, which everything waits for."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.sasha import SashaActivities
+    from activities.uninterrupted import to_the_end
+    from pipeline.errors import RefusedInput
+    from pipeline.model import (
+        ORCHESTRATOR,
+        Answer,
+        Closing,
+        DecisionRequest,
+        DeliveryReport,
+        InfrastructureOpening,
+        InfrastructureOrder,
+        Reopened,
+        RequirementRef,
+        RequirementState,
+        RetryRequest,
+        SashaCall,
+    )
+    from pipeline.plan_rules import DELIVER
+    from pipeline.steering import check_note
+    from workflows import options
+    from workflows.care import is_over
+
+_FIRST_INTERVAL = timedelta(minutes=1)
+_LONGEST_INTERVAL = timedelta(minutes=15)
+"""A human works on it; a look costs little, and everything waits for it."""
+
+_NOW = timedelta()
+
+
+@workflow.defn
+class InfrastructureWorkflow:
+    """Stands for a component until it works again.
+
+    Workflow ID: `REQ-INFRA-<component>-<n>`, used once. It asks a human, looks again by itself, and
+    ends DELIVERED when a look does not find the trouble any more; FAILED if a human gives it up.
+    """
+
+    @workflow.init
+    def __init__(self, order: InfrastructureOrder) -> None:
+        """Nothing happens before `run`."""
+        self._order = order
+        self._ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
+        self._abort: DecisionRequest | None = None
+        self._is_asked_to_look = False
+
+    @workflow.run
+    async def run(self, order: InfrastructureOrder) -> DeliveryReport:
+        """Write it down, look until it is over, close it, and tell Sasha."""
+        workflow.set_current_details(
+            f"**{order.symptom.component}** needs a human: {order.symptom.detail}"
+        )
+        try:
+            await workflow.execute_activity_method(
+                SashaActivities.open_infrastructure,
+                InfrastructureOpening(self._ref, order),
+                **options.lasting("Ask a human"),
+            )
+            await self._look_until_over()
+        except (asyncio.CancelledError, ActivityError) as error:
+            if not is_cancelled_exception(error):
+                raise
+            await to_the_end(self._close(RequirementState.CANCELLED, "Cancelled."))
+            raise
+        if self._abort:
+            reason = f"Given up by {self._abort.who}. {self._abort.note}".strip()
+            return await self._close(RequirementState.FAILED, reason, self._abort.who)
+        return await self._close(RequirementState.DELIVERED, "It works again.")
+
+    @workflow.update
+    async def retry(self, request: RetryRequest) -> Reopened:
+        """Look again now."""
+        self._is_asked_to_look = True
+        return Reopened((DELIVER,))
+
+    @retry.validator
+    def validate_retry(self, request: RetryRequest) -> None:
+        """Refuse a stage that it does not have."""
+        check_note(request.note)
+        if request.stage != DELIVER:
+            raise RefusedInput(f"{self._order.number} has no stages: retry {DELIVER}.")
+
+    @workflow.update
+    async def decide(self, request: DecisionRequest) -> Reopened:
+        """Go on without waiting for the repair."""
+        self._abort = request
+        return Reopened(())
+
+    @decide.validator
+    def validate_decision(self, request: DecisionRequest) -> None:
+        """Refuse to call it repaired: only a look can."""
+        check_note(request.note)
+        if request.answer is not Answer.ABORT:
+            raise RefusedInput(
+                f"Only `abort` or `retry {DELIVER}` answers {self._order.number}: a look decides."
+            )
+
+    async def _look_until_over(self) -> None:
+        interval = _FIRST_INTERVAL
+        while not self._abort:
+            if await is_over(self._order.place, self._order.symptom, _NOW):
+                return
+            await self._pause(interval)
+            interval = min(2 * interval, _LONGEST_INTERVAL)
+
+    async def _pause(self, interval: timedelta) -> None:
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: bool(self._abort) or self._is_asked_to_look,
+                timeout=interval,
+                timeout_summary="Look again",
+            )
+        self._is_asked_to_look = False
+
+    async def _close(
+        self, state: RequirementState, reason: str, who: str = ORCHESTRATOR
+    ) -> DeliveryReport:
+        closing = Closing(self._ref, state, reason, "", who)
+        await workflow.execute_activity_method(
+            SashaActivities.close_infrastructure, closing, **options.lasting(str(state))
+        )
+        await workflow.execute_activity_method(
+            SashaActivities.call_sasha,
+            SashaCall(self._order.place, recovered=self._order.number),
+            **options.central("Tell Sasha"),
+        )
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return DeliveryReport(self._order.number, state, reason, "")

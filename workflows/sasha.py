@@ -1,0 +1,166 @@
+"""Sasha: she is called, looks, treats what she finds, and tells those who have waited."""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.sasha import SashaActivities
+    from pipeline.infrastructure import infrastructure_number
+    from pipeline.model import (
+        DEPENDENCIES,
+        Incident,
+        IncidentEnd,
+        InfrastructureOrder,
+        Repair,
+        SashaCall,
+        SashaState,
+    )
+    from pipeline.remedies import Finding
+    from workflows import options
+    from workflows.care import look
+    from workflows.continuing import is_long
+    from workflows.infrastructure import InfrastructureWorkflow
+    from workflows.treating import Case
+    from workflows.view import SashaView
+
+HOUSE = ""
+"""The place of dependencies and records; all others are hosts."""
+
+Key = tuple[str, str, str]
+
+
+@workflow.defn
+class SashaWorkflow:
+    """Brings the infrastructure back by a rule table (`pipeline/remedies.py`).
+
+    Workflow ID: `sasha`, one for all; whoever is held signals it, with a start if it is not there.
+    Waits for: calls; what is treated. Goes on as new when its history is long and nothing is under
+    way. Never ends, never touches project code, never lets anybody go on without a dependency.
+    """
+
+    @workflow.init
+    def __init__(self, state: SashaState) -> None:
+        """Know what was escalated before; nothing happens before `run`."""
+        self._incidents = state.incidents
+        self._escalated: dict[Key, str] = dict(state.escalated)
+        self._calls: list[SashaCall] = []
+        self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
+        self._cases: dict[Key, asyncio.Task[None]] = {}
+        self._busy = 0
+        self._view = SashaView()
+
+    @workflow.run
+    async def run(self, state: SashaState) -> None:
+        """Answer calls, for ever."""
+        while True:
+            await workflow.wait_condition(lambda: bool(self._calls) or self._may_continue())
+            if not self._calls:
+                escalated = tuple(self._escalated.items())
+                workflow.continue_as_new(SashaState(self._incidents, escalated))
+            calls, self._calls = self._calls, []
+            await self._visit(calls)
+
+    @workflow.signal
+    def call(self, call: SashaCall) -> None:
+        """Somebody is held, an interval is over, or a component works again."""
+        self._calls.append(call)
+
+    def _may_continue(self) -> bool:
+        return is_long() and not self._busy and not any(self._waiting.values())
+
+    # --- one visit --------------------------------------------------------------------------------
+
+    async def _visit(self, calls: list[SashaCall]) -> None:
+        """Look at the house and at every host that was named, and treat what is found."""
+        for call in calls:
+            if call.dependency in self._waiting and call.caller:
+                self._waiting[call.dependency][call.caller] = True
+            if call.recovered:
+                self._forget(call.recovered)
+        hosts = dict.fromkeys(call.host for call in calls if call.host)
+        places = (HOUSE, *hosts)
+        found = await asyncio.gather(*(look(place) for place in places))
+        for place, findings in zip(places, found, strict=True):
+            for finding in findings or ():
+                self._take_on(Case(place, finding.symptom, finding.remedy))
+        if found[0] is not None:
+            await self._tell_well(found[0])
+
+    def _forget(self, requirement: str) -> None:
+        left = {key: each for key, each in self._escalated.items() if each != requirement}
+        self._escalated = left
+
+    def _take_on(self, case: Case) -> None:
+        if case.key not in self._cases and case.key not in self._escalated:
+            self._cases[case.key] = asyncio.create_task(self._see_to(case))
+
+    # --- one case ---------------------------------------------------------------------------------
+
+    async def _see_to(self, case: Case) -> None:
+        self._busy += 1
+        self._incidents += 1
+        incident_id = f"{workflow.info().first_execution_run_id}/{self._incidents}"
+        await self._record(await self._see_through(incident_id, case))
+        self._busy -= 1
+
+    async def _see_through(self, incident_id: str, case: Case) -> Incident:
+        """Treat it to its end, and let whoever has waited be told."""
+        began = workflow.now()
+        self._view.tell(case.place, case.symptom, "is treated")
+        end = await case.treat()
+        requirement = await self._escalate(case) if end is IncidentEnd.ESCALATED else ""
+        self._view.forget(case.place, case.symptom)
+        del self._cases[case.key]
+        if end in (IncidentEnd.PASSED, IncidentEnd.REPAIRED):
+            self._calls.append(SashaCall(case.place))  # a fresh look says who may go on
+        return Incident(
+            incident_id,
+            case.place,
+            case.symptom,
+            end,
+            tuple(case.actions),
+            began,
+            workflow.now(),
+            requirement,
+        )
+
+    async def _record(self, incident: Incident) -> None:
+        """Write it down; while the database is away it stands here alone."""
+        await workflow.execute_activity_method(
+            SashaActivities.record_incident,
+            incident,
+            **options.lasting(f"{incident.symptom.kind}: {incident.end}"),
+        )
+
+    async def _escalate(self, case: Case) -> str:
+        """Open the P0 that stands for it: its own workflow looks on, and outlives this one."""
+        nth = 1
+        while True:
+            number = infrastructure_number(case.symptom.component, nth)
+            order = InfrastructureOrder(
+                number, case.place, case.place, case.symptom, tuple(case.actions)
+            )
+            try:
+                await workflow.start_child_workflow(
+                    InfrastructureWorkflow.run, order, **options.abandoned(number, "Needs a human")
+                )
+            except WorkflowAlreadyStartedError:
+                nth += 1
+            else:
+                self._escalated[case.key] = number
+                return number
+
+    async def _tell_well(self, findings: tuple[Finding, ...]) -> None:
+        """Those who wait for what is there go on; a fresh look says so, never a hope."""
+        ill = {finding.symptom.component for finding in findings}
+        for dependency, component in DEPENDENCIES.items():
+            callers = tuple(self._waiting[dependency])
+            if callers and component not in ill:
+                self._waiting[dependency] = {}
+                await workflow.execute_activity_method(
+                    SashaActivities.tell_repaired,
+                    Repair(dependency, callers),
+                    **options.central(f"{dependency} is there: {len(callers)} go on"),
+                )

@@ -1,0 +1,39 @@
+"""One symptom is treated by its remedy: bounded actions, each verified, then escalated."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from pipeline.model import IncidentEnd, Symptom
+    from pipeline.remedies import Remedy
+    from workflows.care import act, is_over
+
+_CONFIRMED = timedelta(seconds=2)
+"""A single look may have been unlucky; nothing is restarted because of one."""
+
+
+@dataclass
+class Case:
+    """A symptom under treatment, and what has been done about it so far."""
+
+    place: str
+    symptom: Symptom
+    remedy: Remedy
+    actions: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from other cases."""
+        return (self.place, *self.symptom.key)
+
+    async def treat(self) -> IncidentEnd:
+        """Act as often as the remedy allows until a look does not find the symptom any more."""
+        if await is_over(self.place, self.symptom, _CONFIRMED):
+            return IncidentEnd.PASSED
+        for _ in range(self.remedy.attempts):
+            self.actions.append(await act(self.place, self.symptom))
+            if await is_over(self.place, self.symptom, self.remedy.settles):
+                return IncidentEnd.REPAIRED
+        return IncidentEnd.ESCALATED if self.remedy.escalates else IncidentEnd.LEFT
