@@ -170,6 +170,19 @@ class AgentRuns(Protocol):
         Raises: UnknownRequirement if it is not running.
         """
 
+    async def suspend(self, key: str) -> tuple[str, ...]:
+        """Let every run of an execution (`REQ/workflow run`) stand still until it is resumed.
+
+        Its agents' processes are stopped, its deadlines do not come nearer, its permits are given
+        back, and none of its runs starts. Returns the ids of the living runs that stand still.
+        """
+
+    async def resume(self, key: str) -> tuple[str, ...]:
+        """Let the runs of an execution go on, each as soon as it has a permit again.
+
+        Returns the ids of the living runs that stood still.
+        """
+
 
 class Workspaces(Protocol):
     """The project's git repository, seen through worktrees of our own.

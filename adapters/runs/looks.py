@@ -25,6 +25,17 @@ class Living:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """It stands still, or would have to if it were started.
+
+    `may_go_on` says that the order is lifted, so that only a permit is missing.
+    """
+
+    living: Living | None = None
+    may_go_on: bool = False
+
+
+@dataclass(frozen=True)
 class Ended:
     """Its end is recorded."""
 

@@ -1,0 +1,97 @@
+"""Runs that end, die or are about to start while they have to stand still."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from adapters.runs import records
+from adapters.runs.directory import RunRecord
+from adapters.runs.supervised import SupervisedRuns
+from pipeline.model import RunEnd
+from tests.fixtures_runs import Bench, is_running, until
+from tests.standing_runs import (
+    AGENT,
+    FAMILY,
+    KEY,
+    attached_to,
+    ended_after,
+    family,
+    let_go,
+    stands_still,
+)
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "agent"])
+async def test_only_a_run_that_died_while_suspended_is_pre_empted(runs: Bench, victim: str) -> None:
+    runs.shell(FAMILY)
+    order, host = runs.order(), runs.host()
+    attached = await attached_to(runs, host, order, 3)
+    await host.suspend(KEY)
+    await until(lambda: stands_still(runs, order))
+    processes = family(runs, order)
+
+    os.kill(runs.directory(order).identity()[victim], signal.SIGKILL)
+    result = await attached
+
+    assert (result.end, result.exit_code, result.pre_empted) == (RunEnd.LOST, None, True)
+    assert not any(map(is_running, processes))
+    assert await host.resume(KEY) == ()
+    assert (await host.attach(order)).pre_empted
+
+
+async def test_a_run_that_dies_after_it_went_on_is_not_pre_empted(runs: Bench) -> None:
+    runs.shell(AGENT)
+    order, host = runs.order(), runs.host()
+    attached = await attached_to(runs, host, order)
+    await host.suspend(KEY)
+    await host.resume(KEY)
+    await until(lambda: not runs.directory(order).is_suspended)
+
+    os.kill(runs.directory(order).identity()["supervisor"], signal.SIGKILL)
+
+    assert ((await attached).end, (await attached).pre_empted) == (RunEnd.LOST, False)
+
+
+async def test_a_suspended_run_can_be_ended(runs: Bench) -> None:
+    runs.shell(f"trap 'echo told > told; exit' TERM; {AGENT}")
+    order, host = runs.order(), runs.host()
+    attached = await attached_to(runs, host, order)
+    await host.suspend(KEY)
+    await until(lambda: stands_still(runs, order))
+    processes = family(runs, order)
+
+    results = await host.end_all(KEY)
+
+    assert {run_id: result.end for run_id, result in results.items()} == {
+        order.run_id: RunEnd.CANCELLED
+    }
+    result = await attached
+    assert (result.end, result.pre_empted) == (RunEnd.CANCELLED, False)
+    assert runs.directory(order).has("told")  # it was continued, and so could act on SIGTERM
+    assert not any(map(is_running, processes))
+
+
+async def test_an_order_between_permit_and_start_is_heeded_by_the_supervisor(runs: Bench) -> None:
+    runs.limit = 1
+    runs.shell(AGENT)
+    order, other, run = runs.order(), runs.order(number="REQ-2"), runs.directory(runs.order())
+    run.create()
+    run.file(records.SUSPENSIONS).write_text(f"{records.now()}\n")
+    record = RunRecord(
+        order.run_id, "command", "roy", str(run.path), 3600, 0, 60, ("sh", "-c", AGENT), ("PATH",)
+    )
+    assert SupervisedRuns().start(run, record, "Do it.", runs.environment)
+    await until(lambda: bool(run.identity()))
+
+    host = runs.host()
+    assert await host.suspend(KEY) == (order.run_id,)
+    attached = asyncio.create_task(host.attach(order))
+    assert (await ended_after(host, runs, other)).output == "done\n"
+    assert not run.has(records.STARTED)
+    await host.resume(KEY)
+    await until(lambda: run.has("pids"))
+    let_go(runs, order)
+
+    assert (await attached).starts == 1
