@@ -29,6 +29,7 @@ COMMANDS = {
     "decide": LazyCommand("cli.steering", "decide"),
     "cancel": LazyCommand("cli.steering", "cancel"),
     "extend": LazyCommand("cli.steering", "extend"),
+    "slots": LazyCommand("cli.slots", "slots"),
     "doctor": LazyCommand("cli.doctor", "doctor"),
 }
 

@@ -22,6 +22,7 @@ from adapters.runs.waiting import (
     appearance,
     departure,
     in_thread,
+    pulse,
 )
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
@@ -57,6 +58,7 @@ class HostRuns:
         self._environment = environment
         self._kinds = RunKinds()
         self._suspensions = Suspensions(self._home)
+        self._resumed = asyncio.Event()
         self._turns = Turns(self._home, slots, self._kinds.look)
 
     async def attach(self, order: RunOrder, on_start: StartListener = _unheard) -> RunResult:
@@ -69,12 +71,14 @@ class HostRuns:
         run = RunDirectory.of(self._home, order.run_id)
         was_started = is_told = False
         while True:
+            resumed = self._resumed  # taken before the look: what comes after it is not missed
             seen = await in_thread(partial(self._observe, run))
             if isinstance(seen, RunResult):
                 self._turns.free(order.run_id)
                 return seen
             if isinstance(seen, Standing):
-                await self._stand(run, order, seen)
+                self._turns.free(order.run_id)
+                await (self._go_on(run, order) if seen.may_go_on else pulse(resumed))
             elif isinstance(seen, Living):
                 self._turns.adopt(order.run_id)
                 is_told = is_told or await _tell_start(run, on_start)
@@ -131,7 +135,10 @@ class HostRuns:
 
         Returns the ids of the living runs that stood still. Raises: RefusedInput for a bad key.
         """
-        return await in_thread(partial(self._resume, key))
+        standing = await in_thread(partial(self._resume, key))
+        resumed, self._resumed = self._resumed, asyncio.Event()
+        resumed.set()
+        return standing
 
     def _suspend(self, key: str) -> tuple[str, ...]:
         self._suspensions.order(key)
@@ -150,9 +157,8 @@ class HostRuns:
             return run.result()
         is_ordered = self._suspensions.holds(run)
         if isinstance(seen, Fresh):
-            return Standing() if is_ordered else seen
-        is_suspended = self._suspensions.heed(run)
-        return Standing(seen, not is_ordered) if is_suspended else seen
+            return Standing(may_go_on=False) if is_ordered else seen
+        return Standing(may_go_on=not is_ordered) if self._suspensions.heed(run) else seen
 
     async def _start(self, run: RunDirectory, order: RunOrder) -> bool:
         """Wait for a permit and start the run with it; False if that is no longer called for."""
@@ -164,18 +170,14 @@ class HostRuns:
             act=lambda: not self._suspensions.holds(run) and start(),
         )
 
-    async def _stand(self, run: RunDirectory, order: RunOrder, seen: Standing) -> None:
-        """Wait while it has to stand still; then go on with a permit of its own."""
-        self._turns.free(run.run_id)
-        if seen.may_go_on:
-            await self._turns.take(
-                run,
-                order,
-                is_wanted=lambda: self._observe(run) == seen,
-                act=lambda: self._suspensions.go_on(run),
-            )
-        else:
-            await _until_changed(seen.living or Living(seconds=TICK_SECONDS))
+    async def _go_on(self, run: RunDirectory, order: RunOrder) -> None:
+        """Wait for a permit and let the run go on with it, unless it is ordered to stand again."""
+        await self._turns.take(
+            run,
+            order,
+            is_wanted=lambda: self._observe(run) == Standing(may_go_on=True),
+            act=lambda: self._suspensions.go_on(run),
+        )
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
         agent = self._agents.agents.get(order.agent)

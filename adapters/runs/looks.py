@@ -31,8 +31,7 @@ class Standing:
     `may_go_on` says that the order is lifted, so that only a permit is missing.
     """
 
-    living: Living | None = None
-    may_go_on: bool = False
+    may_go_on: bool
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,12 @@ async def departure(process: int, seconds: float) -> None:
         os.close(descriptor)
 
 
+async def pulse(event: asyncio.Event) -> None:
+    """Return when the event is set, at the latest after a tick."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), TICK_SECONDS)
+
+
 async def appearance() -> None:
     """The moment that a supervisor takes to say who it is."""
     await asyncio.sleep(_SHORT_SECONDS)
