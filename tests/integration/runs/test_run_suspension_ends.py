@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from adapters.runs import records
-from adapters.runs.directory import RunRecord
+from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.supervised import SupervisedRuns
-from pipeline.model import RunEnd
+from pipeline.model import RunEnd, RunOrder
 from tests.fixtures_runs import Bench, is_running, until
 from tests.standing_runs import (
     AGENT,
@@ -73,16 +73,23 @@ async def test_a_suspended_run_can_be_ended(runs: Bench) -> None:
     assert not any(map(is_running, processes))
 
 
-async def test_an_order_between_permit_and_start_is_heeded_by_the_supervisor(runs: Bench) -> None:
-    runs.limit = 1
-    runs.shell(AGENT)
-    order, other, run = runs.order(), runs.order(number="REQ-2"), runs.directory(runs.order())
+def supervised_before_its_start(runs: Bench, order: RunOrder) -> RunDirectory:
+    """A run that was suspended when its supervisor was started, but not yet the agent."""
+    run = runs.directory(order)
     run.create()
     run.file(records.SUSPENSIONS).write_text(f"{records.now()}\n")
     record = RunRecord(
         order.run_id, "command", "roy", str(run.path), 3600, 0, 60, ("sh", "-c", AGENT), ("PATH",)
     )
     assert SupervisedRuns().start(run, record, "Do it.", runs.environment)
+    return run
+
+
+async def test_an_order_between_permit_and_start_is_heeded_by_the_supervisor(runs: Bench) -> None:
+    runs.limit = 1
+    runs.shell(AGENT)
+    order, other = runs.order(), runs.order(number="REQ-2")
+    run = supervised_before_its_start(runs, order)
     await until(lambda: bool(run.identity()))
 
     host = runs.host()
@@ -95,3 +102,15 @@ async def test_an_order_between_permit_and_start_is_heeded_by_the_supervisor(run
     let_go(runs, order)
 
     assert (await attached).starts == 1
+
+
+async def test_a_run_whose_supervisor_waits_to_start_can_be_ended(runs: Bench) -> None:
+    order, host = runs.order(), runs.host()
+    run = supervised_before_its_start(runs, order)
+    await until(lambda: bool(run.identity()))
+
+    await host.suspend(KEY)
+    await host.end(order.run_id)
+
+    result = await host.attach(order)
+    assert (result.end, result.starts, result.pre_empted) == (RunEnd.CANCELLED, 0, False)
