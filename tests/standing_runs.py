@@ -28,22 +28,34 @@ def state(pid: int) -> str:
     return ""
 
 
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, path.read_text().split())
+    return found
+
+
 def family(runs: Bench, order: RunOrder) -> list[int]:
     """Every living process of the run but its supervisor."""
     found: list[int] = []
     frontier = [runs.directory(order).identity()["supervisor"]]
     while frontier:
-        for path in Path(f"/proc/{frontier.pop()}/task").glob("*/children"):
-            with suppress(FileNotFoundError, ProcessLookupError):
-                below = [int(pid) for pid in path.read_text().split()]
-                found += below
-                frontier += below
+        below = children(frontier.pop())
+        found += below
+        frontier += below
     return found
 
 
 def stands_still(runs: Bench, order: RunOrder) -> bool:
-    states = [state(pid) for pid in family(runs, order)]
-    return bool(states) and all(each in ("T", "Z", "") for each in states)
+    processes = family(runs, order)
+    return bool(processes) and all(map(_is_still, processes))
+
+
+def _is_still(pid: int) -> bool:
+    """Stopped or ended; or in the middle of a vfork, waiting for a child that is stopped."""
+    waits = state(pid) == "D" and "T" in map(state, children(pid))
+    return waits or state(pid) in ("T", "Z", "")
 
 
 def moves(runs: Bench, order: RunOrder) -> bool:

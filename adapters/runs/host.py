@@ -22,7 +22,7 @@ from adapters.runs.waiting import (
     appearance,
     departure,
     in_thread,
-    pulse,
+    until_event,
 )
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
@@ -58,7 +58,7 @@ class HostRuns:
         self._environment = environment
         self._kinds = RunKinds()
         self._suspensions = Suspensions(self._home)
-        self._resumed = asyncio.Event()
+        self._changed = asyncio.Event()
         self._turns = Turns(self._home, slots, self._kinds.look)
 
     async def attach(self, order: RunOrder, on_start: StartListener = _unheard) -> RunResult:
@@ -71,18 +71,23 @@ class HostRuns:
         run = RunDirectory.of(self._home, order.run_id)
         was_started = is_told = False
         while True:
-            resumed = self._resumed  # taken before the look: what comes after it is not missed
+            changed = self._changed  # taken before the look: what comes after it is not missed
             seen = await in_thread(partial(self._observe, run))
             if isinstance(seen, RunResult):
                 self._turns.free(order.run_id)
                 return seen
             if isinstance(seen, Standing):
                 self._turns.free(order.run_id)
-                await (self._go_on(run, order) if seen.may_go_on else pulse(resumed))
+                await (
+                    self._go_on(run, order)
+                    if seen.may_go_on
+                    else until_event(changed, asyncio.sleep(TICK_SECONDS))
+                )
             elif isinstance(seen, Living):
                 self._turns.adopt(order.run_id)
                 is_told = is_told or await _tell_start(run, on_start)
-                await (_until_changed(seen) if is_told else appearance())
+                wait = _until_changed(seen) if is_told else appearance()
+                await until_event(changed, wait)
             elif was_started:
                 await in_thread(partial(self._kinds.supervised.give_up, run))
             else:
@@ -128,6 +133,7 @@ class HostRuns:
         suspended = await in_thread(partial(self._suspend, key))
         for run_id in suspended:
             self._turns.free(run_id)
+        self._tell_change()
         return suspended
 
     async def resume(self, key: str) -> tuple[str, ...]:
@@ -136,9 +142,13 @@ class HostRuns:
         Returns the ids of the living runs that stood still. Raises: RefusedInput for a bad key.
         """
         standing = await in_thread(partial(self._resume, key))
-        resumed, self._resumed = self._resumed, asyncio.Event()
-        resumed.set()
+        self._tell_change()
         return standing
+
+    def _tell_change(self) -> None:
+        """Let all who are attached look at once."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def _suspend(self, key: str) -> tuple[str, ...]:
         self._suspensions.order(key)

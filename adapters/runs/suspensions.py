@@ -7,7 +7,10 @@ after an odd number of lines. The supervisor follows that file, and a signal tel
 
 import fcntl
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from adapters.runs import records
 from adapters.runs.directory import RUNS, SAFE_PART, RunDirectory
@@ -45,14 +48,21 @@ class Suspensions:
     def heed(self, run: RunDirectory) -> bool:
         """Carry out an order that this living run has not; whether the run is suspended."""
         if self.holds(run):
-            _change(run, suspend=True)
+            with _locked(run) as file:
+                if not run.is_suspended:
+                    _note_change(file)
+            signal_supervisor(run, signal.SIGUSR1)
         return run.is_suspended
 
     def go_on(self, run: RunDirectory) -> bool:
         """Let a living run go on unless it has the order to stand still; whether it does."""
-        if self.holds(run) or run.has(records.EXIT):
-            return False
-        _change(run, suspend=False)
+        with _locked(run) as file:
+            # Asked under the lock: an order that is given before its change is noted is not undone.
+            if self.holds(run) or run.has(records.EXIT):
+                return False
+            if run.is_suspended:
+                _note_change(file)
+        signal_supervisor(run, signal.SIGUSR1)
         return True
 
     def _order(self, key: str) -> Path:
@@ -62,11 +72,14 @@ class Suspensions:
         return self._home.joinpath(ORDERS, *parts)
 
 
-def _change(run: RunDirectory, *, suspend: bool) -> None:
-    """Write down that it stands still or goes on, unless it does already, and let it know."""
+@contextmanager
+def _locked(run: RunDirectory) -> Iterator[IO[str]]:
+    """The run's file of changes, for one thread at a time."""
     with run.file(records.SUSPENSIONS).open("a", encoding="ascii") as file:
-        # Two threads may see to one run: the second must find what the first has written.
         fcntl.flock(file, fcntl.LOCK_EX)
-        if run.is_suspended is not suspend:
-            file.write(f"{records.now()}\n")
-    signal_supervisor(run, signal.SIGUSR1)
+        yield file
+
+
+def _note_change(file: IO[str]) -> None:
+    file.write(f"{records.now()}\n")
+    file.flush()

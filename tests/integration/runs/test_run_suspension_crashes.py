@@ -10,7 +10,7 @@ from pathlib import Path
 from adapters.runs import records
 from adapters.runs.suspensions import ORDERS
 from pipeline.model import RunEnd
-from tests.fixtures_runs import Bench, until
+from tests.fixtures_runs import Bench, is_running, until
 from tests.standing_runs import AGENT, KEY, attached_to, family, let_go, moves, stands_still
 
 ROOT = Path(__file__).parents[3]
@@ -112,7 +112,9 @@ async def test_what_died_suspended_without_a_worker_is_pre_empted_and_leaves_not
     await runs.host().suspend(KEY)
     await until(lambda: stands_still(runs, order))
     processes = family(runs, order)
-    os.kill(runs.directory(order).identity()["supervisor"], signal.SIGKILL)
+    supervisor = runs.directory(order).identity()["supervisor"]
+    os.kill(supervisor, signal.SIGKILL)
+    await until(lambda: not is_running(supervisor))
 
     host = runs.host()
     await host.resume(KEY)
@@ -136,6 +138,7 @@ async def test_an_agent_survives_many_suspensions_and_killed_workers_started_onc
         attached = asyncio.create_task(host.attach(order))
         await until(lambda: moves(runs, order))
         attached.cancel()
+        await asyncio.wait({attached})
 
     let_go(runs, order)
     result = await runs.host().attach(order)
