@@ -165,7 +165,7 @@ class AgentRuns(Protocol):
         """
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
-        """Set the run's deadline, counted from its start.
+        """Set the run's deadline, counted from its start; standing still does not count.
 
         Raises: UnknownRequirement if it is not running.
         """

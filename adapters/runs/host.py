@@ -77,12 +77,7 @@ class HostRuns:
                 self._turns.free(order.run_id)
                 return seen
             if isinstance(seen, Standing):
-                self._turns.free(order.run_id)
-                await (
-                    self._go_on(run, order)
-                    if seen.may_go_on
-                    else until_event(changed, asyncio.sleep(TICK_SECONDS))
-                )
+                await self._stand(run, order, seen, changed)
             elif isinstance(seen, Living):
                 self._turns.adopt(order.run_id)
                 is_told = is_told or await _tell_start(run, on_start)
@@ -118,7 +113,7 @@ class HostRuns:
         return results
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
-        """Set the run's deadline, counted from its start.
+        """Set the run's deadline, counted from its start; standing still does not count.
 
         Raises: UnknownRequirement if it is not running.
         """
@@ -180,12 +175,17 @@ class HostRuns:
             act=lambda: not self._suspensions.holds(run) and start(),
         )
 
-    async def _go_on(self, run: RunDirectory, order: RunOrder) -> None:
-        """Wait for a permit and let the run go on with it, unless it is ordered to stand again."""
+    async def _stand(
+        self, run: RunDirectory, order: RunOrder, seen: Standing, changed: asyncio.Event
+    ) -> None:
+        """Wait without a permit until the order is lifted; then for a permit, and go on."""
+        self._turns.free(run.run_id)
+        if not seen.may_go_on:
+            return await until_event(changed, asyncio.sleep(TICK_SECONDS))
         await self._turns.take(
             run,
             order,
-            is_wanted=lambda: self._observe(run) == Standing(may_go_on=True),
+            is_wanted=lambda: self._observe(run) == seen,
             act=lambda: self._suspensions.go_on(run),
         )
 

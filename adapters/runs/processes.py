@@ -73,6 +73,15 @@ def descendants(ancestors: set[int], processes: dict[int, ProcessStat]) -> set[i
     return {pid for pid in found if processes[pid].is_living}
 
 
+def living_group(group: int) -> set[int]:
+    """A process group as a negative number, if any of it lives: all that is known without /proc."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return set()
+    return {-group}
+
+
 def end_processes(living: Callable[[], set[int]]) -> set[int]:
     """SIGTERM to all, after the grace SIGKILL, until none lives; those that are not ours to end.
 

@@ -22,6 +22,7 @@ from adapters.runs.processes import (
     boot_identity,
     descendants,
     end_processes,
+    living_group,
     process_stat,
 )
 from adapters.runs.records import (
@@ -147,10 +148,9 @@ class Supervisor:
                 return "cancelled", "cancelled"
             standing = self._standstill.heed()
             allowed = self._deadline() + self._order["grace_seconds"]
-            stood = self._standstill.seconds
-            left = started + allowed + stood - time.monotonic()
+            left = started + allowed + self._standstill.seconds - time.monotonic()
             if left <= 0 and standing is None:
-                return "timed_out", _timeout_reason(allowed, stood)
+                return "timed_out", _timeout_reason(allowed, self._standstill.seconds)
             self._sleep(min(left, _LONGEST_WAIT_SECONDS) if standing is None else standing)
 
     def _sleep(self, seconds: float) -> None:
@@ -178,21 +178,13 @@ class Supervisor:
         self._reap()
         if processes := all_processes():
             return descendants({os.getpid()}, processes)
-        return _living_group(self._agent.pid) if self._agent else set()
+        return living_group(self._agent.pid) if self._agent else set()
 
 
 def become_subreaper() -> None:
     """Adopt orphans of the run, where the system can: a daemon of the agent stays below us."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _living_group(group: int) -> set[int]:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return set()
-    return {-group}
 
 
 def _created(pid: int) -> int | None:

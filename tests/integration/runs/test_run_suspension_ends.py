@@ -114,3 +114,19 @@ async def test_a_run_whose_supervisor_waits_to_start_can_be_ended(runs: Bench) -
 
     result = await host.attach(order)
     assert (result.end, result.starts, result.pre_empted) == (RunEnd.CANCELLED, 0, False)
+
+
+async def test_a_run_that_ends_in_the_same_moment_has_ended_by_itself(runs: Bench) -> None:
+    runs.shell("until test -e go; do :; done; echo done")
+    host = runs.host()
+    for nth in range(12):
+        order = runs.order(number=f"REQ-{nth}")
+        attached = asyncio.create_task(host.attach(order))
+        await until(lambda order=order: "agent" in runs.directory(order).identity())  # type: ignore[misc] # bound per run
+        let_go(runs, order)
+        await asyncio.sleep(nth / 1000)
+        await host.suspend(f"REQ-{nth}/wf-1")
+        await host.resume(f"REQ-{nth}/wf-1")
+
+        result = await attached
+        assert (result.end, result.output, result.pre_empted) == (RunEnd.EXITED, "done\n", False)
