@@ -21,7 +21,7 @@ from adapters.builds import ProjectBuilds
 from adapters.migrate import upgrade
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
-from adapters.runs.permits import Permits
+from adapters.runs.slots import Slots
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import connect, quiet_runtime
 from adapters.temporal_waker import TemporalWaker
@@ -122,7 +122,10 @@ async def host_ports(settings: Settings, client: Client) -> AsyncIterator[HostPo
             publisher=publisher,
             waker=TemporalWaker(client),  # WIP
             runs=HostRuns(
-                settings.home, agents, Permits(settings.max_parallel_stages), environment
+                settings.home,
+                agents,
+                Slots(settings.home, settings.max_parallel_stages),
+                environment,
             ),
             builds=ProjectBuilds(agents, settings.home, environment),
             workspaces=GitWorkspaces(root, settings.home) if root else None,

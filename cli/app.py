@@ -31,6 +31,7 @@ COMMANDS = {
     "block": LazyCommand("cli.blocking", "block"),
     "unblock": LazyCommand("cli.blocking", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
+    "slots": LazyCommand("cli.slots", "slots"),
     "doctor": LazyCommand("cli.doctor", "doctor"),
 }
 

@@ -11,6 +11,9 @@ from pipeline.verdicts import judge
 ERROR_LENGTH = 8_000
 """Characters of an error text that travel; the rest stays in the log."""
 
+_NOBODYS = (FailureKind.INFRASTRUCTURE, FailureKind.PRE_EMPTED)
+"""No agent is at fault."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -49,6 +52,9 @@ def _unanswered(request: StageRequest, result: RunResult) -> Reading:
         error = f"No notice by deadline and grace. {result.reason}"
         return _failed(request, result, FailureKind.TIMEOUT, error.strip())
     error = result.reason or f"The run ended from outside: {result.end}."
+    if result.pre_empted:
+        error = f"It died while it was suspended for a P0, and is run again: {error}"
+        return _failed(request, result, FailureKind.PRE_EMPTED, error)
     if result.end is RunEnd.NOT_STARTED:
         return _failed(request, result, FailureKind.REFUSED, error)
     return _failed(request, result, FailureKind.INFRASTRUCTURE, error)
@@ -78,7 +84,7 @@ def _failed(
         stage=request.stage.name,
         kind=kind,
         gate=f"run {request.stage.name}",
-        owners=() if kind is FailureKind.INFRASTRUCTURE else (request.stage.agent,),
+        owners=() if kind in _NOBODYS else (request.stage.agent,),
         error=error[:ERROR_LENGTH],
         log_reference=result.log_reference,
         commit=request.head.commit if request.head else "",

@@ -19,6 +19,7 @@ SENDS_BACK = "REQUEST_CHANGES"
 _WHY_HUMAN = {
     FailureKind.BLOCKED: "its agent asks",
     FailureKind.INFRASTRUCTURE: "infrastructure failed, which no agent can repair",
+    FailureKind.PRE_EMPTED: "it died while it was suspended for a P0",
     FailureKind.REFUSED: "it was refused before any work, and a fix would be as well",
     FailureKind.DELIVERY: "the target branch is yours",
     FailureKind.ENDED: "somebody has ended it",

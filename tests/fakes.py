@@ -42,6 +42,7 @@ class Script:
     end: RunEnd = RunEnd.EXITED
     exit_code: int = 0
     output: str | None = None
+    pre_empted: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -142,6 +143,9 @@ class ScriptedRuns:
         self.ended: list[str] = []
         self.extensions: list[tuple[str, timedelta]] = []
         self.refused_extensions = 0
+        self.suspended: set[str] = set()
+        """Keys of executions whose runs stand still: none of them ends before it is resumed."""
+        self._resumed = asyncio.Condition()
         self.on_start: dict[str, Callable[[Path], object]] = {}
         """What else a stage's agent does in its worktree, by stage."""
 
@@ -160,6 +164,8 @@ class ScriptedRuns:
         await on_start(started)
         minutes = order.minutes if script.minutes is None else script.minutes
         await self._clock.sleep(minutes)
+        async with self._resumed:
+            await self._resumed.wait_for(lambda: _key(order.run_id) not in self.suspended)
         worktree = Path(order.worktree)
         if act := self.on_start.get(order.stage):
             act(worktree)
@@ -175,6 +181,7 @@ class ScriptedRuns:
             ended_at=await self._clock.now(),
             starts=1,
             log_reference=f"runs/{order.run_id}/stdout",
+            pre_empted=script.pre_empted,
         )
 
     def _script(self, order: RunOrder) -> Script:
@@ -195,6 +202,22 @@ class ScriptedRuns:
             raise UnknownRequirement(f"{run_id} waits for its start; nothing to extend.")
         self.extensions.append((run_id, deadline))
 
+    async def suspend(self, key: str) -> tuple[str, ...]:
+        self.suspended.add(key)
+        return self._living(key)
+
+    async def resume(self, key: str) -> tuple[str, ...]:
+        if key not in self.suspended:
+            return ()
+        async with self._resumed:
+            self.suspended.remove(key)
+            self._resumed.notify_all()
+        return self._living(key)
+
+    def _living(self, key: str) -> tuple[str, ...]:
+        ids = dict.fromkeys(order.run_id for order in self.orders)
+        return tuple(i for i in ids if _key(i) == key and i not in self._results)
+
     def started(self) -> list[str]:
         """The stages in the order in which their agents were started."""
         return [order.stage for order in self.orders]
@@ -202,6 +225,11 @@ class ScriptedRuns:
     def order(self, stage: str) -> RunOrder:
         """The latest run of a stage."""
         return next(order for order in reversed(self.orders) if order.stage == stage)
+
+
+def _key(run_id: str) -> str:
+    number, workflow_run, *_ = run_id.split("/")
+    return f"{number}/{workflow_run}"
 
 
 def _write(worktree: Path, files: Mapping[str, str]) -> None:

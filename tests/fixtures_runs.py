@@ -14,8 +14,8 @@ import pytest
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
 from adapters.runs.leftovers import leftovers
-from adapters.runs.permits import Permits
 from adapters.runs.processes import end_processes
+from adapters.runs.slots import Slots
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
 from pipeline.model import RunOrder, RunResult
 
@@ -37,7 +37,7 @@ class Bench:
 
     def host(self) -> HostRuns:
         file = AgentsFile("agents.toml", self.home, self.agents, {}, self.minute_seconds)
-        return HostRuns(self.home, file, Permits(self.limit), self.environment)
+        return HostRuns(self.home, file, Slots(self.home, self.limit), self.environment)
 
     def order(self, **changes: object) -> RunOrder:
         order = replace(_ORDER, **changes)  # type: ignore[arg-type] # the fields of the caller

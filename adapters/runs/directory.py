@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ OUTPUT_LIMIT = 8 * 1024 * 1024
 ERROR_OUTPUT_LIMIT = 64 * 1024
 """Bytes of standard error that are read back, from its end: what a human wants to see."""
 
-_SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What may name a folder: never a way out of the state directory."""
+
 _SLUG_LENGTH = 100
 
 
@@ -66,7 +69,7 @@ class RunDirectory:
         workflow_run, _, rest = rest.partition("/")
         stage, _, attempt = rest.rpartition("/")
         parts = (number, workflow_run, f"{slug(stage)[:_SLUG_LENGTH]}-{attempt}")
-        if not stage or not attempt.isdecimal() or not all(map(_SAFE_PART.fullmatch, parts)):
+        if not stage or not attempt.isdecimal() or not all(map(SAFE_PART.fullmatch, parts)):
             raise RefusedInput(f"{run_id!r} is not a run id: REQ/workflow run/stage/attempt.")
         return cls(home.joinpath(RUNS, *parts), run_id)
 
@@ -102,6 +105,17 @@ class RunDirectory:
             return False
         with self.locked() as lock:
             return lock is not None
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it has to stand still, or stood still when it ended."""
+        return len(records.suspensions(str(self.path))) % 2 == 1
+
+    def suspended_time(self, until: datetime) -> timedelta:
+        """How long it has stood still in all, up to then."""
+        changes = [datetime.fromisoformat(at) for at in records.suspensions(str(self.path))]
+        pairs = zip_longest(changes[::2], changes[1::2], fillvalue=until)
+        return sum((max(timedelta(), last - first) for first, last in pairs), timedelta())
 
     def create(self) -> None:
         """Make the directory, for this user's eyes only: prompts and logs are nobody else's."""
@@ -184,17 +198,19 @@ class RunDirectory:
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)
-        end = RunEnd(record["end"])
+        end, ended_at = RunEnd(record["end"]), _time(record["ended_at"])
         return RunResult(
             end=end,
             exit_code=record["exit_code"],
             output=_tail(self.file(records.STDOUT), limit),
             error_output=_tail(self.file(records.STDERR), min(limit, ERROR_OUTPUT_LIMIT)),
             started_at=_time(record["started_at"]),
-            ended_at=_time(record["ended_at"]),
+            ended_at=ended_at,
             starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()),
             log_reference=str(self.file(records.STDOUT)),
             reason=record["reason"],
+            pre_empted=end is RunEnd.LOST and self.is_suspended,
+            suspended=self.suspended_time(ended_at) if ended_at else timedelta(),
         )
 
     def _json(self, name: str) -> dict[str, Any] | None:

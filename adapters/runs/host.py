@@ -9,18 +9,20 @@ from pathlib import Path
 from time import monotonic
 
 from adapters.agents.command import command_environment, command_record
-from adapters.agents.simulated import SIMULATED, simulated_record
+from adapters.agents.simulated import simulated_record
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
-from adapters.runs.looks import Ended, Fresh, Living, Look, RunKind, Start
-from adapters.runs.permits import Claim, Permits
-from adapters.runs.simulated import SimulatedRuns
-from adapters.runs.supervised import SupervisedRuns
+from adapters.runs.kinds import RunKinds
+from adapters.runs.looks import Ended, Fresh, Living, Standing, Start
+from adapters.runs.slots import Slots
+from adapters.runs.suspensions import Suspensions
+from adapters.runs.turns import Turns
 from adapters.runs.waiting import (
     TICK_SECONDS,
     appearance,
     departure,
     in_thread,
+    until_event,
 )
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
@@ -43,20 +45,21 @@ class HostRuns:
     """Implements `pipeline.ports.AgentRuns`. One per state directory (see HomeLock)."""
 
     def __init__(
-        self, home: Path, agents: AgentsFile, permits: Permits, environment: Mapping[str, str]
+        self, home: Path, agents: AgentsFile, slots: Slots, environment: Mapping[str, str]
     ) -> None:
         """Count what lives in the state directory already.
 
         `environment` is what agents may be given; the agents file says who gets what.
+
+        Raises: RefusedInput if the slots cannot be read.
         """
         self._home = home.absolute()
         self._agents = agents
-        self._permits = permits
         self._environment = environment
-        self._supervised = SupervisedRuns()
-        self._simulated = SimulatedRuns()
-        self._swept_at = 0.0
-        self._adopt()
+        self._kinds = RunKinds()
+        self._suspensions = Suspensions(self._home)
+        self._changed = asyncio.Event()
+        self._turns = Turns(self._home, slots, self._kinds.look)
 
     async def is_started(self, run_id: str) -> bool:
         """Whether the run's agent was started once: then it is never started again."""
@@ -73,16 +76,20 @@ class HostRuns:
         run = RunDirectory.of(self._home, order.run_id)
         was_started = is_told = False
         while True:
+            changed = self._changed  # taken before the look: what comes after it is not missed
             seen = await in_thread(partial(self._observe, run))
             if isinstance(seen, RunResult):
-                self._permits.free(order.run_id)
+                self._turns.free(order.run_id)
                 return seen
-            if isinstance(seen, Living):
-                self._permits.adopt(order.run_id)
+            if isinstance(seen, Standing):
+                await self._stand(run, order, seen, changed)
+            elif isinstance(seen, Living):
+                self._turns.adopt(order.run_id)
                 is_told = is_told or await _tell_start(run, on_start)
-                await (_until_changed(seen) if is_told else appearance())
+                wait = _until_changed(seen) if is_told else appearance()
+                await until_event(changed, wait)
             elif was_started:
-                await in_thread(partial(self._supervised.give_up, run))
+                await in_thread(partial(self._kinds.supervised.give_up, run))
             else:
                 was_started = await self._start(run, order)
 
@@ -93,8 +100,8 @@ class HostRuns:
         while True:
             patient = monotonic() - asked_at < PATIENCE_SECONDS
             asking = signal.SIGTERM if patient else signal.SIGKILL
-            if await asyncio.to_thread(self._try_end, run, asking):
-                self._permits.free(run_id)
+            if await asyncio.to_thread(self._kinds.try_end, run, asking):
+                self._turns.free(run_id)
                 return
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
@@ -111,62 +118,81 @@ class HostRuns:
         return results
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
-        """Set the run's deadline, counted from its start.
+        """Set the run's deadline, counted from its start; standing still does not count.
 
         Raises: UnknownRequirement if it is not running.
         """
         run = RunDirectory.of(self._home, run_id)
         await asyncio.to_thread(_extend, run, deadline)
 
-    def _adopt(self) -> None:
-        for run in RunDirectory.living(self._home):
-            self._permits.adopt(run.run_id)
+    async def suspend(self, key: str) -> tuple[str, ...]:
+        """Let every run of an execution stand still until it is resumed; a repeat is harmless.
 
-    def _kind(self, run: RunDirectory) -> RunKind:
-        """The kind it was started as, whatever the agents file says today."""
-        record = run.order()
-        return self._simulated if record and record.kind == SIMULATED else self._supervised
+        Returns the ids of the living runs that stand still. Raises: RefusedInput for a bad key.
+        """
+        suspended = await in_thread(partial(self._suspend, key))
+        for run_id in suspended:
+            self._turns.free(run_id)
+        self._tell_change()
+        return suspended
 
-    def _look(self, run: RunDirectory) -> Look:
-        return self._kind(run).look(run)
+    async def resume(self, key: str) -> tuple[str, ...]:
+        """Let the runs of an execution go on, each as soon as who is attached has a permit.
 
-    def _observe(self, run: RunDirectory) -> RunResult | Fresh | Living:
-        seen = self._look(run)
-        return run.result() if isinstance(seen, Ended) else seen
+        Returns the ids of the living runs that stood still. Raises: RefusedInput for a bad key.
+        """
+        standing = await in_thread(partial(self._resume, key))
+        self._tell_change()
+        return standing
 
-    def _try_end(self, run: RunDirectory, asking: signal.Signals) -> bool:
-        return self._kind(run).try_end(run, asking)
+    def _tell_change(self) -> None:
+        """Let all who are attached look at once."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _suspend(self, key: str) -> tuple[str, ...]:
+        self._suspensions.order(key)
+        runs = _runs_of(self._home, key)
+        return tuple(run.run_id for run in runs if isinstance(self._observe(run), Standing))
+
+    def _resume(self, key: str) -> tuple[str, ...]:
+        runs = (run for run in _runs_of(self._home, key) if run.is_suspended)
+        standing = [run.run_id for run in runs if isinstance(self._kinds.look(run), Living)]
+        self._suspensions.lift(key)
+        return tuple(standing)
+
+    def _observe(self, run: RunDirectory) -> RunResult | Fresh | Living | Standing:
+        seen = self._kinds.look(run)
+        if isinstance(seen, Ended):
+            return run.result()
+        is_ordered = self._suspensions.holds(run)
+        if isinstance(seen, Fresh):
+            return Standing(may_go_on=False) if is_ordered else seen
+        return Standing(may_go_on=not is_ordered) if self._suspensions.heed(run) else seen
 
     async def _start(self, run: RunDirectory, order: RunOrder) -> bool:
         """Wait for a permit and start the run with it; False if that is no longer called for."""
         start = self._starter(run, order)
-        claim = self._permits.claim(order.run_id, order.priority, order.remaining_minutes)
-        try:
-            if not await self._granted(claim, run):
-                return False
-            return await in_thread(start)
-        finally:
-            # Asked of the disk: a start that was cancelled half-way may have happened.
-            self._permits.settle(claim, is_living=not run.is_fresh)
+        return await self._turns.take(
+            run,
+            order,
+            is_wanted=lambda: isinstance(self._observe(run), Fresh),
+            act=lambda: not self._suspensions.holds(run) and start(),
+        )
 
-    async def _granted(self, claim: Claim, run: RunDirectory) -> bool:
-        while not claim.granted.done():
-            await self._sweep()
-            await asyncio.wait({claim.granted}, timeout=TICK_SECONDS)
-            seen = await in_thread(partial(self._look, run))
-            if not isinstance(seen, Fresh):
-                return False
-        return True
-
-    async def _sweep(self) -> None:
-        """Free the permits of runs that ended while nobody was attached to them."""
-        if monotonic() - self._swept_at < TICK_SECONDS:
-            return
-        self._swept_at = monotonic()
-        for run_id in self._permits.living:
-            run = RunDirectory.of(self._home, run_id)
-            if not isinstance(await in_thread(partial(self._look, run)), Living):
-                self._permits.free(run_id)
+    async def _stand(
+        self, run: RunDirectory, order: RunOrder, seen: Standing, changed: asyncio.Event
+    ) -> None:
+        """Wait without a permit until the order is lifted; then for a permit, and go on."""
+        self._turns.free(run.run_id)
+        if not seen.may_go_on:
+            return await until_event(changed, asyncio.sleep(TICK_SECONDS))
+        await self._turns.take(
+            run,
+            order,
+            is_wanted=lambda: self._observe(run) == seen,
+            act=lambda: self._suspensions.go_on(run),
+        )
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
         agent = self._agents.agents.get(order.agent)
@@ -175,10 +201,10 @@ class HostRuns:
             raise AgentsFileRefused(self._agents.source, key, "missing, and its stage must run")
         if isinstance(agent, SimulatedAgent):
             record = simulated_record(agent, order, run, self._agents.minute_seconds)
-            return partial(self._simulated.start, run, record)
+            return partial(self._kinds.simulated.start, run, record)
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, given)
-        return partial(self._supervised.start, run, record, order.prompt, given)
+        return partial(self._kinds.supervised.start, run, record, order.prompt, given)
 
 
 def _runs_of(home: Path, key: str) -> tuple[RunDirectory, ...]:

@@ -25,6 +25,16 @@ class Living:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """It stands still, or would have to if it were started.
+
+    `may_go_on` says that the order is lifted, so that only a permit is missing.
+    """
+
+    may_go_on: bool
+
+
+@dataclass(frozen=True)
 class Ended:
     """Its end is recorded."""
 

@@ -73,10 +73,20 @@ def descendants(ancestors: set[int], processes: dict[int, ProcessStat]) -> set[i
     return {pid for pid in found if processes[pid].is_living}
 
 
+def living_group(group: int) -> set[int]:
+    """A process group as a negative number, if any of it lives: all that is known without /proc."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return set()
+    return {-group}
+
+
 def end_processes(living: Callable[[], set[int]]) -> set[int]:
     """SIGTERM to all, after the grace SIGKILL, until none lives; those that are not ours to end.
 
-    `living` is asked again after each round: a process may fork while it is being ended.
+    One that stands still is continued: it would not act on SIGTERM. `living` is asked again after
+    each round: a process may fork while it is being ended.
     A negative number is a process group.
     """
     kill_at = time.monotonic() + END_GRACE_SECONDS
@@ -87,6 +97,7 @@ def end_processes(living: Callable[[], set[int]]) -> set[int]:
         for pid in found if is_late else found - asked:
             try:
                 os.kill(pid, signal.SIGKILL if is_late else signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
                 continue
             except PermissionError:

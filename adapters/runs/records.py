@@ -12,6 +12,8 @@ LOCK, ORDER, PROMPT, STDOUT, STDERR = "lock", "order.json", "prompt", "stdout", 
 DEADLINE, STARTED, IDENTITY, EXIT = "deadline", "started", "identity.json", "exit.json"
 CANCELLED = "cancelled"
 """Marker: the run was cancelled and must not be started any more."""
+SUSPENSIONS = "suspensions"
+"""A line with the time for each change: the run stands still after an odd number of them."""
 
 
 def write_atomically(path: str, text: str, *, durable: bool = True) -> None:
@@ -25,6 +27,15 @@ def write_atomically(path: str, text: str, *, durable: bool = True) -> None:
     os.rename(temporary, path)
     if durable:
         _sync_directory(path)
+
+
+def suspensions(directory: str) -> list[str]:
+    """When the run was suspended and went on again, in turn."""
+    try:
+        with open(os.path.join(directory, SUSPENSIONS), encoding="ascii") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
 
 
 def count_start(directory: str, *, durable: bool = True) -> str:

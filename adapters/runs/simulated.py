@@ -1,5 +1,6 @@
 """Runs without a process: a start time and a length, so that a restart sleeps only the rest."""
 
+import math
 import signal
 from datetime import UTC, datetime, timedelta
 
@@ -32,9 +33,13 @@ class SimulatedRuns:
         record, starts = run.order(), run.starts()
         if record is None or not starts:
             return Fresh()
+        if run.is_suspended:
+            return Living(seconds=math.inf)
         allowed = run.deadline_seconds(record) + record.grace_seconds
-        due = starts[0] + timedelta(seconds=min(record.seconds, allowed))
-        left = (due - datetime.now(UTC)).total_seconds()
+        now = datetime.now(UTC)
+        lasts = timedelta(seconds=min(record.seconds, allowed)) + run.suspended_time(now)
+        due = starts[0] + lasts
+        left = (due - now).total_seconds()
         if left > 0:
             return Living(seconds=left)
         self._finish(run, record, (starts[0], due), is_late=record.seconds > allowed)

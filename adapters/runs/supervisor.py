@@ -1,8 +1,8 @@
 """Supervisor of one agent run: a process of its own, so that the agent outlives the worker.
 
-It holds the run's lock for its life, counts the start before it makes it, keeps the deadline, ends
-every process of the run and writes how the run ended. Standard library only, and few modules: it
-starts with every agent.
+It holds the run's lock for its life, counts the start before it makes it, keeps the deadline, lets
+the run stand still, ends every process of it and writes how it ended. Standard library only, and
+few modules: it starts with every agent.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from adapters.runs.processes import (
     boot_identity,
     descendants,
     end_processes,
+    living_group,
     process_stat,
 )
 from adapters.runs.records import (
@@ -40,6 +41,7 @@ from adapters.runs.records import (
     write_atomically,
     write_exit,
 )
+from adapters.runs.standstill import LOOK_SECONDS, Standstill
 
 REFUSED = 3
 """Exit code of a supervisor that found another one, or a run that was started before."""
@@ -60,13 +62,15 @@ class Supervisor:
         self._exit_code: int | None = None
         self._ended_at: str | None = None
         self._cancelled = False
+        self._standstill = Standstill(directory, self._living)
         self._wake_up = _signal_pipe(self._cancel)
 
     def run(self) -> None:
         """Live through the run and record its end."""
         become_subreaper()
         self._record_identity()
-        if os.path.exists(self._path(CANCELLED)):
+        self._wait_until_wanted()
+        if self._cancelled or os.path.exists(self._path(CANCELLED)):
             write_exit(self._directory, "cancelled", reason="cancelled before it started")
             return
         started_at = count_start(self._directory)
@@ -119,6 +123,11 @@ class Supervisor:
         # Not durable: after a power cut these processes are gone in any case.
         write_atomically(self._path(IDENTITY), json.dumps(identity), durable=False)
 
+    def _wait_until_wanted(self) -> None:
+        """Do not start an agent that would have to stand still."""
+        while self._standstill.is_ordered and not self._cancelled:
+            self._sleep(LOOK_SECONDS)
+
     def _watch_and_end(self) -> tuple[str, str]:
         try:
             end, reason = self._watch(time.monotonic())
@@ -130,19 +139,25 @@ class Supervisor:
 
     def _watch(self, started: float) -> tuple[str, str]:
         """Wait for the agent's exit, a cancellation or the deadline, whichever is first."""
+        standing: float | None = None
         while True:
             self._reap()
             if self._exit_code is not None:
-                return "exited", _exit_reason(self._exit_code)
+                return _exit(self._exit_code, was_standing=standing is not None)
             if self._cancelled:
                 return "cancelled", "cancelled"
+            standing = self._standstill.heed()
             allowed = self._deadline() + self._order["grace_seconds"]
-            left = started + allowed - time.monotonic()
-            if left <= 0:
-                return "timed_out", f"ended {allowed:g} s after its start: deadline and grace"
-            select.select([self._wake_up], [], [], min(left, _LONGEST_WAIT_SECONDS))
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_up, 4096)
+            left = started + allowed + self._standstill.seconds - time.monotonic()
+            if left <= 0 and standing is None:
+                return "timed_out", _timeout_reason(allowed, self._standstill.seconds)
+            self._sleep(min(left, _LONGEST_WAIT_SECONDS) if standing is None else standing)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for a signal, at most so long."""
+        select.select([self._wake_up], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_up, 4096)
 
     def _deadline(self) -> float:
         with open(self._path(DEADLINE), encoding="ascii") as file:
@@ -163,7 +178,7 @@ class Supervisor:
         self._reap()
         if processes := all_processes():
             return descendants({os.getpid()}, processes)
-        return _living_group(self._agent.pid) if self._agent else set()
+        return living_group(self._agent.pid) if self._agent else set()
 
 
 def become_subreaper() -> None:
@@ -172,21 +187,22 @@ def become_subreaper() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _living_group(group: int) -> set[int]:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return set()
-    return {-group}
-
-
 def _created(pid: int) -> int | None:
     stat = process_stat(pid)
     return stat.created if stat else None
 
 
-def _exit_reason(exit_code: int) -> str:
-    return f"ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else ""
+def _timeout_reason(allowed: float, stood: float) -> str:
+    reason = f"ended {allowed:g} s after its start: deadline and grace"
+    return f"{reason}, without {stood:.0f} s in which it stood still" if stood else reason
+
+
+def _exit(exit_code: int, *, was_standing: bool) -> tuple[str, str]:
+    """How it ended, and why; what stands still cannot end by itself, so it was killed."""
+    if exit_code >= 0:
+        return "exited", ""
+    reason = f"ended by {signal.Signals(-exit_code).name}"
+    return ("lost", f"{reason} while it stood still") if was_standing else ("exited", reason)
 
 
 def _signal_pipe(cancel: Callable[[], None]) -> int:
@@ -196,7 +212,8 @@ def _signal_pipe(cancel: Callable[[], None]) -> int:
     os.set_blocking(writable, False)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     # Handlers, not SIG_IGN: that would be inherited by the agent.
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGCHLD, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: cancel())
     return readable

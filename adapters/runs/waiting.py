@@ -3,9 +3,9 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 TICK_SECONDS = 0.5
 """Longest wait between two looks at a run directory."""
@@ -48,6 +48,19 @@ async def departure(process: int, seconds: float) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def until_event(event: asyncio.Event, wait: Coroutine[Any, Any, None]) -> None:
+    """Wait as told, but no longer than until the event. Raises: what the wait raises."""
+    waiting, told = asyncio.create_task(wait), asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({waiting, told}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+    finally:
+        waiting.cancel()
+        told.cancel()
+        await asyncio.wait({waiting, told})
 
 
 async def appearance() -> None:

@@ -52,13 +52,6 @@ class EndedRun:
         failure = self.outcome.failure
         return failure is not None and failure.kind in self.request.repeated_after
 
-    @property
-    def elapsed(self) -> timedelta:
-        """How long the agent worked."""
-        if self.result.started_at is None or self.result.ended_at is None:
-            return timedelta()
-        return max(timedelta(), self.result.ended_at - self.result.started_at)
-
 
 async def close_stage(connection: AsyncConnection, ended: EndedRun) -> None:
     """Close the run's row and everything that follows from it; a repeat does nothing.
@@ -129,7 +122,7 @@ def _charge(write: RequirementWrite, ended: EndedRun) -> None:
         CostRow,
         run_id=ended.request.run_id,
         agent=ended.request.stage.agent,
-        seconds=ended.elapsed.total_seconds(),
+        seconds=ended.result.elapsed.total_seconds(),
     )
 
 
@@ -144,7 +137,7 @@ def _tell(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
             {
                 "stage": stage.stage,
                 "agent": stage.agent,
-                "elapsedMs": ended.elapsed // timedelta(milliseconds=1),
+                "elapsedMs": ended.result.elapsed // timedelta(milliseconds=1),
                 "severity": _severity(ended).name,
             },
         )

@@ -1,7 +1,7 @@
 """What a host tells of its runs outside their stages' transactions: that they began and ended."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
@@ -24,7 +24,7 @@ async def record_ends(
     for run_id, result in results.items():
         agent = await _end(connection, run_id, result)
         if agent is not None:
-            seconds = _elapsed(result).total_seconds()
+            seconds = result.elapsed.total_seconds()
             cost = insert(CostRow).values(
                 run_id=run_id, number=number, agent=agent, seconds=seconds
             )
@@ -48,9 +48,3 @@ async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> s
         .returning(RunRow.agent)
     )
     return (await connection.execute(ended)).scalar_one_or_none()
-
-
-def _elapsed(result: RunResult) -> timedelta:
-    if result.started_at is None or result.ended_at is None:
-        return timedelta()
-    return max(timedelta(), result.ended_at - result.started_at)

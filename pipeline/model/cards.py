@@ -38,13 +38,17 @@ class StageCard:
         """The failures of the next run after which another attempt follows at once.
 
         Source: design, section 1: `retries` apply to a run without a valid notice; infrastructure
-        losses never count as a try.
+        losses never count as a try. A run that died while it had to stand still owes nothing.
         """
-        lost = (FailureKind.INFRASTRUCTURE,) if self.losses + 1 < INFRASTRUCTURE_LOSSES else ()
-        unanswered = tuple(kind for kind in FailureKind if kind.is_unanswered)
-        return (*lost, *unanswered) if self.tries < retries else lost
+        free = [FailureKind.PRE_EMPTED]
+        if self.losses + 1 < INFRASTRUCTURE_LOSSES:
+            free.append(FailureKind.INFRASTRUCTURE)
+        unanswered = [kind for kind in FailureKind if kind.is_unanswered]
+        return (*free, *unanswered) if self.tries < retries else tuple(free)
 
     def count(self, kind: FailureKind | None) -> None:
         """Count how a run ended; None is an end without a failure."""
+        if kind is FailureKind.PRE_EMPTED:
+            return
         self.losses = self.losses + 1 if kind is FailureKind.INFRASTRUCTURE else 0
         self.tries += bool(kind and kind.is_unanswered)

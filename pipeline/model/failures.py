@@ -18,6 +18,7 @@ class FailureKind(StrEnum):
     CONFLICT = "conflict"
     DELIVERY = "delivery"
     INFRASTRUCTURE = "infrastructure"
+    PRE_EMPTED = "pre_empted"
     REFUSED = "refused"
     ENDED = "ended"
 

@@ -38,7 +38,8 @@ class RunOrder:
 class RunResult:
     """How a run ended. `output` is the tail of its standard output, bounded.
 
-    `starts` counts real starts of the agent: 0 or 1.
+    `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
+    suspended, and not by our own cancellation; `suspended` is how long it stood still in all.
     """
 
     end: RunEnd
@@ -50,3 +51,12 @@ class RunResult:
     starts: int
     log_reference: str
     reason: str = ""
+    pre_empted: bool = False
+    suspended: timedelta = timedelta()
+
+    @property
+    def elapsed(self) -> timedelta:
+        """How long the agent worked: while it was suspended it did not."""
+        if self.started_at is None or self.ended_at is None:
+            return timedelta()
+        return max(timedelta(), self.ended_at - self.started_at - self.suspended)

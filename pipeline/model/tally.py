@@ -6,6 +6,7 @@ from pipeline.model.failures import Failure, FailureKind
 
 _FREE = (
     FailureKind.INFRASTRUCTURE,
+    FailureKind.PRE_EMPTED,
     FailureKind.REFUSED,
     FailureKind.BLOCKED,
     FailureKind.ENDED,

@@ -97,6 +97,12 @@ class AnyRuns:
     async def extend(self, run_id: str, deadline: timedelta) -> None:
         raise AssertionError("nobody extends a deadline here")
 
+    async def suspend(self, key: str) -> tuple[str, ...]:
+        raise AssertionError("nobody is suspended here")
+
+    async def resume(self, key: str) -> tuple[str, ...]:
+        raise AssertionError("nobody is suspended here")
+
 
 class AnyBuilds:
     """Builds that pass unless the commit says that they do not."""

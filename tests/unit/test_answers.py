@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -72,6 +73,17 @@ def test_run_ended_from_outside_is_nobodys_failure(end: RunEnd) -> None:
 
     assert reading.failure
     assert (reading.failure.kind, reading.failure.owners) == (FailureKind.INFRASTRUCTURE, ())
+
+
+def test_run_that_died_while_suspended_is_nobodys_failure_and_says_so() -> None:
+    dead = replace(a_result(RunEnd.LOST, None), pre_empted=True, reason="its supervisor was killed")
+    reading = read_run(a_request(), dead)
+
+    assert reading.failure
+    assert (reading.failure.kind, reading.failure.owners) == (FailureKind.PRE_EMPTED, ())
+    assert reading.failure.error == (
+        "It died while it was suspended for a P0, and is run again: its supervisor was killed"
+    )
 
 
 def test_program_that_cannot_be_started_is_refused_at_once() -> None:

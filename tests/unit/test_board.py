@@ -100,6 +100,21 @@ def test_crash_between_losses_starts_their_count_again(board: Board) -> None:
     assert all(board.tries_again(roy, fail(board, roy.name, kind)) for kind in kinds)
 
 
+def test_run_that_died_while_suspended_is_always_tried_again_and_counts_as_nothing(
+    board: Board,
+) -> None:
+    roy = a_stage(board, "Backend Implementation")
+    lost, suspended = FailureKind.INFRASTRUCTURE, FailureKind.PRE_EMPTED
+
+    assert all(board.tries_again(roy, fail(board, roy.name, suspended)) for _ in range(9))
+    assert [
+        board.tries_again(roy, fail(board, roy.name, kind))
+        for kind in (lost, suspended, lost, suspended, lost, suspended)
+    ] == [True, True, True, True, False, True]
+    board.fail(a_failure(roy.name, suspended))
+    assert (board.cards[roy.name].tries, board.tally.reds) == (0, {})
+
+
 def test_head_only_moves_forward(board: Board) -> None:
     board.advance(Head("b", 2))
     board.advance(Head("a", 1))

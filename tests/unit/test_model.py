@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,6 +11,8 @@ from pipeline.model import (
     Priority,
     RequirementRef,
     RequirementState,
+    RunEnd,
+    RunResult,
     Severity,
     StageRequest,
     StageState,
@@ -37,6 +40,15 @@ def test_only_a_run_without_a_valid_notice_is_unanswered() -> None:
     unanswered = [kind for kind in FailureKind if kind.is_unanswered]
 
     assert unanswered == ["crash", "timeout", "notice"]
+
+
+def test_a_run_works_from_its_start_to_its_end_but_for_the_time_it_was_suspended() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    result = RunResult(RunEnd.EXITED, 0, "", "", start, start + timedelta(minutes=9), 1, "log")
+
+    assert result.elapsed == timedelta(minutes=9)
+    assert replace(result, suspended=timedelta(minutes=4)).elapsed == timedelta(minutes=5)
+    assert replace(result, started_at=None).elapsed == timedelta()
 
 
 def test_severities_are_ordered() -> None:

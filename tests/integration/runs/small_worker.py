@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
-from adapters.runs.permits import Permits
+from adapters.runs.slots import Slots
 from pipeline.agents_file import AgentsFile, CommandAgent
 from pipeline.model import RunOrder
 
@@ -25,7 +25,7 @@ async def main(home: Path, limit: int, run_ids: list[str]) -> None:
     agents = {"roy": CommandAgent(("sh", "-c", AGENT))}
     file = AgentsFile("agents.toml", home, agents, {}, 1.0)
     with HomeLock(home):
-        host = HostRuns(home, file, Permits(limit), os.environ)
+        host = HostRuns(home, file, Slots(home, limit), os.environ)
         sys.stdout.write("attached\n")
         sys.stdout.flush()
         for ended in asyncio.as_completed([host.attach(order(i)) for i in run_ids]):

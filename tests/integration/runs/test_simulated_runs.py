@@ -5,7 +5,7 @@ from datetime import timedelta
 from pipeline.agents_file import SimulatedAgent
 from pipeline.model import RunEnd
 from pipeline.notice import parse_notice
-from tests.fixtures_runs import Bench
+from tests.fixtures_runs import Bench, until
 
 
 async def test_a_simulated_run_answers_with_the_scripted_notice(runs: Bench) -> None:
@@ -85,6 +85,42 @@ async def test_a_simulated_run_holds_a_permit_also_after_a_restart(runs: Bench) 
     first_started = runs.directory(runs.order()).starts()[0]
     assert second.started_at is not None
     assert second.started_at - first_started >= timedelta(seconds=0.6)
+
+
+async def test_the_clock_of_a_suspended_simulated_run_stops(runs: Bench) -> None:
+    runs.minute_seconds = 0.01
+    runs.agents["roy"] = SimulatedAgent()
+    order, host = runs.order(), runs.host()
+    attached = asyncio.create_task(host.attach(order))
+    await until(lambda: runs.directory(order).has("started"))
+
+    assert await host.suspend("REQ-1/wf-1") == (order.run_id,)
+    done, _ = await asyncio.wait({attached}, timeout=0.9)  # it takes 0.6 s
+    assert not done
+    attached.cancel()
+    restarted = runs.host()
+    attached = asyncio.create_task(restarted.attach(order))
+    assert await restarted.resume("REQ-1/wf-1") == (order.run_id,)
+    result = await attached
+
+    assert result.end is RunEnd.EXITED
+    assert result.suspended >= timedelta(seconds=0.9)
+    assert abs(result.elapsed - timedelta(seconds=0.6)) < timedelta(milliseconds=1)
+
+
+async def test_a_suspended_simulated_run_holds_no_permit_and_can_be_ended(runs: Bench) -> None:
+    runs.minute_seconds, runs.limit = 0.01, 1
+    runs.agents["roy"] = SimulatedAgent()
+    order, host = runs.order(), runs.host()
+    attached = asyncio.create_task(host.attach(order))
+    await until(lambda: runs.directory(order).has("started"))
+    await host.suspend("REQ-1/wf-1")
+
+    second = await host.attach(runs.order(number="REQ-2"))
+    await host.end(order.run_id)
+
+    assert second.end is RunEnd.EXITED
+    assert ((await attached).end, (await attached).pre_empted) == (RunEnd.CANCELLED, False)
 
 
 async def test_two_hundred_simulated_runs_at_once_all_end(runs: Bench) -> None:

@@ -1,0 +1,33 @@
+"""Who lives, stands still and waits on a host, told from its files alone.
+
+No lock is taken: a start must not fail because somebody is looking.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.runs import records
+from adapters.runs.directory import RUNS, RunDirectory
+
+
+@dataclass(frozen=True)
+class Census:
+    """Runs without an end. One that a crash has ended counts until its worker has seen it."""
+
+    living: int
+    suspended: int
+    waiting: int
+
+
+def take_census(home: Path) -> Census:
+    """Count the runs of a state directory. May block."""
+    directories = (RunDirectory(path, "") for path in home.glob(f"{RUNS}/*/*/*"))
+    counted = Counter(_standing(run) for run in directories if not run.has(records.EXIT))
+    return Census(counted["living"], counted["suspended"], counted["waiting"])
+
+
+def _standing(run: RunDirectory) -> str:
+    if not run.has(records.ORDER):
+        return "waiting"
+    return "suspended" if run.is_suspended else "living"

@@ -1,0 +1,73 @@
+"""`slots`: how many agents may live at once on this host, shown and changed while it works."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from adapters.runs.census import Census, take_census
+from adapters.runs.slots import Slots
+from cli import output
+from cli.environment import load_settings
+from pipeline.errors import RefusedInput
+
+EXAMPLES = {
+    "slots": """
+Examples:
+
+  python starter.py slots
+
+  python starter.py slots 3
+
+  python starter.py slots --reset
+"""
+}
+
+
+def slots(
+    number: Annotated[
+        int | None, typer.Argument(help="Agents at once, 1 to 1000; agents that live go on.")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Go back to MAX_PARALLEL_STAGES.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show or set how many agents may live at once on this host; its worker follows."""
+    if reset and number is not None:
+        raise RefusedInput("Give a number or --reset, not both.")
+    settings = load_settings()
+    limit = Slots(settings.home, settings.max_parallel_stages)
+    if number is not None:
+        limit.set(number)
+    elif reset:
+        limit.reset()
+    document = _document(limit, take_census(settings.home))
+    if as_json:
+        output.write_json(document)
+    else:
+        _show(document, limit)
+
+
+def _document(limit: Slots, census: Census) -> dict[str, object]:
+    lowered = limit.lowered()
+    return {
+        "slots": limit.current(),
+        "configured": limit.configured,
+        "set": limit.chosen(),
+        "lowered": asdict(lowered) if lowered else None,
+        **asdict(census),
+    }
+
+
+def _show(document: dict[str, object], limit: Slots) -> None:
+    lowered = limit.lowered()
+    rows = output.table("", "slots", numbers=("slots",))
+    rows.add_column("", no_wrap=False)
+    rows.add_row("now", str(document["slots"]), "")
+    rows.add_row("configured", str(limit.configured), "MAX_PARALLEL_STAGES")
+    if (chosen := limit.chosen()) is not None:
+        rows.add_row("set", str(chosen), "until slots --reset")
+    if lowered:
+        rows.add_row("lowered", str(lowered.to), output.plain(lowered.why))
+    output.data().print(rows)
+    counts = (f"{document[name]} {name}" for name in ("living", "suspended", "waiting"))
+    output.write(f"Agents: {', '.join(counts)}.")

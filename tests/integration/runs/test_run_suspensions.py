@@ -1,0 +1,186 @@
+"""Runs that stand still for others: every process stops, the same run goes on."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from adapters.runs import records
+from pipeline.errors import RefusedInput
+from pipeline.model import RunEnd
+from tests.fixtures_runs import Bench, until
+from tests.standing_runs import (
+    AGENT,
+    DAEMON,
+    FAMILY,
+    KEY,
+    attached_to,
+    ended_after,
+    family,
+    let_go,
+    moves,
+    stands_still,
+)
+
+
+async def test_every_process_of_a_suspended_run_stops_and_the_same_run_goes_on(runs: Bench) -> None:
+    runs.shell(DAEMON + FAMILY)
+    order, host = runs.order(), runs.host()
+    attached = await attached_to(runs, host, order, 4)
+
+    assert await host.suspend(KEY) == (order.run_id,)
+    await until(lambda: stands_still(runs, order))
+    assert len(family(runs, order)) >= 5
+    beats = runs.directory(order).file("beats").stat().st_size
+
+    assert await host.resume(KEY) == (order.run_id,)
+    await until(lambda: moves(runs, order))
+    await until(lambda: runs.directory(order).file("beats").stat().st_size > beats)
+    let_go(runs, order)
+    result = await attached
+
+    assert (result.end, result.output, result.starts) == (RunEnd.EXITED, "done\n", 1)
+    assert result.suspended > timedelta()
+    assert not result.pre_empted
+
+
+async def test_only_the_runs_of_that_execution_stand_still(runs: Bench) -> None:
+    runs.shell(AGENT)
+    order, other, host = runs.order(), runs.order(number="REQ-10"), runs.host()
+    tasks = [await attached_to(runs, host, each) for each in (order, other)]
+
+    assert await host.suspend(KEY) == (order.run_id,)
+    await until(lambda: stands_still(runs, order))
+    let_go(runs, other)
+
+    assert (await tasks[1]).output == "done\n"
+    await host.end(order.run_id)
+
+
+async def test_the_permit_of_a_suspended_run_serves_another_and_is_needed_to_go_on(
+    runs: Bench,
+) -> None:
+    runs.shell(AGENT)
+    runs.limit = 1
+    order, urgent = runs.order(), runs.order(number="REQ-2", priority=0)
+    host = runs.host()
+    suspended = await attached_to(runs, host, order)
+    await host.suspend(KEY)
+    p0 = await attached_to(runs, host, urgent)
+
+    await host.resume(KEY)
+    done, _ = await asyncio.wait({suspended}, timeout=1.2)
+    assert not done
+    assert stands_still(runs, order)
+    let_go(runs, order)
+    let_go(runs, urgent)
+
+    assert [(await task).output for task in (p0, suspended)] == ["done\n", "done\n"]
+    assert (await suspended).ended_at > (await p0).ended_at  # type: ignore[operator]
+
+
+async def test_suspended_time_does_not_count_for_the_deadline(runs: Bench) -> None:
+    runs.shell(AGENT)
+    order = runs.order(deadline=timedelta(seconds=1.0), grace=timedelta(seconds=0.5))
+    host = runs.host()
+    attached = await attached_to(runs, host, order)
+
+    for _ in range(2):
+        await host.suspend(KEY)
+        await until(lambda: stands_still(runs, order))
+        done, _ = await asyncio.wait({attached}, timeout=1.2)
+        assert not done
+        await host.resume(KEY)
+        await until(lambda: moves(runs, order))
+    result = await attached
+
+    assert result.end is RunEnd.TIMED_OUT
+    assert result.suspended > timedelta(seconds=2.4)
+    assert result.elapsed > timedelta(seconds=1.4)
+    assert "stood still" in result.reason
+
+
+async def test_a_deadline_can_be_extended_while_the_run_stands_still(runs: Bench) -> None:
+    runs.minute_seconds = 1.0
+    runs.shell(AGENT)
+    order, host = runs.order(deadline=timedelta(seconds=0.8)), runs.host()
+    attached = await attached_to(runs, host, order)
+    await host.suspend(KEY)
+
+    await host.extend(order.run_id, timedelta(minutes=30))
+    await host.resume(KEY)
+    done, _ = await asyncio.wait({attached}, timeout=2.0)
+    assert not done
+    let_go(runs, order)
+
+    assert (await attached).end is RunEnd.EXITED
+
+
+async def test_a_repeated_order_is_one_order(runs: Bench) -> None:
+    runs.shell(AGENT)
+    order, host = runs.order(), runs.host()
+    attached = await attached_to(runs, host, order)
+
+    assert await host.suspend(KEY) == await host.suspend(KEY) == (order.run_id,)
+    await until(lambda: stands_still(runs, order))
+    assert await host.resume(KEY) == (order.run_id,)
+    await until(lambda: moves(runs, order))
+    assert await host.resume(KEY) == ()
+    let_go(runs, order)
+
+    assert (await attached).output == "done\n"
+
+
+async def test_going_on_without_an_order_changes_nothing(runs: Bench) -> None:
+    runs.shell(AGENT)
+    order, host = runs.order(), runs.host()
+    assert await host.resume(KEY) == ()
+    attached = await attached_to(runs, host, order)
+    assert await host.resume(KEY) == ()
+    let_go(runs, order)
+
+    assert (await attached).suspended == timedelta()
+
+
+async def test_a_run_that_is_yet_to_start_waits_without_a_permit(runs: Bench) -> None:
+    runs.shell(AGENT)
+    runs.limit = 1
+    order, other, host = runs.order(), runs.order(number="REQ-2", priority=4), runs.host()
+    assert await host.suspend(KEY) == ()
+    waiting = asyncio.create_task(host.attach(order))
+    attached = await attached_to(runs, host, other)
+    assert not runs.directory(order).has(records.STARTED)
+    let_go(runs, other)
+    await attached
+
+    assert await host.resume(KEY) == ()
+    await until(lambda: runs.directory(order).has("pids"))
+    let_go(runs, order)
+    result = await waiting
+
+    assert (result.output, result.starts) == ("done\n", 1)
+
+
+async def test_a_run_that_waits_for_a_permit_gives_up_its_place_when_suspended(runs: Bench) -> None:
+    runs.shell(AGENT)
+    runs.limit = 1
+    first, order, last = (
+        runs.order(number=f"REQ-{n}", priority=p) for n, p in enumerate((2, 1, 3))
+    )
+    host = runs.host()
+    running = await attached_to(runs, host, first)
+    waiting = asyncio.create_task(host.attach(order))
+    await until(lambda: runs.directory(order).has(records.LOCK))
+    assert await host.suspend(KEY) == ()
+    let_go(runs, first)
+    await running
+
+    assert (await ended_after(host, runs, last)).output == "done\n"
+    assert not runs.directory(order).has(records.STARTED)
+    waiting.cancel()
+
+
+@pytest.mark.parametrize("key", ["REQ-1", "../x", "REQ-1/wf-1/x", "REQ-1/..", ""])
+async def test_a_key_that_names_no_execution_is_refused(runs: Bench, key: str) -> None:
+    with pytest.raises(RefusedInput, match="names no execution"):
+        await runs.host().suspend(key)
