@@ -1,0 +1,157 @@
+"""What ended requirements have left on this host, and its removal.
+
+Refs and branches of the project stay, and so does everything of a requirement that is open, unknown
+to the database, or has a run without an end.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from adapters.host_care.parts import Requirements
+from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.inventory import folders, run_folders, unended_runs
+from pipeline.errors import PipelineError, TransientError
+from pipeline.ports import Workspaces
+
+WORKTREES = "worktrees"
+"""Folder of the state directory that holds the worktrees of each requirement."""
+
+KEPT_LOGS = timedelta(hours=1)
+"""How long after its end a requirement's runs stay: its people may be reading `logs`."""
+
+
+class LeftoverKind(StrEnum):
+    """What is removed, in this order: a worktree's work is in its refs, a log is nowhere else."""
+
+    WORKTREES = "worktrees"
+    RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One folder of an ended requirement; `size` in bytes."""
+
+    kind: LeftoverKind
+    number: str
+    path: Path
+    ended_at: datetime
+    size: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was removed, and why the rest of it was not."""
+
+    removed: tuple[Leftover, ...]
+    refused: tuple[str, ...]
+
+    @property
+    def freed(self) -> int:
+        """Bytes of what was removed."""
+        return sum(leftover.size for leftover in self.removed)
+
+
+class LeftoverCollector:
+    """Finds and removes worktrees and run directories of ended requirements."""
+
+    def __init__(
+        self,
+        home: Path,
+        requirements: Requirements,
+        workspaces: Workspaces | None,
+        kept_logs: timedelta = KEPT_LOGS,
+    ) -> None:
+        """Take the state directory; without a project (`workspaces` None) worktrees stay."""
+        self._home = home.absolute()
+        self._requirements = requirements
+        self._workspaces = workspaces
+        self._kept_logs = kept_logs
+
+    async def plan(self) -> Sequence[Leftover]:
+        """What would be removed, worktrees before runs, the longest ended first.
+
+        Raises: DependencyUnavailable if the database cannot be asked.
+        """
+        numbers = await asyncio.to_thread(self._numbers)
+        ended = await self._requirements.ended(numbers)
+        return await asyncio.to_thread(self._leftovers, ended)
+
+    async def collect(
+        self, plan: Sequence[Leftover], enough: Callable[[], bool] = lambda: False
+    ) -> Collected:
+        """Remove what was planned, in that order, until it is `enough`; what lives is left out."""
+        removed, refused = [], []
+        for leftover in plan:
+            if await asyncio.to_thread(enough):
+                break
+            try:
+                await self._remove(leftover)
+            except (PipelineError, OSError) as error:
+                refused.append(f"{leftover.path}: {error}")
+            else:
+                removed.append(leftover)
+        return Collected(tuple(removed), tuple(refused))
+
+    async def _remove(self, leftover: Leftover) -> None:
+        if await asyncio.to_thread(_has_unended, self._home, leftover.number):
+            raise TransientError(f"{leftover.number} has a run without an end")
+        if leftover.kind is LeftoverKind.RUNS:
+            await asyncio.to_thread(_remove_runs, self._home, leftover)
+        elif self._workspaces is not None:
+            # Keeps what no ref holds yet, and tells git.
+            await self._workspaces.release(leftover.number)
+
+    def _numbers(self) -> Sequence[str]:
+        roots = (self._home / WORKTREES, self._home / RUNS)
+        return sorted({folder.name for root in roots for folder in folders(root)})
+
+    def _leftovers(self, ended: Mapping[str, datetime]) -> Sequence[Leftover]:
+        oldest_first = sorted(ended.items(), key=lambda item: (item[1], item[0]))
+        quiet = [one for one in oldest_first if not _has_unended(self._home, one[0])]
+        unread = datetime.now(UTC) - self._kept_logs
+        trees = quiet if self._workspaces is not None else []
+        return (
+            *_found(LeftoverKind.WORKTREES, self._home / WORKTREES, trees),
+            *_found(LeftoverKind.RUNS, self._home / RUNS, [o for o in quiet if o[1] <= unread]),
+        )
+
+
+def _found(
+    kind: LeftoverKind, root: Path, ended: Sequence[tuple[str, datetime]]
+) -> Iterator[Leftover]:
+    for number, ended_at in ended:
+        path = root / number
+        if path.is_dir():
+            yield Leftover(kind, number, path, ended_at, _size(path))
+
+
+def _has_unended(home: Path, number: str) -> bool:
+    return any(True for _ in unended_runs(home, number))
+
+
+def _remove_runs(home: Path, leftover: Leftover) -> None:
+    for path in run_folders(home, leftover.number):
+        # Under its lock: whoever would start the run finds nothing or waits for nothing.
+        with RunDirectory(path, "").locked() as lock:
+            if lock is None:
+                raise TransientError(f"{path} is held by a supervisor")
+            shutil.rmtree(path)
+    shutil.rmtree(leftover.path)
+
+
+def _size(path: Path) -> int:
+    """Bytes on the disk below a folder; what vanishes meanwhile is not counted."""
+    total = 0
+    for directory, _, names in os.walk(path):
+        for name in (".", *names):
+            try:
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total
