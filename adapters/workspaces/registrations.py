@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adapters.git import Git
 from adapters.locks import Locks, path_key
-from adapters.workspaces.worktrees import Worktree, Worktrees
+from adapters.workspaces.worktrees import Worktree, Worktrees, registered
 
 _OUR_REFS = ("refs/heads/agog", "refs/agog")
 
@@ -39,8 +39,8 @@ class Registrations:
 
     async def missing(self) -> tuple[Path, ...]:
         """Paths of registered worktrees whose folder is gone. Raises: GitFailed, ProjectRefused."""
-        registered = await self._registered()
-        return tuple(one.path for one in registered if not _is_there(one.path))
+        ours = await self._registered()
+        return tuple(one.path for one in ours if not _is_there(one.path))
 
     async def forget(self, path: Path) -> bool:
         """Remove the registration of a worktree whose folder is gone; False if it is there.
@@ -55,32 +55,35 @@ class Registrations:
 
     async def locks(self) -> tuple[GitLock, ...]:
         """Lock files of our worktrees and of our refs, held or not. Raises: as `missing`."""
-        registered, common = await self._registered(), await self._common()
-        return await asyncio.to_thread(lambda: tuple(self._locks_of(registered, common)))
+        ours, common = await self._registered(), await self._common()
+        return await asyncio.to_thread(lambda: tuple(self._locks_of(ours, common)))
 
-    def _locks_of(self, registered: tuple[Worktree, ...], common: Path) -> Iterator[GitLock]:
-        for worktree in registered:
+    def _locks_of(self, ours: tuple[Worktree, ...], common: Path) -> Iterator[GitLock]:
+        for worktree in ours:
             for path in worktree.git_dir.glob("*.lock"):
                 yield GitLock(path, worktree.path, is_project=False)
         for refs in _OUR_REFS:
-            # No ref may end so: these are locks.
-            for path in (common / refs).rglob("*.lock"):
-                yield GitLock(path, self._git.directory, is_project=True)
+            for path in _files_below(common / refs):
+                if path.suffix == ".lock":  # no ref may end so
+                    yield GitLock(path, self._git.directory, is_project=True)
 
     async def _registered(self) -> tuple[Worktree, ...]:
         entries = await self._common() / "worktrees"
         return await asyncio.to_thread(lambda: tuple(self._below(entries)))
 
     def _below(self, entries: Path) -> Iterator[Worktree]:
-        for entry in entries.glob("*/gitdir"):
-            recorded = entry.parent / entry.read_text(errors="surrogateescape").strip()
-            path = Path(os.path.normpath(recorded)).parent
-            if self._root in path.parents:
-                yield Worktree(path, entry.parent.resolve())
+        return (one for one in registered(entries) if self._root in one.path.parents)
 
     async def _common(self) -> Path:
         common = await self._git.run("rev-parse", "--git-common-dir")
         return self._git.directory / common.line
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Git removes folders of refs that have become empty: `os.walk` passes over them."""
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            yield Path(directory, name)
 
 
 def _is_there(path: Path) -> bool:
