@@ -6,7 +6,6 @@ to the database, or has a run without an end.
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from pathlib import Path
 from adapters.host_care.parts import Requirements
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.inventory import folders, run_folders, unended_runs
+from adapters.workspaces.worktrees import remove_tree
 from pipeline.errors import PipelineError, TransientError
 from pipeline.ports import Workspaces
 
@@ -35,26 +35,25 @@ class LeftoverKind(StrEnum):
 
 @dataclass(frozen=True)
 class Leftover:
-    """One folder of an ended requirement; `size` in bytes."""
+    """One folder of an ended requirement."""
 
     kind: LeftoverKind
     number: str
     path: Path
     ended_at: datetime
-    size: int
+
+    def size(self) -> int:
+        """Bytes that it takes on the disk now. Blocks: a worktree may hold a million files."""
+        return _size(self.path)
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What was removed, and why the rest of it was not."""
+    """What was removed, its bytes, and why the rest of it was not."""
 
     removed: tuple[Leftover, ...]
+    freed: int
     refused: tuple[str, ...]
-
-    @property
-    def freed(self) -> int:
-        """Bytes of what was removed."""
-        return sum(leftover.size for leftover in self.removed)
 
 
 class LeftoverCollector:
@@ -86,17 +85,19 @@ class LeftoverCollector:
         self, plan: Sequence[Leftover], enough: Callable[[], bool] = lambda: False
     ) -> Collected:
         """Remove what was planned, in that order, until it is `enough`; what lives is left out."""
-        removed, refused = [], []
+        removed, freed, refused = [], 0, []
         for leftover in plan:
             if await asyncio.to_thread(enough):
                 break
+            size = await asyncio.to_thread(leftover.size)
             try:
                 await self._remove(leftover)
             except (PipelineError, OSError) as error:
                 refused.append(f"{leftover.path}: {error}")
             else:
                 removed.append(leftover)
-        return Collected(tuple(removed), tuple(refused))
+                freed += size
+        return Collected(tuple(removed), freed, tuple(refused))
 
     async def _remove(self, leftover: Leftover) -> None:
         if await asyncio.to_thread(_has_unended, self._home, leftover.number):
@@ -128,7 +129,7 @@ def _found(
     for number, ended_at in ended:
         path = root / number
         if path.is_dir():
-            yield Leftover(kind, number, path, ended_at, _size(path))
+            yield Leftover(kind, number, path, ended_at)
 
 
 def _has_unended(home: Path, number: str) -> bool:
@@ -141,8 +142,8 @@ def _remove_runs(home: Path, leftover: Leftover) -> None:
         with RunDirectory(path, "").locked() as lock:
             if lock is None:
                 raise TransientError(f"{path} is held by a supervisor")
-            shutil.rmtree(path)
-    shutil.rmtree(leftover.path)
+            remove_tree(path)
+    remove_tree(leftover.path)
 
 
 def _size(path: Path) -> int:
