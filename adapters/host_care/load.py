@@ -21,8 +21,8 @@ MOST_LOAD = 4.0
 is four times what the host can do; agents' deadlines go by while they wait."""
 CALM_SHARE = 0.5
 """Of a bound: what it must stay within before permits are raised; else they would swing."""
-STEP_SECONDS = 60.0
-"""Between two steps, down or up: the load is an average of minutes and shows a step late."""
+STEP_SECONDS = 300.0
+"""Between two steps, down or up: what a step has done shows in a load average of five minutes."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class LoadCare:
 
     kind = SymptomKind.HOST_OVERLOADED
     component = "host"
+    prefix = ""
 
     def __init__(
         self,
@@ -91,14 +92,14 @@ class LoadCare:
         return (self._symptom(load),) if load.is_too_high else ()
 
     async def act(self, symptom: Symptom) -> str:
-        """Lower the host's permits by half, never below one; once a minute, however often asked."""
+        """Lower the host's permits by half, never below one; a repeat waits for it to show."""
         load, now = self._measure(), self._slots.current()
         if not load.is_too_high:
             return f"It is over. {load.told}"
         if now <= 1:
             return f"The host starts one agent at a time already. {load.told}"
         if not self._is_settled():
-            return f"The host's permits are {now} since less than a minute: not lowered again yet."
+            return f"The host's permits were changed to {now} just now: not lowered again yet."
         self._slots.lower(now // 2, load.told)
         self._stepped_at = self._clock()
         return f"The host's permits were lowered from {now} to {self._slots.current()}."

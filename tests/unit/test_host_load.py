@@ -108,7 +108,7 @@ async def test_what_is_over_when_it_is_treated_lowers_nothing() -> None:
     assert host.permits == 8
 
 
-async def test_permits_are_doubled_once_a_minute_while_the_host_is_calm() -> None:
+async def test_permits_are_doubled_step_by_step_while_the_host_is_calm() -> None:
     host = Host(BUSY, permits=1, configured=6)
     care = care_of(host)
     assert await care.relax() == ""  # within the bounds, but not far within
