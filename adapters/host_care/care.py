@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from adapters.host_care.load import LoadCare
 from adapters.host_care.parts import Part
 from pipeline.errors import DependencyUnavailable, PermanentError, PipelineError, TransientError
-from pipeline.model import Symptom, SymptomKind
+from pipeline.model import Symptom
 
 LOOK_SECONDS = 5.0
 """Until a part must have answered: a database that is down is reported within five seconds."""
 ACT_SECONDS = 90.0
 """Until a treatment must be over: an agent may take its 15 s to end, a tree of files a minute."""
 UNSEEN = "unseen"
-"""Subject of the symptom that a part cannot be looked at."""
+"""Ends the subject of the symptom that a part cannot be looked at."""
 
 
 class HostCare:
-    """Implements `pipeline.ports.Caretaker` for one host, of one part per kind of symptom."""
+    """Implements `pipeline.ports.Caretaker` for one host, of one part for each sort of trouble."""
 
     def __init__(self, load: LoadCare, *others: Part) -> None:
         """Take the parts; `host_care` makes those of a real host."""
         self._load = load
-        self._parts: dict[SymptomKind, Part] = {part.kind: part for part in (load, *others)}
-        self._seen: dict[SymptomKind, Sequence[Symptom]] = {}
+        self._parts: tuple[Part, ...] = (load, *others)
+        self._seen: dict[Part, Sequence[Symptom]] = {}
 
     async def look(self) -> Sequence[Symptom]:
         """Everything that is wrong on this host now; what cannot be looked at is a symptom too."""
-        found = await asyncio.gather(*map(self._look, self._parts.values()))
+        found = await asyncio.gather(*map(self._look, self._parts))
         return tuple(symptom for symptoms in found for symptom in symptoms)
 
     async def act(self, symptom: Symptom) -> str:
@@ -36,9 +36,7 @@ class HostCare:
         Raises: PermanentError for a symptom that is no host's, otherwise as its part does, or
         TransientError if it took too long.
         """
-        part = self._parts.get(symptom.kind)
-        if part is None:
-            raise PermanentError(f"{symptom.kind} is not treated on a host.")
+        part = self._part_of(symptom)
         try:
             async with asyncio.timeout(ACT_SECONDS):
                 return await _treat(part, symptom)
@@ -54,22 +52,28 @@ class HostCare:
         """
         return await self._load.relax()
 
+    def _part_of(self, symptom: Symptom) -> Part:
+        for part in self._parts:
+            if part.kind is symptom.kind and symptom.subject.startswith(part.prefix):
+                return part
+        raise PermanentError(f"{symptom.kind} {symptom.subject} is not treated on this host.")
+
     async def _look(self, part: Part) -> Sequence[Symptom]:
         """What a part sees; while it cannot see, what it saw last has not been found to be over."""
-        last = self._seen.get(part.kind, ())
+        last = self._seen.get(part, ())
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                self._seen[part.kind] = await part.look()
+                self._seen[part] = await part.look()
         except DependencyUnavailable:
             return last  # a symptom of the house, whose caretaker finds it too
         except (PipelineError, OSError) as error:
             reason = str(error) or f"No answer within {LOOK_SECONDS:g} s."
-            return (*last, Symptom(part.kind, part.component, UNSEEN, reason))
-        return self._seen[part.kind]
+            return (*last, Symptom(part.kind, part.component, f"{part.prefix}{UNSEEN}", reason))
+        return self._seen[part]
 
 
 async def _treat(part: Part, symptom: Symptom) -> str:
-    if symptom.subject != UNSEEN:
+    if symptom.subject != f"{part.prefix}{UNSEEN}":
         return await part.act(symptom)
     await part.look()
     return "It can be looked at again."

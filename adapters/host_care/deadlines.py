@@ -51,6 +51,7 @@ class DeadlineCare:
 
     kind = SymptomKind.RUN_NEAR_DEADLINE
     component = "run"
+    prefix = ""
 
     def __init__(self, home: Path, extend: Extend, progress: Progress | None = None) -> None:
         """Take the state directory and the way to extend a run."""

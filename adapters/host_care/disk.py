@@ -31,6 +31,7 @@ class DiskCare:
 
     kind = SymptomKind.DISK_LOW
     component = "disk"
+    prefix = ""
 
     def __init__(
         self,

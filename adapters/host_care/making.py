@@ -37,13 +37,14 @@ def host_care(
     """
     workspaces = GitWorkspaces(project_root, home) if project_root else None
     collector = LeftoverCollector(home, requirements, workspaces)
-    processes = (OrphanedRuns(home, requirements, runs), OrphanedProcesses(home, requirements))
     trees = _trees(home, project_root, requirements) if project_root else ()
     return HostCare(
         LoadCare(host, slots, measuring),
         DiskCare(home, host, collector, min_free_bytes, free),
         DeadlineCare(home, extend),
-        OrphanCare(*processes, *trees),
+        OrphanCare(OrphanedRuns(home, requirements, runs)),
+        OrphanCare(OrphanedProcesses(home, requirements)),
+        *map(OrphanCare, trees),
     )
 
 

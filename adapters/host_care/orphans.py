@@ -1,10 +1,8 @@
-"""What has outlived what it was for, of every sort, as one kind of symptom."""
+"""What has outlived what it was for: each sort of it is a part of the host's care."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pipeline.errors import PermanentError
 from pipeline.model import Symptom, SymptomKind
 
 
@@ -21,27 +19,23 @@ class Sort(Protocol):
 
 
 class OrphanCare:
-    """Sees to `ORPHAN`; a subject is the sort, a colon, and the orphan's name."""
+    """Sees to the `ORPHAN`s of one sort; their subject is the sort, a colon, and their name."""
 
     kind = SymptomKind.ORPHAN
     component = "orphan"
 
-    def __init__(self, *sorts: Sort) -> None:
-        """Take the sorts."""
-        self._sorts = {sort.name: sort for sort in sorts}
+    def __init__(self, sort: Sort) -> None:
+        """Take the sort."""
+        self.prefix = f"{sort.name}:"
+        self._sort = sort
 
     async def look(self) -> Sequence[Symptom]:
-        """Every orphan. Raises: as the sorts do."""
-        found = await asyncio.gather(*(sort.look() for sort in self._sorts.values()))
+        """Every orphan of the sort. Raises: as the sort does."""
         return tuple(
-            Symptom(self.kind, self.component, f"{sort}:{name}", detail)
-            for sort, orphans in zip(self._sorts, found, strict=True)
-            for name, detail in orphans.items()
+            Symptom(self.kind, self.component, f"{self.prefix}{name}", detail)
+            for name, detail in (await self._sort.look()).items()
         )
 
     async def act(self, symptom: Symptom) -> str:
-        """End or remove the orphan. Raises: PermanentError for a sort that is not known."""
-        sort, _, name = symptom.subject.partition(":")
-        if sort not in self._sorts:
-            raise PermanentError(f"{symptom.subject!r} is no orphan that a host knows.")
-        return await self._sorts[sort].end(name)
+        """End or remove the orphan. Raises: as the sort does."""
+        return await self._sort.end(symptom.subject.removeprefix(self.prefix))

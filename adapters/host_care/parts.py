@@ -34,10 +34,11 @@ class Slots(Protocol):
 
 
 class Part(Protocol):
-    """Sees to one kind of symptom."""
+    """Sees to one kind of symptom, or to those of a kind whose subject begins with `prefix`."""
 
     kind: SymptomKind
     component: str
+    prefix: str
 
     async def look(self) -> Sequence[Symptom]:
         """Everything of that kind that is wrong now. Raises: PipelineError, OSError."""

@@ -94,6 +94,6 @@ def _cpu_seconds(run: RunDirectory) -> float:
 def _used(process: psutil.Process) -> float:
     try:
         times = process.cpu_times()
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0.0
     return float(times.user + times.system + times.children_user + times.children_system)

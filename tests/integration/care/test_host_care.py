@@ -36,7 +36,7 @@ class FourSlots:
         pass
 
 
-@dataclass
+@dataclass(eq=False)
 class Scripted:
     """A part that sees, and does, what a test says."""
 
@@ -44,6 +44,7 @@ class Scripted:
     seconds: float = 0.0
     kind: SymptomKind = SymptomKind.ORPHAN
     component: str = "orphan"
+    prefix: str = "run:"
 
     async def look(self) -> Sequence[Symptom]:
         await asyncio.sleep(self.seconds)
@@ -124,12 +125,29 @@ async def test_a_part_that_cannot_look_is_a_symptom_and_hides_no_other(runs: Ben
     found = await care.look()
 
     # What was seen last has not been found to be over.
-    assert found == (ORPHAN, replace(ORPHAN, subject=UNSEEN, detail="The project is gone."))
+    assert found == (
+        ORPHAN,
+        replace(ORPHAN, subject=f"run:{UNSEEN}", detail="The project is gone."),
+    )
     with pytest.raises(GitFailed):
         await care.act(found[1])
     part.seen = ()
     assert await care.act(found[1]) == "It can be looked at again."
     assert await care.look() == ()
+
+
+async def test_a_project_that_is_gone_hides_no_run(runs: Bench, tmp_path: Path) -> None:
+    run = a_run(runs.home, "REQ-1/wf/Research/1", ended=False)
+    known = KnownRequirements()
+    known.end("REQ-1")
+
+    found = await whole(runs, known, tmp_path / "not mounted").look()
+
+    assert subjects(found) == [
+        f"lock:{UNSEEN}",
+        f"registration:{UNSEEN}",
+        f"run:{run.run_id}",
+    ]
 
 
 async def test_orphans_are_not_over_because_the_database_cannot_be_asked(runs: Bench) -> None:
@@ -151,7 +169,7 @@ async def test_looks_and_treatments_are_bounded_in_time(monkeypatch: pytest.Monk
 
     (symptom,) = await care.look()
 
-    assert (symptom.subject, symptom.detail) == (UNSEEN, "No answer within 0.05 s.")
+    assert (symptom.subject, symptom.detail) == (f"run:{UNSEEN}", "No answer within 0.05 s.")
     with pytest.raises(TransientError, match="Not done within"):
         await care.act(ORPHAN)
 
