@@ -14,11 +14,12 @@ from adapters.host_care.disk import MIB
 from adapters.host_care.load import HostLoad, LoadCare
 from adapters.host_care.making import host_care
 from adapters.runs.directory import RUNS
+from adapters.workspaces import GitWorkspaces
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
-from pipeline.model import Symptom, SymptomKind
+from pipeline.model import RunEnd, Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run, subjects
-from tests.fixtures_runs import Bench
-from tests.fixtures_workspaces import GitProject
+from tests.fixtures_runs import Bench, until
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request
 
 CALM = HostLoad(8192 * MIB, 16384 * MIB, load=0.0, processors=2)
 
@@ -88,6 +89,37 @@ async def test_a_host_with_nothing_wrong_has_no_symptom(
 
     assert await care.look() == ()
     assert await care.relax() == ""
+
+
+async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
+    runs: Bench, git_project: GitProject
+) -> None:
+    """Its agent is at work in its worktree, and no workflow will ever hear of it."""
+    workspaces = GitWorkspaces(git_project.root, runs.home)
+    head, _ = await workspaces.open(NUMBER)
+    worktree = await workspaces.prepare(stage_request(head))
+    runs.shell("echo paid for > work; sleep 300")
+    order = runs.order(number=NUMBER, worktree=worktree)
+    attached = asyncio.create_task(runs.host().attach(order))
+    await until(lambda: exists(f"{worktree}/work"))
+    attached.cancel()
+    known = KnownRequirements()
+    care = whole(runs, known, git_project.root)
+    assert await care.look() == ()
+    known.end(NUMBER)
+
+    patrols = []
+    while found := await care.look():
+        patrols.append(subjects(found))
+        for symptom in found:
+            await care.act(symptom)
+
+    # The worktree stays until the agent has ended; the run's directory stays for `logs`.
+    assert patrols == [[f"run:{order.run_id}"], [f"worktrees:{NUMBER}"]]
+    assert not exists(worktree)
+    kept = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
+    assert git_project.text(kept, "work") == "paid for"
+    assert runs.directory(order).result().end is RunEnd.CANCELLED
 
 
 async def test_a_look_at_five_thousand_old_runs_takes_a_moment(
