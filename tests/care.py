@@ -1,6 +1,9 @@
 """What the care of a host stands on, with everything in a test's hands."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,16 +31,40 @@ class KnownRequirements:
         return {number: self.ends[number] for number in numbers if number in self.ends}
 
 
-def a_run(home: Path, run_id: str, *, ended: bool = True, size: int = 0) -> RunDirectory:
+def a_run(
+    home: Path,
+    run_id: str,
+    *,
+    ended: bool = True,
+    size: int = 0,
+    worktree: Path | None = None,
+) -> RunDirectory:
     """The directory of a run as its supervisor leaves it; `size` bytes of output."""
     run = RunDirectory.of(home.absolute(), run_id)
     run.create()
-    run.write_order(RunRecord(run_id, "command", "roy", str(run.path), 60.0, 0.0, 60.0))
+    directory = str(worktree or run.path)
+    run.write_order(RunRecord(run_id, "command", "roy", directory, 60.0, 0.0, 60.0))
     run.file("stdout").write_bytes(b"x" * size)
     run.file("lock").touch()
     if ended:
         run.write_exit(RunEnd.EXITED, "", durable=False)
     return run
+
+
+@contextmanager
+def sleeper(
+    environment: Mapping[str, str], directory: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of a session of its own that does nothing until the block ends."""
+    variables = {"PATH": os.environ["PATH"], **environment}
+    process = subprocess.Popen(
+        ["sleep", "300"], env=variables, cwd=directory, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def subjects(symptoms: Iterable[Symptom]) -> list[str]:

@@ -51,5 +51,5 @@ def host_care(
 def _trees(home: Path, project_root: Path, requirements: Requirements) -> Iterator[Sort]:
     registrations = Registrations(project_root, home)
     yield EndedWorktrees(home, requirements, GitWorkspaces(project_root, home))
-    yield LostRegistrations(registrations)
-    yield StaleLocks(registrations)
+    yield LostRegistrations(home, registrations)
+    yield StaleLocks(home, registrations)

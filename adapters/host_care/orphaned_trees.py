@@ -10,7 +10,7 @@ import psutil
 
 from adapters.host_care.collector import WORKTREES
 from adapters.host_care.parts import Requirements
-from adapters.runs.inventory import folders, unended_runs
+from adapters.runs.inventory import folders, unended_runs, working_directories
 from adapters.workspaces.registrations import GitLock, Registrations
 from pipeline.ports import Workspaces
 
@@ -60,16 +60,21 @@ class LostRegistrations:
 
     name = "registration"
 
-    def __init__(self, registrations: Registrations) -> None:
-        """Take the registrations below the state directory."""
+    def __init__(self, home: Path, registrations: Registrations) -> None:
+        """Take the state directory and the registrations below it."""
+        self._home = home.absolute()
         self._registrations = registrations
 
     async def look(self) -> Mapping[str, str]:
-        """Their paths."""
-        return {str(path): "its folder is gone" for path in await self._registrations.missing()}
+        """Their paths; an agent that is at work may have moved its worktree for a moment."""
+        missing = await self._registrations.missing()
+        at_work = await asyncio.to_thread(working_directories, self._home)
+        return {str(path): "its folder is gone" for path in missing if path not in at_work}
 
     async def end(self, name: str) -> str:
         """Let git forget it, under the lock of whoever makes it anew."""
+        if Path(name) in await asyncio.to_thread(working_directories, self._home):
+            return f"An agent may be at work in {name}."
         if not await self._registrations.forget(Path(name)):
             return f"{name} is there again."
         return f"Git forgot the worktree {name}, whose folder is gone."
@@ -80,8 +85,11 @@ class StaleLocks:
 
     name = "lock"
 
-    def __init__(self, registrations: Registrations, stale_seconds: float = STALE_SECONDS) -> None:
-        """Take the registrations below the state directory, and from which age a lock is old."""
+    def __init__(
+        self, home: Path, registrations: Registrations, stale_seconds: float = STALE_SECONDS
+    ) -> None:
+        """Take the state directory, the registrations below it, and the age of an old lock."""
+        self._home = home.absolute()
         self._registrations = registrations
         self._stale_seconds = stale_seconds
 
@@ -100,7 +108,9 @@ class StaleLocks:
 
     async def _stale(self) -> Sequence[GitLock]:
         locks = await self._registrations.locks()
-        return await asyncio.to_thread(_stale, locks, time.time() - self._stale_seconds)
+        at_work = await asyncio.to_thread(working_directories, self._home)
+        free = [lock for lock in locks if lock.place not in at_work]
+        return await asyncio.to_thread(_stale, free, time.time() - self._stale_seconds)
 
 
 def _without_runs(home: Path, numbers: Sequence[str]) -> Sequence[str]:

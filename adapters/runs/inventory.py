@@ -32,6 +32,12 @@ def unended_runs(home: Path, number: str = "") -> Iterator[RunDirectory]:
                 yield run
 
 
+def working_directories(home: Path) -> frozenset[Path]:
+    """Where agents are at work, or may be found at work: the directories of unended runs."""
+    orders = (run.order() for run in unended_runs(home))
+    return frozenset(Path(order.directory) for order in orders if order)
+
+
 def is_supervised(run: RunDirectory) -> bool:
     """Whether a supervisor holds the run, here or in another process namespace.
 

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
 from adapters.host_care.orphaned_runs import OrphanedProcesses, OrphanedRuns
 from adapters.runs.directory import RunDirectory
 from pipeline.model import RunEnd, RunOrder
-from tests.care import KnownRequirements, a_run
+from tests.care import KnownRequirements, a_run, sleeper
 from tests.fixtures_runs import Bench, is_running, until
 
 AGENT = "echo $$ > pid; setsid sleep 300 & echo $! > child; sleep 300"
@@ -36,13 +37,9 @@ def pids(run: RunDirectory) -> list[int]:
     return [int(run.file(name).read_text()) for name in ("pid", "child")]
 
 
-def stray(directory: Path) -> subprocess.Popen[bytes]:
+def stray(directory: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A process of that run which nobody is the parent of any more."""
-    return sleeper({"PATH": os.environ["PATH"], "AGOG_RUN_DIR": str(directory)})
-
-
-def sleeper(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sleep", "300"], env=environment, start_new_session=True)
+    return sleeper({"AGOG_RUN_DIR": str(directory)})
 
 
 def ended_before(run: RunDirectory, seconds: float) -> None:
@@ -105,59 +102,49 @@ async def test_a_run_that_was_ordered_and_not_started_is_no_orphan(runs: Bench) 
 async def test_processes_of_a_run_that_is_over_are_ended(runs: Bench) -> None:
     over = a_run(runs.home, "REQ-1/wf-1/Research/1")
     living = await at_work(runs, "REQ-2")
-    process = stray(over.path)
-    bystander = sleeper({"PATH": os.environ["PATH"]})
     ended_before(over, seconds=20)
     care = OrphanedProcesses(runs.home, KnownRequirements())
 
-    (name,) = await care.look()
-    said = await care.end(name)
+    with stray(over.path) as process, sleeper({}) as bystander:
+        (name,) = await care.look()
+        said = await care.end(name)
 
-    assert name == "REQ-1/wf-1/research-1"
-    assert said == f"Ended 1 processes of {name}, a run that is over."
-    assert process.wait(10) == -signal.SIGTERM
-    assert await care.look() == {}
-    assert all(map(is_running, [*pids(living), bystander.pid]))
-    bystander.kill()
-    bystander.wait()
+        assert name == "REQ-1/wf-1/research-1"
+        assert said == f"Ended 1 processes of {name}, a run that is over."
+        assert process.wait(10) == -signal.SIGTERM
+        assert await care.look() == {}
+        assert all(map(is_running, [*pids(living), bystander.pid]))
 
 
 async def test_a_supervisor_that_has_just_recorded_the_end_may_leave_by_itself(runs: Bench) -> None:
     over = a_run(runs.home, "REQ-1/wf-1/Research/1")
-    process = stray(over.path)
     care = OrphanedProcesses(runs.home, KnownRequirements())
 
-    assert await care.look() == {}
-    assert "no run that is over" in await care.end("REQ-1/wf-1/research-1")
-
-    assert process.poll() is None
-    process.kill()
-    process.wait()
+    with stray(over.path) as process:
+        assert await care.look() == {}
+        assert "no run that is over" in await care.end("REQ-1/wf-1/research-1")
+        assert process.poll() is None
 
 
 async def test_a_process_whose_directory_is_gone_is_ended_with_its_requirement_alone(
     runs: Bench,
 ) -> None:
-    process = stray(runs.home / "runs/REQ-1/wf-1/research-1")
     known = KnownRequirements()
     care = OrphanedProcesses(runs.home, known)
-    assert await care.look() == {}
 
-    known.end("REQ-1")
-
-    (name,) = await care.look()
-    await care.end(name)
-    assert process.wait(10) == -signal.SIGTERM
+    with stray(runs.home / "runs/REQ-1/wf-1/research-1") as process:
+        assert await care.look() == {}
+        known.end("REQ-1")
+        (name,) = await care.look()
+        await care.end(name)
+        assert process.wait(10) == -signal.SIGTERM
 
 
 async def test_a_process_of_another_state_directory_is_no_business_of_this_one(
     runs: Bench, tmp_path: Path
 ) -> None:
     over = a_run(tmp_path / "other", "REQ-1/wf-1/Research/1")
-    process = stray(over.path)
     ended_before(over, seconds=20)
 
-    assert await OrphanedProcesses(runs.home, KnownRequirements()).look() == {}
-
-    process.kill()
-    process.wait()
+    with stray(over.path):
+        assert await OrphanedProcesses(runs.home, KnownRequirements()).look() == {}
