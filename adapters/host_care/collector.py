@@ -14,13 +14,10 @@ from pathlib import Path
 
 from adapters.host_care.parts import Requirements
 from adapters.runs.directory import RUNS, RunDirectory
-from adapters.runs.inventory import folders, run_folders, unended_runs
-from adapters.workspaces.worktrees import remove_tree
+from adapters.runs.inventory import folders, has_unended, run_folders
+from adapters.workspaces.worktrees import WORKTREES, remove_tree
 from pipeline.errors import PipelineError, TransientError
 from pipeline.ports import Workspaces
-
-WORKTREES = "worktrees"
-"""Folder of the state directory that holds the worktrees of each requirement."""
 
 KEPT_LOGS = timedelta(hours=1)
 """How long after its end a requirement's runs stay: its people may be reading `logs`."""
@@ -100,7 +97,7 @@ class LeftoverCollector:
         return Collected(tuple(removed), freed, tuple(refused))
 
     async def _remove(self, leftover: Leftover) -> None:
-        if await asyncio.to_thread(_has_unended, self._home, leftover.number):
+        if await asyncio.to_thread(has_unended, self._home, leftover.number):
             raise TransientError(f"{leftover.number} has a run without an end")
         if leftover.kind is LeftoverKind.RUNS:
             await asyncio.to_thread(_remove_runs, self._home, leftover)
@@ -114,7 +111,7 @@ class LeftoverCollector:
 
     def _leftovers(self, ended: Mapping[str, datetime]) -> Sequence[Leftover]:
         oldest_first = sorted(ended.items(), key=lambda item: (item[1], item[0]))
-        quiet = [one for one in oldest_first if not _has_unended(self._home, one[0])]
+        quiet = [one for one in oldest_first if not has_unended(self._home, one[0])]
         unread = datetime.now(UTC) - self._kept_logs
         trees = quiet if self._workspaces is not None else []
         return (
@@ -130,10 +127,6 @@ def _found(
         path = root / number
         if path.is_dir():
             yield Leftover(kind, number, path, ended_at)
-
-
-def _has_unended(home: Path, number: str) -> bool:
-    return any(True for _ in unended_runs(home, number))
 
 
 def _remove_runs(home: Path, leftover: Leftover) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import psutil
 
-from adapters.host_care.collector import WORKTREES
 from adapters.host_care.parts import Requirements
-from adapters.runs.inventory import folders, unended_runs, working_directories
+from adapters.runs.inventory import folders, has_unended, working_directories
 from adapters.workspaces.registrations import GitLock, Registrations
+from adapters.workspaces.worktrees import WORKTREES
 from pipeline.ports import Workspaces
 
 RELEASING = timedelta(minutes=10)
@@ -114,7 +114,7 @@ class StaleLocks:
 
 
 def _without_runs(home: Path, numbers: Sequence[str]) -> Sequence[str]:
-    return [number for number in numbers if not any(True for _ in unended_runs(home, number))]
+    return [number for number in numbers if not has_unended(home, number)]
 
 
 def _stale(locks: Sequence[GitLock], until: float) -> Sequence[GitLock]:

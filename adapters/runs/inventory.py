@@ -32,6 +32,11 @@ def unended_runs(home: Path, number: str = "") -> Iterator[RunDirectory]:
                 yield run
 
 
+def has_unended(home: Path, number: str) -> bool:
+    """Whether a requirement has a run without an end: nothing of it may be touched."""
+    return any(True for _ in unended_runs(home, number))
+
+
 def working_directories(home: Path) -> frozenset[Path]:
     """Where agents are at work, or may be found at work: the directories of unended runs."""
     orders = (run.order() for run in unended_runs(home))

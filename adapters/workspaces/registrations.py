@@ -11,7 +11,7 @@ from pathlib import Path
 
 from adapters.git import Git
 from adapters.locks import Locks, path_key
-from adapters.workspaces.worktrees import Worktree, Worktrees, registered
+from adapters.workspaces.worktrees import WORKTREES, Worktree, Worktrees, registered
 
 _OUR_REFS = ("refs/heads/agog", "refs/agog")
 
@@ -33,7 +33,7 @@ class Registrations:
         """Take the root of the project's work tree and the host's state directory."""
         home = home.absolute().resolve()
         self._git = Git(project_root.absolute())
-        self._root = home / "worktrees"
+        self._root = home / WORKTREES
         self._locks = Locks(home / "locks")
         self._worktrees = Worktrees(self._git, self._root, self._locks)
 

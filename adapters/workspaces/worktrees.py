@@ -12,6 +12,9 @@ from adapters.git import Git
 from adapters.locks import Locks, path_key
 from pipeline.errors import GitFailed, RefusedInput
 
+WORKTREES = "worktrees"
+"""Folder of the state directory that holds the worktrees: number / name."""
+
 
 @dataclass(frozen=True)
 class Worktree:

@@ -1,6 +1,7 @@
 """Runs and processes that have outlived what they were for: real agents, real supervisors."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -91,6 +92,14 @@ async def test_what_a_dead_supervisor_left_is_ended_and_its_open_requirement_may
     assert run.result().end is RunEnd.LOST
     assert not any(map(is_running, pids(run)))
     assert "no orphan any more" in await care.end(run.run_id)
+
+
+async def test_a_supervisor_of_another_process_namespace_is_known_by_its_lock(runs: Bench) -> None:
+    run = await at_work(runs)
+    identity = {**run.identity(), "boot": "of another container"}
+    run.file("identity.json").write_text(json.dumps(identity))
+
+    assert await care_of(runs, KnownRequirements()).look() == {}
 
 
 async def test_a_run_that_was_ordered_and_not_started_is_no_orphan(runs: Bench) -> None:
