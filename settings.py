@@ -96,6 +96,13 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(
         3.0, gt=0, alias="AGOG_HEARTBEAT_SECONDS", description="silence that means a lost worker"
     )
+    min_free_disk_mb: int = Field(
+        # Worktrees, logs and three databases grow: below this a run may die half-way.
+        1024,
+        ge=0,
+        alias="AGOG_MIN_FREE_DISK_MB",
+        description="MiB free below which finished requirements are tidied up",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="AGOG_LOG_LEVEL", description="of our own log lines"
     )
@@ -109,6 +116,11 @@ class Settings(BaseSettings):
     def heartbeat(self) -> timedelta:
         """Heartbeat time-out of a stage's activity."""
         return timedelta(seconds=self.heartbeat_seconds)
+
+    @property
+    def min_free_disk_bytes(self) -> int:
+        """Free bytes of the state directory's disk below which room must be made."""
+        return self.min_free_disk_mb * 1024**2
 
     @property
     def children_environment(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from adapters.sdlc import looking
 from adapters.sdlc.acceptance import ORDER
 from adapters.sdlc.database import Database, async_engine
+from adapters.sdlc.ended import ended_requirements
 from adapters.sdlc.performance import measure
 from adapters.sdlc_tables import (
     Base,
@@ -83,6 +84,10 @@ class SdlcReader:
             RequirementRow.number.in_(numbers)
         )
         return {row["number"]: RequirementState(row["state"]) for row in await self._rows(query)}
+
+    async def ended(self, numbers: Sequence[str]) -> Mapping[str, datetime]:
+        """When those of the numbers ended that have; a fix not before what it repairs."""
+        return await self._database.read(lambda connection: ended_requirements(connection, numbers))
 
     async def requirements(
         self,

@@ -2,18 +2,15 @@
 
 import asyncio
 import shutil
-from pathlib import Path
 
 from adapters.git import Git
+from adapters.host_care.disk import free_bytes
 from adapters.user_files import find_agents
 from adapters.workspaces.project import check_project
 from cli.checks import Finding, Kind, Look
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
 from pipeline.agents_file import CommandAgent, check_plan
 from settings import HERE, Settings
-
-_FREE_BYTES = 1024**3
-"""Worktrees, logs and three databases grow: below this a run may die half-way."""
 
 
 def host_looks(settings: Settings) -> tuple[Look, ...]:
@@ -25,7 +22,7 @@ def host_looks(settings: Settings) -> tuple[Look, ...]:
             "Agents file", Kind.CONFIGURATION, str(settings.agents_file), lambda: _agents(settings)
         ),
         Look("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
-        Look("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings.home)),
+        Look("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
     )
 
 
@@ -61,8 +58,8 @@ async def _project(settings: Settings) -> Finding:
     return Finding(project.commit[:10], f"on {project.branch}")
 
 
-async def _disk(home: Path) -> Finding:
-    existing = next(path for path in (home, *home.parents) if path.exists())
-    free = (await asyncio.to_thread(shutil.disk_usage, existing)).free
-    advice = "" if free >= _FREE_BYTES else "Less than 1 GiB is free: make room."
+async def _disk(settings: Settings) -> Finding:
+    free = await asyncio.to_thread(free_bytes, settings.home)
+    is_low = free < settings.min_free_disk_bytes
+    advice = f"Less than {settings.min_free_disk_mb} MiB free: make room." if is_low else ""
     return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice)

@@ -74,6 +74,12 @@ class RunDirectory:
         return cls(home.joinpath(RUNS, *parts), run_id)
 
     @classmethod
+    def at(cls, path: Path) -> "RunDirectory | None":
+        """The run whose directory that is; None if none was ordered there."""
+        fields = cls(path, "")._json(records.ORDER)
+        return cls(path, fields["run_id"]) if fields else None
+
+    @classmethod
     def living(cls, home: Path) -> "Iterator[RunDirectory]":
         """Every run under that state directory that is started, or about to be, and has no end."""
         for order in home.glob(f"{RUNS}/*/*/*/{records.ORDER}"):

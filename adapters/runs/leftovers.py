@@ -50,13 +50,13 @@ def signal_supervisor(run: RunDirectory, number: signal.Signals) -> None:
 def _belongs(pid: int, stat: ProcessStat, run: RunDirectory, session: int | None) -> bool:
     if not stat.is_living or pid == os.getpid():
         return False
-    named = _run_directory_of(pid)
+    named = run_directory_of(pid)
     if named is not None:
         return named == os.fsencode(run.path)
     return session is not None and stat.session == session
 
 
-def _run_directory_of(pid: int) -> bytes | None:
+def run_directory_of(pid: int) -> bytes | None:
     """Which run a process says it belongs to; None where it does not say, or is not ours."""
     prefix = f"{RUN_DIRECTORY_VARIABLE}=".encode()
     try:

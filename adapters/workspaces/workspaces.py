@@ -13,7 +13,7 @@ from adapters.workspaces.messages import merge_message, stage_message
 from adapters.workspaces.names import Names, attempt_key
 from adapters.workspaces.project import check_project, check_repository
 from adapters.workspaces.snapshot import take_snapshot
-from adapters.workspaces.worktrees import Worktree, Worktrees
+from adapters.workspaces.worktrees import WORKTREES, Worktree, Worktrees
 from pipeline.errors import GitFailed, ProjectRefused
 from pipeline.model import Head, MergeResult, StageRequest
 from pipeline.numbers import slug
@@ -36,7 +36,7 @@ class GitWorkspaces:
         home = home.absolute().resolve()
         self._git = Git(project_root.absolute())
         self._locks = Locks(home / "locks")
-        self._worktrees = Worktrees(self._git, home / "worktrees", self._locks)
+        self._worktrees = Worktrees(self._git, home / WORKTREES, self._locks)
         self._processes = BuildProcesses(home)
 
     async def open(self, number: str, base: str = "") -> tuple[Head, str]:

@@ -4,12 +4,16 @@ import asyncio
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.git import Git
 from adapters.locks import Locks, path_key
 from pipeline.errors import GitFailed, RefusedInput
+
+WORKTREES = "worktrees"
+"""Folder of the state directory that holds the worktrees: number / name."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Worktrees:
         """The registered worktree of that path, finished or not, there or gone."""
         common = await self._project.run("rev-parse", "--git-common-dir")
         entries = self._project.directory / common.line / "worktrees"
-        return _registered(entries, path)
+        return next((one for one in registered(entries) if one.path == path), None)
 
     async def add(self, path: Path, *what: str) -> Worktree:
         """Check out `what` (arguments of `git worktree add`, revision last) in a new worktree."""
@@ -107,7 +111,7 @@ class Worktrees:
         `git worktree prune` would do for ours, and take the user's on a disk that is not mounted.
         """
         try:
-            await asyncio.to_thread(_remove_tree, path)
+            await asyncio.to_thread(remove_tree, path)
         except OSError as error:
             raise GitFailed(f"{path} cannot be removed: {error}") from error
         async with self._locks.hold(self._name):
@@ -115,15 +119,20 @@ class Worktrees:
                 await self._project.run("worktree", "remove", "--force", "--force", str(path))
 
 
-def _registered(entries: Path, path: Path) -> Worktree | None:
+def registered(entries: Path) -> Iterator[Worktree]:
+    """The worktrees in git's list of them; one that is removed meanwhile is left out."""
     for entry in entries.glob("*/gitdir"):
-        recorded = entry.parent / entry.read_text(errors="surrogateescape").strip()
-        if os.path.normpath(recorded) == str(path / ".git"):
-            return Worktree(path, entry.parent.resolve())
-    return None
+        try:
+            text = entry.read_text(errors="surrogateescape")
+        except FileNotFoundError:
+            continue
+        file = Path(os.path.normpath(entry.parent / text.strip()))
+        if file.name == ".git":
+            yield Worktree(file.parent, entry.parent.resolve())
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder, read-only ones included. Raises: OSError."""
     try:
         _remove(path)
     except PermissionError:

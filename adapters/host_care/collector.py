@@ -1,0 +1,151 @@
+"""What ended requirements have left on this host, and its removal.
+
+Refs and branches of the project stay, and so does everything of a requirement that is open, unknown
+to the database, or has a run without an end.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from adapters.host_care.parts import Requirements
+from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.inventory import folders, has_unended, run_folders
+from adapters.workspaces.worktrees import WORKTREES, remove_tree
+from pipeline.errors import PipelineError, TransientError
+from pipeline.ports import Workspaces
+
+KEPT_LOGS = timedelta(hours=1)
+"""How long after its end a requirement's runs stay: its people may be reading `logs`."""
+
+
+class LeftoverKind(StrEnum):
+    """What is removed, in this order: a worktree's work is in its refs, a log is nowhere else."""
+
+    WORKTREES = "worktrees"
+    RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One folder of an ended requirement."""
+
+    kind: LeftoverKind
+    number: str
+    path: Path
+    ended_at: datetime
+
+    def size(self) -> int:
+        """Bytes that it takes on the disk now. Blocks: a worktree may hold a million files."""
+        return _size(self.path)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was removed, its bytes, and why the rest of it was not."""
+
+    removed: tuple[Leftover, ...]
+    freed: int
+    refused: tuple[str, ...]
+
+
+class LeftoverCollector:
+    """Finds and removes worktrees and run directories of ended requirements."""
+
+    def __init__(
+        self,
+        home: Path,
+        requirements: Requirements,
+        workspaces: Workspaces | None,
+        kept_logs: timedelta = KEPT_LOGS,
+    ) -> None:
+        """Take the state directory; without a project (`workspaces` None) worktrees stay."""
+        self._home = home.absolute()
+        self._requirements = requirements
+        self._workspaces = workspaces
+        self._kept_logs = kept_logs
+
+    async def plan(self) -> Sequence[Leftover]:
+        """What would be removed, worktrees before runs, the longest ended first.
+
+        Raises: DependencyUnavailable if the database cannot be asked.
+        """
+        numbers = await asyncio.to_thread(self._numbers)
+        ended = await self._requirements.ended(numbers)
+        return await asyncio.to_thread(self._leftovers, ended)
+
+    async def collect(
+        self, plan: Sequence[Leftover], enough: Callable[[], bool] = lambda: False
+    ) -> Collected:
+        """Remove what was planned, in that order, until it is `enough`; what lives is left out."""
+        removed, freed, refused = [], 0, []
+        for leftover in plan:
+            if await asyncio.to_thread(enough):
+                break
+            size = await asyncio.to_thread(leftover.size)
+            try:
+                await self._remove(leftover)
+            except (PipelineError, OSError) as error:
+                refused.append(f"{leftover.path}: {error}")
+            else:
+                removed.append(leftover)
+                freed += size
+        return Collected(tuple(removed), freed, tuple(refused))
+
+    async def _remove(self, leftover: Leftover) -> None:
+        if await asyncio.to_thread(has_unended, self._home, leftover.number):
+            raise TransientError(f"{leftover.number} has a run without an end")
+        if leftover.kind is LeftoverKind.RUNS:
+            await asyncio.to_thread(_remove_runs, self._home, leftover)
+        elif self._workspaces is not None:
+            # Keeps what no ref holds yet, and tells git.
+            await self._workspaces.release(leftover.number)
+
+    def _numbers(self) -> Sequence[str]:
+        roots = (self._home / WORKTREES, self._home / RUNS)
+        return sorted({folder.name for root in roots for folder in folders(root)})
+
+    def _leftovers(self, ended: Mapping[str, datetime]) -> Sequence[Leftover]:
+        oldest_first = sorted(ended.items(), key=lambda item: (item[1], item[0]))
+        quiet = [one for one in oldest_first if not has_unended(self._home, one[0])]
+        unread = datetime.now(UTC) - self._kept_logs
+        trees = quiet if self._workspaces is not None else []
+        return (
+            *_found(LeftoverKind.WORKTREES, self._home / WORKTREES, trees),
+            *_found(LeftoverKind.RUNS, self._home / RUNS, [o for o in quiet if o[1] <= unread]),
+        )
+
+
+def _found(
+    kind: LeftoverKind, root: Path, ended: Sequence[tuple[str, datetime]]
+) -> Iterator[Leftover]:
+    for number, ended_at in ended:
+        path = root / number
+        if path.is_dir():
+            yield Leftover(kind, number, path, ended_at)
+
+
+def _remove_runs(home: Path, leftover: Leftover) -> None:
+    for path in run_folders(home, leftover.number):
+        # Under its lock: whoever would start the run finds nothing or waits for nothing.
+        with RunDirectory(path, "").locked() as lock:
+            if lock is None:
+                raise TransientError(f"{path} is held by a supervisor")
+            remove_tree(path)
+    remove_tree(leftover.path)
+
+
+def _size(path: Path) -> int:
+    """Bytes on the disk below a folder; what vanishes meanwhile is not counted."""
+    total = 0
+    for directory, _, names in os.walk(path):
+        for name in (".", *names):
+            try:
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total

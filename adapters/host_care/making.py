@@ -1,0 +1,55 @@
+"""The care of a real host, put together of its parts."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from adapters.host_care.care import HostCare
+from adapters.host_care.collector import LeftoverCollector
+from adapters.host_care.deadlines import DeadlineCare
+from adapters.host_care.disk import DiskCare, free_bytes
+from adapters.host_care.load import HostLoad, LoadCare, measure
+from adapters.host_care.orphaned_runs import OrphanedProcesses, OrphanedRuns
+from adapters.host_care.orphaned_trees import EndedWorktrees, LostRegistrations, StaleLocks
+from adapters.host_care.orphans import OrphanCare, Sort
+from adapters.host_care.parts import Extend, Requirements, Slots
+from adapters.workspaces import GitWorkspaces
+from adapters.workspaces.registrations import Registrations
+from pipeline.ports import AgentRuns
+
+
+def host_care(
+    home: Path,
+    host: str,
+    *,
+    project_root: Path | None,
+    min_free_bytes: int,
+    requirements: Requirements,
+    runs: AgentRuns,
+    slots: Slots,
+    extend: Extend,
+    free: Callable[[Path], int] = free_bytes,
+    measuring: Callable[[], HostLoad] = measure,
+) -> HostCare:
+    """The caretaker of the host with that state directory and name.
+
+    `requirements` says what has ended, `runs` ends agents, `slots` are the host's permits, and
+    `extend` moves a deadline. `free` and `measuring` measure the disk and the load.
+    """
+    workspaces = GitWorkspaces(project_root, home) if project_root else None
+    collector = LeftoverCollector(home, requirements, workspaces)
+    trees = _trees(home, project_root, requirements) if project_root else ()
+    return HostCare(
+        LoadCare(host, slots, measuring),
+        DiskCare(home, host, collector, min_free_bytes, free),
+        DeadlineCare(home, extend),
+        OrphanCare(OrphanedRuns(home, requirements, runs)),
+        OrphanCare(OrphanedProcesses(home, requirements)),
+        *map(OrphanCare, trees),
+    )
+
+
+def _trees(home: Path, project_root: Path, requirements: Requirements) -> Iterator[Sort]:
+    registrations = Registrations(project_root, home)
+    yield EndedWorktrees(home, requirements, GitWorkspaces(project_root, home))
+    yield LostRegistrations(home, registrations)
+    yield StaleLocks(home, registrations)

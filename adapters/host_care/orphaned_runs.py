@@ -1,0 +1,144 @@
+"""Runs that nobody waits for, and processes of runs that are over."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from adapters.agents.simulated import SIMULATED
+from adapters.host_care.parts import Requirements
+from adapters.runs import records
+from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.inventory import is_supervised, requirement_of, unended_runs
+from adapters.runs.leftovers import leftovers, run_directory_of
+from adapters.runs.looks import Living
+from adapters.runs.processes import all_processes, end_processes
+from adapters.runs.supervised import SupervisedRuns
+from pipeline.errors import TransientError
+from pipeline.ports import AgentRuns
+
+ENDING = timedelta(minutes=1)
+"""After its requirement's end a run is not taken for an orphan yet: it may be being ended."""
+LEAVING_SECONDS = 10.0
+"""After its recorded end a run's supervisor may still be a process: it only has to leave."""
+END_SECONDS = 10.0
+"""Until processes must be gone: three times the grace that they get before SIGKILL."""
+
+
+class OrphanedRuns:
+    """Runs without an end whose requirement has ended, or whose supervisor is dead."""
+
+    name = "run"
+
+    def __init__(self, home: Path, requirements: Requirements, runs: AgentRuns) -> None:
+        """Take the state directory, what is known of requirements, and the port that ends runs."""
+        self._home = home.absolute()
+        self._requirements = requirements
+        self._runs = runs
+        self._supervised = SupervisedRuns()
+
+    async def look(self) -> Mapping[str, str]:
+        """Their run ids."""
+        runs = await asyncio.to_thread(lambda: tuple(unended_runs(self._home)))
+        over = await _over(self._requirements, [requirement_of(run.run_id) for run in runs])
+        lost = await asyncio.to_thread(lambda: {run.run_id for run in runs if _is_lost(run)})
+        return {
+            run.run_id: "its requirement has ended" if is_over else "its supervisor is dead"
+            for run in runs
+            if (is_over := requirement_of(run.run_id) in over) or run.run_id in lost
+        }
+
+    async def end(self, name: str) -> str:
+        """End the run of an ended requirement; record as lost what an open one may try again."""
+        run = RunDirectory.of(self._home, name)
+        if await _over(self._requirements, [requirement_of(name)]):
+            await self._runs.end(name)
+            return f"Ended the run {name}: its requirement has ended."
+        if not await asyncio.to_thread(_is_lost, run):
+            return f"{name} is no orphan any more."
+        seen = await asyncio.to_thread(self._supervised.look, run)
+        if isinstance(seen, Living):
+            return f"{name} is supervised after all."
+        return f"Ended what the dead supervisor of {name} had left, and recorded the run as lost."
+
+
+class OrphanedProcesses:
+    """Processes that name a run as theirs that has ended, or whose directory is gone."""
+
+    name = "processes"
+
+    def __init__(self, home: Path, requirements: Requirements) -> None:
+        """Take the state directory and what is known of requirements."""
+        self._root = home.absolute() / RUNS
+        self._requirements = requirements
+
+    async def look(self) -> Mapping[str, str]:
+        """Directories of their runs, relative to the folder of runs."""
+        named = await asyncio.to_thread(_named_runs, self._root)
+        numbers = [path.parts[0] for path in named if not (self._root / path).is_dir()]
+        over = await _over(self._requirements, numbers)
+        return {
+            str(path): f"processes {', '.join(map(str, sorted(pids)))} belong to a run that is over"
+            for path, pids in named.items()
+            if self._is_over(path, over)
+        }
+
+    async def end(self, name: str) -> str:
+        """End them, within bounds. Raises: TransientError if one is left."""
+        path = Path(name)
+        over = await _over(self._requirements, path.parts[:1])
+        if not self._is_over(path, over):
+            return f"{name} is no run that is over."
+        ended = await asyncio.to_thread(_end_leftovers, RunDirectory(self._root / path, ""))
+        return f"Ended {ended} processes of {name}, a run that is over."
+
+    def _is_over(self, path: Path, ended: Mapping[str, datetime]) -> bool:
+        """A run that has no directory may be started again, unless its requirement has ended."""
+        directory = self._root / path
+        if not directory.is_dir():
+            return path.parts[0] in ended
+        try:
+            return (directory / records.EXIT).stat().st_mtime < time.time() - LEAVING_SECONDS
+        except FileNotFoundError:
+            return False
+
+
+async def _over(requirements: Requirements, numbers: Sequence[str]) -> Mapping[str, datetime]:
+    """Those that ended so long ago that nobody is ending their runs any more."""
+    if not numbers:
+        return {}
+    ended = await requirements.ended(sorted(set(numbers)))
+    until = datetime.now(UTC) - ENDING
+    return {number: at for number, at in ended.items() if at < until}
+
+
+def _is_lost(run: RunDirectory) -> bool:
+    record = run.order()
+    if record is None or record.kind == SIMULATED or not run.has(records.STARTED):
+        return False
+    return not (run.has(records.EXIT) or is_supervised(run))
+
+
+def _named_runs(root: Path) -> Mapping[Path, set[int]]:
+    """Living processes by the run that they name, relative to `root`."""
+    named: dict[Path, set[int]] = {}
+    for pid, stat in all_processes().items():
+        directory = run_directory_of(pid) if stat.is_living and pid != os.getpid() else None
+        path = Path(os.fsdecode(directory)) if directory else root
+        if path.parent.parent.parent == root:
+            named.setdefault(path.relative_to(root), set()).add(pid)
+    return named
+
+
+def _end_leftovers(run: RunDirectory) -> int:
+    found = leftovers(run)
+    end_processes(_until(lambda: leftovers(run), time.monotonic() + END_SECONDS))
+    if left := leftovers(run):
+        raise TransientError(f"Processes {sorted(left)} of {run.path} cannot be ended.")
+    return len(found)
+
+
+def _until(living: Callable[[], set[int]], deadline: float) -> Callable[[], set[int]]:
+    return lambda: living() if time.monotonic() < deadline else set()

@@ -1,0 +1,218 @@
+"""The care of a host as a whole: one look at everything, within a bounded time."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from adapters.host_care import care as bounds
+from adapters.host_care.care import UNSEEN, HostCare
+from adapters.host_care.disk import MIB
+from adapters.host_care.load import HostLoad, LoadCare
+from adapters.host_care.making import host_care
+from adapters.runs.directory import RUNS
+from adapters.workspaces import GitWorkspaces
+from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
+from pipeline.model import RunEnd, Symptom, SymptomKind
+from tests.care import KnownRequirements, a_run, subjects
+from tests.fixtures_runs import Bench, until
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request
+
+CALM = HostLoad(8192 * MIB, 16384 * MIB, load=0.0, processors=2)
+
+
+class FourSlots:
+    """Four permits that nobody lowers."""
+
+    def current(self) -> int:
+        return 4
+
+    def lower(self, to: int, why: str) -> None:
+        raise AssertionError(why)
+
+    def raise_again(self) -> None:
+        pass
+
+
+@dataclass(eq=False)
+class Scripted:
+    """A part that sees, and does, what a test says."""
+
+    seen: Sequence[Symptom] | PipelineError = ()
+    seconds: float = 0.0
+    kind: SymptomKind = SymptomKind.ORPHAN
+    component: str = "orphan"
+    prefix: str = "run:"
+
+    async def look(self) -> Sequence[Symptom]:
+        await asyncio.sleep(self.seconds)
+        if isinstance(self.seen, PipelineError):
+            raise self.seen
+        return self.seen
+
+    async def act(self, symptom: Symptom) -> str:
+        await asyncio.sleep(self.seconds)
+        return "Done."
+
+
+ORPHAN = Symptom(SymptomKind.ORPHAN, "orphan", "run:REQ-1/wf/Research/1")
+
+
+def with_part(part: Scripted) -> HostCare:
+    return HostCare(LoadCare("host-1", FourSlots(), lambda: CALM), part)
+
+
+def whole(bench: Bench, known: KnownRequirements, project: Path | None = None) -> HostCare:
+    async def extend(run_id: str, minutes: float, reason: str) -> None:
+        raise AssertionError(run_id)
+
+    return host_care(
+        bench.home,
+        "host-1",
+        project_root=project,
+        min_free_bytes=1,
+        requirements=known,
+        runs=bench.host(),
+        slots=FourSlots(),
+        extend=extend,
+        measuring=lambda: CALM,
+    )
+
+
+async def test_a_host_with_nothing_wrong_has_no_symptom(
+    runs: Bench, git_project: GitProject
+) -> None:
+    care = whole(runs, KnownRequirements(), git_project.root)
+
+    assert await care.look() == ()
+    assert await care.relax() == ""
+
+
+async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
+    runs: Bench, git_project: GitProject
+) -> None:
+    """Its agent is at work in its worktree, and no workflow will ever hear of it."""
+    workspaces = GitWorkspaces(git_project.root, runs.home)
+    head, _ = await workspaces.open(NUMBER)
+    worktree = await workspaces.prepare(stage_request(head))
+    runs.shell("echo paid for > work; sleep 300")
+    order = runs.order(number=NUMBER, worktree=worktree)
+    attached = asyncio.create_task(runs.host().attach(order))
+    await until(lambda: exists(f"{worktree}/work"))
+    attached.cancel()
+    known = KnownRequirements()
+    care = whole(runs, known, git_project.root)
+    assert await care.look() == ()
+    known.end(NUMBER)
+
+    patrols = []
+    while found := await care.look():
+        patrols.append(subjects(found))
+        for symptom in found:
+            await care.act(symptom)
+
+    # The worktree stays until the agent has ended; the run's directory stays for `logs`.
+    assert patrols == [[f"run:{order.run_id}"], [f"worktrees:{NUMBER}"]]
+    assert not exists(worktree)
+    kept = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
+    assert git_project.text(kept, "work") == "paid for"
+    assert runs.directory(order).result().end is RunEnd.CANCELLED
+
+
+async def test_a_look_at_five_thousand_old_runs_takes_a_moment(
+    tmp_path: Path, git_project: GitProject
+) -> None:
+    known = KnownRequirements()
+    five_thousand_copies(a_run(tmp_path, "REQ-0/wf/Research/1").path, tmp_path / RUNS)
+    for number in range(500):
+        known.end(f"REQ-{number}")
+    care = whole(Bench(tmp_path), known, git_project.root)
+    started = time.monotonic()
+
+    found = await care.look()
+
+    assert found == ()
+    assert time.monotonic() - started < bounds.LOOK_SECONDS
+
+
+def five_thousand_copies(pattern: Path, root: Path) -> None:
+    files = list(pattern.iterdir())
+    for number in range(500):
+        for stage in range(10):
+            copy = root / f"REQ-{number}" / "wf" / f"stage-{stage}"
+            copy.mkdir(parents=True)
+            for file in files:
+                (copy / file.name).hardlink_to(file)
+
+
+async def test_a_part_that_cannot_look_is_a_symptom_and_hides_no_other(runs: Bench) -> None:
+    part = Scripted([ORPHAN])
+    care = with_part(part)
+    assert await care.look() == (ORPHAN,)
+
+    part.seen = GitFailed("The project is gone.")
+    found = await care.look()
+
+    # What was seen last has not been found to be over.
+    assert found == (
+        ORPHAN,
+        replace(ORPHAN, subject=f"run:{UNSEEN}", detail="The project is gone."),
+    )
+    with pytest.raises(GitFailed):
+        await care.act(found[1])
+    part.seen = ()
+    assert await care.act(found[1]) == "It can be looked at again."
+    assert await care.look() == ()
+
+
+async def test_a_project_that_is_gone_hides_no_run(runs: Bench, tmp_path: Path) -> None:
+    run = a_run(runs.home, "REQ-1/wf/Research/1", ended=False)
+    known = KnownRequirements()
+    known.end("REQ-1")
+
+    found = await whole(runs, known, tmp_path / "not mounted").look()
+
+    assert subjects(found) == [
+        f"lock:{UNSEEN}",
+        f"registration:{UNSEEN}",
+        f"run:{run.run_id}",
+    ]
+
+
+async def test_orphans_are_not_over_because_the_database_cannot_be_asked(runs: Bench) -> None:
+    run = a_run(runs.home, "REQ-1/wf/Research/1", ended=False)
+    known = KnownRequirements()
+    known.end("REQ-1")
+    care = whole(runs, known)
+    before = await care.look()
+    known.ends = None
+
+    assert await care.look() == before
+    assert subjects(before) == [f"run:{run.run_id}"]
+
+
+async def test_looks_and_treatments_are_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(bounds, "ACT_SECONDS", 0.05)
+    care = with_part(Scripted(seconds=60))
+
+    (symptom,) = await care.look()
+
+    assert (symptom.subject, symptom.detail) == (f"run:{UNSEEN}", "No answer within 0.05 s.")
+    with pytest.raises(TransientError, match="Not done within"):
+        await care.act(ORPHAN)
+
+
+async def test_what_is_no_hosts_to_treat_is_refused(runs: Bench) -> None:
+    care = whole(runs, KnownRequirements())
+
+    for symptom in (
+        Symptom(SymptomKind.NATS_DOWN, "nats"),
+        Symptom(SymptomKind.ORPHAN, "orphan", "moon:1"),
+        Symptom(SymptomKind.ORPHAN, "orphan", "worktrees:REQ-1"),  # a host without a project
+    ):
+        with pytest.raises(PermanentError):
+            await care.act(symptom)

@@ -1,0 +1,28 @@
+"""The doctor's looks at this host."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.host_checks import host_looks
+from settings import Settings, load_settings
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    monkeypatch.setenv("AGOG_HOME", str(tmp_path / "not made yet"))
+    return load_settings()
+
+
+@pytest.mark.parametrize(("least", "is_well"), [(0, True), (10**9, False)])
+async def test_doctor_and_care_have_one_bound_of_free_disk(
+    settings: Settings, least: int, is_well: bool
+) -> None:
+    settings.min_free_disk_mb = least
+    (disk,) = [look for look in host_looks(settings) if look.name == "Disk"]
+
+    check = await disk.check()
+
+    assert check.ok is is_well
+    assert is_well or f"Less than {least} MiB free" in check.advice
