@@ -7,7 +7,9 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 
 from temporalio import activity, workflow
 from temporalio.client import Client
@@ -18,7 +20,9 @@ from activities import Activities, all_activities
 from activities.interceptor import HouseInterceptor
 from adapters import nats_events
 from adapters.builds import ProjectBuilds
+from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.migrate import upgrade
+from adapters.readiness import WatchedDependencies, nats_and_database
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.permits import Permits
@@ -88,8 +92,17 @@ def _worker(
     )
 
 
+@dataclass(frozen=True)
+class Host:
+    """This host at work: what its activities ask of the outside world, and who watches that."""
+
+    ports: HostPorts
+    readiness: WatchedDependencies
+    facts: WorkerFacts
+
+
 @asynccontextmanager
-async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
+async def open_host(settings: Settings) -> AsyncIterator[Host]:
     """The adapters of this host, connected; closed when the block ends.
 
     Raises: DependencyUnavailable; RefusedInput for a bad agents file or if a worker is running.
@@ -107,19 +120,40 @@ async def host_ports(settings: Settings) -> AsyncIterator[HostPorts]:
         stack.push_async_callback(publisher.close)
         await publisher.ensure_streams()
         root = settings.project_root
-        yield HostPorts(
+        watched = nats_and_database(publisher, settings.nats_url, database_url)
+        readiness = WatchedDependencies(watched)
+        permits = Permits(settings.max_parallel_stages)
+        ports = HostPorts(
             store=store,
             publisher=publisher,
-            runs=HostRuns(
-                settings.home, agents, Permits(settings.max_parallel_stages), environment
-            ),
+            runs=HostRuns(settings.home, agents, permits, environment),
             builds=ProjectBuilds(agents, settings.home, environment),
             workspaces=GitWorkspaces(root, settings.home) if root else None,
+            readiness=readiness,
             agents=agents,
             host=settings.host,
             host_requirements=settings.host_requirements,
             parallel=settings.enable_parallel_execution,
         )
+        facts = WorkerFacts(
+            settings.host,
+            version("agog-orchestrator"),
+            lambda: (len(permits.living), settings.max_parallel_stages),
+        )
+        yield Host(ports, readiness, facts)
+
+
+@asynccontextmanager
+async def reporting_health(settings: Settings, host: Host) -> AsyncIterator[None]:
+    """Say on loopback how this worker is, and in the state directory where."""
+    async with AsyncExitStack() as stack:
+        address = None
+        if settings.health_port:
+            endpoint = health_endpoint(settings.health_port, host.readiness, host.facts)
+            address = await stack.enter_async_context(endpoint)
+            log.info("Health: %s/readyz", address)
+        stack.enter_context(worker_file(settings.home, host.facts, address))
+        yield
 
 
 async def publish_forgotten(ports: HostPorts) -> None:
@@ -140,7 +174,15 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with host_ports(settings) as ports, AsyncExitStack() as stack:
+    async with open_host(settings) as host, reporting_health(settings, host):
+        watch = asyncio.create_task(host.readiness.watch())
+        await _serve(client, host.ports, stop, watch)
+
+
+async def _serve(
+    client: Client, ports: HostPorts, stop: asyncio.Event, watch: asyncio.Task[None]
+) -> None:
+    async with AsyncExitStack() as stack:
         log.info(
             "Orchestrator initialized - Parallelization: %s",
             "ENABLED" if ports.parallel else "DISABLED",
@@ -148,18 +190,18 @@ async def serve(settings: Settings) -> None:
         for worker in build_workers(client, ports):
             await stack.enter_async_context(worker)
         log.info("Host %s is ready", ports.host)
-        await until_either(stop, asyncio.create_task(publish_forgotten(ports)))
+        await until_either(stop, watch, asyncio.create_task(publish_forgotten(ports)))
         log.info("Stopping; agents in flight go on and are found again")
 
 
-async def until_either(stop: asyncio.Event, forgotten: asyncio.Task[None]) -> None:
-    """Serve until told to stop. Raises: what ended the publisher, which never ends by itself."""
+async def until_either(stop: asyncio.Event, *endless: asyncio.Task[None]) -> None:
+    """Serve until told to stop. Raises: what ended one that never ends by itself."""
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopping, forgotten}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if forgotten.done():
-        forgotten.result()
-    forgotten.cancel()
+    done, _ = await asyncio.wait({stopping, *endless}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, *endless):
+        task.cancel()
+    for task in done & set(endless):
+        task.result()
 
 
 def configure_logging(level: str) -> None:

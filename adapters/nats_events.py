@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 
 from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy, Header, PubAck
 from nats.js.client import JetStreamContext
 
@@ -15,6 +16,9 @@ from pipeline.events import EVENT_PREFIX, STREAMS, Event
 
 ACK_SECONDS = 5.0
 """How long the server may take to store what was sent."""
+
+CHECK_SECONDS = 3.0
+"""Within the four seconds in which a probe of a dependency must have its answer."""
 
 
 async def connect(url: str, user: str | None, password: str | None) -> "NatsEventPublisher":
@@ -44,11 +48,17 @@ class NatsEventPublisher:
     async def check(self) -> None:
         """Let a connection pass that stands, and whose server answers a request.
 
+        One on which no answer comes is given up: what swallows everything is never reported.
+
         Raises: DependencyUnavailable.
         """
         with unavailable(self._url):
             self._check_connected()
-            await self._jetstream.account_info()
+            try:
+                await self._client.jetstream(timeout=CHECK_SECONDS).account_info()
+            except NatsTimeout:
+                await self._client.force_reconnect()
+                raise
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Send in order, without waiting in between, and wait until every one is stored.

@@ -33,6 +33,13 @@ class Script:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
+class AlwaysReady:
+    """Dependencies that nobody takes away."""
+
+    def check(self) -> None:
+        """Let everything pass."""
+
+
 class Clock(Protocol):
     """How the minutes of scripted work pass."""
 

@@ -37,7 +37,7 @@ from pipeline.model import (
 )
 from pipeline.ports import HostPorts, Workspaces
 from pipeline.team import TEAM
-from tests.fakes import Clock, Script, ScriptedBuilds, ScriptedRuns
+from tests.fakes import AlwaysReady, Clock, Script, ScriptedBuilds, ScriptedRuns
 from tests.plans import shipped
 from worker import WORKFLOWS, build_workers
 from workflows import options
@@ -120,6 +120,7 @@ class House:
             runs=self.runs,
             builds=self.builds,
             workspaces=workspaces,
+            readiness=AlwaysReady(),
             agents=WITH_PROJECT if workspaces else AGENTS,
             host=self._host,
             host_requirements=50,

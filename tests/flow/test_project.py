@@ -13,7 +13,7 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.answers import ERROR_LENGTH
 from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
-from tests.fakes import RealClock, Script, ScriptedBuilds, ScriptedRuns
+from tests.fakes import AlwaysReady, RealClock, Script, ScriptedBuilds, ScriptedRuns
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 from tests.house import WITH_PROJECT, Handle, House, until
 
@@ -30,6 +30,7 @@ def delivery(
             runs=ScriptedRuns(clock),
             builds=ScriptedBuilds(clock),
             workspaces=workspaces,
+            readiness=AlwaysReady(),
             agents=WITH_PROJECT,
             host="here",
             host_requirements=1,
