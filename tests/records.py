@@ -38,6 +38,8 @@ class Scripted:
     async def run(self, order: RequirementOrder) -> DeliveryReport:
         if order.title == "fail":
             raise ApplicationError("the disk is full", non_retryable=True)
+        if order.title == "renew":
+            workflow.continue_as_new(replace(order, title="wait"))
         if order.title == "wait":
             await workflow.wait_condition(lambda: False)
         return DeliveryReport(order.number, RequirementState.DELIVERED, "Delivered.", "c0ffee")

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from sqlalchemy.exc import DBAPIError
+
 from adapters.bounded import within
 from adapters.house_care.restarts import DependencyRestart
 from adapters.migrate import Schema, schema, upgrade
@@ -35,6 +37,8 @@ class DatabaseCare:
             found = await within(LOOK_SECONDS, self._schema())
         except (DependencyUnavailable, TimeoutError) as error:
             return (Symptom(SymptomKind.DATABASE_DOWN, _COMPONENT, detail=str(error)),)
+        except DBAPIError as error:  # it answers, and does not let us in
+            return (Symptom(SymptomKind.DATABASE_DOWN, _COMPONENT, detail=str(error.orig)),)
         if found is Schema.CURRENT:
             return ()
         return (Symptom(SymptomKind.MIGRATIONS_BEHIND, _COMPONENT, detail=_SCHEMA[found]),)

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from adapters.bounded import within
 from adapters.house_care.endings import Ending, ending_of
@@ -16,6 +18,7 @@ from adapters.sdlc_store import PostgresSdlcStore
 from adapters.temporal_calls import reaching_temporal
 from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
 from pipeline.errors import AlreadyStarted, DependencyUnavailable, NotRepairable
+from pipeline.failures import cut
 from pipeline.model import (
     Closing,
     RequirementOrder,
@@ -33,6 +36,9 @@ Start = Callable[[Client, RequirementOrder], Awaitable[None]]
 LOOK_SECONDS = 5.0
 GRACE = timedelta(minutes=1)
 """A row that was just written belongs to somebody: a start, a stage, an end under way."""
+
+MOST = 500
+"""Rows looked at more closely, which takes some milliseconds each; the others have their turn."""
 
 WHO = "sasha"
 _COMPONENT = "record"
@@ -62,22 +68,28 @@ class RecordCare:
         self._grace = grace
 
     async def look(self) -> Sequence[Symptom]:
-        """One symptom for each unattended row, the most urgent first.
+        """One symptom for each unattended row, the most urgent first; at most `MOST` at a time.
 
         Without the database or Temporal there is none: what is down shows elsewhere.
         """
         try:
             return await within(LOOK_SECONDS, self._unattended())
-        except (DependencyUnavailable, TimeoutError) as error:
+        except DependencyUnavailable as error:
             log.warning("Open rows were not compared with Temporal: %s", error)
             return ()
+        except (TimeoutError, RPCError, SQLAlchemyError) as error:
+            detail = f"Open rows could not be compared with Temporal: {error}"
+            return (Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT, detail=cut(detail)),)
 
     async def act(self, symptom: Symptom) -> str:
         """Start the workflow or close the row, if that is still called for.
 
-        Raises: DependencyUnavailable; NotRepairable where this seems to be the wrong Temporal.
+        Raises: DependencyUnavailable; NotRepairable where this seems to be the wrong Temporal, and
+            where rows cannot be compared with it.
         """
         number = symptom.subject
+        if not number:  # not a row: the look itself has failed, and why is for a human to see to
+            raise NotRepairable(symptom.detail)
         row = await self._database.read(lambda c: open_row(c, number, self._grace))
         standing = await workflow_standing(self._temporal, number)
         if row is None or not _flaw(row, standing):
@@ -91,7 +103,7 @@ class RecordCare:
     async def _unattended(self) -> Sequence[Symptom]:
         rows = await self._database.read(lambda c: open_rows(c, self._grace))
         running = await running_workflows(self._temporal, _WORKFLOW_TYPE) if rows else frozenset()
-        suspects = [row for row in rows if row.number not in running]
+        suspects = [row for row in rows if row.number not in running][:MOST]
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def examine(row: OpenRow) -> str:

@@ -128,6 +128,25 @@ async def test_database_of_a_newer_program_is_a_symptom_that_is_not_acted_on(
         await house.act(symptom)
 
 
+async def test_tables_that_may_not_be_read_are_a_symptom(
+    dependencies: Dependencies, records: Records, postgres_server: PostgresServer
+) -> None:
+    name = dependencies.database_url.rpartition("/")[2]
+    stranger = sql.Identifier(f"stranger_{name}")
+    create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'word'").format(stranger)
+    postgres_server.execute(create, database=name)
+    url = dependencies.database_url.replace(
+        f"agog:{postgres_server.password}", f"stranger_{name}:word"
+    )
+    try:
+        (found,) = await house_care(replace(dependencies, database_url=url), records.care).look()
+    finally:
+        postgres_server.execute(sql.SQL("DROP ROLE {}").format(stranger))
+
+    assert found.key == DATABASE_DOWN.key
+    assert found.detail.startswith("permission denied for table alembic_version")
+
+
 async def test_what_is_down_and_nothing_may_restart_says_which_setting_would(
     dependencies: Dependencies, records: Records
 ) -> None:

@@ -17,6 +17,7 @@ from pipeline.model import (
     Symptom,
     SymptomKind,
 )
+from tests.eventually import eventually_async
 from tests.records import Records
 from tests.sdlc_factory import PLAN, RESEARCH, Requirement, an_order
 from workflows.starting import start_requirement
@@ -32,6 +33,35 @@ async def test_rows_that_are_attended_or_have_ended_are_well(records: Records) -
     assert await records.found() == []
     assert await records.act("REQ-1") == "REQ-1 has gone on or ended."
     assert await records.act("REQ-3") == "REQ-3 has gone on or ended."
+
+
+async def test_requirement_that_continued_as_new_is_attended(records: Records) -> None:
+    handle = await records.start("REQ-1", "renew", opened=False)
+    first_run = await records.first_run("REQ-1")
+
+    async def is_renewed() -> bool:
+        standing = await workflow_standing(records.temporal, "REQ-1")
+        return standing is not None and standing.run != first_run
+
+    await eventually_async(is_renewed, "the second run")
+    await records.open("REQ-1", first_run)
+
+    assert await records.act("REQ-1") == "REQ-1 has gone on or ended."
+    await handle.terminate()
+    assert "is CANCELLED" in await records.act("REQ-1")
+
+
+async def test_rows_that_cannot_be_compared_are_one_symptom_for_a_human(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await records.accept("REQ-1")
+    monkeypatch.setattr("adapters.house_care.record_care._WORKFLOW_TYPE", "no ' query")
+
+    (symptom,) = await records.care.look()
+
+    assert symptom.subject == ""
+    with pytest.raises(NotRepairable, match="Open rows could not be compared with Temporal"):
+        await records.care.act(symptom)
 
 
 async def test_start_that_got_no_further_than_its_row_is_completed(records: Records) -> None:
