@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -151,6 +152,32 @@ async def test_end_that_was_not_written_down_is_recorded_as_it_was(
     assert (view.state, view.reason) == (state, reason)
     told = (await records.reader.events("REQ-1"))[1].payload
     assert told.get("commit", "") == commit
+
+
+async def test_cancellation_that_was_not_written_down_is_recorded(records: Records) -> None:
+    handle = await records.start("REQ-1")
+    await handle.cancel()
+    await records.ended(handle)
+
+    assert await records.act("REQ-1") == "REQ-1 is CANCELLED: Cancelled."
+
+
+async def test_workflow_that_ran_out_of_time_has_failed(records: Records) -> None:
+    order = await records.accept("REQ-1")
+    handle = await records.temporal.start_workflow(
+        "RequirementWorkflow",
+        order,
+        id="REQ-1",
+        task_queue="agog",
+        execution_timeout=timedelta(seconds=1),
+    )
+    await records.open("REQ-1", await records.first_run("REQ-1"))
+    await records.ended(handle)
+
+    said = await records.act("REQ-1")
+
+    assert said.startswith("REQ-1 is FAILED: Its workflow failed: ")
+    assert "timed out" in said.lower()
 
 
 async def test_requirement_that_was_terminated_before_a_host_took_it_is_closed(
