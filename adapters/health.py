@@ -15,6 +15,7 @@ from typing import Any
 from adapters.health_probe import WORKER_FILE
 from adapters.local_stack.files import write_private
 from adapters.readiness import Standing, WatchedDependencies
+from pipeline.errors import RefusedInput
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ async def health_endpoint(
     """Serve until the block ends; its address.
 
     Where the port is taken, by another worker of this machine, any free one is used.
+
+    Raises: RefusedInput for a port that this user may not have.
     """
     server = await _listen(port, _Health(readiness, facts).serve)
     try:
@@ -85,7 +88,8 @@ async def _listen(port: int, serve: Serve) -> asyncio.Server:
         return await asyncio.start_server(serve, LOOPBACK, port, limit=_REQUEST_BYTES)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            raise
+            reason = f"Port {port} of AGOG_HEALTH_PORT cannot be used: {error.strerror}."
+            raise RefusedInput(reason) from error
         return await asyncio.start_server(serve, LOOPBACK, 0, limit=_REQUEST_BYTES)
 
 

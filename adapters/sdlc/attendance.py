@@ -1,15 +1,19 @@
-"""Open requirements as somebody sees them who asks whether a workflow attends to each."""
+"""Open requirements as somebody sees them who asks whether a workflow attends to each.
+
+One without stages is none of them: it stands for an incident of the infrastructure, has no workflow
+of its own, and must not be taken for work that is done because nothing of it is left to do.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy import RowMapping, Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from adapters.sdlc.acceptance import ORDER
-from adapters.sdlc_tables import FixRow, RequirementRow
+from adapters.sdlc_tables import FixRow, RequirementRow, StageRow
 from pipeline.model import RequirementOrder, RequirementState
 
 _Root = aliased(RequirementRow)
@@ -80,6 +84,7 @@ def _open(grace: timedelta) -> Select[*tuple[object, ...]]:
         .where(
             RequirementRow.state.in_([str(s) for s in RequirementState if not s.is_final]),
             RequirementRow.updated_at < func.now() - grace,
+            exists().where(StageRow.number == RequirementRow.number),
         )
     )
 

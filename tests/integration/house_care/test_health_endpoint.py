@@ -12,7 +12,7 @@ import pytest
 from adapters import health_probe
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.readiness import Dependency, WatchedDependencies
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, RefusedInput
 from tests.eventually import eventually
 from tests.fixtures_sdlc import free_port
 
@@ -152,6 +152,16 @@ async def test_second_worker_of_a_machine_answers_elsewhere(
             assert (await get(address, "/livez"))[0] == 200
 
     assert f"Port {port} of AGOG_HEALTH_PORT is taken: health is on " in caplog.text
+
+
+async def test_port_that_cannot_be_had_is_refused_by_its_setting(
+    watched: WatchedDependencies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.health.LOOPBACK", "192.0.2.1")  # nobody's: RFC 5737
+
+    with pytest.raises(RefusedInput, match="AGOG_HEALTH_PORT cannot be used"):
+        async with health_endpoint(free_port(), watched, FACTS):
+            pass
 
 
 async def test_probe_finds_the_worker_by_its_state_directory(

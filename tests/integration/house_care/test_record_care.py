@@ -90,6 +90,18 @@ async def test_row_that_was_just_written_is_left_alone(records: Records) -> None
     assert await workflow_standing(records.temporal, "REQ-1") is None
 
 
+async def test_requirement_without_stages_is_neither_started_nor_closed(records: Records) -> None:
+    nothing = Pipeline("incident", (), ())
+    await records.accept("REQ-INFRA-nats-1", priority=Priority.P0, pipeline=nothing)
+
+    assert await records.found() == []
+    await records.act("REQ-INFRA-nats-1")
+
+    view = await records.reader.requirement("REQ-INFRA-nats-1")
+    assert view.state is RequirementState.ACCEPTED
+    assert await workflow_standing(records.temporal, "REQ-INFRA-nats-1") is None
+
+
 async def test_terminated_requirement_is_closed_with_everything_of_it(records: Records) -> None:
     handle = await records.start("REQ-1")
     requirement = Requirement(records.store, "REQ-1")
