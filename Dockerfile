@@ -20,6 +20,6 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 WORKDIR /app
 USER agog
-HEALTHCHECK --interval=60s --timeout=20s --start-period=30s --retries=3 \
-    CMD ["python", "starter.py", "doctor", "--dependencies"]
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=2 \
+    CMD python -m adapters.health_probe "$AGOG_HOME"
 CMD ["python", "worker.py"]

@@ -5,6 +5,7 @@ Order: environment, `.env` beside this file, the running stack's `stack.json`, t
 
 import json
 import os
+import shlex
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +104,19 @@ class Settings(BaseSettings):
         alias="AGOG_MIN_FREE_DISK_MB",
         description="MiB free below which finished requirements are tidied up",
     )
+    health_port: int = Field(
+        8234,
+        ge=0,
+        le=65_535,
+        alias="AGOG_HEALTH_PORT",
+        description="where the worker says on loopback how it is; 0: nowhere",
+    )
+    restart_nats: str = Field(
+        "", alias="AGOG_RESTART_NATS", description="command line that restarts NATS"
+    )
+    restart_database: str = Field(
+        "", alias="AGOG_RESTART_DATABASE", description="command line that restarts the database"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="AGOG_LOG_LEVEL", description="of our own log lines"
     )
@@ -111,6 +125,22 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
+
+    @field_validator("restart_nats", "restart_database")
+    @classmethod
+    def _splittable(cls, line: str) -> str:
+        shlex.split(line)
+        return line
+
+    @property
+    def restart_nats_argv(self) -> tuple[str, ...]:
+        """The command that restarts NATS; empty if there is none."""
+        return tuple(shlex.split(self.restart_nats))
+
+    @property
+    def restart_database_argv(self) -> tuple[str, ...]:
+        """The command that restarts the database; empty if there is none."""
+        return tuple(shlex.split(self.restart_database))
 
     @property
     def heartbeat(self) -> timedelta:

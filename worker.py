@@ -5,8 +5,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from temporalio import activity, workflow
@@ -16,17 +16,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities import Activities, all_activities
 from activities.interceptor import HouseInterceptor
-from adapters import nats_events
-from adapters.builds import ProjectBuilds
-from adapters.migrate import upgrade
-from adapters.runs.home_lock import HomeLock
-from adapters.runs.host import HostRuns
-from adapters.runs.slots import Slots
-from adapters.sdlc_store import create_store
 from adapters.temporal_client import connect, quiet_runtime
-from adapters.temporal_waker import TemporalWaker
-from adapters.user_files import find_agents
-from adapters.workspaces import GitWorkspaces
+from hosting.host import Host, open_host, reporting_health
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.ports import HostPorts
 from settings import BadSettings, Settings, load_settings
@@ -41,6 +32,9 @@ log = logging.getLogger("agog.worker")
 
 PUBLISH_INTERVAL_SECONDS = 30.0
 """How often events are looked for that a cancelled or terminated workflow left unpublished."""
+
+PATROL_INTERVAL = timedelta(minutes=5)
+"""How often Sasha looks although nobody is held: what is slow to show, like a disk that fills."""
 
 WORKFLOWS = (
     RequirementWorkflow,
@@ -98,44 +92,6 @@ def _worker(
     )
 
 
-@asynccontextmanager
-async def host_ports(settings: Settings, client: Client) -> AsyncIterator[HostPorts]:
-    """The adapters of this host, connected; closed when the block ends.
-
-    Raises: DependencyUnavailable; RefusedInput for a bad agents file or if a worker is running.
-    """
-    agents = find_agents(settings.agents_file)
-    environment = settings.children_environment
-    async with AsyncExitStack() as stack:
-        stack.enter_context(HomeLock(settings.home))
-        database_url = settings.database_url.get_secret_value()
-        await asyncio.to_thread(upgrade, database_url)
-        store = create_store(database_url)
-        stack.push_async_callback(store.close)
-        password = settings.nats_password.get_secret_value() if settings.nats_password else None
-        publisher = await nats_events.connect(settings.nats_url, settings.nats_user, password)
-        stack.push_async_callback(publisher.close)
-        await publisher.ensure_streams()
-        root = settings.project_root
-        yield HostPorts(
-            store=store,
-            publisher=publisher,
-            waker=TemporalWaker(client),  # WIP
-            runs=HostRuns(
-                settings.home,
-                agents,
-                Slots(settings.home, settings.max_parallel_stages),
-                environment,
-            ),
-            builds=ProjectBuilds(agents, settings.home, environment),
-            workspaces=GitWorkspaces(root, settings.home) if root else None,
-            agents=agents,
-            host=settings.host,
-            host_requirements=settings.host_requirements,
-            parallel=settings.enable_parallel_execution,
-        )
-
-
 async def publish_forgotten(ports: HostPorts) -> None:
     """Send out, for ever and at intervals, what no running activity will publish."""
     while True:
@@ -154,26 +110,34 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with host_ports(settings, client) as ports, AsyncExitStack() as stack:
+    async with open_host(settings, client) as host, reporting_health(settings, host) as address:
+        log.info("Health: %s", f"{address}/readyz" if address else "off")
+        await _serve(client, host, stop)
+
+
+async def _serve(client: Client, host: Host, stop: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
         log.info(
             "Orchestrator initialized - Parallelization: %s",
-            "ENABLED" if ports.parallel else "DISABLED",
+            "ENABLED" if host.ports.parallel else "DISABLED",
         )
-        for worker in build_workers(client, ports):
+        for worker in build_workers(client, host.ports):
             await stack.enter_async_context(worker)
-        log.info("Host %s is ready", ports.host)
-        await until_either(stop, asyncio.create_task(publish_forgotten(ports)))
+        await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
+        log.info("Host %s is ready", host.ports.host)
+        watch = asyncio.create_task(host.readiness.watch())
+        await until_either(stop, watch, asyncio.create_task(publish_forgotten(host.ports)))
         log.info("Stopping; agents in flight go on and are found again")
 
 
-async def until_either(stop: asyncio.Event, forgotten: asyncio.Task[None]) -> None:
-    """Serve until told to stop. Raises: what ended the publisher, which never ends by itself."""
+async def until_either(stop: asyncio.Event, *endless: asyncio.Task[None]) -> None:
+    """Serve until told to stop. Raises: what ended one that never ends by itself."""
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopping, forgotten}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if forgotten.done():
-        forgotten.result()
-    forgotten.cancel()
+    done, _ = await asyncio.wait({stopping, *endless}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, *endless):
+        task.cancel()
+    for task in done & set(endless):
+        task.result()
 
 
 def configure_logging(level: str) -> None:

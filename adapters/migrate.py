@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from pathlib import Path
 
 from alembic import command
@@ -11,29 +12,57 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from adapters.sdlc.database import address_of, connect_arguments, reaching
+from pipeline.errors import NotRepairable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 _LOCK = "agog migrations"
 
 
+class Schema(Enum):
+    """How the schema of a database compares with the one that this program needs."""
+
+    CURRENT = auto()
+    BEHIND = auto()
+    AHEAD = auto()
+    """A newer program has migrated it."""
+
+
 def upgrade(database_url: str) -> None:
     """Run every migration that is missing; of several callers at once one does it.
 
-    Raises: DependencyUnavailable.
+    Raises: DependencyUnavailable, NotRepairable if a newer program has migrated it.
     """
     with _connected(database_url) as connection:
         lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
         connection.execute(lock, {"name": _LOCK})
+        if _schema(connection) is Schema.AHEAD:
+            raise NotRepairable(
+                f"The SDLC database at {address_of(connection.engine.url)} was migrated by a newer"
+                " version of this program: update this one."
+            )
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
+def schema(database_url: str) -> Schema:
+    """How the database's schema compares with ours. Raises: DependencyUnavailable."""
+    with _connected(database_url) as connection:
+        return _schema(connection)
+
+
 def pending(database_url: str) -> bool:
     """Whether migrations are missing. Raises: DependencyUnavailable."""
-    with _connected(database_url) as connection:
-        current = MigrationContext.configure(connection).get_current_heads()
-    return set(current) != set(ScriptDirectory.from_config(_config()).get_heads())
+    return schema(database_url) is Schema.BEHIND
+
+
+def _schema(connection: Connection) -> Schema:
+    scripts = ScriptDirectory.from_config(_config())
+    current = set(MigrationContext.configure(connection).get_current_heads())
+    if current == set(scripts.get_heads()):
+        return Schema.CURRENT
+    known = {script.revision for script in scripts.walk_revisions()}
+    return Schema.BEHIND if current <= known else Schema.AHEAD
 
 
 @contextmanager

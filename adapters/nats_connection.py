@@ -36,6 +36,10 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             connect_timeout=2,
+            # A server that hangs leaves the connection standing: without an answer to two pings it
+            # is given up, and tried anew every second, instead of whenever TCP tries again.
+            ping_interval=3,
+            max_outstanding_pings=1,
         )
     )
     # The client itself would try for ever: here its first refusal is the answer.

@@ -6,26 +6,19 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 
 from nats.aio.client import Client
-from nats.js.api import (
-    ConsumerConfig,
-    DeliverPolicy,
-    DiscardPolicy,
-    Header,
-    PubAck,
-    StorageType,
-    StreamConfig,
-)
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import ConsumerConfig, DeliverPolicy, Header, PubAck
 from nats.js.client import JetStreamContext
-from nats.js.errors import BadRequestError
 
 from adapters.nats_connection import open_connection, unavailable
-from pipeline.events import EVENT_PREFIX, RETENTION, STREAMS, Event, Stream
+from adapters.nats_streams import ensure_stream
+from pipeline.events import EVENT_PREFIX, STREAMS, Event
 
 ACK_SECONDS = 5.0
 """How long the server may take to store what was sent."""
 
-_NAME_IN_USE = 10058
-"""JetStream's code for a stream that exists with another configuration."""
+CHECK_SECONDS = 3.0
+"""Within the four seconds in which a probe of a dependency must have its answer."""
 
 
 async def connect(url: str, user: str | None, password: str | None) -> "NatsEventPublisher":
@@ -43,11 +36,29 @@ class NatsEventPublisher:
         self._url = url
 
     async def ensure_streams(self) -> None:
-        """Create the streams, or bring them to what they must be. Raises: DependencyUnavailable."""
+        """Create the streams, or bring them to what they must be.
+
+        Raises: DependencyUnavailable; NotRepairable for a shape that a stream cannot get any more.
+        """
         with unavailable(self._url):
             self._check_connected()
             for stream in STREAMS:
-                await _ensure_stream(self._jetstream, stream)
+                await ensure_stream(self._jetstream, stream)
+
+    async def check(self) -> None:
+        """Let a connection pass that stands, and whose server answers a request.
+
+        One on which no answer comes is given up: what swallows everything is never reported.
+
+        Raises: DependencyUnavailable.
+        """
+        with unavailable(self._url):
+            self._check_connected()
+            try:
+                await self._client.jetstream(timeout=CHECK_SECONDS).account_info()
+            except NatsTimeout:
+                await self._client.force_reconnect()
+                raise
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Send in order, without waiting in between, and wait until every one is stored.
@@ -110,25 +121,6 @@ class NatsEventPublisher:
         # The client would buffer and let us wait for an acknowledgement that cannot come.
         if not self._client.is_connected:
             raise ConnectionError("the connection is lost and not yet back")
-
-
-async def _ensure_stream(jetstream: JetStreamContext, stream: Stream) -> None:
-    seconds = RETENTION.total_seconds()
-    config = StreamConfig(
-        name=stream.name,
-        subjects=list(stream.subjects),
-        storage=StorageType.FILE,
-        discard=DiscardPolicy.NEW,
-        max_msgs=-1,
-        max_age=seconds,
-        duplicate_window=seconds,
-    )
-    try:
-        await jetstream.add_stream(config)
-    except BadRequestError as error:
-        if error.err_code != _NAME_IN_USE:
-            raise
-        await jetstream.update_stream(config)
 
 
 async def _length(subscription: JetStreamContext.PushSubscription) -> int:

@@ -7,29 +7,20 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio.client import Client
-from temporalio.common import (
-    Priority,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
-from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from adapters.sdlc_store import Acceptance
+from adapters.temporal_calls import exists, reaching_temporal
 from adapters.temporal_client import known_search_attributes
 from cli.connections import Services, wake_held
 from cli.inputs import Submission
-from cli.temporal import exists, reaching_temporal
 from pipeline.errors import AlreadyStarted
 from pipeline.model import Pipeline, RequirementOrder, RequirementState
-from workflows import options
-from workflows.requirement import RequirementWorkflow
+from workflows.starting import start_requirement
 
 T = TypeVar("T")
 
 _AT_ONCE = 20
 """Calls in flight: a backlog of hundreds starts in seconds and does not flood the server."""
-_SUMMARY_BYTES = 200
-"""Temporal refuses longer static summaries."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +71,8 @@ async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[s
 
 
 async def _start(client: Client, order: RequirementOrder) -> None:
-    try:
-        with reaching_temporal(client):
-            await client.start_workflow(
-                RequirementWorkflow.run,
-                order,
-                id=order.number,
-                task_queue=options.CENTRAL_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                priority=Priority(priority_key=order.priority.rank + 1),
-                search_attributes=options.search_attributes(order),
-                static_summary=order.title.encode()[:_SUMMARY_BYTES].decode(errors="ignore"),
-            )
-    except WorkflowAlreadyStartedError as error:
-        raise AlreadyStarted(
-            f"{order.number} was started by somebody else just now. Join it with --attach."
-        ) from error
+    with reaching_temporal(client):
+        await start_requirement(client, order)
 
 
 def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...]) -> Acceptance:

@@ -10,7 +10,8 @@ PipelineError
 │   ├── UnknownRequirement    no such requirement or stage
 │   ├── AlreadyStarted        the number is taken
 │   ├── IllegalTransition     a phase change that the life cycle does not know
-│   └── StaleAttempt          a closing write of an attempt that is no longer current
+│   ├── StaleAttempt          a closing write of an attempt that is no longer current
+│   └── NotRepairable         what is wrong with a dependency is for a human to see to
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project
     ├── GitFailed             a git command failed that should have worked
@@ -77,6 +78,10 @@ class IllegalTransition(PermanentError):
 
 class StaleAttempt(PermanentError):
     """The attempt that wants to close is no longer the current one."""
+
+
+class NotRepairable(PermanentError):
+    """What is wrong with a dependency cannot be repaired by this program."""
 
 
 class ProjectMissing(TransientError):

@@ -296,6 +296,16 @@ class Caretaker(Protocol):
         """
 
 
+class Readiness(Protocol):
+    """Whether this worker reaches what every stage boundary needs."""
+
+    def check(self) -> None:
+        """Let pass while NATS and the SDLC database answer; costs nothing.
+
+        Raises: DependencyUnavailable naming the one that does not, its address and the remedy.
+        """
+
+
 class Builds(Protocol):
     """The project's own build commands."""
 
@@ -320,6 +330,7 @@ class HostPorts:
     runs: AgentRuns
     builds: Builds
     workspaces: Workspaces | None
+    readiness: Readiness
     agents: AgentsFile
     host: str
     host_requirements: int

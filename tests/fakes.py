@@ -101,6 +101,13 @@ class Breakable:
         return call
 
 
+class AlwaysReady:
+    """Dependencies that nobody takes away."""
+
+    def check(self) -> None:
+        """Let everything pass."""
+
+
 class Clock(Protocol):
     """How the minutes of scripted work pass."""
 

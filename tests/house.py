@@ -40,7 +40,15 @@ from pipeline.model import (
 )
 from pipeline.ports import EventPublisher, HostPorts, SdlcStore, Workspaces
 from pipeline.team import TEAM
-from tests.fakes import Breakable, Clock, Script, ScriptedBuilds, ScriptedCare, ScriptedRuns
+from tests.fakes import (
+    AlwaysReady,
+    Breakable,
+    Clock,
+    Script,
+    ScriptedBuilds,
+    ScriptedCare,
+    ScriptedRuns,
+)
 from tests.plans import shipped
 from worker import WORKFLOWS, build_workers
 from workflows import options
@@ -129,6 +137,7 @@ class House:
             runs=self.runs,
             builds=self.builds,
             workspaces=workspaces,
+            readiness=AlwaysReady(),
             agents=WITH_PROJECT if workspaces else AGENTS,
             host=self._host,
             host_requirements=50,

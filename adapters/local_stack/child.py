@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ STOP_SECONDS = 10.0
 
 _KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.05
+_ON_PURPOSE = ".ended"
+"""Suffix of a note beside the record: the number of the process that was ended on purpose."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class Child:
     def exit_code(self) -> int | None:
         """How the process ended (negative: by that signal); None while it runs."""
         return self._process.poll() if self._process else None
+
+    @property
+    def ended_on_purpose(self) -> bool:
+        """Whether somebody has ended the process last started to have it started anew."""
+        note = self._record.with_suffix(_ON_PURPOSE)
+        return note.exists() and note.read_text(encoding="ascii") == str(self.pid)
 
     def start(self) -> None:
         """Start the process in a session of its own: our terminal's Ctrl-C is not for it."""
@@ -93,6 +102,30 @@ async def stop_leftovers(home: Path, last: Iterable[str]) -> tuple[str, ...]:
     return tuple([record.stem for record in records if await _end_recorded(record)])
 
 
+def recorded_process(home: Path, name: str) -> psutil.Process | None:
+    """The living process of that name, whoever has started it."""
+    return _recorded(_record(home, name))[0]
+
+
+async def end_on_purpose(home: Path, name: str) -> bool:
+    """End the process of that name and all that it has started; False if it did not live.
+
+    Whoever keeps it starts it anew.
+    """
+    record = _record(home, name)
+    process, stop_signal = _recorded(record)
+    if process is None:
+        return False
+    # Said before it is done: the keeper may look at the very moment of the end.
+    write_private(record.with_suffix(_ON_PURPOSE), str(process.pid))
+    below = process.children(recursive=True)  # of a killed database some may hold on to its data
+    await _end(process, stop_signal)
+    for left in below:
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
+    return True
+
+
 async def _end_recorded(path: Path) -> bool:
     """End the process of one record; False if it is dead and only the record was left."""
     process, stop_signal = _recorded(path)
@@ -103,7 +136,10 @@ async def _end_recorded(path: Path) -> bool:
 
 
 def _recorded(path: Path) -> tuple[psutil.Process | None, signal.Signals]:
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:  # between two starts
+        return None, signal.SIGTERM
     stop_signal = signal.Signals(record.pop("stop_signal"))
     return ProcessIdentity(**record).process(), stop_signal
 
@@ -116,6 +152,7 @@ async def _end(process: psutil.Process, stop_signal: signal.Signals) -> None:
     """Signal and wait; past the bound, kill its whole process group."""
     try:
         process.send_signal(stop_signal)
+        process.send_signal(signal.SIGCONT)  # one that is stopped hears the other when it goes on
         if not await _has_ended(process, STOP_SECONDS):
             os.killpg(process.pid, signal.SIGKILL)
             await _has_ended(process, _KILL_SECONDS)

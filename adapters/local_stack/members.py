@@ -37,6 +37,10 @@ class Member(Protocol):
     async def ended(self) -> str:
         """Wait until it has ended; how, and where to read why."""
 
+    @property
+    def ended_on_purpose(self) -> bool:
+        """Whether somebody has ended it to have it started again."""
+
     async def stop(self) -> None:
         """End it."""
 
@@ -86,6 +90,11 @@ class ServerMember:
     async def ended(self) -> str:
         """Wait until the server has ended; at once if it never started."""
         return await _end_of(self._child) if self._child else "was not started"
+
+    @property
+    def ended_on_purpose(self) -> bool:
+        """Whether somebody has ended the server to have it started again."""
+        return self._child is not None and self._child.ended_on_purpose
 
     async def stop(self) -> None:
         """End the server."""
@@ -139,6 +148,11 @@ class ChildMember:
     async def ended(self) -> str:
         """Wait until it has ended."""
         return await _end_of(self._child)
+
+    @property
+    def ended_on_purpose(self) -> bool:
+        """Whether somebody has ended it to have it started again."""
+        return self._child.ended_on_purpose
 
     async def stop(self) -> None:
         """End it."""

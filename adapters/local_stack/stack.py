@@ -168,7 +168,8 @@ class LocalStack:
             settings.update(member.server.settings(member.ports))
             ports.update(member.ports)
         self._undo.callback(self._state.withdraw)
-        self._state.publish(settings, ports)
+        names = tuple(member.server.name for member in self._servers)
+        self._state.publish(settings, ports, names)
         return StackAddresses.from_settings(settings)
 
 
@@ -190,7 +191,8 @@ async def _keep(member: Member, report: Callable[[StackIncident], None]) -> None
     while True:
         since = clock.time()
         problem = await member.ended()
-        setbacks = setbacks + 1 if clock.time() - since < STEADY_SECONDS else 0
+        is_steady = clock.time() - since >= STEADY_SECONDS or member.ended_on_purpose
+        setbacks = 0 if is_steady else setbacks + 1
         pause = min(2.0 ** min(setbacks - 1, 10) - 1, MAX_PAUSE_SECONDS) if setbacks else 0.0
         await asyncio.sleep(pause)
         try:

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,15 @@ def read_stack(home: Path) -> StackAddresses | None:
         return None
     owner = ProcessIdentity(**{key: document[key] for key in _IDENTITY})
     return StackAddresses.from_settings(document["settings"]) if owner.process() else None
+
+
+def is_embedded(home: Path, server: str, url: str) -> bool:
+    """Whether the stack itself has that server, at that address; also if its keeper was killed.
+
+    No longer after a clean end: a server that its user has stopped is not ours to start.
+    """
+    document = _read(home) or {}
+    return server in document.get("servers", ()) and url in document["settings"].values()
 
 
 class StackState:
@@ -57,22 +66,29 @@ class StackState:
         document = _read(self._home)
         return dict(document["ports"]) if document else {}
 
-    def publish(self, settings: Mapping[str, str], ports: Mapping[str, int]) -> None:
-        """Tell every command of this user where the running stack answers."""
-        self._write(identify(os.getpid()) or _NOBODY, settings, ports)
+    def publish(
+        self, settings: Mapping[str, str], ports: Mapping[str, int], servers: Sequence[str]
+    ) -> None:
+        """Tell every command of this user where the running stack answers, with which servers."""
+        self._write(identify(os.getpid()) or _NOBODY, settings, ports, servers)
 
     def withdraw(self) -> None:
         """Keep the ports for the next stack, and nothing else."""
         self._write(_NOBODY, {}, self.kept_ports())
 
     def _write(
-        self, identity: ProcessIdentity, settings: Mapping[str, str], ports: Mapping[str, int]
+        self,
+        identity: ProcessIdentity,
+        settings: Mapping[str, str],
+        ports: Mapping[str, int],
+        servers: Sequence[str] = (),
     ) -> None:
         document = {
             "schema_version": SCHEMA_VERSION,
             **asdict(identity),
             "settings": dict(settings),
             "ports": dict(ports),
+            "servers": list(servers),
         }
         write_private(_path(self._home), json.dumps(document, indent=2) + "\n")
 

@@ -61,6 +61,11 @@ class HostRuns:
         self._changed = asyncio.Event()
         self._turns = Turns(self._home, slots, self._kinds.look)
 
+    @property
+    def living(self) -> int:
+        """How many agents hold a permit."""
+        return self._turns.living
+
     async def is_started(self, run_id: str) -> bool:
         """Whether the run's agent was started once: then it is never started again."""
         run = RunDirectory.of(self._home, run_id)

@@ -36,6 +36,11 @@ class Turns:
             if not run.is_suspended:
                 self._permits.adopt(run.run_id)
 
+    @property
+    def living(self) -> int:
+        """How many runs hold a permit because they live."""
+        return len(self._permits.living)
+
     def adopt(self, run_id: str) -> None:
         """Count a run that lives, even above the limit."""
         self._permits.adopt(run_id)

@@ -21,6 +21,15 @@ CONNECT_SECONDS = 4
 # A process that was stopped while it held a requirement's row must not stop the others for ever.
 _BOUNDS = {"lock_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
 
+# A network that swallows everything breaks the connection within ten seconds. TCP alone goes on for
+# a quarter of an hour, and all that time a connection of the pool is taken.
+_TCP = {
+    "tcp_user_timeout": 10_000,  # milliseconds: of what was sent and not acknowledged
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+
 NAME = "SDLC database"
 REMEDY = "Start it with `starter.py up`, or set DATABASE_URL."
 NO_SCHEMA = "It has no tables yet: `starter.py up` and `worker.py` create them."
@@ -29,7 +38,12 @@ NO_SCHEMA = "It has no tables yet: `starter.py up` and `worker.py` create them."
 def connect_arguments() -> dict[str, object]:
     """Bounds of the connection, for every engine of the house."""
     bounds = " ".join(f"-c {name}={value}" for name, value in _BOUNDS.items())
-    return {"connect_timeout": CONNECT_SECONDS, "application_name": "agog", "options": bounds}
+    return {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "agog",
+        "options": bounds,
+        **_TCP,
+    }
 
 
 def async_engine(database_url: str, *, pool_size: int = 8) -> AsyncEngine:

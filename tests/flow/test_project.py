@@ -14,7 +14,15 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.answers import ERROR_LENGTH
 from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
-from tests.fakes import NobodyWaits, RealClock, Script, ScriptedBuilds, ScriptedCare, ScriptedRuns
+from tests.fakes import (
+    AlwaysReady,
+    NobodyWaits,
+    RealClock,
+    Script,
+    ScriptedBuilds,
+    ScriptedCare,
+    ScriptedRuns,
+)
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 from tests.house import WITH_PROJECT, Handle, House, until
 from tests.sdlc_factory import an_order
@@ -37,6 +45,7 @@ async def delivery(
             runs=ScriptedRuns(clock),
             builds=ScriptedBuilds(clock),
             workspaces=workspaces,
+            readiness=AlwaysReady(),
             agents=WITH_PROJECT,
             host="here",
             host_requirements=1,

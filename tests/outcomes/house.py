@@ -15,7 +15,7 @@ from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
-from tests.fakes import NobodyWaits, ScriptedCare
+from tests.fakes import AlwaysReady, NobodyWaits, ScriptedCare
 from tests.fixtures_workspaces import GitProject
 from tests.house import AGENTS, Handle, House
 from tests.outcomes.agents import AnyBuilds, AnyRuns
@@ -74,6 +74,7 @@ class AnyHouse(House):
             runs=self.agents,
             builds=AnyBuilds(),
             workspaces=workspaces,
+            readiness=AlwaysReady(),
             agents=_AGENTS,
             host=self._host,
             host_requirements=50,

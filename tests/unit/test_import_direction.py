@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("pipeline", "workflows", "activities", "adapters")
 ROOTS = ("worker", "starter", "settings")
-OURS = frozenset((*PACKAGES, *ROOTS, "cli", "demo", "tests", "bench", "migrations"))
+OURS = frozenset((*PACKAGES, *ROOTS, "cli", "hosting", "demo", "tests", "bench", "migrations"))
 
 MAY_IMPORT = {
     "pipeline": {"pipeline"},
@@ -20,7 +20,18 @@ MAY_IMPORT = {
     "adapters": {"adapters", "pipeline"},
     "settings": set(),
     # the starter's rooms see what the starter sees
-    "cli": {"cli", "settings", "adapters", "workflows", "activities", "pipeline", "demo"},
+    "cli": {
+        "cli",
+        "settings",
+        "adapters",
+        "workflows",
+        "activities",
+        "pipeline",
+        "demo",
+        "hosting",
+    },
+    # a host put together: what the worker is made of, and what doctor looks at
+    "hosting": {"hosting", "settings", "adapters", "workflows", "pipeline"},
     "starter": {"cli"},
 }
 HEAVY = ("sqlalchemy", "nats", "pydantic", "pydantic_settings", "psycopg", "adapters", "settings")
@@ -58,7 +69,16 @@ def test_the_domain_imports_the_standard_library_alone() -> None:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_no_room_imports_a_root_or_the_tests(name: str) -> None:
     for path in sources(name):
-        outside = {"worker", "starter", "settings", "cli", "tests", "bench", "migrations"}
+        outside = {
+            "worker",
+            "starter",
+            "settings",
+            "cli",
+            "hosting",
+            "tests",
+            "bench",
+            "migrations",
+        }
         assert not imported(path) & outside, path.relative_to(ROOT)
 
 

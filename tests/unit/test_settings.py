@@ -39,5 +39,19 @@ def test_bad_value_is_named_without_being_shown(monkeypatch: pytest.MonkeyPatch)
     assert "hunter2" not in str(caught.value)
 
 
+def test_restart_command_is_split_as_a_shell_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().restart_nats_argv == ()
+    monkeypatch.setenv("AGOG_RESTART_NATS", "systemctl restart 'my nats'")
+
+    assert load_settings().restart_nats_argv == ("systemctl", "restart", "my nats")
+
+
+def test_restart_command_with_an_open_quote_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGOG_RESTART_DATABASE", "sh -c 'oh")
+
+    with pytest.raises(BadSettings, match=r"AGOG_RESTART_DATABASE: .*No closing quotation"):
+        load_settings()
+
+
 def _aliases() -> set[str]:
     return {str(field.alias) for field in Settings.model_fields.values()}

@@ -1,3 +1,4 @@
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.migrate import pending, upgrade
+from adapters.sdlc.database import async_engine
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import create_store
 from pipeline.errors import DependencyUnavailable
@@ -88,6 +90,19 @@ async def test_restarted_database_is_used_again_without_an_error(
     assert await store.description("REQ-1") == "A description"
 
     await store.close()
+
+
+async def test_connection_into_nothing_is_given_up_in_seconds(database_url: str) -> None:
+    engine = async_engine(database_url)
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        with socket.socket(fileno=os.dup(driver.fileno())) as tcp:
+            assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+            assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 4
+
+    await engine.dispose()
 
 
 async def test_wrong_password_is_refused(postgres_server: PostgresServer) -> None:

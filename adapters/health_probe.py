@@ -1,0 +1,37 @@
+"""Ask the worker of a state directory how it is: `python -m adapters.health_probe HOME`.
+
+For the health checks of containers: the standard library alone, so that it costs next to nothing.
+"""
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+WORKER_FILE = "worker.json"
+"""Where a worker says that it lives and where it answers."""
+
+_ASK_SECONDS = 5.0
+
+
+def main(home: Path) -> int:
+    """Print what `/readyz` says; 0 if the worker is ready, else 1."""
+    try:
+        address = json.loads((home / WORKER_FILE).read_text(encoding="utf-8"))["health"]
+        if not address:
+            sys.stderr.write("The worker says nothing: AGOG_HEALTH_PORT is 0.\n")
+            return 1
+        with urllib.request.urlopen(f"{address}/readyz", timeout=_ASK_SECONDS) as answer:
+            sys.stdout.write(answer.read().decode())
+    except urllib.error.HTTPError as refusal:
+        sys.stdout.write(refusal.read().decode())
+        return 1
+    except OSError as error:  # no such file, nobody listens, no answer
+        sys.stderr.write(f"No worker answers for {home}: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

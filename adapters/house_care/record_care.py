@@ -1,0 +1,175 @@
+"""Rows of requirements that are open although no workflow works on them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from adapters.bounded import within
+from adapters.house_care.endings import Ending, ending_of
+from adapters.sdlc.attendance import OpenRow, latest_others, open_row, open_rows, order_of
+from adapters.sdlc.database import Database
+from adapters.sdlc.unstarted import cancel_unstarted_fixes
+from adapters.sdlc_store import PostgresSdlcStore
+from adapters.temporal_calls import reaching_temporal
+from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
+from pipeline.errors import AlreadyStarted, DependencyUnavailable, NotRepairable
+from pipeline.failures import cut
+from pipeline.model import (
+    Closing,
+    RequirementOrder,
+    RequirementRef,
+    RequirementState,
+    Symptom,
+    SymptomKind,
+)
+
+log = logging.getLogger(__name__)
+
+Start = Callable[[Client, RequirementOrder], Awaitable[None]]
+"""Starts a requirement's workflow. Raises: AlreadyStarted."""
+
+LOOK_SECONDS = 5.0
+GRACE = timedelta(minutes=1)
+"""A row that was just written belongs to somebody: a start, a stage, an end under way."""
+
+MOST = 500
+"""Rows looked at more closely, which takes some milliseconds each; the others have their turn."""
+
+WHO = "sasha"
+_COMPONENT = "record"
+_WORKFLOW_TYPE = "RequirementWorkflow"
+_AT_ONCE = 20
+_WITNESSES = 20
+
+
+class RecordCare:
+    """Compares open rows with Temporal: starts what never was started, closes what has ended."""
+
+    kinds = frozenset({SymptomKind.ROW_WITHOUT_WORKFLOW})
+
+    def __init__(
+        self,
+        temporal: Client,
+        store: PostgresSdlcStore,
+        database: Database,
+        start: Start,
+        grace: timedelta = GRACE,
+    ) -> None:
+        """Read with `database`, write with `store`; neither is closed here."""
+        self._temporal = temporal
+        self._store = store
+        self._database = database
+        self._start = start
+        self._grace = grace
+
+    async def look(self) -> Sequence[Symptom]:
+        """One symptom for each unattended row, the most urgent first; at most `MOST` at a time.
+
+        Without the database or Temporal there is none: what is down shows elsewhere.
+        """
+        try:
+            return await within(LOOK_SECONDS, self._unattended())
+        except DependencyUnavailable as error:
+            log.warning("Open rows were not compared with Temporal: %s", error)
+            return ()
+        except (TimeoutError, RPCError, SQLAlchemyError) as error:
+            detail = f"Open rows could not be compared with Temporal: {error}"
+            return (Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT, detail=cut(detail)),)
+
+    async def act(self, symptom: Symptom) -> str:
+        """Start the workflow or close the row, if that is still called for.
+
+        Raises: DependencyUnavailable; NotRepairable where this seems to be the wrong Temporal, and
+            where rows cannot be compared with it.
+        """
+        number = symptom.subject
+        if not number:  # not a row: the look itself has failed, and why is for a human to see to
+            raise NotRepairable(symptom.detail)
+        row = await self._database.read(lambda c: open_row(c, number, self._grace))
+        standing = await workflow_standing(self._temporal, number)
+        if row is None or not _flaw(row, standing):
+            return f"{number} has gone on or ended."
+        if standing and _is_of(standing, row):
+            return await self._close(row, standing.first_run, await self._ending(row, standing))
+        if row.workflow_run:
+            return await self._close_unknown(row)
+        return await (self._cancel(row.root) if row.root else self._start_again(number))
+
+    async def _unattended(self) -> Sequence[Symptom]:
+        rows = await self._database.read(lambda c: open_rows(c, self._grace))
+        running = await running_workflows(self._temporal, _WORKFLOW_TYPE) if rows else frozenset()
+        suspects = [row for row in rows if row.number not in running][:MOST]
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def examine(row: OpenRow) -> str:
+            async with slots:
+                return _flaw(row, await workflow_standing(self._temporal, row.number))
+
+        flaws = await asyncio.gather(*map(examine, suspects))
+        return [
+            Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT, row.number, flaw)
+            for row, flaw in zip(suspects, flaws, strict=True)
+            if flaw
+        ]
+
+    async def _ending(self, row: OpenRow, standing: WorkflowStanding) -> Ending:
+        with reaching_temporal(self._temporal):
+            return await ending_of(self._temporal, row.number, standing.run)
+
+    async def _close_unknown(self, row: OpenRow) -> str:
+        """Close what Temporal has lost; what it merely does not know may run elsewhere."""
+        if not await self._is_our_temporal(row.number):
+            raise NotRepairable(
+                f"Temporal does not know {row.number}, nor any other requirement that was started."
+                " Is it the one that they were started on? Check TEMPORAL_ADDRESS and namespace."
+            )
+        ending = Ending(RequirementState.FAILED, "Temporal does not know its workflow any more.")
+        return await self._close(row, row.workflow_run or "", ending)
+
+    async def _is_our_temporal(self, number: str) -> bool:
+        others = await self._database.read(lambda c: latest_others(c, number, _WITNESSES))
+        for other, first_run in others:
+            standing = await workflow_standing(self._temporal, other)
+            if standing and first_run in (None, standing.first_run):
+                return True
+        return False
+
+    async def _close(self, row: OpenRow, first_run: str, ending: Ending) -> str:
+        ref = RequirementRef(row.number, row.workflow_run or first_run)
+        closing = Closing(ref, ending.state, ending.reason, ending.commit, WHO)
+        await self._store.close_requirement(closing)
+        return f"{row.number} is {ending.state}: {ending.reason}"
+
+    async def _cancel(self, root: str) -> str:
+        closing = Closing(RequirementRef(root, ""), RequirementState.CANCELLED, "", who=WHO)
+        await self._database.write(lambda c: cancel_unstarted_fixes(c, closing))
+        return f"Fixes of {root} that never began are CANCELLED: it has ended."
+
+    async def _start_again(self, number: str) -> str:
+        order = await self._database.read(lambda c: order_of(c, number))
+        try:
+            with reaching_temporal(self._temporal):
+                await self._start(self._temporal, order)
+        except AlreadyStarted:
+            return f"A workflow works on {number}."
+        return f"{number} was started: its start had got no further than its row."
+
+
+def _is_of(standing: WorkflowStanding, row: OpenRow) -> bool:
+    """Whether the workflow is the one that the row tells of, and no namesake of elsewhere."""
+    return row.workflow_run in (None, standing.first_run)
+
+
+def _flaw(row: OpenRow, standing: WorkflowStanding | None) -> str:
+    if standing is None and row.awaits_orchestrator:
+        return ""
+    if standing is None or not _is_of(standing, row):
+        return f"{row.number} is {row.state}, and Temporal does not know its workflow."
+    if standing.has_ended:
+        return f"{row.number} is {row.state}, and its workflow has ended."
+    return ""

@@ -1,0 +1,93 @@
+"""Open requirements as somebody sees them who asks whether a workflow attends to each.
+
+One without stages is none of them: it stands for an incident of the infrastructure, has no workflow
+of its own, and must not be taken for work that is done because nothing of it is left to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import RowMapping, Select, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
+
+from adapters.sdlc.acceptance import ORDER
+from adapters.sdlc_tables import FixRow, RequirementRow, StageRow
+from pipeline.model import RequirementOrder, RequirementState
+
+_Root = aliased(RequirementRow)
+
+
+@dataclass(frozen=True)
+class OpenRow:
+    """A requirement that has not ended.
+
+    `workflow_run` is None until a host has taken it, `root` is what a fix repairs.
+    """
+
+    number: str
+    state: RequirementState
+    workflow_run: str | None
+    root: str | None
+    has_root_ended: bool
+
+    @property
+    def awaits_orchestrator(self) -> bool:
+        """Whether this is a fix that was not opened: its requirement starts it in its turn."""
+        return self.workflow_run is None and self.root is not None and not self.has_root_ended
+
+
+async def open_rows(connection: AsyncConnection, grace: timedelta) -> Sequence[OpenRow]:
+    """All that are open and were not written for that time, the most urgent first."""
+    found = await connection.execute(_open(grace).order_by(RequirementRow.priority))
+    return [_row(row) for row in found.mappings()]
+
+
+async def open_row(connection: AsyncConnection, number: str, grace: timedelta) -> OpenRow | None:
+    """One of them; None if it is none of them any more."""
+    found = await connection.execute(_open(grace).where(RequirementRow.number == number))
+    row = found.mappings().one_or_none()
+    return _row(row) if row else None
+
+
+async def order_of(connection: AsyncConnection, number: str) -> RequirementOrder:
+    """The input that stands in the row."""
+    query = select(RequirementRow.plan).where(RequirementRow.number == number)
+    return ORDER.validate_python((await connection.execute(query)).scalar_one())
+
+
+async def latest_others(
+    connection: AsyncConnection, number: str, limit: int
+) -> Sequence[tuple[str, str | None]]:
+    """Other requirements, open or not, with their first run ids; the latest written first."""
+    query = (
+        select(RequirementRow.number, RequirementRow.workflow_run)
+        .where(RequirementRow.number != number)
+        .order_by(RequirementRow.updated_at.desc())
+        .limit(limit)
+    )
+    return [(row.number, row.workflow_run) for row in await connection.execute(query)]
+
+
+def _open(grace: timedelta) -> Select[*tuple[object, ...]]:
+    return (
+        select(
+            RequirementRow.number,
+            RequirementRow.state,
+            RequirementRow.workflow_run,
+            FixRow.root,
+            _Root.ended_at.is_not(None).label("has_root_ended"),
+        )
+        .outerjoin(FixRow, FixRow.number == RequirementRow.number)
+        .outerjoin(_Root, _Root.number == FixRow.root)
+        .where(
+            RequirementRow.state.in_([str(s) for s in RequirementState if not s.is_final]),
+            RequirementRow.updated_at < func.now() - grace,
+            exists().where(StageRow.number == RequirementRow.number),
+        )
+    )
+
+
+def _row(row: RowMapping) -> OpenRow:
+    return OpenRow(**{**row, "state": RequirementState(row["state"])})

@@ -1,0 +1,71 @@
+"""What Temporal says of workflows, read raw: a paused one breaks the SDK's own descriptions."""
+
+from dataclasses import dataclass
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    ListWorkflowExecutionsRequest,
+)
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from adapters.temporal_calls import reaching_temporal
+
+_PAGE = 1_000
+_ENDED = frozenset(
+    {
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED,
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED,
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED,
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED,
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
+    }
+)
+"""What continued as new has a successor that is described in its place; what is paused goes on."""
+
+
+@dataclass(frozen=True)
+class WorkflowStanding:
+    """The latest run of a workflow; `first_run` names the whole chain that it belongs to."""
+
+    run: str
+    first_run: str
+    has_ended: bool
+
+
+async def workflow_standing(client: Client, workflow_id: str) -> WorkflowStanding | None:
+    """How a workflow stands; None if Temporal does not know it. Raises: DependencyUnavailable."""
+    request = DescribeWorkflowExecutionRequest(
+        namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+    )
+    try:
+        with reaching_temporal(client):
+            answer = await client.workflow_service.describe_workflow_execution(request)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    info = answer.workflow_execution_info
+    return WorkflowStanding(info.execution.run_id, info.first_run_id, info.status in _ENDED)
+
+
+async def running_workflows(client: Client, workflow_type: str) -> frozenset[str]:
+    """Ids of those that run, by an index that is some seconds old.
+
+    Raises: DependencyUnavailable.
+    """
+    found: set[str] = set()
+    request = ListWorkflowExecutionsRequest(
+        namespace=client.namespace,
+        page_size=_PAGE,
+        query=f"WorkflowType = '{workflow_type}' AND ExecutionStatus = 'Running'",
+    )
+    while True:
+        with reaching_temporal(client):
+            page = await client.workflow_service.list_workflow_executions(request)
+        found.update(each.execution.workflow_id for each in page.executions)
+        if not page.next_page_token:
+            return frozenset(found)
+        request.next_page_token = page.next_page_token

@@ -1,0 +1,272 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from adapters.house_care import RecordCare
+from adapters.temporal_workflows import workflow_standing
+from pipeline.errors import NotRepairable
+from pipeline.model import (
+    DeliveryReport,
+    Fix,
+    FixOpening,
+    Group,
+    Pipeline,
+    Priority,
+    RequirementRef,
+    RequirementState,
+    Symptom,
+    SymptomKind,
+)
+from tests.eventually import eventually_async
+from tests.records import Records
+from tests.sdlc_factory import PLAN, RESEARCH, Requirement, an_order
+from workflows.starting import start_requirement
+
+
+async def test_rows_that_are_attended_or_have_ended_are_well(records: Records) -> None:
+    await records.start("REQ-1")
+    await records.start("REQ-2", opened=False)
+    done = Requirement(records.store, "REQ-3")
+    await done.accept()
+    await done.close()
+
+    assert await records.found() == []
+    assert await records.act("REQ-1") == "REQ-1 has gone on or ended."
+    assert await records.act("REQ-3") == "REQ-3 has gone on or ended."
+
+
+async def test_requirement_that_continued_as_new_is_attended(records: Records) -> None:
+    handle = await records.start("REQ-1", "renew", opened=False)
+    first_run = await records.first_run("REQ-1")
+
+    async def is_renewed() -> bool:
+        standing = await workflow_standing(records.temporal, "REQ-1")
+        return standing is not None and standing.run != first_run
+
+    await eventually_async(is_renewed, "the second run")
+    await records.open("REQ-1", first_run)
+
+    assert await records.act("REQ-1") == "REQ-1 has gone on or ended."
+    await handle.terminate()
+    assert "is CANCELLED" in await records.act("REQ-1")
+
+
+async def test_rows_that_cannot_be_compared_are_one_symptom_for_a_human(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await records.accept("REQ-1")
+    monkeypatch.setattr("adapters.house_care.record_care._WORKFLOW_TYPE", "no ' query")
+
+    (symptom,) = await records.care.look()
+
+    assert symptom.subject == ""
+    with pytest.raises(NotRepairable, match="Open rows could not be compared with Temporal"):
+        await records.care.act(symptom)
+
+
+async def test_start_that_got_no_further_than_its_row_is_completed(records: Records) -> None:
+    await records.accept("REQ-1", "deliver", priority=Priority.P0)
+    assert await records.found() == ["REQ-1"]
+
+    assert "was started" in await records.act("REQ-1")
+
+    handle = records.temporal.get_workflow_handle("REQ-1", result_type=DeliveryReport)
+    assert (await handle.result()).state is RequirementState.DELIVERED
+
+
+async def test_row_that_was_just_written_is_left_alone(records: Records) -> None:
+    await records.accept("REQ-1")
+    patient = RecordCare(
+        records.temporal,
+        records.store,
+        records.care._database,
+        start_requirement,
+    )
+
+    assert await patient.look() == []
+    symptom = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
+    assert await patient.act(symptom) == "REQ-1 has gone on or ended."
+    assert await workflow_standing(records.temporal, "REQ-1") is None
+
+
+async def test_requirement_without_stages_is_neither_started_nor_closed(records: Records) -> None:
+    nothing = Pipeline("incident", (), ())
+    await records.accept("REQ-INFRA-nats-1", priority=Priority.P0, pipeline=nothing)
+
+    assert await records.found() == []
+    await records.act("REQ-INFRA-nats-1")
+
+    view = await records.reader.requirement("REQ-INFRA-nats-1")
+    assert view.state is RequirementState.ACCEPTED
+    assert await workflow_standing(records.temporal, "REQ-INFRA-nats-1") is None
+
+
+async def test_terminated_requirement_is_closed_with_everything_of_it(records: Records) -> None:
+    handle = await records.start("REQ-1")
+    requirement = Requirement(records.store, "REQ-1")
+    requirement.ref = RequirementRef("REQ-1", await records.first_run("REQ-1"))
+    await requirement.open_stage(RESEARCH)
+    await handle.terminate(reason="we changed our mind")
+    await records.ended(handle)
+    (symptom,) = await records.care.look()
+    assert symptom.detail == "REQ-1 is RUNNING, and its workflow has ended."
+
+    await records.care.act(symptom)
+
+    view = await records.reader.requirement("REQ-1")
+    assert (view.state, view.reason) == (
+        RequirementState.CANCELLED,
+        "Terminated in Temporal: we changed our mind",
+    )
+    assert "running" not in {stage.state for stage in view.stages}
+    assert [phase.who for phase in await records.reader.phases("REQ-1")][-1] == "sasha"
+    kinds = [event.type for event in await records.reader.events("REQ-1")]
+    assert kinds[-2:] == ["workflow.cancelled", "workflow.performance"]
+    assert await records.found() == []
+
+
+async def test_blocked_requirement_that_was_terminated_asks_nobody_any_more(
+    records: Records,
+) -> None:
+    handle = await records.start("REQ-1")
+    requirement = Requirement(records.store, "REQ-1")
+    requirement.ref = RequirementRef("REQ-1", await records.first_run("REQ-1"))
+    await requirement.block(await requirement.fail(RESEARCH))
+    await handle.terminate()
+    await records.ended(handle)
+
+    await records.act("REQ-1")
+
+    view = await records.reader.requirement("REQ-1")
+    assert (view.state, view.waiting_for) == (RequirementState.CANCELLED, "")
+    assert view.reason.startswith("Terminated in Temporal: ")
+    (question,) = await records.reader.escalations("REQ-1")
+    assert question.answered_at
+
+
+@pytest.mark.parametrize(
+    ("title", "state", "reason", "commit"),
+    [
+        ("fail", RequirementState.FAILED, "Its workflow failed: the disk is full", ""),
+        ("deliver", RequirementState.DELIVERED, "Delivered.", "c0ffee"),
+    ],
+)
+async def test_end_that_was_not_written_down_is_recorded_as_it_was(
+    records: Records, title: str, state: RequirementState, reason: str, commit: str
+) -> None:
+    handle = await records.start("REQ-1", title)
+    await records.ended(handle)
+
+    await records.act("REQ-1")
+
+    view = await records.reader.requirement("REQ-1")
+    assert (view.state, view.reason) == (state, reason)
+    told = (await records.reader.events("REQ-1"))[1].payload
+    assert told.get("commit", "") == commit
+
+
+async def test_cancellation_that_was_not_written_down_is_recorded(records: Records) -> None:
+    handle = await records.start("REQ-1")
+    await handle.cancel()
+    await records.ended(handle)
+
+    assert await records.act("REQ-1") == "REQ-1 is CANCELLED: Cancelled."
+
+
+async def test_workflow_that_ran_out_of_time_has_failed(records: Records) -> None:
+    order = await records.accept("REQ-1")
+    handle = await records.temporal.start_workflow(
+        "RequirementWorkflow",
+        order,
+        id="REQ-1",
+        task_queue="agog",
+        execution_timeout=timedelta(seconds=1),
+    )
+    await records.open("REQ-1", await records.first_run("REQ-1"))
+    await records.ended(handle)
+
+    said = await records.act("REQ-1")
+
+    assert said.startswith("REQ-1 is FAILED: Its workflow failed: ")
+    assert "timed out" in said.lower()
+
+
+async def test_requirement_that_was_terminated_before_a_host_took_it_is_closed(
+    records: Records,
+) -> None:
+    handle = await records.start("REQ-1", opened=False)
+    await handle.terminate()
+    await records.ended(handle)
+
+    assert await records.found() == ["REQ-1"]
+    await records.act("REQ-1")
+
+    assert (await records.reader.requirement("REQ-1")).state is RequirementState.CANCELLED
+
+
+async def test_requirement_that_temporal_has_lost_is_closed_beside_one_that_it_knows(
+    records: Records,
+) -> None:
+    await records.start("REQ-1")
+    await records.accept("REQ-2")
+    await records.open("REQ-2", "a-run-that-was-deleted")
+    assert await records.found() == ["REQ-2"]
+
+    await records.act("REQ-2")
+
+    view = await records.reader.requirement("REQ-2")
+    assert (view.state, view.reason) == (
+        RequirementState.FAILED,
+        "Temporal does not know its workflow any more.",
+    )
+
+
+async def test_nothing_is_closed_on_a_temporal_that_knows_nothing_of_this_database(
+    records: Records,
+) -> None:
+    await start_requirement(records.temporal, an_order("REQ-1", "wait"))  # a namesake
+    for number in ("REQ-1", "REQ-2"):
+        await records.accept(number)
+        await records.open(number, f"run of {number} elsewhere")
+
+    with pytest.raises(NotRepairable, match="Check TEMPORAL_ADDRESS"):
+        await records.act("REQ-2")
+
+    assert (await records.reader.requirement("REQ-2")).state is RequirementState.RUNNING
+
+
+async def test_fix_whose_turn_has_not_come_is_left_to_its_requirement(records: Records) -> None:
+    await open_a_fix(records)
+
+    assert await records.found() == []
+    assert await records.act("REQ-1-FIX-1") == "REQ-1-FIX-1 has gone on or ended."
+
+
+async def test_fix_that_never_began_is_cancelled_once_its_requirement_has_ended(
+    records: Records,
+) -> None:
+    requirement = await open_a_fix(records)
+    await requirement.close(RequirementState.CANCELLED)
+    await records.revive("REQ-1-FIX-1")  # as a program left it that was killed in between
+    assert await records.found() == ["REQ-1-FIX-1"]
+
+    await records.act("REQ-1-FIX-1")
+
+    view = await records.reader.requirement("REQ-1-FIX-1")
+    assert (view.state, view.reason) == (RequirementState.CANCELLED, "REQ-1 ended before it began.")
+    assert await workflow_standing(records.temporal, "REQ-1-FIX-1") is None
+
+
+async def open_a_fix(records: Records) -> Requirement:
+    """A blocked requirement whose workflow runs, and its fix that has only its row."""
+    await records.start("REQ-1")
+    requirement = Requirement(records.store, "REQ-1")
+    requirement.ref = RequirementRef("REQ-1", await records.first_run("REQ-1"))
+    await requirement.block(failure := await requirement.fail(RESEARCH), asked=False)
+    task = replace(PLAN.stage(RESEARCH), name="Fix", needs=())
+    fix = Fix("REQ-1-FIX-1", "REQ-1", 1, "cynthia", RESEARCH, failure, task)
+    plan = Pipeline("fix", (Group(task.group),), (task,))
+    order = replace(an_order(fix.number), pipeline=plan)
+    await records.store.open_fixes(FixOpening(requirement.ref, 1, (fix,), (order,)))
+    return requirement

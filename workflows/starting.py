@@ -1,0 +1,36 @@
+"""How a requirement's workflow is started, by whoever does it: all inputs stand in its order."""
+
+from temporalio.client import Client
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from pipeline.errors import AlreadyStarted
+from pipeline.model import RequirementOrder
+from workflows import options
+from workflows.requirement import RequirementWorkflow
+
+_SUMMARY_BYTES = 200
+"""Temporal refuses longer static summaries."""
+
+
+async def start_requirement(client: Client, order: RequirementOrder) -> None:
+    """Start the workflow of an accepted requirement; its number is used once.
+
+    Raises: AlreadyStarted; temporalio's RPCError if the server cannot be reached.
+    """
+    try:
+        await client.start_workflow(
+            RequirementWorkflow.run,
+            order,
+            id=order.number,
+            task_queue=options.CENTRAL_QUEUE,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            priority=Priority(priority_key=order.priority.rank + 1),
+            search_attributes=options.search_attributes(order),
+            static_summary=order.title.encode()[:_SUMMARY_BYTES].decode(errors="ignore"),
+        )
+    except WorkflowAlreadyStartedError as error:
+        raise AlreadyStarted(
+            f"{order.number} was started by somebody else just now. Join it with --attach."
+        ) from error
