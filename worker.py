@@ -18,14 +18,21 @@ from activities import Activities, all_activities
 from activities.interceptor import HouseInterceptor
 from adapters import nats_events
 from adapters.builds import ProjectBuilds
+from adapters.extension_desk import ExtensionDesk
 from adapters.migrate import upgrade
+from adapters.rule_adviser import ProgramAdviser
+from adapters.rule_counsel import RuleCounsel
+from adapters.rule_desk import NatsLogin, RuleDesk
+from adapters.rule_facts import create_rule_facts
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.permits import Permits
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import connect, quiet_runtime
+from adapters.temporal_extender import TemporalExtender
 from adapters.user_files import find_agents
 from adapters.workspaces import GitWorkspaces
+from pipeline.agents_file import AgentsFile
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.ports import HostPorts
 from settings import BadSettings, Settings, load_settings
@@ -133,6 +140,28 @@ async def publish_forgotten(ports: HostPorts) -> None:
         await asyncio.sleep(PUBLISH_INTERVAL_SECONDS)
 
 
+@asynccontextmanager
+async def rule_desk(
+    settings: Settings, client: Client, agents: AgentsFile
+) -> AsyncIterator[RuleDesk]:
+    """Sasha's desk, answering until the block ends. Raises: DependencyUnavailable."""
+    password = settings.nats_password.get_secret_value() if settings.nats_password else None
+    facts = create_rule_facts(settings.database_url.get_secret_value())
+    environment = settings.children_environment
+    adviser = ProgramAdviser(agents.sasha, agents.directory, environment) if agents.sasha else None
+    extender = TemporalExtender(client, RequirementWorkflow.extend)
+    desk = RuleDesk(
+        NatsLogin(settings.nats_url, settings.nats_user, password),
+        RuleCounsel(facts, adviser),
+        ExtensionDesk(facts, extender),
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(facts.close)
+        await desk.start()
+        stack.push_async_callback(desk.stop)
+        yield desk
+
+
 async def serve(settings: Settings) -> None:
     """Run this host's worker until SIGTERM or SIGINT; agents in flight are left alone."""
     Runtime.set_default(quiet_runtime("temporal.core"), error_if_already_set=False)
@@ -147,6 +176,7 @@ async def serve(settings: Settings) -> None:
         )
         for worker in build_workers(client, ports):
             await stack.enter_async_context(worker)
+        await stack.enter_async_context(rule_desk(settings, client, ports.agents))
         log.info("Host %s is ready", ports.host)
         await until_either(stop, asyncio.create_task(publish_forgotten(ports)))
         log.info("Stopping; agents in flight go on and are found again")

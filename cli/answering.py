@@ -14,9 +14,9 @@ from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.temporal_client import reaching_temporal
 from cli.connections import services
 from cli.naming import stage_name
-from cli.temporal import reaching_temporal
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.model import DeliveryReport
 from pipeline.plan_rules import DELIVER

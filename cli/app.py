@@ -29,6 +29,7 @@ COMMANDS = {
     "decide": LazyCommand("cli.steering", "decide"),
     "cancel": LazyCommand("cli.steering", "cancel"),
     "extend": LazyCommand("cli.steering", "extend"),
+    "ask-sasha": LazyCommand("cli.asking", "ask_sasha"),
     "doctor": LazyCommand("cli.doctor", "doctor"),
 }
 

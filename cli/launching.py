@@ -15,10 +15,10 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from adapters.sdlc_store import Acceptance
-from adapters.temporal_client import known_search_attributes
+from adapters.temporal_client import known_search_attributes, reaching_temporal
 from cli.connections import Services
 from cli.inputs import Submission
-from cli.temporal import exists, reaching_temporal
+from cli.temporal import exists
 from pipeline.errors import AlreadyStarted
 from pipeline.model import Pipeline, RequirementOrder, RequirementState
 from workflows import options

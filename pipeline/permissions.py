@@ -205,7 +205,7 @@ PERMISSIONS = (
     Topic(
         (
             words(
-                "re-?tr(?:y|ies|ied|ying)", "try~ (?:\\w+ ){0,4}again", "re-?run~",
+                "re-?tr(?:y|ied|ying)", "try~ (?:\\w+ ){0,4}again", "re-?run~",
                 "run~ (?:\\w+ ){0,4}again", "another (?:attempt|try|go)", "redo~", "re-?attempt~",
                 "re-?start~ (?:\\w+ ){0,3}(?:stage|run|work)",
             ),

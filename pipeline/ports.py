@@ -17,6 +17,7 @@ from pipeline.model import (
     BuildResult,
     Closing,
     Extension,
+    ExtensionRequest,
     FailureCollection,
     FailureReport,
     FixMerge,
@@ -38,6 +39,7 @@ from pipeline.model import (
     Symptom,
 )
 from pipeline.notice import Notice
+from pipeline.rule_facts import RequirementFacts
 from pipeline.savings import Savings
 
 StartListener = Callable[[datetime], Awaitable[None]]
@@ -221,6 +223,23 @@ class Caretaker(Protocol):
         """Do once what the remedy says; what was done, in a sentence.
 
         Raises: PipelineError if it could not be done: that counts as a failed attempt.
+        """
+
+
+class RuleFacts(Protocol):
+    """What the records know of a requirement that asks about the rules."""
+
+    async def of(self, number: str) -> RequirementFacts:
+        """Its facts, in a bounded time. Raises: UnknownRequirement, DependencyUnavailable."""
+
+
+class Extender(Protocol):
+    """Hands extensions of deadlines to the workflows."""
+
+    async def extend(self, number: str, request: ExtensionRequest, repeat_id: str) -> str:
+        """Move the deadline, once per `repeat_id`; the run that it belongs to.
+
+        Raises: RefusedInput with the workflow's reason, DependencyUnavailable.
         """
 
 

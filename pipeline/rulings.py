@@ -33,16 +33,22 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """What an agent, or a human, asks; `correlation` is their own mark or ours."""
+    """What an agent, or a human, asks; `correlation` is their own mark or ours.
+
+    `requirement` is the number of the one that it is about, where it was named apart.
+    """
 
     agent: str
     question: str
     context: str = ""
     correlation: str = ""
+    requirement: str = ""
 
     @property
     def number(self) -> str:
-        """The first requirement that the question names, else its context; empty if none does."""
+        """The requirement it is about: named apart, in the question, or in its context; or none."""
+        if self.requirement:
+            return self.requirement
         found = NUMBER.search(self.question) or NUMBER.search(self.context)
         return found[0] if found else ""
 

@@ -46,7 +46,7 @@ def _state(question: Question, text: str, facts: RequirementFacts | None) -> Rul
     return Ruling(Verdict.YES if facts.state in named else Verdict.NO, RECORDS, reason)
 
 
-def _left(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
+def _left(question: Question, text: str, facts: RequirementFacts | None) -> Ruling:
     if facts is None:
         return _unknown()
     bounds = facts.pipeline.bounds
@@ -60,7 +60,7 @@ def _left(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
     if own := facts.of_agent(question.agent):
         retries = retries_left(own)
         said.append(f"{own.stage.name} has {retries} of {own.stage.retries} retries left.")
-        left = max(left, retries)
+        left = retries if _RETRIES.search(text) else left
     return Ruling(Verdict.YES if left > 0 else Verdict.NO, BOUNDS, " ".join(said))
 
 
@@ -103,6 +103,7 @@ _LEFT = words("how (?:many|often|much)", "left", "remain~", "used up")
 _COUNTED = words(
     "fix(?:es)?", "retr(?:y|ies)", "attempts?", "tries", "reviews?", "chances?", "rounds?"
 )
+_RETRIES = words("retr(?:y|ies)", "attempts?", "tries")
 _CONTINUING = words("continu~", "proceed~", "go (?:on|ahead)", "carry on", "keep (?:going|working)")
 
 STANDINGS = (
