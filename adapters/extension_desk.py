@@ -10,6 +10,7 @@ from pipeline.extensions import (
     running_stage,
 )
 from pipeline.ports import Extender, RuleFacts
+from pipeline.rule_facts import StageFacts
 
 _TRIES = 3
 """A deadline that others move at the same time is read again so often."""
@@ -33,18 +34,20 @@ class ExtensionDesk:
         reason = f"{run_id} may run {message.minutes:g} minutes, counted from its start."
         return ExtensionAnswer(message, True, reason, run_id)
 
-    async def _grant(self, message: ExtensionMessage) -> str:
-        for left in reversed(range(_TRIES)):
-            facts = await self._facts.of(message.number)
-            own = running_stage(message, facts)
-            request = extension_request(message, facts, own)
-            if request is None:
-                return own.run_id
-            try:
-                wish = repeat_id(message, own)
-                return await self._extender.extend(message.number, request, wish)
-            except RefusedInput:
-                now = running_stage(message, await self._facts.of(message.number))
-                if now.deadline == own.deadline or not left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+    async def _grant(self, message: ExtensionMessage, tries: int = _TRIES) -> str:
+        facts = await self._facts.of(message.number)
+        own = running_stage(message, facts)
+        request = extension_request(message, facts, own)
+        if request is None:
+            return own.run_id
+        try:
+            wish = repeat_id(message, own)
+            return await self._extender.extend(message.number, request, wish)
+        except RefusedInput:
+            if tries == 1 or not await self._was_moved(message, own):
+                raise
+        return await self._grant(message, tries - 1)
+
+    async def _was_moved(self, message: ExtensionMessage, own: StageFacts) -> bool:
+        facts = await self._facts.of(message.number)
+        return running_stage(message, facts).deadline != own.deadline

@@ -131,7 +131,9 @@ class RuleDesk:
 
     async def _extend(self, data: bytes) -> Document:
         try:
-            answer = await self._extensions.answer(read_extension(data))
+            wish = read_extension(data)
+            marked = replace(wish, correlation=_marked(wish.correlation))
+            answer = await self._extensions.answer(marked)
         except MessageRefused as refusal:
             wish = readable_extension(refusal.document)
             answer = ExtensionAnswer(wish, accepted=False, reason=str(refusal))

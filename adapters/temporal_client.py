@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -58,6 +59,14 @@ def reaching_temporal(client: Client) -> Iterator[None]:
             raise
         address = client.service_client.config.target_host
         raise DependencyUnavailable("Temporal", address, REMEDY) from error
+
+
+def refusal_reason(refusal: WorkflowUpdateFailedError) -> str:
+    """Why an update was refused, in the words of the workflow or of the activity that did it."""
+    cause = refusal.cause
+    while isinstance(cause, ActivityError) and cause.cause:
+        cause = cause.cause
+    return cause.message if isinstance(cause, ApplicationError) else str(cause)
 
 
 async def known_search_attributes(client: Client) -> tuple[str, ...]:

@@ -8,11 +8,10 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
-from adapters.temporal_client import reaching_temporal
+from adapters.temporal_client import reaching_temporal, refusal_reason
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.model import ExtensionRequest
 
@@ -40,9 +39,7 @@ class TemporalExtender:
                 update = handle.execute_update(self._update, request, id=repeat_id)
                 return await asyncio.wait_for(update, ANSWER_SECONDS)
         except WorkflowUpdateFailedError as refusal:
-            cause = refusal.cause
-            reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
-            raise RefusedInput(reason) from refusal
+            raise RefusedInput(refusal_reason(refusal)) from refusal
         except RPCError as error:
             if error.status not in _GONE:
                 raise

@@ -15,14 +15,17 @@ _LONGEST = timedelta(days=3_650)
 
 @dataclass(frozen=True)
 class ExtensionMessage:
-    """Asks that the agent's run may take `minutes` in all, counted from its start."""
+    """Asks that the agent's run may take `minutes` in all, counted from its start.
+
+    `correlation` is the asker's own mark, or ours: a repeat carries the same.
+    """
 
     number: str
     agent: str
     minutes: float
     reason: str
     who: str
-    correlation: str = ""
+    correlation: str
 
     @property
     def total(self) -> timedelta:
@@ -82,6 +85,11 @@ def extension_request(
 
 
 def repeat_id(message: ExtensionMessage, own: StageFacts) -> str:
-    """Names the wish, so that a repeat of it has no second effect."""
-    wish = f"{message.agent}/{message.minutes:g}"
-    return f"extend/{message.correlation or own.run_id}/{wish}"
+    """Names the wish: a repeat of the message has no second effect, and gets the same answer.
+
+    Counted from another deadline it is another try: the workflow may have refused the first one
+    because that had moved.
+    """
+    counted_from = own.deadline / timedelta(minutes=1)
+    step = f"{counted_from:g}-{message.minutes:g}"
+    return f"extend/{message.correlation}/{message.agent}/{step}"

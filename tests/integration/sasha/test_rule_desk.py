@@ -119,9 +119,10 @@ async def test_the_desk_answers_again_after_nats_was_restarted(
 
     async def is_answered() -> bool:
         try:
-            return (await asker.request(RULE_QUESTIONS, question, seconds=0.5))["answer"] == "no"
+            answer = await asker.request(RULE_QUESTIONS, question, seconds=0.5)
         except TimeoutError:
             return False
+        return bool(answer["answer"] == "no")
 
     await eventually_async(lambda: _connected(asker), "the asker's own connection")
     await eventually_async(is_answered, "an answer after the restart")
