@@ -18,6 +18,9 @@ from pipeline.rulings import Question, Ruling, Verdict
 AT_ONCE = 2
 """Programs beside the agents, which have permits; further questions do without."""
 
+END_SECONDS = 1.0
+"""How long a program's output is waited for after its end."""
+
 
 class ProgramAdviser:
     """Runs the program of the agents file, at most two at a time."""
@@ -103,3 +106,9 @@ async def _end(process: Process) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+    assert process.stdout
+    # what was not read keeps the pipe open; one that has left the group may hold it for ever
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            while await process.stdout.read(MESSAGE_BYTES):
+                pass

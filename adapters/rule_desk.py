@@ -93,10 +93,12 @@ class RuleDesk:
             async with asyncio.timeout(STOP_SECONDS):
                 for subscription in self._subscriptions:
                     await subscription.drain()  # type: ignore[no-untyped-call] # theirs
-                await asyncio.gather(*self._working)
+                await asyncio.gather(*self._working, return_exceptions=True)
                 await client.flush()
         except (NatsError, OSError) as error:  # TimeoutError is an OSError
             log.warning("Sasha's desk was closed with work on it", extra={"reason": str(error)})
+        for task in self._working:
+            task.cancel()
         await client.close()
 
     async def _serve(self, client: Client, subject: str, answers: str, respond: Respond) -> None:
@@ -112,9 +114,14 @@ class RuleDesk:
             await room.acquire()
             task = asyncio.create_task(work(message))
             self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            task.add_done_callback(self._done)
 
         self._subscriptions.append(await client.subscribe(subject, queue=QUEUE, cb=take))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._working.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("Sasha could not answer a message", exc_info=error)
 
     async def _answer(self, data: bytes) -> Document:
         try:
