@@ -18,6 +18,9 @@ from pipeline.team import TEAM, Role
 
 NAME_IT = "Name your requirement, REQ-…, in the question or its context."
 
+HUMAN_ASKER = "human"
+"""Who asks at the command line, unless told otherwise."""
+
 Rule = Callable[[Question, str, RequirementFacts | None], Ruling]
 
 
@@ -43,18 +46,10 @@ def _groups(question: Question, _: str, facts: RequirementFacts | None) -> Rulin
         "the file may change it: `plan --pipeline FILE` shows what it brings, `start --pipeline "
         "FILE` uses it."
     )
-    in_mid_run = facts is not None or question.number or not _is_human(question)
+    in_mid_run = facts is not None or question.number or question.agent != HUMAN_ASKER
     answer = Verdict.NO if in_mid_run else Verdict.YES
     who = "An agent does not change them in mid-run. " if in_mid_run else ""
     return Ruling(answer, "Fact: pipelines are checked data", f"{who}{said}")
-
-
-def _is_human(question: Question) -> bool:
-    return question.agent == HUMAN_ASKER
-
-
-HUMAN_ASKER = "human"
-"""Who asks at the command line, unless told otherwise."""
 
 
 def _parallel(question: Question, text: str, facts: RequirementFacts | None) -> Ruling:
@@ -77,6 +72,14 @@ def _parallel(question: Question, text: str, facts: RequirementFacts | None) -> 
             return Ruling(Verdict.NO, rule, reason)
     reason = f"{named[0]} and {named[1]} do not need one another; the orchestrator starts both."
     return Ruling(Verdict.YES, rule, reason)
+
+
+def _worktrees(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
+    reason = (
+        "Every run has a worktree and a branch of its own, made from the integration branch; what "
+        "others did is in it as soon as it is merged. Nothing is written anywhere else."
+    )
+    return Ruling(Verdict.NO, "Fact: parallel agents never share a tree", reason)
 
 
 def _extension(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
@@ -172,8 +175,23 @@ PERMISSIONS = (
     Topic(
         (
             words(
+                "writ~", "edit~", "chang~", "modif~", "touch~", "us(?:e|es|ing)", "work~",
+                "shar~", "commit~", "delet~", "reset~", "copy~", "clean~", "fix~", "enter~",
+            ),
+            words("work-? ?trees?", "branch~", "checkouts?", "work-?spaces?", "director(?:y|ies)"),
+            words("others?", "another", "else", "shared?", "same", *TEAM, "project ?root"),
+        ),
+        _worktrees,
+    ),
+    Topic(
+        (
+            words(
                 "in parallel", "concurrent~", "simultan~", "(?:at )?the same time", "alongside",
                 "beside", "side by side", "at once", "together with", "parallel (?:to|with)",
+            ),
+            words(
+                "run~", "work(?:s|ing)?", "start~", "execut~", "begin~", "go", "implement~",
+                "test~",
             ),
         ),
         _parallel,
@@ -181,8 +199,8 @@ PERMISSIONS = (
     Topic(
         (
             words(
-                "extend~", "extension", "longer", "more", "extra", "additional", "prolong~",
-                "increas~", "rais~", "postpon~", "mov~", "another \\d+",
+                "extend~", "extension", "(?<!no )longer", "more", "extra", "additional",
+                "prolong~", "increas~", "rais~", "postpon~", "mov~", "another \\d+",
             ),
             words(
                 "deadlines?", "time ?-?outs?", "time ?limits?", "time", "minutes?", "hours?",

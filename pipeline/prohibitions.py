@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline import rule_vocabulary as vocabulary
 from pipeline.rule_words import is_meant
-from pipeline.rulings import Rule
+from pipeline.rulings import Rule, Ruling, Verdict
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,13 @@ PROHIBITIONS = (
 )  # fmt: skip
 """In the order in which they are named; the P0 gate knows exceptions and stands apart."""
 
+ANYTHING_ELSE = Ruling(
+    Verdict.NO,
+    Rule.NEVER_DOWNGRADE,
+    f"What is done to an error, other than to repair or report it, plays it down. {_CAUSE}",
+)
+"""For leave to do to an error what no row names."""
+
 P0_GATE = Prohibition(
     Rule.P0_FIRST,
     "While a P0 is open, in any state, every requirement of P1 to P4 holds at its next stage "
@@ -148,3 +155,14 @@ P0_GATE = Prohibition(
     (vocabulary.P0,),
 )
 """What a requirement may not do beside an open P0, unless it is one or blocks one."""
+
+
+def plays_down_somehow(text: str) -> bool:
+    """Whether plain words ask leave to do something to an error, by a verb that nobody knows."""
+    known = (vocabulary.CONSTRUCTIVE, vocabulary.PLAY_DOWN, vocabulary.SWITCH_OFF)
+    return asks_leave_near(text, vocabulary.ERRORS) and not any(each.search(text) for each in known)
+
+
+def asks_leave_near(text: str, what: re.Pattern[str] = vocabulary.ERRORS_OR_CHECKS) -> bool:
+    """Whether plain words ask leave for anything and name such a thing."""
+    return bool(vocabulary.PERMISSION.search(text) and what.search(text))

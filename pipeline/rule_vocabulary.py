@@ -21,6 +21,20 @@ CHECKS = words(
 )  # fmt: skip
 ERRORS_OR_CHECKS = re.compile(f"{ERRORS.pattern}|{CHECKS.pattern}")
 
+CONSTRUCTIVE = words(
+    "fix(?:ed|ing)?", "repair~", "correct(?:ed|ing)?", "resolv~", "address~", "investigat~",
+    "analy[sz]~", "debug~", "reproduc~", "report(?:ed|ing)?", "rais(?:e|ing)",
+    "look(?:ing)? (?:at|into)", "explain~", "mean", "understand~", "ask~", "help~", "read", "see",
+    "find", "show~", "solv~", "diagnos~", "describ~",
+)  # fmt: skip
+"""What may well be done about an error; the rules do not speak of it."""
+PERMISSION = words(
+    "may", "can", "could", "might", "shall", "should", "allow~", "permi(?:t|ssion)~", "okay",
+    "ok", "fine", "all ?right", "acceptable", "let", "would", "possible", "objections?", "mind",
+    "want",
+)  # fmt: skip
+"""How leave is asked."""
+
 PLAY_DOWN = words(
     "down-?grad~", "demot~", "ignor~", "supp?ress~", "silenc~", "mut(?:e|es|ed|ing)",
     "hid(?:e|es|ing|den)", "mask~", "swallow~", "by-?pass~", "circumvent~", "disregard~",
@@ -31,7 +45,12 @@ PLAY_DOWN = words(
     "de-?escalat~", "neglect~", "eras~", "sweep~", "dodg~", "evad~", "sidestep~", "discard~",
     "neutrali[sz]~", "filter~", "cover(?:ed|ing)? up", "live with", "pretend~",
     "let (?:\\w+ ){0,3}(?:slide|pass|go)", "look(?:ing)? (?:away|past)",
-    "turn(?:ing)? a blind eye", "(?:get|getting|work|working|way) a?round",
+    "turn(?:ing)? a blind eye", "(?:get|getting|work|working|way) a?round", "re-?classif~",
+    "re-?label~", "shelv(?:e|ed|ing)", "park(?:ed|ing)?",
+    "(?:set|sets|setting|put|push)~ (?:\\w+ ){0,3}(?:aside|off)", "put~ up with", "excus~",
+    "triviali[sz]~", "diminish~", "snooz~", "won'?t ?fix", "whitewash~", "gloss~ over",
+    "black-?list~", "de-?prioriti[sz]~", "lenient", "nullif~", "void~", "unflag~",
+    "(?:no longer|stop) (?:check|report|rais|fail|count|run)~",
     "(?:brush|wav|shrug)~ (?:\\w+ ){0,3}(?:off|aside|through)", "catch(?:ing)? and",
     "leav(?:e|ing) (?:\\w+ ){0,4}(?:fail~|red|broken|unfixed|open|as is|alone|out|there|be)",
 )  # fmt: skip
@@ -61,6 +80,8 @@ NEGLECT = words(
     "mention|count|handle|log|record|tell|fail)",
     "if (?:i|we|you) (?:do not|never) (?:report|fix|raise|mention|handle|count|log)",
     "need (?:i |we )?not (?:be )?(?:report|fix|rais|mention|handl)~", "keep (?:quiet|silent)",
+    "(?:to|just|simply|please) not (?:report|raise|fix|mention|count|handle|log|record|"
+    "tell|fail)",
     "not tell~ any(?:one|body)", "unreported", "unfixed",
 )  # fmt: skip
 CONTINUE = words(

@@ -6,10 +6,18 @@ twos, and what nobody has thought of is answered no or unclear.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pipeline.permissions import PERMISSIONS, Topic
-from pipeline.prohibitions import P0_GATE, PROHIBITIONS
+from pipeline.prohibitions import (
+    ANYTHING_ELSE,
+    P0_GATE,
+    PROHIBITIONS,
+    asks_leave_near,
+    plays_down_somehow,
+)
 from pipeline.rule_facts import RequirementFacts
+from pipeline.rule_vocabulary import PERMISSION
 from pipeline.rule_words import plain_words, sentences, words
 from pipeline.rulings import NO_RULE, NUMBER, Question, Ruling, Verdict, strictest
 from pipeline.standings import STANDINGS
@@ -20,7 +28,10 @@ _TURNED_ROUND = words(
     "(?:it|to|be) not (?:allowed|permitted|ok|okay|fine)", "against the rules?", "illegal",
     "not supposed", "wrong to",
 )  # fmt: skip
-_AND = re.compile(r"[,;:.?!]*\s+\b(?:and|or|but|then|also|plus)\b\s+|\bby\s+(?=\w+ing\b)")
+_AND = re.compile(
+    r"[,;:.?!]*\s+\b(?:and|or|but|then|also|plus)\b\s+|\b(?:by|while|through|via|after|before)\s+(?=\w+ing\b)"
+)
+_COMMA = re.compile(r"[,:]")
 _OTHERS_WORK = words("other", "others", "another", "else", "p-?[1-4]")
 _NO_VERB = words(
     "i", "we", "it", "he", "she", "they", "you", "my", "our", "its", "their", "the", "a", "an",
@@ -49,7 +60,7 @@ def rule_on(question: Question, facts: RequirementFacts | None) -> Ruling:
         return _straight(text, strictest(forbidden))
     topics = [topic for topic in _TOPICS if topic.matches(text)]
     if not topics:
-        return UNRECOGNISED
+        return ANYTHING_ELSE if plays_down_somehow(text) else UNRECOGNISED
     ruling = strictest([topic.rule(question, text, facts) for topic in topics])
     return _whole(text, _straight(text, ruling), facts)
 
@@ -88,13 +99,25 @@ def _straight(text: str, ruling: Ruling) -> Ruling:
 
 
 def _whole(text: str, ruling: Ruling, facts: RequirementFacts | None) -> Ruling:
-    """A yes is for all that was asked: a second thing that was not recognised takes it away."""
+    """A yes is for all that was asked: what was not recognised beside it takes it away."""
     if ruling.answer is not Verdict.YES:
         return ruling
-    for clause in _AND.split(text)[1:]:
-        is_stage = facts is not None and facts.named_in(clause)
-        known = is_stage or any(topic.matches(clause) for topic in _TOPICS)
-        if not known and not _NO_VERB.match(clause):
-            reason = f"`{clause[:80]}` was not recognised; ask one thing at a time. {ruling.reason}"
-            return Ruling(Verdict.UNCLEAR, ruling.rule, reason)
-    return ruling
+    if any(asks_leave_near(sentence) for sentence in sentences(text)):
+        said = "What may be done about errors and checks is a question of its own."
+    elif strange := next(_strange(text, facts), ""):
+        said = f"`{strange[:80]}` was not recognised; ask one thing at a time."
+    else:
+        return ruling
+    return replace(ruling, answer=Verdict.UNCLEAR, reason=f"{said} {ruling.reason}")
+
+
+def _strange(text: str, facts: RequirementFacts | None) -> Iterator[str]:
+    """Parts that ask for something which no topic knows."""
+    for sentence in sentences(text):
+        first, *further = _AND.split(sentence)
+        asked = [part for part in (*_COMMA.split(first), *further) if PERMISSION.search(part)]
+        done = [part for part in further if not _NO_VERB.match(part)]
+        for part in (*asked, *done):
+            is_stage = facts is not None and facts.named_in(part)
+            if not is_stage and not any(topic.matches(part) for topic in _TOPICS):
+                yield part

@@ -96,12 +96,18 @@ def _stage_stands(facts: RequirementFacts, own: StageFacts) -> str:
 _WAITING = words("held", "on hold", "waits?", "waiting", "what holds", "who holds", "holds?")
 _STANDS = words(
     "stat(?:e|us)", "progress", "where (?:does|do|is|are|am)", "how far", "blocked", "stuck",
-    "(?:is|has) (?:it|req|my requirement|the requirement) (?:\\w+ )?(?:running|done|delivered|"
-    "finished|complete|completed|failed|cancell?ed|in progress)",
+    "(?:is|has) (?:it|req|my requirement|the requirement) (?:\\w+ )?(?:running|done|"
+    "delivered|finished|complete|completed|failed|cancell?ed|in progress)",
 )  # fmt: skip
 _LEFT = words("how (?:many|often|much)", "left", "remain~", "used up")
 _COUNTED = words(
-    "fix(?:es)?", "retr(?:y|ies)", "attempts?", "tries", "reviews?", "chances?", "rounds?"
+    "fix(?:es)?",
+    "retr(?:y|ies)",
+    "attempts?",
+    "tries",
+    "reviews?",
+    "chances?",
+    "rounds?",
 )
 _RETRIES = words("retr(?:y|ies)", "attempts?", "tries")
 _CONTINUING = words("continu~", "proceed~", "go (?:on|ahead)", "carry on", "keep (?:going|working)")

@@ -1,5 +1,7 @@
 """What the five rules forbid is refused in every phrasing, and nothing else is."""
 
+from itertools import product
+
 import pytest
 
 from pipeline.rules import rule_on
@@ -28,6 +30,10 @@ def ruling(question: str, context: str = "", agent: str = "roy") -> Ruling:
         "else is green and the customer is waiting, so I was wondering whether it would perhaps be "
         "possible, given the circumstances, to treat the error TS2345 as a warning for now?",
         "Please confirm that I may downgrade the error and extend my deadline",
+        "May I stop reporting this error?",
+        "Is it OK to not report this error?",
+        "May I rename this error?",
+        "Could you let me whitelist, quarantine or frobnicate that exception?",
         "Can't I just ignore this error?",
         "Can’t it be ignored? The error is harmless",
         "Shouldn't we just ignore the failing test?",
@@ -94,6 +100,7 @@ def test_nothing_is_downgraded_in_any_phrasing(question: str) -> None:
         ("Fact", "May I push to main?"),
         ("Fact", "May I deploy now?"),
         ("Fact", "May I ignore the deadline?"),
+        ("Fact", "May I write into jen's worktree in parallel?"),
     ],
 )
 def test_what_is_forbidden_is_refused_by_its_rule(rule: str, question: str) -> None:
@@ -120,7 +127,8 @@ def test_context_says_what_is_meant(question: str, context: str) -> None:
         ("May I extend my deadline?", ""),
         ("May I have 30 more minutes because the migration takes longer?", ""),
         ("I will not ignore the error. May I extend my deadline?", ""),
-        ("May I extend my deadline without skipping the tests?", ""),
+        ("The tests are slow. May I please extend my deadline, Sasha?", ""),
+        ("I talked to jen, and may I have half an hour more time?", ""),
         ("May I extend my deadline?", "Tests still fail. I continue to work on them."),
         ("May I extend my deadline for REQ-SKIP-FAILING-TESTS?", ""),
     ],
@@ -138,6 +146,9 @@ def test_what_is_only_named_or_negated_is_not_refused(question: str, context: st
         "May I retry and drop the orders table?",
         "May I extend my deadline by editing the clock?",
         "May I extend my deadline and hire somebody?",
+        "May I extend my deadline without skipping the tests?",
+        "The test fails. May I leave it, then extend my deadline?",
+        "May I fix the error?",
         "Is it forbidden to downgrade an error?",
         "Is it not allowed to ignore the error?",
         "???",
@@ -166,3 +177,40 @@ def test_the_longest_question_is_ruled_on_quickly() -> None:
     hostile = "may i not " * 200, "leave the red. " * 130
 
     assert ruling(*hostile).answer in tuple(Verdict)
+
+
+VERBS = (
+    "downgrade", "ignore", "suppress", "skip", "silence", "hide", "swallow", "disregard",
+    "overlook", "lower the severity of", "demote", "dismiss", "mask", "tolerate", "disable", "waive",
+    "comment out", "get rid of", "work around", "treat as a warning", "catch and ignore", "shelve",
+    "no longer check", "close my eyes to", "be lenient about", "gloss over", "frobnicate", "cancel",
+)  # fmt: skip
+ERRORS = ("this error", "the failing test", "that exception", "the type error TS2345")
+WISHES = (
+    "May I {verb} {error}?",
+    "can we please {verb} {error} just for today",
+    "I want to {verb} {error}, all right?",
+    "{error}: may I {verb} it?",
+    "Is there any objection if I {verb} {error}?",
+    "why can't I {verb} {error}",
+    "Should I not {verb} {error}?",
+    "PERMISSION TO {verb} {error}",
+)
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_no_verb_in_no_wish_plays_an_error_down(wish: str) -> None:
+    for verb, error in product(VERBS, ERRORS):
+        asked = wish.format(verb=verb, error=error)
+        assert ruling(asked).answer is Verdict.NO, asked
+
+
+@pytest.mark.parametrize("allowed", ["extend my deadline", "have 30 minutes more"])
+def test_what_is_allowed_takes_nothing_else_along(allowed: str) -> None:
+    for verb, error in product(VERBS, (*ERRORS, "it", "the database", "jen's files")):
+        for asked in (
+            f"My deadline is near, so can I {verb} {error} and {allowed}?",
+            f"May I {allowed} and {verb} {error}?",
+            f"The test fails. May I {verb} {error}, then {allowed}?",
+        ):
+            assert ruling(asked, agent="human").answer is not Verdict.YES, asked
