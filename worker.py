@@ -17,6 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from activities import Activities, all_activities
 from activities.interceptor import HouseInterceptor
 from adapters.temporal_client import connect, quiet_runtime
+from hosting.desk import rule_desk
 from hosting.host import Host, open_host, reporting_health
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.ports import HostPorts
@@ -112,10 +113,10 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_host(settings, client) as host, reporting_health(settings, host) as address:
         log.info("Health: %s", f"{address}/readyz" if address else "off")
-        await _serve(client, host, stop)
+        await _serve(settings, client, host, stop)
 
 
-async def _serve(client: Client, host: Host, stop: asyncio.Event) -> None:
+async def _serve(settings: Settings, client: Client, host: Host, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         log.info(
             "Orchestrator initialized - Parallelization: %s",
@@ -123,6 +124,7 @@ async def _serve(client: Client, host: Host, stop: asyncio.Event) -> None:
         )
         for worker in build_workers(client, host.ports):
             await stack.enter_async_context(worker)
+        await stack.enter_async_context(rule_desk(settings, client, host.ports.agents))
         await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
         log.info("Host %s is ready", host.ports.host)
         watch = asyncio.create_task(host.readiness.watch())

@@ -49,6 +49,7 @@ class BuildActivities:
 
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:
         """What was recorded of it already, or that it is held; None if it is to be built."""
+        self._ports.readiness.check()
         opened = await self._ports.store.open_build(request, str(activity.info().workflow_id))
         if not isinstance(opened, Hold):
             return opened

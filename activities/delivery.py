@@ -72,6 +72,7 @@ class DeliveryActivities:
             await self._ports.workspaces.release(ref.number)
 
     async def _hold(self, request: DeliveryRequest) -> Hold | None:
+        self._ports.readiness.check()
         waiter = str(activity.info().workflow_id)
         hold = await self._ports.store.pass_delivery(request, waiter)
         await self._ports.publish(request.ref.number)

@@ -27,6 +27,7 @@ class OpeningActivities:
 
         Raises: AgentsFileRefused, ProjectRefused: the requirement ends FAILED with the reason.
         """
+        self._ports.readiness.check()
         check_plan(self._ports.agents, request.pipeline)
         async with self._door:
             await self._wait_for_room(request.ref.number)
@@ -41,6 +42,7 @@ class OpeningActivities:
 
         Raises: AgentsFileRefused, ProjectRefused: the fix ends FAILED with the reason.
         """
+        self._ports.readiness.check()
         check_plan(self._ports.agents, request.pipeline)
         opening = await self._open_fix(request)
         await self._ports.store.open_requirement(request, opening)

@@ -56,6 +56,7 @@ class StageActivities:
         """What the agent must be told, what holds it, or None: it was started before."""
         if await self._ports.runs.is_started(request.run_id):
             return None
+        self._ports.readiness.check()
         waiter = str(activity.info().workflow_id)
         opened = await self._ports.store.open_stage(request, waiter)
         await self._ports.publish(request.ref.number)

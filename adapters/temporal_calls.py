@@ -1,32 +1,9 @@
-"""Calls to Temporal: its errors as ours."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Questions to Temporal about workflows."""
 
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from pipeline.errors import DependencyUnavailable
-
-REMEDY = "Start it with: python starter.py up"
-_UNREACHED = (
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    RPCStatusCode.CANCELLED,
-    RPCStatusCode.RESOURCE_EXHAUSTED,
-)
-
-
-@contextmanager
-def reaching_temporal(client: Client) -> Iterator[None]:
-    """Turn what a server that has gone away says into DependencyUnavailable."""
-    try:
-        yield
-    except RPCError as error:
-        if error.status not in _UNREACHED:
-            raise
-        address = client.service_client.config.target_host
-        raise DependencyUnavailable("Temporal", address, REMEDY) from error
+from adapters.temporal_client import reaching_temporal
 
 
 async def exists(client: Client, workflow_id: str) -> bool:

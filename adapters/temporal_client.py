@@ -2,20 +2,31 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from pipeline.errors import DependencyUnavailable
 
 DEFAULT_ADDRESS = "localhost:7233"
 CONNECT_SECONDS = 5.0
 """A command refuses within this time (design, section 2, rule 1)."""
+
+REMEDY = "Start it with: python starter.py up"
+_UNREACHED = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+)
 
 SEARCH_ATTRIBUTES = ("ReqNumber", "Priority", "DeliveryStatus", "Stage", "WaitingFor")
 """Our search attributes, all keywords: a user looks for one value.
@@ -35,9 +46,27 @@ async def connect(address: str | None) -> Client:
         async with asyncio.timeout(CONNECT_SECONDS):
             return await Client.connect(**config, data_converter=pydantic_data_converter)
     except (RuntimeError, TimeoutError, RPCError) as error:
-        raise DependencyUnavailable(
-            "Temporal", config["target_host"], "Start it with: python starter.py up"
-        ) from error
+        raise DependencyUnavailable("Temporal", config["target_host"], REMEDY) from error
+
+
+@contextmanager
+def reaching_temporal(client: Client) -> Iterator[None]:
+    """Turn what a server that has gone away says into DependencyUnavailable."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status not in _UNREACHED:
+            raise
+        address = client.service_client.config.target_host
+        raise DependencyUnavailable("Temporal", address, REMEDY) from error
+
+
+def refusal_reason(refusal: WorkflowUpdateFailedError) -> str:
+    """Why an update was refused, in the words of the workflow or of the activity that did it."""
+    cause = refusal.cause
+    while isinstance(cause, ActivityError) and cause.cause:
+        cause = cause.cause
+    return cause.message if isinstance(cause, ApplicationError) else str(cause)
 
 
 async def known_search_attributes(client: Client) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.temporal_calls import reaching_temporal
+from adapters.temporal_client import reaching_temporal
 
 _PAGE = 1_000
 _ENDED = frozenset(

@@ -10,11 +10,11 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.exceptions import ApplicationError, is_cancelled_exception
+from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc_reader import SdlcReader
-from adapters.temporal_calls import reaching_temporal
+from adapters.temporal_client import reaching_temporal, refusal_reason
 from cli.connections import services
 from cli.naming import stage_name
 from pipeline.errors import DependencyUnavailable, RefusedInput
@@ -54,8 +54,7 @@ async def steered(
             with reaching_temporal(connected.temporal):
                 return await asyncio.wait_for(ask(handle, name), ANSWER_SECONDS)
         except WorkflowUpdateFailedError as refusal:
-            cause = refusal.cause
-            reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
+            reason = refusal_reason(refusal)
             named = "" if reason.startswith(number) else f"{number}: "
             raise RefusedInput(f"{named}{reason}") from refusal
         except RPCError as error:

@@ -32,6 +32,7 @@ COMMANDS = {
     "unblock": LazyCommand("cli.blocking", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
     "slots": LazyCommand("cli.slots", "slots"),
+    "ask-sasha": LazyCommand("cli.asking", "ask_sasha"),
     "doctor": LazyCommand("cli.doctor", "doctor"),
 }
 

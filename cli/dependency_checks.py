@@ -13,8 +13,12 @@ from adapters.migrate import pending
 from adapters.nats_connection import address_of, open_connection, unavailable
 from adapters.sdlc.database import address_of as database_address
 from adapters.sdlc.database import open_database
-from adapters.temporal_calls import reaching_temporal
-from adapters.temporal_client import DEFAULT_ADDRESS, SEARCH_ATTRIBUTES, known_search_attributes
+from adapters.temporal_client import (
+    DEFAULT_ADDRESS,
+    SEARCH_ATTRIBUTES,
+    known_search_attributes,
+    reaching_temporal,
+)
 from cli.checks import Finding, Kind, Look
 from cli.connections import temporal_client
 from pipeline.events import STREAMS

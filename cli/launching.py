@@ -9,8 +9,8 @@ from typing import TypeVar
 from temporalio.client import Client
 
 from adapters.sdlc_store import Acceptance
-from adapters.temporal_calls import exists, reaching_temporal
-from adapters.temporal_client import known_search_attributes
+from adapters.temporal_calls import exists
+from adapters.temporal_client import known_search_attributes, reaching_temporal
 from cli.connections import Services, wake_held
 from cli.inputs import Submission
 from pipeline.errors import AlreadyStarted

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from adapters.temporal_extender import TemporalExtender
 from temporalio.client import Client
 
 from adapters.host_care.care import HostCare
@@ -14,6 +13,7 @@ from adapters.runs.slots import Slots
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
+from adapters.temporal_extender import TemporalExtender
 from pipeline.model import ExtensionRequest
 from pipeline.ports import AgentRuns
 from settings import Settings

@@ -1,15 +1,16 @@
 """The agents file: which agent runs how, and how each side is built. Parsed from TOML text."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
 
+from pipeline.adviser_file import AdviserCommand, read_adviser
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline
 from pipeline.plan_rules import is_build_name
+from pipeline.programs import program_argv, resolved, variables
 from pipeline.team import TEAM, Side
 from pipeline.toml_table import Table, read_table
 
@@ -28,7 +29,6 @@ _BUILD_KEYS = {
     "command": ("kind", "directory", "command", "prepare", "timeout_seconds", "environment"),
     "simulated": ("kind", "minutes", "passes"),
 }
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,17 @@ class SimulatedBuild:
 
 @dataclass(frozen=True)
 class AgentsFile:
-    """The whole file, checked: agents and builds by name, how long a simulated minute takes."""
+    """The whole file, checked: agents and builds by name, how long a simulated minute takes.
+
+    `sasha` is None where the rules alone answer questions.
+    """
 
     source: str
     directory: PurePath
     agents: Mapping[str, CommandAgent | SimulatedAgent]
     builds: Mapping[str, BuildCommand | SimulatedBuild]
     minute_seconds: float
+    sasha: AdviserCommand | None = None
 
     @property
     def build_directories(self) -> Mapping[str, str]:
@@ -124,7 +128,7 @@ def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
     Raises: AgentsFileRefused naming file, key and reason.
     """
     table = read_table(text, lambda key, reason: AgentsFileRefused(source, key, reason))
-    table.allow(("defaults", "agents", "simulation", "builds"))
+    table.allow(("defaults", "agents", "simulation", "builds", "sasha"))
     simulation = table.table("simulation")
     simulation.allow(("minute_seconds",))
     agents = _agents(table.table("agents"), table.table("defaults"), directory)
@@ -136,6 +140,7 @@ def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
         minute_seconds=simulation.number(
             "minute_seconds", MINUTE_SECONDS, most=SECONDS_LIMIT, zero=True
         ),
+        sasha=read_adviser(table.table("sasha"), directory) if "sasha" in table.values else None,
     )
 
 
@@ -154,7 +159,7 @@ def _agent(own: Table, defaults: Table, directory: PurePath) -> CommandAgent | S
     table = Table({**usual, **own.values}, own.place, own.refusal)
     if kind == "command":
         return CommandAgent(
-            _resolved(_argv(table, "command"), directory), _variables(table, "environment")
+            resolved(program_argv(table, "command"), directory), variables(table, "environment")
         )
     minutes = (
         table.number("minutes", most=MINUTES_LIMIT, zero=True)
@@ -169,28 +174,6 @@ def _kind(table: Table) -> str:
     if kind not in _AGENT_KEYS:
         table.refuse("kind", f"unknown kind {kind!r}; known are {', '.join(_AGENT_KEYS)}")
     return kind
-
-
-def _argv(table: Table, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    argv = table.strings(key, default)
-    if not argv:
-        table.refuse(key, "must name a program")
-    if any("\0" in argument for argument in argv):
-        table.refuse(key, "must not hold a null character")
-    return argv
-
-
-def _resolved(argv: tuple[str, ...], directory: PurePath) -> tuple[str, ...]:
-    program = str(directory / argv[0]) if "/" in argv[0] else argv[0]
-    return (program, *argv[1:])
-
-
-def _variables(table: Table, key: str) -> tuple[str, ...]:
-    names = table.strings(key, ())
-    for name in names:
-        if not _VARIABLE.fullmatch(name):
-            table.refuse(key, f"{name!r} is not the name of a variable")
-    return names
 
 
 def _notice(table: Table) -> Mapping[str, object]:
@@ -227,10 +210,10 @@ def _build(table: Table, name: str) -> BuildCommand | SimulatedBuild:
     seconds = table.number("timeout_seconds", BUILD_TIMEOUT.total_seconds(), most=SECONDS_LIMIT)
     return BuildCommand(
         directory=_inside(table, "directory", name),
-        command=_argv(table, "command", BUILD_ARGV),
-        prepare=_argv(table, "prepare") if "prepare" in table.values else (),
+        command=program_argv(table, "command", BUILD_ARGV),
+        prepare=program_argv(table, "prepare") if "prepare" in table.values else (),
         timeout=timedelta(seconds=seconds),
-        environment=_variables(table, "environment"),
+        environment=variables(table, "environment"),
     )
 
 

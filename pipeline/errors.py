@@ -5,7 +5,8 @@ PipelineError
 │   ├── RefusedInput          a value a user gave is not acceptable
 │   │   ├── PlanRefused       a pipeline file
 │   │   ├── AgentsFileRefused the agents file
-│   │   └── ProjectRefused    the project repository
+│   │   ├── ProjectRefused    the project repository
+│   │   └── MessageRefused    a message to Sasha
 │   ├── NoticeRefused         an agent's completion notice
 │   ├── UnknownRequirement    no such requirement or stage
 │   ├── AlreadyStarted        the number is taken
@@ -14,10 +15,13 @@ PipelineError
 │   └── NotRepairable         what is wrong with a dependency is for a human to see to
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project
+    ├── AdviserFailed         Sasha's own program has not advised
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
         └── ServerNotStarted  one of the embedded stack's could not be started
 """
+
+from collections.abc import Mapping
 
 
 class PipelineError(Exception):
@@ -60,6 +64,15 @@ class ProjectRefused(RefusedInput):
     """The project repository cannot be worked on as it is."""
 
 
+class MessageRefused(RefusedInput):
+    """A message is not as it must be."""
+
+    def __init__(self, reason: str, document: Mapping[str, object]) -> None:
+        """Say what is wrong; `document` is what could be read of the message."""
+        super().__init__(reason)
+        self.document = document
+
+
 class NoticeRefused(PermanentError):
     """The agent's completion notice is not acceptable."""
 
@@ -89,6 +102,10 @@ class ProjectMissing(TransientError):
 
     Transient: the stage's agent may be at work, and its run waits for a worker that has one.
     """
+
+
+class AdviserFailed(TransientError):
+    """The program that advises Sasha is busy, was too slow, or did not make sense."""
 
 
 class GitFailed(TransientError):

@@ -14,6 +14,11 @@ from pipeline.team import TEAM
 EVENT_PREFIX = "agog.orchestration.events"
 DELIVERABLE_PREFIX = "agog.deliverables"
 ESCALATION_PREFIX = "agog.escalations"
+RULE_QUESTIONS = "agog.agent.requests.sasha-rules"
+RULE_ANSWERS = "agog.agent.responses.sasha-rules"
+EXTENSION_REQUESTS = "agog.workflow.timeout.extend"
+EXTENSION_ANSWERS = "agog.workflow.timeout.extended"
+"""On core NATS and in no stream: a stream would answer the asker itself."""
 RETENTION = timedelta(days=30)
 """Age limit and duplicate window of every stream (design, section 6)."""
 

@@ -5,6 +5,8 @@ import re
 from pipeline.errors import RefusedInput
 
 NUMBER_LENGTH = 80
+FIX_LENGTH = 120
+"""Longest number of a fix (design, section 6)."""
 _NUMBER = re.compile(r"REQ-[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 _FIX = re.compile(r"-FIX-\d+$", re.IGNORECASE)
 

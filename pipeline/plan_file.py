@@ -22,6 +22,7 @@ BOUND_LIMIT = 20
 DEPTH_LIMIT = 6
 """Each level makes the numbers of fixes longer, and branches are named after them."""
 MONEY_LIMIT = 1e6
+EXTENSION_LIMIT = 100
 GRACE_MINUTES = 5.0
 DEADLINE_FACTOR = 2
 """No paid run ends at its nominal minute (design, section 1)."""
@@ -84,7 +85,7 @@ def _name(table: Table) -> str:
 
 
 def _bounds(table: Table) -> Bounds:
-    table.allow(("reds", "depth", "reviews", "hours", "usd", "reminder_hours"))
+    table.allow(("reds", "depth", "reviews", "hours", "usd", "reminder_hours", "extension_factor"))
     usual = Bounds()
     return Bounds(
         reds=table.integer("reds", usual.reds, most=BOUND_LIMIT),
@@ -93,6 +94,9 @@ def _bounds(table: Table) -> Bounds:
         work=_hours(table, "hours", usual.work),
         usd=table.number("usd", most=MONEY_LIMIT) if "usd" in table.values else None,
         reminder=_hours(table, "reminder_hours", usual.reminder),
+        extension_factor=table.number(
+            "extension_factor", usual.extension_factor, most=EXTENSION_LIMIT
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.model import (
     Closing,
     DeliveryRequest,
     Extension,
+    ExtensionRequest,
     FailureCollection,
     FailureReport,
     FixMerge,
@@ -46,6 +47,7 @@ from pipeline.model import (
     Wake,
 )
 from pipeline.notice import Notice
+from pipeline.rule_facts import RequirementFacts
 from pipeline.savings import Savings
 
 StartListener = Callable[[datetime], Awaitable[None]]
@@ -303,6 +305,23 @@ class Readiness(Protocol):
         """Let pass while NATS and the SDLC database answer; costs nothing.
 
         Raises: DependencyUnavailable naming the one that does not, its address and the remedy.
+        """
+
+
+class RuleFacts(Protocol):
+    """What the records know of a requirement that asks about the rules."""
+
+    async def of(self, number: str) -> RequirementFacts:
+        """Its facts, in a bounded time. Raises: UnknownRequirement, DependencyUnavailable."""
+
+
+class Extender(Protocol):
+    """Hands extensions of deadlines to the workflows."""
+
+    async def extend(self, number: str, request: ExtensionRequest, repeat_id: str) -> str:
+        """Move the deadline, once per `repeat_id`; the run that it belongs to.
+
+        Raises: RefusedInput with the workflow's reason, DependencyUnavailable.
         """
 
 

@@ -2,11 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
+from datetime import timedelta
 
 from pipeline.board import Board
 from pipeline.errors import RefusedInput
 from pipeline.graph import ancestors, dependents
-from pipeline.model import Answer, Ask, FailureKind, Stage
+from pipeline.model import Answer, Ask, FailureKind, Pipeline, Stage
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
@@ -62,6 +63,26 @@ def check_extension(board: Board, name: str, minutes: float) -> None:
         raise RefusedInput(f"{name!r} is not running. Running stages: {running}.")
     if not 0 < minutes < float("inf"):
         raise RefusedInput(f"{minutes} minutes: give a positive number.")
+
+
+def longest_deadline(pipeline: Pipeline, stage: Stage) -> timedelta:
+    """How long a run of the stage may be made without a human, counted from its start."""
+    return stage.deadline * max(1.0, pipeline.bounds.extension_factor)
+
+
+def check_total(pipeline: Pipeline, stage: Stage, deadline: timedelta, total: timedelta) -> None:
+    """Whether a deadline may be moved to that total without a human.
+
+    Raises: RefusedInput if it would be no later than it is, or beyond its bound.
+    """
+    minute = timedelta(minutes=1)
+    if total <= deadline:
+        raise RefusedInput(f"{stage.name} has {deadline / minute:g} minutes already.")
+    if total > (most := longest_deadline(pipeline, stage)):
+        raise RefusedInput(
+            f"{total / minute:g} minutes: {stage.name} may be given at most {most / minute:g}; "
+            "only a human extends it further."
+        )
 
 
 def possible_answers(board: Board, asks: Sequence[Ask]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.runs import RunActivities
+    from pipeline.errors import RefusedInput
     from pipeline.model import Extension, ExtensionRequest
     from pipeline.steering import check_extension, check_note
     from workflows import options
@@ -31,7 +32,7 @@ class Deadlines:
     async def extend(self, request: ExtensionRequest) -> str:
         """Move the deadline of a running stage; returns the run that it belongs to."""
         async with self._turn:
-            accept(lambda: self.check(request))
+            accept(lambda: self._check_in_turn(request))
             attempt = self._board.cards[request.stage].attempt
             extension = self._extension(request, attempt)
             await self._execution.do(
@@ -45,6 +46,12 @@ class Deadlines:
             )
             self._board.extend(request.stage, attempt, request.minutes)
             return extension.run_id
+
+    def _check_in_turn(self, request: ExtensionRequest) -> None:
+        """Not the validator's to see: an extension before it may still be under way."""
+        self.check(request)
+        if request.counted_from not in (None, self._board.deadline_after(request.stage, 0)):
+            raise RefusedInput(f"The deadline of {request.stage} has been moved meanwhile.")
 
     def _extension(self, request: ExtensionRequest, attempt: int) -> Extension:
         ref = self._execution.ref

@@ -15,7 +15,7 @@ from adapters.sdlc.attendance import OpenRow, latest_others, open_row, open_rows
 from adapters.sdlc.database import Database
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc_store import PostgresSdlcStore
-from adapters.temporal_calls import reaching_temporal
+from adapters.temporal_client import reaching_temporal
 from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
 from pipeline.errors import AlreadyStarted, DependencyUnavailable, NotRepairable
 from pipeline.failures import cut

@@ -101,12 +101,17 @@ class Reopened:
 
 @dataclass(frozen=True)
 class ExtensionRequest:
-    """Moves the deadline of a running stage."""
+    """Moves the deadline of a running stage.
+
+    `counted_from` is the deadline that the minutes were computed from: refused if another
+    extension has moved it since. None adds them to whatever it is.
+    """
 
     stage: str
     minutes: float
     who: str
     reason: str
+    counted_from: timedelta | None = None
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class Bounds:
     usd: float | None = None
     reminder: timedelta = timedelta(hours=24)
     """When a human is reminded of a question; each further reminder takes twice as long."""
+    extension_factor: float = 3.0
+    """A run may be given at most so many times its stage's deadline, by whoever is not human."""
 
 
 @dataclass(frozen=True)

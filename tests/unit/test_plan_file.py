@@ -65,11 +65,15 @@ def test_bounds_are_those_of_the_design_where_the_file_says_nothing() -> None:
 
 
 def test_bounds_are_the_files() -> None:
-    text = "[bounds]\nreds = 1\nhours = 1.5\nusd = 20\nreminder_hours = 2\n"
+    text = "[bounds]\nreds = 1\nhours = 1.5\nusd = 20\nreminder_hours = 2\nextension_factor = 1.5\n"
     bounds = read_pipeline(PLAN.replace("[[groups]]", f"{text}[[groups]]", 1), "mine.toml").bounds
 
     assert bounds == Bounds(
-        reds=1, work=timedelta(hours=1.5), usd=20.0, reminder=timedelta(hours=2)
+        reds=1,
+        work=timedelta(hours=1.5),
+        usd=20.0,
+        reminder=timedelta(hours=2),
+        extension_factor=1.5,
     )
 
 

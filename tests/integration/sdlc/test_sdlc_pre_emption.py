@@ -30,7 +30,7 @@ async def test_a_run_that_died_while_suspended_is_recorded_as_lost_and_run_again
     repeated = (FailureKind.PRE_EMPTED,)
     request = replace(requirement.request(RESEARCH), repeated_after=repeated)
     failure = a_failure(RESEARCH, kind=FailureKind.PRE_EMPTED, owners=())
-    await sdlc_store.open_stage(request)
+    await sdlc_store.open_stage(request, request.ref.number)
 
     failed = StageOutcome(RESEARCH, 1, StageState.FAILED, None, True, failure=failure)
     await sdlc_store.close_stage(request, failed, DIED, None, None)

@@ -1,0 +1,98 @@
+"""What the SDLC database knows of a requirement that asks about the rules, read at one moment."""
+
+from typing import Any
+
+from sqlalchemy import Select, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
+
+from adapters.sdlc.acceptance import ORDER
+from adapters.sdlc.looking import Row, rows
+from adapters.sdlc_tables import BlockerRow, ExtensionRow, FixRow, RequirementRow, StageRow
+from pipeline.model import HUMAN, Mode, Pipeline, Priority, RequirementState, StageState
+from pipeline.rule_facts import RequirementFacts, StageFacts
+
+_OPEN = [str(state) for state in RequirementState if not state.is_final]
+
+
+async def requirement_facts(connection: AsyncConnection, number: str) -> RequirementFacts | None:
+    """The facts of a requirement or a fix; None if there is none of that number."""
+    found = await rows(connection, select(RequirementRow).where(RequirementRow.number == number))
+    if not found:
+        return None
+    row, pipeline = found[0], ORDER.validate_python(found[0]["plan"]).pipeline
+    fixes = await rows(connection, _fixes(number))
+    open_p0s = await rows(connection, _open_p0s())
+    blocks = bool(open_p0s) and bool(await rows(connection, _blocks_p0(number)))
+    return RequirementFacts(
+        number=number,
+        priority=Priority(row["priority"]),
+        state=RequirementState(row["state"]),
+        mode=Mode(row["mode"]),
+        reason=row["reason"],
+        waiting_for=row["waiting_for"],
+        pipeline=pipeline,
+        stages=tuple(_stage(pipeline, each) for each in await rows(connection, _stages(number))),
+        fixes={each["gate"]: each["opened"] for each in fixes},
+        open_p0s=tuple(each["number"] for each in open_p0s),
+        blocks_p0=blocks,
+    )
+
+
+def _stage(pipeline: Pipeline, row: Row) -> StageFacts:
+    stage = pipeline.stage(row["stage"])
+    return StageFacts(
+        stage=stage,
+        state=StageState(row["state"]),
+        attempt=row["attempt"],
+        run_id=row["run_id"] or "",
+        deadline=max(stage.deadline, row["extended"] or stage.deadline),
+    )
+
+
+def _stages(number: str) -> Select[*tuple[Any, ...]]:
+    extended = select(func.max(ExtensionRow.deadline)).where(ExtensionRow.run_id == StageRow.run_id)
+    return (
+        select(
+            StageRow.stage,
+            StageRow.state,
+            StageRow.attempt,
+            StageRow.run_id,
+            extended.scalar_subquery().label("extended"),
+        )
+        .where(StageRow.number == number)
+        .order_by(StageRow.position)
+    )
+
+
+def _fixes(number: str) -> Select[*tuple[Any, ...]]:
+    opened = func.count().label("opened")
+    return select(FixRow.gate, opened).where(FixRow.root == number).group_by(FixRow.gate)
+
+
+def _open_p0s() -> Select[*tuple[Any, ...]]:
+    return (
+        select(RequirementRow.number)
+        .where(RequirementRow.priority == str(Priority.P0), RequirementRow.state.in_(_OPEN))
+        .order_by(RequirementRow.created_at, RequirementRow.number)
+    )
+
+
+def _blocks_p0(number: str) -> Select[*tuple[Any, ...]]:
+    """Whether an open P0 waits for it, or for what it repairs, itself or through others."""
+    unresolved = BlockerRow.resolved_at.is_(None) & (BlockerRow.blocked_by != HUMAN)
+    first = select(BlockerRow.blocked_by).where(
+        unresolved, BlockerRow.number.in_(_open_p0s().order_by(None))
+    )
+    blockers = first.cte(recursive=True)
+    further = aliased(BlockerRow)
+    blockers = blockers.union(
+        select(further.blocked_by).where(
+            further.resolved_at.is_(None),
+            further.blocked_by != HUMAN,
+            further.number == blockers.c.blocked_by,
+        )
+    )
+    repaired = select(FixRow.root).where(FixRow.number == number).scalar_subquery()
+    is_asked = or_(blockers.c.blocked_by == number, blockers.c.blocked_by == repaired)
+    return select(blockers.c.blocked_by).where(is_asked).limit(1)

@@ -1,0 +1,50 @@
+"""The port `Extender`: an extension as an update of the requirement's workflow."""
+
+import asyncio
+from typing import Any
+
+from temporalio.client import (
+    Client,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.workflow import UpdateMethodMultiParam
+
+from adapters.temporal_client import reaching_temporal, refusal_reason
+from pipeline.errors import DependencyUnavailable, RefusedInput
+from pipeline.model import ExtensionRequest
+
+ANSWER_SECONDS = 30.0
+"""A worker answers in milliseconds; recording may wait for one database outage to end."""
+
+_GONE = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
+
+ExtendUpdate = UpdateMethodMultiParam[[Any, ExtensionRequest], str]
+
+
+class TemporalExtender:
+    """Sends updates; Temporal drops a repeat by its id, within a run of the workflow."""
+
+    def __init__(self, client: Client, update: ExtendUpdate) -> None:
+        """Take the client and the workflow's update."""
+        self._client = client
+        self._update = update
+
+    async def extend(self, number: str, request: ExtensionRequest, repeat_id: str) -> str:
+        """The run whose deadline was moved. Raises: RefusedInput, DependencyUnavailable."""
+        handle = self._client.get_workflow_handle(number)
+        try:
+            with reaching_temporal(self._client):
+                update = handle.execute_update(self._update, request, id=repeat_id)
+                return await asyncio.wait_for(update, ANSWER_SECONDS)
+        except WorkflowUpdateFailedError as refusal:
+            raise RefusedInput(refusal_reason(refusal)) from refusal
+        except RPCError as error:
+            if error.status not in _GONE:
+                raise
+            raise RefusedInput(f"{number} takes no extension: {error.message}.") from error
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            raise DependencyUnavailable(
+                f"{number} was told, but its worker", "its queues", "Ask the same again later."
+            ) from error
