@@ -27,6 +27,7 @@ class ServerRestarts:
         """Take the state directory; nothing is looked at yet."""
         self._home = home
         self._started: dict[str, ServerMember] = {}
+        self._turn = asyncio.Lock()
 
     async def restart(self, server: Server, url: str) -> str:
         """End the server at that address, if it lives, and see it started; what was done.
@@ -37,14 +38,13 @@ class ServerRestarts:
         if process and (age := time.time() - process.create_time()) < READY_SECONDS:
             return f"{server.title} was started {age:.0f} s ago and is given time."
         state = StackState(self._home)
-        try:
-            state.acquire()
-        except RefusedInput:
-            return await self._by_its_keeper(server)
-        try:
-            return await self._from_here(server, url, state.kept_ports())
-        finally:
-            state.release()
+        async with self._turn:  # else another server that is started here would pass for the keeper
+            if _acquired(state):
+                try:
+                    return await self._from_here(server, url, state.kept_ports())
+                finally:
+                    state.release()
+        return await self._by_its_keeper(server)
 
     async def _by_its_keeper(self, server: Server) -> str:
         has_lived = await end_on_purpose(self._home, server.name)
@@ -67,3 +67,12 @@ class ServerRestarts:
         member.ports = {name: ports[name] for name in server.preferred_ports}
         await member.restart()
         return f"{server.title} was started without `starter.py up`, which was killed."
+
+
+def _acquired(state: StackState) -> bool:
+    """Whether the stack's lock was free, and is ours now."""
+    try:
+        state.acquire()
+    except RefusedInput:
+        return False
+    return True

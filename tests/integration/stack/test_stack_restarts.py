@@ -171,10 +171,15 @@ async def _restart_orphans(orphaned: StackAddresses, home: Path) -> None:
         said = await restarts.restart(NatsServer(home), orphaned.nats_url)
         assert said == "NATS was started without `starter.py up`, which was killed."
         await probe_nats(login)
-    database = recorded_process(home, "postgres")
-    assert database
-    database.kill()
-    await restarts.restart(PostgresServer(home), orphaned.database_url)
+    for name in ("nats", "postgres"):
+        server = recorded_process(home, name)
+        assert server
+        server.kill()
+    await asyncio.gather(  # neither passes for the keeper of the other
+        restarts.restart(NatsServer(home), orphaned.nats_url),
+        restarts.restart(PostgresServer(home), orphaned.database_url),
+    )
+    await probe_nats(login)
     await probe_database(orphaned.database_url)
 
     async with LocalStack(home, temporal_address="10.0.0.1:7233") as addresses:
