@@ -112,7 +112,8 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_host(settings, client) as host, reporting_health(settings, host) as address:
-        log.info("Health: %s", f"{address}/readyz" if address else "off")
+        if address:
+            log.info("Health: %s/readyz", address)
         await _serve(settings, client, host, stop)
 
 

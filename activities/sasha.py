@@ -11,9 +11,10 @@ from pipeline.model import (
     InfrastructureOpening,
     Repair,
     SashaCall,
+    SymptomKind,
     Treatment,
 )
-from pipeline.ports import Caretaker, HostPorts
+from pipeline.ports import HostPorts
 from pipeline.remedies import Finding, findings
 
 
@@ -37,7 +38,12 @@ class SashaActivities:
     @activity.defn
     async def act_on_house(self, treatment: Treatment) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
-        return await self._ports.house_care.act(treatment.symptom)
+        symptom = treatment.symptom
+        done = await self._ports.house_care.act(symptom)
+        if symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW:
+            await self._ports.publish(symptom.subject)
+            await self._ports.waker.wake(await self._ports.store.to_wake())
+        return done
 
     @activity.defn
     async def tell_repaired(self, repair: Repair) -> None:
@@ -67,14 +73,14 @@ class HostCareActivities:
 
     def __init__(self, ports: HostPorts) -> None:
         """Take the host's ports."""
-        self._care: Caretaker = ports.host_care
+        self._ports = ports
 
     @activity.defn
     async def look_at_host(self) -> tuple[Finding, ...]:
         """What is wrong with this host and what runs on it."""
-        return findings(await self._care.look())
+        return findings(await self._ports.host_care.look())
 
     @activity.defn
     async def act_on_host(self, treatment: Treatment) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
-        return await self._care.act(treatment.symptom)
+        return await self._ports.host_care.act(treatment.symptom)

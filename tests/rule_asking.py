@@ -97,6 +97,8 @@ class Asker:
         subscription = await self.client.subscribe(inbox)
         await self.client.publish(subject, data, reply=inbox)
         message = await subscription.next_msg(timeout=seconds)
+        if not message.data:  # the server itself: nobody listens
+            raise TimeoutError
         await self.client.flush()
         assert subscription.pending_msgs == 0
         await subscription.unsubscribe()

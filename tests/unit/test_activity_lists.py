@@ -7,18 +7,15 @@ from activities import all_activities
 from pipeline.ports import HostPorts
 
 WORKFLOWS = Path(__file__).parent.parent.parent / "workflows"
-CALLS = ("execute_activity_method", "execute_local_activity_method")
 
 
 def executed() -> set[str]:
     """Every activity that the workflows execute, as `Class.method`."""
     return {
-        ast.unparse(node.args[0])
+        ast.unparse(node)
         for path in WORKFLOWS.glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in CALLS
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("Activities")
     }
 
 
