@@ -28,6 +28,7 @@ STEADY_SECONDS = 10.0
 """A member that ran this long and died is started again at once, without a pause."""
 
 MAX_PAUSE_SECONDS = 30.0
+_CANCEL_SECONDS = 0.5
 _STOP_ORDER = (NatsServer.name, PostgresServer.name, TemporalServer.name)
 
 
@@ -110,10 +111,7 @@ class LocalStack:
     async def stop(self) -> None:
         """Stop the children, NATS, PostgreSQL and Temporal, in that order; once is enough."""
         self._stopping.set()
-        for keeper in self._keepers:
-            keeper.cancel()
-        if self._keepers:
-            await asyncio.wait(self._keepers)
+        await _cancel(self._keepers)
         await self._undo.aclose()
 
     async def __aenter__(self) -> StackAddresses:
@@ -171,6 +169,15 @@ class LocalStack:
         names = tuple(member.server.name for member in self._servers)
         self._state.publish(settings, ports, names)
         return StackAddresses.from_settings(settings)
+
+
+async def _cancel(keepers: Sequence[asyncio.Task[None]]) -> None:
+    """End them all. A client that closes at that very moment may swallow a cancellation."""
+    living = set(keepers)
+    while living:
+        for keeper in living:
+            keeper.cancel()
+        _, living = await asyncio.wait(living, timeout=_CANCEL_SECONDS)
 
 
 async def _start_together(members: Sequence[Member]) -> None:
