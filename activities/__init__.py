@@ -33,7 +33,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
     """The only list of activities."""
     records, delivery = RecordActivities(ports), DeliveryActivities(ports)
     opening, fixes = OpeningActivities(ports), FixActivities(ports)
-    sasha, care = SashaActivities(ports), HostCareActivities(ports)
+    sasha, care, runs = SashaActivities(ports), HostCareActivities(ports), RunActivities(ports)
     return ActivityLists(
         central=(
             records.record_skip,
@@ -41,6 +41,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             records.close_requirement,
             records.remind,
             records.record_hold,
+            records.pre_empt,
             sasha.call_sasha,
             sasha.look_at_house,
             sasha.act_on_house,
@@ -54,7 +55,12 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             PerformanceActivities(ports).publish_performance,
         ),
         opening=(opening.open_requirement,),
-        agents=(StageActivities(ports).run_stage, care.look_at_host, care.act_on_host),
+        agents=(
+            StageActivities(ports).run_stage,
+            runs.stand_still,
+            care.look_at_host,
+            care.act_on_host,
+        ),
         tools=(
             BuildActivities(ports).verify_build,
             opening.open_fix,
@@ -63,6 +69,6 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             delivery.deliver,
             delivery.merge_target,
             delivery.release,
-            RunActivities(ports).extend_run,
+            runs.extend_run,
         ),
     )

@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from pipeline.model import Closing, Held, Reminder, Reopening, StageSkip
+from pipeline.model import Closing, Held, Reminder, Reopening, RequirementRef, StageSkip
 from pipeline.ports import HostPorts
 
 
@@ -30,6 +30,11 @@ class RecordActivities:
         """A human has not answered yet."""
         await self._ports.store.remind(reminder)
         await self._ports.publish(reminder.ref.number)
+
+    @activity.defn
+    async def pre_empt(self, ref: RequirementRef) -> None:
+        """Tell everybody whose agents have to stand still for this P0; a repeat does no harm."""
+        await self._ports.waker.pre_empt(await self._ports.store.to_pre_empt())
 
     @activity.defn
     async def record_hold(self, held: Held) -> None:

@@ -2,7 +2,7 @@
 
 from temporalio import activity
 
-from pipeline.model import Extension
+from pipeline.model import Extension, Hold, RequirementRef
 from pipeline.ports import HostPorts
 
 
@@ -12,6 +12,20 @@ class RunActivities:
     def __init__(self, ports: HostPorts) -> None:
         """Take the host's ports."""
         self._ports = ports
+
+    @activity.defn
+    async def stand_still(self, ref: RequirementRef) -> Hold | None:
+        """Let the requirement's agents stand still as long as a P0 pre-empts them, else go on.
+
+        The outcome says for whom they stand still.
+        """
+        hold = await self._ports.store.stand_still(ref, str(activity.info().workflow_id))
+        if hold:
+            await self._ports.runs.suspend(ref.key)
+        else:
+            await self._ports.runs.resume(ref.key)
+        await self._ports.publish(ref.number)
+        return hold
 
     @activity.defn
     async def extend_run(self, extension: Extension) -> None:

@@ -17,6 +17,7 @@ from adapters.sdlc import (
     incidents,
     lifecycle,
     line,
+    pre_emption,
     publishing,
     resuming,
     runs,
@@ -51,6 +52,7 @@ from pipeline.model import (
     Reminder,
     Reopening,
     RequirementOrder,
+    RequirementRef,
     RunResult,
     Settlement,
     StageContext,
@@ -135,6 +137,14 @@ class PostgresSdlcStore:
     async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
         """What holds at a boundary that is no stage's; its rows and events."""
         return await self._write(lifecycle.pass_delivery, request, waiter)
+
+    async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
+        """What the requirement's running agents must stand still for; None: they may go on."""
+        return await self._write(pre_emption.stand_still, ref, waiter)
+
+    async def to_pre_empt(self) -> tuple[str, ...]:
+        """Whose agents have to stand still."""
+        return await self._read(pre_emption.to_pre_empt)
 
     async def record_hold(self, held: Held) -> None:
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""

@@ -56,6 +56,7 @@ class RequirementRow(Base):
     state: Mapped[str]
     mode: Mapped[str]
     sequential: Mapped[bool]
+    pre_empts: Mapped[bool] = mapped_column(server_default="false")
     pipeline: Mapped[str]
     plan: Mapped[Document]
     parent: Mapped[str | None] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)

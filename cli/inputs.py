@@ -36,12 +36,17 @@ class Submission:
     pipeline: str = DEFAULT_PIPELINE
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
+    preempt: bool = False
 
 
 def check_submission(submission: Submission) -> Submission:
     """The submission, unchanged. Raises: RefusedInput with the reason."""
     for number in (submission.number, *submission.blocked_by):
         check_number(number)
+    if submission.preempt and submission.priority is not Priority.P0:
+        raise RefusedInput(
+            f"{submission.number} is {submission.priority}: only a P0 pre-empts what runs."
+        )
     check_title(submission.title)
     check_description(submission.description)
     return submission
@@ -137,6 +142,7 @@ class _Line(BaseModel):
     pipeline: str = DEFAULT_PIPELINE
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
+    preempt: bool = False
 
 
 def _submission(line: str) -> Submission:
@@ -152,4 +158,5 @@ def _submission(line: str) -> Submission:
         entry.pipeline,
         entry.sequential,
         entry.blocked_by,
+        entry.preempt,
     )

@@ -83,6 +83,7 @@ def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...
         priority=submission.priority,
         pipeline=launch.pipeline,
         sequential=submission.sequential,
+        pre_empts=submission.preempt,
         heartbeat=heartbeat,
         search_attributes=attributes,
     )

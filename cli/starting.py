@@ -63,6 +63,10 @@ def start(
     blocked_by: Annotated[
         str, typer.Option("--blocked-by", help="Numbers that it waits for: REQ-1,REQ-2.")
     ] = "",
+    preempt: Annotated[
+        bool,
+        typer.Option("--preempt", help="A P0: what runs stands still until it has ended."),
+    ] = False,
     file: Annotated[
         Path | None, typer.Option("--file", help="Markdown: first heading and what follows.")
     ] = None,
@@ -87,7 +91,7 @@ def start(
         if req is None:
             req, heading = number_and_title(heading)
         blockers = tuple(filter(None, map(str.strip, blocked_by.split(","))))
-        desk.take(Submission(req, heading, body, priority, pipeline, sequential, blockers))
+        desk.take(Submission(req, heading, body, priority, pipeline, sequential, blockers, preempt))
     try:
         code = run(_start(settings, desk, attach=attach, wait=wait))
     except KeyboardInterrupt:

@@ -35,6 +35,7 @@ from pipeline.model import (
     Reminder,
     Reopening,
     Repair,
+    RequirementRef,
     RunOrder,
     RunResult,
     SashaCall,
@@ -89,6 +90,15 @@ class SdlcStore(Protocol):
 
     async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
         """A hold as of `open_stage`, or None: it may be delivered."""
+
+    async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
+        """What the requirement's running agents must stand still for; None: they may go on.
+
+        Raises: UnknownRequirement.
+        """
+
+    async def to_pre_empt(self) -> Sequence[str]:
+        """Numbers of requirements and fixes whose agents have to stand still."""
 
     async def record_hold(self, held: Held) -> None:
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
@@ -182,7 +192,13 @@ class SdlcStore(Protocol):
 
 
 class Waker(Protocol):
-    """Tells workflows that wait at the gate."""
+    """Tells workflows what happens at the gate."""
+
+    async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
+        """Tell each that its agents have to stand still; one that has ended needs none.
+
+        Raises: DependencyUnavailable.
+        """
 
     async def wake(self, wake: Wake) -> None:
         """Tell each of them the new epoch; one that has ended needs none.

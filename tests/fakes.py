@@ -52,6 +52,9 @@ class NobodyWaits:
     async def wake(self, wake: Wake) -> None:
         assert not wake.workflow_ids
 
+    async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
+        assert not workflow_ids
+
     async def call(self, call: SashaCall) -> None:
         raise AssertionError(call)
 
@@ -153,6 +156,8 @@ class ScriptedRuns:
         self.suspended: set[str] = set()
         """Keys of executions whose runs stand still: none of them ends before it is resumed."""
         self._resumed = asyncio.Condition()
+        self.by_number: dict[str, Script] = {}
+        """What every run of a requirement does, whatever its stage's script says."""
         self.on_start: dict[str, Callable[[Path], object]] = {}
         """What else a stage's agent does in its worktree, by stage."""
 
@@ -192,6 +197,8 @@ class ScriptedRuns:
         )
 
     def _script(self, order: RunOrder) -> Script:
+        if script := self.by_number.get(order.number):
+            return script
         scripts = self._scripts.get(order.stage, (Script(),))
         nth = sum(o.stage == order.stage for o in self.orders) - 1
         return scripts[min(nth, len(scripts) - 1)]

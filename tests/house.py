@@ -23,7 +23,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from adapters.nats_events import NatsEventPublisher
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc_store import Acceptance, PostgresSdlcStore
 from adapters.temporal_sasha import SASHA_ID, TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
@@ -189,10 +189,12 @@ class House:
             priority=Priority(str(changes.get("priority", Priority.P2))),
             pipeline=replace(plan, bounds=bounds),
             sequential=bool(changes.get("sequential", False)),
+            pre_empts=bool(changes.get("pre_empts", False)),
             heartbeat=changes.get("heartbeat"),  # type: ignore[arg-type] # names its own
             search_attributes=changes.get("search_attributes", ()),  # type: ignore[arg-type] # too
         )
-        await self.store.accept(order, "A description")
+        blockers: tuple[str, ...] = changes.get("blocked_by", ())  # type: ignore[assignment] # numbers
+        await self.store.accept_all([Acceptance(order, "A description", blocked_by=blockers)])
         handle = await self._client.start_workflow(
             RequirementWorkflow.run, order, id=order.number, task_queue=options.CENTRAL_QUEUE
         )

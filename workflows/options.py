@@ -127,6 +127,16 @@ def stage(host: str, order: RequirementOrder, request: StageRequest) -> Activity
     return config
 
 
+def standing(host: str, summary: str) -> ActivityConfig:
+    """Suspends agents of a host, or lets them go on; builds under way are not waited for."""
+    return ActivityConfig(
+        task_queue=agents_queue(host),
+        start_to_close_timeout=_BRIEF,
+        retry_policy=_RETRY,
+        summary=summary,
+    )
+
+
 def tools(host: str, order: RequirementOrder, summary: str) -> ActivityConfig:
     """Runs git and builds."""
     return _long(tools_queue(host), order, summary)

@@ -8,11 +8,13 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.opening import OpeningActivities
+    from activities.records import RecordActivities
     from activities.uninterrupted import to_the_end
     from pipeline.board import Board
     from pipeline.model import (
         RELEASE,
         REPAIRED,
+        STAND_STILL,
         DecisionRequest,
         DeliveryReport,
         ExtensionRequest,
@@ -38,6 +40,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
     from workflows.rounds import Rounds
+    from workflows.standing import Standstill
     from workflows.turnstile import Turnstile
     from workflows.view import RequirementView
 
@@ -70,6 +73,7 @@ class RequirementWorkflow:
         self._recoveries = Recoveries(self._execution, gates, self._questions)
         self._answers = Answers(self._execution, gates, self._rounds, self._questions)
         self._deadlines = Deadlines(self._execution)
+        self._standstill = Standstill(self._execution)
         self._ending = Ending(self._execution)
 
     @workflow.run
@@ -93,7 +97,7 @@ class RequirementWorkflow:
 
     async def _continue_if_long(self) -> None:
         """Continue as new between two rounds, when nothing is under way."""
-        if not is_long():
+        if not is_long() or self._standstill.lasts:
             return
         await workflow.wait_condition(workflow.all_handlers_finished)
         if self._board.is_stuck() and not self._execution.abort:
@@ -105,6 +109,8 @@ class RequirementWorkflow:
         """Find a host; returns why it refused, or nothing."""
         self._execution.show(RequirementState.ACCEPTED, "host")
         try:
+            if self._order.pre_empts and not self._order.fix:
+                await self._pre_empt()
             opening = await self._opening()
         except ActivityError as error:
             if is_cancelled_exception(error):
@@ -115,6 +121,13 @@ class RequirementWorkflow:
         if self._execution.turnstile.parallel and not self._order.fix:
             workflow.logger.info("🚀 Executing workflow with PARALLELIZATION")
         return ""
+
+    async def _pre_empt(self) -> None:
+        await self._execution.do(
+            RecordActivities.pre_empt,
+            self._execution.ref,
+            **options.central("Let less urgent agents stand still"),
+        )
 
     async def _opening(self) -> Opening:
         order, fix = self._order, self._order.fix
@@ -162,6 +175,7 @@ class RequirementWorkflow:
 
     async def _clean_up_cancelled(self) -> None:
         """Wait until nothing runs, then leave rows, events and trees clean."""
+        await self._standstill.cancel()
         await self._rounds.cancel()
         async with self._answers.books:
             pass  # an answer that is being recorded is recorded before the end
@@ -171,6 +185,11 @@ class RequirementWorkflow:
     def release(self, epoch: int) -> None:
         """The P0 gate may be open again: what is held tries again."""
         self._execution.line.release(epoch)
+
+    @workflow.signal(name=STAND_STILL)
+    def stand_still(self) -> None:
+        """A P0 pre-empts what runs."""
+        self._standstill.begin()
 
     @workflow.signal(name=REPAIRED)
     def repaired(self, dependency: str) -> None:

@@ -123,6 +123,7 @@ def _requirement(acceptance: Acceptance, at: datetime) -> Mapping[str, object]:
         "state": str(RequirementState.ACCEPTED),
         "mode": str(Mode.SEQUENTIAL if order.sequential else Mode.PARALLEL),
         "sequential": order.sequential,
+        "pre_empts": order.pre_empts,
         "pipeline": order.pipeline.name,
         "plan": ORDER.dump_python(order, mode="json"),
         "parent": acceptance.parent,

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.escalating import SUPERSEDED, escalate
-from adapters.sdlc.line import end_holds
+from adapters.sdlc.holding import end_holds
 from adapters.sdlc.resuming import resolve_failures
 from adapters.sdlc.stages import lose
 from adapters.sdlc.writing import RequirementWrite, StageRecord

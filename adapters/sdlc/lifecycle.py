@@ -6,7 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
-from adapters.sdlc.line import end_holds, move_line, pass_line, record_outage
+from adapters.sdlc.holding import end_holds, record_outage
+from adapters.sdlc.line import move_line, pass_line
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.stages import lose

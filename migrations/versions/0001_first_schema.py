@@ -33,6 +33,7 @@ def _create_requirements() -> None:
         "requirements",
         *_texts("number", "number_folded", "title", "description", "priority", "state", "mode"),
         sa.Column("sequential", sa.Boolean(), nullable=False),
+        sa.Column("pre_empts", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("plan", JSONB(), nullable=False),
         sa.Column("parent", sa.Text()),

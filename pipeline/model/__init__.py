@@ -37,7 +37,15 @@ from pipeline.model.fixes import (
     Settlement,
     Traces,
 )
-from pipeline.model.holds import RELEASE, REPAIRED, Held, Hold, Wake
+from pipeline.model.holds import (
+    PRE_EMPTION,
+    RELEASE,
+    REPAIRED,
+    STAND_STILL,
+    Held,
+    Hold,
+    Wake,
+)
 from pipeline.model.incidents import (
     DEPENDENCIES,
     Incident,
@@ -78,11 +86,13 @@ __all__ = [
     "DEPENDENCIES",
     "HUMAN",
     "ORCHESTRATOR",
+    "PRE_EMPTION",
     "RELEASE",
     "REPAIR",
     "REPAIRED",
     "RETRY",
     "REWORK",
+    "STAND_STILL",
     "Answer",
     "Ask",
     "BlockedStage",

@@ -8,6 +8,12 @@ from pipeline.model.references import RequirementRef
 RELEASE = "release"
 """The signal that tells a workflow of the gate's new epoch."""
 
+STAND_STILL = "stand_still"
+"""The signal that tells a workflow that a P0 pre-empts its running agents."""
+
+PRE_EMPTION = "running agents"
+"""The boundary at which agents stand still that run already."""
+
 REPAIRED = "repaired"
 """The signal that tells a workflow that a dependency is there again."""
 

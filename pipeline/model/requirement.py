@@ -25,6 +25,8 @@ class RequirementOrder:
     """Silence after which a stage's activity counts as lost; None never (time-skipping server)."""
     search_attributes: tuple[str, ...] = ()
     """Names of the search attributes that the server knows and the workflow sets."""
+    pre_empts: bool = False
+    """Whether agents of lower priority that run stand still until it has ended; a P0 alone may."""
     fix: FixBase | None = None
     """Where the work starts, for a fix: it runs its one stage and delivers nothing."""
     carried: Carried | None = None

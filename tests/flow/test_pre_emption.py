@@ -1,10 +1,153 @@
-"""A run that dies while it is suspended for a P0 is run again, as if it had never been."""
+"""A P0 that pre-empts: what runs stands still, gives way, and goes on as the same run."""
 
-from pipeline.model import RunEnd
+import asyncio
+from datetime import timedelta
+
+from adapters.sdlc_reader import SdlcReader
+from pipeline.model import (
+    PRE_EMPTION,
+    Answer,
+    DecisionRequest,
+    Priority,
+    RequirementState,
+    RunEnd,
+)
 from tests.fakes import Script
-from tests.house import House
+from tests.house import REPAIR, Handle, House, until
+from tests.orchestra_plans import FOUR, SOLO
+from workflows.requirement import RequirementWorkflow
 
-RESEARCH = "Research"
+RESEARCH, ROY, BILLY = "Research", "Backend Implementation", "Backend QA"
+LONG = Script(minutes=300)
+FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]})
+
+
+async def until_running(house: House, stage: str) -> None:
+    async def is_running() -> bool:
+        return stage in house.runs.started()
+
+    await until(is_running, f"{stage} runs")
+
+
+async def until_standing(house: House, *numbers: str) -> None:
+    async def do_stand() -> bool:
+        standing = {key.partition("/")[0] for key in house.runs.suspended}
+        return standing == set(numbers)
+
+    await until(do_stand, f"{numbers} stand still")
+
+
+async def delivered(*handles: Handle) -> None:
+    async with asyncio.timeout(60):
+        reports = await asyncio.gather(*(handle.result() for handle in handles))
+    assert {report.state for report in reports} == {RequirementState.DELIVERED}, reports
+
+
+async def pre_empt(house: House, name: str = "P0", *, blocked: bool = False) -> Handle:
+    """Start a P0, which fails if it is to be blocked."""
+    number = f"{house.number}-{name}"
+    script = Script(exit_code=1, output="no notice") if blocked else Script(minutes=100)
+    house.runs.by_number[number] = script
+    return await house.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
+
+
+async def test_what_runs_stands_still_and_goes_on_as_the_same_run(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    await house.open({ROY: [LONG]})
+    handle = await house.start(FOUR)
+    await until_running(house, ROY)
+    urgent = await pre_empt(house)
+    await until_standing(house, house.number)
+
+    async def is_told() -> bool:
+        return (await sdlc_reader.requirement(house.number)).state is RequirementState.HELD
+
+    await until(is_told, "the row says HELD")
+    view = await sdlc_reader.requirement(house.number)
+    assert [hold.boundary for hold in view.holds] == [PRE_EMPTION]
+    assert view.waiting_for == urgent.id
+    await delivered(urgent, handle)
+
+    assert {run.attempt for run in await sdlc_reader.runs(house.number)} == {1}
+    assert (await house.types()).count("workflow.resumed") == 1
+
+
+async def test_agents_stand_still_as_long_as_one_p0_that_pre_empts_is_open(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    """Another P0 holds the boundaries meanwhile, and nothing that runs."""
+    await house.open({ROY: [LONG]})
+    handle = await house.start(FOUR)
+    await until_running(house, ROY)
+    first, second = (
+        await pre_empt(house, "A", blocked=True),
+        await pre_empt(house, "B", blocked=True),
+    )
+    plain = await house.start(SOLO, number=f"{house.number}-C", priority=Priority.P0)
+    await house.until_blocked(first)
+    await house.until_blocked(second)
+    await until_standing(house, house.number)
+
+    await abort(first)
+    await delivered(plain)
+    await until_standing(house, house.number)
+    await abort(second)
+    await delivered(handle)
+
+    assert (await sdlc_reader.requirement(house.number)).holds == ()
+
+
+async def test_fix_that_runs_stands_still(house: House) -> None:
+    fix = f"Fix verdict {BILLY}"
+    await house.open({BILLY: [FAIL, Script()], fix: [LONG]})
+    handle = await house.start(FOUR, bounds=REPAIR)
+    await until_running(house, fix)
+    urgent = await pre_empt(house)
+    await until_standing(house, house.number, f"{house.number}-FIX-1")
+    await delivered(urgent, handle)
+
+
+async def test_what_the_p0_waits_for_goes_on(house: House) -> None:
+    await house.open({ROY: [LONG]})
+    handle = await house.start(SOLO)
+    other = await house.start(SOLO, number=f"{house.number}-OTHER")
+    await until_running(house, ROY)
+    number = f"{house.number}-P0"
+    urgent = await house.start(
+        SOLO, number=number, priority=Priority.P0, pre_empts=True, blocked_by=(handle.id,)
+    )
+    await until_standing(house, other.id)
+    await delivered(handle, urgent, other)
+
+
+async def test_requirement_that_stands_still_can_be_cancelled(house: House) -> None:
+    await house.open({ROY: [LONG]})
+    handle = await house.start(SOLO, heartbeat=timedelta(seconds=2))
+    await until_running(house, ROY)
+    urgent = await pre_empt(house, blocked=True)
+    await until_standing(house, handle.id)
+
+    await handle.cancel()
+    await until_cancelled(handle)
+    await abort(urgent)
+
+
+async def until_cancelled(handle: Handle) -> None:
+    async def has_ended() -> bool:
+        status = (await handle.describe()).status
+        return status is not None and status.name == "CANCELED"
+
+    await until(has_ended, f"{handle.id} is cancelled")
+
+
+async def abort(handle: Handle) -> None:
+    async def is_taken() -> bool:
+        return (await handle.describe()).status is not None
+
+    await until(is_taken, "it can be answered")
+    decision = DecisionRequest(Answer.ABORT, "ada", "")
+    await handle.execute_update(RequirementWorkflow.decide, decision)
 
 
 async def test_runs_that_died_while_suspended_cost_no_try(house: House) -> None:

@@ -1,0 +1,115 @@
+"""Rows and events of holds: a requirement waits at a boundary, and goes on."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Update, bindparam, func, select, update
+
+from adapters.sdlc.writing import RequirementWrite
+from adapters.sdlc_tables import HoldRow
+from pipeline.events import EventType, timestamp
+from pipeline.model import ORCHESTRATOR, Hold, RequirementState
+
+_OPEN_HOLDS = select(HoldRow).where(
+    HoldRow.number == bindparam("number"), HoldRow.ended_at.is_(None)
+)
+
+
+async def hold_back(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
+    """Record that the requirement waits; one that is BLOCKED stays so: its repair is held."""
+    open_holds = await _open_holds(write)
+    if write.state is RequirementState.RUNNING:
+        write.move(RequirementState.HELD, why=hold.reason)
+    if write.state is RequirementState.HELD:
+        write.set(reason=hold.reason, waiting_for=", ".join(hold.by))
+    for row in open_holds:
+        if row.boundary == hold.boundary:
+            key = {"number": write.number, "boundary": row.boundary, "occurrence": row.occurrence}
+            now = {"held_by": list(hold.by), "reason": hold.reason, "epoch": hold.epoch}
+            write.update(HoldRow, key, **now, workflow_id=waiter)
+            return Hold(hold.boundary, hold.by, hold.reason, hold.epoch, row.created_at)
+    await _begin(write, hold, waiter)
+    return hold
+
+
+async def record_outage(write: RequirementWrite, hold: Hold, waiter: str) -> None:
+    """A dependency that has held the requirement is there again; a repeat does nothing.
+
+    Only now is there a database to write to: the row says since when it was held.
+    """
+    mine = (HoldRow.number == write.number) & (HoldRow.boundary == hold.boundary)
+    known = select(HoldRow.occurrence).where(mine, HoldRow.created_at == hold.since)
+    if (await write.connection.execute(known)).scalar() is not None:
+        return
+    why = f"{hold.dependency} is there again."
+    if write.state is RequirementState.RUNNING:
+        write.move(RequirementState.HELD, why=hold.reason)
+        write.move(RequirementState.RUNNING, why=why)
+    occurrence = await _begin(write, hold, waiter, ended_at=write.at)
+    fields = {"round": write.row["round"], "stages": [hold.boundary], "who": ORCHESTRATOR}
+    scope, kind = _scope(write, hold.boundary), EventType.WORKFLOW_RESUMED
+    write.tell(scope, kind, {**fields, "why": why}, occurrence=occurrence)
+
+
+async def _begin(
+    write: RequirementWrite, hold: Hold, waiter: str, ended_at: datetime | None = None
+) -> int:
+    """The row of a hold and its event; returns the occurrence that tells it from others."""
+    query = select(func.coalesce(func.max(HoldRow.occurrence), 0) + 1).where(
+        HoldRow.number == write.number, HoldRow.boundary == hold.boundary
+    )
+    occurrence = int((await write.connection.execute(query)).scalar_one())
+    write.insert(
+        HoldRow,
+        boundary=hold.boundary,
+        occurrence=occurrence,
+        held_by=list(hold.by),
+        reason=hold.reason,
+        epoch=hold.epoch,
+        workflow_id=waiter,
+        created_at=hold.since,
+        ended_at=ended_at,
+    )
+    since = timestamp(hold.since)
+    fields = {"boundary": hold.boundary, "heldBy": list(hold.by), "reason": hold.reason}
+    scope, kind = _scope(write, hold.boundary), EventType.WORKFLOW_HELD
+    write.tell(scope, kind, {**fields, "since": since}, occurrence=occurrence)
+    return occurrence
+
+
+async def let_go(write: RequirementWrite, waiter: str, boundary: str = "") -> None:
+    """The waiter's holds are over, all of them unless one boundary is named; it is said once.
+
+    The requirement runs again unless others hold it still.
+    """
+    holds = await _open_holds(write)
+    mine = [row for row in holds if row.workflow_id == waiter and boundary in ("", row.boundary)]
+    if not mine:
+        return
+    names = [row.boundary for row in mine]
+    over = (HoldRow.workflow_id == waiter) & HoldRow.boundary.in_(names)
+    write.update_all(end_holds(write).where(over))
+    is_held = boundary and len(mine) < len(holds)
+    if write.state is not RequirementState.HELD or is_held:
+        return
+    why = "Nothing holds it any more."
+    write.move(RequirementState.RUNNING, why=why)
+    write.set(reason="", waiting_for="")
+    fields = {"round": write.row["round"], "stages": names, "who": ORCHESTRATOR, "why": why}
+    scope, occurrence = _scope(write, names[0]), mine[0].occurrence
+    write.tell(scope, EventType.WORKFLOW_RESUMED, fields, occurrence=occurrence)
+
+
+def end_holds(write: RequirementWrite) -> Update:
+    """The requirement waits at no boundary any more."""
+    mine = (HoldRow.number == write.number) & HoldRow.ended_at.is_(None)
+    return update(HoldRow).where(mine).values(ended_at=write.at)
+
+
+async def _open_holds(write: RequirementWrite) -> Sequence[HoldRow]:
+    query = _OPEN_HOLDS.order_by(HoldRow.created_at, HoldRow.boundary)
+    return (await write.connection.execute(query, {"number": write.number})).all()  # type: ignore[return-value] # a row has its columns
+
+
+def _scope(write: RequirementWrite, boundary: str) -> str:
+    return f"{write.number}/{write.row['workflow_run']}/{boundary}"

@@ -1,0 +1,44 @@
+"""Running agents stand still while a P0 is open that was started to pre-empt them."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.holding import hold_back, let_go
+from adapters.sdlc.line import FINAL, PRE_EMPTING, share_line, urgent, waited_for
+from adapters.sdlc.writing import RequirementWrite
+from adapters.sdlc_tables import RequirementRow
+from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, RequirementState
+
+
+async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: str) -> Hold | None:
+    """Whether the requirement's agents must stand still, and for whom; None: they may go on.
+
+    Raises: UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, ref.number)
+    epoch = await share_line(write)
+    by = await urgent(write, PRE_EMPTING)
+    if by:
+        reason = f"{', '.join(by)} pre-empts what runs."
+        hold = await hold_back(write, Hold(PRE_EMPTION, by, reason, epoch, write.at), waiter)
+    else:
+        hold = None
+        await let_go(write, waiter, PRE_EMPTION)
+    await write.flush()
+    return hold
+
+
+async def to_pre_empt(connection: AsyncConnection) -> tuple[str, ...]:
+    """Every requirement and fix whose agents have to stand still; empty while no P0 pre-empts."""
+    if (await connection.execute(PRE_EMPTING)).first() is None:
+        return ()
+    query = (
+        select(RequirementRow.number)
+        .where(
+            RequirementRow.priority != str(Priority.P0),
+            RequirementRow.state.not_in([*FINAL, str(RequirementState.ACCEPTED)]),
+            RequirementRow.number.not_in(waited_for(PRE_EMPTING)),
+        )
+        .order_by(RequirementRow.number)
+    )
+    return tuple((await connection.execute(query)).scalars())
