@@ -23,6 +23,8 @@ class Remedy:
     settles: timedelta
     attempts: int = 3
     escalates: bool = True
+    again: timedelta = timedelta(hours=1)
+    """When what could not be repaired, and holds nobody, is treated anew."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,13 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         "Run the migrations that are missing.",
         timedelta(seconds=5),
     ),
+    SymptomKind.PROGRAM_BEHIND: Remedy(
+        "The SDLC database has a newer schema than this program.",
+        "Nothing: a worker that is to be updated must not stop those that were.",
+        timedelta(seconds=5),
+        attempts=1,
+        escalates=False,
+    ),
     SymptomKind.ROW_WITHOUT_WORKFLOW: Remedy(
         "A requirement's row is open, and no workflow works on it.",
         "Start the workflow if it never was, or close the row.",
@@ -68,9 +77,10 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     SymptomKind.HOST_OVERLOADED: Remedy(
         "Memory or processors of the host are used up.",
         "Lower the host's permits by half, never below one; raise them again when it is over.",
-        timedelta(minutes=1),
+        timedelta(minutes=6),  # one step has five minutes to show
         attempts=1,
         escalates=False,
+        again=timedelta(minutes=5),
     ),
     SymptomKind.RUN_NEAR_DEADLINE: Remedy(
         "A run is near its deadline, and its agent lives and makes progress.",

@@ -1,6 +1,7 @@
 """Sasha: she is called, looks, treats what she finds, and tells those who have waited."""
 
 import asyncio
+from datetime import datetime
 
 from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -48,6 +49,8 @@ class SashaWorkflow:
         self._calls: list[SashaCall] = []
         self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
         self._cases: dict[Key, asyncio.Task[None]] = {}
+        self._left: dict[Key, datetime] = {}
+        """When a case is treated anew that could not be repaired; it holds nobody."""
         self._busy = 0
         self._view = SashaView()
 
@@ -93,8 +96,10 @@ class SashaWorkflow:
         self._escalated = left
 
     def _take_on(self, case: Case) -> None:
-        if case.key not in self._cases and case.key not in self._escalated:
-            self._cases[case.key] = asyncio.create_task(self._see_to(case))
+        is_left = case.key in self._left and workflow.now() < self._left[case.key]
+        if is_left or case.key in self._cases or case.key in self._escalated:
+            return
+        self._cases[case.key] = asyncio.create_task(self._see_to(case))
 
     # --- one case ---------------------------------------------------------------------------------
 
@@ -115,6 +120,8 @@ class SashaWorkflow:
         del self._cases[case.key]
         if end in (IncidentEnd.PASSED, IncidentEnd.REPAIRED):
             self._calls.append(SashaCall(case.place))  # a fresh look says who may go on
+        if end is IncidentEnd.LEFT:
+            self._left[case.key] = workflow.now() + case.remedy.again
         return Incident(
             incident_id,
             case.place,

@@ -16,15 +16,21 @@ LOOK_SECONDS = 5.0
 _COMPONENT = "database"
 
 _SCHEMA = {
-    Schema.BEHIND: "Migrations are missing.",
-    Schema.AHEAD: "A newer version of this program has migrated it: update this one.",
+    Schema.BEHIND: (SymptomKind.MIGRATIONS_BEHIND, _COMPONENT, "Migrations are missing."),
+    Schema.AHEAD: (
+        SymptomKind.PROGRAM_BEHIND,
+        "program",
+        "A newer version of this program has migrated it: update this one.",
+    ),
 }
 
 
 class DatabaseCare:
     """Looks at the database with connections of its own: the worker's may all be busy."""
 
-    kinds = frozenset({SymptomKind.DATABASE_DOWN, SymptomKind.MIGRATIONS_BEHIND})
+    kinds = frozenset(
+        {SymptomKind.DATABASE_DOWN, SymptomKind.MIGRATIONS_BEHIND, SymptomKind.PROGRAM_BEHIND}
+    )
 
     def __init__(self, database_url: str, restart: DependencyRestart) -> None:
         """Take the SQLAlchemy address; restart so."""
@@ -32,7 +38,7 @@ class DatabaseCare:
         self._restart = restart
 
     async def look(self) -> Sequence[Symptom]:
-        """DATABASE_DOWN, or MIGRATIONS_BEHIND for a schema that is not ours."""
+        """What is wrong with the database, one thing at a time."""
         try:
             found = await within(LOOK_SECONDS, self._schema())
         except (DependencyUnavailable, TimeoutError) as error:
@@ -41,14 +47,15 @@ class DatabaseCare:
             return (Symptom(SymptomKind.DATABASE_DOWN, _COMPONENT, detail=str(error.orig)),)
         if found is Schema.CURRENT:
             return ()
-        return (Symptom(SymptomKind.MIGRATIONS_BEHIND, _COMPONENT, detail=_SCHEMA[found]),)
+        kind, component, detail = _SCHEMA[found]
+        return (Symptom(kind, component, detail=detail),)
 
     async def act(self, symptom: Symptom) -> str:
         """Restart the server, or run the migrations.
 
         Raises: DependencyUnavailable, NotRepairable.
         """
-        if symptom.kind is SymptomKind.MIGRATIONS_BEHIND:
+        if symptom.kind is not SymptomKind.DATABASE_DOWN:
             await asyncio.to_thread(upgrade, self._url)
             return "The migrations that were missing have been run."
         try:

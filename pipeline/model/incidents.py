@@ -14,6 +14,7 @@ class SymptomKind(StrEnum):
     STREAMS_AMISS = "streams_amiss"
     DATABASE_DOWN = "database_down"
     MIGRATIONS_BEHIND = "migrations_behind"
+    PROGRAM_BEHIND = "program_behind"
     ROW_WITHOUT_WORKFLOW = "row_without_workflow"
     DISK_LOW = "disk_low"
     HOST_OVERLOADED = "host_overloaded"

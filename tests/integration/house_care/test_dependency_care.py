@@ -122,6 +122,7 @@ async def test_database_of_a_newer_program_is_a_symptom_that_is_not_acted_on(
     _set_schema(postgres_server, dependencies.database_url, "9999")
     house = house_care(dependencies, records.care)
     (symptom,) = await house.look()
+    assert (symptom.kind, symptom.component) == (SymptomKind.PROGRAM_BEHIND, "program")
     assert symptom.detail == "A newer version of this program has migrated it: update this one."
 
     with pytest.raises(NotRepairable, match="update this one"):
