@@ -1,12 +1,14 @@
 """A dependency is away: everything holds, nothing is lost, and all goes on when it is back."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_views import IncidentView
 from pipeline.model import (
     Answer,
     DecisionRequest,
@@ -69,6 +71,18 @@ def take_away(house: House, *symptoms: Symptom) -> None:
     house.house_care.cures = {symptom.kind: 1 for symptom in symptoms}
 
 
+async def incidents(reader: SdlcReader, count: int = 1) -> Sequence[IncidentView]:
+    """They are written down beside what goes on."""
+    found: list[IncidentView] = []
+
+    async def are_recorded() -> bool:
+        found[:] = await reader.incidents()
+        return len(found) >= count
+
+    await until(are_recorded, f"{count} incidents are recorded")
+    return found
+
+
 async def check_books(house: House, reader: SdlcReader, dependency: str, number: str = "") -> None:
     """The hold is a row with both times and two events; the incident is one, repaired."""
     holds = await reader.holds(number or house.number)
@@ -77,7 +91,7 @@ async def check_books(house: House, reader: SdlcReader, dependency: str, number:
     assert all(hold.ended_at and hold.ended_at > hold.since for hold in holds)
     told = await house.types(number)
     assert told.count("workflow.held") == told.count("workflow.resumed") == len(holds)
-    (incident,) = await reader.incidents()
+    (incident,) = await incidents(reader)
     assert (incident.kind, incident.end) == (AWAY[dependency].kind, IncidentEnd.REPAIRED)
     assert incident.actions == ("act 1",)
 
@@ -98,7 +112,7 @@ async def test_no_stage_starts_while_a_dependency_is_away(
 
     runs = await sdlc_reader.runs(house.number)
     assert {(run.attempt, run.starts) for run in runs} == {(1, 1)}
-    (incident,) = await sdlc_reader.incidents()
+    (incident,) = await incidents(sdlc_reader)
     assert incident.end is IncidentEnd.REPAIRED
 
 
@@ -148,9 +162,9 @@ async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:
     take_away(house, NATS, DATABASE)
     await delivered(await house.start(SOLO))
 
-    incidents = await sdlc_reader.incidents()
-    assert {incident.component for incident in incidents} == {"nats", "database"}
-    assert {incident.end for incident in incidents} == {IncidentEnd.REPAIRED}
+    found = await incidents(sdlc_reader, 2)
+    assert {incident.component for incident in found} == {"nats", "database"}
+    assert {incident.end for incident in found} == {IncidentEnd.REPAIRED}
 
 
 async def test_everybody_who_was_held_is_told(house: House, sdlc_reader: SdlcReader) -> None:
@@ -159,7 +173,7 @@ async def test_everybody_who_was_held_is_told(house: House, sdlc_reader: SdlcRea
     take_away(house, NATS)
     await delivered(*[await house.start(SOLO, number=number) for number in numbers])
 
-    assert len(await sdlc_reader.incidents()) == 1
+    assert len(await incidents(sdlc_reader)) == 1
 
 
 async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
@@ -180,7 +194,7 @@ async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
     await urgent.execute_update(RequirementWorkflow.retry, RetryRequest(DELIVER, "ada"))
     await delivered(urgent, handle)
 
-    (incident,) = await sdlc_reader.incidents()
+    (incident,) = await incidents(sdlc_reader)
     assert (incident.end, incident.requirement) == (IncidentEnd.ESCALATED, number)
 
 

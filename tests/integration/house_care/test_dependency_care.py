@@ -73,7 +73,7 @@ async def test_everything_that_is_wrong_is_found_in_one_look(
 
     assert [(each.kind, each.component, each.subject) for each in found] == [
         (SymptomKind.STREAMS_AMISS, "nats", "agog_deliverables"),
-        (SymptomKind.MIGRATIONS_BEHIND, "database", ""),
+        (SymptomKind.PROGRAM_BEHIND, "program", ""),
         (SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1"),
     ]
     assert {each.kind for each in found} <= house.kinds
