@@ -44,6 +44,7 @@ class Ending:
         self, state: RequirementState, reason: str, who: str = ORCHESTRATOR
     ) -> DeliveryReport:
         """Record the end and report; from here on a cancellation comes too late."""
+        self._execution.is_ending = True
         board = self._execution.board
         closing = Closing(self._execution.ref, state, reason, board.commit, who)
         await to_the_end(self._record(closing))

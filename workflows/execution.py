@@ -50,6 +50,8 @@ class Execution:
     opening: Opening | None = None
     abort: DecisionRequest | None = None
     counts: Counts = field(default_factory=Counts)
+    is_ending: bool = False
+    """Whether it ends whatever comes: what its end needs is waited for, cancelled or not."""
     pending: tuple[str, str] = ("", "")
     """Who else is waited for while it runs, and the question that stays open."""
     line: Line = field(default_factory=Line)
@@ -87,6 +89,9 @@ class Execution:
         Raises: CancelledError, also if the opening that was held has swallowed the cancellation.
         """
         stop_if_cancelled()
+        await self._wait_in_line(hold)
+
+    async def _wait_in_line(self, hold: Hold) -> None:
         since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
         note = f"**{hold.boundary}** is held since {since}: {hold.reason}"
         self.show(RequirementState.HELD, ", ".join(hold.by), note)
@@ -125,7 +130,9 @@ class Execution:
                 held = outage(error, boundary, held.since if held else workflow.now())
                 if held is None:
                     raise
-            await self.wait_in_line(held)
+            if not self.is_ending:
+                stop_if_cancelled()
+            await self._wait_in_line(held)
         if held:
             await self._record(held)
         return result

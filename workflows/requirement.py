@@ -175,6 +175,7 @@ class RequirementWorkflow:
 
     async def _clean_up_cancelled(self) -> None:
         """Wait until nothing runs, then leave rows, events and trees clean."""
+        self._execution.is_ending = True
         await self._standstill.cancel()
         await self._rounds.cancel()
         async with self._answers.books:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import CompoundSelect, bindparam, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc_tables import EscalationRow, FixRow, GateRow, PhaseRow, RunRow
+from adapters.sdlc_tables import EscalationRow, FixRow, GateRow, HoldRow, PhaseRow, RunRow
 from pipeline.model import RequirementState
 from pipeline.savings import Interval, Savings, savings
 
@@ -36,11 +36,14 @@ _ASKED = select(EscalationRow.created_at, EscalationRow.answered_at).where(
 )
 
 
+_HELD = select(HoldRow.created_at, HoldRow.ended_at).where(HoldRow.number == bindparam("number"))
+
+
 @dataclass(frozen=True)
 class Performance:
     """Measured times: `queue` between asking for agents and their starts, summed over runs.
 
-    `human` is how long a question to a human was open.
+    `hold` is how long some boundary was held, `human` how long a question to a human was open.
     """
 
     savings: Savings
@@ -54,15 +57,15 @@ async def measure(connection: AsyncConnection, number: str, until: datetime) -> 
     """Everything up to that moment, from the recorded intervals and phases."""
     work = (await connection.execute(_WORK, {"number": number})).all()
     asked = (await connection.execute(_ASKED, {"number": number})).all()
+    held = (await connection.execute(_HELD, {"number": number})).all()
     phases = [(p.target, p.at) for p in await connection.execute(_PHASES, {"number": number})]
     waits = (max(timedelta(), each.started_at - each.asked_at) for each in work)
     return Performance(
-        # A clock that was set back while an agent ran must not stop its requirement from ending.
-        savings([Interval(w.started_at, max(w.started_at, w.ended_at)) for w in work]),
+        savings([_interval(w.started_at, w.ended_at) for w in work]),
         wall=_wall(phases, until),
         queue=sum(waits, timedelta()),
-        hold=_time_in(RequirementState.HELD, phases, until),
-        human=_together([Interval(a.created_at, a.answered_at or until) for a in asked]),
+        hold=_together([_interval(h.created_at, h.ended_at or until) for h in held]),
+        human=_together([_interval(a.created_at, a.answered_at or until) for a in asked]),
     )
 
 
@@ -73,14 +76,11 @@ def _wall(phases: Sequence[tuple[str, datetime]], until: datetime) -> timedelta:
     return max(timedelta(), (ended[0] if ended else until) - opened[0]) if opened else timedelta()
 
 
+def _interval(begin: datetime, end: datetime) -> Interval:
+    """A clock that was set back meanwhile must not stop a requirement from ending."""
+    return Interval(begin, max(begin, end))
+
+
 def _together(intervals: Sequence[Interval]) -> timedelta:
     """The length of their union."""
     return savings(intervals).parallel if intervals else timedelta()
-
-
-def _time_in(
-    state: RequirementState, phases: Sequence[tuple[str, datetime]], until: datetime
-) -> timedelta:
-    ends = [at for _, at in phases[1:]] + [until]
-    spans = (end - at for (target, at), end in zip(phases, ends, strict=True) if target == state)
-    return sum(spans, timedelta())

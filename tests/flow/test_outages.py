@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from temporalio.client import WorkflowFailureError
 
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import IncidentView
@@ -141,6 +142,24 @@ async def test_requirement_that_is_opened_meanwhile_waits(
     await delivered(await house.start(SOLO))
 
     await check_books(house, sdlc_reader, dependency)
+
+
+async def test_requirement_that_is_cancelled_meanwhile_ends_when_it_can_be_written_down(
+    house: House, sdlc_reader: SdlcReader, dependency: str
+) -> None:
+    await house.open()
+    take_away(house, AWAY[dependency])
+    house.house_care.cures = {}
+    handle = await house.start(SOLO)
+    await until_called(house)
+
+    await handle.cancel()
+    house.house_care.symptoms = []
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    assert (await sdlc_reader.requirement(house.number)).state is RequirementState.CANCELLED
+    assert (await house.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
 
 
 async def test_repair_of_a_failure_is_held_and_goes_on(
