@@ -1,5 +1,6 @@
 """Sasha's hands: she is called, looks, acts, writes down what happened, tells who has waited."""
 
+import logging
 from functools import partial
 
 from temporalio import activity
@@ -16,6 +17,8 @@ from pipeline.model import (
 )
 from pipeline.ports import HostPorts
 from pipeline.remedies import Finding, findings
+
+log = logging.getLogger(__name__)
 
 
 class SashaActivities:
@@ -77,7 +80,9 @@ class HostCareActivities:
 
     @activity.defn
     async def look_at_host(self) -> tuple[Finding, ...]:
-        """What is wrong with this host and what runs on it."""
+        """What is wrong with this host and what runs on it; what is over is taken back first."""
+        if relaxed := await self._ports.host_care.relax():
+            log.info("%s", relaxed)
         return findings(await self._ports.host_care.look())
 
     @activity.defn

@@ -314,6 +314,16 @@ class Caretaker(Protocol):
         """
 
 
+class HostCaretaker(Caretaker, Protocol):
+    """Looks after a host."""
+
+    async def relax(self) -> str:
+        """Take back by one step what was done against a trouble that is over.
+
+        Returns what was done, in a sentence; empty if nothing.
+        """
+
+
 class Readiness(Protocol):
     """Whether this worker reaches what every stage boundary needs."""
 
@@ -361,7 +371,7 @@ class HostPorts:
     waker: Waker
     sasha: Sasha
     house_care: Caretaker
-    host_care: Caretaker
+    host_care: HostCaretaker
     runs: AgentRuns
     builds: Builds
     workspaces: Workspaces | None

@@ -78,6 +78,9 @@ class ScriptedCare:
         self.looks += 1
         return tuple(self.symptoms)
 
+    async def relax(self) -> str:
+        return ""
+
     async def act(self, symptom: Symptom) -> str:
         self.acts.append(symptom)
         done = sum(act.kind is symptom.kind for act in self.acts)

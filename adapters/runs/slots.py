@@ -66,8 +66,12 @@ class Slots:
         self._write(LOWERED, asdict(Lowered(max(1, to), why)))
 
     def raise_again(self) -> None:
-        """Take the lowered limit away."""
-        (self._home / LOWERED).unlink(missing_ok=True)
+        """Double the lowered limit, or take it away where it bounds nothing any more."""
+        lowered, wanted = self.lowered(), self.chosen() or self.configured
+        if lowered and 2 * lowered.to < wanted:
+            self.lower(2 * lowered.to, lowered.why)
+        else:
+            (self._home / LOWERED).unlink(missing_ok=True)
 
     def _read(self, name: str) -> Any:
         path = self._home / name

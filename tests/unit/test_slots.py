@@ -40,6 +40,9 @@ def test_the_lower_of_both_limits_holds(slots: Slots) -> None:
     assert slots.current() == 2
 
     slots.raise_again()
+    assert (slots.current(), slots.lowered()) == (4, Lowered(4, "memory is short"))
+    slots.raise_again()
+    slots.raise_again()
     assert (slots.current(), slots.lowered()) == (9, None)
 
 
