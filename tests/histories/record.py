@@ -1,14 +1,15 @@
 """Records the histories that every later version of the workflow must still be able to replay.
 
-    .venv/bin/python -m tests.histories.record
+    .venv/bin/python -m tests.histories.record [SCENARIO …]
 
-starts servers of its own in a temporary directory, runs every scenario on them with scripted
-agents and writes one JSON file each beside this script. Record again only when a change of the
-order of commands is meant, and nothing released is running; commit the new files alone, and say
-in the message which order changed and why no running requirement can be hurt by it.
+starts servers of its own in a temporary directory, runs every scenario, or those that are named, on
+them with scripted agents and writes one JSON file each beside this script. Record again only when
+a change of the order of commands is meant, and nothing released is running; commit the new files
+alone, and say in the message which order changed and why no running requirement can be hurt by it.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,8 @@ from adapters.local_stack import LocalStack, StackAddresses
 from adapters.migrate import upgrade
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import SEARCH_ATTRIBUTES
-from pipeline.model import Answer, Bounds, DecisionRequest
+from adapters.temporal_sasha import SASHA_ID
+from pipeline.model import Answer, Bounds, DecisionRequest, Symptom, SymptomKind
 from tests.fakes import RealClock, Script
 from tests.house import (
     NO_REPAIR,
@@ -36,6 +38,7 @@ from tests.house import (
 from workflows.requirement import RequirementWorkflow
 
 HERE = Path(__file__).parent
+HOUSE = HERE.parent.parent
 IDENTITY = "recorder"
 """Instead of process and host name, which Temporal would record."""
 
@@ -76,6 +79,8 @@ class Scenario:
     builds: ExitCodes = field(default_factory=dict)
     answers: Answers = _nobody
     bounds: Bounds = NO_REPAIR
+    outage: tuple[Symptom, ...] = ()
+    """What is away when it begins; Sasha's first act brings it back."""
 
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -84,22 +89,28 @@ SCENARIOS: Mapping[str, Scenario] = {
     "critical-path": Scenario("critical-path"),
     "answers": Scenario("standard", TROUBLE, {"backend": [2, 0]}, _approve_and_retry),
     "repair": Scenario("standard", RED_TESTS, {"backend": [2, 0]}, bounds=REPAIR),
+    "outage": Scenario("standard", outage=(Symptom(SymptomKind.NATS_DOWN, "nats"),)),
 }
 
 
 async def main() -> None:
-    """Record every scenario."""
+    """Record every scenario that is wanted."""
+    wanted = sys.argv[1:] or list(SCENARIOS)
     with TemporaryDirectory(prefix="agog-") as home:
         async with LocalStack(Path(home)) as stack:
             await asyncio.to_thread(upgrade, stack.database_url)
-            for name, scenario in SCENARIOS.items():
-                for below, history in enumerate(await record(stack, f"REQ-{name}", scenario)):
+            for name in wanted:
+                histories = await record(stack, f"REQ-{name}", SCENARIOS[name])
+                for below, history in enumerate(histories):
                     suffix = f"-{below}" if below else ""
                     (HERE / f"{name}{suffix}.json").write_text(history + "\n")
 
 
 async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list[str]:
-    """Run one requirement to its delivery; its history, then those of the workflows below it."""
+    """Run one requirement to its delivery; its history, then those of the workflows below it.
+
+    After an outage that of Sasha comes last.
+    """
     client = await Client.connect(
         stack.temporal_address, data_converter=pydantic_data_converter, identity=IDENTITY
     )
@@ -108,6 +119,8 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
     await publisher.ensure_streams()
     async with House(client, RealClock(), store, publisher, "recorded") as house:
         await house.open(scenario.scripts, scenario.builds)
+        house.house_care.symptoms = list(scenario.outage)
+        house.house_care.cures = {symptom.kind: 1 for symptom in scenario.outage}
         handle = await house.start(
             scenario.pipeline,
             number=number,
@@ -117,7 +130,11 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
         await scenario.answers(house, handle)
         report = await handle.result()
         assert report.state == "DELIVERED", report
-        histories = [history.to_json() for history in await house.family(number)]
+        found = await house.family(number)
+        if scenario.outage:
+            found += await house.family(SASHA_ID)
+        # stack traces of refusals name files
+        histories = [history.to_json().replace(f"{HOUSE}/", "") for history in found]
     await publisher.close()
     await store.close()
     return histories
