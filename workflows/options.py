@@ -53,19 +53,18 @@ _UNBOUNDED = timedelta(days=365)
 _BRIEF = timedelta(minutes=1)
 
 
-# A wake is repeated until it is out; this is for the case that nobody was left to send it. Where
-# many are held for days, each further look waits as long as the hold has lasted, up to an hour.
-_FIRST_HOLD_CHECK = timedelta(minutes=5)
-_LAST_HOLD_CHECK = timedelta(hours=1)
+# A wake is repeated until it is out; this is for the case that nobody was left to send it. Each
+# further look waits as long as the hold has lasted: a month costs a hundred looks, not thousands.
+_HOLD_CHECKS = (timedelta(minutes=5), timedelta(hours=6))
 
 # An outage may end without anybody's doing, and a look costs one refused connection.
-_FIRST_OUTAGE_CHECK = timedelta(minutes=1)
+_OUTAGE_CHECKS = (timedelta(minutes=1), timedelta(hours=1))
 
 
 def hold_check(held: timedelta, *, is_outage: bool) -> timedelta:
     """When a workflow that has been held so long looks again without having been woken."""
-    first = _FIRST_OUTAGE_CHECK if is_outage else _FIRST_HOLD_CHECK
-    return min(max(held, first), _LAST_HOLD_CHECK)
+    first, last = _OUTAGE_CHECKS if is_outage else _HOLD_CHECKS
+    return min(max(held, first), last)
 
 
 # The wait for a dependency is inside the activity; only a lost worker must be noticed.

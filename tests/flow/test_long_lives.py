@@ -1,12 +1,23 @@
 """Histories stay small, however long a requirement takes."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
-from pipeline.model import RequirementState, RetryRequest
+from adapters.temporal_waker import TemporalWaker
+from pipeline.model import (
+    Closing,
+    Priority,
+    RequirementOrder,
+    RequirementRef,
+    RequirementState,
+    RetryRequest,
+)
 from tests.fakes import Script
 from tests.house import NO_REPAIR, REPAIR, Handle, House
+from tests.orchestra_plans import SOLO
 from workflows.requirement import RequirementWorkflow
 
 BILLY, LIZ = "Backend QA", "Frontend QA"
@@ -37,6 +48,26 @@ async def test_requirement_that_is_retried_without_end_continues_as_new(house: H
     ids = [event["eventId"] for event in await house.events()]
     assert len(set(ids)) == len(ids)
     assert ids.count(f"{ids[0].partition(':')[0]}:workflow.started:1") == 1
+
+
+async def test_hold_of_a_month_stays_far_below_the_limit(
+    day_house: House, skipping: WorkflowEnvironment
+) -> None:
+    house, urgent = day_house, f"{day_house.number}-P0"
+    await house.open()
+    order = RequirementOrder(urgent, "It burns.", Priority.P0, SOLO, False, None)
+    await house.store.accept(order, "Nobody begins it.")
+    handle = await house.start(SOLO)
+    await skipping.sleep(timedelta(days=30))
+
+    closing = Closing(RequirementRef(urgent, "none"), RequirementState.CANCELLED, "Never mind.")
+    await house.store.close_requirement(closing)
+    await TemporalWaker(skipping.client).wake(await house.store.to_wake())
+    report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED
+    (history,) = await house.chain(handle.id)
+    assert 1_000 < len(history.events) < LIMIT / 20
 
 
 async def test_longest_repair_stays_far_below_the_limit(house: House) -> None:
