@@ -39,15 +39,15 @@ class DeliveryActivities:
         While something holds the requirement nothing is moved: the outcome says what. A refusal (a
         dirty target, a conflict) is a failure in the outcome, not an error.
         """
-        if hold := await self._hold(request):
-            return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
-        if request.head is None:
-            return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
         try:
+            if hold := await self._hold(request):
+                return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
+            if request.head is None:
+                return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
             # Stopped half-way, git would leave the user's checkout in pieces.
             return await to_the_end(self._deliver(request, request.head))
         except ProjectRefused as refusal:
-            return self._refused(FailureKind.DELIVERY, str(refusal), request.head.commit)
+            return self._refused(FailureKind.DELIVERY, str(refusal), _commit(request))
 
     @activity.defn
     async def merge_target(self, request: DeliveryRequest) -> DeliveryOutcome:
@@ -56,8 +56,7 @@ class DeliveryActivities:
         try:
             return self._merged(request, await self._ports.project.merge_target(number, target))
         except ProjectRefused as refusal:
-            commit = request.head.commit if request.head else ""
-            return self._refused(FailureKind.DELIVERY, str(refusal), commit)
+            return self._refused(FailureKind.DELIVERY, str(refusal), _commit(request))
 
     @activity.defn
     async def release(self, ref: RequirementRef) -> None:
@@ -72,6 +71,10 @@ class DeliveryActivities:
             await self._ports.workspaces.release(ref.number)
 
     async def _hold(self, request: DeliveryRequest) -> Hold | None:
+        """What holds the delivery, unless a worker that died has moved the target before."""
+        head = request.head
+        if head and await self._ports.project.holds(request.target_branch, head.commit):
+            return None
         self._ports.readiness.check()
         waiter = str(activity.info().workflow_id)
         hold = await self._ports.store.pass_delivery(request, waiter)
@@ -105,3 +108,7 @@ class DeliveryActivities:
     ) -> DeliveryOutcome:
         failure = Failure(DELIVER, kind, DELIVER, owners, cut(error), commit=commit)
         return DeliveryOutcome(DeliveryState.REFUSED, None, self._ports.parallel, failure)
+
+
+def _commit(request: DeliveryRequest) -> str:
+    return request.head.commit if request.head else ""

@@ -291,6 +291,9 @@ class Workspaces(Protocol):
     async def merge_target(self, number: str, target_branch: str) -> MergeResult:
         """Merge a moved target into the integration branch."""
 
+    async def holds(self, target_branch: str, commit: str) -> bool:
+        """Whether the target has the commit already."""
+
     async def swap_target(self, number: str, target_branch: str, commit: str) -> bool:
         """Fast-forward the target to the commit; False if the target has moved on.
 

@@ -30,13 +30,19 @@ async def target_commit(project: Git, target: str) -> str:
     return commit
 
 
+async def holds(project: Git, target: str, commit: str) -> bool:
+    """Whether the target has that commit already. Raises: ProjectRefused if the branch is gone."""
+    current = await target_commit(project, target)
+    return await project.succeeds("merge-base", "--is-ancestor", commit, current)
+
+
 async def swap(project: Git, target: str, commit: str) -> bool:
     """Fast-forward the target to the commit; False if it holds something that the commit does not.
 
     Raises: ProjectRefused if it is checked out and cannot be moved there.
     """
     current = await target_commit(project, target)
-    if await project.succeeds("merge-base", "--is-ancestor", commit, current):
+    if await holds(project, target, commit):
         return True
     if not await project.succeeds("merge-base", "--is-ancestor", current, commit):
         return False

@@ -115,6 +115,10 @@ class GitWorkspaces:
         merge = await self._advance(names, theirs, message, {})
         return MergeResult(await self._head(names, merge.tip), theirs, merge.conflicts)
 
+    async def holds(self, target_branch: str, commit: str) -> bool:
+        """Whether the target has the commit already."""
+        return await delivery.holds(self._git, target_branch, commit)
+
     async def swap_target(self, number: str, target_branch: str, commit: str) -> bool:
         """Fast-forward the target to the commit; False if the target has moved on."""
         ref = self._git.directory / "refs" / "heads" / target_branch
