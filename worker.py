@@ -148,6 +148,7 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would tell of every look
     workflow.logger.workflow_info_on_message = False
     activity.logger.activity_info_on_message = False
 

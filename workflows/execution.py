@@ -93,7 +93,7 @@ class Execution:
 
     async def _wait_in_line(self, hold: Hold) -> None:
         since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
-        note = f"**{hold.boundary}** is held since {since}: {hold.reason}"
+        note = f"Held at **{hold.boundary}** since {since}: {hold.reason}"
         self.show(RequirementState.HELD, ", ".join(hold.by), note)
         await self.line.wait(hold, self.host)
 
