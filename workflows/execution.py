@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, Unpack
 
 from temporalio import workflow
@@ -55,6 +56,7 @@ class Execution:
     pending: tuple[str, str] = ("", "")
     """Who else is waited for while it runs, and the question that stays open."""
     line: Line = field(default_factory=Line)
+    _before_hold: tuple[RequirementState, str, str] = (RequirementState.RUNNING, "", "")
 
     def why_over(self) -> str:
         """Why nothing may start any more; empty while it may."""
@@ -81,6 +83,13 @@ class Execution:
         """Bring the Web UI up to date; what is pending is shown as long as it runs."""
         if state is RequirementState.RUNNING:
             waiting_for, note = self.pending
+        if state is not RequirementState.HELD:
+            self._before_hold = (state, waiting_for, note)
+        self.view.show(state, self.board, waiting_for, note)
+
+    def go_on(self) -> None:
+        """Show again what was shown before it was held."""
+        state, waiting_for, note = self._before_hold
         self.view.show(state, self.board, waiting_for, note)
 
     async def wait_in_line(self, hold: Hold) -> None:
@@ -124,6 +133,8 @@ class Execution:
         held: Hold | None = None
         while True:
             try:
+                if held and self.is_ending:
+                    await self._record(held)  # its end is the last that is written of it
                 result = await once()
                 break
             except ActivityError as error:
@@ -133,13 +144,17 @@ class Execution:
             if not self.is_ending:
                 stop_if_cancelled()
             await self._wait_in_line(held)
-        if held:
-            await self._record(held)
+        if held and not self.is_ending:
+            await self._once_there(partial(self._record, held), "record the hold")
+            self.go_on()
         return result
 
     async def _record(self, hold: Hold) -> None:
-        held = Held(self.ref, hold, workflow.info().workflow_id)
-        await self.do(RecordActivities.record_hold, held, **options.central("It goes on"))
+        await workflow.execute_activity_method(
+            RecordActivities.record_hold,
+            Held(self.ref, hold, workflow.info().workflow_id),
+            **options.central("It goes on"),
+        )
 
     def position(self, stage: Stage) -> int:
         """Where the stage stands in the plan."""

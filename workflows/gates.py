@@ -138,13 +138,16 @@ class BuildGates:
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
         """Build once nothing holds; what is held leaves the turnstile to others."""
-        while True:
-            async with self._execution.turnstile.turn(rank):
-                outcome = await self._run(request)
-            if outcome.hold is None:
-                return outcome
-            await self._execution.wait_in_line(outcome.hold)
-            request = replace(request, held=outcome.hold if outcome.hold.dependency else None)
+        while (outcome := await self._turn(request, rank)).hold:
+            hold = outcome.hold
+            await self._execution.wait_in_line(hold)
+            request = replace(request, held=hold if hold.dependency else None)
+            self._execution.go_on()
+        return outcome
+
+    async def _turn(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
+        async with self._execution.turnstile.turn(rank):
+            return await self._run(request)
 
     def _is_overtaken(self, request: BuildRequest) -> bool:
         """Whether the build is green on what is the head by now."""
