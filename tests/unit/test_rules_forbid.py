@@ -182,9 +182,9 @@ def test_the_longest_question_is_ruled_on_quickly() -> None:
 VERBS = (
     "downgrade", "ignore", "suppress", "skip", "silence", "hide", "swallow", "disregard",
     "overlook", "lower the severity of", "demote", "dismiss", "mask", "tolerate", "disable",
-    "waive",
-    "comment out", "get rid of", "work around", "treat as a warning", "catch and ignore", "shelve",
-    "no longer check", "close my eyes to", "be lenient about", "gloss over", "frobnicate", "cancel",
+    "waive", "comment out", "get rid of", "work around", "treat as a warning", "catch and ignore",
+    "shelve", "no longer check", "close my eyes to", "be lenient about", "gloss over",
+    "frobnicate", "cancel",
 )  # fmt: skip
 ERRORS = ("this error", "the failing test", "that exception", "the type error TS2345")
 WISHES = (

@@ -1,10 +1,14 @@
 """Facts from a real database, and what an asker gets while there is none."""
 
+import asyncio
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -17,7 +21,8 @@ from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import Extension, Priority, RequirementState, StageState
 from pipeline.rule_facts import RequirementFacts
 from pipeline.rulings import Question, Verdict
-from tests.fixtures_sdlc import free_port
+from tests.eventually import eventually_async
+from tests.fixtures_sdlc import PostgresServer, free_port
 from tests.sdlc_factory import RESEARCH, Requirement, an_order
 
 
@@ -127,6 +132,44 @@ async def test_the_source_names_what_was_known(
         Verdict.UNCLEAR,
         "rules; there is no requirement REQ-2",
     )
+
+
+async def test_a_database_that_hung_is_known_again_when_it_goes_on(
+    postgres_server: PostgresServer, database_url: str, sdlc_store: PostgresSdlcStore
+) -> None:
+    await Requirement(sdlc_store).begun()
+    counsel = RuleCounsel(facts := create_rule_facts(database_url))
+    question = Question("roy", "Is REQ-1 running?")
+    known = "rules and the SDLC database"
+    assert (await counsel.answer(question)).source == known
+
+    async def is_known() -> bool:
+        return (await counsel.answer(question)).source == known
+
+    with hanging(postgres_server):
+        began = time.monotonic()
+        answers = await asyncio.gather(*(counsel.answer(question) for _ in range(20)))
+        assert {answer.source for answer in answers} == {
+            "rules; the SDLC database cannot be reached"
+        }
+        assert time.monotonic() - began < ANSWER_SECONDS + 2
+    await eventually_async(is_known, "the facts again")
+    await facts.close()
+
+
+@contextmanager
+def hanging(server: PostgresServer) -> Iterator[None]:
+    """Every process of the server stands still, its connections stay open."""
+    assert server.process
+    postmaster = psutil.Process(server.process.pid)
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 async def test_nobody_waits_for_a_refused_connection() -> None:
