@@ -46,6 +46,7 @@ class RequirementRow(Base):
     __table_args__ = (
         Index("requirements_running", "host", postgresql_where=text("state = 'RUNNING'")),
         Index("requirements_listed", "state", "created_at"),
+        Index("requirements_by_priority", "priority"),
     )
 
     number: Mapped[str] = mapped_column(primary_key=True)

@@ -6,7 +6,7 @@ FOR UPDATE and raises its epoch. So no stage slips through beside a P0 that is b
 Requirements' rows are locked before the gate, by everybody: so nobody waits in a circle.
 """
 
-from sqlalchemy import Select, and_, bindparam, exists, or_, select, update
+from sqlalchemy import Select, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.holding import hold_back, let_go, record_outage
@@ -47,6 +47,11 @@ _OWN = select(BlockerRow.blocked_by).where(
     BlockerRow.number == bindparam("number"),
     BlockerRow.round == USER_ROUND,
     BlockerRow.resolved_at.is_(None),
+)
+# One trip for both: they are looked at before every stage.
+_LOOK = select(
+    func.array(_OWN.order_by(BlockerRow.blocked_by).scalar_subquery()).label("own"),
+    func.array(OPEN_P0.order_by(RequirementRow.number).scalar_subquery()).label("urgent"),
 )
 _IS_BLOCKED = exists().where(
     BlockerRow.number == HoldRow.number,
@@ -107,21 +112,18 @@ async def to_wake(connection: AsyncConnection) -> Wake:
 
 
 async def _holders(write: RequirementWrite) -> tuple[tuple[str, ...], str]:
-    if own := await _numbers(write, _OWN):
-        return own, f"It is blocked by {', '.join(own)}."
-    open_p0 = await urgent(write, OPEN_P0)
-    are = "is" if len(open_p0) == 1 else "are"
-    return open_p0, f"{', '.join(open_p0)} {are} open and P0." if open_p0 else ""
+    found = (await write.connection.execute(_LOOK, {"number": write.number})).one()
+    if found.own:
+        return tuple(found.own), f"It is blocked by {', '.join(found.own)}."
+    if not found.urgent or await is_exempt(write):
+        return (), ""
+    are = "is" if len(found.urgent) == 1 else "are"
+    return tuple(found.urgent), f"{', '.join(found.urgent)} {are} open and P0."
 
 
-async def urgent(write: RequirementWrite, query: Select[str]) -> tuple[str, ...]:
-    """The open P0s of that query that the requirement has to wait for."""
+async def is_exempt(write: RequirementWrite) -> bool:
+    """Whether no P0 holds the requirement: it is one, or an open one waits for it."""
     if write.row["priority"] == Priority.P0:
-        return ()
-    open_p0 = await _numbers(write, query)
-    return () if write.number in await _numbers(write, _EXEMPT) else open_p0
-
-
-async def _numbers(write: RequirementWrite, query: Select[str]) -> tuple[str, ...]:
-    found = await write.connection.execute(query, {"number": write.number})
-    return tuple(sorted(found.scalars()))
+        return True
+    waited = (await write.connection.execute(_EXEMPT)).scalars()
+    return write.number in set(waited)

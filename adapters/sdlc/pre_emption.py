@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.holding import hold_back, let_go
-from adapters.sdlc.line import FINAL, PRE_EMPTING, share_line, urgent, waited_for
+from adapters.sdlc.line import FINAL, PRE_EMPTING, is_exempt, share_line, waited_for
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import RequirementRow
 from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, RequirementState
@@ -17,8 +17,9 @@ async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: 
     """
     write = await RequirementWrite.lock(connection, ref.number)
     epoch = await share_line(write)
-    by = await urgent(write, PRE_EMPTING)
-    if by:
+    found = (await connection.execute(PRE_EMPTING)).scalars()
+    by = tuple(sorted(found))
+    if by and not await is_exempt(write):
         reason = f"{', '.join(by)} pre-empts what runs."
         hold = await hold_back(write, Hold(PRE_EMPTION, by, reason, epoch, write.at), waiter)
     else:

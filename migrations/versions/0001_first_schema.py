@@ -57,6 +57,7 @@ def _create_requirements() -> None:
         sa.UniqueConstraint("number_folded", name="requirements_number_folded_key"),
     )
     op.create_index("requirements_listed", "requirements", ["state", "created_at"])
+    op.create_index("requirements_by_priority", "requirements", ["priority"])
     op.create_index("requirements_parent_index", "requirements", ["parent"])
     op.create_index(
         "requirements_running",
