@@ -92,7 +92,7 @@ class House:
         self._clock = clock
         self.store = store
         self._publisher = publisher
-        self._host = host
+        self.host = host
         self.number = f"REQ-{uuid.uuid4().hex[:8]}"
         self._stack = AsyncExitStack()
         self._handles: list[Handle] = []
@@ -139,7 +139,7 @@ class House:
             workspaces=workspaces,
             readiness=AlwaysReady(),
             agents=WITH_PROJECT if workspaces else AGENTS,
-            host=self._host,
+            host=self.host,
             host_requirements=50,
             parallel=parallel,
         )
@@ -204,7 +204,7 @@ class House:
     async def patrol(self) -> None:
         """Have Sasha look at the house and the host."""
         sasha = TemporalSasha(self._client, options.CENTRAL_QUEUE)
-        await sasha.call(SashaCall(self._host))
+        await sasha.call(SashaCall(self.host))
 
     async def deliver(self, pipeline: str | Pipeline = "standard", **changes: object) -> timedelta:
         """Run a requirement to its delivery; returns the virtual time that it took."""

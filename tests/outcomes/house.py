@@ -76,7 +76,7 @@ class AnyHouse(House):
             workspaces=workspaces,
             readiness=AlwaysReady(),
             agents=_AGENTS,
-            host=self._host,
+            host=self.host,
             host_requirements=50,
             parallel=True,
         )
