@@ -5,5 +5,6 @@ pytest_plugins = [
     "tests.fixtures_sdlc",
     "tests.fixtures_stack",
     "tests.fixtures_workspaces",
+    "tests.e2e.outages",
     "tests.fixtures_orchestra",  # imports from others: pytest rewrites a module before its import
 ]

@@ -2,7 +2,7 @@
 
 `held_agent.py DIRECTORY agent` is any agent of the team, `held_agent.py DIRECTORY NAME` the build
 of that name. It says that it has started, does what `NAME.json` tells, goes on when no `NAME.held`
-is there (any more), and says that it has ended.
+is there (any more), and says that it has ended. `REQ-1.NAME` is that of one requirement alone.
 """
 
 import json
@@ -22,13 +22,15 @@ def main(directory: Path, kind: str) -> int:
     is_agent = kind == "agent"
     name = os.environ["AGOG_AGENT"] if is_agent else kind
     attempt = os.environ["AGOG_ATTEMPT"] if is_agent else _built_commit()
-    who = f"{os.environ['AGOG_REQUIREMENT']} {name} {attempt} {os.getpid()}"
+    number = os.environ["AGOG_REQUIREMENT"]
+    who = f"{number} {name} {attempt} {os.getpid()}"
+    names = (f"{number}.{name}", name)
     _say(directory, f"start {who}")
-    task = _task(directory / f"{name}.json")
+    task = next(filter(None, (_task(directory / f"{each}.json") for each in names)), {})
     for path, text in task.get("files", {}).items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
-    while (directory / f"{name}.held").exists():
+    while any((directory / f"{each}.held").exists() for each in names):
         time.sleep(0.02)
     time.sleep(task.get("seconds", 0.0))
     if is_agent:

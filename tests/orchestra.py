@@ -31,7 +31,9 @@ from demo.project import make_project
 from pipeline.model import (
     DeliveryReport,
     Pipeline,
+    Priority,
     Reopened,
+    RequirementOrder,
     RequirementState,
     RetryRequest,
     StageState,
@@ -42,6 +44,7 @@ from tests.namespaces import create_namespace
 from tests.puppets import Puppets
 from tests.worker_process import WorkerProcess
 from workflows.requirement import RequirementWorkflow
+from workflows.starting import start_requirement
 
 Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 
@@ -67,6 +70,7 @@ class Orchestra:
         self.environment = self._environment(directory)
         self.worker = WorkerProcess(self.environment, directory)
         self._handles: list[Handle] = []
+        self._accepted: dict[str, RequirementOrder] = {}
 
     @property
     def number(self) -> str:
@@ -78,7 +82,7 @@ class Orchestra:
         await create_namespace(self._stack.temporal_address, self.name)
         await self._execute(sql.SQL("CREATE DATABASE {}"))
         upgrade(self.database_url)
-        self._temporal = await Client.connect(
+        self.temporal = await Client.connect(
             self._stack.temporal_address,
             namespace=self.name,
             data_converter=pydantic_data_converter,
@@ -108,12 +112,25 @@ class Orchestra:
         number = number or self.number
         submission = Submission(number, "Greet in the user's language", pipeline=pipeline.name)
         await launch(
-            Services(self._temporal, self._store, self.reader),
+            Services(self.temporal, self._store, self.reader),
             [Launch(submission, pipeline)],
             heartbeat=HEARTBEAT,
             attach=False,
         )
-        handle = self._temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+        handle = self.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+        self._handles.append(handle)
+        return handle
+
+    async def accept(self, pipeline: Pipeline, *, number: str) -> None:
+        """Accept a requirement, as a start does that gets no further than its row."""
+        order = RequirementOrder(number, "Greet", Priority.P2, pipeline, False, HEARTBEAT)
+        await self._store.accept(order, "")
+        self._accepted[number] = order
+
+    async def begin(self, number: str) -> Handle:
+        """Start the workflow of an accepted requirement, whatever else is away."""
+        await start_requirement(self.temporal, self._accepted[number])
+        handle = self.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         self._handles.append(handle)
         return handle
 

@@ -17,6 +17,8 @@ from temporalio.client import Client
 from adapters.local_stack import StackAddresses
 
 PATIENCE_SECONDS = 20.0
+_OWN_PORTS = range(20_000, 30_000)
+"""Which the system gives to nobody."""
 _STREAM, _SUBJECT, _MESSAGE = "traces", "traces.one", b"kept"
 
 
@@ -92,6 +94,11 @@ def keep_own_ports(home: Path) -> None:
     stack of another test could take either while this one's server is down.
     """
     names = ("temporal", "web_ui", "postgres", "nats")
-    ports = dict(zip(names, random.sample(range(20_000, 30_000), len(names)), strict=True))
+    ports = dict(zip(names, random.sample(_OWN_PORTS, len(names)), strict=True))
     home.mkdir(parents=True, exist_ok=True)
     (home / "stack.json").write_text(json.dumps({"settings": {}, "ports": ports}))
+
+
+def own_port() -> int:
+    """A port for a server that is to come back to it: nobody gets it while it is down."""
+    return random.choice(_OWN_PORTS)

@@ -22,12 +22,20 @@ class WorkerProcess:
 
     async def start(self, **changes: str) -> None:
         """Start one and wait until it serves its queues."""
-        log = self._directory / f"worker-{len(self._logs) + 1}.log"
+        log = self._next_log()
         process = self._spawn(log, {**self._environment, **changes})
         await eventually(
             lambda: process.poll() is not None or "is ready" in log.read_text(), "a ready worker"
         )
         assert process.poll() is None, log.read_text()
+
+    async def refuses(self) -> int:
+        """Start one that cannot serve; its exit code."""
+        process = self._spawn(self._next_log(), self._environment)
+        await eventually(lambda: process.poll() is not None, "a worker that refuses")
+        self._process = None
+        assert process.returncode is not None
+        return process.returncode
 
     def kill(self) -> None:
         """Kill it the hard way."""
@@ -48,6 +56,9 @@ class WorkerProcess:
     def log(self) -> str:
         """What the workers so far have logged."""
         return "".join(log.read_text() for log in self._logs)
+
+    def _next_log(self) -> Path:
+        return self._directory / f"worker-{len(self._logs) + 1}.log"
 
     def _spawn(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         assert self._process is None
