@@ -57,9 +57,9 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         await publisher.ensure_streams()
         root = settings.project_root
         slots = Slots(settings.home, settings.max_parallel_stages)
-        runs = HostRuns(settings.home, agents, slots, environment)
         watched = nats_and_database(publisher, settings.nats_url, database_url)
         readiness = WatchedDependencies(watched)
+        runs = HostRuns(settings.home, agents, slots, environment, readiness.check)
         sasha = TemporalSasha(client, options.CENTRAL_QUEUE)
         house = await stack.enter_async_context(care_of_house(settings, client, store))
         host = await stack.enter_async_context(care_of_host(settings, client, runs, slots))

@@ -230,6 +230,8 @@ class AgentRuns(Protocol):
         """Find the run, starting it only if it was never started, and wait for its end.
 
         `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
+
+        Raises: DependencyUnavailable instead of starting it; one that was started is attached to.
         """
 
     async def end(self, run_id: str) -> None:

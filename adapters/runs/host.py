@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from adapters.runs.turns import Turns
 from adapters.runs.waiting import (
     TICK_SECONDS,
     appearance,
-    departure,
+    end_of,
     in_thread,
     until_event,
 )
@@ -41,21 +41,32 @@ async def _unheard(_: datetime) -> None:
     """Nobody listens."""
 
 
+def _start_anyway() -> None:
+    """Nothing prevents a start."""
+
+
 class HostRuns:
     """Implements `pipeline.ports.AgentRuns`. One per state directory (see HomeLock)."""
 
     def __init__(
-        self, home: Path, agents: AgentsFile, slots: Slots, environment: Mapping[str, str]
+        self,
+        home: Path,
+        agents: AgentsFile,
+        slots: Slots,
+        environment: Mapping[str, str],
+        check_start: Callable[[], None] = _start_anyway,
     ) -> None:
         """Count what lives in the state directory already.
 
-        `environment` is what agents may be given; the agents file says who gets what.
+        `environment` is what agents may be given; the agents file says who gets what. What
+        `check_start` raises, asked in the moment of a start, prevents that start.
 
         Raises: RefusedInput if the slots cannot be read.
         """
         self._home = home.absolute()
         self._agents = agents
         self._environment = environment
+        self._check_start = check_start
         self._kinds = RunKinds()
         self._suspensions = Suspensions(self._home)
         self._changed = asyncio.Event()
@@ -76,7 +87,8 @@ class HostRuns:
 
         `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
 
-        Raises: AgentsFileRefused if the run is to be started and the agents file lacks its agent.
+        Raises, only if the run is to be started: AgentsFileRefused if the agents file lacks its
+            agent; what the check of a start raises when it is its turn.
         """
         run = RunDirectory.of(self._home, order.run_id)
         was_started = is_told = False
@@ -91,7 +103,7 @@ class HostRuns:
             elif isinstance(seen, Living):
                 self._turns.adopt(order.run_id)
                 is_told = is_told or await _tell_start(run, on_start)
-                wait = _until_changed(seen) if is_told else appearance()
+                wait = end_of(seen) if is_told else appearance()
                 await until_event(changed, wait)
             elif was_started:
                 await in_thread(partial(self._kinds.supervised.give_up, run))
@@ -182,8 +194,13 @@ class HostRuns:
             run,
             order,
             is_wanted=lambda: isinstance(self._observe(run), Fresh),
-            act=lambda: not self._suspensions.holds(run) and start(),
+            act=lambda: self._start_now(run, start),
         )
+
+    def _start_now(self, run: RunDirectory, start: Start) -> bool:
+        # Hours may have passed since the stage was opened: what held then may not hold now.
+        self._check_start()
+        return not self._suspensions.holds(run) and start()
 
     async def _stand(
         self, run: RunDirectory, order: RunOrder, seen: Standing, changed: asyncio.Event
@@ -222,15 +239,6 @@ async def _tell_start(run: RunDirectory, on_start: StartListener) -> bool:
     if starts:
         await on_start(starts[0])
     return bool(starts)
-
-
-async def _until_changed(seen: Living) -> None:
-    if seen.process is not None:
-        await departure(seen.process, TICK_SECONDS)
-    elif seen.seconds is not None:
-        await asyncio.sleep(min(seen.seconds, TICK_SECONDS))
-    else:
-        await appearance()
 
 
 def _extend(run: RunDirectory, deadline: timedelta) -> None:

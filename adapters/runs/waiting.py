@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from adapters.runs.looks import Living
+
 TICK_SECONDS = 0.5
 """Longest wait between two looks at a run directory."""
 
@@ -28,6 +30,16 @@ async def in_thread(call: Callable[[], T]) -> T:
         await asyncio.wait({task})
         task.exception()  # the cancellation goes first; the call is idempotent and will be repeated
         raise
+
+
+async def end_of(seen: Living) -> None:
+    """Return when the run may have ended, after a tick at the latest."""
+    if seen.process is not None:
+        await departure(seen.process, TICK_SECONDS)
+    elif seen.seconds is not None:
+        await asyncio.sleep(min(seen.seconds, TICK_SECONDS))
+    else:
+        await appearance()
 
 
 async def departure(process: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, load_context
 from adapters.sdlc.groups import complete_group
+from adapters.sdlc.holding import record_outage
 from adapters.sdlc.line import pass_line
 from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import RunRow
@@ -48,6 +49,9 @@ async def open_stage(
             _open(write, stage, request)
         await write.flush()
         return hold or context
+    if request.held:  # it was opened, and went away before its agent could start
+        await record_outage(write, request.held, waiter)
+        await write.flush()
     return context
 
 

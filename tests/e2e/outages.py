@@ -174,7 +174,7 @@ class Outages:
             jetstream = client.jetstream()
             for stream in STREAMS:
                 state = (await jetstream.stream_info(stream.name)).state
-                for sequence in range(state.first_seq, state.last_seq + 1):
+                for sequence in range(max(1, state.first_seq), state.last_seq + 1):
                     message = await jetstream.get_msg(stream.name, sequence)
                     assert message.headers
                     yield message.headers[Header.MSG_ID]
