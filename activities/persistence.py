@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import TypeVar
 
 from pipeline.errors import DependencyUnavailable
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
+_CALL_AGAIN_SECONDS = 60.0
+"""She looks after what she was called for; a second outage may come before the first is written."""
 
 
 async def written(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
@@ -23,11 +26,22 @@ async def written(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
     An agent that has ended holds no permit meanwhile, and its result waits in the run directory.
     """
     pause = _FIRST_PAUSE_SECONDS
+    called_at: dict[str, float] = {}
     while True:
         try:
             return await write()
         except DependencyUnavailable as error:
-            log.warning("What has happened waits to be recorded: %s", error)
-            await ports.sasha.call(SashaCall(ports.host, error.dependency))
+            await _report(ports, error, called_at)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+async def _report(
+    ports: HostPorts, error: DependencyUnavailable, called_at: dict[str, float]
+) -> None:
+    """Say it and call Sasha, not at every try: dozens may wait for the same dependency."""
+    last = called_at.get(error.dependency)
+    if last is None or monotonic() - last >= _CALL_AGAIN_SECONDS:
+        log.warning("What has happened waits to be recorded: %s", error)
+        await ports.sasha.call(SashaCall(ports.host, error.dependency))
+        called_at[error.dependency] = monotonic()

@@ -33,6 +33,7 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
             user=user,
             password=password,
             error_cb=trouble.report,
+            reconnected_cb=trouble.end,
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             connect_timeout=2,
@@ -72,16 +73,29 @@ def address_of(url: str) -> str:
 
 
 class _Trouble:
-    """What the client reports: an answer while connecting, a log line afterwards."""
+    """What the client reports: an answer while connecting, a log line afterwards.
+
+    Reconnecting, it repeats itself every second: each trouble is said once until it is over.
+    """
 
     def __init__(self) -> None:
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: Exception | None = None
         self.stands = False
+        self._said = ""
 
     async def report(self, error: Exception) -> None:
         if self.stands:
-            log.warning("NATS connection is in trouble", extra={"reason": str(error)})
+            self._say(str(error))
         elif not self.first.done():
             self.error = error
             self.first.set_result(None)
+
+    def _say(self, reason: str) -> None:
+        if reason != self._said:
+            log.warning("NATS connection is in trouble: %s", reason)
+        self._said = reason
+
+    async def end(self) -> None:
+        """The connection stands again."""
+        self._said = ""

@@ -75,7 +75,7 @@ class RecordCare:
         try:
             return await within(LOOK_SECONDS, self._unattended())
         except DependencyUnavailable as error:
-            log.warning("Open rows were not compared with Temporal: %s", error)
+            log.debug("Open rows were not compared with Temporal: %s", error)
             return ()
         except (TimeoutError, RPCError, SQLAlchemyError) as error:
             detail = f"Open rows could not be compared with Temporal: {error}"
