@@ -44,6 +44,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             records.pre_empt,
             sasha.call_sasha,
             sasha.look_at_house,
+            sasha.watch_house,
             sasha.act_on_house,
             sasha.tell_repaired,
             sasha.record_incident,
@@ -59,6 +60,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             StageActivities(ports).run_stage,
             runs.stand_still,
             care.look_at_host,
+            care.watch_host,
             care.act_on_host,
         ),
         tools=(

@@ -1,5 +1,6 @@
 """Sasha's hands: she is called, looks, acts, writes down what happened, tells who has waited."""
 
+import asyncio
 import logging
 from functools import partial
 
@@ -14,11 +15,15 @@ from pipeline.model import (
     SashaCall,
     SymptomKind,
     Treatment,
+    Watch,
 )
-from pipeline.ports import HostPorts
+from pipeline.ports import Caretaker, HostPorts
 from pipeline.remedies import Finding, findings
 
 log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 2.0
+"""Between two looks while something is given time to show: it is seen soon, and costs little."""
 
 
 class SashaActivities:
@@ -37,6 +42,11 @@ class SashaActivities:
     async def look_at_house(self) -> tuple[Finding, ...]:
         """What is wrong with dependencies and records."""
         return findings(await self._ports.house_care.look())
+
+    @activity.defn
+    async def watch_house(self, watch: Watch) -> bool:
+        """Whether the symptom is gone within its time; says so as soon as it is."""
+        return await _is_over(self._ports.house_care, watch)
 
     @activity.defn
     async def act_on_house(self, treatment: Treatment) -> str:
@@ -86,6 +96,21 @@ class HostCareActivities:
         return findings(await self._ports.host_care.look())
 
     @activity.defn
+    async def watch_host(self, watch: Watch) -> bool:
+        """Whether the symptom is gone within its time; says so as soon as it is."""
+        return await _is_over(self._ports.host_care, watch)
+
+    @activity.defn
     async def act_on_host(self, treatment: Treatment) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
         return await self._ports.host_care.act(treatment.symptom)
+
+
+async def _is_over(caretaker: Caretaker, watch: Watch) -> bool:
+    clock = asyncio.get_running_loop()
+    until = clock.time() + watch.patience.total_seconds()
+    while any(seen.key == watch.symptom.key for seen in await caretaker.look()):
+        if clock.time() >= until:
+            return False
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return True

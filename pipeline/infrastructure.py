@@ -29,6 +29,11 @@ def infrastructure_number(component: str, nth: int) -> str:
     return f"REQ-INFRA-{component}-{nth}"
 
 
+def stands_for(number: str, component: str) -> bool:
+    """Whether that is the number of a requirement that stands for the component."""
+    return number.rpartition("-")[0] == infrastructure_number(component, 0).rpartition("-")[0]
+
+
 def requirement_order(order: InfrastructureOrder) -> RequirementOrder:
     """The row's input."""
     title = REMEDIES[order.symptom.kind].diagnosis

@@ -39,7 +39,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     SymptomKind.NATS_DOWN: Remedy(
         "The connection to NATS is lost.",
         "Restart NATS: the embedded one, or by AGOG_RESTART_NATS.",
-        timedelta(seconds=20),
+        timedelta(seconds=30),
     ),
     SymptomKind.STREAMS_AMISS: Remedy(
         "A stream is missing or has other limits.",
@@ -49,7 +49,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     SymptomKind.DATABASE_DOWN: Remedy(
         "The SDLC database cannot be reached.",
         "Restart the database: the embedded one, or by AGOG_RESTART_DATABASE.",
-        timedelta(seconds=20),
+        timedelta(seconds=30),
     ),
     SymptomKind.MIGRATIONS_BEHIND: Remedy(
         "The SDLC database has an older schema than this program.",

@@ -7,13 +7,10 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import HostCareActivities, SashaActivities
-    from pipeline.model import Symptom, Treatment
+    from pipeline.model import Symptom, Treatment, Watch
     from pipeline.remedies import Finding
     from workflows import options
     from workflows.failures import describe
-
-_LONGEST_PAUSE = timedelta(seconds=15)
-"""Between two looks while something is given time to show."""
 
 
 async def look(place: str) -> tuple[Finding, ...] | None:
@@ -49,13 +46,14 @@ async def act(place: str, symptom: Symptom) -> str:
 
 
 async def is_over(place: str, symptom: Symptom, patience: timedelta) -> bool:
-    """Whether a fresh look within that time does not find the symptom any more."""
-    until, pause = workflow.now() + patience, timedelta(seconds=1)
-    while True:
-        seen = await look(place)
-        if seen is not None and all(each.symptom.key != symptom.key for each in seen):
-            return True
-        if workflow.now() >= until:
-            return False
-        await workflow.sleep(pause, summary=f"Give {symptom.component} time")
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    """Whether within that time a fresh look does not find the symptom any more."""
+    step = HostCareActivities.watch_host if place else SashaActivities.watch_house
+    summary = f"Give {symptom.component} time"
+    try:
+        return await workflow.execute_activity_method(
+            step, Watch(place, symptom, patience), **options.watch(place, patience, summary)
+        )
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        return False

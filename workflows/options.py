@@ -109,6 +109,15 @@ def care(place: str, summary: str) -> ActivityConfig:
     )
 
 
+def watch(place: str, patience: timedelta, summary: str) -> ActivityConfig:
+    """Looks at a place for that long; a worker that is lost meanwhile is noticed by its silence."""
+    config = care(place, summary)
+    config["start_to_close_timeout"] = patience + _CARE_TIME
+    config["heartbeat_timeout"] = _LASTING_HEARTBEAT
+    config["retry_policy"] = RetryPolicy(maximum_attempts=3)
+    return config
+
+
 def record(summary: str) -> LocalActivityConfig:
     """Brief bookkeeping in the same workflow task: one marker instead of six events."""
     return LocalActivityConfig(start_to_close_timeout=_BRIEF, retry_policy=_RETRY, summary=summary)

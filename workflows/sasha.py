@@ -8,7 +8,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
-    from pipeline.infrastructure import infrastructure_number
+    from pipeline.infrastructure import infrastructure_number, stands_for
     from pipeline.model import (
         DEPENDENCIES,
         Incident,
@@ -37,8 +37,8 @@ class SashaWorkflow:
     """Brings the infrastructure back by a rule table (`pipeline/remedies.py`).
 
     Workflow ID: `sasha`, one for all; whoever is held signals it, with a start if it is not there.
-    Waits for: calls; what is treated. Goes on as new when its history is long and nothing is under
-    way. Never ends, never touches project code, never lets anybody go on without a dependency.
+    Waits for: calls; what is treated. Goes on as new when its history is long and nothing is being
+    treated. Never ends, never touches project code, never lets anybody go on without a dependency.
     """
 
     @workflow.init
@@ -47,21 +47,24 @@ class SashaWorkflow:
         self._incidents = state.incidents
         self._escalated: dict[Key, str] = dict(state.escalated)
         self._calls: list[SashaCall] = []
-        self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
-        self._cases: dict[Key, asyncio.Task[None]] = {}
+        waiting = dict(state.waiting)
+        self._waiting = {name: dict.fromkeys(waiting.get(name, ()), True) for name in DEPENDENCIES}
+        self._cases: dict[Key, tuple[Case, asyncio.Task[None]]] = {}
         self._left: dict[Key, datetime] = {}
         """When a case is treated anew that could not be repaired; it holds nobody."""
-        self._busy = 0
+        self._unrecorded = {each.incident_id: each for each in state.unrecorded}
+        self._records: set[asyncio.Task[None]] = set()
         self._view = SashaView()
 
     @workflow.run
     async def run(self, state: SashaState) -> None:
         """Answer calls, for ever."""
+        for incident in state.unrecorded:
+            self._records.add(asyncio.create_task(self._record(incident)))
         while True:
             await workflow.wait_condition(lambda: bool(self._calls) or self._may_continue())
             if not self._calls:
-                escalated = tuple(self._escalated.items())
-                workflow.continue_as_new(SashaState(self._incidents, escalated))
+                workflow.continue_as_new(self._state())
             calls, self._calls = self._calls, []
             await self._visit(calls)
 
@@ -71,7 +74,16 @@ class SashaWorkflow:
         self._calls.append(call)
 
     def _may_continue(self) -> bool:
-        return is_long() and not self._busy and not any(self._waiting.values())
+        return is_long() and not self._cases
+
+    def _state(self) -> SashaState:
+        """What the next run must know. A record under way is made again: a repeat does nothing."""
+        return SashaState(
+            self._incidents,
+            tuple(self._escalated.items()),
+            tuple((name, tuple(callers)) for name, callers in self._waiting.items()),
+            tuple(self._unrecorded.values()),
+        )
 
     # --- one visit --------------------------------------------------------------------------------
 
@@ -82,14 +94,26 @@ class SashaWorkflow:
                 self._waiting[call.dependency][call.caller] = True
             if call.recovered:
                 self._forget(call.recovered)
+        if all(map(self._is_known, calls)):
+            return
         hosts = dict.fromkeys(call.host for call in calls if call.host)
-        places = (HOUSE, *hosts)
+        places, known = (HOUSE, *hosts), set(self._cases)
         found = await asyncio.gather(*(look(place) for place in places))
         for place, findings in zip(places, found, strict=True):
             for finding in findings or ():
-                self._take_on(Case(place, finding.symptom, finding.remedy))
+                case = Case(place, finding.symptom, finding.remedy)
+                if case.key not in known:  # else it may have ended behind this look
+                    self._take_on(case)
         if found[0] is not None:
             await self._tell_well(found[0])
+
+    def _is_known(self, call: SashaCall) -> bool:
+        """Whether that dependency is being seen to: its end brings the next look."""
+        component = DEPENDENCIES.get(call.dependency)
+        if call.recovered or component is None:
+            return False
+        treated = any(case.symptom.component == component for case, _ in self._cases.values())
+        return treated or any(stands_for(each, component) for each in self._escalated.values())
 
     def _forget(self, requirement: str) -> None:
         left = {key: each for key, each in self._escalated.items() if each != requirement}
@@ -99,16 +123,16 @@ class SashaWorkflow:
         is_left = case.key in self._left and workflow.now() < self._left[case.key]
         if is_left or case.key in self._cases or case.key in self._escalated:
             return
-        self._cases[case.key] = asyncio.create_task(self._see_to(case))
+        self._cases[case.key] = case, asyncio.create_task(self._see_to(case))
 
     # --- one case ---------------------------------------------------------------------------------
 
     async def _see_to(self, case: Case) -> None:
-        self._busy += 1
         self._incidents += 1
         incident_id = f"{workflow.info().first_execution_run_id}/{self._incidents}"
-        await self._record(await self._see_through(incident_id, case))
-        self._busy -= 1
+        incident = await self._see_through(incident_id, case)
+        self._unrecorded[incident_id] = incident
+        await self._record(incident)
 
     async def _see_through(self, incident_id: str, case: Case) -> Incident:
         """Treat it to its end, and let whoever has waited be told."""
@@ -140,6 +164,7 @@ class SashaWorkflow:
             incident,
             **options.lasting(f"{incident.symptom.kind}: {incident.end}"),
         )
+        del self._unrecorded[incident.incident_id]
 
     async def _escalate(self, case: Case) -> str:
         """Open the P0 that stands for it: its own workflow looks on, and outlives this one."""

@@ -58,6 +58,7 @@ from pipeline.model.incidents import (
     Symptom,
     SymptomKind,
     Treatment,
+    Watch,
 )
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
 from pipeline.model.plan import Bounds, Group, Pipeline, Stage
@@ -169,4 +170,5 @@ __all__ = [
     "Traces",
     "Treatment",
     "Wake",
+    "Watch",
 ]

@@ -1,7 +1,7 @@
 """What is wrong with the infrastructure, and what was done about it."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pipeline.model.references import RequirementRef
@@ -99,6 +99,15 @@ class Treatment:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Asks whoever looks after a place to look, for that long, until the symptom is gone."""
+
+    place: str
+    symptom: Symptom
+    patience: timedelta
+
+
+@dataclass(frozen=True)
 class Repair:
     """Tells workflows that a dependency is there again."""
 
@@ -108,13 +117,16 @@ class Repair:
 
 @dataclass(frozen=True)
 class SashaState:
-    """What Sasha knows when she begins: her own count of incidents, and what is escalated.
+    """What Sasha knows when she begins: her own count of incidents, and what is not over.
 
-    `escalated` are symptoms' keys with the place before, and the requirement that stands for each.
+    `escalated` are symptoms' keys with the place before, and the requirement that stands for each;
+    `waiting` are workflows by the dependency that they wait for; `unrecorded` have no row yet.
     """
 
     incidents: int = 0
     escalated: tuple[tuple[tuple[str, str, str], str], ...] = ()
+    waiting: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    unrecorded: tuple[Incident, ...] = ()
 
 
 @dataclass(frozen=True)
