@@ -12,7 +12,7 @@ from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.stages import lose
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
-from adapters.sdlc.user_blockers import resolve_dependents
+from adapters.sdlc.user_blockers import is_waited_for, resolve_dependents
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import ExtensionRow, RequirementRow
 from pipeline.errors import AlreadyStarted
@@ -153,10 +153,11 @@ async def running_on(connection: AsyncConnection, host: str, but: str) -> int:
 
 async def _clear_line(write: RequirementWrite, closing: Closing) -> None:
     """Whoever this one has held may go on; a blocker that was not delivered goes on blocking."""
-    is_delivered = closing.state is RequirementState.DELIVERED
-    has_freed = is_delivered and await resolve_dependents(write)
-    if has_freed or write.row["priority"] == Priority.P0:
+    frees = closing.state is RequirementState.DELIVERED and await is_waited_for(write)
+    if frees or write.row["priority"] == Priority.P0:
         await move_line(write.connection)
+    if frees:
+        await resolve_dependents(write)
 
 
 def _tell(write: RequirementWrite, closing: Closing) -> None:

@@ -3,7 +3,8 @@
 Whoever opens a stage takes the gate's row FOR SHARE and looks in a later statement (READ COMMITTED:
 it sees what was committed until then); whoever opens or closes a P0, or moves a blocker, takes it
 FOR UPDATE and raises its epoch. So no stage slips through beside a P0 that is being opened.
-Requirements' rows are locked before the gate, by everybody: so nobody waits in a circle.
+Requirements' rows are locked before the gate, users' blockers after it, by everybody: so nobody
+waits in a circle.
 """
 
 from sqlalchemy import Select, and_, bindparam, exists, func, or_, select, update

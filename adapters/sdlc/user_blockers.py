@@ -64,14 +64,23 @@ async def lock_rows(connection: AsyncConnection, numbers: set[str]) -> None:
         await connection.execute(query.order_by(RequirementRow.number).with_for_update())
 
 
-async def resolve_dependents(write: RequirementWrite) -> bool:
-    """The requirement is delivered: nobody waits for it any more; whether anybody did."""
-    return await _resolve(write.connection, BlockerRow.blocked_by == write.number)
+async def is_waited_for(write: RequirementWrite) -> bool:
+    """Whether anybody waits for the requirement; nobody begins to while its row is locked."""
+    query = select(BlockerRow.number).where(_open(BlockerRow.blocked_by == write.number))
+    return (await write.connection.execute(query.limit(1))).first() is not None
+
+
+async def resolve_dependents(write: RequirementWrite) -> None:
+    """The requirement is delivered: nobody waits for it any more. The gate is owned."""
+    await _resolve(write.connection, BlockerRow.blocked_by == write.number)
+
+
+def _open(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    return which & (BlockerRow.round == USER_ROUND) & BlockerRow.resolved_at.is_(None)
 
 
 async def _resolve(connection: AsyncConnection, which: ColumnElement[bool]) -> bool:
-    found = which & (BlockerRow.round == USER_ROUND) & BlockerRow.resolved_at.is_(None)
-    statement = update(BlockerRow).where(found).values(resolved_at=datetime.now(UTC))
+    statement = update(BlockerRow).where(_open(which)).values(resolved_at=datetime.now(UTC))
     return (await connection.execute(statement.returning(BlockerRow.number))).first() is not None
 
 
