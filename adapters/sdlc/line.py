@@ -7,7 +7,7 @@ Requirements' rows are locked before the gate, users' blockers after it, by ever
 waits in a circle.
 """
 
-from sqlalchemy import Select, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, exists, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.holding import hold_back, let_go, record_outage
@@ -20,6 +20,9 @@ USER_ROUND = 0
 
 FINAL = [str(state) for state in RequirementState if state.is_final]
 
+# A row that is shared without a pause is never free for its owner: new sharers do not queue behind
+# him. This lock conflicts with that of their FOR SHARE on the table, and there they do.
+_NEXT = text(f"LOCK TABLE {LineRow.__tablename__} IN EXCLUSIVE MODE")
 _SHARE = select(LineRow.epoch).where(LineRow.id == 1).with_for_update(read=True)
 _MOVE = (
     update(LineRow).where(LineRow.id == 1).values(epoch=LineRow.epoch + 1).returning(LineRow.epoch)
@@ -78,7 +81,8 @@ _MAY_GO_ON = (
 
 
 async def move_line(connection: AsyncConnection) -> int:
-    """Own the gate until the transaction ends; its new epoch."""
+    """Own the gate until the transaction ends, before all who come to share it; its new epoch."""
+    await connection.execute(_NEXT)
     return int((await connection.execute(_MOVE)).scalar_one())
 
 

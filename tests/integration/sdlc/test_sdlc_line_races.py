@@ -190,3 +190,24 @@ async def _come_and_go(store: PostgresSdlcStore, number: str) -> None:
 async def _block_and_unblock(store: PostgresSdlcStore, one: Requirement, two: Requirement) -> None:
     await store.add_blocker(one.number, two.number)
     await store.remove_blocker(one.number, two.number)
+
+
+async def test_p0_comes_through_a_storm_of_openings(
+    database_url: str, stores: Sequence[PostgresSdlcStore]
+) -> None:
+    """Those who share the gate never leave it alone; whoever wants it for himself must get it."""
+    crowd = [await begin(stores[0], f"REQ-{each}") for each in range(20)]
+    calm = asyncio.Event()
+
+    async def storm(each: Requirement, store: PostgresSdlcStore) -> None:
+        while not calm.is_set():
+            await pass_delivery(Requirement(store, each.number), 1)
+
+    storms = [asyncio.create_task(storm(each, stores[nth % 2])) for nth, each in enumerate(crowd)]
+    try:
+        async with asyncio.timeout(15):
+            for nth in range(10):
+                await _come_and_go(stores[2], f"REQ-P0-{nth}")
+    finally:
+        calm.set()
+        await asyncio.gather(*storms)
