@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.escalating import SUPERSEDED, escalate
-from adapters.sdlc.holding import end_holds
+from adapters.sdlc.holding import end_boundary_holds
 from adapters.sdlc.resuming import resolve_failures
 from adapters.sdlc.stages import lose
 from adapters.sdlc.writing import RequirementWrite, StageRecord
@@ -41,7 +41,7 @@ async def block(
     reason = report.text.partition("\n")[0]
     if write.state is not RequirementState.BLOCKED:  # a fix may have left it red
         write.move(RequirementState.BLOCKED, why=reason)
-        write.update_all(end_holds(write))
+        write.update_all(end_boundary_holds(write))
     write.set(round=collection.round, reason=reason, waiting_for=collection.waiting_for)
     _tell_deployed(write, collection, reason)
     _tell(write, collection, report)

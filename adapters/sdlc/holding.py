@@ -8,7 +8,7 @@ from sqlalchemy import Update, bindparam, func, select, update
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import HoldRow
 from pipeline.events import EventType, timestamp
-from pipeline.model import ORCHESTRATOR, Hold, RequirementState
+from pipeline.model import ORCHESTRATOR, PRE_EMPTION, Hold, RequirementState
 
 _OPEN_HOLDS = select(HoldRow).where(
     HoldRow.number == bindparam("number"), HoldRow.ended_at.is_(None)
@@ -77,19 +77,19 @@ async def _begin(
     return occurrence
 
 
-async def let_go(write: RequirementWrite, waiter: str, boundary: str = "") -> None:
-    """The waiter's holds are over, all of them unless one boundary is named; it is said once.
+async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) -> None:
+    """The waiter's holds at boundaries are over, or that of its running agents; it is said once.
 
-    The requirement runs again unless others hold it still.
+    The requirement runs again, unless it is the agents' that is over and another one is not.
     """
     holds = await _open_holds(write)
-    mine = [row for row in holds if row.workflow_id == waiter and boundary in ("", row.boundary)]
+    mine = [r for r in holds if r.workflow_id == waiter and agents == (r.boundary == PRE_EMPTION)]
     if not mine:
         return
     names = [row.boundary for row in mine]
     over = (HoldRow.workflow_id == waiter) & HoldRow.boundary.in_(names)
     write.update_all(end_holds(write).where(over))
-    is_held = boundary and len(mine) < len(holds)
+    is_held = agents and len(mine) < len(holds)
     if write.state is not RequirementState.HELD or is_held:
         return
     why = "Nothing holds it any more."
@@ -100,8 +100,13 @@ async def let_go(write: RequirementWrite, waiter: str, boundary: str = "") -> No
     write.tell(scope, EventType.WORKFLOW_RESUMED, fields, occurrence=occurrence)
 
 
+def end_boundary_holds(write: RequirementWrite) -> Update:
+    """The requirement waits at no boundary any more; its agents may still stand still."""
+    return end_holds(write).where(HoldRow.boundary != PRE_EMPTION)
+
+
 def end_holds(write: RequirementWrite) -> Update:
-    """The requirement waits at no boundary any more."""
+    """Nothing of the requirement waits any more."""
     mine = (HoldRow.number == write.number) & HoldRow.ended_at.is_(None)
     return update(HoldRow).where(mine).values(ended_at=write.at)
 

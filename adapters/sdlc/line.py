@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.sdlc.holding import hold_back, let_go, record_outage
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import BlockerRow, HoldRow, LineRow, RequirementRow
+from pipeline.errors import IllegalTransition
 from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementState, Wake
 
 USER_ROUND = 0
@@ -68,7 +69,7 @@ _MAY_GO_ON = (
     .join(RequirementRow, RequirementRow.number == HoldRow.number)
     .where(
         HoldRow.ended_at.is_(None),
-        ~_IS_BLOCKED,
+        or_(~_IS_BLOCKED, HoldRow.boundary == PRE_EMPTION),  # agents that run need no blocker
         or_(
             RequirementRow.priority == str(Priority.P0),
             ~OPEN_P0.exists(),
@@ -98,15 +99,18 @@ async def pass_line(
 
     Holds begin and end with it. `waiter` is the workflow to wake; an `outage` that has held it
     until now is recorded.
+
+    Raises: IllegalTransition if the requirement has ended.
     """
+    if write.state.is_final:
+        raise IllegalTransition(f"{write.number} is {write.state}: {boundary} cannot begin.")
     if outage:
         await record_outage(write, outage, waiter)
     epoch = await share_line(write)
     by, reason = await _holders(write)
     if by:
         return await hold_back(write, Hold(boundary, by, reason, epoch, write.at), waiter)
-    if write.state is not RequirementState.RUNNING:
-        await let_go(write, waiter)
+    await let_go(write, waiter)
     return None
 
 

@@ -16,6 +16,8 @@ async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: 
     Raises: UnknownRequirement.
     """
     write = await RequirementWrite.lock(connection, ref.number)
+    if write.state.is_final:  # it ended after it was told; its agents are ended, too
+        return None
     epoch = await share_line(write)
     found = (await connection.execute(PRE_EMPTING)).scalars()
     by = tuple(sorted(found))
@@ -24,7 +26,7 @@ async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: 
         hold = await hold_back(write, Hold(PRE_EMPTION, by, reason, epoch, write.at), waiter)
     else:
         hold = None
-        await let_go(write, waiter, PRE_EMPTION)
+        await let_go(write, waiter, agents=True)
     await write.flush()
     return hold
 
