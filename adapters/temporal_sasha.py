@@ -21,6 +21,9 @@ from pipeline.errors import DependencyUnavailable
 from pipeline.model import REPAIRED, Repair, SashaCall, SashaState
 
 SASHA_ID = "sasha"
+PATROL = "patrol-"
+"""A host's schedule begins so; its name follows."""
+
 _AT_ONCE = 20
 """Signals in flight: hundreds are out within a second and do not flood the server."""
 
@@ -60,7 +63,7 @@ class TemporalSasha:
 
     async def patrol(self, host: str, every: timedelta) -> None:
         """Have her look at the house and that host at intervals, from now on."""
-        schedule_id = f"patrol-{host}"
+        schedule_id = f"{PATROL}{host}"
         schedule = self._schedule(schedule_id, host, every)
         try:
             await self._client.create_schedule(schedule_id, schedule)

@@ -1,11 +1,11 @@
 """What `doctor` looks at, and how a look is taken: bounded, timed, its error kept as advice."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from time import monotonic
 
+from adapters.bounded import within
 from pipeline.errors import PipelineError, RefusedInput
 
 LOOK_SECONDS = 6.0
@@ -21,11 +21,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look has found: details where it is well, what to do where it is not."""
+    """What a look has found: details where it is well, what to do where it is not.
+
+    `facts` are what `--json` says beside the sentences.
+    """
 
     version: str = ""
     detail: str = ""
     advice: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Check:
     latency_ms: float | None = None
     detail: str = ""
     advice: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Look:
         check = Check(self.name, self.kind, self.address, ok=False)
         begin = monotonic()
         try:
-            found = await asyncio.wait_for(self.take(), LOOK_SECONDS)
+            found = await within(LOOK_SECONDS, self._taken())
         except RefusedInput as refusal:
             return replace(check, kind=Kind.CONFIGURATION, advice=str(refusal))
         except PipelineError as error:
@@ -70,4 +75,8 @@ class Look:
             latency_ms=round(1000 * (monotonic() - begin), 1),
             detail=found.detail,
             advice=found.advice,
+            facts=found.facts,
         )
+
+    async def _taken(self) -> Finding:
+        return await self.take()

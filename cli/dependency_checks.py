@@ -25,6 +25,7 @@ from pipeline.events import STREAMS
 from settings import Settings
 from workflows import options
 
+ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 _WORKER_DOES = "A worker does it at its start: python worker.py"
 
 
@@ -60,17 +61,19 @@ async def _workers(settings: Settings) -> Finding:
     client = await temporal_client(settings)
     queues = {
         options.CENTRAL_QUEUE: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        options.OPENING_QUEUE: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-        options.agents_queue(settings.host): TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-        options.tools_queue(settings.host): TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        options.OPENING_QUEUE: ACTIVITIES,
+        options.agents_queue(settings.host): ACTIVITIES,
+        options.tools_queue(settings.host): ACTIVITIES,
     }
-    pollers = {queue: await _pollers(client, queue, kind) for queue, kind in queues.items()}
-    if idle := [queue for queue, count in pollers.items() if not count]:
-        return Finding(advice=f"Nobody serves {', '.join(idle)}. Start a worker: python worker.py")
-    return Finding(detail=f"{pollers[options.CENTRAL_QUEUE]} on {options.CENTRAL_QUEUE}")
+    found = {queue: await pollers(client, queue, kind) for queue, kind in queues.items()}
+    if idle := [queue for queue, count in found.items() if not count]:
+        advice = f"Nobody serves {', '.join(idle)}. Start a worker: python worker.py"
+        return Finding(advice=advice, facts=found)
+    return Finding(detail=f"{found[options.CENTRAL_QUEUE]} on {options.CENTRAL_QUEUE}", facts=found)
 
 
-async def _pollers(client: Client, queue: str, kind: TaskQueueType.ValueType) -> int:
+async def pollers(client: Client, queue: str, kind: TaskQueueType.ValueType = ACTIVITIES) -> int:
+    """How many workers ask for tasks of that queue. Raises: DependencyUnavailable."""
     request = DescribeTaskQueueRequest(
         namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
     )

@@ -1,20 +1,23 @@
 """`doctor`: everything that a requirement needs, looked at."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from cli import output
-from cli.checks import Check, Kind
+from cli.checks import Check, Kind, Look
 from cli.dependency_checks import dependency_looks
+from cli.doctor_view import checks_part, sasha_part
 from cli.environment import load_settings
 from cli.exits import OK, ExitCode
 from cli.host_checks import host_looks
 from cli.running import run
+from cli.sasha_report import SashaReport, report_on_sasha
+from cli.store_checks import store_looks
+from cli.worker_checks import worker_looks
 from settings import Settings
 
 EXAMPLES = {
@@ -29,6 +32,8 @@ Examples:
 """
 }
 
+_UNDISTURBED_SECONDS = 1.0
+
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -36,20 +41,38 @@ def doctor(
         bool, typer.Option("--dependencies", help="Servers and workers only, for health checks.")
     ] = False,
 ) -> None:
-    """Check dependencies, workers, agents file, project and disk; say what to do."""
-    checks = run(_examine(load_settings(), dependencies_only=dependencies))
-    if as_json:
-        is_well = all(check.ok for check in checks)
-        output.write_json({"ok": is_well, "checks": [asdict(check) for check in checks]})
+    """Check dependencies, workers, this host; say what to do, and what Sasha does and would do."""
+    settings = load_settings()
+    if dependencies:
+        checks, sasha = run(_checks(dependency_looks(settings))), None
     else:
-        _show(checks)
+        checks, sasha = run(_examine(settings))
+    if as_json:
+        output.write_json(_document(checks, sasha))
+    else:
+        _show(checks, sasha)
     raise typer.Exit(_exit_code(checks))
 
 
-async def _examine(settings: Settings, *, dependencies_only: bool) -> Sequence[Check]:
-    on_host = () if dependencies_only else host_looks(settings)
-    looks = (*dependency_looks(settings), *on_host)
+async def _examine(settings: Settings) -> tuple[Sequence[Check], SashaReport]:
+    """The dependencies have a moment for themselves: what is measured is then their time alone."""
+    dependencies = asyncio.ensure_future(_checks(dependency_looks(settings)))
+    await asyncio.wait({dependencies}, timeout=_UNDISTURBED_SECONDS)
+    others = (*store_looks(settings), *worker_looks(settings), *host_looks(settings))
+    needed, rest, sasha = await asyncio.gather(
+        dependencies, _checks(others), report_on_sasha(settings)
+    )
+    return (*needed, *rest), sasha
+
+
+async def _checks(looks: Sequence[Look]) -> Sequence[Check]:
     return await asyncio.gather(*(look.check() for look in looks))
+
+
+def _document(checks: Sequence[Check], sasha: SashaReport | None) -> Mapping[str, object]:
+    is_well = all(check.ok for check in checks)
+    document = {"ok": is_well, "checks": [asdict(check) for check in checks]}
+    return document if sasha is None else {**document, "sasha": sasha.document}
 
 
 def _exit_code(checks: Sequence[Check]) -> ExitCode:
@@ -59,14 +82,8 @@ def _exit_code(checks: Sequence[Check]) -> ExitCode:
     return ExitCode.REFUSED if ailing else OK
 
 
-def _show(checks: Sequence[Check]) -> None:
-    rows = output.table("", "check", "address", "version", "ms", "", numbers=("ms",))
-    for check in checks:
-        mark = Text("ok", style="green") if check.ok else Text("NOT OK", style="bold red")
-        latency = "" if check.latency_ms is None else f"{check.latency_ms:.0f}"
-        rows.add_row(mark, check.name, check.address, check.version, latency, check.detail)
+def _show(checks: Sequence[Check], sasha: SashaReport | None) -> None:
     console = output.data()
-    console.print(rows)
-    for check in checks:
-        if check.advice:
-            console.print(f"{check.name}: {output.plain(check.advice)}", soft_wrap=True)
+    console.print(checks_part(checks), crop=False)
+    if sasha is not None:
+        console.print(sasha_part(sasha), crop=False)

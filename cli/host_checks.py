@@ -1,13 +1,18 @@
-"""The doctor's looks at this host: git, agents file, project, disk."""
+"""The doctor's looks at this host: git, agents file, project, disk, load, permits."""
 
 import asyncio
 import shutil
+from dataclasses import asdict
 
 from adapters.git import Git
 from adapters.host_care.disk import free_bytes
+from adapters.host_care.load import measure
+from adapters.runs.census import take_census
+from adapters.runs.slots import Slots
 from adapters.user_files import find_agents
 from adapters.workspaces.project import check_project
 from cli.checks import Finding, Kind, Look
+from cli.permits import permits_document
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
 from pipeline.agents_file import CommandAgent, check_plan
 from settings import HERE, Settings
@@ -23,6 +28,8 @@ def host_looks(settings: Settings) -> tuple[Look, ...]:
         ),
         Look("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
         Look("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
+        Look("Load", Kind.CONFIGURATION, settings.host, _load),
+        Look("Permits", Kind.CONFIGURATION, str(settings.home), lambda: _permits(settings)),
     )
 
 
@@ -62,4 +69,24 @@ async def _disk(settings: Settings) -> Finding:
     free = await asyncio.to_thread(free_bytes, settings.home)
     is_low = free < settings.min_free_disk_bytes
     advice = f"Less than {settings.min_free_disk_mb} MiB free: make room." if is_low else ""
-    return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice)
+    facts = {"free_bytes": free, "least_bytes": settings.min_free_disk_bytes}
+    return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice, facts=facts)
+
+
+async def _load() -> Finding:
+    """The load is Sasha's to treat: high, it makes the host slower and not unusable."""
+    load = measure()
+    return Finding(detail=load.told, facts={**asdict(load), "is_too_high": load.is_too_high})
+
+
+async def _permits(settings: Settings) -> Finding:
+    return await asyncio.to_thread(_counted_permits, settings)
+
+
+def _counted_permits(settings: Settings) -> Finding:
+    slots = Slots(settings.home, settings.max_parallel_stages)
+    permits = permits_document(slots, take_census(settings.home))
+    counts = ", ".join(f"{permits[name]} {name}" for name in ("living", "suspended", "waiting"))
+    lowered = slots.lowered()
+    why = f"; lowered: {lowered.why}" if lowered else ""
+    return Finding(detail=f"{slots.current()} slots; agents: {counts}{why}", facts=permits)

@@ -104,6 +104,11 @@ def clock(at: datetime | None) -> str:
     return at.astimezone().strftime("%H:%M:%S") if at else ""
 
 
+def moment(at: datetime) -> str:
+    """A second for humans, in their own zone, with its day."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def since(at: datetime, now: datetime) -> str:
     """A minute for humans, in their own zone; its day if it is not that of `now`."""
     local = at.astimezone()

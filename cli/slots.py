@@ -1,14 +1,15 @@
 """`slots`: how many agents may live at once on this host, shown and changed while it works."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from adapters.runs.census import Census, take_census
+from adapters.runs.census import take_census
 from adapters.runs.slots import Slots
 from cli import output
 from cli.environment import load_settings
+from cli.permits import permits_document
 from pipeline.errors import RefusedInput
 
 EXAMPLES = {
@@ -40,25 +41,14 @@ def slots(
         limit.set(number)
     elif reset:
         limit.reset()
-    document = _document(limit, take_census(settings.home))
+    document = permits_document(limit, take_census(settings.home))
     if as_json:
         output.write_json(document)
     else:
         _show(document, limit)
 
 
-def _document(limit: Slots, census: Census) -> dict[str, object]:
-    lowered = limit.lowered()
-    return {
-        "slots": limit.current(),
-        "configured": limit.configured,
-        "set": limit.chosen(),
-        "lowered": asdict(lowered) if lowered else None,
-        **asdict(census),
-    }
-
-
-def _show(document: dict[str, object], limit: Slots) -> None:
+def _show(document: Mapping[str, object], limit: Slots) -> None:
     lowered = limit.lowered()
     rows = output.table("", "slots", numbers=("slots",))
     rows.add_column("", no_wrap=False)

@@ -20,13 +20,15 @@ from pipeline.remedies import REMEDIES
 PLAN = Pipeline("infrastructure", (), ())
 """No stages: nothing is built, somebody has to look after a server."""
 
+PREFIX = "REQ-INFRA-"
+
 ANSWERS = (f"retry {DELIVER}", "decide abort")
 """Look again now, or go on without waiting for the repair."""
 
 
 def infrastructure_number(component: str, nth: int) -> str:
     """`REQ-INFRA-<component>-<n>`."""
-    return f"REQ-INFRA-{component}-{nth}"
+    return f"{PREFIX}{component}-{nth}"
 
 
 def stands_for(number: str, component: str) -> bool:

@@ -11,11 +11,13 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.infrastructure import infrastructure_number, stands_for
     from pipeline.model import (
         DEPENDENCIES,
+        CaseStanding,
         Incident,
         IncidentEnd,
         InfrastructureOrder,
         Repair,
         SashaCall,
+        SashaStanding,
         SashaState,
     )
     from pipeline.remedies import Finding
@@ -73,6 +75,16 @@ class SashaWorkflow:
         """Somebody is held, an interval is over, or a component works again."""
         self._calls.append(call)
 
+    @workflow.query
+    def standing(self) -> SashaStanding:
+        """What she treats now, and for whom."""
+        cases = tuple(
+            CaseStanding(case.place, case.symptom, case.began, tuple(case.actions))
+            for case, _ in self._cases.values()
+        )
+        waiting = tuple(caller for callers in self._waiting.values() for caller in callers)
+        return SashaStanding(cases, waiting, tuple(self._escalated.values()))
+
     def _may_continue(self) -> bool:
         return is_long() and not self._cases
 
@@ -101,7 +113,7 @@ class SashaWorkflow:
         found = await asyncio.gather(*(look(place) for place in places))
         for place, findings in zip(places, found, strict=True):
             for finding in findings or ():
-                case = Case(place, finding.symptom, finding.remedy)
+                case = Case(place, finding.symptom, finding.remedy, workflow.now())
                 if case.key not in known:  # else it may have ended behind this look
                     self._take_on(case)
         if found[0] is not None:
@@ -136,7 +148,6 @@ class SashaWorkflow:
 
     async def _see_through(self, incident_id: str, case: Case) -> Incident:
         """Treat it to its end, and let whoever has waited be told."""
-        began = workflow.now()
         self._view.tell(case.place, case.symptom, "is treated")
         end = await case.treat()
         requirement = await self._escalate(case) if end is IncidentEnd.ESCALATED else ""
@@ -152,7 +163,7 @@ class SashaWorkflow:
             case.symptom,
             end,
             tuple(case.actions),
-            began,
+            case.began,
             workflow.now(),
             requirement,
         )

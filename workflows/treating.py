@@ -1,7 +1,7 @@
 """One symptom is treated by its remedy: bounded actions, each verified, then escalated."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 
@@ -21,6 +21,7 @@ class Case:
     place: str
     symptom: Symptom
     remedy: Remedy
+    began: datetime
     actions: list[str] = field(default_factory=list)
 
     @property

@@ -130,6 +130,28 @@ class SashaState:
 
 
 @dataclass(frozen=True)
+class CaseStanding:
+    """A symptom that Sasha treats now; `actions` tells of each attempt so far."""
+
+    place: str
+    symptom: Symptom
+    began_at: datetime
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SashaStanding:
+    """What Sasha does now: her cases, who waits for a dependency, what stands for the unrepaired.
+
+    `waiting` and `escalated` are numbers of requirements.
+    """
+
+    cases: tuple[CaseStanding, ...] = ()
+    waiting: tuple[str, ...] = ()
+    escalated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class InfrastructureOrder:
     """A component that could not be repaired: what its P0 requirement asks and looks at."""
 

@@ -1,0 +1,65 @@
+"""The doctor's looks at what stands in the servers: each stream of NATS, the schema of the rows."""
+
+import asyncio
+
+from sqlalchemy import make_url
+
+from adapters.migrate import Schema, schema
+from adapters.nats_connection import unavailable
+from adapters.nats_streams import find_flaw
+from adapters.probes import PROBE_SECONDS, NatsLogin
+from adapters.sdlc.database import address_of
+from cli.checks import Finding, Kind, Look
+from hosting.caring import nats_login
+from pipeline.events import STREAMS, Stream
+from settings import Settings
+
+_REPAIR = "Sasha and the next start of a worker repair it."
+
+_SCHEMAS = {
+    Schema.CURRENT: Finding(detail="current"),
+    Schema.BEHIND: Finding(detail="behind", advice=f"Migrations are missing. {_REPAIR}"),
+    Schema.AHEAD: Finding(
+        detail="newer", advice="A newer version of this program has migrated it: update this one."
+    ),
+}
+
+
+def store_looks(settings: Settings) -> tuple[Look, ...]:
+    """One look for each stream, and one for the migrations."""
+    login = nats_login(settings)
+    database = address_of(make_url(settings.database_url.get_secret_value()))
+    return (
+        *(_stream_look(login, stream) for stream in STREAMS),
+        Look("Migrations", Kind.DEPENDENCY, database, lambda: _migrations(settings)),
+    )
+
+
+def _stream_look(login: NatsLogin, stream: Stream) -> Look:
+    return Look(
+        f"Stream {stream.name}",
+        Kind.DEPENDENCY,
+        login.address,
+        lambda: _stream(login, stream),
+    )
+
+
+async def _stream(login: NatsLogin, stream: Stream) -> Finding:
+    with unavailable(login.url):
+        client = await login.connect()
+        try:
+            jetstream = client.jetstream(timeout=PROBE_SECONDS)
+            if flaw := await find_flaw(jetstream, stream):
+                return Finding(detail=flaw, advice=f"It {flaw}. {_REPAIR}", facts={"flaw": flaw})
+            state = (await jetstream.stream_info(stream.name)).state
+        finally:
+            await client.close()
+    facts = {"messages": state.messages, "bytes": state.bytes, "consumers": state.consumer_count}
+    return Finding(
+        detail=f"{state.messages} messages, {state.consumer_count} consumers", facts=facts
+    )
+
+
+async def _migrations(settings: Settings) -> Finding:
+    url = settings.database_url.get_secret_value()
+    return _SCHEMAS[await asyncio.to_thread(schema, url)]
