@@ -75,15 +75,27 @@ def nats_and_database(
     )
 
 
+Tell = Callable[[str], Awaitable[None]]
+"""Says that a dependency is away. Raises: DependencyUnavailable if that cannot be said now."""
+
+
+async def _nobody(_: str) -> None:
+    """Nobody is told."""
+
+
 class WatchedDependencies:
     """The port `Readiness`.
 
     In the beginning all counts as well: the worker has just reached it, or it would not be here.
     """
 
-    def __init__(self, dependencies: Sequence[Dependency]) -> None:
-        """Take what is to be watched; nothing is asked before `watch`."""
+    def __init__(self, dependencies: Sequence[Dependency], tell: Tell = _nobody) -> None:
+        """Take what is to be watched; nothing is asked before `watch`.
+
+        `tell` is told of each outage, by the dependency's name.
+        """
         self._dependencies = tuple(dependencies)
+        self._tell = tell
         now = datetime.now(UTC)
         self._standings = [Standing(each.name, each.address, now) for each in dependencies]
 
@@ -113,10 +125,24 @@ class WatchedDependencies:
         await asyncio.gather(*map(self._watch, range(len(self._dependencies))))
 
     async def _watch(self, index: int) -> None:
+        is_told = False
         while True:
             standing = await _ask(self._dependencies[index], self._standings[index])
             self._standings[index] = standing
+            # Who waits on a server that hangs finds nothing out, and calls nobody.
+            is_told = not standing.is_well and (is_told or await self._told(standing.name))
             await asyncio.sleep(PAUSE_SECONDS if standing.is_well else PAUSE_WHILE_DOWN_SECONDS)
+
+    async def _told(self, name: str) -> bool:
+        try:
+            await within(ASK_SECONDS, self._say(name))
+        except (DependencyUnavailable, TimeoutError) as error:
+            log.warning("Nobody was told that %s is away: %s", name, error)
+            return False
+        return True
+
+    async def _say(self, name: str) -> None:
+        await self._tell(name)
 
 
 async def _ask(dependency: Dependency, before: Standing) -> Standing:

@@ -22,6 +22,7 @@ from adapters.temporal_waker import TemporalWaker
 from adapters.user_files import find_agents
 from adapters.workspaces import GitWorkspaces
 from hosting.caring import care_of_host, care_of_house, nats_login
+from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 from settings import Settings
 from workflows import options
@@ -58,9 +59,11 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         root = settings.project_root
         slots = Slots(settings.home, settings.max_parallel_stages)
         watched = nats_and_database(publisher, settings.nats_url, database_url)
-        readiness = WatchedDependencies(watched)
-        runs = HostRuns(settings.home, agents, slots, environment, readiness.check)
         sasha = TemporalSasha(client, options.CENTRAL_QUEUE)
+        readiness = WatchedDependencies(
+            watched, lambda name: sasha.call(SashaCall(settings.host, name))
+        )
+        runs = HostRuns(settings.home, agents, slots, environment, readiness.check)
         house = await stack.enter_async_context(care_of_house(settings, client, store))
         host = await stack.enter_async_context(care_of_host(settings, client, runs, slots))
         ports = HostPorts(

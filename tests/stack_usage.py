@@ -96,7 +96,8 @@ def keep_own_ports(home: Path) -> None:
     names = ("temporal", "web_ui", "postgres", "nats")
     ports = dict(zip(names, random.sample(_OWN_PORTS, len(names)), strict=True))
     home.mkdir(parents=True, exist_ok=True)
-    (home / "stack.json").write_text(json.dumps({"settings": {}, "ports": ports}))
+    nobody = {"pid": 0, "create_time": 0.0, "boot_id": ""}
+    (home / "stack.json").write_text(json.dumps({"settings": {}, "ports": ports, **nobody}))
 
 
 def own_port() -> int:

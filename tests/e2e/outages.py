@@ -210,7 +210,7 @@ async def outages_of(
 
 
 @pytest.fixture(scope="session")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def away_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A database server that only tests of outages use, one at a time."""
     directory = tmp_path_factory.mktemp("postgres-away")
     server = PostgresServer(directory, own_port(), secrets.token_hex(16))
@@ -223,7 +223,7 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresS
 
 @pytest.fixture
 async def outages(
-    stack: StackAddresses, own_postgres: PostgresServer, tmp_path: Path
+    stack: StackAddresses, away_postgres: PostgresServer, tmp_path: Path
 ) -> AsyncIterator[Outages]:
-    async with outages_of(stack, own_postgres, tmp_path) as outages:
+    async with outages_of(stack, away_postgres, tmp_path) as outages:
         yield outages

@@ -14,7 +14,7 @@ from tests.orchestra_plans import BACKEND, SOLO, repaired, team_of
 RESEARCH = team_of("Research")
 SHORT, MINUTE = timedelta(seconds=9), timedelta(seconds=60)
 PERMITS = "8"
-NO_MORE_THAN_DOZENS = 90
+NO_MORE_THAN_DOZENS = 150
 """Events of Temporal over an outage of a minute, of Sasha and of whoever is held."""
 
 
