@@ -36,6 +36,22 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What was shown last of where the requirement stands."""
+
+    state: RequirementState
+    waiting_for: str = ""
+    note: str = ""
+
+    @classmethod
+    def held(cls, hold: Hold) -> "Shown":
+        """That it is held, by whom and since when."""
+        since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
+        note = f"Held at **{hold.boundary}** since {since}: {hold.reason}"
+        return cls(RequirementState.HELD, ", ".join(hold.by), note)
+
+
 @dataclass
 class Execution:
     """One requirement under way.
@@ -56,7 +72,9 @@ class Execution:
     pending: tuple[str, str] = ("", "")
     """Who else is waited for while it runs, and the question that stays open."""
     line: Line = field(default_factory=Line)
-    _before_hold: tuple[RequirementState, str, str] = (RequirementState.RUNNING, "", "")
+    shown: Shown = Shown(RequirementState.ACCEPTED)
+    """What was shown last, and before that, what was shown when nothing held."""
+    _before_hold: Shown = Shown(RequirementState.ACCEPTED)
 
     def why_over(self) -> str:
         """Why nothing may start any more; empty while it may."""
@@ -83,14 +101,15 @@ class Execution:
         """Bring the Web UI up to date; what is pending is shown as long as it runs."""
         if state is RequirementState.RUNNING:
             waiting_for, note = self.pending
+        self.shown = Shown(state, waiting_for, note)
         if state is not RequirementState.HELD:
-            self._before_hold = (state, waiting_for, note)
+            self._before_hold = self.shown
         self.view.show(state, self.board, waiting_for, note)
 
     def go_on(self) -> None:
         """Show again what was shown before it was held."""
-        state, waiting_for, note = self._before_hold
-        self.view.show(state, self.board, waiting_for, note)
+        before = self.shown = self._before_hold
+        self.view.show(before.state, self.board, before.waiting_for, before.note)
 
     async def wait_in_line(self, hold: Hold) -> None:
         """Show who holds the requirement, and wait until it is worth trying again.
@@ -101,9 +120,8 @@ class Execution:
         await self._wait_in_line(hold)
 
     async def _wait_in_line(self, hold: Hold) -> None:
-        since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
-        note = f"Held at **{hold.boundary}** since {since}: {hold.reason}"
-        self.show(RequirementState.HELD, ", ".join(hold.by), note)
+        held = Shown.held(hold)
+        self.show(held.state, held.waiting_for, held.note)
         await self.line.wait(hold, self.host)
 
     async def do(

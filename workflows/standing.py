@@ -6,8 +6,9 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.runs import RunActivities
+    from pipeline.model import Hold, RequirementState
     from workflows import options
-    from workflows.execution import Execution
+    from workflows.execution import Execution, Shown
 
 
 class Standstill:
@@ -17,6 +18,7 @@ class Standstill:
         """Share the execution with the workflow."""
         self._execution = execution
         self._task: asyncio.Task[None] | None = None
+        self._is_asked = False
 
     @property
     def lasts(self) -> bool:
@@ -25,6 +27,7 @@ class Standstill:
 
     def begin(self) -> None:
         """Look whether the agents must stand still; once at a time."""
+        self._is_asked = True
         if self._execution.opening and not self.lasts:
             self._task = asyncio.create_task(self._stand())
 
@@ -35,10 +38,25 @@ class Standstill:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _stand(self) -> None:
-        execution = self._execution
-        while hold := await execution.do(
+        while self._is_asked:
+            self._is_asked = False  # a look that is under way may not see whoever asks from now on
+            held = self._execution.shown
+            while hold := await self._look():
+                held = await self._wait(hold)
+            if self._execution.shown == held:
+                self._execution.go_on()
+
+    async def _wait(self, hold: Hold) -> Shown:
+        """Wait for the P0's end; returns what is shown meanwhile: a question stays to be seen."""
+        if self._execution.shown.state is RequirementState.BLOCKED:
+            await self._execution.line.wait(hold, self._execution.host)
+        else:
+            await self._execution.wait_in_line(hold)
+        return Shown.held(hold)
+
+    async def _look(self) -> Hold | None:
+        return await self._execution.do(
             RunActivities.stand_still,
-            execution.ref,
-            **options.standing(execution.host, "Stand still, or go on"),
-        ):
-            await execution.wait_in_line(hold)
+            self._execution.ref,
+            **options.standing(self._execution.host, "Stand still, or go on"),
+        )

@@ -3,6 +3,8 @@
 import asyncio
 from datetime import timedelta
 
+from temporalio.api.sdk.v1 import WorkflowMetadata
+
 from adapters.sdlc_reader import SdlcReader
 from pipeline.model import (
     PRE_EMPTION,
@@ -96,6 +98,77 @@ async def test_agents_stand_still_as_long_as_one_p0_that_pre_empts_is_open(
     await delivered(handle)
 
     assert (await sdlc_reader.requirement(house.number)).holds == ()
+
+
+async def test_p0_that_comes_while_agents_are_let_go_lets_them_stand_still(house: House) -> None:
+    """What it says comes while the look is under way that has not seen it."""
+    await house.open({ROY: [LONG]})
+    handle = await house.start(SOLO)
+    await until_running(house, ROY)
+    first = await pre_empt(house, "A")
+    await until_standing(house, house.number)
+    looked, is_told, resumed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    resume = house.runs.resume
+
+    async def slowly(key: str) -> tuple[str, ...]:
+        looked.set()
+        await is_told.wait()
+        standing = await resume(key)
+        resumed.set()
+        return standing
+
+    house.runs.resume = slowly  # type: ignore[method-assign] # a slow host
+    await delivered(first)
+    await looked.wait()
+    second = await pre_empt(house, "B", blocked=True)
+    await house.until_blocked(second)
+
+    is_told.set()
+    await resumed.wait()
+    await until_standing(house, house.number)
+    await abort(second)
+    await delivered(handle)
+
+
+async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(house: House) -> None:
+    await house.open({ROY: [Script(exit_code=1, output="no notice")]})
+    handle = await house.start(SOLO)
+    await house.until_blocked(handle)
+    urgent = await pre_empt(house, blocked=True)
+    await house.until_blocked(urgent)
+    await until_standing(house, house.number)
+
+    assert f"**{handle.id}** is **BLOCKED**" in await current_details(handle)
+    await abort(urgent)
+    await until_standing(house)
+    assert f"starter.py decide {handle.id} abort" in await current_details(handle)
+    await abort(handle)
+
+
+async def test_who_goes_on_is_shown_as_running(house: House) -> None:
+    await house.open({ROY: [Script(minutes=3_000)]})
+    handle = await house.start(SOLO)
+    await until_running(house, ROY)
+    urgent = await pre_empt(house, blocked=True)
+    await house.until_blocked(urgent)
+    await until_shown(house, handle, RequirementState.HELD)
+    await abort(urgent)
+    await until_shown(house, handle, RequirementState.RUNNING)
+
+    assert house.runs.order(ROY).run_id not in house.runs.ended
+    await delivered(handle)
+
+
+async def until_shown(house: House, handle: Handle, state: RequirementState) -> None:
+    async def is_shown() -> bool:
+        return f"**{handle.id}** is **{state}**" in await current_details(handle)
+
+    await until(is_shown, f"{handle.id} is shown as {state}")
+
+
+async def current_details(handle: Handle) -> str:
+    metadata: WorkflowMetadata = await handle.query("__temporal_workflow_metadata")
+    return metadata.current_details
 
 
 async def test_fix_that_runs_stands_still(house: House) -> None:
