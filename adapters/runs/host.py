@@ -132,6 +132,8 @@ class HostRuns:
             if not run.has(records.EXIT):
                 await self.end(run.run_id)
             results[run.run_id] = await asyncio.to_thread(run.result, limit=0)
+        # Not before: while it holds, nothing of the execution is started behind our back.
+        await asyncio.to_thread(self._suspensions.lift, key)
         return results
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:

@@ -71,6 +71,7 @@ async def test_a_suspended_run_can_be_ended(runs: Bench) -> None:
     assert (result.end, result.pre_empted) == (RunEnd.CANCELLED, False)
     assert runs.directory(order).has("told")  # it was continued, and so could act on SIGTERM
     assert not any(map(is_running, processes))
+    assert list(runs.home.glob("suspended/*/*")) == []
 
 
 def supervised_before_its_start(runs: Bench, order: RunOrder) -> RunDirectory:
