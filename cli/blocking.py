@@ -7,7 +7,7 @@ import typer
 
 from adapters.sdlc_store import PostgresSdlcStore
 from cli import output
-from cli.connections import services, wake_held
+from cli.connections import move_held, services
 from cli.environment import load_settings
 from cli.running import run
 from pipeline.numbers import check_number
@@ -48,4 +48,4 @@ async def _move(
     check_number(by)
     async with services(load_settings()) as connected:
         await write(connected.store, number, by)
-        await wake_held(connected)
+        await move_held(connected)

@@ -50,6 +50,15 @@ async def wake_held(connected: Services) -> None:
     await TemporalWaker(connected.temporal).wake(await connected.store.to_wake())
 
 
+async def move_held(connected: Services) -> None:
+    """Tell everybody who may go on, and whose agents must stand still, now that blockers moved.
+
+    Raises: DependencyUnavailable.
+    """
+    await wake_held(connected)
+    await TemporalWaker(connected.temporal).pre_empt(await connected.store.to_pre_empt())
+
+
 async def temporal_client(settings: Settings) -> Client:
     """Temporal alone. Raises: DependencyUnavailable."""
     # its core logs to stdout unless told otherwise, and at length what we say in one sentence
