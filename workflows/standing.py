@@ -40,10 +40,10 @@ class Standstill:
     async def _stand(self) -> None:
         while self._is_asked:
             self._is_asked = False  # a look that is under way may not see whoever asks from now on
-            held = self._execution.shown
+            held: Shown | None = None
             while hold := await self._look():
                 held = await self._wait(hold)
-            if self._execution.shown == held:
+            if held and self._execution.shown == held:
                 self._execution.go_on()
 
     async def _wait(self, hold: Hold) -> Shown:
