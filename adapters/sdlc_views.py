@@ -109,6 +109,14 @@ class HoldView:
 
 
 @dataclass(frozen=True)
+class HolderView:
+    """A requirement that another one waits for."""
+
+    number: str
+    state: RequirementState
+
+
+@dataclass(frozen=True)
 class IncidentView:
     """Something that was wrong with the infrastructure; `place` is a host, empty for the house."""
 
@@ -161,7 +169,7 @@ class RequirementView(RequirementSummary):
     """A requirement with everything that its status shows.
 
     `failures`, `holds` and `escalation` are the open ones; `fixes` are all, those of fixes
-    included, in the order of their creation.
+    included, in the order of their creation. `holders` are the requirements of open holds.
     """
 
     description: str
@@ -175,6 +183,8 @@ class RequirementView(RequirementSummary):
     fixes: tuple[FixView, ...]
     holds: tuple[HoldView, ...]
     escalation: EscalationView | None
+    past_holds: tuple[HoldView, ...] = ()
+    holders: tuple[HolderView, ...] = ()
 
 
 @dataclass(frozen=True)

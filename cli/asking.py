@@ -14,11 +14,12 @@ from adapters.rule_facts import create_rule_facts
 from cli import output
 from cli.environment import load_settings
 from cli.running import run
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS
 from pipeline.permissions import HUMAN_ASKER
 from pipeline.rule_messages import answer_document, question_document, read_question
 from pipeline.rulings import Question, RuleAnswer
+from pipeline.team import TEAM
 from settings import Settings
 
 EXAMPLES = {
@@ -47,6 +48,7 @@ def ask_sasha(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Ask what the rules say: yes, no or unclear, with the rule and the reason."""
+    _check_asker(agent)
     asked = Question(agent, question, context, requirement=requirement)
     read_question(_encoded(asked))  # refused here as a worker would refuse it
     document = run(_answered(load_settings(), asked))
@@ -55,6 +57,12 @@ def ask_sasha(
     else:
         for key in _ANSWER:
             output.write(output.plain(f"{key:8}{document[key]}"))
+
+
+def _check_asker(agent: str) -> None:
+    if agent not in (HUMAN_ASKER, *TEAM):
+        names = ", ".join((HUMAN_ASKER, *TEAM))
+        raise RefusedInput(f"There is no agent {agent[:80]!r}: {names}.")
 
 
 async def _answered(settings: Settings, question: Question) -> Mapping[str, object]:

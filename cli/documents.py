@@ -10,6 +10,7 @@ from adapters.sdlc_views import (
     RequirementView,
     StageView,
 )
+from cli.holds_view import stands_still
 
 
 def status_document(view: RequirementView) -> Mapping[str, object]:
@@ -22,7 +23,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "pipeline": view.pipeline,
         "mode": view.mode,
         "round": view.round,
-        "stages": [_stage(stage) for stage in view.stages],
+        "stages": [_stage(stage, view) for stage in view.stages],
         "gates": [asdict(gate) for gate in view.gates],
         "failures": [asdict(failure) for failure in view.failures],
         "waiting_for": view.waiting_for,
@@ -31,6 +32,10 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "fixes": [fix_document(fix) for fix in view.fixes],
         "escalation": _question(view.escalation) if view.escalation else None,
         "holds": [asdict(hold) for hold in view.holds],
+        "past_holds": [asdict(hold) for hold in view.past_holds],
+        "holders": [
+            {"req_number": holder.number, "state": holder.state} for holder in view.holders
+        ],
     }
 
 
@@ -58,11 +63,12 @@ def _question(escalation: EscalationView) -> Mapping[str, object]:
     }
 
 
-def _stage(stage: StageView) -> Mapping[str, object]:
+def _stage(stage: StageView, view: RequirementView) -> Mapping[str, object]:
     return {
         "stage": stage.stage,
         "agent": stage.agent,
         "state": stage.state,
+        "stands_still": stands_still(stage, view),
         "attempt": stage.attempt,
         "starts": stage.starts,
         "started_at": stage.started_at,

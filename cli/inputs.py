@@ -52,6 +52,14 @@ def check_submission(submission: Submission) -> Submission:
     return submission
 
 
+def read_numbers(text: str) -> tuple[str, ...]:
+    """The numbers of a list like `REQ-1,REQ-2`. Raises: RefusedInput if there is none."""
+    numbers = tuple(filter(None, map(str.strip, text.split(","))))
+    if not numbers:
+        raise RefusedInput(f"--blocked-by {text!r} names nobody: give numbers like REQ-1,REQ-2.")
+    return numbers
+
+
 def check_title(title: str) -> None:
     """Let a title pass that fits one line of a table. Raises: RefusedInput with the reason."""
     if len(title) > TITLE_LENGTH:

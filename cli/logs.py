@@ -49,11 +49,8 @@ def logs(
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
     path = log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
-    if not path.exists() and not follow:
-        raise UnknownRequirement(
-            f"{path} does not exist: the run has not started, printed elsewhere"
-            f" (it ran on host {found.host}; this is {settings.host}), or is simulated."
-        )
+    if not path.exists() and not (follow and _may_still_print(found, settings.host)):
+        raise UnknownRequirement(_why_nothing(path, found, settings.host))
     for line in _lines(path, follow=follow):
         _print(line, found, as_json=as_json)
 
@@ -63,6 +60,24 @@ def log_path(home: Path, found: RunView, stream: str) -> Path:
     if found.log_reference:
         return Path(found.log_reference).with_name(stream)
     return RunDirectory.of(home, found.run_id).file(stream)
+
+
+def _may_still_print(found: RunView, host: str) -> bool:
+    return found.ended_at is None and found.host in (None, host)
+
+
+def _why_nothing(path: Path, found: RunView, host: str) -> str:
+    """Why there is no such file, as far as that can be told from here."""
+    run_name = f"{found.stage}, attempt {found.attempt},"
+    if found.host not in (None, host):
+        return f"{run_name} ran on host {found.host}, and its log stands there; this is {host}."
+    if path.parent.exists():
+        return (
+            f"{run_name} has printed nothing: {path} does not exist. A simulated agent never does."
+        )
+    if found.started_at is None:
+        return f"{run_name} has not started."
+    return f"{run_name} was tidied up with what else had ended: {path} does not exist any more."
 
 
 async def _run(settings: Settings, number: str, stage: str, attempt: int | None) -> RunView:

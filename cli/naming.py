@@ -14,5 +14,7 @@ async def stage_name(reader: SdlcReader, number: str, said: str) -> str:
     for stage in stages:
         if said == stage.stage or slug(said) in (slug(stage.stage), stage.agent):
             return stage.stage
+    if not stages:
+        raise UnknownRequirement(f"{number} has no stages.")
     names = ", ".join(stage.stage for stage in stages)
     raise UnknownRequirement(f"{number} has no stage {said[:80]!r}. Stages: {names}.")

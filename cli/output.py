@@ -76,7 +76,7 @@ def table(*columns: str, numbers: tuple[str, ...] = (), fold: tuple[str, ...] = 
     made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in numbers else "left"
-        made.add_column(column, justify=justify, no_wrap=column not in fold)
+        made.add_column(column, justify=justify, no_wrap=column not in fold, overflow="fold")
     return made
 
 

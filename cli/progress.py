@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
 from cli import output
+from cli.holds_view import pre_emption_lines, release_lines
 from cli.repairs_view import ask_line
 from pipeline.model import RequirementState, StageState
 
@@ -18,6 +19,7 @@ class ProgressLines:
         self._round = 0
         self._fixes: dict[str, RequirementState | None] = {}
         self._escalation = 0
+        self._advice: tuple[str, ...] = ()
 
     def __call__(self, view: RequirementView) -> None:
         """Say every change in the order of causes: what a fix ended, what failed, what follows."""
@@ -63,8 +65,11 @@ class ProgressLines:
     def _state_lines(self, view: RequirementView) -> Iterator[str]:
         waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""
         if (now := f"{view.state}{waiting}") != self._state:
-            yield now
+            yield from (now, *pre_emption_lines(view))
         self._state = now
+        if (advice := tuple(release_lines(view))) != self._advice:
+            yield from advice
+        self._advice = advice
 
     def _question_lines(self, escalation: EscalationView | None) -> Iterator[str]:
         if escalation and escalation.escalation > self._escalation:

@@ -17,6 +17,7 @@ from cli.inputs import (
     check_submission,
     number_and_title,
     read_backlog,
+    read_numbers,
     read_requirement,
 )
 from cli.launching import Launch, launch
@@ -37,6 +38,10 @@ Examples:
   python starter.py start REQ-102 --file requirement.md --priority P1 --pipeline critical-path
 
   python starter.py start --batch backlog.jsonl
+
+  python starter.py start REQ-103 --title "Greet in Danish" --blocked-by REQ-101,REQ-102
+
+  python starter.py start REQ-104 --title "Nobody can log in" --priority P0 --preempt
 
 The number may stand in the file instead: # REQ-102: Greet in French
 
@@ -61,8 +66,8 @@ def start(
         bool, typer.Option("--sequential", help="One stage after another.")
     ] = False,
     blocked_by: Annotated[
-        str, typer.Option("--blocked-by", help="Numbers that it waits for: REQ-1,REQ-2.")
-    ] = "",
+        str | None, typer.Option("--blocked-by", help="Numbers that it waits for: REQ-1,REQ-2.")
+    ] = None,
     preempt: Annotated[
         bool,
         typer.Option("--preempt", help="A P0: what runs stands still until it has ended."),
@@ -82,7 +87,11 @@ def start(
     settings = load_settings()
     desk = Desk(find_agents(settings.agents_file))
     if batch is not None:
-        _refuse_beside_batch(req, title, description, file, blocked_by or None)
+        _refuse_beside_batch(
+            req is not None or title is not None or description is not None or file is not None,
+            blocked_by is not None or preempt or sequential,
+            priority is not PRIORITY or pipeline != DEFAULT_PIPELINE,
+        )
         read_backlog(read_text(batch, "Backlog"), str(batch), desk.take)
     else:
         if req is None and file is None:
@@ -90,7 +99,7 @@ def start(
         heading, body = _text_of(title, description, file)
         if req is None:
             req, heading = number_and_title(heading)
-        blockers = tuple(filter(None, map(str.strip, blocked_by.split(","))))
+        blockers = () if blocked_by is None else read_numbers(blocked_by)
         desk.take(Submission(req, heading, body, priority, pipeline, sequential, blockers, preempt))
     try:
         code = run(_start(settings, desk, attach=attach, wait=wait))
@@ -156,9 +165,11 @@ async def _check_project(settings: Settings) -> None:
     await check_project(settings.project_root)
 
 
-def _refuse_beside_batch(*given: object) -> None:
-    if any(value is not None for value in given):
-        raise RefusedInput("--batch stands alone: numbers, titles and texts stand in its lines.")
+def _refuse_beside_batch(*are_given: bool) -> None:
+    if any(are_given):
+        raise RefusedInput(
+            "--batch stands alone: numbers, titles, texts and all else stand in its lines."
+        )
 
 
 def _text_of(title: str | None, description: str | None, file: Path | None) -> tuple[str, str]:

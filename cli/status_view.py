@@ -9,33 +9,35 @@ from rich.text import Text
 
 from adapters.sdlc_views import FailureView, RequirementView, StageView
 from cli import output
+from cli.holds_view import hold_lines, past_hold_lines, stands_still
 from cli.repairs_view import fixes_part, question
 from cli.states import styled
+from pipeline.model import StageState
 
 _ERROR_LINES = 15
 
 
 def overview(view: RequirementView) -> RenderableType:
     """The requirement in a line, its stages and fixes, the reasons of what was not done."""
-    reasons = [_reason(stage) for stage in view.stages if stage.reason]
+    stages = [_stages_table(view)] if view.stages else []
+    reasons = [_reason(stage) for stage in view.stages if _has_reason(stage)]
     fixes = [fixes_part(view.fixes)] if view.fixes else []
-    return Group(*_headlines(view), _stages_table(view), *reasons, *fixes)
+    holds = (output.unfolded(Text(line)) for line in hold_lines(view))
+    return Group(*_headlines(view), *stages, *reasons, *fixes, *holds)
 
 
 def full_status(view: RequirementView) -> RenderableType:
     """Stages, fixes, gates and the report."""
     gates = [_gates_table(view)] if view.gates else []
-    return Group(overview(view), *gates, report(view))
+    past = map(Text, past_hold_lines(view))
+    return Group(overview(view), *gates, *past, report(view))
 
 
 def report(view: RequirementView) -> RenderableType:
     """All failures, what the requirement waits for, what is asked and what answers it."""
     parts: list[RenderableType] = [failure_text(failure) for failure in view.failures]
-    if view.reason and not view.failures:
+    if view.reason and not (view.failures or view.holds):
         parts.append(output.plain(view.reason))
-    for hold in view.holds:
-        since = output.since(hold.since, datetime.now(UTC))
-        parts.append(f"Held at {hold.boundary} since {since} by {', '.join(hold.held_by)}")
     if view.waiting_for:
         parts.append(f"Waiting for: {view.waiting_for}")
     if view.escalation:
@@ -64,7 +66,7 @@ def _stages_table(view: RequirementView) -> Table:
         rows.add_row(
             stage.stage,
             stage.agent,
-            styled(stage.state),
+            Text("stands still", "yellow") if stands_still(stage, view) else styled(stage.state),
             str(stage.attempt or ""),
             str(stage.starts or ""),
             output.clock(stage.started_at),
@@ -78,6 +80,11 @@ def _headlines(view: RequirementView) -> Iterator[Text]:
     yield Text.assemble(f"{view.number} ", styled(view.state), rest)
     if view.parent:
         yield Text(f"A fix by {view.assignee}; it repairs {view.parent}.")
+
+
+def _has_reason(stage: StageView) -> bool:
+    """A stage that is held has none of its own: the hold says more."""
+    return bool(stage.reason) and stage.state is not StageState.HELD
 
 
 def _reason(stage: StageView) -> str:

@@ -32,13 +32,17 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
         return None
     open_failures = failures(number).where(FailureRow.resolved_at.is_(None))
     asked = await rows(connection, _open_escalation(number))
+    held = await rows(connection, holds(number))
+    open_holds = [hold for hold in held if hold["ended_at"] is None]
     return {
         **found[0],
         "stages": [_logged(row) for row in await rows(connection, _stages(number))],
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
         "fixes": await rows(connection, _fixes(number)),
-        "holds": await rows(connection, holds(number).where(HoldRow.ended_at.is_(None))),
+        "holds": open_holds,
+        "past_holds": [hold for hold in held if hold["ended_at"] is not None],
+        "holders": await _holders(connection, open_holds),
         "escalation": asked[0] if asked else None,
     }
 
@@ -72,6 +76,17 @@ def holds(number: str) -> Query:
 async def rows(connection: AsyncConnection, query: Query) -> Sequence[Row]:
     """What a query finds, as plain mappings."""
     return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def _holders(connection: AsyncConnection, open_holds: Sequence[Row]) -> Sequence[Row]:
+    """Requirements that hold it; a dependency that is away is none."""
+    names = {name for hold in open_holds for name in hold["held_by"]}
+    if not names:
+        return []
+    query = select(RequirementRow.number, RequirementRow.state)
+    return await rows(
+        connection, query.where(RequirementRow.number.in_(names)).order_by(RequirementRow.number)
+    )
 
 
 def _stages(number: str) -> Query:

@@ -1,0 +1,64 @@
+"""How holds look to people: by whom, since when, why, and what to do about one that never ends."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from adapters.sdlc_views import HoldView, RequirementView, StageView
+from cli import output
+from pipeline.model import PRE_EMPTION, RequirementState, StageState
+
+_PAST_SHOWN = 5
+
+
+def stands_still(stage: StageView, view: RequirementView) -> bool:
+    """Whether the agent that runs the stage is suspended, or is about to be."""
+    is_pre_empted = any(hold.boundary == PRE_EMPTION for hold in view.holds)
+    return is_pre_empted and stage.state is StageState.RUNNING
+
+
+def hold_lines(view: RequirementView) -> Iterator[str]:
+    """Each open hold, and who has to be let go because they will not be delivered any more."""
+    yield from (_hold_line(hold, view) for hold in view.holds)
+    yield from release_lines(view)
+
+
+def pre_emption_lines(view: RequirementView) -> Iterator[str]:
+    """That agents stand still, which no stage's state tells."""
+    return (_hold_line(hold, view) for hold in view.holds if hold.boundary == PRE_EMPTION)
+
+
+def release_lines(view: RequirementView) -> Iterator[str]:
+    """The command that lets it go on without who has ended otherwise than delivered."""
+    for holder in view.holders:
+        if holder.state.is_final and holder.state is not RequirementState.DELIVERED:
+            yield f"{holder.number} is {holder.state} and will not be delivered. Go on without it:"
+            yield f"  python starter.py unblock {view.number} --by {holder.number}"
+
+
+def past_hold_lines(view: RequirementView) -> Iterator[str]:
+    """The latest holds that are over, and how long all of them took together."""
+    past = view.past_holds
+    if not past:
+        return
+    took = sum((_length(hold) for hold in past), timedelta()).total_seconds()
+    yield f"Holds that are over: {len(past)}, {output.duration(took)} in all"
+    for hold in past[-_PAST_SHOWN:]:
+        lasted = output.duration(_length(hold).total_seconds())
+        at = output.since(hold.since, datetime.now(UTC))
+        yield output.plain(f"  {at} {lasted} at {hold.boundary} by {', '.join(hold.held_by)}")
+
+
+def _hold_line(hold: HoldView, view: RequirementView) -> str:
+    states = {holder.number: holder.state for holder in view.holders}
+    by = ", ".join(_named(name, states.get(name)) for name in hold.held_by)
+    since = output.since(hold.since, datetime.now(UTC))
+    what = "Agents stand still" if hold.boundary == PRE_EMPTION else f"Held at {hold.boundary}"
+    return output.plain(f"{what} since {since} by {by}: {output.first_line(hold.reason)}")
+
+
+def _named(name: str, state: RequirementState | None) -> str:
+    return f"{name} ({state})" if state else name
+
+
+def _length(hold: HoldView) -> timedelta:
+    return (hold.ended_at or hold.since) - hold.since
