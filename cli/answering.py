@@ -40,14 +40,15 @@ async def steered(
     ask: Callable[[Handle, str], Awaitable[T]],
     *,
     stage: str = "",
+    may_deliver: bool = False,
 ) -> T:
-    """Ask a requirement's workflow; its answer.
+    """Ask a requirement's workflow; its answer. Some answers are for the delivery, too.
 
     Raises: UnknownRequirement for number or stage, RefusedInput with the workflow's reason,
         DependencyUnavailable if no worker answers.
     """
     async with services(settings) as connected:
-        is_stage = stage not in ("", DELIVER)
+        is_stage = bool(stage) and not (may_deliver and stage == DELIVER)
         name = await stage_name(connected.reader, number, stage) if is_stage else stage
         handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         try:

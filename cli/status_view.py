@@ -36,7 +36,8 @@ def full_status(view: RequirementView) -> RenderableType:
 def report(view: RequirementView) -> RenderableType:
     """All failures, what the requirement waits for, what is asked and what answers it."""
     parts: list[RenderableType] = [failure_text(failure) for failure in view.failures]
-    if view.reason and not (view.failures or view.holds):
+    # while it is blocked or held, the failures and holds say it better
+    if view.reason and (view.state.is_final or not (view.failures or view.holds)):
         parts.append(output.plain(view.reason))
     if view.waiting_for:
         parts.append(f"Waiting for: {view.waiting_for}")

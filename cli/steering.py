@@ -66,7 +66,7 @@ def retry(req: Number, stage: StageName, note: Note = "") -> None:
         request = RetryRequest(name, _who(), note)
         return await handle.execute_update(RequirementWorkflow.retry, request)
 
-    reopened = run(steered(load_settings(), req, ask, stage=stage))
+    reopened = run(steered(load_settings(), req, ask, stage=stage, may_deliver=True))
     output.write(f"{req} goes on: {', '.join(reopened.stages)}.")
 
 
