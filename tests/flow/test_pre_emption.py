@@ -20,7 +20,7 @@ from tests.orchestra_plans import FOUR, SOLO
 from workflows.requirement import RequirementWorkflow
 
 RESEARCH, ROY, BILLY = "Research", "Backend Implementation", "Backend QA"
-LONG = Script(minutes=300)
+LONG = Script(minutes=1_500)
 FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]})
 
 
@@ -67,7 +67,7 @@ async def test_what_runs_stands_still_and_goes_on_as_the_same_run(
 
     await until(is_told, "the row says HELD")
     view = await sdlc_reader.requirement(house.number)
-    assert [hold.boundary for hold in view.holds] == [PRE_EMPTION]
+    assert PRE_EMPTION in {hold.boundary for hold in view.holds}
     assert view.waiting_for == urgent.id
     await delivered(urgent, handle)
 
