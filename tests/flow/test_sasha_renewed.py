@@ -1,0 +1,49 @@
+"""Sasha goes on as new in the middle of an outage: whoever waits for her is not forgotten."""
+
+from dataclasses import replace
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+
+from adapters.sdlc_reader import SdlcReader
+from adapters.temporal_sasha import SASHA_ID
+from pipeline.model import IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
+from pipeline.plan_rules import DELIVER
+from pipeline.remedies import REMEDIES
+from tests.house import House, until
+from tests.orchestra_plans import SOLO
+from workflows import continuing
+from workflows.requirement import RequirementWorkflow
+
+NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
+
+
+async def test_callers_of_an_escalated_outage_are_carried_over(
+    house: House, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, remedy in REMEDIES.items():
+        monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
+    await house.open()
+    house.house_care.symptoms = [NATS]
+    handle = await house.start(SOLO)
+    number = "REQ-INFRA-nats-1"
+
+    async def is_asked() -> bool:
+        states = await sdlc_reader.states([number])
+        return states.get(number) == RequirementState.BLOCKED
+
+    async def is_renewed() -> bool:
+        await house.patrol()
+        return len(await house.chain(SASHA_ID)) > 1
+
+    await until(is_asked, "a human is asked")
+    with patch.object(continuing, "EVENTS", 60):
+        await until(is_renewed, "Sasha goes on as new")
+    house.house_care.symptoms = []
+    request = RetryRequest(DELIVER, "ada")
+    await house.handle(number).execute_update(RequirementWorkflow.retry, request)
+
+    assert (await handle.result()).state is RequirementState.DELIVERED
+    (incident,) = await sdlc_reader.incidents()
+    assert (incident.end, incident.requirement) == (IncidentEnd.ESCALATED, number)
