@@ -59,6 +59,7 @@ def build_workers(
     return (
         _worker(client, options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()),
         _worker(client, options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
+        _worker(client, options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
         _worker(client, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
         _worker(client, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
     )

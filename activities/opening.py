@@ -14,7 +14,7 @@ ROOM_INTERVAL_SECONDS = 1.0
 
 
 class OpeningActivities:
-    """Opens requirements on this host, one at a time, as long as it has room."""
+    """Opens requirements on this host, one at a time, as long as it has room; P0s always."""
 
     def __init__(self, ports: HostPorts) -> None:
         """Take the host's ports."""
@@ -23,18 +23,17 @@ class OpeningActivities:
 
     @activity.defn
     async def open_requirement(self, request: OpeningRequest) -> Opening:
-        """Check agents and project, wait for room, record the opening.
+        """Check agents and project, wait for room unless it is a P0, record the opening.
 
         Raises: AgentsFileRefused, ProjectRefused: the requirement ends FAILED with the reason.
         """
         self._ports.readiness.check()
         check_plan(self._ports.agents, request.pipeline)
-        async with self._door:
-            await self._wait_for_room(request.ref.number)
-            opening = await self._open(request)
-            await self._ports.store.open_requirement(request, opening)
-        await self._ports.publish(request.ref.number)
-        return opening
+        if request.needs_room:
+            async with self._door:
+                await self._wait_for_room(request.ref.number)
+                return await self._take(request)
+        return await self._take(request)
 
     @activity.defn
     async def open_fix(self, request: OpeningRequest) -> Opening:
@@ -44,7 +43,12 @@ class OpeningActivities:
         """
         self._ports.readiness.check()
         check_plan(self._ports.agents, request.pipeline)
-        opening = await self._open_fix(request)
+        return await self._record(request, await self._open_fix(request))
+
+    async def _take(self, request: OpeningRequest) -> Opening:
+        return await self._record(request, await self._open(request))
+
+    async def _record(self, request: OpeningRequest, opening: Opening) -> Opening:
         await self._ports.store.open_requirement(request, opening)
         await self._ports.publish(request.ref.number)
         return opening

@@ -117,9 +117,7 @@ class Orchestra:
             heartbeat=HEARTBEAT,
             attach=False,
         )
-        handle = self.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
-        self._handles.append(handle)
-        return handle
+        return self.handle(number)
 
     async def accept(self, pipeline: Pipeline, *, number: str) -> None:
         """Accept a requirement, as a start does that gets no further than its row."""
@@ -130,6 +128,10 @@ class Orchestra:
     async def begin(self, number: str) -> Handle:
         """Start the workflow of an accepted requirement, whatever else is away."""
         await start_requirement(self.temporal, self._accepted[number])
+        return self.handle(number)
+
+    def handle(self, number: str) -> Handle:
+        """The workflow of a number that somebody has started."""
         handle = self.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         self._handles.append(handle)
         return handle

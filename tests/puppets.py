@@ -69,7 +69,7 @@ class Puppets:
         """The starts or ends of agents or builds of that name, oldest first."""
         return [
             sign
-            for sign in self._log()
+            for sign in self.log()
             if sign.what == what and name in ("", sign.name) and number in ("", sign.number)
         ]
 
@@ -82,13 +82,13 @@ class Puppets:
     def living(self, *names: str) -> list[Sign]:
         """Agents whose process lives, builds not counted unless they are named."""
         wanted = names or tuple(TEAM)
-        started = [sign for sign in self._log() if sign.what == "start" and sign.name in wanted]
+        started = [sign for sign in self.log() if sign.what == "start" and sign.name in wanted]
         return [sign for sign in started if is_running(sign.pid)]
 
     def most_at_once(self) -> int:
         """How many agents were between start and end at the same time, at most."""
         at_once = most = 0
-        for sign in self._log():
+        for sign in self.log():
             if sign.name in TEAM:
                 at_once += 1 if sign.what == "start" else -1
                 most = max(most, at_once)
@@ -96,7 +96,7 @@ class Puppets:
 
     def overlapped(self, one: str, other: str) -> bool:
         """Whether the first runs of two agents overlapped, by the order of the log."""
-        order = [(sign.what, sign.name) for sign in self._log() if sign.name in (one, other)]
+        order = [(sign.what, sign.name) for sign in self.log() if sign.name in (one, other)]
         return order.index(("end", one)) > order.index(("start", other)) and order.index(
             ("end", other)
         ) > order.index(("start", one))
@@ -116,7 +116,8 @@ class Puppets:
     def _held(self, name: str) -> Path:
         return self.directory / f"{name}.held"
 
-    def _log(self) -> list[Sign]:
+    def log(self) -> list[Sign]:
+        """Every start and end so far, in their order."""
         log = self.directory / LOG
         lines = log.read_text().splitlines() if log.exists() else []
         fields = (line.split() for line in lines)

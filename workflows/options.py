@@ -20,12 +20,14 @@ from temporalio.workflow import (
 )
 
 with unsafe.imports_passed_through():
-    from pipeline.model import RequirementOrder, RequirementState, StageRequest
+    from pipeline.model import Priority, RequirementOrder, RequirementState, StageRequest
 
 CENTRAL_QUEUE = "agog"
 """Workflows, database, NATS."""
 OPENING_QUEUE = "agog-open"
 """Openings: every host listens with a few slots, so that the host that has room takes it."""
+URGENT_QUEUE = "agog-open-p0"
+"""Openings of P0s: in the other queue those who wait for room take all the slots."""
 
 
 def agents_queue(host: str) -> str:
@@ -124,8 +126,9 @@ def record(summary: str) -> LocalActivityConfig:
 
 
 def opening(order: RequirementOrder) -> ActivityConfig:
-    """Waits for a host with room."""
-    return _long(OPENING_QUEUE, order, "Open")
+    """Waits for a host with room; a P0 only for a host."""
+    is_urgent = order.priority is Priority.P0
+    return _long(URGENT_QUEUE if is_urgent else OPENING_QUEUE, order, "Open")
 
 
 def stage(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
         Fix,
         Opening,
         OpeningRequest,
+        Priority,
         Reopened,
         RequirementOrder,
         RequirementRef,
@@ -131,7 +132,10 @@ class RequirementWorkflow:
 
     async def _opening(self) -> Opening:
         order, fix = self._order, self._order.fix
-        request = OpeningRequest(self._execution.ref, order.pipeline, order.sequential, fix)
+        needs_room = order.priority is not Priority.P0
+        request = OpeningRequest(
+            self._execution.ref, order.pipeline, order.sequential, fix, needs_room
+        )
         if fix:
             return await self._execution.do(
                 OpeningActivities.open_fix, request, **options.tools(fix.host, order, "Open")

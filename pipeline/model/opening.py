@@ -22,6 +22,8 @@ class OpeningRequest:
     pipeline: Pipeline
     sequential: bool
     fix: FixBase | None = None
+    needs_room: bool = True
+    """A P0 is taken at once; what it then holds makes room."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""Who is next on a host that is saturated or full: a P0; and permits that change as it runs."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters.runs.census import take_census
+from pipeline.model import RequirementState
+from tests.eventually import eventually, eventually_async
+from tests.orchestra import Handle, Orchestra
+from tests.orchestra_plans import BACKEND, SOLO
+from tests.pre_emption import Emergency
+
+
+@pytest.fixture
+def emergency(orchestra: Orchestra, tmp_path: Path) -> Emergency:
+    return Emergency(orchestra, tmp_path)
+
+
+async def crowd(orchestra: Orchestra, count: int) -> list[Handle]:
+    return [await orchestra.start(SOLO, number=f"{orchestra.number}-{n}") for n in range(count)]
+
+
+async def until_opened(orchestra: Orchestra, handles: list[Handle]) -> None:
+    """Wait until each has passed the gate: it waits for a permit, or has one."""
+
+    async def are_opened() -> bool:
+        views = [await orchestra.stage(BACKEND, handle.id) for handle in handles]
+        return all(view.attempt for view in views)
+
+    await eventually_async(are_opened, "every stage is opened")
+
+
+async def delivered(*handles: Handle) -> None:
+    for handle in handles:
+        assert (await handle.result()).state is RequirementState.DELIVERED
+
+
+async def test_p0_is_the_next_to_start_on_a_saturated_host(
+    orchestra: Orchestra, emergency: Emergency
+) -> None:
+    """Its agents have the next permit, before those who have waited for one all along."""
+    puppets = orchestra.puppets
+    puppets.hold("roy")
+    await orchestra.worker.start(MAX_PARALLEL_STAGES="1")
+    handles = await crowd(orchestra, 6)
+    await until_opened(orchestra, handles)
+    assert puppets.starts("roy") == 1
+    emergency.begin()
+    urgent = orchestra.handle(emergency.number)
+    await eventually(lambda: take_census(orchestra.home).waiting == 6, "it waits for a permit")
+
+    puppets.release("roy")
+    await delivered(urgent, *handles)
+
+    assert [sign.name for sign in puppets.signs("start")][:2] == ["roy", "cynthia"]
+
+
+async def test_p0_needs_no_room_on_a_full_host(orchestra: Orchestra, emergency: Emergency) -> None:
+    """Those who wait for room would have it before, and each takes as long as an agent."""
+    puppets = orchestra.puppets
+    puppets.hold("roy")
+    await orchestra.worker.start(AGOG_HOST_REQUIREMENTS="1")
+    handles = await crowd(orchestra, 6)
+    await emergency.until_living("roy")
+
+    emergency.begin()
+    await delivered(orchestra.handle(emergency.number))
+
+    assert (puppets.starts("roy"), puppets.ends("roy")) == (1, 0)
+    puppets.release("roy")
+    await delivered(*handles)
+
+
+async def test_slots_are_followed_by_the_running_worker(
+    orchestra: Orchestra, emergency: Emergency
+) -> None:
+    puppets = orchestra.puppets
+    puppets.hold("roy")
+    await orchestra.worker.start(MAX_PARALLEL_STAGES="2")
+    handles = await crowd(orchestra, 6)
+    await until_opened(orchestra, handles)
+    await eventually(lambda: len(puppets.living("roy")) == 2, "two agents")
+
+    emergency.run("slots", "4")
+    await eventually(lambda: len(puppets.living("roy")) == 4, "four agents")
+    emergency.run("slots", "1")
+    document = emergency.run("slots", "--json").document
+    assert (document["slots"], document["living"], document["waiting"]) == (1, 4, 2)
+    puppets.release("roy")
+    await delivered(*handles)
+
+    assert puppets.most_at_once() == 4
+    ends = [place for place, sign in enumerate(puppets.log()) if sign.what == "end"]
+    late = [place for place, sign in enumerate(puppets.log()) if sign.what == "start"][4:]
+    assert late[0] > ends[3]  # above the lower limit all had to end before another one began
