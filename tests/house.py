@@ -53,6 +53,7 @@ from tests.plans import shipped
 from worker import WORKFLOWS, build_workers
 from workflows import options
 from workflows.requirement import RequirementWorkflow
+from workflows.starting import start_requirement
 
 Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 Scripts = Mapping[str, Sequence[Script]]
@@ -195,9 +196,8 @@ class House:
         )
         blockers: tuple[str, ...] = changes.get("blocked_by", ())  # type: ignore[assignment] # numbers
         await self.store.accept_all([Acceptance(order, "A description", blocked_by=blockers)])
-        handle = await self._client.start_workflow(
-            RequirementWorkflow.run, order, id=order.number, task_queue=options.CENTRAL_QUEUE
-        )
+        await start_requirement(self._client, order)
+        handle = self.handle(order.number)
         self._handles.append(handle)
         return handle
 
