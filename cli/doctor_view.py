@@ -18,11 +18,7 @@ def checks_part(checks: Sequence[Check]) -> RenderableType:
     rows = output.table("", "check", "ms", "", numbers=("ms",), fold=("",))
     for check in checks:
         rows.add_row(_mark(check), check.name, _latency(check), _said(check))
-    advice = [
-        output.unfolded(Text(f"{check.name}: {output.plain(check.advice)}"))
-        for check in checks
-        if check.advice
-    ]
+    advice = [output.unfolded(Text(_advice(check))) for check in checks if check.advice]
     return Group(rows, *advice)
 
 
@@ -34,6 +30,12 @@ def sasha_part(report: SashaReport) -> RenderableType:
 
 def _mark(check: Check) -> Text:
     return Text("ok", style="green") if check.ok else Text("NOT OK", style="bold red")
+
+
+def _advice(check: Check) -> str:
+    """An error mostly names what it is about."""
+    said = output.plain(check.advice)
+    return said if said.startswith(check.name) else f"{check.name}: {said}"
 
 
 def _latency(check: Check) -> str:
@@ -56,8 +58,8 @@ def _standing(report: SashaReport) -> Iterator[str]:
     yield "Sasha treats now:" if cases else "Sasha is there and treats nothing now."
     for case in cases:
         yield from _case_lines(case)
-    if report.standing.waiting:
-        yield f"She will wake: {', '.join(report.standing.waiting)}"
+    for waiting in report.standing.waiting:
+        yield f"Who waits for {waiting.dependency}: {', '.join(waiting.callers)}"
 
 
 def _case_lines(case: CaseStanding) -> Iterator[str]:

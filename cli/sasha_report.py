@@ -6,7 +6,6 @@ Every part is found out by itself: what cannot be is told, and fails nothing. No
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TypeVar
 
 from temporalio.client import Client, WorkflowQueryFailedError
@@ -14,7 +13,6 @@ from temporalio.service import RPCError
 
 from adapters.bounded import within
 from adapters.sdlc_views import IncidentView, ListedRequirement
-from adapters.temporal_client import reaching_temporal
 from adapters.temporal_sasha import SASHA_ID
 from adapters.temporal_workflows import workflow_standing
 from cli.checks import LOOK_SECONDS
@@ -22,15 +20,14 @@ from cli.connections import temporal_client
 from cli.patrols import Patrol, patrols
 from cli.records import records
 from cli.sasha_looks import Advice, advice_on_host, advice_on_house
+from cli.sasha_standing import sasha_standing
 from pipeline.errors import PipelineError
 from pipeline.infrastructure import PREFIX
 from pipeline.model import RequirementState, SashaStanding
 from settings import Settings
-from workflows.sasha import SashaWorkflow
 
 T = TypeVar("T")
 
-_QUERY_SECONDS = 3.0
 _INCIDENTS = 5
 _OPEN = tuple(state for state in RequirementState if not state.is_final)
 
@@ -111,11 +108,7 @@ async def _ask_her(report: SashaReport, client: Client) -> None:
     standing = await workflow_standing(client, SASHA_ID)
     report.is_there = standing is not None and not standing.has_ended
     if report.is_there:
-        handle = client.get_workflow_handle_for(SashaWorkflow.run, SASHA_ID)
-        with reaching_temporal(client):
-            report.standing = await handle.query(
-                SashaWorkflow.standing, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
-            )
+        report.standing = await sasha_standing(client)
 
 
 async def _list_patrols(report: SashaReport, client: Client) -> None:

@@ -14,6 +14,7 @@ from cli.environment import load_settings
 from cli.records import records
 from cli.repairs_view import ask_line
 from cli.running import run
+from cli.sasha_standing import missing_dependency
 from cli.states import styled
 from cli.status_view import full_status
 from pipeline.model import RequirementState
@@ -45,11 +46,13 @@ def status(
     req: Annotated[str, typer.Argument(help="The requirement's number.")], as_json: AsJson = False
 ) -> None:
     """Show where a requirement stands, why it waits, and what answers it."""
-    view = run(_requirement(load_settings(), req))
+    view, missing = run(_requirement(load_settings(), req))
     if as_json:
-        output.write_json(status_document(view))
-    else:
-        output.data().print(full_status(view), crop=False)
+        output.write_json({**status_document(view), "missing_dependency": missing})
+        return
+    output.data().print(full_status(view), crop=False)
+    if missing:
+        output.write(f"{missing} is away, and nothing goes on without it: python starter.py doctor")
 
 
 def list_requirements(
@@ -100,9 +103,12 @@ def _title(listed: ListedRequirement) -> str:
     return f"↳ {listed.parent}: {title}" if listed.parent else title
 
 
-async def _requirement(settings: Settings, number: str) -> RequirementView:
+async def _requirement(settings: Settings, number: str) -> tuple[RequirementView, str]:
+    """Its view, and the dependency that is away although no row can say so yet."""
     async with records(settings) as reader:
-        return await reader.requirement(number)
+        view = await reader.requirement(number)
+    is_open = not (view.state.is_final or view.state is RequirementState.ACCEPTED)
+    return view, await missing_dependency(settings, number) if is_open else ""
 
 
 async def _requirements(

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         SashaCall,
         SashaStanding,
         SashaState,
+        Waiting,
     )
     from pipeline.remedies import Finding
     from workflows import options
@@ -82,7 +83,11 @@ class SashaWorkflow:
             CaseStanding(case.place, case.symptom, case.began, tuple(case.actions))
             for case, _ in self._cases.values()
         )
-        waiting = tuple(caller for callers in self._waiting.values() for caller in callers)
+        waiting = tuple(
+            Waiting(dependency, tuple(callers))
+            for dependency, callers in self._waiting.items()
+            if callers
+        )
         return SashaStanding(cases, waiting, tuple(self._escalated.values()))
 
     def _may_continue(self) -> bool:

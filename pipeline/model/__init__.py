@@ -60,6 +60,7 @@ from pipeline.model.incidents import (
     Symptom,
     SymptomKind,
     Treatment,
+    Waiting,
     Watch,
 )
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
@@ -173,6 +174,7 @@ __all__ = [
     "Tally",
     "Traces",
     "Treatment",
+    "Waiting",
     "Wake",
     "Watch",
 ]

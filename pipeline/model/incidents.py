@@ -140,14 +140,22 @@ class CaseStanding:
 
 
 @dataclass(frozen=True)
-class SashaStanding:
-    """What Sasha does now: her cases, who waits for a dependency, what stands for the unrepaired.
+class Waiting:
+    """Workflows, by their ids, that wait until a dependency is there again."""
 
-    `waiting` and `escalated` are numbers of requirements.
+    dependency: str
+    callers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SashaStanding:
+    """What Sasha does now: her cases, who waits for what, who stands for the unrepaired.
+
+    `escalated` are numbers of requirements.
     """
 
     cases: tuple[CaseStanding, ...] = ()
-    waiting: tuple[str, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
     escalated: tuple[str, ...] = ()
 
 

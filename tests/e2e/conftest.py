@@ -92,13 +92,13 @@ def plan_of(*stages: tuple[str, str]) -> str:
     return "\n".join(lines)
 
 
-def write_agents(path: Path, notices: Mapping[str, Notice]) -> None:
-    """A team without processes, all green but for `notices`; todd never comes to an end."""
+def write_agents(path: Path, notices: Mapping[str, Notice], todd_minutes: int = 40_000) -> None:
+    """A team without processes, all green but for `notices`; todd hardly comes to an end."""
     lines = ["[defaults]", 'kind = "simulated"', "[simulation]", "minute_seconds = 0.002"]
     for name in TEAM:
         lines.append(f"[agents.{name}]")
         if name == "todd":
-            lines.append("minutes = 40000")
+            lines.append(f"minutes = {todd_minutes}")
         if notice := notices.get(name):
             fields = ", ".join(f"{key} = {json.dumps(value)}" for key, value in notice.items())
             lines.append(f"notice = {{ {fields} }}")
@@ -150,10 +150,12 @@ class Host:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def restart(self, notices: Mapping[str, Notice] = TEAM_OF_TESTS) -> None:
+    def restart(
+        self, notices: Mapping[str, Notice] = TEAM_OF_TESTS, todd_minutes: int = 40_000
+    ) -> None:
         """Run with agents that answer like that."""
         self.stop()
-        write_agents(Path(self._cli.environment["AGOG_AGENTS_FILE"]), notices)
+        write_agents(Path(self._cli.environment["AGOG_AGENTS_FILE"]), notices, todd_minutes)
         with self._log.open("wb") as sink:
             self._process = process = subprocess.Popen(
                 [sys.executable, str(ROOT / "worker.py")],

@@ -1,0 +1,59 @@
+"""What Sasha's workflow says of itself, and which dependency keeps a requirement from going on.
+
+A hold by a dependency becomes a row when that is back: until then she alone knows of it.
+"""
+
+from datetime import timedelta
+
+from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.service import RPCError
+
+from adapters.bounded import within
+from adapters.temporal_client import reaching_temporal
+from adapters.temporal_sasha import SASHA_ID
+from cli.connections import temporal_client
+from pipeline.errors import DependencyUnavailable
+from pipeline.model import DEPENDENCIES, SashaStanding, SymptomKind
+from settings import Settings
+from workflows.sasha import SashaWorkflow
+
+_AWAY = (SymptomKind.NATS_DOWN, SymptomKind.DATABASE_DOWN)
+_QUERY_SECONDS = 3.0
+_HINT_SECONDS = 1.5
+"""Who looks at a requirement is not kept waiting for a hint."""
+
+
+async def sasha_standing(client: Client) -> SashaStanding:
+    """Her own answer.
+
+    Raises: DependencyUnavailable, RPCError if she or a worker is not there,
+        WorkflowQueryFailedError.
+    """
+    handle = client.get_workflow_handle_for(SashaWorkflow.run, SASHA_ID)
+    with reaching_temporal(client):
+        return await handle.query(
+            SashaWorkflow.standing, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
+        )
+
+
+async def missing_dependency(settings: Settings, number: str) -> str:
+    """The dependency that is away, if any: no boundary is passed without it.
+
+    Empty also if she does not say.
+    """
+    try:
+        standing = await within(_HINT_SECONDS, _asked(settings))
+    except (DependencyUnavailable, RPCError, WorkflowQueryFailedError, TimeoutError):
+        return ""
+    waited_for = {each.dependency for each in standing.waiting if number in each.callers}
+    treated = {case.symptom.component for case in standing.cases if case.symptom.kind in _AWAY}
+    missing = (
+        name
+        for name, component in DEPENDENCIES.items()
+        if name in waited_for or component in treated
+    )
+    return next(missing, "")
+
+
+async def _asked(settings: Settings) -> SashaStanding:
+    return await sasha_standing(await temporal_client(settings))

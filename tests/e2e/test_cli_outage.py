@@ -1,0 +1,77 @@
+"""What people see while NATS is away that nobody can restart, and that all goes on afterwards."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.local_stack import StackAddresses
+from tests.e2e.conftest import Cli, Host, addresses_of, plan_of, until
+from tests.fixtures_sdlc import NatsServer
+from tests.namespaces import create_namespace
+
+SIX_SECONDS = 3_000
+"""Minutes of todd: long enough to stop a server meanwhile."""
+
+
+@pytest.fixture
+def lonely(
+    bare_cli: Cli,
+    stack: StackAddresses,
+    nats_server: NatsServer,
+    database_url: str,
+    tmp_path: Path,
+) -> Iterator[Cli]:
+    """Commands and a worker of their own, beside a NATS that a test may stop."""
+    namespace = f"outage-{uuid.uuid4().hex[:8]}"
+    asyncio.run(create_namespace(stack.temporal_address, namespace))
+    agents = tmp_path / "agents.toml"
+    own = {
+        "TEMPORAL_NAMESPACE": namespace,
+        "NATS_URL": nats_server.url,
+        "NATS_USER": "agog",
+        "NATS_PASSWORD": nats_server.password,
+        "DATABASE_URL": database_url,
+        "AGOG_HOME": str(tmp_path / "home"),
+        "AGOG_AGENTS_FILE": str(agents),
+        "AGOG_HEALTH_PORT": "0",
+    }
+    cli = Cli({**bare_cli.environment, **addresses_of(stack), **own}, tmp_path)
+    host = Host(cli, tmp_path / "worker.log")
+    host.restart({}, todd_minutes=SIX_SECONDS)
+    yield cli
+    host.stop()
+
+
+def test_status_names_the_dependency_that_no_row_can_name_yet(
+    lonely: Cli, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(plan_of(("Check", "todd"), ("Work", "berry")))
+    started = lonely("start", "REQ-AWAY-1", "--title", "A title", "--pipeline", str(plan))
+    assert started.code == 0, started.err
+    until(lambda: stage_state(lonely) == "running", "the first stage runs")
+    nats_server.stop()
+    try:
+        until(lambda: seen(lonely)["missing_dependency"] == "NATS", "the outage is told")
+        said = lonely("status", "REQ-AWAY-1").out
+        sasha = lonely("doctor", "--json").document["sasha"]
+    finally:
+        nats_server.start()
+
+    assert "NATS is away, and nothing goes on without it: python starter.py doctor" in said
+    assert "nats_down" in {case["symptom"]["kind"] for case in sasha["standing"]["cases"]}
+    assert "nats_down" in {advice["kind"] for advice in sasha["would_do"]}
+    assert lonely("watch", "REQ-AWAY-1").code == 0
+    assert seen(lonely)["missing_dependency"] == ""
+
+
+def seen(cli: Cli) -> Any:
+    return cli("status", "REQ-AWAY-1", "--json").document
+
+
+def stage_state(cli: Cli) -> str:
+    return str(seen(cli)["stages"][0]["state"])
