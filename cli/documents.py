@@ -23,11 +23,6 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "pipeline": view.pipeline,
         "mode": view.mode,
         "round": view.round,
-        "reason": view.reason,
-        "host": view.host,
-        "created_at": view.created_at,
-        "started_at": view.started_at,
-        "ended_at": view.ended_at,
         "stages": [_stage(stage, view) for stage in view.stages],
         "gates": [asdict(gate) for gate in view.gates],
         "failures": [asdict(failure) for failure in view.failures],
@@ -41,6 +36,11 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "holders": [
             {"req_number": holder.number, "state": holder.state} for holder in view.holders
         ],
+        "reason": view.reason,
+        "host": view.host,
+        "created_at": view.created_at,
+        "started_at": view.started_at,
+        "ended_at": view.ended_at,
     }
 
 
@@ -73,10 +73,10 @@ def _stage(stage: StageView, view: RequirementView) -> Mapping[str, object]:
         "stage": stage.stage,
         "agent": stage.agent,
         "state": stage.state,
-        "stands_still": stands_still(stage, view),
         "attempt": stage.attempt,
         "starts": stage.starts,
         "started_at": stage.started_at,
         "ended_at": stage.ended_at,
         "reason": stage.reason,
+        "stands_still": stands_still(stage, view),
     }

@@ -46,7 +46,8 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     assert list(document) == [
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
-        "holds",
+        "holds", "past_holds", "holders", "reason", "host", "created_at", "started_at", "ended_at",
+        "missing_dependency",
     ]  # fmt: skip
     assert document["schema_version"] == 1
     assert document["title"] == "[bold]Greet[/bold] ü"
@@ -54,6 +55,7 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     stages = {stage["stage"]: stage for stage in document["stages"]}
     assert list(stages["Research"]) == [
         "stage", "agent", "state", "attempt", "starts", "started_at", "ended_at", "reason",
+        "stands_still",
     ]  # fmt: skip
     assert stages["Backend Implementation"]["starts"] == 1
     assert stages["Performance Testing"]["state"] == "skipped"
