@@ -62,6 +62,7 @@ async def _workers(settings: Settings) -> Finding:
     queues = {
         options.CENTRAL_QUEUE: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         options.OPENING_QUEUE: ACTIVITIES,
+        options.URGENT_QUEUE: ACTIVITIES,
         options.agents_queue(settings.host): ACTIVITIES,
         options.tools_queue(settings.host): ACTIVITIES,
     }

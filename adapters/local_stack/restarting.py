@@ -56,7 +56,7 @@ class ServerRestarts:
             reason = f"`starter.py up` has not done it within {KEEPER_SECONDS:.0f} s."
             raise ServerNotStarted(server.title, reason) from None
         return (
-            f"{'Ended' if has_lived else 'Found dead'}, {server.title} was started again by `up`."
+            f"{server.title} was {'ended' if has_lived else 'dead'}, and was started again by `up`."
         )
 
     async def _from_here(self, server: Server, url: str, ports: dict[str, int]) -> str:

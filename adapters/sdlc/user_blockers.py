@@ -33,8 +33,13 @@ async def block(connection: AsyncConnection, number: str, by: str) -> None:
 
 
 async def unblock(connection: AsyncConnection, number: str, by: str) -> None:
-    """Let a requirement wait no longer for that one. Raises: RefusedInput if it does not."""
+    """Let a requirement wait no longer for that one.
+
+    Raises: RefusedInput if it does not, UnknownRequirement.
+    """
     await lock_rows(connection, {number})
+    if await _state(connection, number) is None:
+        raise UnknownRequirement(f"There is no requirement {number}.")
     await move_line(connection)
     mine = (BlockerRow.number == number) & (BlockerRow.blocked_by == by)
     if not await _resolve(connection, mine):

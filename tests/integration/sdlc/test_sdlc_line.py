@@ -199,6 +199,8 @@ async def test_blocker_that_is_none_cannot_be_removed(sdlc_store: PostgresSdlcSt
     await accept(sdlc_store, "REQ-1")
     with pytest.raises(RefusedInput, match="REQ-1 is not blocked by REQ-2"):
         await sdlc_store.remove_blocker("REQ-1", "REQ-2")
+    with pytest.raises(UnknownRequirement, match="There is no requirement REQ-9"):
+        await sdlc_store.remove_blocker("REQ-9", "REQ-1")
 
 
 async def test_batch_whose_requirements_wait_for_each_other_is_refused(

@@ -62,7 +62,8 @@ async def test_hung_nats_is_ended_and_started_by_its_keeper_without_a_pause(kept
     for _ in range(3):  # each is a setback that would double the pause, had the server crashed
         (server,) = processes_naming(str(kept.home / "nats" / "nats.conf"))
         server.suspend()
-        assert await restarts.restart(*kept.nats) == "Ended, NATS was started again by `up`."
+        said = await restarts.restart(*kept.nats)
+        assert said == "NATS was ended, and was started again by `up`."
         await until(lambda: _is_back("NATS", kept))
         kept.incidents.clear()
 
@@ -107,8 +108,8 @@ async def test_dead_server_is_left_to_its_keeper(kept: Kept) -> None:
     said = await ServerRestarts(kept.home).restart(*kept.nats)
 
     assert said in {
-        "Found dead, NATS was started again by `up`.",
-        "Ended, NATS was started again by `up`.",  # the keeper was quicker
+        "NATS was dead, and was started again by `up`.",
+        "NATS was ended, and was started again by `up`.",  # the keeper was quicker
     }
     await eventually(
         lambda: len(processes_naming(str(kept.home / "nats" / "nats.conf"))) == 1, "one server"
