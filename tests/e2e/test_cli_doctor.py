@@ -107,10 +107,15 @@ async def flaws(server: NatsServer) -> list[str]:
 
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize(
-    ("statement", "stands", "is_treated"),
+    ("statement", "stands", "symptom", "left"),
     [
-        ("DELETE FROM alembic_version", "behind", Schema.BEHIND),
-        ("UPDATE alembic_version SET version_num = '9999'", "newer", Schema.AHEAD),
+        ("DELETE FROM alembic_version", "behind", "migrations_behind", Schema.BEHIND),
+        (
+            "UPDATE alembic_version SET version_num = '9999'",
+            "newer",
+            "program_behind",
+            Schema.AHEAD,
+        ),
     ],
 )
 def test_doctor_says_how_the_schema_stands_and_leaves_it(
@@ -119,7 +124,8 @@ def test_doctor_says_how_the_schema_stands_and_leaves_it(
     database_url: str,
     statement: str,
     stands: str,
-    is_treated: Schema,
+    symptom: str,
+    left: Schema,
 ) -> None:
     name = database_url.rpartition("/")[2]
     postgres_server.execute(sql.SQL(statement), database=name)
@@ -128,8 +134,8 @@ def test_doctor_says_how_the_schema_stands_and_leaves_it(
 
     assert said.code == 6
     assert by_name(said.document)["Migrations"]["detail"] == stands
-    assert "migrations_behind" in would_do(said.document)
-    assert schema(database_url) is is_treated
+    assert symptom in would_do(said.document)
+    assert schema(database_url) is left
 
 
 @pytest.mark.usefixtures("host")
