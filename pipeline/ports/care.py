@@ -1,0 +1,41 @@
+"""Who looks after the infrastructure."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipeline.model import (
+    Symptom,
+)
+
+
+class Caretaker(Protocol):
+    """Looks after one place: the house (dependencies, records), or a host and what runs on it."""
+
+    async def look(self) -> Sequence[Symptom]:
+        """Everything that is wrong there now; what cannot be looked at is a symptom too."""
+
+    async def act(self, symptom: Symptom) -> str:
+        """Do once what the remedy says; what was done, in a sentence.
+
+        Raises: PipelineError if it could not be done: that counts as a failed attempt.
+        """
+
+
+class HostCaretaker(Caretaker, Protocol):
+    """Looks after a host."""
+
+    async def relax(self) -> str:
+        """Take back by one step what was done against a trouble that is over.
+
+        Returns what was done, in a sentence; empty if nothing.
+        """
+
+
+class Readiness(Protocol):
+    """Whether this worker reaches what every stage boundary needs."""
+
+    def check(self) -> None:
+        """Let pass while NATS and the SDLC database answer; costs nothing.
+
+        Raises: DependencyUnavailable naming the one that does not, its address and the remedy.
+        """

@@ -1,0 +1,47 @@
+"""The outside world of one host."""
+
+from dataclasses import dataclass
+
+from pipeline.agents_file import AgentsFile
+from pipeline.errors import ProjectMissing
+from pipeline.ports.care import Caretaker, HostCaretaker, Readiness
+from pipeline.ports.records import EventPublisher, SdlcStore
+from pipeline.ports.work import AgentRuns, Builds, Workspaces
+from pipeline.ports.workflows import Sasha, Waker
+
+
+@dataclass(frozen=True)
+class HostPorts:
+    """The outside world of one host, and what its worker was told.
+
+    `workspaces` is None on a host without a project; `parallel` is the worker's switch, told with
+    every outcome.
+    """
+
+    store: SdlcStore
+    publisher: EventPublisher
+    waker: Waker
+    sasha: Sasha
+    house_care: Caretaker
+    host_care: HostCaretaker
+    runs: AgentRuns
+    builds: Builds
+    workspaces: Workspaces | None
+    readiness: Readiness
+    agents: AgentsFile
+    host: str
+    host_requirements: int
+    parallel: bool
+
+    async def publish(self, number: str) -> int:
+        """Publish a requirement's pending events; a boundary does not pass before they are out."""
+        return await self.store.publish_pending(number, self.publisher)
+
+    @property
+    def project(self) -> Workspaces:
+        """The project. Raises: ProjectMissing on a host without one."""
+        if self.workspaces is None:
+            raise ProjectMissing(
+                f"PROJECT_ROOT is not set for the worker on {self.host}: set it and restart it."
+            )
+        return self.workspaces

@@ -1,0 +1,175 @@
+"""What is written down, and sent out: the SDLC database and JetStream."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from pipeline.events import Event
+from pipeline.model import (
+    BuildOutcome,
+    BuildRequest,
+    BuildResult,
+    Closing,
+    DeliveryRequest,
+    Extension,
+    FailureCollection,
+    FailureReport,
+    FixMerge,
+    FixMerged,
+    FixOpening,
+    Held,
+    Hold,
+    Incident,
+    InfrastructureOpening,
+    MergeResult,
+    Opening,
+    OpeningRequest,
+    Reminder,
+    Reopening,
+    RequirementRef,
+    RunResult,
+    Settlement,
+    StageContext,
+    StageOutcome,
+    StageRequest,
+    StageSkip,
+    Wake,
+)
+from pipeline.notice import Notice
+from pipeline.savings import Savings
+
+
+class EventPublisher(Protocol):
+    """Sends events to JetStream."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Send in order and wait until the server has stored every one.
+
+        Raises: DependencyUnavailable if any was not acknowledged.
+        """
+
+
+class SdlcStore(Protocol):
+    """Writes of the SDLC database, one transaction each, events included.
+
+    Raises, everywhere: DependencyUnavailable if the database cannot be reached,
+    IllegalTransition for a phase change that the life cycle does not know.
+    """
+
+    async def description(self, number: str) -> str:
+        """The text of a requirement. Raises: UnknownRequirement."""
+
+    async def running_on(self, host: str, *, but: str) -> int:
+        """How many requirements other than `but` the host has RUNNING."""
+
+    async def open_requirement(self, request: OpeningRequest, opening: Opening) -> None:
+        """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
+
+    async def open_stage(self, request: StageRequest, waiter: str) -> StageContext | Hold:
+        """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
+
+        While something holds the requirement: a hold that `waiter`, a workflow, is woken from;
+        `workflow.held`. A row that is open already is never held.
+        """
+
+    async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
+        """A hold as of `open_stage`, or None: it may be delivered."""
+
+    async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
+        """What the requirement's running agents must stand still for; None: they may go on.
+
+        Raises: UnknownRequirement.
+        """
+
+    async def to_pre_empt(self) -> Sequence[str]:
+        """Numbers of requirements and fixes whose agents have to stand still."""
+
+    async def record_hold(self, held: Held) -> None:
+        """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
+
+    async def to_wake(self) -> Wake:
+        """Everybody who is held and may go on."""
+
+    async def start_run(self, run_id: str, at: datetime) -> None:
+        """The run's agent was really started; a repeat changes nothing."""
+
+    async def record_ends(self, number: str, results: Mapping[str, RunResult]) -> None:
+        """How runs ended that no stage has closed, and what they cost."""
+
+    async def close_stage(
+        self,
+        request: StageRequest,
+        outcome: StageOutcome,
+        result: RunResult,
+        notice: Notice | None,
+        merge: MergeResult | None,
+    ) -> None:
+        """Closes the run's row: cost, gate, deliverable, events, the group if it is the last.
+
+        Raises: StaleAttempt if a newer attempt of the stage is current.
+        """
+
+    async def skip_stage(self, skip: StageSkip) -> None:
+        """`skipped` with its reason, `group.completed` if it closes the group."""
+
+    async def record_build(
+        self, request: BuildRequest, outcome: BuildOutcome, result: BuildResult
+    ) -> None:
+        """The gate's row and `build.passed` or `build.failed`."""
+
+    async def open_build(self, request: BuildRequest, waiter: str) -> BuildOutcome | Hold | None:
+        """The recorded outcome of that very verification; else a hold as of `open_stage`, or None.
+
+        None: it is to be built.
+        """
+
+    async def block(self, collection: FailureCollection, report: FailureReport) -> None:
+        """Failures, blocked stages, RUNNING -> BLOCKED, `workflow.blocked`, the escalation."""
+
+    async def reopen(self, reopening: Reopening) -> None:
+        """Stages back to waiting, blockers resolved, BLOCKED -> RUNNING, `workflow.resumed`."""
+
+    async def open_fixes(self, opening: FixOpening) -> None:
+        """Rows of fixes before their workflows, with parent and blocker links."""
+
+    async def merge_fix(self, merge: FixMerge, merged: FixMerged) -> None:
+        """The gate of a fix's merge, and its failure if it conflicts."""
+
+    async def settle(self, settlement: Settlement) -> None:
+        """What a round of fixes achieved: green gates resolve their failures and blockers.
+
+        BLOCKED -> RUNNING and `workflow.resumed` if nothing is left.
+        """
+
+    async def attempts(self, number: str) -> Mapping[str, int]:
+        """The latest attempt of every stage."""
+
+    async def remind(self, reminder: Reminder) -> None:
+        """Says an open question to a human again: `escalation.reminder`."""
+
+    async def extend(self, extension: Extension) -> None:
+        """The row of an extended deadline, one per run and deadline."""
+
+    async def savings(self, number: str) -> Savings:
+        """What running in parallel saved, from the recorded intervals of agents and builds."""
+
+    async def close_requirement(self, closing: Closing) -> None:
+        """The final state, its event and `workflow.performance` from the recorded intervals."""
+
+    async def record_incident(self, incident: Incident) -> None:
+        """The row of an incident that is over for Sasha; a repeat does nothing."""
+
+    async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
+        """A P0 requirement without stages, BLOCKED until a human or a look ends it.
+
+        Raises: AlreadyStarted if the number is taken.
+        """
+
+    async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
+        """Publishes committed, unpublished events in order under the requirement's lock.
+
+        Returns how many went out. Raises: DependencyUnavailable if NATS refused one.
+        """
+
+    async def numbers_with_pending_events(self) -> Sequence[str]:
+        """Requirements that have unpublished events."""
