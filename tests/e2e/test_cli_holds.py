@@ -107,7 +107,7 @@ def test_steering_that_makes_no_sense_says_why_and_leaves_nothing(
         (("start", "--batch", "absent.jsonl", "--priority", "P0"), 2, "--batch stands alone"),
         (("block", "REQ-NOWHERE", "--by", "REQ-SEEN-9"), 3, "no requirement REQ-NOWHERE"),
         (("block", "REQ-SEEN-9", "--by", ""), 2, "not of the form REQ-…"),
-        (("unblock", "REQ-NOWHERE", "--by", "REQ-SEEN-9"), 2, "is not blocked by"),
+        (("unblock", "REQ-NOWHERE", "--by", "REQ-SEEN-9"), 3, "no requirement REQ-NOWHERE"),
         (("slots", "0"), 2, "1 to 1000 agents"),
         (("ask-sasha", "May I?", "--agent", "zorro"), 2, "There is no agent 'zorro': human,"),
     ):
