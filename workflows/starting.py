@@ -1,11 +1,11 @@
 """How a requirement's workflow is started, by whoever does it: all inputs stand in its order."""
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from pipeline.errors import AlreadyStarted
-from pipeline.model import RequirementOrder
+from pipeline.model import DeliveryReport, RequirementOrder
 from workflows import options
 from workflows.requirement import RequirementWorkflow
 
@@ -13,13 +13,15 @@ _SUMMARY_BYTES = 200
 """Temporal refuses longer static summaries."""
 
 
-async def start_requirement(client: Client, order: RequirementOrder) -> None:
+async def start_requirement(
+    client: Client, order: RequirementOrder
+) -> WorkflowHandle[RequirementWorkflow, DeliveryReport]:
     """Start the workflow of an accepted requirement; its number is used once.
 
     Raises: AlreadyStarted; temporalio's RPCError if the server cannot be reached.
     """
     try:
-        await client.start_workflow(
+        return await client.start_workflow(
             RequirementWorkflow.run,
             order,
             id=order.number,

@@ -30,7 +30,7 @@ from pipeline.model import (
 
 log = logging.getLogger(__name__)
 
-Start = Callable[[Client, RequirementOrder], Awaitable[None]]
+Start = Callable[[Client, RequirementOrder], Awaitable[object]]
 """Starts a requirement's workflow. Raises: AlreadyStarted."""
 
 LOOK_SECONDS = 5.0
