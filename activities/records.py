@@ -45,5 +45,5 @@ class RecordActivities:
     @activity.defn
     async def close_requirement(self, closing: Closing) -> None:
         """The requirement has ended; whoever it has held is woken."""
-        await self._ports.store.close_requirement(closing)
-        await self._ports.waker.wake(await self._ports.store.to_wake())
+        if await self._ports.store.close_requirement(closing):
+            await self._ports.waker.wake(await self._ports.store.to_wake())

@@ -220,9 +220,9 @@ class PostgresSdlcStore:
         """The row of an extended deadline."""
         await self._write(lifecycle.extend, extension)
 
-    async def close_requirement(self, closing: Closing) -> None:
+    async def close_requirement(self, closing: Closing) -> bool:
         """The final state, its event and `workflow.performance` from the recorded intervals."""
-        await self._write(lifecycle.close_requirement, closing)
+        return await self._write(lifecycle.close_requirement, closing)
 
     async def savings(self, number: str) -> Savings:
         """What running in parallel has saved so far, from the recorded intervals."""

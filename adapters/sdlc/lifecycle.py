@@ -70,14 +70,16 @@ async def open_requirement(
     await write.flush()
 
 
-async def close_requirement(connection: AsyncConnection, closing: Closing) -> None:
+async def close_requirement(connection: AsyncConnection, closing: Closing) -> bool:
     """Record the end and what the requirement brought; a repeat does nothing.
+
+    Returns whether somebody may have to be woken: it has moved the gate, or may have before.
 
     Raises: IllegalTransition if it has ended otherwise, UnknownRequirement.
     """
     write = await RequirementWrite.lock(connection, closing.ref.number)
     if write.state is closing.state:
-        return
+        return True
     await write.load_stages()
     for stage in write.stages.values():
         lose(write, stage, closing.reason)
@@ -100,9 +102,10 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> No
         write.update_all(resolve_failures(write))
     _tell(write, closing)
     _tell_performance(write, closing, await measure(connection, write.number, write.at))
-    await _clear_line(write, closing)
+    has_moved = await _clear_line(write, closing)
     await write.flush()
     await cancel_unstarted_fixes(connection, closing)
+    return has_moved
 
 
 async def pass_delivery(
@@ -151,13 +154,18 @@ async def running_on(connection: AsyncConnection, host: str, but: str) -> int:
     return (await connection.execute(query)).scalar_one()
 
 
-async def _clear_line(write: RequirementWrite, closing: Closing) -> None:
-    """Whoever this one has held may go on; a blocker that was not delivered goes on blocking."""
+async def _clear_line(write: RequirementWrite, closing: Closing) -> bool:
+    """Whoever this one has held may go on; a blocker that was not delivered goes on blocking.
+
+    Returns whether it has held anybody.
+    """
     frees = closing.state is RequirementState.DELIVERED and await is_waited_for(write)
-    if frees or write.row["priority"] == Priority.P0:
+    moves = frees or write.row["priority"] == Priority.P0
+    if moves:
         await move_line(write.connection)
     if frees:
         await resolve_dependents(write)
+    return moves
 
 
 def _tell(write: RequirementWrite, closing: Closing) -> None:

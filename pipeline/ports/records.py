@@ -153,8 +153,11 @@ class SdlcStore(Protocol):
     async def savings(self, number: str) -> Savings:
         """What running in parallel saved, from the recorded intervals of agents and builds."""
 
-    async def close_requirement(self, closing: Closing) -> None:
-        """The final state, its event and `workflow.performance` from the recorded intervals."""
+    async def close_requirement(self, closing: Closing) -> bool:
+        """The final state, its event and `workflow.performance` from the recorded intervals.
+
+        Returns whether somebody may have to be woken.
+        """
 
     async def record_incident(self, incident: Incident) -> None:
         """The row of an incident that is over for Sasha; a repeat does nothing."""

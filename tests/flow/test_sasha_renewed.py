@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from unittest.mock import patch
 
 import pytest
 
@@ -19,11 +18,17 @@ from workflows.requirement import RequirementWorkflow
 NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
 
 
-async def test_callers_of_an_escalated_outage_are_carried_over(
-    house: House, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short histories, from before the house is there until its histories are replayed."""
+    monkeypatch.setattr(continuing, "EVENTS", 60)
     for kind, remedy in REMEDIES.items():
         monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
+
+
+async def test_callers_of_an_escalated_outage_are_carried_over(
+    brief: None, house: House, sdlc_reader: SdlcReader
+) -> None:
     await house.open()
     house.house_care.symptoms = [NATS]
     handle = await house.start(SOLO)
@@ -38,8 +43,7 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
         return len(await house.chain(SASHA_ID)) > 1
 
     await until(is_asked, "a human is asked")
-    with patch.object(continuing, "EVENTS", 60):
-        await until(is_renewed, "Sasha goes on as new")
+    await until(is_renewed, "Sasha goes on as new")
     house.house_care.symptoms = []
     request = RetryRequest(DELIVER, "ada")
     await house.handle(number).execute_update(RequirementWorkflow.retry, request)
