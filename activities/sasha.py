@@ -11,10 +11,10 @@ from pipeline.model import (
     Closing,
     Incident,
     InfrastructureOpening,
-    Repair,
     SashaCall,
+    Symptom,
     SymptomKind,
-    Treatment,
+    Waiting,
     Watch,
 )
 from pipeline.ports import Caretaker, HostPorts
@@ -49,9 +49,8 @@ class SashaActivities:
         return await _is_over(self._ports.house_care, watch)
 
     @activity.defn
-    async def act_on_house(self, treatment: Treatment) -> str:
+    async def act_on_house(self, symptom: Symptom) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
-        symptom = treatment.symptom
         done = await self._ports.house_care.act(symptom)
         if symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW:
             await self._ports.publish(symptom.subject)
@@ -59,9 +58,9 @@ class SashaActivities:
         return done
 
     @activity.defn
-    async def tell_repaired(self, repair: Repair) -> None:
+    async def tell_repaired(self, waiting: Waiting) -> None:
         """Tell workflows that a dependency is there again."""
-        await self._ports.sasha.tell(repair)
+        await self._ports.waker.tell_repaired(waiting)
 
     @activity.defn
     async def record_incident(self, incident: Incident) -> None:
@@ -101,9 +100,9 @@ class HostCareActivities:
         return await _is_over(self._ports.host_care, watch)
 
     @activity.defn
-    async def act_on_host(self, treatment: Treatment) -> str:
+    async def act_on_host(self, symptom: Symptom) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
-        return await self._ports.host_care.act(treatment.symptom)
+        return await self._ports.host_care.act(symptom)
 
 
 async def _is_over(caretaker: Caretaker, watch: Watch) -> bool:

@@ -1,6 +1,5 @@
 """The port `Sasha` on Temporal: one workflow that everybody may call, and its patrol."""
 
-import asyncio
 from datetime import timedelta
 
 from temporalio.client import (
@@ -15,21 +14,17 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import REPAIRED, Repair, SashaCall, SashaState
+from pipeline.model import SASHA, SashaCall, SashaState
 
-SASHA_ID = "sasha"
 PATROL = "patrol-"
 """A host's schedule begins so; its name follows."""
 
-_AT_ONCE = 20
-"""Signals in flight: hundreds are out within a second and do not flood the server."""
-
 
 class TemporalSasha:
-    """Reaches Sasha and those who wait for her. Names are strings: adapters know no workflows."""
+    """Reaches Sasha. Names are strings: adapters know no workflows."""
 
     def __init__(self, client: Client, queue: str) -> None:
         """Take the client and the queue that serves her."""
@@ -42,24 +37,16 @@ class TemporalSasha:
             await self._client.start_workflow(
                 "SashaWorkflow",
                 SashaState(),
-                id=SASHA_ID,
+                id=SASHA,
                 task_queue=self._queue,
                 start_signal="call",
                 start_signal_args=[call],
                 static_summary="Looks after the infrastructure",
             )
         except RPCError as error:
-            raise self._unavailable("Sasha was not called", error) from error
-
-    async def tell(self, repair: Repair) -> None:
-        """Signal each caller. Raises: DependencyUnavailable."""
-        slots = asyncio.Semaphore(_AT_ONCE)
-
-        async def tell(caller: str) -> None:
-            async with slots:
-                await self._tell(caller, repair.dependency)
-
-        await asyncio.gather(*map(tell, repair.callers))
+            address = self._client.service_client.config.target_host
+            remedy = f"Sasha was not called: {error.message}"
+            raise DependencyUnavailable("Temporal", address, remedy) from error
 
     async def patrol(self, host: str, every: timedelta) -> None:
         """Have her look at the house and that host at intervals, from now on."""
@@ -85,14 +72,3 @@ class TemporalSasha:
             # What was missed while nothing ran is of no interest: one look sees all.
             policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=every),
         )
-
-    async def _tell(self, caller: str, dependency: str) -> None:
-        try:
-            await self._client.get_workflow_handle(caller).signal(REPAIRED, dependency)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise self._unavailable(f"{caller} was not told", error) from error
-
-    def _unavailable(self, what: str, error: RPCError) -> DependencyUnavailable:
-        address = self._client.service_client.config.target_host
-        return DependencyUnavailable("Temporal", address, f"{what}: {error.message}")

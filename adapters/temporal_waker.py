@@ -1,4 +1,4 @@
-"""The port `Waker` on Temporal: signals to workflows that wait at the gate."""
+"""The port `Waker` on Temporal: signals to workflows that wait, or have to."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import RELEASE, STAND_STILL, Wake
+from pipeline.model import RELEASE, REPAIRED, STAND_STILL, Waiting, Wake
 
 _AT_ONCE = 20
 """Signals in flight: hundreds are out within a second and do not flood the server."""
@@ -30,6 +30,10 @@ class TemporalWaker:
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
         """Tell each of them to stand still. Raises: DependencyUnavailable."""
         await self._tell_all(workflow_ids, STAND_STILL)
+
+    async def tell_repaired(self, waiting: Waiting) -> None:
+        """Tell each of them that its dependency is there again. Raises: DependencyUnavailable."""
+        await self._tell_all(waiting.callers, REPAIRED, waiting.dependency)
 
     async def _tell_all(self, workflow_ids: Sequence[str], signal: str, *said: object) -> None:
         slots = asyncio.Semaphore(_AT_ONCE)

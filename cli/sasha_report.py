@@ -13,7 +13,6 @@ from temporalio.service import RPCError
 
 from adapters.bounded import within
 from adapters.sdlc_views import IncidentView, ListedRequirement
-from adapters.temporal_sasha import SASHA_ID
 from adapters.temporal_workflows import workflow_standing
 from cli.checks import LOOK_SECONDS
 from cli.connections import temporal_client
@@ -23,7 +22,7 @@ from cli.sasha_looks import Advice, advice_on_host, advice_on_house
 from cli.sasha_standing import sasha_standing
 from pipeline.errors import PipelineError
 from pipeline.infrastructure import PREFIX
-from pipeline.model import RequirementState, SashaStanding
+from pipeline.model import SASHA, RequirementState, SashaStanding
 from settings import Settings
 
 T = TypeVar("T")
@@ -105,7 +104,7 @@ async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
 
 
 async def _ask_her(report: SashaReport, client: Client) -> None:
-    standing = await workflow_standing(client, SASHA_ID)
+    standing = await workflow_standing(client, SASHA)
     report.is_there = standing is not None and not standing.has_ended
     if report.is_there:
         report.standing = await sasha_standing(client)

@@ -10,10 +10,9 @@ from temporalio.service import RPCError
 
 from adapters.bounded import within
 from adapters.temporal_client import reaching_temporal
-from adapters.temporal_sasha import SASHA_ID
 from cli.connections import temporal_client
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import DEPENDENCIES, SashaStanding, SymptomKind
+from pipeline.model import DEPENDENCIES, SASHA, SashaStanding, SymptomKind
 from settings import Settings
 from workflows.sasha import SashaWorkflow
 
@@ -29,7 +28,7 @@ async def sasha_standing(client: Client) -> SashaStanding:
     Raises: DependencyUnavailable, RPCError if she or a worker is not there,
         WorkflowQueryFailedError.
     """
-    handle = client.get_workflow_handle_for(SashaWorkflow.run, SASHA_ID)
+    handle = client.get_workflow_handle_for(SashaWorkflow.run, SASHA)
     with reaching_temporal(client):
         return await handle.query(
             SashaWorkflow.standing, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)

@@ -14,13 +14,11 @@ from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.temporal_extender import TemporalExtender
-from pipeline.model import ExtensionRequest
+from pipeline.model import SASHA, ExtensionRequest
 from pipeline.ports import AgentRuns
 from settings import Settings
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
-
-SASHA = "sasha"
 
 
 def nats_login(settings: Settings) -> NatsLogin:

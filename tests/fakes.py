@@ -15,13 +15,13 @@ from pipeline.model import (
     DEPENDENCIES,
     BuildRequest,
     BuildResult,
-    Repair,
     RunEnd,
     RunOrder,
     RunResult,
     SashaCall,
     Symptom,
     SymptomKind,
+    Waiting,
     Wake,
 )
 from pipeline.ports import StartListener
@@ -58,8 +58,8 @@ class NobodyWaits:
     async def call(self, call: SashaCall) -> None:
         raise AssertionError(call)
 
-    async def tell(self, repair: Repair) -> None:
-        raise AssertionError(repair)
+    async def tell_repaired(self, waiting: Waiting) -> None:
+        raise AssertionError(waiting)
 
 
 class ScriptedCare:

@@ -24,11 +24,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import Acceptance, PostgresSdlcStore
-from adapters.temporal_sasha import SASHA_ID, TemporalSasha
+from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
 from pipeline.model import (
+    SASHA,
     Bounds,
     DeliveryReport,
     Pipeline,
@@ -108,7 +109,7 @@ class House:
         trace: TracebackType | None,
     ) -> None:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
-        for name in [*(handle.id for handle in self._handles), SASHA_ID]:
+        for name in [*(handle.id for handle in self._handles), SASHA]:
             with suppress(RPCError):  # most have ended by themselves, and nobody called Sasha
                 for history in await self.family(name) if kind is None else ():
                     await replay(history)

@@ -7,7 +7,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import HostCareActivities, SashaActivities
-    from pipeline.model import Symptom, Treatment, Watch
+    from pipeline.model import Symptom, Watch
     from pipeline.remedies import Finding
     from workflows import options
     from workflows.failures import describe
@@ -31,12 +31,11 @@ async def look(place: str) -> tuple[Finding, ...] | None:
 
 async def act(place: str, symptom: Symptom) -> str:
     """Act once; what was done, or why it could not be done."""
-    treatment = Treatment(place, symptom)
     step = HostCareActivities.act_on_host if place else SashaActivities.act_on_house
     try:
         return await workflow.execute_activity_method(
             step,
-            treatment,
+            symptom,
             **options.care(place, f"Treat {symptom.kind} {symptom.subject}".strip()),
         )
     except ActivityError as error:
@@ -51,7 +50,7 @@ async def is_over(place: str, symptom: Symptom, patience: timedelta) -> bool:
     summary = f"Give {symptom.component} time"
     try:
         return await workflow.execute_activity_method(
-            step, Watch(place, symptom, patience), **options.watch(place, patience, summary)
+            step, Watch(symptom, patience), **options.watch(place, patience, summary)
         )
     except ActivityError as error:
         if is_cancelled_exception(error):

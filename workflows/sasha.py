@@ -15,7 +15,6 @@ with workflow.unsafe.imports_passed_through():
         Incident,
         IncidentEnd,
         InfrastructureOrder,
-        Repair,
         SashaCall,
         SashaStanding,
         SashaState,
@@ -50,8 +49,9 @@ class SashaWorkflow:
         self._incidents = state.incidents
         self._escalated: dict[Key, str] = dict(state.escalated)
         self._calls: list[SashaCall] = []
-        waiting = dict(state.waiting)
-        self._waiting = {name: dict.fromkeys(waiting.get(name, ()), True) for name in DEPENDENCIES}
+        self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
+        for each in state.waiting:
+            self._waiting[each.dependency] = dict.fromkeys(each.callers, True)
         self._cases: dict[Key, tuple[Case, asyncio.Task[None]]] = {}
         self._left: dict[Key, datetime] = {}
         """When a case is treated anew that could not be repaired; it holds nobody."""
@@ -83,12 +83,7 @@ class SashaWorkflow:
             CaseStanding(case.place, case.symptom, case.began, tuple(case.actions))
             for case, _ in self._cases.values()
         )
-        waiting = tuple(
-            Waiting(dependency, tuple(callers))
-            for dependency, callers in self._waiting.items()
-            if callers
-        )
-        return SashaStanding(cases, waiting, tuple(self._escalated.values()))
+        return SashaStanding(cases, self._who_waits(), tuple(self._escalated.values()))
 
     def _may_continue(self) -> bool:
         return is_long() and not self._cases
@@ -98,9 +93,12 @@ class SashaWorkflow:
         return SashaState(
             self._incidents,
             tuple(self._escalated.items()),
-            tuple((name, tuple(callers)) for name, callers in self._waiting.items()),
+            self._who_waits(),
             tuple(self._unrecorded.values()),
         )
+
+    def _who_waits(self) -> tuple[Waiting, ...]:
+        return tuple(Waiting(name, tuple(each)) for name, each in self._waiting.items() if each)
 
     # --- one visit --------------------------------------------------------------------------------
 
@@ -187,9 +185,7 @@ class SashaWorkflow:
         nth = 1
         while True:
             number = infrastructure_number(case.symptom.component, nth)
-            order = InfrastructureOrder(
-                number, case.place, case.place, case.symptom, tuple(case.actions)
-            )
+            order = InfrastructureOrder(number, case.place, case.symptom, tuple(case.actions))
             try:
                 await workflow.start_child_workflow(
                     InfrastructureWorkflow.run, order, **options.abandoned(number, "Needs a human")
@@ -203,12 +199,11 @@ class SashaWorkflow:
     async def _tell_well(self, findings: tuple[Finding, ...]) -> None:
         """Those who wait for what is there go on; a fresh look says so, never a hope."""
         ill = {finding.symptom.component for finding in findings}
-        for dependency, component in DEPENDENCIES.items():
-            callers = tuple(self._waiting[dependency])
-            if callers and component not in ill:
-                self._waiting[dependency] = {}
+        for each in self._who_waits():
+            if DEPENDENCIES[each.dependency] not in ill:
+                self._waiting[each.dependency] = {}
                 await workflow.execute_activity_method(
                     SashaActivities.tell_repaired,
-                    Repair(dependency, callers),
-                    **options.central(f"{dependency} is there: {len(callers)} go on"),
+                    each,
+                    **options.central(f"{each.dependency} is there: {len(each.callers)} go on"),
                 )

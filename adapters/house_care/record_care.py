@@ -20,6 +20,7 @@ from adapters.temporal_workflows import WorkflowStanding, running_workflows, wor
 from pipeline.errors import AlreadyStarted, DependencyUnavailable, NotRepairable
 from pipeline.failures import cut
 from pipeline.model import (
+    SASHA,
     Closing,
     RequirementOrder,
     RequirementRef,
@@ -40,7 +41,6 @@ GRACE = timedelta(minutes=1)
 MOST = 500
 """Rows looked at more closely, which takes some milliseconds each; the others have their turn."""
 
-WHO = "sasha"
 _COMPONENT = "record"
 _WORKFLOW_TYPE = "RequirementWorkflow"
 _AT_ONCE = 20
@@ -141,12 +141,12 @@ class RecordCare:
 
     async def _close(self, row: OpenRow, first_run: str, ending: Ending) -> str:
         ref = RequirementRef(row.number, row.workflow_run or first_run)
-        closing = Closing(ref, ending.state, ending.reason, ending.commit, WHO)
+        closing = Closing(ref, ending.state, ending.reason, ending.commit, SASHA)
         await self._store.close_requirement(closing)
         return f"{row.number} is {ending.state}: {ending.reason}"
 
     async def _cancel(self, root: str) -> str:
-        closing = Closing(RequirementRef(root, ""), RequirementState.CANCELLED, "", who=WHO)
+        closing = Closing(RequirementRef(root, ""), RequirementState.CANCELLED, "", who=SASHA)
         await self._database.write(lambda c: cancel_unstarted_fixes(c, closing))
         return f"Fixes of {root} that never began are CANCELLED: it has ended."
 

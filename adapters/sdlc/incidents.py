@@ -10,11 +10,8 @@ from adapters.sdlc.lifecycle import open_requirement
 from adapters.sdlc_tables import IncidentRow, RequirementRow
 from pipeline.failures import aggregate
 from pipeline.infrastructure import PLAN, description, report, requirement_order
-from pipeline.model import Incident, InfrastructureOpening, Opening, OpeningRequest
+from pipeline.model import SASHA, Incident, InfrastructureOpening, Opening, OpeningRequest
 from pipeline.remedies import REMEDIES
-
-SASHA = "sasha"
-"""Who has opened it."""
 
 
 async def record_incident(connection: AsyncConnection, incident: Incident) -> None:
@@ -49,6 +46,6 @@ async def open_infrastructure(connection: AsyncConnection, opening: Infrastructu
     acceptance = Acceptance(requirement_order(order), description(order), who=SASHA)
     await accept(connection, [acceptance])
     request = OpeningRequest(ref, PLAN, sequential=False)
-    await open_requirement(connection, request, Opening(order.host, None, "", parallel=True))
+    await open_requirement(connection, request, Opening(order.place, None, "", parallel=True))
     collection = report(order, ref)
     await block(connection, collection, aggregate(collection))

@@ -91,25 +91,16 @@ class Incident:
 
 
 @dataclass(frozen=True)
-class Treatment:
-    """Asks whoever looks after a place to act once."""
-
-    place: str
-    symptom: Symptom
-
-
-@dataclass(frozen=True)
 class Watch:
     """Asks whoever looks after a place to look, for that long, until the symptom is gone."""
 
-    place: str
     symptom: Symptom
     patience: timedelta
 
 
 @dataclass(frozen=True)
-class Repair:
-    """Tells workflows that a dependency is there again."""
+class Waiting:
+    """Workflows, by their ids, that wait until a dependency is there again."""
 
     dependency: str
     callers: tuple[str, ...]
@@ -120,12 +111,12 @@ class SashaState:
     """What Sasha knows when she begins: her own count of incidents, and what is not over.
 
     `escalated` are symptoms' keys with the place before, and the requirement that stands for each;
-    `waiting` are workflows by the dependency that they wait for; `unrecorded` have no row yet.
+    `unrecorded` have no row yet.
     """
 
     incidents: int = 0
     escalated: tuple[tuple[tuple[str, str, str], str], ...] = ()
-    waiting: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    waiting: tuple[Waiting, ...] = ()
     unrecorded: tuple[Incident, ...] = ()
 
 
@@ -137,14 +128,6 @@ class CaseStanding:
     symptom: Symptom
     began_at: datetime
     actions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Workflows, by their ids, that wait until a dependency is there again."""
-
-    dependency: str
-    callers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -164,7 +147,6 @@ class InfrastructureOrder:
     """A component that could not be repaired: what its P0 requirement asks and looks at."""
 
     number: str
-    host: str
     place: str
     symptom: Symptom
     actions: tuple[str, ...]

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from pipeline.model import (
     ExtensionRequest,
-    Repair,
     SashaCall,
+    Waiting,
     Wake,
 )
 from pipeline.rule_facts import RequirementFacts
@@ -14,6 +14,12 @@ from pipeline.rule_facts import RequirementFacts
 
 class Waker(Protocol):
     """Tells workflows what happens at the gate."""
+
+    async def tell_repaired(self, waiting: Waiting) -> None:
+        """Tell each that its dependency is there again; one that has ended needs none.
+
+        Raises: DependencyUnavailable.
+        """
 
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
         """Tell each that its agents have to stand still; one that has ended needs none.
@@ -33,12 +39,6 @@ class Sasha(Protocol):
 
     async def call(self, call: SashaCall) -> None:
         """Ask for a look; she is started if she was not yet. Raises: DependencyUnavailable."""
-
-    async def tell(self, repair: Repair) -> None:
-        """Tell workflows of a repair; one that has ended needs none.
-
-        Raises: DependencyUnavailable.
-        """
 
 
 class RuleFacts(Protocol):

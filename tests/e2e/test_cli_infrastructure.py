@@ -23,7 +23,7 @@ Escalate = Callable[[str], None]
 async def begin(stack: StackAddresses, number: str) -> None:
     """Let it stand for a host that nobody serves: no look finds that it works again."""
     symptom = Symptom(SymptomKind.DISK_LOW, "disk", "nowhere", DETAIL)
-    order = InfrastructureOrder(number, "e2e", "nowhere", symptom, ("Removed nothing.",))
+    order = InfrastructureOrder(number, "nowhere", symptom, ("Removed nothing.",))
     client = await connect(stack.temporal_address)
     await client.start_workflow(
         InfrastructureWorkflow.run, order, id=number, task_queue=options.CENTRAL_QUEUE

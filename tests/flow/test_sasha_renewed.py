@@ -6,8 +6,7 @@ from datetime import timedelta
 import pytest
 
 from adapters.sdlc_reader import SdlcReader
-from adapters.temporal_sasha import SASHA_ID
-from pipeline.model import IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
+from pipeline.model import SASHA, IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
 from pipeline.plan_rules import DELIVER
 from pipeline.remedies import REMEDIES
 from tests.house import House, until
@@ -40,7 +39,7 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
 
     async def is_renewed() -> bool:
         await house.patrol()
-        return len(await house.chain(SASHA_ID)) > 1
+        return len(await house.chain(SASHA)) > 1
 
     await until(is_asked, "a human is asked")
     await until(is_renewed, "Sasha goes on as new")

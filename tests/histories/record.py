@@ -23,8 +23,7 @@ from adapters.local_stack import LocalStack, StackAddresses
 from adapters.migrate import upgrade
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import SEARCH_ATTRIBUTES
-from adapters.temporal_sasha import SASHA_ID
-from pipeline.model import Answer, Bounds, DecisionRequest, Symptom, SymptomKind
+from pipeline.model import SASHA, Answer, Bounds, DecisionRequest, Symptom, SymptomKind
 from tests.fakes import RealClock, Script
 from tests.house import (
     NO_REPAIR,
@@ -132,7 +131,7 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
         assert report.state == "DELIVERED", report
         found = await house.family(number)
         if scenario.outage:
-            found += await house.family(SASHA_ID)
+            found += await house.family(SASHA)
         # stack traces of refusals name files
         histories = [history.to_json().replace(f"{HOUSE}/", "") for history in found]
     await publisher.close()
