@@ -75,5 +75,5 @@ class Ending:
             closing.ref,
             **options.central("Publish performance"),
         )
-        self._execution.show(closing.state)
+        self._execution.display.show(closing.state)
         await workflow.wait_condition(workflow.all_handlers_finished)

@@ -23,33 +23,16 @@ with workflow.unsafe.imports_passed_through():
         Opening,
         RequirementOrder,
         RequirementRef,
-        RequirementState,
         Stage,
     )
     from workflows import options
+    from workflows.display import Display
     from workflows.gathering import is_cancelled, stop_if_cancelled
     from workflows.line import Line, outage
     from workflows.turnstile import Turnstile
-    from workflows.view import View
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What was shown last of where the requirement stands."""
-
-    state: RequirementState
-    waiting_for: str = ""
-    note: str = ""
-
-    @classmethod
-    def held(cls, hold: Hold) -> "Shown":
-        """That it is held, by whom and since when."""
-        since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
-        note = f"Held at **{hold.boundary}** since {since}: {hold.reason}"
-        return cls(RequirementState.HELD, ", ".join(hold.by), note)
 
 
 @dataclass
@@ -63,18 +46,13 @@ class Execution:
     ref: RequirementRef
     board: Board
     turnstile: Turnstile
-    view: View
+    display: Display
     opening: Opening | None = None
     abort: DecisionRequest | None = None
     counts: Counts = field(default_factory=Counts)
     is_ending: bool = False
     """Whether it ends whatever comes: what its end needs is waited for, cancelled or not."""
-    pending: tuple[str, str] = ("", "")
-    """Who else is waited for while it runs, and the question that stays open."""
     line: Line = field(default_factory=Line)
-    shown: Shown = Shown(RequirementState.ACCEPTED)
-    """What was shown last, and before that, what was shown when nothing held."""
-    _before_hold: Shown = Shown(RequirementState.ACCEPTED)
 
     def why_over(self) -> str:
         """Why nothing may start any more; empty while it may."""
@@ -97,20 +75,6 @@ class Execution:
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
-    def show(self, state: RequirementState, waiting_for: str = "", note: str = "") -> None:
-        """Bring the Web UI up to date; what is pending is shown as long as it runs."""
-        if state is RequirementState.RUNNING:
-            waiting_for, note = self.pending
-        self.shown = Shown(state, waiting_for, note)
-        if state is not RequirementState.HELD:
-            self._before_hold = self.shown
-        self.view.show(state, self.board, waiting_for, note)
-
-    def go_on(self) -> None:
-        """Show again what was shown before it was held."""
-        before = self.shown = self._before_hold
-        self.view.show(before.state, self.board, before.waiting_for, before.note)
-
     async def wait_in_line(self, hold: Hold) -> None:
         """Show who holds the requirement, and wait until it is worth trying again.
 
@@ -120,8 +84,7 @@ class Execution:
         await self._wait_in_line(hold)
 
     async def _wait_in_line(self, hold: Hold) -> None:
-        held = Shown.held(hold)
-        self.show(held.state, held.waiting_for, held.note)
+        self.display.hold(hold)
         await self.line.wait(hold, self.host)
 
     async def do(
@@ -164,7 +127,7 @@ class Execution:
             await self._wait_in_line(held)
         if held and not self.is_ending:
             await self._once_there(partial(self._record, held), "record the hold")
-            self.go_on()
+            self.display.go_on()
         return result
 
     async def _record(self, hold: Hold) -> None:

@@ -142,7 +142,7 @@ class BuildGates:
             hold = outcome.hold
             await self._execution.wait_in_line(hold)
             request = replace(request, held=hold if hold.dependency else None)
-            self._execution.go_on()
+            self._execution.display.go_on()
         return outcome
 
     async def _turn(self, request: BuildRequest, rank: Rank) -> BuildOutcome:

@@ -58,7 +58,7 @@ class Questions:
             await self._report(plan)
         waiting = [*(fix.number for fix in plan.fixes), *_human(plan.asks)]
         text = self._question(plan.asks)
-        self._execution.show(RequirementState.BLOCKED, ", ".join(waiting), text)
+        self._execution.display.show(RequirementState.BLOCKED, ", ".join(waiting), text)
 
     async def report_fix(self) -> None:
         """Report why a fix did not succeed: its orchestrator sees to it."""
@@ -121,7 +121,7 @@ class Questions:
     def _show_pending(self) -> str:
         """Show, while it runs, who else is waited for; returns that."""
         waiting = ", ".join([*self._board.repairs.values(), *_human(self.asked)])
-        self._execution.pending = (waiting, self._question(self.asked))
+        self._execution.display.pending = (waiting, self._question(self.asked))
         return waiting
 
     def _question(self, asks: tuple[Ask, ...]) -> str:

@@ -33,6 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.asking import ask
     from workflows.continuing import carry, is_long, take_up
     from workflows.deadlines import Deadlines
+    from workflows.display import Display
     from workflows.ending import Ending
     from workflows.execution import Execution
     from workflows.failures import describe
@@ -65,7 +66,8 @@ class RequirementWorkflow:
         self._board = Board(order.pipeline)
         ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
         view = RequirementView(order.number, order.search_attributes)
-        self._execution = Execution(order, ref, self._board, Turnstile(), view)
+        display = Display(view, self._board)
+        self._execution = Execution(order, ref, self._board, Turnstile(), display)
         self._gates = gates = BuildGates(self._execution)
         self._rounds = Rounds(self._execution, gates)
         self._questions = Questions(self._execution)
@@ -108,7 +110,7 @@ class RequirementWorkflow:
 
     async def _open(self) -> str:
         """Find a host; returns why it refused, or nothing."""
-        self._execution.show(RequirementState.ACCEPTED, "host")
+        self._execution.display.show(RequirementState.ACCEPTED, "host")
         try:
             if self._order.pre_empts and not self._order.fix:
                 await self._pre_empt()

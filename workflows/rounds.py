@@ -33,7 +33,7 @@ class Rounds:
     async def run_stages(self) -> None:
         """Everything that can run, until nothing does."""
         if self._board.waiting():
-            self._execution.show(RequirementState.RUNNING)
+            self._execution.display.show(RequirementState.RUNNING)
         await self._crew.run()
         while unblock(self._board):  # a build was red, and is green on what was merged since
             await self._crew.run()

@@ -130,7 +130,7 @@ class StageRunner:
         )
 
     def _announce(self, stage: Stage) -> None:
-        self._execution.show(RequirementState.RUNNING)
+        self._execution.display.show(RequirementState.RUNNING)
         siblings = [s for s in self._execution.order.pipeline.stages if s.group == stage.group]
         together = self._execution.turnstile.parallel and len(siblings) > 1
         workflow.logger.info(

@@ -8,7 +8,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.runs import RunActivities
     from pipeline.model import Hold, RequirementState
     from workflows import options
-    from workflows.execution import Execution, Shown
+    from workflows.display import Shown
+    from workflows.execution import Execution
 
 
 class Standstill:
@@ -43,12 +44,12 @@ class Standstill:
             held: Shown | None = None
             while hold := await self._look():
                 held = await self._wait(hold)
-            if held and self._execution.shown == held:
-                self._execution.go_on()
+            if held and self._execution.display.shown == held:
+                self._execution.display.go_on()
 
     async def _wait(self, hold: Hold) -> Shown:
         """Wait for the P0's end; returns what is shown meanwhile: a question stays to be seen."""
-        if self._execution.shown.state is RequirementState.BLOCKED:
+        if self._execution.display.shown.state is RequirementState.BLOCKED:
             await self._execution.line.wait(hold, self._execution.host)
         else:
             await self._execution.wait_in_line(hold)

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import restore
     from pipeline.triage import next_fix
     from workflows import options
+    from workflows.display import Display
     from workflows.execution import Execution
     from workflows.fixes import FixRunner
     from workflows.gates import BuildGates
@@ -37,8 +38,9 @@ class StrategicOrchestratorWorkflow:
         restore(board, recovery.standing)
         turnstile = Turnstile(parallel=recovery.parallel)
         self._view = FixesView(recovery.ref.number, recovery.round)
+        display = Display(self._view, board)
         self._execution = Execution(
-            recovery.order, recovery.ref, board, turnstile, self._view, recovery.opening
+            recovery.order, recovery.ref, board, turnstile, display, recovery.opening
         )
         gates = BuildGates(self._execution, f"{recovery.round}.", recovery.proofs)
         self._fixes = FixRunner(self._execution, self._view, recovery.round)
