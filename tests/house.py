@@ -23,7 +23,9 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from adapters.nats_events import NatsEventPublisher
+from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import Acceptance, PostgresSdlcStore
+from adapters.sdlc_views import IncidentView
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
@@ -224,6 +226,14 @@ class House:
         events = [event["eventType"] for event in await self.events(number)]
         return bool(events) and events[-1] == "workflow.escalated"
 
+    async def until_running(self, stage: str, runs: int = 1) -> None:
+        """Wait until the stage's agent has been started so often."""
+
+        async def is_running() -> bool:
+            return self.runs.started().count(stage) >= runs
+
+        await until(is_running, f"{stage} runs")
+
     async def blocked(self, number: str = "") -> Mapping[str, Any]:
         """The latest `workflow.blocked`."""
         events = [e for e in await self.events(number) if e["eventType"] == "workflow.blocked"]
@@ -245,6 +255,25 @@ class House:
 
     async def types(self, number: str = "") -> list[str]:
         return [str(event["eventType"]) for event in await self.events(number)]
+
+
+async def delivered(*handles: Handle) -> None:
+    """Wait until all are."""
+    async with asyncio.timeout(60):
+        reports = await asyncio.gather(*(handle.result() for handle in handles))
+    assert {report.state for report in reports} == {"DELIVERED"}, reports
+
+
+async def recorded_incidents(reader: SdlcReader, count: int = 1) -> Sequence[IncidentView]:
+    """They are written down beside what goes on."""
+    found: list[IncidentView] = []
+
+    async def are_recorded() -> bool:
+        found[:] = await reader.incidents()
+        return len(found) >= count
+
+    await until(are_recorded, f"{count} incidents are recorded")
+    return found
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:

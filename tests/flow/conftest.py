@@ -3,6 +3,8 @@
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 from adapters.local_stack import StackAddresses
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
+from pipeline.remedies import REMEDIES
 from tests.fakes import RealClock, VirtualClock
 from tests.house import House
 from tests.namespaces import create_namespace
@@ -52,6 +55,13 @@ async def house(
     )
     async with House(client, RealClock(), sdlc_store, nats_publisher, host) as house:
         yield house
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that Sasha has done is given time to show."""
+    for kind, remedy in REMEDIES.items():
+        monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
 
 
 def a_host() -> str:

@@ -18,13 +18,6 @@ FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]}, minutes=1)
 BEAT = timedelta(seconds=5)
 
 
-async def until_running(house: House, stage: str, runs: int = 1) -> None:
-    async def is_running() -> bool:
-        return house.runs.started().count(stage) >= runs
-
-    await until(is_running, f"{stage} runs")
-
-
 async def until_failed(house: House, stage: str) -> None:
     async def has_failed() -> bool:
         events = await house.events()
@@ -53,7 +46,7 @@ async def test_cancelled_requirement_starts_no_further_attempt(house: House) -> 
     """The agent crashes of itself before the cancellation reaches it."""
     await house.open({ROY: [CRASH, Script()]})
     handle = await house.start()
-    await until_running(house, ROY)
+    await house.until_running(ROY)
 
     await handle.cancel()
     await check_cancelled(handle)
@@ -76,7 +69,7 @@ async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(house: Ho
     await house.open({"Backend QA": [FAIL, slow], "Frontend QA": [slow]})
     handle = await house.start("critical-path", heartbeat=BEAT)
     await retry_when_possible(handle, "Backend QA")
-    await until_running(house, "Backend QA", 2)
+    await house.until_running("Backend QA", 2)
 
     await handle.cancel()
     async with asyncio.timeout(15):
@@ -93,7 +86,7 @@ async def test_answer_is_refused_once_the_cancellation_is_under_way(house: House
     await house.open({ROY: [failed, Script()], JEN: [Script(minutes=40_000)]})
     handle = await house.start(heartbeat=BEAT)
     await until_failed(house, ROY)
-    await until_running(house, JEN)
+    await house.until_running(JEN)
 
     await handle.cancel()
     await until_heeded(handle)
@@ -130,7 +123,7 @@ async def test_cancelled_requirement_ends_its_fixes_first(
     slow = Script(minutes=600_000)
     await house.open({"Research": [crash], "Fix run Research": [slow]})
     handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
-    await until_running(house, "Fix run Research")
+    await house.until_running("Fix run Research")
 
     await handle.cancel()
     await check_cancelled(handle)

@@ -1,6 +1,5 @@
 """P0 stops the line: others hold at their next boundary and go on by themselves."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -17,7 +16,7 @@ from pipeline.model import (
     StageState,
 )
 from tests.fakes import Script
-from tests.house import REPAIR, Handle, House, until
+from tests.house import REPAIR, House, delivered, until
 from tests.orchestra_plans import FOUR, SOLO, team_of
 from workflows.requirement import RequirementWorkflow
 
@@ -32,13 +31,6 @@ def solo(number: str, priority: Priority = Priority.P2) -> RequirementOrder:
     return RequirementOrder(number, "A title", priority, SOLO, False, None)
 
 
-async def until_running(house: House, stage: str) -> None:
-    async def is_running() -> bool:
-        return stage in house.runs.started()
-
-    await until(is_running, f"{stage} runs")
-
-
 async def open_p0(house: House, *, blocked_by: tuple[str, ...] = ()) -> str:
     """A P0 that nobody has begun: it is open in any state."""
     number = f"{house.number}-URGENT"
@@ -50,12 +42,6 @@ async def open_p0(house: House, *, blocked_by: tuple[str, ...] = ()) -> str:
 async def deliver_p0(house: House, number: str) -> None:
     handle = await house.start(SOLO, number=number, priority=Priority.P0)
     await delivered(handle)
-
-
-async def delivered(*handles: Handle) -> None:
-    async with asyncio.timeout(60):
-        reports = await asyncio.gather(*(handle.result() for handle in handles))
-    assert {report.state for report in reports} == {RequirementState.DELIVERED}, reports
 
 
 async def until_held(house: House, reader: SdlcReader, *numbers: str, boundary: str = "") -> None:
@@ -75,7 +61,7 @@ async def test_others_hold_at_their_next_boundary_and_resume_by_themselves(
 ) -> None:
     await house.open({ROY: [LONG]})
     handle = await house.start(FOUR)
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     urgent = await open_p0(house)
     await until_held(house, sdlc_reader, boundary=BUILD)
 
@@ -149,7 +135,7 @@ async def test_repair_is_held_while_the_requirement_stays_blocked(
     """The fix is held at its start."""
     await house.open({BILLY: [FAIL, Script()]})
     handle = await house.start(FOUR, bounds=REPAIR)
-    await until_running(house, BILLY)
+    await house.until_running(BILLY)
     urgent = await open_p0(house)
     fix = f"{house.number}-FIX-1"
 
@@ -172,7 +158,7 @@ async def test_gate_that_is_made_again_is_held(house: House, sdlc_reader: SdlcRe
     fix = f"Fix verdict {BILLY}"
     await house.open({BILLY: [FAIL, Script()], fix: [LONG]})
     handle = await house.start(FOUR, bounds=REPAIR)
-    await until_running(house, fix)
+    await house.until_running(fix)
     urgent = await open_p0(house)
     await until_held(house, sdlc_reader, boundary=BUILD)
     assert (await sdlc_reader.requirement(house.number)).state is RequirementState.BLOCKED
@@ -221,7 +207,7 @@ async def test_held_requirement_can_be_cancelled(house: House, sdlc_reader: Sdlc
 async def test_delivery_is_held(house: House, sdlc_reader: SdlcReader) -> None:
     await house.open({"Research": [LONG]})
     handle = await house.start(team_of("Research"))
-    await until_running(house, "Research")
+    await house.until_running("Research")
     urgent = await open_p0(house)
     await until_held(house, sdlc_reader, boundary="deliver")
 

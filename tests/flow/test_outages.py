@@ -1,15 +1,9 @@
 """A dependency is away: everything holds, nothing is lost, and all goes on when it is back."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import timedelta
-
 import pytest
 from temporalio.client import WorkflowFailureError
 
 from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_views import IncidentView
 from pipeline.model import (
     Answer,
     DecisionRequest,
@@ -20,9 +14,8 @@ from pipeline.model import (
     SymptomKind,
 )
 from pipeline.plan_rules import DELIVER
-from pipeline.remedies import REMEDIES
 from tests.fakes import Script
-from tests.house import REPAIR, Handle, House, until
+from tests.house import REPAIR, House, delivered, recorded_incidents, until
 from tests.orchestra_plans import FOUR, SOLO
 from workflows.requirement import RequirementWorkflow
 
@@ -34,29 +27,9 @@ LONG = Script(minutes=300)
 """Longer than it takes to take something away."""
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is given time to show."""
-    for kind, remedy in REMEDIES.items():
-        monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
-
-
 @pytest.fixture(params=AWAY)
 def dependency(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-async def delivered(*handles: Handle) -> None:
-    async with asyncio.timeout(60):
-        reports = await asyncio.gather(*(handle.result() for handle in handles))
-    assert {report.state for report in reports} == {RequirementState.DELIVERED}, reports
-
-
-async def until_running(house: House, stage: str) -> None:
-    async def is_running() -> bool:
-        return stage in house.runs.started()
-
-    await until(is_running, f"{stage} runs")
 
 
 async def until_called(house: House) -> None:
@@ -72,18 +45,6 @@ def take_away(house: House, *symptoms: Symptom) -> None:
     house.house_care.cures = {symptom.kind: 1 for symptom in symptoms}
 
 
-async def incidents(reader: SdlcReader, count: int = 1) -> Sequence[IncidentView]:
-    """They are written down beside what goes on."""
-    found: list[IncidentView] = []
-
-    async def are_recorded() -> bool:
-        found[:] = await reader.incidents()
-        return len(found) >= count
-
-    await until(are_recorded, f"{count} incidents are recorded")
-    return found
-
-
 async def check_books(house: House, reader: SdlcReader, dependency: str, number: str = "") -> None:
     """The hold is a row with both times and two events; the incident is one, repaired."""
     holds = await reader.holds(number or house.number)
@@ -92,7 +53,7 @@ async def check_books(house: House, reader: SdlcReader, dependency: str, number:
     assert all(hold.ended_at and hold.ended_at > hold.since for hold in holds)
     told = await house.types(number)
     assert told.count("workflow.held") == told.count("workflow.resumed") == len(holds)
-    (incident,) = await incidents(reader)
+    (incident,) = await recorded_incidents(reader)
     assert (incident.kind, incident.end) == (AWAY[dependency].kind, IncidentEnd.REPAIRED)
     assert incident.actions == ("act 1",)
 
@@ -102,7 +63,7 @@ async def test_no_stage_starts_while_a_dependency_is_away(
 ) -> None:
     await house.open({ROY: [LONG]})
     handle = await house.start(FOUR)
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     take_away(house, AWAY[dependency])
     house.house_care.cures = {}
     await until_called(house)
@@ -113,7 +74,7 @@ async def test_no_stage_starts_while_a_dependency_is_away(
 
     runs = await sdlc_reader.runs(house.number)
     assert {(run.attempt, run.starts) for run in runs} == {(1, 1)}
-    (incident,) = await incidents(sdlc_reader)
+    (incident,) = await recorded_incidents(sdlc_reader)
     assert incident.end is IncidentEnd.REPAIRED
 
 
@@ -124,7 +85,7 @@ async def test_agent_that_ends_meanwhile_keeps_its_result(
     """Its closing is repeated; the next boundary holds, and Sasha is called from there."""
     await house.open({stage: [LONG]})
     handle = await house.start(FOUR)
-    await until_running(house, stage)
+    await house.until_running(stage)
     take_away(house, AWAY[dependency])
     await delivered(handle)
 
@@ -168,7 +129,7 @@ async def test_repair_of_a_failure_is_held_and_goes_on(
     """Report, fix, merge, gates and settlement all pass boundaries."""
     await house.open({ROY: [LONG]}, {"backend": [1, 0]})
     handle = await house.start(SOLO, bounds=REPAIR)
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     take_away(house, AWAY[dependency])
     await delivered(handle)
 
@@ -181,7 +142,7 @@ async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:
     take_away(house, NATS, DATABASE)
     await delivered(await house.start(SOLO))
 
-    found = await incidents(sdlc_reader, 2)
+    found = await recorded_incidents(sdlc_reader, 2)
     assert {incident.component for incident in found} == {"nats", "database"}
     assert {incident.end for incident in found} == {IncidentEnd.REPAIRED}
 
@@ -192,7 +153,7 @@ async def test_everybody_who_was_held_is_told(house: House, sdlc_reader: SdlcRea
     take_away(house, NATS)
     await delivered(*[await house.start(SOLO, number=number) for number in numbers])
 
-    assert len(await incidents(sdlc_reader)) == 1
+    assert len(await recorded_incidents(sdlc_reader)) == 1
 
 
 async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
@@ -213,7 +174,7 @@ async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
     await urgent.execute_update(RequirementWorkflow.retry, RetryRequest(DELIVER, "ada"))
     await delivered(urgent, handle)
 
-    (incident,) = await incidents(sdlc_reader)
+    (incident,) = await recorded_incidents(sdlc_reader)
     assert (incident.end, incident.requirement) == (IncidentEnd.ESCALATED, number)
 
 

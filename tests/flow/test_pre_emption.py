@@ -15,7 +15,7 @@ from pipeline.model import (
     RunEnd,
 )
 from tests.fakes import Script
-from tests.house import REPAIR, Handle, House, until
+from tests.house import REPAIR, Handle, House, delivered, until
 from tests.orchestra_plans import FOUR, SOLO
 from workflows.requirement import RequirementWorkflow
 
@@ -24,25 +24,12 @@ LONG = Script(minutes=1_500)
 FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]})
 
 
-async def until_running(house: House, stage: str) -> None:
-    async def is_running() -> bool:
-        return stage in house.runs.started()
-
-    await until(is_running, f"{stage} runs")
-
-
 async def until_standing(house: House, *numbers: str) -> None:
     async def do_stand() -> bool:
         standing = {key.partition("/")[0] for key in house.runs.suspended}
         return standing == set(numbers)
 
     await until(do_stand, f"{numbers} stand still")
-
-
-async def delivered(*handles: Handle) -> None:
-    async with asyncio.timeout(60):
-        reports = await asyncio.gather(*(handle.result() for handle in handles))
-    assert {report.state for report in reports} == {RequirementState.DELIVERED}, reports
 
 
 async def pre_empt(house: House, name: str = "P0", *, blocked: bool = False) -> Handle:
@@ -58,7 +45,7 @@ async def test_what_runs_stands_still_and_goes_on_as_the_same_run(
 ) -> None:
     await house.open({ROY: [LONG]})
     handle = await house.start(FOUR)
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     urgent = await pre_empt(house)
     await until_standing(house, house.number)
 
@@ -81,7 +68,7 @@ async def test_agents_stand_still_as_long_as_one_p0_that_pre_empts_is_open(
     """Another P0 holds the boundaries meanwhile, and nothing that runs."""
     await house.open({ROY: [LONG]})
     handle = await house.start(FOUR)
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     first, second = (
         await pre_empt(house, "A", blocked=True),
         await pre_empt(house, "B", blocked=True),
@@ -104,7 +91,7 @@ async def test_p0_that_comes_while_agents_are_let_go_lets_them_stand_still(house
     """What it says comes while the look is under way that has not seen it."""
     await house.open({ROY: [LONG]})
     handle = await house.start(SOLO)
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     first = await pre_empt(house, "A")
     await until_standing(house, house.number)
     looked, is_told, resumed = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -148,7 +135,7 @@ async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(house: 
 async def test_who_goes_on_is_shown_as_running(house: House) -> None:
     await house.open({ROY: [Script(minutes=3_000)]})
     handle = await house.start(SOLO)
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     urgent = await pre_empt(house, blocked=True)
     await house.until_blocked(urgent)
     await until_shown(house, handle, RequirementState.HELD)
@@ -175,7 +162,7 @@ async def test_fix_that_runs_stands_still(house: House) -> None:
     fix = f"Fix verdict {BILLY}"
     await house.open({BILLY: [FAIL, Script()], fix: [LONG]})
     handle = await house.start(FOUR, bounds=REPAIR)
-    await until_running(house, fix)
+    await house.until_running(fix)
     urgent = await pre_empt(house)
     await until_standing(house, house.number, f"{house.number}-FIX-1")
     await delivered(urgent, handle)
@@ -185,7 +172,7 @@ async def test_what_the_p0_waits_for_goes_on(house: House) -> None:
     await house.open({ROY: [LONG]})
     handle = await house.start(SOLO)
     other = await house.start(SOLO, number=f"{house.number}-OTHER")
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     number = f"{house.number}-P0"
     urgent = await house.start(
         SOLO, number=number, priority=Priority.P0, pre_empts=True, blocked_by=(handle.id,)
@@ -197,7 +184,7 @@ async def test_what_the_p0_waits_for_goes_on(house: House) -> None:
 async def test_requirement_that_stands_still_can_be_cancelled(house: House) -> None:
     await house.open({ROY: [LONG]})
     handle = await house.start(SOLO, heartbeat=timedelta(seconds=2))
-    await until_running(house, ROY)
+    await house.until_running(ROY)
     urgent = await pre_empt(house, blocked=True)
     await until_standing(house, handle.id)
 

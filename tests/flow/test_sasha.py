@@ -1,38 +1,19 @@
 """Sasha on her rounds: what she finds she treats once, writes down, and does not forget."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
 from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_views import IncidentView
 from pipeline.model import IncidentEnd, RequirementState, Symptom, SymptomKind
 from pipeline.remedies import REMEDIES
-from tests.house import House, until
+from tests.house import House, recorded_incidents, until
+
+pytestmark = pytest.mark.usefixtures("hasty")
 
 ORPHAN = Symptom(SymptomKind.ORPHAN, "orphan", "worktree REQ-1", "Nobody owns it.")
 LOADED = Symptom(SymptomKind.HOST_OVERLOADED, "host", "here", "Load 9 per processor.")
 DISK = Symptom(SymptomKind.DISK_LOW, "disk", "here", "1 MiB is free.")
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is given time to show."""
-    for kind, remedy in REMEDIES.items():
-        monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
-
-
-async def incidents(reader: SdlcReader, count: int) -> Sequence[IncidentView]:
-    found: list[IncidentView] = []
-
-    async def are_recorded() -> bool:
-        found[:] = await reader.incidents()
-        return len(found) >= count
-
-    await until(are_recorded, f"{count} incidents are recorded")
-    return found
 
 
 async def looked(house: House, times: int) -> None:
@@ -49,7 +30,7 @@ async def test_what_is_found_on_patrol_is_treated_and_written_down(
     house.host_care.symptoms = [ORPHAN]
     house.host_care.cures = {ORPHAN.kind: 2}
     await house.patrol()
-    (incident,) = await incidents(sdlc_reader, 1)
+    (incident,) = await recorded_incidents(sdlc_reader, 1)
 
     assert (incident.place, incident.kind, incident.subject) == (
         house.host,
@@ -67,7 +48,7 @@ async def test_what_cannot_be_repaired_and_holds_nobody_is_left_for_a_while(
     await house.open()
     house.host_care.symptoms = [ORPHAN]
     await house.patrol()
-    (incident,) = await incidents(sdlc_reader, 1)
+    (incident,) = await recorded_incidents(sdlc_reader, 1)
     looks = house.host_care.looks
     await house.patrol()
     await looked(house, looks + 1)
@@ -84,7 +65,7 @@ async def test_what_is_escalated_is_not_treated_again(
     await house.open()
     house.host_care.symptoms = [DISK]
     await house.patrol()
-    (incident,) = await incidents(sdlc_reader, 1)
+    (incident,) = await recorded_incidents(sdlc_reader, 1)
     looks = house.host_care.looks
     await house.patrol()
     await looked(house, looks + 1)
@@ -99,7 +80,7 @@ async def test_troubles_are_treated_side_by_side(house: House, sdlc_reader: Sdlc
     house.host_care.symptoms = [ORPHAN, LOADED]
     house.host_care.cures = {ORPHAN.kind: 1, LOADED.kind: 1}
     await house.patrol()
-    found = await incidents(sdlc_reader, 2)
+    found = await recorded_incidents(sdlc_reader, 2)
 
     assert {incident.kind for incident in found} == {ORPHAN.kind, LOADED.kind}
     first, second = sorted(found, key=lambda incident: incident.began_at)
@@ -112,6 +93,6 @@ async def test_second_component_gets_a_number_of_its_own(
     await house.open()
     house.host_care.symptoms = [DISK, replace(DISK, subject="there")]
     await house.patrol()
-    found = await incidents(sdlc_reader, 2)
+    found = await recorded_incidents(sdlc_reader, 2)
 
     assert {incident.requirement for incident in found} == {"REQ-INFRA-disk-1", "REQ-INFRA-disk-2"}

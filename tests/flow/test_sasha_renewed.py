@@ -1,14 +1,10 @@
 """Sasha goes on as new in the middle of an outage: whoever waits for her is not forgotten."""
 
-from dataclasses import replace
-from datetime import timedelta
-
 import pytest
 
 from adapters.sdlc_reader import SdlcReader
 from pipeline.model import SASHA, IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
 from pipeline.plan_rules import DELIVER
-from pipeline.remedies import REMEDIES
 from tests.house import House, until
 from tests.orchestra_plans import SOLO
 from workflows import continuing
@@ -18,11 +14,9 @@ NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
 
 
 @pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+def brief(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short histories, from before the house is there until its histories are replayed."""
     monkeypatch.setattr(continuing, "EVENTS", 60)
-    for kind, remedy in REMEDIES.items():
-        monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
 
 
 async def test_callers_of_an_escalated_outage_are_carried_over(
