@@ -1,10 +1,10 @@
 """One requirement's way through the store, step by step, as activities would take it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc_store import Acceptance, PostgresSdlcStore
 from pipeline.model import (
     HUMAN,
     ORCHESTRATOR,
@@ -234,3 +234,27 @@ class Requirement:
 
 def _listed(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+async def accept(
+    store: PostgresSdlcStore,
+    number: str,
+    priority: Priority = Priority.P2,
+    blocked_by: tuple[str, ...] = (),
+) -> Requirement:
+    """A requirement that has got no further than its row."""
+    order = replace(an_order(number), priority=priority)
+    await store.accept_all([Acceptance(order, "A description", blocked_by=blocked_by)])
+    return Requirement(store, number)
+
+
+async def begin(
+    store: PostgresSdlcStore,
+    number: str,
+    priority: Priority = Priority.P2,
+    blocked_by: tuple[str, ...] = (),
+) -> Requirement:
+    """A requirement that a host has taken."""
+    requirement = await accept(store, number, priority, blocked_by)
+    await requirement.open()
+    return requirement

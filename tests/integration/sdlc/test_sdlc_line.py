@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -11,31 +10,18 @@ from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import Hold, Priority, RequirementState, StageContext, StageState
-from tests.sdlc_factory import BACKEND, CRITIQUE, FRONTEND, RESEARCH, Requirement, an_order
+from tests.sdlc_factory import (
+    BACKEND,
+    CRITIQUE,
+    FRONTEND,
+    RESEARCH,
+    Requirement,
+    accept,
+    an_order,
+    begin,
+)
 
 CLOSED = (RequirementState.DELIVERED, RequirementState.FAILED, RequirementState.CANCELLED)
-
-
-async def accept(
-    store: PostgresSdlcStore,
-    number: str,
-    priority: Priority = Priority.P2,
-    blocked_by: tuple[str, ...] = (),
-) -> Requirement:
-    order = replace(an_order(number), priority=priority)
-    await store.accept_all([Acceptance(order, "A description", blocked_by=blocked_by)])
-    return Requirement(store, number)
-
-
-async def begin(
-    store: PostgresSdlcStore,
-    number: str,
-    priority: Priority = Priority.P2,
-    blocked_by: tuple[str, ...] = (),
-) -> Requirement:
-    requirement = await accept(store, number, priority, blocked_by)
-    await requirement.open()
-    return requirement
 
 
 async def types(reader: SdlcReader, number: str) -> list[str]:

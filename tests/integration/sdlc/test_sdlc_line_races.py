@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import replace
 
 import psycopg
 import pytest
@@ -22,7 +21,14 @@ from pipeline.model import (
     StageContext,
 )
 from tests.fixtures_sdlc import PostgresServer
-from tests.sdlc_factory import BACKEND, RESEARCH, Requirement, an_order
+from tests.sdlc_factory import (
+    BACKEND,
+    RESEARCH,
+    Requirement,
+    accept,
+    an_order,
+    begin,
+)
 
 CROWD = 200
 HOSTS = 3
@@ -50,28 +56,6 @@ async def query(database_url: str, statement: str, *values: str) -> Sequence[tup
         return await (await connection.execute(statement.encode(), values)).fetchall()
 
 
-async def begin(
-    store: PostgresSdlcStore,
-    number: str,
-    priority: Priority = Priority.P2,
-    blocked_by: tuple[str, ...] = (),
-) -> Requirement:
-    await accept(store, number, priority, blocked_by)
-    requirement = Requirement(store, number)
-    await requirement.open()
-    return requirement
-
-
-async def accept(
-    store: PostgresSdlcStore,
-    number: str,
-    priority: Priority = Priority.P0,
-    blocked_by: tuple[str, ...] = (),
-) -> None:
-    order = replace(an_order(number), priority=priority)
-    await store.accept_all([Acceptance(order, "A description", blocked_by=blocked_by)])
-
-
 async def a_crowd(stores: Sequence[PostgresSdlcStore]) -> Sequence[Requirement]:
     numbers = [f"REQ-{each}" for each in range(CROWD)]
     await stores[0].accept_all([Acceptance(an_order(number), "") for number in numbers])
@@ -89,7 +73,9 @@ async def race(
     """Openings of all and a P0's acceptance at once; whether some came before, and some after."""
     urgent = Requirement(stores[nth % HOSTS], f"REQ-P0-{nth}")
     calls: list[Awaitable[object]] = [each.try_stage(RESEARCH, nth) for each in crowd]
-    calls.insert(random.Random(nth).randrange(CROWD // 2), accept(urgent.store, urgent.number))
+    calls.insert(
+        random.Random(nth).randrange(CROWD // 2), accept(urgent.store, urgent.number, Priority.P0)
+    )
 
     outcomes = await asyncio.gather(*calls)
 
