@@ -36,6 +36,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         Document: JSONB,
         list[str]: ARRAY(StorableText),
+        list[datetime]: ARRAY(DateTime(timezone=True)),
     }
 
 
@@ -125,6 +126,7 @@ class RunRow(Base):
     opened_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    suspensions: Mapped[list[datetime]] = mapped_column(server_default="{}")
     closed_at: Mapped[datetime | None]
     end: Mapped[str | None]
     exit_code: Mapped[int | None]

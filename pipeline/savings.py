@@ -4,15 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from pipeline.model import Interval
+
 _HOUR = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A stretch of work from `start` to `end`, both aware."""
-
-    start: datetime
-    end: datetime
 
 
 @dataclass(frozen=True)

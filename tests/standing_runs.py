@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from adapters.runs.host import HostRuns
@@ -69,6 +70,13 @@ async def attached_to(runs: Bench, host: HostRuns, order: RunOrder, processes: i
     await until(lambda: pids.exists() and len(pids.read_text().split()) == processes)
     await until(lambda: "agent" in runs.directory(order).identity())
     return attached
+
+
+def stood_still(result: RunResult) -> timedelta:
+    """How long of its time the run did not work."""
+    assert result.started_at is not None
+    assert result.ended_at is not None
+    return result.ended_at - result.started_at - result.elapsed
 
 
 def let_go(runs: Bench, order: RunOrder) -> None:

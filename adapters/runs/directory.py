@@ -119,7 +119,7 @@ class RunDirectory:
 
     def suspended_time(self, until: datetime) -> timedelta:
         """How long it has stood still in all, up to then."""
-        changes = [datetime.fromisoformat(at) for at in records.suspensions(str(self.path))]
+        changes = self._suspensions()
         pairs = zip_longest(changes[::2], changes[1::2], fillvalue=until)
         return sum((max(timedelta(), last - first) for first, last in pairs), timedelta())
 
@@ -204,20 +204,23 @@ class RunDirectory:
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)
-        end, ended_at = RunEnd(record["end"]), _time(record["ended_at"])
+        end = RunEnd(record["end"])
         return RunResult(
             end=end,
             exit_code=record["exit_code"],
             output=_tail(self.file(records.STDOUT), limit),
             error_output=_tail(self.file(records.STDERR), min(limit, ERROR_OUTPUT_LIMIT)),
             started_at=_time(record["started_at"]),
-            ended_at=ended_at,
+            ended_at=_time(record["ended_at"]),
             starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()),
             log_reference=str(self.file(records.STDOUT)),
             reason=record["reason"],
             pre_empted=end is RunEnd.LOST and self.is_suspended,
-            suspended=self.suspended_time(ended_at) if ended_at else timedelta(),
+            suspensions=self._suspensions(),
         )
+
+    def _suspensions(self) -> tuple[datetime, ...]:
+        return tuple(map(datetime.fromisoformat, records.suspensions(str(self.path))))
 
     def _json(self, name: str) -> dict[str, Any] | None:
         try:

@@ -92,6 +92,7 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
         starts=result.starts,
         started_at=result.started_at,
         ended_at=result.ended_at,
+        suspensions=list(result.suspensions),
         closed_at=write.at,
         end=result.end,
         exit_code=result.exit_code,

@@ -8,20 +8,23 @@ from sqlalchemy import CompoundSelect, bindparam, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc_tables import EscalationRow, FixRow, GateRow, HoldRow, PhaseRow, RunRow
-from pipeline.model import RequirementState
-from pipeline.savings import Interval, Savings, savings
+from pipeline.model import Interval, RequirementState, between
+from pipeline.savings import Savings, savings
 
 _FIXES = select(FixRow.number).where(FixRow.root == bindparam("number"))
-_WORK: CompoundSelect[datetime, datetime, datetime] = union_all(
-    select(RunRow.opened_at.label("asked_at"), RunRow.started_at, RunRow.ended_at).where(
+_UNINTERRUPTED = literal([], RunRow.suspensions.type).label("suspensions")
+_WORK: CompoundSelect[datetime, datetime, datetime, list[datetime]] = union_all(
+    select(
+        RunRow.opened_at.label("asked_at"), RunRow.started_at, RunRow.ended_at, RunRow.suspensions
+    ).where(
         (RunRow.number == bindparam("number")) | RunRow.number.in_(_FIXES),
         RunRow.started_at.is_not(None),
         RunRow.ended_at.is_not(None),
     ),
     # Of the gates only builds are work of their own: the others were decided by runs.
-    select(GateRow.started_at.label("asked_at"), GateRow.started_at, GateRow.ended_at).where(
-        GateRow.number == bindparam("number"), GateRow.evidence.is_not(None)
-    ),
+    select(
+        GateRow.started_at.label("asked_at"), GateRow.started_at, GateRow.ended_at, _UNINTERRUPTED
+    ).where(GateRow.number == bindparam("number"), GateRow.evidence.is_not(None)),
 )
 _PHASES = (
     select(PhaseRow.target, PhaseRow.at)
@@ -43,7 +46,8 @@ _HELD = select(HoldRow.created_at, HoldRow.ended_at).where(HoldRow.number == bin
 class Performance:
     """Measured times: `queue` between asking for agents and their starts, summed over runs.
 
-    `hold` is how long some boundary was held, `human` how long a question to a human was open.
+    `hold` is how long some boundary was held or some agent suspended, `human` how long a question
+    to a human was open.
     """
 
     savings: Savings
@@ -60,11 +64,12 @@ async def measure(connection: AsyncConnection, number: str, until: datetime) -> 
     held = (await connection.execute(_HELD, {"number": number})).all()
     phases = [(p.target, p.at) for p in await connection.execute(_PHASES, {"number": number})]
     waits = (max(timedelta(), each.started_at - each.asked_at) for each in work)
+    suspended = [each for w in work for each in _suspended(w.ended_at, w.suspensions)]
     return Performance(
-        savings([_interval(w.started_at, w.ended_at) for w in work]),
+        savings([each for w in work for each in between(w.started_at, w.ended_at, w.suspensions)]),
         wall=_wall(phases, until),
         queue=sum(waits, timedelta()),
-        hold=_together([_interval(h.created_at, h.ended_at or until) for h in held]),
+        hold=_together([_interval(h.created_at, h.ended_at or until) for h in held] + suspended),
         human=_together([_interval(a.created_at, a.answered_at or until) for a in asked]),
     )
 
@@ -74,6 +79,11 @@ def _wall(phases: Sequence[tuple[str, datetime]], until: datetime) -> timedelta:
     opened = [at for target, at in phases if target == RequirementState.RUNNING]
     ended = [at for target, at in phases if RequirementState(target).is_final]
     return max(timedelta(), (ended[0] if ended else until) - opened[0]) if opened else timedelta()
+
+
+def _suspended(ended: datetime, suspensions: Sequence[datetime]) -> Sequence[Interval]:
+    """What `between` leaves out: from the first suspension on it is the other way round."""
+    return between(suspensions[0], ended, suspensions[1:]) if suspensions else ()
 
 
 def _interval(begin: datetime, end: datetime) -> Interval:

@@ -41,6 +41,7 @@ async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> s
             starts=result.starts,
             started_at=result.started_at,
             ended_at=result.ended_at,
+            suspensions=list(result.suspensions),
             end=str(result.end),
             exit_code=result.exit_code,
             log_reference=result.log_reference,

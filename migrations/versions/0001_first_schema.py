@@ -111,6 +111,12 @@ def _create_runs() -> None:
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column(
+            "suspensions",
+            sa.ARRAY(sa.DateTime(timezone=True)),
+            server_default="{}",
+            nullable=False,
+        ),
         sa.Column("closed_at", sa.DateTime(timezone=True)),
         sa.Column("end", sa.Text()),
         sa.Column("exit_code", sa.Integer()),

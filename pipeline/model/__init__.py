@@ -62,6 +62,7 @@ from pipeline.model.incidents import (
     Waiting,
     Watch,
 )
+from pipeline.model.intervals import Interval, between
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
 from pipeline.model.plan import Bounds, Group, Pipeline, Stage
 from pipeline.model.references import Head, RequirementRef
@@ -135,6 +136,7 @@ __all__ = [
     "IncidentEnd",
     "InfrastructureOpening",
     "InfrastructureOrder",
+    "Interval",
     "MergeResult",
     "MergedFix",
     "Mode",
@@ -175,4 +177,5 @@ __all__ = [
     "Waiting",
     "Wake",
     "Watch",
+    "between",
 ]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from pipeline.model.intervals import between
+
 
 class RunEnd(StrEnum):
     """How the process of an agent or a build ended."""
@@ -39,7 +41,8 @@ class RunResult:
     """How a run ended. `output` is the tail of its standard output, bounded.
 
     `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
-    suspended, and not by our own cancellation; `suspended` is how long it stood still in all.
+    suspended, and not by our own cancellation; `suspensions` are when it was suspended and went on
+    again, in turn.
     """
 
     end: RunEnd
@@ -52,11 +55,12 @@ class RunResult:
     log_reference: str
     reason: str = ""
     pre_empted: bool = False
-    suspended: timedelta = timedelta()
+    suspensions: tuple[datetime, ...] = ()
 
     @property
     def elapsed(self) -> timedelta:
         """How long the agent worked: while it was suspended it did not."""
         if self.started_at is None or self.ended_at is None:
             return timedelta()
-        return max(timedelta(), self.ended_at - self.started_at - self.suspended)
+        worked = between(self.started_at, self.ended_at, self.suspensions)
+        return sum((each.end - each.start for each in worked), timedelta())

@@ -47,7 +47,9 @@ def test_a_run_works_from_its_start_to_its_end_but_for_the_time_it_was_suspended
     result = RunResult(RunEnd.EXITED, 0, "", "", start, start + timedelta(minutes=9), 1, "log")
 
     assert result.elapsed == timedelta(minutes=9)
-    assert replace(result, suspended=timedelta(minutes=4)).elapsed == timedelta(minutes=5)
+    for minutes, worked in (((2, 6), 5), ((2, 3, 5, 6), 7), ((2,), 2), ((-3, 1), 8), ((2, 12), 2)):
+        changes = tuple(start + timedelta(minutes=minute) for minute in minutes)
+        assert replace(result, suspensions=changes).elapsed == timedelta(minutes=worked)
     assert replace(result, started_at=None).elapsed == timedelta()
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.savings import Interval, savings
+from pipeline.model import Interval
+from pipeline.savings import savings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

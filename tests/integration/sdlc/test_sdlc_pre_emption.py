@@ -6,7 +6,7 @@ from datetime import timedelta
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.model import FailureKind, RunEnd, RunResult, StageOutcome, StageState
-from tests.sdlc_factory import RESEARCH, START, Requirement, a_failure
+from tests.sdlc_factory import BACKEND, FRONTEND, RESEARCH, START, Requirement, a_failure
 
 DIED = RunResult(
     RunEnd.LOST,
@@ -19,7 +19,7 @@ DIED = RunResult(
     "runs/log",
     "its supervisor was killed",
     pre_empted=True,
-    suspended=timedelta(minutes=30),
+    suspensions=(START + timedelta(minutes=5), START + timedelta(minutes=35)),
 )
 
 
@@ -55,3 +55,20 @@ async def test_an_agent_costs_nothing_while_it_is_suspended(
 
     [run] = await sdlc_reader.runs("REQ-1")
     assert run.seconds == timedelta(minutes=15).total_seconds()
+
+
+async def test_time_of_suspension_is_waiting_and_not_work_that_was_saved(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.open_stage(BACKEND)
+    await requirement.open_stage(FRONTEND)
+    beside = replace(DIED, started_at=START + timedelta(minutes=5))
+
+    await sdlc_store.record_ends(
+        "REQ-1", {f"REQ-1/wf-1/{BACKEND}/1": DIED, f"REQ-1/wf-1/{FRONTEND}/1": beside}
+    )
+
+    measured = await sdlc_reader.performance("REQ-1")
+    assert (measured.sequential_seconds, measured.parallel_seconds) == (25 * 60, 15 * 60)
+    assert measured.hold_seconds == 30 * 60
