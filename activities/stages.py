@@ -25,6 +25,14 @@ from pipeline.ports import HostPorts
 from pipeline.prompt import stage_prompt
 
 
+class _HeldAgain(Exception):
+    """The stage was opened, but must not start any more now that it has a permit."""
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__(hold.reason)
+        self.hold = hold
+
+
 class StageActivities:
     """Runs stages on this host."""
 
@@ -47,6 +55,8 @@ class StageActivities:
             return self._held(request, context)
         try:
             result = await self._attach(request, context)
+        except _HeldAgain as held:
+            return self._held(request, held.hold)
         except asyncio.CancelledError:
             await self._cancelled(request)
             raise
@@ -57,10 +67,15 @@ class StageActivities:
         if await self._ports.runs.is_started(request.run_id):
             return None
         self._ports.readiness.check()
-        waiter = str(activity.info().workflow_id)
-        opened = await self._ports.store.open_stage(request, waiter)
+        opened = await self._ports.store.open_stage(request, _waiter())
         await self._ports.publish(request.ref.number)
         return opened
+
+    async def _pass_again(self, request: StageRequest) -> None:
+        """Look again after a wait for a permit: a P0 that came meanwhile goes first."""
+        if hold := await self._ports.store.pass_again(request, _waiter()):
+            await self._ports.publish(request.ref.number)
+            raise _HeldAgain(hold)
 
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
@@ -78,7 +93,11 @@ class StageActivities:
     async def _attach(self, request: StageRequest, context: StageContext | None) -> RunResult:
         worktree = await self._ports.project.prepare(request) if request.head else ""
         order = _order(request, context, worktree)
-        return await self._ports.runs.attach(order, partial(self._started, request.run_id))
+        return await self._ports.runs.attach(
+            order,
+            on_start=partial(self._started, request.run_id),
+            after_wait=partial(self._pass_again, request),
+        )
 
     async def _started(self, run_id: str, at: datetime) -> None:
         await written(self._ports, partial(self._ports.store.start_run, run_id, at))
@@ -117,6 +136,11 @@ class StageActivities:
             flags=reading.notice.flags if reading.notice else (),
             failure=conflict or reading.failure,
         )
+
+
+def _waiter() -> str:
+    """The workflow to wake when it may go on."""
+    return str(activity.info().workflow_id)
 
 
 def _order(request: StageRequest, context: StageContext | None, worktree: str) -> RunOrder:

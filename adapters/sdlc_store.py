@@ -154,6 +154,10 @@ class PostgresSdlcStore:
         """Opens the run's row, `stage.started`; what the agent must be told, or what holds."""
         return await self._write(stages.open_stage, request, waiter)
 
+    async def pass_again(self, request: StageRequest, waiter: str) -> Hold | None:
+        """What holds an opened stage that has waited for a permit; its rows and events."""
+        return await self._write(stages.pass_again, request, waiter)
+
     async def start_run(self, run_id: str, at: datetime) -> None:
         """The run's agent was really started; a repeat changes nothing."""
         await self._write(runs.start_run, run_id, at)

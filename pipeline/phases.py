@@ -30,7 +30,8 @@ STAGE_MOVES: Mapping[StageState, frozenset[StageState]] = MappingProxyType(
         ),
         StageState.HELD: frozenset({StageState.RUNNING, StageState.WAITING}),
         StageState.RUNNING: frozenset(
-            {StageState.COMPLETED, StageState.FAILED, StageState.BLOCKED}
+            # held: it waited for a permit when a P0 was opened, and was not started yet
+            {StageState.COMPLETED, StageState.FAILED, StageState.BLOCKED, StageState.HELD}
         ),
         StageState.COMPLETED: frozenset({StageState.WAITING}),
         StageState.SKIPPED: frozenset({StageState.WAITING}),

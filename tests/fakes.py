@@ -24,7 +24,7 @@ from pipeline.model import (
     Waiting,
     Wake,
 )
-from pipeline.ports import StartListener
+from pipeline.ports import StartCheck, StartListener
 from pipeline.verdicts import green_notice
 
 Notice = Mapping[str, object]
@@ -167,7 +167,9 @@ class ScriptedRuns:
     async def is_started(self, run_id: str) -> bool:
         return run_id in self._results
 
-    async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
+    async def attach(
+        self, order: RunOrder, on_start: StartListener, after_wait: StartCheck
+    ) -> RunResult:
         if order.run_id not in self._results:
             self.orders.append(order)
             self._results[order.run_id] = await self._run(order, on_start)

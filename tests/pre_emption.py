@@ -1,5 +1,6 @@
 """A host whose agents are pre-empted: real processes, the command line, and what they show."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.conftest import Cli, Said, plan_of
@@ -11,12 +12,17 @@ from tests.standing_runs import state
 class Emergency:
     """Starts P0s by the command line beside an orchestra, and looks at its processes."""
 
-    def __init__(self, orchestra: Orchestra, directory: Path) -> None:
+    def __init__(
+        self,
+        orchestra: Orchestra,
+        directory: Path,
+        stages: Sequence[tuple[str, str]] = (("Research", "cynthia"),),
+    ) -> None:
         self.orchestra = orchestra
         self.number = f"{orchestra.number}-P0"
         self.cli = Cli(orchestra.environment, directory)
         self._plan = directory / "urgent.toml"
-        self._plan.write_text("[bounds]\nreds = 1\n".join(_split(plan_of(("Research", "cynthia")))))
+        self._plan.write_text("[bounds]\nreds = 1\n".join(_split(plan_of(*stages))))
 
     def begin(self, *options: str, number: str = "") -> Said:
         """`start … --priority P0`, and `--preempt` if it is among the options."""

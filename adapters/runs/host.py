@@ -27,7 +27,7 @@ from adapters.runs.waiting import (
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
 from pipeline.model import RunOrder, RunResult
-from pipeline.ports import StartListener
+from pipeline.ports import StartCheck, StartListener
 
 PATIENCE_SECONDS = 15.0
 """After this a supervisor that was asked to end is ended itself: it has had its agent's grace."""
@@ -39,6 +39,10 @@ MINUTE = timedelta(minutes=1)
 
 async def _unheard(_: datetime) -> None:
     """Nobody listens."""
+
+
+async def _unasked() -> None:
+    """Nothing has changed while it waited."""
 
 
 def _start_anyway() -> None:
@@ -82,13 +86,19 @@ class HostRuns:
         run = RunDirectory.of(self._home, run_id)
         return await in_thread(lambda: run.has(records.STARTED) or run.has(records.EXIT))
 
-    async def attach(self, order: RunOrder, on_start: StartListener = _unheard) -> RunResult:
+    async def attach(
+        self,
+        order: RunOrder,
+        on_start: StartListener = _unheard,
+        after_wait: StartCheck = _unasked,
+    ) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
 
-        `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
+        `on_start` is awaited once if the run is found living, `after_wait` when it has waited for
+        its turn to start. Cancelled, it leaves the agent alone.
 
         Raises, only if the run is to be started: AgentsFileRefused if the agents file lacks its
-            agent; what the check of a start raises when it is its turn.
+            agent; what `after_wait` and the check of a start raise when it is its turn.
         """
         run = RunDirectory.of(self._home, order.run_id)
         was_started = is_told = False
@@ -108,7 +118,7 @@ class HostRuns:
             elif was_started:
                 await in_thread(partial(self._kinds.supervised.give_up, run))
             else:
-                was_started = await self._start(run, order)
+                was_started = await self._start(run, order, after_wait)
 
     async def end(self, run_id: str) -> None:
         """End the run's processes, all of them, and record it as cancelled; never start it."""
@@ -189,7 +199,7 @@ class HostRuns:
             return Standing(may_go_on=False) if is_ordered else seen
         return Standing(may_go_on=not is_ordered) if self._suspensions.heed(run) else seen
 
-    async def _start(self, run: RunDirectory, order: RunOrder) -> bool:
+    async def _start(self, run: RunDirectory, order: RunOrder, after_wait: StartCheck) -> bool:
         """Wait for a permit and start the run with it; False if that is no longer called for."""
         start = self._starter(run, order)
         return await self._turns.take(
@@ -197,6 +207,7 @@ class HostRuns:
             order,
             is_wanted=lambda: isinstance(self._observe(run), Fresh),
             act=lambda: self._start_now(run, start),
+            after_wait=after_wait,
         )
 
     def _start_now(self, run: RunDirectory, start: Start) -> bool:
@@ -216,6 +227,7 @@ class HostRuns:
             order,
             is_wanted=lambda: self._observe(run) == seen,
             act=lambda: self._suspensions.go_on(run),
+            after_wait=_unasked,
         )
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:

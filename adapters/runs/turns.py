@@ -14,6 +14,7 @@ from adapters.runs.slots import Slots
 from adapters.runs.waiting import TICK_SECONDS, in_thread
 from pipeline.errors import RefusedInput
 from pipeline.model import RunOrder
+from pipeline.ports import StartCheck
 
 log = logging.getLogger("agog.runs")
 
@@ -55,15 +56,22 @@ class Turns:
         order: RunOrder,
         is_wanted: Callable[[], bool],
         act: Callable[[], bool],
+        after_wait: StartCheck,
     ) -> bool:
         """Wait for a permit and act with it; False if that is no longer called for.
 
-        `is_wanted` and `act` may block; `act` says whether it did what it is for.
+        `is_wanted` and `act` may block; `act` says whether it did what it is for. What `after_wait`
+        raises prevents the act; it is asked only if the permit was not to be had at once.
         """
         self._follow()
         claim = self._permits.claim(order.run_id, order.priority, order.remaining_minutes)
+        has_waited = not claim.granted.done()
         try:
-            return await self._granted(claim, is_wanted) and await in_thread(act)
+            if not await self._granted(claim, is_wanted):
+                return False
+            if has_waited:
+                await after_wait()
+            return await in_thread(act)
         finally:
             # Asked of the disk: an act that was cancelled half-way may have happened.
             is_living = not run.is_fresh and not run.is_suspended

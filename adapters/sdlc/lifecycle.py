@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
@@ -14,7 +14,7 @@ from adapters.sdlc.stages import lose
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc.user_blockers import is_waited_for, resolve_dependents
 from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import ExtensionRow, RequirementRow
+from adapters.sdlc_tables import ExtensionRow, RequirementRow, RunRow
 from pipeline.errors import AlreadyStarted
 from pipeline.events import EventType
 from pipeline.model import (
@@ -97,6 +97,7 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
         resolve_blockers(write),
         close_escalations(write, end, closing.who, closing.reason),
         end_holds(write),
+        _close_held_runs(write, closing.reason),
     )
     if closing.state is RequirementState.DELIVERED:
         write.update_all(resolve_failures(write))
@@ -106,6 +107,13 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
     await write.flush()
     await cancel_unstarted_fixes(connection, closing)
     return has_moved
+
+
+def _close_held_runs(write: RequirementWrite, reason: str) -> Update:
+    """Runs that were opened and then held before they could start: they never will."""
+    mine = (RunRow.number == write.number) & (RunRow.state == str(StageState.HELD))
+    closed = {"state": str(StageState.FAILED), "closed_at": write.at, "error": reason}
+    return update(RunRow).where(mine).values(closed)
 
 
 async def pass_delivery(

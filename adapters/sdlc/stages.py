@@ -55,6 +55,29 @@ async def open_stage(
     return context
 
 
+async def pass_again(
+    connection: AsyncConnection, request: StageRequest, waiter: str
+) -> Hold | None:
+    """Whether an opened stage may still start after it has waited for a permit; else it is held.
+
+    Held, it is opened again later: its run stays the same, and so does what was told of it.
+
+    Raises: StaleAttempt if its run is not the stage's current one, IllegalTransition if the
+        requirement has ended, UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    await write.load_stages()
+    stage = write.stage(request.stage.name)
+    if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
+        raise StaleAttempt(f"{request.run_id} is not the current run of its stage any more.")
+    if hold := await pass_line(write, stage.stage, waiter):
+        write.move_stage(stage, StageState.HELD, why=hold.reason)
+        stage.set(run_id=None, started_at=None)
+        write.update(RunRow, {"run_id": request.run_id}, state=StageState.HELD)
+    await write.flush()
+    return hold
+
+
 async def skip_stage(connection: AsyncConnection, skip: StageSkip) -> None:
     """Record that a conditional stage was not needed. Raises: StaleAttempt, IllegalTransition."""
     write = await RequirementWrite.lock(connection, skip.ref.number)
@@ -118,6 +141,10 @@ def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) ->
     if request.again and (stage.state.is_done or stage.state is StageState.BLOCKED):
         write.move_stage(stage, StageState.WAITING, why=request.again)
     write.move_stage(stage, StageState.RUNNING)
+    if stage.attempt == request.attempt:  # it was opened, but held before its agent could start
+        stage.set(run_id=request.run_id, started_at=write.at, ended_at=None)
+        write.update(RunRow, {"run_id": request.run_id}, state=StageState.RUNNING)
+        return
     stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
     write.insert(
         RunRow,

@@ -72,6 +72,14 @@ class SdlcStore(Protocol):
         `workflow.held`. A row that is open already is never held.
         """
 
+    async def pass_again(self, request: StageRequest, waiter: str) -> Hold | None:
+        """A hold as of `open_stage` for a stage that is open and was not started, or None.
+
+        Held, `open_stage` opens its row again.
+
+        Raises: StaleAttempt if the row is not the stage's current one.
+        """
+
     async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
         """A hold as of `open_stage`, or None: it may be delivered."""
 

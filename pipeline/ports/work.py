@@ -16,6 +16,8 @@ from pipeline.model import (
 
 StartListener = Callable[[datetime], Awaitable[None]]
 """Is told when an agent was really started."""
+StartCheck = Callable[[], Awaitable[None]]
+"""Is asked when an agent has waited for its turn; what it raises prevents the start."""
 
 
 class AgentRuns(Protocol):
@@ -24,12 +26,15 @@ class AgentRuns(Protocol):
     async def is_started(self, run_id: str) -> bool:
         """Whether the run's agent was started once: then it is never started again."""
 
-    async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
+    async def attach(
+        self, order: RunOrder, on_start: StartListener, after_wait: StartCheck
+    ) -> RunResult:
         """Find the run, starting it only if it was never started, and wait for its end.
 
         `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
 
-        Raises: DependencyUnavailable instead of starting it; one that was started is attached to.
+        Raises: DependencyUnavailable, or what `after_wait` raises, instead of starting it; one that
+            was started is attached to.
         """
 
     async def end(self, run_id: str) -> None:

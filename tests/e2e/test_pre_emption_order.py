@@ -56,6 +56,34 @@ async def test_p0_is_the_next_to_start_on_a_saturated_host(
     assert [sign.name for sign in puppets.signs("start")][:2] == ["roy", "cynthia"]
 
 
+async def test_nobody_starts_between_the_stages_of_a_p0(
+    orchestra: Orchestra, tmp_path: Path
+) -> None:
+    """Also not who had been opened before it, and waited for a permit: they are held again."""
+    emergency = Emergency(orchestra, tmp_path, (("Research", "cynthia"), ("Critique", "sylvia")))
+    puppets = orchestra.puppets
+    puppets.task("sylvia", notice={"critique_verdict": "APPROVED"})
+    puppets.hold("roy")
+    await orchestra.worker.start(MAX_PARALLEL_STAGES="1")
+    handles = await crowd(orchestra, 4)
+    await until_opened(orchestra, handles)
+    emergency.begin()
+    urgent = orchestra.handle(emergency.number)
+    await eventually(lambda: take_census(orchestra.home).waiting == 4, "it waits for a permit")
+
+    puppets.release("roy")
+    await delivered(urgent, *handles)
+
+    agents = ("roy", "cynthia", "sylvia")
+    started = [sign.name for sign in puppets.signs("start") if sign.name in agents]
+    assert started == [*agents, "roy", "roy", "roy"]
+    for handle in handles:
+        [run] = await orchestra.reader.runs(handle.id)
+        assert (run.attempt, run.starts, run.state) == (1, 1, "completed")
+        types = [event.type for event in await orchestra.reader.events(handle.id)]
+        assert types.count("stage.started") == 1
+
+
 async def test_p0_needs_no_room_on_a_full_host(orchestra: Orchestra, emergency: Emergency) -> None:
     """Those who wait for room would have it before, and each takes as long as an agent."""
     puppets = orchestra.puppets

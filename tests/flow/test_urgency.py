@@ -16,7 +16,7 @@ from pipeline.model import (
     RunOrder,
     RunResult,
 )
-from pipeline.ports import StartListener
+from pipeline.ports import StartCheck, StartListener
 from tests.fakes import Script
 from tests.house import REPAIR, House
 from tests.orchestra_plans import FOUR
@@ -32,8 +32,10 @@ class Urgencies:
         self.keys: dict[str, set[int | None]] = defaultdict(set)
         attach, run = house.runs.attach, house.builds.run
 
-        async def attached(order: RunOrder, on_start: StartListener) -> RunResult:
-            return await self._noted(lambda: attach(order, on_start))
+        async def attached(
+            order: RunOrder, on_start: StartListener, after_wait: StartCheck
+        ) -> RunResult:
+            return await self._noted(lambda: attach(order, on_start, after_wait))
 
         async def built(request: BuildRequest, directory: str) -> BuildResult:
             return await self._noted(lambda: run(request, directory))

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult
 from pipeline.notice import VERDICTS
 from pipeline.numbers import slug
-from pipeline.ports import StartListener
+from pipeline.ports import StartCheck, StartListener
 from pipeline.team import OWNERS, TEAM, Role
 from pipeline.verdicts import green_notice
 from tests.fixtures_workspaces import GitProject
@@ -49,7 +49,9 @@ class AnyRuns:
     async def is_started(self, run_id: str) -> bool:
         return run_id in self._results
 
-    async def attach(self, order: RunOrder, on_start: StartListener) -> RunResult:
+    async def attach(
+        self, order: RunOrder, on_start: StartListener, after_wait: StartCheck
+    ) -> RunResult:
         if order.run_id not in self._results:
             self.started.append(order.run_id)
             self._results[order.run_id] = await self._run(order, on_start)

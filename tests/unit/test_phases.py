@@ -23,7 +23,7 @@ REQUIREMENT_LIFE = {
 STAGE_LIFE = {
     "waiting": "held running skipped blocked",
     "held": "running waiting",
-    "running": "completed failed blocked",
+    "running": "completed failed blocked held",
     "completed": "waiting",
     "skipped": "waiting",
     "failed": "waiting running completed",

@@ -35,6 +35,40 @@ async def waiting(runs: Bench, host: HostRuns, order: RunOrder) -> "asyncio.Task
     return attached
 
 
+class Held(Exception):
+    """What came meanwhile prevents the start."""
+
+
+async def test_only_who_has_waited_is_asked_again_and_a_refusal_frees_its_permit(
+    runs: Bench,
+) -> None:
+    runs.shell(AGENT)
+    runs.limit = 1
+    host, asked = runs.host(), list[str]()
+    busy, refused, last = (a_claim(runs, name) for name in ("busy", "refused", "last"))
+
+    async def refuse() -> None:
+        asked.append("refused")
+        raise Held
+
+    async def allow() -> None:
+        asked.append("last")
+
+    first = asyncio.create_task(host.attach(busy, after_wait=refuse))
+    await until(lambda: has_started(runs, busy))
+    second = asyncio.create_task(host.attach(refused, after_wait=refuse))
+    await until(lambda: runs.directory(refused).has(records.LOCK))
+    third = asyncio.create_task(host.attach(last, after_wait=allow))
+    await until(lambda: runs.directory(last).has(records.LOCK))
+    for order in (busy, last):
+        let_go(runs, order)
+
+    with pytest.raises(Held):
+        await second
+    assert [(await each).output for each in (first, third)] == ["done\n", "done\n"]
+    assert (asked, has_started(runs, refused)) == (["refused", "last"], False)
+
+
 async def test_on_a_full_host_the_p0_that_comes_last_is_the_next_to_start(runs: Bench) -> None:
     runs.shell(AGENT)
     runs.limit = 2
