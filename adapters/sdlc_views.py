@@ -158,9 +158,13 @@ class RequirementSummary:
 
 @dataclass(frozen=True)
 class ListedRequirement(RequirementSummary):
-    """A requirement as one line of a list; `asks` is what a human is asked now."""
+    """A requirement as one line of a list; `asks` is what a human is asked now.
+
+    `held_by` are those that hold it at some boundary, also if it waits for others as well.
+    """
 
     waiting_since: datetime | None
+    held_by: tuple[str, ...]
     asks: tuple[Ask, ...]
 
 

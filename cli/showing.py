@@ -84,11 +84,18 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
             each.number,
             each.priority,
             styled(each.state),
-            each.waiting_for,
+            _waits_for(each),
             output.since(each.waiting_since or each.updated_at, datetime.now(UTC)),
             _why(each) if waiting else _title(each),
         )
     return rows
+
+
+def _waits_for(listed: ListedRequirement) -> str:
+    """Whom it waits for: fixes that are held themselves wait for who holds them."""
+    if listed.state is RequirementState.HELD:
+        return listed.waiting_for
+    return ", ".join(filter(None, dict.fromkeys((listed.waiting_for, *listed.held_by))))
 
 
 def _why(listed: ListedRequirement) -> str:

@@ -28,7 +28,10 @@ STAGE_MOVES: Mapping[StageState, frozenset[StageState]] = MappingProxyType(
         StageState.WAITING: frozenset(
             {StageState.HELD, StageState.RUNNING, StageState.SKIPPED, StageState.BLOCKED}
         ),
-        StageState.HELD: frozenset({StageState.RUNNING, StageState.WAITING}),
+        # held -> skipped, blocked: what it builds on has changed while it was held
+        StageState.HELD: frozenset(
+            {StageState.RUNNING, StageState.WAITING, StageState.SKIPPED, StageState.BLOCKED}
+        ),
         StageState.RUNNING: frozenset(
             # held: it waited for a permit when a P0 was opened, and was not started yet
             {StageState.COMPLETED, StageState.FAILED, StageState.BLOCKED, StageState.HELD}

@@ -23,6 +23,8 @@ from pipeline.model import (
 )
 from pipeline.team import TEAM, Role
 
+_NOT_STARTED = (StageState.WAITING, StageState.HELD)
+
 
 async def block(
     connection: AsyncConnection, collection: FailureCollection, report: FailureReport
@@ -98,7 +100,7 @@ def _not_started(
     reasons = {blocked.stage.name: blocked.reason for blocked in collection.blocked}
     reasons |= {failure.stage: failure.error for failure in collection.failures}
     for stage in write.stages.values():
-        if stage.state is StageState.WAITING and stage.stage in reasons:
+        if stage.state in _NOT_STARTED and stage.stage in reasons:
             yield stage, reasons[stage.stage]
 
 

@@ -23,10 +23,10 @@ async def hold_back(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
     if write.state is RequirementState.HELD:
         write.set(reason=hold.reason, waiting_for=", ".join(hold.by))
     for row in open_holds:
-        if row.boundary == hold.boundary:
+        if (row.boundary, row.workflow_id) == (hold.boundary, waiter):
             key = {"number": write.number, "boundary": row.boundary, "occurrence": row.occurrence}
             now = {"held_by": list(hold.by), "reason": hold.reason, "epoch": hold.epoch}
-            write.update(HoldRow, key, **now, workflow_id=waiter)
+            write.update(HoldRow, key, **now)
             return Hold(hold.boundary, hold.by, hold.reason, hold.epoch, row.created_at)
     await _begin(write, hold, waiter)
     return hold

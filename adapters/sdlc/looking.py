@@ -48,10 +48,10 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
 
 
 def listed(columns: Sequence[Any]) -> Query:
-    """Those columns of requirements, since when each waits, and what a human is asked."""
+    """Those columns of requirements, since when each waits, for whom, and what a human is asked."""
     is_open = and_(EscalationRow.number == RequirementRow.number, _IS_ASKED)
     asks = func.coalesce(EscalationRow.asks, func.jsonb_build_array()).label("asks")
-    return select(*columns, _waiting_since(), asks).outerjoin(EscalationRow, is_open)
+    return select(*columns, _waiting_since(), _held_by(), asks).outerjoin(EscalationRow, is_open)
 
 
 def failures(number: str) -> Query:
@@ -129,6 +129,13 @@ def _waiting_since() -> Label[Any]:
     )
     since = func.coalesce(EscalationRow.created_at, phases.scalar_subquery())
     return case((RequirementRow.waiting_for != "", since)).label("waiting_since")
+
+
+def _held_by() -> Label[Any]:
+    """Who holds it at some boundary: also of one that is BLOCKED, whose repair is held."""
+    of_it = (HoldRow.number == RequirementRow.number) & HoldRow.ended_at.is_(None)
+    by = select(func.unnest(HoldRow.held_by).label("by")).where(of_it).distinct().order_by("by")
+    return func.array(by.scalar_subquery()).label("held_by")
 
 
 def _starts(number: str) -> Label[int]:

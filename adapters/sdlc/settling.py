@@ -76,7 +76,8 @@ async def _replace_stage(
 
 
 def _go_on(write: RequirementWrite, settlement: Settlement, reopened: tuple[str, ...]) -> None:
-    write.set(waiting_for=settlement.waiting_for)
+    if write.state is not RequirementState.HELD:  # then it waits for who holds it
+        write.set(waiting_for=settlement.waiting_for)
     if write.state is RequirementState.BLOCKED and not settlement.waiting_for:
         why = f"Green again: {', '.join(gate for _, gate in settlement.green)}."
         resume(write, settlement.ref, settlement.occurrence, reopened, ORCHESTRATOR, why)

@@ -22,7 +22,7 @@ REQUIREMENT_LIFE = {
 }
 STAGE_LIFE = {
     "waiting": "held running skipped blocked",
-    "held": "running waiting",
+    "held": "running waiting skipped blocked",
     "running": "completed failed blocked held",
     "completed": "waiting",
     "skipped": "waiting",

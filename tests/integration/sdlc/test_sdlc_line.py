@@ -9,13 +9,23 @@ from adapters.sdlc.acceptance import Acceptance
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.errors import RefusedInput, UnknownRequirement
-from pipeline.model import Hold, Priority, RequirementState, StageContext, StageState
+from pipeline.model import (
+    BuildRequest,
+    Head,
+    Hold,
+    Priority,
+    RequirementState,
+    Settlement,
+    StageContext,
+    StageState,
+)
 from tests.sdlc_factory import (
     BACKEND,
     CRITIQUE,
     FRONTEND,
     RESEARCH,
     Requirement,
+    a_failure,
     accept,
     an_order,
     begin,
@@ -238,3 +248,65 @@ async def check_woken(store: PostgresSdlcStore, held: Sequence[Requirement]) -> 
     assert set((await store.to_wake()).workflow_ids) == {each.number for each in held}
     for each in held:
         assert isinstance(await each.try_stage(RESEARCH), StageContext)
+
+
+async def test_workflows_that_wait_at_one_boundary_are_all_woken(
+    sdlc_store: PostgresSdlcStore,
+) -> None:
+    """A requirement that a human set going, and its round of fixes, may need the same build."""
+    ours = await begin(sdlc_store, "REQ-1")
+    urgent = await begin(sdlc_store, "REQ-0", Priority.P0)
+    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1")
+    for waiter in ("REQ-1", "REQ-1/round-1"):
+        assert isinstance(await sdlc_store.open_build(build, waiter), Hold)
+
+    await urgent.close()
+
+    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-1", "REQ-1/round-1")
+
+
+@pytest.mark.parametrize("turned", ["blocked", "skipped"])
+async def test_stage_that_is_held_may_turn_out_blocked_or_not_needed(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader, turned: str
+) -> None:
+    """What it builds on has changed while it was held."""
+    ours = await begin(sdlc_store, "REQ-1")
+    urgent = await begin(sdlc_store, "REQ-0", Priority.P0)
+    await ours.try_stage(RESEARCH)
+    await urgent.close()
+
+    if turned == "skipped":
+        await ours.skip(RESEARCH)
+    else:
+        await ours.block(a_failure(BACKEND, "build backend"), blocked=(RESEARCH,))
+
+    view = await sdlc_reader.requirement("REQ-1")
+    assert view.stages[0].state == turned
+    assert f"stage.{turned}" in await types(sdlc_reader, "REQ-1")
+
+
+async def test_settlement_of_a_round_leaves_it_to_be_seen_who_holds_it(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    ours = await begin(sdlc_store, "REQ-1")
+    await begin(sdlc_store, "REQ-0", Priority.P0)
+    await ours.try_stage(RESEARCH)
+
+    await sdlc_store.settle(Settlement(ours.ref, 1, 7, (), (), (), ""))
+
+    view = await sdlc_reader.requirement("REQ-1")
+    assert (view.state, view.waiting_for) == (RequirementState.HELD, "REQ-0")
+
+
+async def test_list_tells_who_holds_the_repair_of_a_blocked_requirement(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    ours = await begin(sdlc_store, "REQ-1")
+    failure = await ours.fail(RESEARCH)
+    await ours.block(failure, asked=False)
+    await begin(sdlc_store, "REQ-0", Priority.P0)
+    assert isinstance(await ours.try_stage(RESEARCH, 2), Hold)
+
+    _, listed = await sdlc_reader.requirements()
+
+    assert (listed.state, listed.held_by) == (RequirementState.BLOCKED, ("REQ-0",))
