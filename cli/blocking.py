@@ -47,5 +47,7 @@ async def _move(
     check_number(number)
     check_number(by)
     async with services(load_settings()) as connected:
-        await write(connected.store, number, by)
-        await move_held(connected)
+        try:
+            await write(connected.store, number, by)
+        finally:  # also if it is refused: an earlier call may have been cut off before this
+            await move_held(connected)

@@ -4,20 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import CompoundSelect, bindparam, literal, select, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, bindparam, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute
 
 from adapters.sdlc_tables import EscalationRow, FixRow, GateRow, HoldRow, PhaseRow, RunRow
 from pipeline.model import Interval, RequirementState, between
 from pipeline.savings import Savings, savings
 
 _FIXES = select(FixRow.number).where(FixRow.root == bindparam("number"))
+
+
+def _is_part_of(number: InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """It belongs to the requirement, or to one of its fixes."""
+    return (number == bindparam("number")) | number.in_(_FIXES)
+
+
 _UNINTERRUPTED = literal([], RunRow.suspensions.type).label("suspensions")
 _WORK: CompoundSelect[datetime, datetime, datetime, list[datetime]] = union_all(
     select(
         RunRow.opened_at.label("asked_at"), RunRow.started_at, RunRow.ended_at, RunRow.suspensions
     ).where(
-        (RunRow.number == bindparam("number")) | RunRow.number.in_(_FIXES),
+        _is_part_of(RunRow.number),
         RunRow.started_at.is_not(None),
         RunRow.ended_at.is_not(None),
     ),
@@ -39,7 +47,7 @@ _ASKED = select(EscalationRow.created_at, EscalationRow.answered_at).where(
 )
 
 
-_HELD = select(HoldRow.created_at, HoldRow.ended_at).where(HoldRow.number == bindparam("number"))
+_HELD = select(HoldRow.created_at, HoldRow.ended_at).where(_is_part_of(HoldRow.number))
 
 
 @dataclass(frozen=True)

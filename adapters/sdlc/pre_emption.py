@@ -6,12 +6,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.sdlc.holding import hold_back, let_go
 from adapters.sdlc.line import FINAL, PRE_EMPTING, is_exempt, share_line, waited_for
 from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import RequirementRow
-from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, RequirementState
+from adapters.sdlc_tables import RequirementRow, RunRow
+from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, RequirementState, StageState
 
 
 async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: str) -> Hold | None:
     """Whether the requirement's agents must stand still, and for whom; None: they may go on.
+
+    Without agents there is nothing to stand still: whatever is to start is held at the gate.
 
     Raises: UnknownRequirement.
     """
@@ -21,7 +23,7 @@ async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: 
     epoch = await share_line(write)
     found = (await connection.execute(PRE_EMPTING)).scalars()
     by = tuple(sorted(found))
-    if by and not await is_exempt(write):
+    if by and not await is_exempt(write) and await _has_agents(connection, ref.number):
         reason = f"{', '.join(by)} pre-empts what runs."
         hold = await hold_back(write, Hold(PRE_EMPTION, by, reason, epoch, write.at), waiter)
     else:
@@ -29,6 +31,13 @@ async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: 
         await let_go(write, waiter, agents=True)
     await write.flush()
     return hold
+
+
+async def _has_agents(connection: AsyncConnection, number: str) -> bool:
+    is_open = (RunRow.number == number) & (RunRow.state == str(StageState.RUNNING))
+    return (
+        await connection.execute(select(RunRow.run_id).where(is_open).limit(1))
+    ).first() is not None
 
 
 async def to_pre_empt(connection: AsyncConnection) -> tuple[str, ...]:

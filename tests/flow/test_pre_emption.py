@@ -117,19 +117,27 @@ async def test_p0_that_comes_while_agents_are_let_go_lets_them_stand_still(house
     await delivered(handle)
 
 
-async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(house: House) -> None:
+async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
     await house.open({ROY: [Script(exit_code=1, output="no notice")]})
     handle = await house.start(SOLO)
     await house.until_blocked(handle)
+    other = f"{house.number}-OTHER"
+    house.runs.by_number[other] = LONG
+    running = await house.start(SOLO, number=other)
+    await house.until_running(ROY, runs=2)
     urgent = await pre_empt(house, blocked=True)
     await house.until_blocked(urgent)
-    await until_standing(house, house.number)
+    await until_standing(house, other)
 
     assert f"**{handle.id}** is **BLOCKED**" in await current_details(handle)
     await abort(urgent)
     await until_standing(house)
     assert f"starter.py decide {handle.id} abort" in await current_details(handle)
+    assert (await sdlc_reader.requirement(handle.id)).past_holds == ()
     await abort(handle)
+    await delivered(running)
 
 
 async def test_who_goes_on_is_shown_as_running(house: House) -> None:
@@ -164,7 +172,7 @@ async def test_fix_that_runs_stands_still(house: House) -> None:
     handle = await house.start(FOUR, bounds=REPAIR)
     await house.until_running(fix)
     urgent = await pre_empt(house)
-    await until_standing(house, house.number, f"{house.number}-FIX-1")
+    await until_standing(house, f"{house.number}-FIX-1")
     await delivered(urgent, handle)
 
 

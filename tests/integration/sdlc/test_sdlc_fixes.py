@@ -17,7 +17,9 @@ from pipeline.model import (
     FixOpening,
     Group,
     Head,
+    Hold,
     Pipeline,
+    Priority,
     RequirementState,
     Settlement,
     StageOutcome,
@@ -33,6 +35,7 @@ from tests.sdlc_factory import (
     Requirement,
     a_failure,
     an_order,
+    begin,
 )
 
 BUILD = a_failure(BACKEND, "build backend", kind=FailureKind.BUILD)
@@ -196,3 +199,23 @@ async def test_stage_that_a_fix_stands_for_hands_on_the_fixs_notice(
         if event.type == "stage.completed"
     ]
     assert completed[0]["repairedBy"] == fix.number
+
+
+async def test_holds_of_fixes_are_holds_of_what_they_repair(
+    blocked: Requirement, sdlc_reader: SdlcReader
+) -> None:
+    fix = a_fix()
+    await blocked.store.open_fixes(opening(blocked, fix))
+    repair = Requirement(blocked.store, fix.number)
+    await repair.open()
+    urgent = await begin(blocked.store, "REQ-0", Priority.P0)
+    request = replace(repair.request(BACKEND), stage=fix.task)
+
+    assert isinstance(await blocked.store.open_stage(request, fix.number), Hold)
+    await urgent.close()
+
+    [hold] = (await sdlc_reader.requirement(fix.number)).holds
+    measured = await sdlc_reader.performance("REQ-1")
+    assert measured.hold_seconds > 0
+    assert (await sdlc_reader.requirement("REQ-1")).holds == ()
+    assert hold.held_by == ("REQ-0",)

@@ -143,3 +143,15 @@ async def test_hold_of_a_repair_ends_although_an_answer_has_set_the_rest_going(
     assert await sdlc_store.open_build(build, "REQ-1/round-1") is None
 
     assert await open_boundaries(sdlc_reader) == []
+
+
+async def test_nobody_is_said_to_stand_still_where_no_agent_runs(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    """It waits for a human, say: that it does so for a P0 would be wrong, and be counted."""
+    ours = await Requirement(sdlc_store).begun()
+    await ours.run(RESEARCH)
+    await pre_empt(sdlc_store)
+
+    assert await stand_still(ours) is None
+    assert await open_boundaries(sdlc_reader) == []
