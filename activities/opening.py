@@ -25,15 +25,17 @@ class OpeningActivities:
     async def open_requirement(self, request: OpeningRequest) -> Opening:
         """Check agents and project, wait for room unless it is a P0, record the opening.
 
+        While something holds the requirement it is not taken: the answer says what. So work begins
+        on what its blockers have delivered, and a P0 finds the host as full as it was.
+
         Raises: AgentsFileRefused, ProjectRefused: the requirement ends FAILED with the reason.
         """
         self._ports.readiness.check()
         check_plan(self._ports.agents, request.pipeline)
-        if request.needs_room:
-            async with self._door:
-                await self._wait_for_room(request.ref.number)
-                return await self._take(request)
-        return await self._take(request)
+        if not request.needs_room:
+            return await self._held(request) or await self._take(request)
+        async with self._door:
+            return await self._wait_for_room(request) or await self._take(request)
 
     @activity.defn
     async def open_fix(self, request: OpeningRequest) -> Opening:
@@ -60,14 +62,24 @@ class OpeningActivities:
         head, _ = await self._ports.project.open(request.ref.number, base.commit)
         return Opening(self._ports.host, head, "", self._ports.parallel)
 
-    async def _wait_for_room(self, number: str) -> None:
+    async def _wait_for_room(self, request: OpeningRequest) -> Opening | None:
+        """None as soon as there is room; who is held meanwhile lets others to the door."""
         # Any process may end a requirement: there is no event in this one to wait for.
-        while await self._is_full(number):  # noqa: ASYNC110
+        while not (held := await self._held(request)) and await self._is_full(request):  # noqa: ASYNC110
             await asyncio.sleep(ROOM_INTERVAL_SECONDS)
+        return held
 
-    async def _is_full(self, number: str) -> bool:
-        running = await self._ports.store.running_on(self._ports.host, but=number)
-        return running >= self._ports.host_requirements
+    async def _is_full(self, request: OpeningRequest) -> bool:
+        limit, number = self._ports.host_requirements, request.ref.number
+        return await self._ports.store.is_full(self._ports.host, limit, number=number)
+
+    async def _held(self, request: OpeningRequest) -> Opening | None:
+        waiter = str(activity.info().workflow_id)
+        hold = await self._ports.store.pass_opening(request, waiter)
+        if hold is None:
+            return None
+        await self._ports.publish(request.ref.number)
+        return Opening("", None, "", self._ports.parallel, hold)
 
     async def _open(self, request: OpeningRequest) -> Opening:
         if self._ports.agents.is_simulated(request.pipeline):

@@ -86,7 +86,7 @@ class PostgresSdlcStore:
 
     async def check(self) -> None:
         """Raises: DependencyUnavailable if the database or its tables are not there."""
-        await self._read(lifecycle.running_on, "", "")
+        await self._read(lifecycle.is_full, "", 1, "")
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -112,9 +112,13 @@ class PostgresSdlcStore:
         """The text of a requirement. Raises: UnknownRequirement."""
         return await self._read(_description, number)
 
-    async def running_on(self, host: str, *, but: str) -> int:
-        """How many requirements other than `but` the host has RUNNING."""
-        return await self._read(lifecycle.running_on, host, but)
+    async def is_full(self, host: str, limit: int, *, number: str) -> bool:
+        """Whether the host has no room for that requirement."""
+        return await self._read(lifecycle.is_full, host, limit, number)
+
+    async def pass_opening(self, request: OpeningRequest, waiter: str) -> Hold | None:
+        """What holds a requirement that no host has taken yet; its rows and events."""
+        return await self._write(lifecycle.pass_opening, request, waiter)
 
     # --- the life of a requirement ------------------------------------------------------------
 

@@ -30,7 +30,7 @@ By = Annotated[str, typer.Option("--by", help="The number that it waits for.")]
 
 
 def block(req: Number, by: By) -> None:
-    """Let a requirement wait at its next stage until another one is delivered."""
+    """Let a requirement wait at its next boundary until another one is delivered."""
     run(_move(req, by, PostgresSdlcStore.add_blocker))
     output.write(f"{req} waits for {by}.")
 

@@ -66,7 +66,8 @@ def start(
         bool, typer.Option("--sequential", help="One stage after another.")
     ] = False,
     blocked_by: Annotated[
-        str | None, typer.Option("--blocked-by", help="Numbers that it waits for: REQ-1,REQ-2.")
+        str | None,
+        typer.Option("--blocked-by", help="Begin on what these have delivered: REQ-1,REQ-2."),
     ] = None,
     preempt: Annotated[
         bool,

@@ -14,9 +14,11 @@ _ENDS = frozenset(state for state in RequirementState if state.is_final)
 
 REQUIREMENT_MOVES: Mapping[RequirementState, frozenset[RequirementState]] = MappingProxyType(
     {
-        RequirementState.ACCEPTED: _ENDS | {RequirementState.RUNNING},
+        RequirementState.ACCEPTED: _ENDS | {RequirementState.RUNNING, RequirementState.HELD},
         RequirementState.RUNNING: _ENDS | {RequirementState.HELD, RequirementState.BLOCKED},
-        RequirementState.HELD: _ENDS | {RequirementState.RUNNING, RequirementState.BLOCKED},
+        # held -> accepted: no host has taken it yet
+        RequirementState.HELD: _ENDS
+        | {RequirementState.RUNNING, RequirementState.BLOCKED, RequirementState.ACCEPTED},
         RequirementState.BLOCKED: _ENDS | {RequirementState.RUNNING, RequirementState.HELD},
         **{state: frozenset() for state in _ENDS},
     }

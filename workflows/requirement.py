@@ -100,13 +100,20 @@ class RequirementWorkflow:
 
     async def _continue_if_long(self) -> None:
         """Continue as new between two rounds, when nothing is under way."""
-        if not is_long() or self._standstill.lasts:
+        if not is_long():
             return
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        if self._board.is_stuck() and not self._execution.abort:
+        # Told to stand still while it waits for handlers, it must see to that first.
+        await workflow.wait_condition(
+            lambda: self._standstill.lasts or workflow.all_handlers_finished()
+        )
+        if self._may_continue():
             stop_if_cancelled()
             carried = carry(self._execution, self._gates, self._questions)
             workflow.continue_as_new(replace(self._order, carried=carried))
+
+    def _may_continue(self) -> bool:
+        is_quiet = self._board.is_stuck() and not self._standstill.lasts
+        return is_quiet and not self._execution.abort
 
     async def _open(self) -> str:
         """Find a host; returns why it refused, or nothing."""
@@ -133,6 +140,13 @@ class RequirementWorkflow:
         )
 
     async def _opening(self) -> Opening:
+        """The answer of the host that took it, however long that is held."""
+        while hold := (opening := await self._ask_hosts()).hold:
+            await self._execution.wait_in_line(hold)
+            self._execution.display.show(RequirementState.ACCEPTED, "host")
+        return opening
+
+    async def _ask_hosts(self) -> Opening:
         order, fix = self._order, self._order.fix
         needs_room = order.priority is not Priority.P0
         request = OpeningRequest(

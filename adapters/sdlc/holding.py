@@ -18,7 +18,7 @@ _OPEN_HOLDS = select(HoldRow).where(
 async def hold_back(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
     """Record that the requirement waits; one that is BLOCKED stays so: its repair is held."""
     open_holds = await _open_holds(write)
-    if write.state is RequirementState.RUNNING:
+    if write.state in (RequirementState.RUNNING, RequirementState.ACCEPTED):
         write.move(RequirementState.HELD, why=hold.reason)
     if write.state is RequirementState.HELD:
         write.set(reason=hold.reason, waiting_for=", ".join(hold.by))
@@ -80,7 +80,8 @@ async def _begin(
 async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) -> None:
     """The waiter's holds at boundaries are over, or that of its running agents; it is said once.
 
-    The requirement runs again, unless it is the agents' that is over and another one is not.
+    The requirement runs again, or waits for a host again, unless it is the agents' that is over and
+    another one is not.
     """
     holds = await _open_holds(write)
     mine = [r for r in holds if r.workflow_id == waiter and agents == (r.boundary == PRE_EMPTION)]
@@ -93,7 +94,8 @@ async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) 
     if write.state is not RequirementState.HELD or is_held:
         return
     why = "Nothing holds it any more."
-    write.move(RequirementState.RUNNING, why=why)
+    is_taken = write.row["workflow_run"] is not None
+    write.move(RequirementState.RUNNING if is_taken else RequirementState.ACCEPTED, why=why)
     write.set(reason="", waiting_for="")
     fields = {"round": write.row["round"], "stages": names, "who": ORCHESTRATOR, "why": why}
     scope, occurrence = _scope(write, names[0]), mine[0].occurrence
@@ -117,4 +119,4 @@ async def _open_holds(write: RequirementWrite) -> Sequence[HoldRow]:
 
 
 def _scope(write: RequirementWrite, boundary: str) -> str:
-    return f"{write.number}/{write.row['workflow_run']}/{boundary}"
+    return f"{write.number}/{write.row['workflow_run'] or 'no host'}/{boundary}"

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Update, func, select, update
+from sqlalchemy import Update, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.holding import end_holds, record_outage
-from adapters.sdlc.line import move_line, pass_line
+from adapters.sdlc.line import EXEMPT, is_blocked, move_line, pass_line
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.stages import lose
@@ -18,6 +18,7 @@ from adapters.sdlc_tables import ExtensionRow, RequirementRow, RunRow
 from pipeline.errors import AlreadyStarted
 from pipeline.events import EventType
 from pipeline.model import (
+    OPENING,
     Closing,
     DeliveryRequest,
     Extension,
@@ -37,6 +38,20 @@ _ENDS = {
     RequirementState.FAILED: EventType.WORKFLOW_FAILED,
     RequirementState.CANCELLED: EventType.WORKFLOW_CANCELLED,
 }
+
+
+async def pass_opening(
+    connection: AsyncConnection, request: OpeningRequest, waiter: str
+) -> Hold | None:
+    """Let a host take the requirement, or say what holds it. Raises: UnknownRequirement."""
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    if write.row["workflow_run"] == request.ref.workflow_run:
+        return None
+    before = write.state
+    hold = await pass_line(write, OPENING, waiter)
+    if hold or write.state is not before:  # it is asked again and again while the host is full
+        await write.flush()
+    return hold
 
 
 async def open_requirement(
@@ -152,14 +167,20 @@ async def extend(connection: AsyncConnection, extension: Extension) -> None:
     await write.flush()
 
 
-async def running_on(connection: AsyncConnection, host: str, but: str) -> int:
-    """How many requirements other than `but` the host has RUNNING."""
+async def is_full(connection: AsyncConnection, host: str, limit: int, number: str) -> bool:
+    """Whether the host has so many others that run, or will as soon as the gate is open.
+
+    It always has room for what an open P0 waits for.
+    """
+    goes_on = and_(RequirementRow.state == str(RequirementState.HELD), ~is_blocked(RequirementRow))
     query = select(func.count()).where(
         RequirementRow.host == host,
-        RequirementRow.state == str(RequirementState.RUNNING),
-        RequirementRow.number != but,
+        or_(RequirementRow.state == str(RequirementState.RUNNING), goes_on),
+        RequirementRow.number != number,
     )
-    return (await connection.execute(query)).scalar_one()
+    if (await connection.execute(query)).scalar_one() < limit:
+        return False
+    return number not in (await connection.execute(EXEMPT)).scalars().all()
 
 
 async def _clear_line(write: RequirementWrite, closing: Closing) -> bool:

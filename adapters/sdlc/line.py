@@ -7,7 +7,18 @@ Requirements' rows are locked before the gate, users' blockers after it, by ever
 waits in a circle.
 """
 
-from sqlalchemy import Select, and_, bindparam, exists, func, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.holding import hold_back, let_go, record_outage
@@ -47,7 +58,17 @@ def waited_for(first: Select[str]) -> Select[str]:
     return select(tree.union(blockers.where(BlockerRow.resolved_at.is_(None))).c.number)
 
 
-_EXEMPT = waited_for(OPEN_P0)
+def is_blocked(row: type[HoldRow | RequirementRow]) -> ColumnElement[bool]:
+    """Whether the requirement waits for others that a user has named."""
+    return exists().where(
+        BlockerRow.number == row.number,
+        BlockerRow.round == USER_ROUND,
+        BlockerRow.resolved_at.is_(None),
+    )
+
+
+EXEMPT = waited_for(OPEN_P0)
+"""What no P0 holds: they are, or an open one waits for them."""
 _OWN = select(BlockerRow.blocked_by).where(
     BlockerRow.number == bindparam("number"),
     BlockerRow.round == USER_ROUND,
@@ -58,23 +79,19 @@ _LOOK = select(
     func.array(_OWN.order_by(BlockerRow.blocked_by).scalar_subquery()).label("own"),
     func.array(OPEN_P0.order_by(RequirementRow.number).scalar_subquery()).label("urgent"),
 )
-_IS_BLOCKED = exists().where(
-    BlockerRow.number == HoldRow.number,
-    BlockerRow.round == USER_ROUND,
-    BlockerRow.resolved_at.is_(None),
-)
 _MAY_GO_ON = (
     select(HoldRow.workflow_id)
     .distinct()
     .join(RequirementRow, RequirementRow.number == HoldRow.number)
     .where(
         HoldRow.ended_at.is_(None),
-        or_(~_IS_BLOCKED, HoldRow.boundary == PRE_EMPTION),  # agents that run need no blocker
+        # Agents that run have what they needed.
+        or_(~is_blocked(HoldRow), HoldRow.boundary == PRE_EMPTION),
         or_(
             RequirementRow.priority == str(Priority.P0),
             ~OPEN_P0.exists(),
             and_(HoldRow.boundary == PRE_EMPTION, ~PRE_EMPTING.exists()),
-            HoldRow.number.in_(_EXEMPT),
+            HoldRow.number.in_(EXEMPT),
         ),
     )
     .order_by(HoldRow.workflow_id)
@@ -134,5 +151,5 @@ async def is_exempt(write: RequirementWrite) -> bool:
     """Whether no P0 holds the requirement: it is one, or an open one waits for it."""
     if write.row["priority"] == Priority.P0:
         return True
-    waited = (await write.connection.execute(_EXEMPT)).scalars()
+    waited = (await write.connection.execute(EXEMPT)).scalars()
     return write.number in set(waited)

@@ -7,7 +7,7 @@ from adapters.sdlc.holding import hold_back, let_go
 from adapters.sdlc.line import FINAL, PRE_EMPTING, is_exempt, share_line, waited_for
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import RequirementRow, RunRow
-from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, RequirementState, StageState
+from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, StageState
 
 
 async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: str) -> Hold | None:
@@ -48,7 +48,8 @@ async def to_pre_empt(connection: AsyncConnection) -> tuple[str, ...]:
         select(RequirementRow.number)
         .where(
             RequirementRow.priority != str(Priority.P0),
-            RequirementRow.state.not_in([*FINAL, str(RequirementState.ACCEPTED)]),
+            RequirementRow.state.not_in(FINAL),
+            RequirementRow.workflow_run.is_not(None),
             RequirementRow.number.not_in(waited_for(PRE_EMPTING)),
         )
         .order_by(RequirementRow.number)

@@ -39,6 +39,7 @@ from pipeline.model.fixes import (
     Traces,
 )
 from pipeline.model.holds import (
+    OPENING,
     PRE_EMPTION,
     RELEASE,
     REPAIRED,
@@ -89,6 +90,7 @@ from pipeline.model.tally import Tally
 __all__ = [
     "DEPENDENCIES",
     "HUMAN",
+    "OPENING",
     "ORCHESTRATOR",
     "PRE_EMPTION",
     "RELEASE",

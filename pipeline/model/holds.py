@@ -11,6 +11,9 @@ RELEASE = "release"
 STAND_STILL = "stand_still"
 """The signal that tells a workflow that a P0 pre-empts its running agents."""
 
+OPENING = "opening"
+"""The boundary at which a host would take the requirement, and its work would begin."""
+
 PRE_EMPTION = "running agents"
 """The boundary at which agents stand still that run already."""
 

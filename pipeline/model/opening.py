@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.model.holds import Hold
 from pipeline.model.plan import Pipeline
 from pipeline.model.references import Head, RequirementRef
 
@@ -23,12 +24,12 @@ class OpeningRequest:
     sequential: bool
     fix: FixBase | None = None
     needs_room: bool = True
-    """A P0 is taken at once; what it then holds makes room."""
+    """A P0 is taken at once, whatever runs."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A host's answer: it took the requirement.
+    """A host's answer: it took the requirement, unless that is held: then it has no host yet.
 
     `head` is None where no project is needed (every agent and build is simulated).
     """
@@ -37,3 +38,4 @@ class Opening:
     head: Head | None
     target_branch: str
     parallel: bool
+    hold: Hold | None = None

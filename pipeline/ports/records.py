@@ -59,8 +59,14 @@ class SdlcStore(Protocol):
     async def description(self, number: str) -> str:
         """The text of a requirement. Raises: UnknownRequirement."""
 
-    async def running_on(self, host: str, *, but: str) -> int:
-        """How many requirements other than `but` the host has RUNNING."""
+    async def is_full(self, host: str, limit: int, *, number: str) -> bool:
+        """Whether the host has so many others that run or only wait for the P0 gate.
+
+        It always has room for what an open P0 waits for.
+        """
+
+    async def pass_opening(self, request: OpeningRequest, waiter: str) -> Hold | None:
+        """A hold as of `open_stage`, or None: a host may take the requirement."""
 
     async def open_requirement(self, request: OpeningRequest, opening: Opening) -> None:
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""

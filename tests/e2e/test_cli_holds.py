@@ -91,7 +91,7 @@ def test_blocker_that_is_not_delivered_is_named_with_the_way_out(
         _, err = watch.communicate(timeout=30)
 
     assert watch.returncode == 0, err
-    assert "[REQ-SEEN-3] Work (berry) held: It is blocked by REQ-SEEN-2." in err
+    assert "[REQ-SEEN-3] HELD, waits for REQ-SEEN-2" in err
 
 
 def test_steering_that_makes_no_sense_says_why_and_leaves_nothing(

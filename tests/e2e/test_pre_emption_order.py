@@ -100,6 +100,43 @@ async def test_p0_needs_no_room_on_a_full_host(orchestra: Orchestra, emergency: 
     await delivered(*handles)
 
 
+async def test_who_comes_under_a_p0_fills_no_host_beyond_its_room(
+    orchestra: Orchestra, emergency: Emergency
+) -> None:
+    puppets = orchestra.puppets
+    puppets.hold("roy", "cynthia")
+    await orchestra.worker.start(AGOG_HOST_REQUIREMENTS="2")
+    emergency.begin()
+    await emergency.until_living("cynthia")
+    handles = await crowd(orchestra, 4)
+    for handle in handles:
+        await emergency.until_held(handle.id)
+    assert {(await orchestra.view(each.id)).workflow_run for each in handles} == {None}
+
+    puppets.release("cynthia")
+    await eventually(lambda: len(puppets.living("roy")) == 2, "as many as there is room for")
+    puppets.release("roy")
+    await delivered(*handles)
+    assert puppets.most_at_once() == 2
+
+
+async def test_what_a_p0_waits_for_needs_no_room_either(
+    orchestra: Orchestra, emergency: Emergency
+) -> None:
+    """It has waited for room itself, behind others, when the P0 is started."""
+    puppets = orchestra.puppets
+    puppets.hold("roy")
+    await orchestra.worker.start(AGOG_HOST_REQUIREMENTS="1")
+    first, *queue = await crowd(orchestra, 4)
+    await emergency.until_living("roy")
+    emergency.begin("--blocked-by", queue[-1].id)
+
+    await eventually(lambda: puppets.starts("roy") == 2, "the blocker's agent runs")
+    assert puppets.signs("start", "roy")[-1].number == queue[-1].id
+    puppets.release("roy")
+    await delivered(orchestra.handle(emergency.number), first, *queue)
+
+
 async def test_slots_are_followed_by_the_running_worker(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:

@@ -17,7 +17,7 @@ from pipeline.model import (
 )
 from tests.fakes import Script
 from tests.house import REPAIR, House, delivered, until
-from tests.orchestra_plans import FOUR, SOLO, team_of
+from tests.orchestra_plans import FIVE, FOUR, SOLO, team_of
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -178,15 +178,16 @@ async def test_fix_of_a_p0_is_not_held(house: House) -> None:
 async def test_sequential_requirement_resumes_in_the_order_of_the_plan(
     house: House, sdlc_reader: SdlcReader
 ) -> None:
-    await house.open()
+    await house.open({"Research": [LONG]})
+    handle = await house.start(FIVE, sequential=True)
+    await house.until_running("Research")
     urgent = await open_p0(house)
-    handle = await house.start(FOUR, sequential=True)
     await until_held(house, sdlc_reader, boundary=ROY)
     await until_held(house, sdlc_reader, boundary=JEN)
     await deliver_p0(house, urgent)
     await delivered(handle)
 
-    assert started(house, house.number)[:2] == [ROY, JEN]
+    assert started(house, house.number)[:3] == ["Research", ROY, JEN]
 
 
 async def test_held_requirement_can_be_cancelled(house: House, sdlc_reader: SdlcReader) -> None:

@@ -9,10 +9,11 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.delivery import DeliveryActivities
 from adapters.nats_events import NatsEventPublisher
+from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.workspaces import GitWorkspaces
 from pipeline.answers import ERROR_LENGTH
-from pipeline.model import DeliveryOutcome, DeliveryRequest, DeliveryState, Head
+from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
 from tests.fakes import (
     AlwaysReady,
@@ -25,6 +26,7 @@ from tests.fakes import (
 )
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 from tests.house import WITH_PROJECT, Handle, House, until
+from tests.orchestra_plans import team_of
 from tests.sdlc_factory import an_order
 
 
@@ -74,6 +76,19 @@ async def test_delivery_reaches_the_target_with_everything_merged(
 
     assert report.state == "DELIVERED"
     assert report.commit == git_project.git("rev-parse", "main")
+
+
+async def test_blocked_requirement_begins_on_what_its_blocker_has_delivered(
+    house: House, workspaces: GitWorkspaces, git_project: GitProject, sdlc_reader: SdlcReader
+) -> None:
+    await house.open(workspaces=workspaces)
+    plan = team_of("Research", "Backend")
+    first = await house.start(plan)
+    second = await house.start(plan, number=f"{house.number}-2", blocked_by=(first.id,))
+    delivered: DeliveryReport = await first.result()
+    await second.result()
+
+    assert (await sdlc_reader.requirement(second.id)).base_commit == delivered.commit
 
 
 async def test_target_that_has_moved_counts_as_delivered_whatever_remains(

@@ -138,8 +138,9 @@ async def test_host_counts_what_it_runs(sdlc_store: PostgresSdlcStore) -> None:
         await Requirement(sdlc_store, number).begun()
     await Requirement(sdlc_store, "REQ-3").close()
 
-    assert await sdlc_store.running_on("host-1", but="REQ-1") == 1
-    assert await sdlc_store.running_on("host-2", but="") == 0
+    assert await sdlc_store.is_full("host-1", 1, number="REQ-1")
+    assert not await sdlc_store.is_full("host-1", 2, number="REQ-1")
+    assert not await sdlc_store.is_full("host-2", 1, number="REQ-1")
 
 
 async def test_unknown_requirement_is_named(sdlc_store: PostgresSdlcStore) -> None:
