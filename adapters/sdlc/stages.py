@@ -21,6 +21,7 @@ from pipeline.model import (
     StageState,
 )
 
+_WAITS_FOR_PERMIT = (StageState.RUNNING, StageState.HELD)
 # Blocked, it still makes gates again: a fix is only as good as what says so.
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
@@ -60,7 +61,8 @@ async def pass_again(
 ) -> Hold | None:
     """Whether an opened stage may still start after it has waited for a permit; else it is held.
 
-    Held, it is opened again later: its run stays the same, and so does what was told of it.
+    Held, it is opened again later: its run stays the same, and so does what was told of it. It may
+    be held already, by a twin: an activity that was given up while it went on waiting.
 
     Raises: StaleAttempt if its run is not the stage's current one, IllegalTransition if the
         requirement has ended, UnknownRequirement.
@@ -68,12 +70,13 @@ async def pass_again(
     write = await RequirementWrite.lock(connection, request.ref.number)
     await write.load_stages()
     stage = write.stage(request.stage.name)
-    if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
+    if stage.attempt != request.attempt or stage.state not in _WAITS_FOR_PERMIT:
         raise StaleAttempt(f"{request.run_id} is not the current run of its stage any more.")
-    if hold := await pass_line(write, stage.stage, waiter):
-        write.move_stage(stage, StageState.HELD, why=hold.reason)
-        stage.set(run_id=None, started_at=None)
-        write.update(RunRow, {"run_id": request.run_id}, state=StageState.HELD)
+    hold = await pass_line(write, stage.stage, waiter)
+    if hold and stage.state is StageState.RUNNING:
+        _take_back(write, stage, hold)
+    elif not hold and stage.state is StageState.HELD:
+        _open(write, stage, request)
     await write.flush()
     return hold
 
@@ -135,6 +138,12 @@ def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
     if stage.state is not StageState.WAITING:
         write.move_stage(stage, StageState.WAITING, why="It is to run again.")
     write.move_stage(stage, StageState.HELD, why=hold.reason)
+
+
+def _take_back(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
+    write.update(RunRow, {"run_id": stage.run_id}, state=StageState.HELD)
+    write.move_stage(stage, StageState.HELD, why=hold.reason)
+    stage.set(run_id=None, started_at=None)
 
 
 def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:

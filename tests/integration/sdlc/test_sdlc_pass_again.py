@@ -58,6 +58,21 @@ async def test_it_is_held_and_opened_again_as_the_same_run(
     assert (await sdlc_reader.requirement("REQ-1")).stages[0].state is StageState.COMPLETED
 
 
+async def test_a_twin_that_goes_on_waiting_is_held_and_lets_go_as_well(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    """Its activity was given up and made again, while it still waited for a permit."""
+    ours, urgent = await held_again(sdlc_store)
+    assert isinstance(await pass_again(ours), Hold)
+
+    await urgent.close()
+    assert await pass_again(ours) is None
+
+    await ours.close_stage(RESEARCH)
+    [run] = await sdlc_reader.runs("REQ-1")
+    assert (run.attempt, run.starts, run.state) == (1, 1, StageState.COMPLETED)
+
+
 async def test_its_run_is_closed_if_the_requirement_ends_meanwhile(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:
