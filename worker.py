@@ -47,6 +47,7 @@ WORKFLOWS = (
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
 _AGENT_SLOTS = 1_000  # permits bound the agents; waiting for one must not fill the Worker
+_HOST_SLOTS = 100  # brief, but for one look of Sasha's at a time
 _TOOL_SLOTS = max(2, os.cpu_count() or 2)  # git and builds use the machine: a bound of their own
 
 
@@ -61,6 +62,7 @@ def build_workers(
         _worker(client, options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
         _worker(client, options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
         _worker(client, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
+        _worker(client, options.host_queue(host), lists.host, _HOST_SLOTS),
         _worker(client, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
     )
 

@@ -26,6 +26,7 @@ class ActivityLists:
     central: Activities
     opening: Activities
     agents: Activities
+    host: Activities
     tools: Activities
 
 
@@ -56,9 +57,10 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             PerformanceActivities(ports).publish_performance,
         ),
         opening=(opening.open_requirement,),
-        agents=(
-            StageActivities(ports).run_stage,
+        agents=(StageActivities(ports).run_stage,),
+        host=(
             runs.stand_still,
+            runs.extend_run,
             care.look_at_host,
             care.watch_host,
             care.act_on_host,
@@ -71,6 +73,5 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             delivery.deliver,
             delivery.merge_target,
             delivery.release,
-            runs.extend_run,
         ),
     )

@@ -64,6 +64,7 @@ async def _workers(settings: Settings) -> Finding:
         options.OPENING_QUEUE: ACTIVITIES,
         options.URGENT_QUEUE: ACTIVITIES,
         options.agents_queue(settings.host): ACTIVITIES,
+        options.host_queue(settings.host): ACTIVITIES,
         options.tools_queue(settings.host): ACTIVITIES,
     }
     found = {queue: await pollers(client, queue, kind) for queue, kind in queues.items()}

@@ -103,5 +103,5 @@ async def _waiting_hosts(settings: Settings) -> Mapping[str, list[str]]:
 
 
 async def _is_served(client: Client, host: str) -> bool:
-    queues = (options.agents_queue(host), options.tools_queue(host))
-    return all([await pollers(client, queue) for queue in queues])
+    queues = (options.agents_queue, options.host_queue, options.tools_queue)
+    return all([await pollers(client, queue(host)) for queue in queues])

@@ -38,9 +38,8 @@ class Deadlines:
             await self._execution.do(
                 RunActivities.extend_run,
                 extension,
-                **options.tools(
+                **options.on_host(
                     self._execution.host,
-                    self._execution.order,
                     f"Extend {request.stage} by {request.minutes:g} minutes",
                 ),
             )

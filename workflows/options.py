@@ -40,6 +40,11 @@ def tools_queue(host: str) -> str:
     return f"agog-tools-{host}"
 
 
+def host_queue(host: str) -> str:
+    """What a host is asked to do at once: stages and builds may fill the others for days."""
+    return f"agog-host-{host}"
+
+
 # A lost worker is noticed by the heartbeat; 0.1 s to the next try keeps the resume within 5 s.
 # Tries are unlimited: every activity is idempotent, and only its typed refusals are final.
 _RETRY = RetryPolicy(
@@ -103,7 +108,7 @@ def lasting(summary: str) -> ActivityConfig:
 def care(place: str, summary: str) -> ActivityConfig:
     """A look at, or an action on, the house or a host; not repeated: a later look will be."""
     return ActivityConfig(
-        task_queue=agents_queue(place) if place else CENTRAL_QUEUE,
+        task_queue=host_queue(place) if place else CENTRAL_QUEUE,
         schedule_to_start_timeout=_CARE_PATIENCE,
         start_to_close_timeout=_CARE_TIME,
         retry_policy=RetryPolicy(maximum_attempts=1),
@@ -138,10 +143,10 @@ def stage(host: str, order: RequirementOrder, request: StageRequest) -> Activity
     return config
 
 
-def standing(host: str, summary: str) -> ActivityConfig:
-    """Suspends agents of a host, or lets them go on; builds under way are not waited for."""
+def on_host(host: str, summary: str) -> ActivityConfig:
+    """Steers agents of a host: nothing that runs or waits there is waited for."""
     return ActivityConfig(
-        task_queue=agents_queue(host),
+        task_queue=host_queue(host),
         start_to_close_timeout=_BRIEF,
         retry_policy=_RETRY,
         summary=summary,

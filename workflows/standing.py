@@ -59,5 +59,5 @@ class Standstill:
         return await self._execution.do(
             RunActivities.stand_still,
             self._execution.ref,
-            **options.standing(self._execution.host, "Stand still, or go on"),
+            **options.on_host(self._execution.host, "Stand still, or go on"),
         )

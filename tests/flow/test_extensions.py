@@ -3,14 +3,16 @@ import asyncio
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from pipeline.model import ExtensionRequest
+import worker
+from pipeline.model import ExtensionRequest, Priority
 from tests.fakes import Script
 from tests.house import Handle, House, until
+from tests.orchestra_plans import SOLO
 from workflows.requirement import RequirementWorkflow
 
 
 async def running_research(house: House) -> Handle:
-    await house.open({"Research": [Script(minutes=1_500)]})
+    await house.open({"Research": [Script(minutes=60_000)]})
     handle = await house.start()
 
     async def is_running() -> bool:
@@ -43,3 +45,34 @@ async def test_extensions_at_the_same_time_add_up(house: House) -> None:
     await asyncio.gather(extend(handle, 10), extend(handle, 20))
 
     assert max(d.total_seconds() / 60 for _, d in house.runs.extensions) == 120
+
+
+async def test_extension_waits_for_no_build(house: House) -> None:
+    handle = await running_research(house)
+    house.runs.by_number["REQ-BUILDS"] = Script()
+    house.builds.minutes = {"backend": 60_000, "frontend": 60_000}  # every slot for builds is taken
+    await house.start(number="REQ-BUILDS")
+
+    async def is_building() -> bool:
+        return len(house.builds.requests) == 2
+
+    await until(is_building, "both builds are under way")
+    async with asyncio.timeout(10):
+        await extend(handle, 10)
+
+
+async def test_what_a_host_is_asked_waits_for_no_stage(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host has room for so many stages that wait for a permit, and they may wait for days."""
+    monkeypatch.setattr(worker, "_AGENT_SLOTS", 1)
+    handle = await running_research(house)
+
+    async with asyncio.timeout(10):
+        await extend(handle, 10)
+    await house.start(SOLO, number="REQ-URGENT", priority=Priority.P0, pre_empts=True)
+
+    async def does_stand() -> bool:
+        return bool(house.runs.suspended)
+
+    await until(does_stand, "its agent stands still")
