@@ -1,12 +1,15 @@
 """`ask-sasha`: what the rules say, from a worker's desk or, where none answers, from here."""
 
+import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 
 from adapters.nats_connection import open_connection
 from adapters.rule_counsel import RuleCounsel
@@ -14,11 +17,12 @@ from adapters.rule_facts import create_rule_facts
 from cli import output
 from cli.environment import load_settings
 from cli.running import run
+from pipeline.adviser_file import ADVICE_SECONDS_LIMIT
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS
 from pipeline.permissions import HUMAN_ASKER
 from pipeline.rule_messages import answer_document, question_document, read_question
-from pipeline.rulings import Question, RuleAnswer
+from pipeline.rulings import Question, RuleAnswer, Verdict, under_floor
 from pipeline.team import TEAM
 from settings import Settings
 
@@ -32,8 +36,13 @@ Examples:
 """
 }
 
-ANSWER_SECONDS = 3.0
-"""A worker answers in milliseconds, two seconds later if its database is silent."""
+PATIENCE_SECONDS = ADVICE_SECONDS_LIMIT + 5.0
+"""The longest that a worker may take: its program, and before that a database that is silent."""
+HINT_SECONDS = 3.0
+"""A worker without a program answers in milliseconds, two seconds later without its database."""
+
+_HINT = f"A worker asks its program, which may take {ADVICE_SECONDS_LIMIT} s at most. Waiting …"
+_OWED = "A worker has the question, and its answer may be stricter. Ask again."
 
 _ANSWER = ("answer", "rule", "reason", "source")
 
@@ -66,38 +75,50 @@ def _check_asker(agent: str) -> None:
 
 
 async def _answered(settings: Settings, question: Question) -> Mapping[str, object]:
-    return await _by_worker(settings, question) or await _from_here(settings, question)
+    """A worker's answer. Without one it is ours; if a worker owes one, ours is never a yes."""
+    try:
+        return await _by_worker(settings, question)
+    except (DependencyUnavailable, NoRespondersError):
+        answer = await _from_here(settings, question)
+        return _document(answer, "no worker answered")
+    except (NatsError, OSError):  # TimeoutError is an OSError
+        answer = await _from_here(settings, question)
+        ruling = under_floor(answer.ruling, Verdict.UNCLEAR, _OWED)
+        why = "a worker has the question and has not answered"
+        return _document(replace(answer, ruling=ruling), why)
 
 
-async def _by_worker(settings: Settings, question: Question) -> Mapping[str, object] | None:
-    """The answer of a worker's desk; None if there is none, or no NATS."""
+async def _by_worker(settings: Settings, question: Question) -> Mapping[str, object]:
+    """The answer of a worker's desk.
+
+    Raises: DependencyUnavailable without NATS, NoRespondersError without a worker; NatsError,
+        OSError if a worker may have the question and its answer has not come.
+    """
     password = settings.nats_password
+    client = await open_connection(
+        settings.nats_url, settings.nats_user, password.get_secret_value() if password else None
+    )
+    hint = asyncio.get_running_loop().call_later(HINT_SECONDS, output.say, _HINT)
     try:
-        client = await open_connection(
-            settings.nats_url,
-            settings.nats_user,
-            password.get_secret_value() if password else None,
-        )
-    except DependencyUnavailable:
-        return None
-    try:
-        reply = await client.request(RULE_QUESTIONS, _encoded(question), timeout=ANSWER_SECONDS)
-    except (NatsError, OSError):  # nobody listens, or nobody answers in time
-        return None
+        reply = await client.request(RULE_QUESTIONS, _encoded(question), timeout=PATIENCE_SECONDS)
     finally:
+        hint.cancel()
         await client.close()
     document: dict[str, Any] = json.loads(reply.data)
     return document
 
 
-async def _from_here(settings: Settings, question: Question) -> Mapping[str, object]:
+async def _from_here(settings: Settings, question: Question) -> RuleAnswer:
     facts = create_rule_facts(settings.database_url.get_secret_value())
     try:
-        answer = await RuleCounsel(facts).answer(question)
+        return await RuleCounsel(facts).answer(question)
     finally:
         await facts.close()
-    source = f"this command, as no worker answered: {answer.source}"
-    return answer_document(RuleAnswer(answer.question, answer.ruling, source), datetime.now(UTC))
+
+
+def _document(answer: RuleAnswer, why: str) -> Mapping[str, object]:
+    source = f"this command, as {why}: {answer.source}"
+    return answer_document(replace(answer, source=source), datetime.now(UTC))
 
 
 def _encoded(question: Question) -> bytes:
