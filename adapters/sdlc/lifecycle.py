@@ -118,9 +118,9 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
         write.update_all(resolve_failures(write))
     _tell(write, closing)
     _tell_performance(write, closing, await measure(connection, write.number, write.at))
+    await cancel_unstarted_fixes(connection, closing)  # before the gate: it locks their rows
     has_moved = await _clear_line(write, closing)
     await write.flush()
-    await cancel_unstarted_fixes(connection, closing)
     return has_moved
 
 

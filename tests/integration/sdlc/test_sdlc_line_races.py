@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -14,8 +15,12 @@ from pipeline.errors import RefusedInput
 from pipeline.model import (
     BuildRequest,
     DeliveryRequest,
+    Fix,
+    FixOpening,
+    Group,
     Head,
     Hold,
+    Pipeline,
     Priority,
     RequirementState,
     StageContext,
@@ -23,8 +28,10 @@ from pipeline.model import (
 from tests.fixtures_sdlc import PostgresServer
 from tests.sdlc_factory import (
     BACKEND,
+    PLAN,
     RESEARCH,
     Requirement,
+    a_failure,
     accept,
     an_order,
     begin,
@@ -197,3 +204,33 @@ async def test_p0_comes_through_a_storm_of_openings(
     finally:
         calm.set()
         await asyncio.gather(*storms)
+
+
+async def test_p0_ends_while_a_fix_of_it_is_named_as_a_blocker(
+    stores: Sequence[PostgresSdlcStore], postgres_server: PostgresServer
+) -> None:
+    """Its end closes the rows of fixes that never began, which are locked before the gate too."""
+    before = deadlocks(postgres_server)
+    for nth in range(30):
+        urgent = await begin(stores[0], f"REQ-P0-{nth}", Priority.P0)
+        fixes = await open_fixes(urgent)
+        ours = await begin(stores[1], f"REQ-{nth}")
+        refused = [stores[2].add_blocker(ours.number, fix) for fix in fixes]
+
+        outcomes = await asyncio.gather(urgent.close(), *refused, return_exceptions=True)
+
+        assert [type(each) for each in outcomes] == [type(None), *([RefusedInput] * len(fixes))]
+        await ours.close()
+    assert deadlocks(postgres_server) == before
+
+
+async def open_fixes(requirement: Requirement) -> Sequence[str]:
+    """Fixes that have got no further than their rows."""
+    failure = a_failure()
+    task = replace(PLAN.stage(BACKEND), needs=())
+    numbers = [f"{requirement.number}-FIX-{each}" for each in (1, 2, 3)]
+    fixes = tuple(Fix(n, requirement.number, 1, "roy", BACKEND, failure, task) for n in numbers)
+    plan = Pipeline("fix", (Group(task.group),), (task,))
+    orders = tuple(replace(an_order(n), pipeline=plan) for n in numbers)
+    await requirement.store.open_fixes(FixOpening(requirement.ref, 1, fixes, orders))
+    return numbers
