@@ -1,8 +1,9 @@
 """The stage: open its row, attach to the agent's run, merge what it did, close its row."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 
 from temporalio import activity
 
@@ -14,6 +15,7 @@ from pipeline.model import (
     FailureKind,
     Hold,
     MergeResult,
+    Mode,
     RunOrder,
     RunResult,
     StageContext,
@@ -93,13 +95,17 @@ class StageActivities:
     async def _attach(self, request: StageRequest, context: StageContext | None) -> RunResult:
         worktree = await self._ports.project.prepare(request) if request.head else ""
         order = _order(request, context, worktree)
-        return await self._ports.runs.attach(
+        announce = cache(partial(_announce, request)) if context else _nothing_new
+        result = await self._ports.runs.attach(
             order,
-            on_start=partial(self._started, request.run_id),
+            on_start=partial(self._started, request.run_id, announce),
             after_wait=partial(self._pass_again, request),
         )
+        announce()  # one that ended at once was never seen alive
+        return result
 
-    async def _started(self, run_id: str, at: datetime) -> None:
+    async def _started(self, run_id: str, announce: Callable[[], None], at: datetime) -> None:
+        announce()
         await written(self._ports, partial(self._ports.store.start_run, run_id, at))
 
     async def _cancelled(self, request: StageRequest) -> None:
@@ -136,6 +142,21 @@ class StageActivities:
             flags=reading.notice.flags if reading.notice else (),
             failure=conflict or reading.failure,
         )
+
+
+def _announce(request: StageRequest) -> None:
+    together = request.in_group and request.mode is Mode.PARALLEL
+    activity.logger.info(
+        "[%s] Starting %s (%s)%s",
+        request.ref.number,
+        request.stage.name,
+        request.stage.agent,
+        " in parallel group" if together else "",
+    )
+
+
+def _nothing_new() -> None:
+    """The agent was started before, and that was said."""
 
 
 def _waiter() -> str:

@@ -59,7 +59,7 @@ class Delivery:
             stop_if_cancelled()
             if await self._gates.ensure(None, exact=True) or not self._board.is_green():
                 return None
-            outcome = await self._attempt_once(held)
+            outcome = await self._execution.tried(self._attempt_once(held), held)
             if outcome.hold is None:
                 return outcome
             held = outcome.hold

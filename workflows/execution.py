@@ -1,9 +1,10 @@
 """What the steps of one requirement's workflow share."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, Unpack
+from typing import Any, Protocol, TypeVar, Unpack
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -31,6 +32,16 @@ with workflow.unsafe.imports_passed_through():
     from workflows.line import Line, outage
     from workflows.turnstile import Turnstile
 
+
+class Answer(Protocol):
+    """How an attempt ended, or what holds it."""
+
+    @property
+    def hold(self) -> Hold | None:
+        """Why nothing was started."""
+
+
+Outcome = TypeVar("Outcome", bound=Answer)
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
@@ -86,6 +97,23 @@ class Execution:
     async def _wait_in_line(self, hold: Hold) -> None:
         self.display.hold(hold)
         await self.line.wait(hold, self.host)
+
+    async def tried(self, attempt: Awaitable[Outcome], held: Hold | None) -> Outcome:
+        """Await an attempt; one that has been held is shown to go on once it is held no more."""
+        if held is None:
+            return await attempt
+        going_on = asyncio.create_task(self._go_on_unless_answered())
+        try:
+            outcome = await attempt
+        finally:
+            going_on.cancel()
+        if outcome.hold is None:
+            self.display.go_on()
+        return outcome
+
+    async def _go_on_unless_answered(self) -> None:
+        await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
+        self.display.go_on()
 
     async def do(
         self,

@@ -9,7 +9,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.builds import BuildActivities
-    from pipeline.model import BuildOutcome, BuildRequest, Failure, Proof, Stage
+    from pipeline.model import BuildOutcome, BuildRequest, Failure, Hold, Proof, Stage
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import failure_of
@@ -138,16 +138,15 @@ class BuildGates:
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
         """Build once nothing holds; what is held leaves the turnstile to others."""
-        while (outcome := await self._turn(request, rank)).hold:
-            hold = outcome.hold
+        hold: Hold | None = None
+        while hold := (outcome := await self._turn(request, rank, hold)).hold:
             await self._execution.wait_in_line(hold)
             request = replace(request, held=hold if hold.dependency else None)
-            self._execution.display.go_on()
         return outcome
 
-    async def _turn(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
+    async def _turn(self, request: BuildRequest, rank: Rank, held: Hold | None) -> BuildOutcome:
         async with self._execution.turnstile.turn(rank):
-            return await self._run(request)
+            return await self._execution.tried(self._run(request), held)
 
     def _is_overtaken(self, request: BuildRequest) -> bool:
         """Whether the build is green on what is the head by now."""

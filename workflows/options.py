@@ -64,6 +64,9 @@ _BRIEF = timedelta(minutes=1)
 # further look waits as long as the hold has lasted: a month costs a hundred looks, not thousands.
 _HOLD_CHECKS = (timedelta(minutes=5), timedelta(hours=6))
 
+HELD_AGAIN = timedelta(seconds=10)
+"""What is still held says so within milliseconds, over a slow database within this."""
+
 # An outage may end without anybody's doing, and a look costs one refused connection.
 _OUTAGE_CHECKS = (timedelta(minutes=1), timedelta(hours=1))
 

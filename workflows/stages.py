@@ -96,6 +96,7 @@ class StageRunner:
             if not self._board.tries_again(stage, outcome):
                 self._board.settle(outcome)
                 return None
+            held = None
 
     async def _dispatch(
         self, stage: Stage, verified: Head | None, held: Hold | None
@@ -103,15 +104,19 @@ class StageRunner:
         async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
             stop_if_cancelled()
             request = self._request(stage, verified, held)
-            self._announce(stage)
-            try:
-                return await workflow.execute_activity_method(
-                    StageActivities.run_stage,
-                    request,
-                    **options.stage(self._execution.host, self._execution.order, request),
-                )
-            except ActivityError as error:
-                return self._held(request, error) or self._lost(request, error)
+            if held is None:
+                self._execution.display.show(RequirementState.RUNNING)
+            return await self._execution.tried(self._run_stage(request), held)
+
+    async def _run_stage(self, request: StageRequest) -> StageOutcome:
+        try:
+            return await workflow.execute_activity_method(
+                StageActivities.run_stage,
+                request,
+                **options.stage(self._execution.host, self._execution.order, request),
+            )
+        except ActivityError as error:
+            return self._held(request, error) or self._lost(request, error)
 
     def _request(self, stage: Stage, verified: Head | None, held: Hold | None) -> StageRequest:
         again = self._board.cards[stage.name].reason
@@ -127,19 +132,12 @@ class StageRunner:
             staging_only=self._board.runs_beside_measurement(stage),
             repeated_after=self._board.repeated_after(stage),
             held=held if held and held.dependency else None,
+            in_group=self._has_siblings(stage),
         )
 
-    def _announce(self, stage: Stage) -> None:
-        self._execution.display.show(RequirementState.RUNNING)
-        siblings = [s for s in self._execution.order.pipeline.stages if s.group == stage.group]
-        together = self._execution.turnstile.parallel and len(siblings) > 1
-        workflow.logger.info(
-            "[%s] Starting %s (%s)%s",
-            self._execution.ref.number,
-            stage.name,
-            stage.agent,
-            " in parallel group" if together else "",
-        )
+    def _has_siblings(self, stage: Stage) -> bool:
+        stages = self._execution.order.pipeline.stages
+        return sum(each.group == stage.group for each in stages) > 1
 
     def _held(self, request: StageRequest, error: ActivityError) -> StageOutcome | None:
         """Nothing was started, since a dependency is away; None for every other error."""

@@ -29,6 +29,8 @@ class StageRequest:
     """Failures after which another attempt follows at once: what an event says of this one."""
     held: Hold | None = None
     """The hold by a dependency that is over with this opening."""
+    in_group: bool = False
+    """Whether its group has other stages."""
 
     @property
     def run_id(self) -> str:

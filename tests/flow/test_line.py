@@ -1,23 +1,30 @@
 """P0 stops the line: others hold at their next boundary and go on by themselves."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import WorkflowFailureError
+from temporalio.converter import default
 
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import Acceptance
 from pipeline.model import (
     Answer,
     DecisionRequest,
+    Pipeline,
     Priority,
     RequirementOrder,
     RequirementState,
     StageState,
 )
 from tests.fakes import Script
-from tests.house import REPAIR, House, delivered, until
+from tests.house import REPAIR, Handle, House, delivered, until
 from tests.orchestra_plans import FIVE, FOUR, SOLO, team_of
+from workflows import options
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -230,3 +237,77 @@ async def test_nobody_is_forgotten(house: House, sdlc_reader: SdlcReader) -> Non
     for number in numbers:
         assert (await house.types(number)).count("workflow.resumed") == 1
     assert replace(await house.store.to_wake(), epoch=0).workflow_ids == ()
+
+
+async def test_start_is_logged_when_it_happens(
+    house: House, sdlc_reader: SdlcReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await house.open()
+    urgent = await open_p0(house)
+    handle = await house.start(SOLO)
+    await until_held(house, sdlc_reader)
+
+    def starts() -> int:
+        told = (record.getMessage() for record in caplog.records)
+        return sum(line.startswith(f"[{handle.id}] Starting ") for line in told)
+
+    assert starts() == 0
+    await deliver_p0(house, urgent)
+    await delivered(handle)
+    assert starts() == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "first", "boundary"),
+    [(SOLO, "", ROY), (SOLO, ROY, BUILD), (team_of("Research"), "Research", "deliver")],
+)
+async def test_held_requirement_is_shown_as_held_however_often_it_looks(
+    house: House,
+    sdlc_reader: SdlcReader,
+    monkeypatch: pytest.MonkeyPatch,
+    plan: Pipeline,
+    first: str,
+    boundary: str,
+) -> None:
+    monkeypatch.setattr(options, "_HOLD_CHECKS", (timedelta(milliseconds=50),) * 2)
+    await add_search_attribute(house, "DeliveryStatus")
+    await house.open({first: [LONG]})
+    before = "" if first else await open_p0(house)
+    handle = await house.start(plan, search_attributes=("DeliveryStatus",))
+    if first:
+        await house.until_running(first)
+    urgent = before or await open_p0(house)
+    await until_held(house, sdlc_reader, boundary=boundary)
+
+    async def has_looked() -> bool:
+        return await looks(handle) > 5
+
+    await until(has_looked, "it has looked several times")
+    await deliver_p0(house, urgent)
+    await delivered(handle)
+
+    assert await statuses(handle) == ["ACCEPTED", "RUNNING", "HELD", "RUNNING", "DELIVERED"]
+
+
+async def add_search_attribute(house: House, name: str) -> None:
+    client = house._client  # the test looks behind the house
+    request = AddSearchAttributesRequest(namespace=client.namespace)
+    request.search_attributes[name] = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+    await client.operator_service.add_search_attributes(request)
+
+
+async def looks(handle: Handle) -> int:
+    """How many timers of holds have fired."""
+    history = await handle.fetch_history()
+    return sum(event.HasField("timer_fired_event_attributes") for event in history.events)
+
+
+async def statuses(handle: Handle) -> Sequence[str]:
+    """What the Web UI has shown, change by change."""
+    shown: list[str] = []
+    for event in (await handle.fetch_history()).events:
+        update = event.upsert_workflow_search_attributes_event_attributes.search_attributes
+        if value := update.indexed_fields.get("DeliveryStatus"):
+            shown += default().payload_converter.from_payloads([value])
+    return shown
