@@ -3,6 +3,7 @@
 A hold by a dependency becomes a row when that is back: until then she alone knows of it.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from temporalio.client import Client, WorkflowQueryFailedError
@@ -18,7 +19,7 @@ from workflows.sasha import SashaWorkflow
 
 _AWAY = (SymptomKind.NATS_DOWN, SymptomKind.DATABASE_DOWN)
 _QUERY_SECONDS = 3.0
-_HINT_SECONDS = 1.5
+HINT_SECONDS = 1.5
 """Who looks at a requirement is not kept waiting for a hint."""
 
 
@@ -35,16 +36,25 @@ async def sasha_standing(client: Client) -> SashaStanding:
         )
 
 
-async def missing_dependency(settings: Settings, number: str) -> str:
+async def hint_of_sasha(settings: Settings, seconds: float = HINT_SECONDS) -> SashaStanding | None:
+    """What she says of herself, or None if she says nothing in that time."""
+    try:
+        return await within(seconds, _asked(settings))
+    except (DependencyUnavailable, RPCError, WorkflowQueryFailedError, TimeoutError):
+        return None
+
+
+def missing_dependency(standing: SashaStanding | None, numbers: Collection[str]) -> str:
     """The dependency that is away, if any: no boundary is passed without it.
 
+    Either she treats it, or one of those requirements waits for it; without `numbers` any one.
     Empty also if she does not say.
     """
-    try:
-        standing = await within(_HINT_SECONDS, _asked(settings))
-    except (DependencyUnavailable, RPCError, WorkflowQueryFailedError, TimeoutError):
+    if standing is None:
         return ""
-    waited_for = {each.dependency for each in standing.waiting if number in each.callers}
+    callers = {each.dependency: each.callers for each in standing.waiting}
+    wanted = set(numbers) or {name for names in callers.values() for name in names}
+    waited_for = {name for name in callers if not wanted.isdisjoint(callers[name])}
     treated = {case.symptom.component for case in standing.cases if case.symptom.kind in _AWAY}
     missing = (
         name

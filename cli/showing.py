@@ -1,5 +1,6 @@
 """`status` and `list`: what the SDLC database says."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -14,7 +15,7 @@ from cli.environment import load_settings
 from cli.records import records
 from cli.repairs_view import ask_line
 from cli.running import run
-from cli.sasha_standing import missing_dependency
+from cli.sasha_standing import hint_of_sasha, missing_dependency
 from cli.states import styled
 from cli.status_view import full_status
 from pipeline.model import RequirementState
@@ -38,6 +39,8 @@ Examples:
 }
 
 _TITLE_LENGTH = 60
+_LIST_HINT_SECONDS = 0.5
+"""It is looked at again and again: no longer than the command itself takes."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
@@ -51,8 +54,7 @@ def status(
         output.write_json({**status_document(view), "missing_dependency": missing})
         return
     output.data().print(full_status(view), crop=False)
-    if missing:
-        output.write(f"{missing} is away, and nothing goes on without it: python starter.py doctor")
+    _write_missing(missing)
 
 
 def list_requirements(
@@ -65,11 +67,20 @@ def list_requirements(
     as_json: AsJson = False,
 ) -> None:
     """List requirements, newest first."""
-    found = run(_requirements(load_settings(), tuple(state or ()), waiting=waiting))
+    found, missing = run(_requirements(load_settings(), tuple(state or ()), waiting=waiting))
     if as_json:
-        output.write_json({"requirements": [summary_document(summary) for summary in found]})
+        documents = [summary_document(summary) for summary in found]
+        output.write_json({"requirements": documents, "missing_dependency": missing})
         return
     output.data().print(_table(found, waiting=waiting))
+    _write_missing(missing)
+
+
+def _write_missing(dependency: str) -> None:
+    if dependency:
+        output.write(
+            f"{dependency} is away, and nothing goes on without it: python starter.py doctor"
+        )
 
 
 def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
@@ -114,12 +125,24 @@ async def _requirement(settings: Settings, number: str) -> tuple[RequirementView
     """Its view, and the dependency that is away although no row can say so yet."""
     async with records(settings) as reader:
         view = await reader.requirement(number)
-    is_open = not (view.state.is_final or view.state is RequirementState.ACCEPTED)
-    return view, await missing_dependency(settings, number) if is_open else ""
+    standing = await hint_of_sasha(settings) if _is_under_way(view.state) else None
+    return view, missing_dependency(standing, (number,))
 
 
 async def _requirements(
     settings: Settings, states: tuple[RequirementState, ...], *, waiting: bool
-) -> tuple[ListedRequirement, ...]:
-    async with records(settings) as reader:
-        return await reader.requirements(states=states, waiting=waiting)
+) -> tuple[tuple[ListedRequirement, ...], str]:
+    """What is listed, and the dependency that is away; she is asked while the rows are read."""
+    hint = asyncio.create_task(hint_of_sasha(settings, _LIST_HINT_SECONDS))
+    try:
+        async with records(settings) as reader:
+            found = await reader.requirements(states=states, waiting=waiting)
+        numbers = [each.number for each in found if _is_under_way(each.state)]
+        # whoever waits for a dependency is no row that waits
+        return found, missing_dependency(await hint, numbers) if numbers or waiting else ""
+    finally:
+        hint.cancel()
+
+
+def _is_under_way(state: RequirementState) -> bool:
+    return not (state.is_final or state is RequirementState.ACCEPTED)

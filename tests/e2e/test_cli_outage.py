@@ -58,11 +58,16 @@ def test_status_names_the_dependency_that_no_row_can_name_yet(
     try:
         until(lambda: seen(lonely)["missing_dependency"] == "NATS", "the outage is told")
         said = lonely("status", "REQ-AWAY-1").out
+        listed = lonely("list", "--json").document
+        shown = [lonely("list", *options).out for options in ((), ("--waiting",))]
+        ended = lonely("list", "--state", "DELIVERED", "--json").document
         sasha = lonely("doctor", "--json").document["sasha"]
     finally:
         nats_server.start()
 
-    assert "NATS is away, and nothing goes on without it: python starter.py doctor" in said
+    missing = "NATS is away, and nothing goes on without it: python starter.py doctor"
+    assert all(missing in each for each in (said, *shown))
+    assert (listed["missing_dependency"], ended["missing_dependency"]) == ("NATS", "")
     assert "nats_down" in {case["symptom"]["kind"] for case in sasha["standing"]["cases"]}
     assert "nats_down" in {advice["kind"] for advice in sasha["would_do"]}
     assert lonely("watch", "REQ-AWAY-1").code == 0
