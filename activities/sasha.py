@@ -7,6 +7,7 @@ from functools import partial
 from temporalio import activity
 
 from activities.persistence import written
+from pipeline.infrastructure import is_infrastructure
 from pipeline.model import (
     Closing,
     Incident,
@@ -52,6 +53,8 @@ class SashaActivities:
     async def act_on_house(self, symptom: Symptom) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
         done = await self._ports.house_care.act(symptom)
+        if is_infrastructure(symptom.subject):  # its workflow can no longer tell her
+            await self._ports.sasha.call(SashaCall("", ended=symptom.subject))
         if symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW:
             await self._ports.publish(symptom.subject)
             await self._ports.waker.wake(await self._ports.store.to_wake())

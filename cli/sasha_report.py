@@ -21,7 +21,7 @@ from cli.records import records
 from cli.sasha_looks import Advice, advice_on_host, advice_on_house
 from cli.sasha_standing import sasha_standing
 from pipeline.errors import PipelineError
-from pipeline.infrastructure import PREFIX
+from pipeline.infrastructure import is_infrastructure
 from pipeline.model import SASHA, RequirementState, SashaStanding
 from settings import Settings
 
@@ -88,7 +88,7 @@ async def _awaited(look: Callable[[], Awaitable[None]]) -> None:
 async def _read_records(report: SashaReport, settings: Settings) -> None:
     async with records(settings) as reader:
         opened = await reader.requirements(states=_OPEN)
-        report.requirements = tuple(one for one in opened if one.number.startswith(PREFIX))
+        report.requirements = tuple(one for one in opened if is_infrastructure(one.number))
         report.incidents = await reader.incidents(_INCIDENTS)
 
 

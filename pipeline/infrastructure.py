@@ -31,6 +31,11 @@ def infrastructure_number(component: str, nth: int) -> str:
     return f"{PREFIX}{component}-{nth}"
 
 
+def is_infrastructure(number: str) -> bool:
+    """Whether a requirement of that number stands for a component."""
+    return number.startswith(PREFIX)
+
+
 def stands_for(number: str, component: str) -> bool:
     """Whether that is the number of a requirement that stands for the component."""
     return number.rpartition("-")[0] == infrastructure_number(component, 0).rpartition("-")[0]

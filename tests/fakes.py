@@ -10,6 +10,7 @@ from typing import Protocol
 
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.house_care.care import Part
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import (
     DEPENDENCIES,
@@ -65,10 +66,11 @@ class NobodyWaits:
 class ScriptedCare:
     """Caretaker of a place whose troubles a test makes; `cures` by kind: the act that helps.
 
-    0: nothing does.
+    0: nothing does. `part` of it may be really looked after.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, part: Part | None = None) -> None:
+        self._part = part
         self.symptoms: list[Symptom] = []
         self.cures: dict[SymptomKind, int] = {}
         self.acts: list[Symptom] = []
@@ -76,12 +78,15 @@ class ScriptedCare:
 
     async def look(self) -> Sequence[Symptom]:
         self.looks += 1
-        return tuple(self.symptoms)
+        found = await self._part.look() if self._part else ()
+        return (*self.symptoms, *found)
 
     async def relax(self) -> str:
         return ""
 
     async def act(self, symptom: Symptom) -> str:
+        if self._part and symptom.kind in self._part.kinds:
+            return await self._part.act(symptom)
         self.acts.append(symptom)
         done = sum(act.kind is symptom.kind for act in self.acts)
         if self.cures.get(symptom.kind) == done:

@@ -22,6 +22,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from adapters.house_care.care import Part
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import Acceptance, PostgresSdlcStore
@@ -124,10 +125,14 @@ class House:
         builds: ExitCodes | None = None,
         parallel: bool = True,
         workspaces: Workspaces | None = None,
+        part: Part | None = None,
     ) -> None:
-        """Start the Workers with these scripts, and with a project if there are workspaces."""
+        """Start the Workers with these scripts, and with a project if there are workspaces.
+
+        That part of the house is really looked after.
+        """
         self.runs = ScriptedRuns(self._clock, scripts)
-        self.house_care, self.host_care = ScriptedCare(), ScriptedCare()
+        self.house_care, self.host_care = ScriptedCare(part), ScriptedCare()
         self.database = Breakable(self.store, "SDLC database", self.house_care)
         self.nats = Breakable(self._publisher, "NATS", self.house_care)
         self.builds = ScriptedBuilds(self._clock, builds)

@@ -130,7 +130,7 @@ class InfrastructureWorkflow:
         )
         await workflow.execute_activity_method(
             SashaActivities.call_sasha,
-            SashaCall(self._order.place, recovered=self._order.number),
+            SashaCall(self._order.place, ended=self._order.number),
             **options.central("Tell Sasha"),
         )
         await workflow.wait_condition(workflow.all_handlers_finished)

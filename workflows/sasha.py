@@ -1,10 +1,12 @@
 """Sasha: she is called, looks, treats what she finds, and tells those who have waited."""
 
 import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
 from datetime import datetime
 
 from temporalio import workflow
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
@@ -57,6 +59,8 @@ class SashaWorkflow:
         """When a case is treated anew that could not be repaired; it holds nobody."""
         self._unrecorded = {each.incident_id: each for each in state.unrecorded}
         self._records: set[asyncio.Task[None]] = set()
+        self._ends: dict[str, asyncio.Task[None]] = {}
+        """Heard by the run that began them; later ones rely on being called."""
         self._view = SashaView()
 
     @workflow.run
@@ -107,12 +111,11 @@ class SashaWorkflow:
         for call in calls:
             if call.dependency in self._waiting and call.caller:
                 self._waiting[call.dependency][call.caller] = True
-            if call.recovered:
-                self._forget(call.recovered)
         if all(map(self._is_known, calls)):
             return
-        hosts = dict.fromkeys(call.host for call in calls if call.host)
-        places, known = (HOUSE, *hosts), set(self._cases)
+        named = [call.host for call in calls]
+        named += [place for call in calls if call.ended for place in self._forget(call.ended)]
+        places, known = tuple(dict.fromkeys((HOUSE, *named))), set(self._cases)
         found = await asyncio.gather(*(look(place) for place in places))
         for place, findings in zip(places, found, strict=True):
             for finding in findings or ():
@@ -125,14 +128,17 @@ class SashaWorkflow:
     def _is_known(self, call: SashaCall) -> bool:
         """Whether that dependency is being seen to: its end brings the next look."""
         component = DEPENDENCIES.get(call.dependency)
-        if call.recovered or component is None:
+        if call.ended or component is None:
             return False
         treated = any(case.symptom.component == component for case, _ in self._cases.values())
         return treated or any(stands_for(each, component) for each in self._escalated.values())
 
-    def _forget(self, requirement: str) -> None:
-        left = {key: each for key, each in self._escalated.items() if each != requirement}
-        self._escalated = left
+    def _forget(self, requirement: str) -> list[str]:
+        """It stands for nothing any more; where to look at what it stood for."""
+        over = [key for key, number in self._escalated.items() if number == requirement]
+        for key in over:
+            del self._escalated[key]
+        return [place for place, *_ in over]
 
     def _take_on(self, case: Case) -> None:
         is_left = case.key in self._left and workflow.now() < self._left[case.key]
@@ -187,14 +193,22 @@ class SashaWorkflow:
             number = infrastructure_number(case.symptom.component, nth)
             order = InfrastructureOrder(number, case.place, case.symptom, tuple(case.actions))
             try:
-                await workflow.start_child_workflow(
+                handle = await workflow.start_child_workflow(
                     InfrastructureWorkflow.run, order, **options.abandoned(number, "Needs a human")
                 )
             except WorkflowAlreadyStartedError:
                 nth += 1
             else:
                 self._escalated[case.key] = number
+                self._ends[number] = asyncio.create_task(self._hear_of_end(number, handle))
                 return number
+
+    async def _hear_of_end(self, number: str, handle: Awaitable[object]) -> None:
+        """What was terminated could not call her."""
+        with suppress(ChildWorkflowError):
+            await handle
+        del self._ends[number]
+        self._calls.append(SashaCall(HOUSE, ended=number))
 
     async def _tell_well(self, findings: tuple[Finding, ...]) -> None:
         """Those who wait for what is there go on; a fresh look says so, never a hope."""

@@ -96,7 +96,7 @@ class RecordCare:
             return f"{number} has gone on or ended."
         if standing and _is_of(standing, row):
             return await self._close(row, standing.first_run, await self._ending(row, standing))
-        if row.workflow_run:
+        if not row.may_be_started:
             return await self._close_unknown(row)
         return await (self._cancel(row.root) if row.root else self._start_again(number))
 

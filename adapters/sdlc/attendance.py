@@ -1,8 +1,4 @@
-"""Open requirements as somebody sees them who asks whether a workflow attends to each.
-
-One without stages is none of them: it stands for an incident of the infrastructure, has no workflow
-of its own, and must not be taken for work that is done because nothing of it is left to do.
-"""
+"""Open requirements as somebody sees them who asks whether a workflow attends to each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +19,8 @@ _Root = aliased(RequirementRow)
 class OpenRow:
     """A requirement that has not ended.
 
-    `workflow_run` is None until a host has taken it, `root` is what a fix repairs.
+    `workflow_run` is None until a host has taken it, `root` is what a fix repairs. One without
+    stages stands for a component: only Sasha starts its workflow.
     """
 
     number: str
@@ -31,6 +28,12 @@ class OpenRow:
     workflow_run: str | None
     root: str | None
     has_root_ended: bool
+    has_stages: bool
+
+    @property
+    def may_be_started(self) -> bool:
+        """Whether its start got no further than its row, and may be completed."""
+        return self.workflow_run is None and self.has_stages
 
     @property
     def awaits_orchestrator(self) -> bool:
@@ -78,13 +81,13 @@ def _open(grace: timedelta) -> Select[*tuple[object, ...]]:
             RequirementRow.workflow_run,
             FixRow.root,
             _Root.ended_at.is_not(None).label("has_root_ended"),
+            exists().where(StageRow.number == RequirementRow.number).label("has_stages"),
         )
         .outerjoin(FixRow, FixRow.number == RequirementRow.number)
         .outerjoin(_Root, _Root.number == FixRow.root)
         .where(
             RequirementRow.state.in_([str(s) for s in RequirementState if not s.is_final]),
             RequirementRow.updated_at < func.now() - grace,
-            exists().where(StageRow.number == RequirementRow.number),
         )
     )
 

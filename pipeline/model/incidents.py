@@ -31,13 +31,13 @@ class SashaCall:
     """Asks Sasha to look at the house and at that host; empty: at no host.
 
     A `caller`, a workflow, is told when the `dependency` that it waits for is there again. A
-    `recovered` requirement stood for a component that works again, or was given up.
+    requirement that has `ended` stands for a component no longer.
     """
 
     host: str
     dependency: str = ""
     caller: str = ""
-    recovered: str = ""
+    ended: str = ""
 
 
 @dataclass(frozen=True)

@@ -90,16 +90,22 @@ async def test_row_that_was_just_written_is_left_alone(records: Records) -> None
     assert await workflow_standing(records.temporal, "REQ-1") is None
 
 
-async def test_requirement_without_stages_is_neither_started_nor_closed(records: Records) -> None:
-    nothing = Pipeline("incident", (), ())
-    await records.accept("REQ-INFRA-nats-1", priority=Priority.P0, pipeline=nothing)
+@pytest.mark.parametrize("workflow_run", ["a-run-that-was-deleted", ""])
+async def test_requirement_without_stages_is_closed_and_never_started(
+    records: Records, workflow_run: str
+) -> None:
+    await records.start("REQ-1")
+    number = "REQ-INFRA-nats-1"
+    await records.accept(number, priority=Priority.P0, pipeline=Pipeline("incident", (), ()))
+    if workflow_run:
+        await records.open(number, workflow_run)
+    assert await records.found() == [number]
 
-    assert await records.found() == []
-    await records.act("REQ-INFRA-nats-1")
+    await records.act(number)
 
-    view = await records.reader.requirement("REQ-INFRA-nats-1")
-    assert view.state is RequirementState.ACCEPTED
-    assert await workflow_standing(records.temporal, "REQ-INFRA-nats-1") is None
+    view = await records.reader.requirement(number)
+    assert view.state is RequirementState.FAILED
+    assert await workflow_standing(records.temporal, number) is None
 
 
 async def test_terminated_requirement_is_closed_with_everything_of_it(records: Records) -> None:
