@@ -16,6 +16,7 @@ PipelineError
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project
     ├── AdviserFailed         Sasha's own program has not advised
+    ├── NoWorker              nobody at that place took the work
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
         └── ServerNotStarted  one of the embedded stack's could not be started
@@ -106,6 +107,10 @@ class ProjectMissing(TransientError):
 
 class AdviserFailed(TransientError):
     """The program that advises Sasha is busy, was too slow, or did not make sense."""
+
+
+class NoWorker(TransientError):
+    """No worker there took it in time; it is treated when one is back."""
 
 
 class GitFailed(TransientError):

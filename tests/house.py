@@ -153,8 +153,14 @@ class House:
             parallel=parallel,
         )
         sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
-        for worker in build_workers(self._client, ports, sandbox):
+        self._workers = build_workers(self._client, ports, sandbox)
+        for worker in self._workers:
             await self._stack.enter_async_context(worker)
+
+    async def lose_host(self) -> None:
+        """Nobody takes what is asked of this host, as elsewhere the house goes on."""
+        queue = options.agents_queue(self.host)
+        await next(worker for worker in self._workers if worker.task_queue == queue).shutdown()
 
     async def family(self, workflow_id: str) -> list[WorkflowHistory]:
         """The histories of a workflow, of each run of it and of every workflow below."""

@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
     from activities.uninterrupted import to_the_end
-    from pipeline.errors import RefusedInput
+    from pipeline.errors import NoWorker, RefusedInput
     from pipeline.model import (
         ORCHESTRATOR,
         Answer,
@@ -107,8 +107,9 @@ class InfrastructureWorkflow:
     async def _look_until_over(self) -> None:
         interval = _FIRST_INTERVAL
         while not self._abort:
-            if await is_over(self._order.place, self._order.symptom, _NOW):
-                return
+            with suppress(NoWorker):
+                if await is_over(self._order.place, self._order.symptom, _NOW):
+                    return
             await self._pause(interval)
             interval = min(2 * interval, _LONGEST_INTERVAL)
 

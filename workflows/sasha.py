@@ -165,7 +165,7 @@ class SashaWorkflow:
         if end in (IncidentEnd.PASSED, IncidentEnd.REPAIRED):
             self._calls.append(SashaCall(case.place))  # a fresh look says who may go on
         if end is IncidentEnd.LEFT:
-            self._left[case.key] = workflow.now() + case.remedy.again
+            self._left[case.key] = workflow.now() + case.again
         return Incident(
             incident_id,
             case.place,

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from pipeline.errors import NoWorker
     from pipeline.model import IncidentEnd, Symptom
     from pipeline.remedies import Remedy
     from workflows.care import act, is_over
@@ -23,6 +24,8 @@ class Case:
     remedy: Remedy
     began: datetime
     actions: list[str] = field(default_factory=list)
+    again: timedelta = timedelta()
+    """When it is treated anew if it is left: a look that finds it shows that it can be reached."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -30,11 +33,22 @@ class Case:
         return (self.place, *self.symptom.key)
 
     async def treat(self) -> IncidentEnd:
-        """Act as often as the remedy allows until a look does not find the symptom any more."""
+        """Act as often as the remedy allows until a look does not find the symptom any more.
+
+        A place that cannot be reached is left: nobody there has tried in vain.
+        """
+        try:
+            return await self._treat()
+        except NoWorker as error:
+            self.actions.append(str(error))
+            return IncidentEnd.LEFT
+
+    async def _treat(self) -> IncidentEnd:
         if await is_over(self.place, self.symptom, _CONFIRMED):
             return IncidentEnd.PASSED
         for _ in range(self.remedy.attempts):
             self.actions.append(await act(self.place, self.symptom))
             if await is_over(self.place, self.symptom, self.remedy.settles):
                 return IncidentEnd.REPAIRED
+        self.again = self.remedy.again
         return IncidentEnd.ESCALATED if self.remedy.escalates else IncidentEnd.LEFT

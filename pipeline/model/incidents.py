@@ -69,7 +69,7 @@ class IncidentEnd(StrEnum):
     ESCALATED = "escalated"
     """Every attempt failed: a P0 stands for it and asks a human."""
     LEFT = "left"
-    """Every attempt failed, and it holds nobody."""
+    """Every attempt failed and it holds nobody, or nobody was there to attempt anything."""
 
 
 @dataclass(frozen=True)

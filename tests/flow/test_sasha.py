@@ -1,6 +1,7 @@
 """Sasha on her rounds: what she finds she treats once, writes down, and does not forget."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -8,6 +9,7 @@ from adapters.sdlc_reader import SdlcReader
 from pipeline.model import IncidentEnd, RequirementState, Symptom, SymptomKind
 from pipeline.remedies import REMEDIES
 from tests.house import House, recorded_incidents, until
+from workflows import options
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -73,6 +75,29 @@ async def test_what_is_escalated_is_not_treated_again(
     assert (incident.end, incident.requirement) == (IncidentEnd.ESCALATED, "REQ-INFRA-disk-1")
     assert len(house.host_care.acts) == 3
     assert len(await sdlc_reader.incidents()) == 1
+
+
+async def test_what_no_worker_of_its_host_took_is_left_until_one_is_back(
+    house: House, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "_CARE_PATIENCE", timedelta(seconds=1))
+    await house.open()
+    house.host_care.symptoms = [DISK]
+    await house.patrol()
+    await looked(house, 1)
+    await house.lose_host()
+    (incident,) = await recorded_incidents(sdlc_reader, 1)
+    assert (incident.end, incident.requirement) == (IncidentEnd.LEFT, "")
+    assert incident.actions[-1].startswith("No worker there took it in time")
+
+    await house.close()
+    await house.open()
+    house.host_care.symptoms = [DISK]
+    house.host_care.cures = {DISK.kind: 1}
+    await house.patrol()
+
+    newest, _ = await recorded_incidents(sdlc_reader, 2)
+    assert newest.end is IncidentEnd.REPAIRED
 
 
 async def test_troubles_are_treated_side_by_side(house: House, sdlc_reader: SdlcReader) -> None:
