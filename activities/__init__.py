@@ -49,6 +49,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             sasha.act_on_house,
             sasha.tell_repaired,
             sasha.record_incident,
+            sasha.last_infrastructure,
             sasha.open_infrastructure,
             sasha.close_infrastructure,
             fixes.open_fixes,

@@ -7,6 +7,7 @@ from functools import partial
 from temporalio import activity
 
 from activities.persistence import written
+from pipeline.errors import DependencyUnavailable
 from pipeline.infrastructure import is_infrastructure
 from pipeline.model import (
     Closing,
@@ -69,6 +70,14 @@ class SashaActivities:
     async def record_incident(self, incident: Incident) -> None:
         """The row of an incident, as soon as there is a database."""
         await written(self._ports, partial(self._ports.store.record_incident, incident))
+
+    @activity.defn
+    async def last_infrastructure(self, component: str) -> int:
+        """The highest n among rows of the component's P0s; 0 also while there is no database."""
+        try:
+            return await self._ports.store.last_infrastructure(component)
+        except DependencyUnavailable:
+            return 0
 
     @activity.defn
     async def open_infrastructure(self, opening: InfrastructureOpening) -> None:

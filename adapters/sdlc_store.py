@@ -244,6 +244,10 @@ class PostgresSdlcStore:
         """The row of an incident that is over for Sasha; a repeat does nothing."""
         await self._write(incidents.record_incident, incident)
 
+    async def last_infrastructure(self, component: str) -> int:
+        """The highest n of the component's P0s, ended or not; 0 if there was none."""
+        return await self._read(incidents.last_infrastructure, component)
+
     async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
         """A P0 requirement without stages, BLOCKED until a human or a look ends it."""
         await self._write(incidents.open_infrastructure, opening)

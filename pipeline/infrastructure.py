@@ -1,5 +1,7 @@
 """What a P0 requirement says that stands for a component nobody could repair."""
 
+from collections.abc import Iterable
+
 from pipeline.model import (
     HUMAN,
     Ask,
@@ -28,7 +30,18 @@ ANSWERS = (f"retry {DELIVER}", "decide abort")
 
 def infrastructure_number(component: str, nth: int) -> str:
     """`REQ-INFRA-<component>-<n>`."""
-    return f"{PREFIX}{component}-{nth}"
+    return f"{prefix_of(component)}{nth}"
+
+
+def prefix_of(component: str) -> str:
+    """How the numbers of requirements begin that stand for the component."""
+    return f"{PREFIX}{component}-"
+
+
+def last_nth(numbers: Iterable[str]) -> int:
+    """The highest n of such numbers; 0 if there is none."""
+    ends = (number.rpartition("-")[2] for number in numbers)
+    return max((int(end) for end in ends if end.isdecimal()), default=0)
 
 
 def is_infrastructure(number: str) -> bool:

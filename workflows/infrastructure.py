@@ -42,7 +42,8 @@ class InfrastructureWorkflow:
     """Stands for a component until it works again.
 
     Workflow ID: `REQ-INFRA-<component>-<n>`, used once. It asks a human, looks again by itself, and
-    ends DELIVERED when a look does not find the trouble any more; FAILED if a human gives it up.
+    ends DELIVERED when a look does not find the trouble any more; FAILED if a human gives it up,
+    or if its number turns out to be taken when the database is back.
     """
 
     @workflow.init
@@ -55,10 +56,20 @@ class InfrastructureWorkflow:
 
     @workflow.run
     async def run(self, order: InfrastructureOrder) -> DeliveryReport:
-        """Write it down, look until it is over, close it, and tell Sasha."""
+        """Stand for it, and tell Sasha of the end, whatever that is."""
         workflow.set_current_details(
             f"**{order.symptom.component}** needs a human: {order.symptom.detail}"
         )
+        try:
+            report = await self._stand(order)
+        except (asyncio.CancelledError, ActivityError):
+            await to_the_end(self._tell_sasha())
+            raise
+        await to_the_end(self._tell_sasha())
+        return report
+
+    async def _stand(self, order: InfrastructureOrder) -> DeliveryReport:
+        """Write it down, look until it is over, and close it."""
         try:
             await workflow.execute_activity_method(
                 SashaActivities.open_infrastructure,
@@ -129,10 +140,12 @@ class InfrastructureWorkflow:
         await workflow.execute_activity_method(
             SashaActivities.close_infrastructure, closing, **options.lasting(str(state))
         )
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return DeliveryReport(self._order.number, state, reason, "")
+
+    async def _tell_sasha(self) -> None:
         await workflow.execute_activity_method(
             SashaActivities.call_sasha,
             SashaCall(self._order.place, ended=self._order.number),
             **options.central("Tell Sasha"),
         )
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        return DeliveryReport(self._order.number, state, reason, "")

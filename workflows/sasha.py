@@ -50,6 +50,7 @@ class SashaWorkflow:
         """Know what was escalated before; nothing happens before `run`."""
         self._incidents = state.incidents
         self._escalated: dict[Key, str] = dict(state.escalated)
+        self._numbers = dict(state.numbers)
         self._calls: list[SashaCall] = []
         self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
         for each in state.waiting:
@@ -99,6 +100,7 @@ class SashaWorkflow:
             tuple(self._escalated.items()),
             self._who_waits(),
             tuple(self._unrecorded.values()),
+            tuple(self._numbers.items()),
         )
 
     def _who_waits(self) -> tuple[Waiting, ...]:
@@ -188,20 +190,32 @@ class SashaWorkflow:
 
     async def _escalate(self, case: Case) -> str:
         """Open the P0 that stands for it: its own workflow looks on, and outlives this one."""
-        nth = 1
         while True:
-            number = infrastructure_number(case.symptom.component, nth)
+            number = await self._next_number(case.symptom.component)
             order = InfrastructureOrder(number, case.place, case.symptom, tuple(case.actions))
             try:
                 handle = await workflow.start_child_workflow(
                     InfrastructureWorkflow.run, order, **options.abandoned(number, "Needs a human")
                 )
             except WorkflowAlreadyStartedError:
-                nth += 1
-            else:
-                self._escalated[case.key] = number
-                self._ends[number] = asyncio.create_task(self._hear_of_end(number, handle))
-                return number
+                continue
+            self._escalated[case.key] = number
+            self._ends[number] = asyncio.create_task(self._hear_of_end(number, handle))
+            return number
+
+    async def _next_number(self, component: str) -> str:
+        """One that no row has; while the database is away, none that she has given before.
+
+        Temporal forgets what has ended: it may take a number that the row of old still has.
+        """
+        last = await workflow.execute_activity_method(
+            SashaActivities.last_infrastructure,
+            component,
+            **options.central(f"Number the P0 for {component}"),
+        )
+        nth = 1 + max(last, self._numbers.get(component, 0))
+        self._numbers[component] = nth
+        return infrastructure_number(component, nth)
 
     async def _hear_of_end(self, number: str, handle: Awaitable[object]) -> None:
         """What was terminated could not call her."""

@@ -9,7 +9,14 @@ from adapters.sdlc.blocking import block
 from adapters.sdlc.lifecycle import open_requirement
 from adapters.sdlc_tables import IncidentRow, RequirementRow
 from pipeline.failures import aggregate
-from pipeline.infrastructure import PLAN, description, report, requirement_order
+from pipeline.infrastructure import (
+    PLAN,
+    description,
+    last_nth,
+    prefix_of,
+    report,
+    requirement_order,
+)
 from pipeline.model import SASHA, Incident, InfrastructureOpening, Opening, OpeningRequest
 from pipeline.remedies import REMEDIES
 
@@ -32,6 +39,12 @@ async def record_incident(connection: AsyncConnection, incident: Incident) -> No
         "ended_at": incident.ended_at,
     }
     await connection.execute(insert(IncidentRow).values(**values).on_conflict_do_nothing())
+
+
+async def last_infrastructure(connection: AsyncConnection, component: str) -> int:
+    """The highest n of the component's P0s, ended or not; 0 if there was none."""
+    mine = RequirementRow.number_folded.startswith(prefix_of(component).lower(), autoescape=True)
+    return last_nth((await connection.execute(select(RequirementRow.number).where(mine))).scalars())
 
 
 async def open_infrastructure(connection: AsyncConnection, opening: InfrastructureOpening) -> None:

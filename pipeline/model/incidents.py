@@ -111,13 +111,14 @@ class SashaState:
     """What Sasha knows when she begins: her own count of incidents, and what is not over.
 
     `escalated` are symptoms' keys with the place before, and the requirement that stands for each;
-    `unrecorded` have no row yet.
+    `unrecorded` have no row yet; `numbers` are the latest n of each component's P0s.
     """
 
     incidents: int = 0
     escalated: tuple[tuple[tuple[str, str, str], str], ...] = ()
     waiting: tuple[Waiting, ...] = ()
     unrecorded: tuple[Incident, ...] = ()
+    numbers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

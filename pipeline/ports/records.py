@@ -176,6 +176,9 @@ class SdlcStore(Protocol):
     async def record_incident(self, incident: Incident) -> None:
         """The row of an incident that is over for Sasha; a repeat does nothing."""
 
+    async def last_infrastructure(self, component: str) -> int:
+        """The highest n of the component's P0s, ended or not; 0 if there was none."""
+
     async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
         """A P0 requirement without stages, BLOCKED until a human or a look ends it.
 

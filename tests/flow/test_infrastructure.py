@@ -9,13 +9,26 @@ from adapters.house_care import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import SdlcReader
 from cli.sasha_standing import sasha_standing
-from pipeline.model import RequirementState, SashaStanding, Symptom, SymptomKind
-from tests.house import House, until
+from pipeline.infrastructure import PLAN
+from pipeline.model import (
+    SASHA,
+    Closing,
+    Priority,
+    RequirementOrder,
+    RequirementRef,
+    RequirementState,
+    SashaStanding,
+    Symptom,
+    SymptomKind,
+)
+from tests.house import House, recorded_incidents, until
+from workflows import continuing
 from workflows.starting import start_requirement
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
 DISK = Symptom(SymptomKind.DISK_LOW, "disk", "here", "1 MiB is free.")
+DATABASE = Symptom(SymptomKind.DATABASE_DOWN, "database", detail="No answer.")
 FIRST, SECOND = "REQ-INFRA-disk-1", "REQ-INFRA-disk-2"
 
 
@@ -71,3 +84,73 @@ async def test_trouble_is_treated_anew_whose_requirement_was_terminated(
     await until_state(sdlc_reader, FIRST, RequirementState.CANCELLED)
     await until_state(sdlc_reader, SECOND, RequirementState.BLOCKED)
     assert (await sasha_standing(house._client)).escalated == (SECOND,)
+
+
+async def test_trouble_is_treated_anew_whose_requirement_was_terminated_before_it_had_a_row(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    await house.open()
+    house.house_care.symptoms = [DATABASE]
+    await house.patrol()
+    await until_standing(house, "REQ-INFRA-database-1")
+    await house.handle("REQ-INFRA-database-1").terminate()
+
+    await until_standing(house, "REQ-INFRA-database-2")
+    house.house_care.symptoms = []
+    found = await recorded_incidents(sdlc_reader, 2)
+    assert {incident.requirement for incident in found} == {
+        "REQ-INFRA-database-1",
+        "REQ-INFRA-database-2",
+    }
+
+
+async def test_number_of_a_row_is_not_given_again_when_temporal_has_forgotten_it(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    await house.open()
+    await end_one(house, FIRST)
+    await escalated(house, sdlc_reader, SECOND)
+
+    (incident,) = await recorded_incidents(sdlc_reader)
+    assert incident.requirement == SECOND
+
+
+@pytest.fixture
+def brief(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short histories, from before the house is there until its histories are replayed."""
+    monkeypatch.setattr(continuing, "EVENTS", 60)
+
+
+async def test_one_whose_number_turns_out_to_be_taken_is_not_remembered(
+    brief: None, house: House
+) -> None:
+    """She had no database to ask, and has gone on as new since."""
+    await house.open()
+    await end_one(house, "REQ-INFRA-database-1")
+    house.house_care.symptoms = [DATABASE]
+    await house.patrol()
+    await until_standing(house, "REQ-INFRA-database-1")
+
+    async def is_renewed() -> bool:
+        await house.patrol()
+        return len(await house.chain(SASHA)) > 1
+
+    await until(is_renewed, "Sasha goes on as new")
+    house.house_care.symptoms = []
+
+    await until_nothing_stands(house)
+
+
+async def end_one(house: House, number: str) -> None:
+    """A row of old, whose workflow Temporal does not know any more."""
+    order = RequirementOrder(number, "Old", Priority.P0, PLAN, sequential=False, heartbeat=None)
+    await house.store.accept(order, "")
+    ref = RequirementRef(number, "a-run-of-old")
+    await house.store.close_requirement(Closing(ref, RequirementState.CANCELLED, "Cancelled."))
+
+
+async def until_standing(house: House, number: str) -> None:
+    async def stands() -> bool:
+        return (await sasha_standing(house._client)).escalated == (number,)
+
+    await until(stands, f"{number} stands for it")
