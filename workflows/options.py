@@ -109,21 +109,24 @@ def lasting(summary: str) -> ActivityConfig:
 
 
 def care(place: str, summary: str) -> ActivityConfig:
-    """A look at, or an action on, the house or a host; not repeated: a later look will be."""
+    """A look at, or an action on, the house or a host; not repeated: a later look will be.
+
+    A worker that is lost meanwhile is noticed by its silence.
+    """
     return ActivityConfig(
         task_queue=host_queue(place) if place else CENTRAL_QUEUE,
         schedule_to_start_timeout=_CARE_PATIENCE,
         start_to_close_timeout=_CARE_TIME,
+        heartbeat_timeout=_LASTING_HEARTBEAT,
         retry_policy=RetryPolicy(maximum_attempts=1),
         summary=summary,
     )
 
 
 def watch(place: str, patience: timedelta, summary: str) -> ActivityConfig:
-    """Looks at a place for that long; a worker that is lost meanwhile is noticed by its silence."""
+    """Looks at a place for that long; another worker goes on if one is lost meanwhile."""
     config = care(place, summary)
     config["start_to_close_timeout"] = patience + _CARE_TIME
-    config["heartbeat_timeout"] = _LASTING_HEARTBEAT
     config["retry_policy"] = RetryPolicy(maximum_attempts=3)
     return config
 

@@ -55,6 +55,9 @@ class SashaWorkflow:
         self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
         for each in state.waiting:
             self._waiting[each.dependency] = dict.fromkeys(each.callers, True)
+        self._wanted: dict[str, bool] = {}
+        """Places that are to be looked at, once a look that is under way there has ended."""
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._cases: dict[Key, tuple[Case, asyncio.Task[None]]] = {}
         self._left: dict[Key, datetime] = {}
         """When a case is treated anew that could not be repaired; it holds nobody."""
@@ -74,7 +77,7 @@ class SashaWorkflow:
             if not self._calls:
                 workflow.continue_as_new(self._state())
             calls, self._calls = self._calls, []
-            await self._visit(calls)
+            self._heed(calls)
 
     @workflow.signal
     def call(self, call: SashaCall) -> None:
@@ -91,7 +94,7 @@ class SashaWorkflow:
         return SashaStanding(cases, self._who_waits(), tuple(self._escalated.values()))
 
     def _may_continue(self) -> bool:
-        return is_long() and not self._cases
+        return is_long() and not self._cases and not self._looks
 
     def _state(self) -> SashaState:
         """What the next run must know. A record under way is made again: a repeat does nothing."""
@@ -106,10 +109,10 @@ class SashaWorkflow:
     def _who_waits(self) -> tuple[Waiting, ...]:
         return tuple(Waiting(name, tuple(each)) for name, each in self._waiting.items() if each)
 
-    # --- one visit --------------------------------------------------------------------------------
+    # --- looks ------------------------------------------------------------------------------------
 
-    async def _visit(self, calls: list[SashaCall]) -> None:
-        """Look at the house and at every host that was named, and treat what is found."""
+    def _heed(self, calls: list[SashaCall]) -> None:
+        """Look at the house and at every host that was named, each for itself."""
         for call in calls:
             if call.dependency in self._waiting and call.caller:
                 self._waiting[call.dependency][call.caller] = True
@@ -117,15 +120,27 @@ class SashaWorkflow:
             return
         named = [call.host for call in calls]
         named += [place for call in calls if call.ended for place in self._forget(call.ended)]
-        places, known = tuple(dict.fromkeys((HOUSE, *named))), set(self._cases)
-        found = await asyncio.gather(*(look(place) for place in places))
-        for place, findings in zip(places, found, strict=True):
-            for finding in findings or ():
-                case = Case(place, finding.symptom, finding.remedy, workflow.now())
-                if case.key not in known:  # else it may have ended behind this look
-                    self._take_on(case)
-        if found[0] is not None:
-            await self._tell_well(found[0])
+        for place in dict.fromkeys((HOUSE, *named)):
+            self._wanted[place] = True
+            if place not in self._looks:
+                self._looks[place] = asyncio.create_task(self._look_while_wanted(place))
+
+    async def _look_while_wanted(self, place: str) -> None:
+        """A call may tell of what a look under way has missed: another one follows."""
+        while self._wanted.pop(place, False):
+            await self._visit(place)
+        del self._looks[place]
+
+    async def _visit(self, place: str) -> None:
+        """Treat what a look finds; what is not found there lets go on who waited for it before."""
+        known, waiting = set(self._cases), self._who_waits()
+        found = await look(place)
+        for finding in found or ():
+            case = Case(place, finding.symptom, finding.remedy, workflow.now())
+            if case.key not in known:  # else it may have ended behind this look
+                self._take_on(case)
+        if place == HOUSE and found is not None:
+            await self._tell_well(waiting, found)
 
     def _is_known(self, call: SashaCall) -> bool:
         """Whether that dependency is being seen to: its end brings the next look."""
@@ -224,12 +239,13 @@ class SashaWorkflow:
         del self._ends[number]
         self._calls.append(SashaCall(HOUSE, ended=number))
 
-    async def _tell_well(self, findings: tuple[Finding, ...]) -> None:
+    async def _tell_well(self, waiting: tuple[Waiting, ...], findings: tuple[Finding, ...]) -> None:
         """Those who wait for what is there go on; a fresh look says so, never a hope."""
         ill = {finding.symptom.component for finding in findings}
-        for each in self._who_waits():
+        for each in waiting:
             if DEPENDENCIES[each.dependency] not in ill:
-                self._waiting[each.dependency] = {}
+                for caller in each.callers:
+                    self._waiting[each.dependency].pop(caller, None)
                 await workflow.execute_activity_method(
                     SashaActivities.tell_repaired,
                     each,

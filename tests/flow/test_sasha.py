@@ -6,7 +6,9 @@ from datetime import timedelta
 import pytest
 
 from adapters.sdlc_reader import SdlcReader
-from pipeline.model import IncidentEnd, RequirementState, Symptom, SymptomKind
+from adapters.temporal_sasha import TemporalSasha
+from cli.sasha_standing import sasha_standing
+from pipeline.model import IncidentEnd, RequirementState, SashaCall, Symptom, SymptomKind
 from pipeline.remedies import REMEDIES
 from tests.house import House, recorded_incidents, until
 from workflows import options
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 ORPHAN = Symptom(SymptomKind.ORPHAN, "orphan", "worktree REQ-1", "Nobody owns it.")
 LOADED = Symptom(SymptomKind.HOST_OVERLOADED, "host", "here", "Load 9 per processor.")
+NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
 DISK = Symptom(SymptomKind.DISK_LOW, "disk", "here", "1 MiB is free.")
 
 
@@ -98,6 +101,28 @@ async def test_what_no_worker_of_its_host_took_is_left_until_one_is_back(
 
     newest, _ = await recorded_incidents(sdlc_reader, 2)
     assert newest.end is IncidentEnd.REPAIRED
+
+
+async def test_house_is_treated_while_a_look_at_a_lost_host_is_still_under_way(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "_CARE_PATIENCE", timedelta(hours=1))
+    await house.open()
+    sasha = TemporalSasha(house._client, options.CENTRAL_QUEUE)
+    await sasha.call(SashaCall("lost"))
+
+    async def has_looked() -> bool:
+        return house.house_care.looks > 0
+
+    await until(has_looked, "a look at the house")
+    house.house_care.symptoms = [NATS]
+    house.house_care.cures = {NATS.kind: 1}
+    await sasha.call(SashaCall(house.host, "NATS", "REQ-1"))
+
+    async def is_repaired() -> bool:
+        return bool(house.house_care.acts) and not (await sasha_standing(house._client)).waiting
+
+    await until(is_repaired, "the repair, and the end of the wait")
 
 
 async def test_troubles_are_treated_side_by_side(house: House, sdlc_reader: SdlcReader) -> None:
