@@ -1,8 +1,10 @@
 """What a P0 requirement says that stands for a component nobody could repair."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from pipeline.model import (
+    DEPENDENCIES,
     HUMAN,
     Ask,
     Escalation,
@@ -26,6 +28,9 @@ PREFIX = "REQ-INFRA-"
 
 ANSWERS = (f"retry {DELIVER}", "decide abort")
 """Look again now, or go on without waiting for the repair."""
+
+RESPITE = timedelta(hours=1)
+"""How long what a human gave up is left alone, however ill it is; then it is treated anew."""
 
 
 def infrastructure_number(component: str, nth: int) -> str:
@@ -80,6 +85,19 @@ def report(order: InfrastructureOrder, ref: RequirementRef) -> FailureCollection
         error=description(order),
         severity=Severity.CATASTROPHIC,
     )
-    reason = f"{order.symptom.detail} Every attempt to repair it failed; all else holds."
+    reason = (
+        f"{order.symptom.detail} Every attempt to repair it failed; all else holds. "
+        f"{_effect_of_abort(gate)}"
+    )
     escalation = Escalation(1, (Ask(DELIVER, gate, reason),), ANSWERS)
     return FailureCollection(ref, 1, (failure,), (), escalation, HUMAN)
+
+
+def _effect_of_abort(component: str) -> str:
+    hours = f"{RESPITE / timedelta(hours=1):g} h"
+    if component in DEPENDENCIES.values():
+        return (
+            f"`abort` ends this and has Sasha leave it alone for {hours};"
+            f" nothing goes on while {component} cannot be reached."
+        )
+    return f"`abort` lets all else go on and has Sasha leave it alone for {hours}."

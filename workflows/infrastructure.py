@@ -62,10 +62,10 @@ class InfrastructureWorkflow:
         )
         try:
             report = await self._stand(order)
-        except (asyncio.CancelledError, ActivityError):
-            await to_the_end(self._tell_sasha())
+        except (asyncio.CancelledError, ActivityError) as error:
+            await to_the_end(self._tell_sasha(given_up=is_cancelled_exception(error)))
             raise
-        await to_the_end(self._tell_sasha())
+        await to_the_end(self._tell_sasha(given_up=self._abort is not None))
         return report
 
     async def _stand(self, order: InfrastructureOrder) -> DeliveryReport:
@@ -143,9 +143,9 @@ class InfrastructureWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         return DeliveryReport(self._order.number, state, reason, "")
 
-    async def _tell_sasha(self) -> None:
+    async def _tell_sasha(self, *, given_up: bool) -> None:
         await workflow.execute_activity_method(
             SashaActivities.call_sasha,
-            SashaCall(self._order.place, ended=self._order.number),
+            SashaCall(self._order.place, ended=self._order.number, given_up=given_up),
             **options.central("Tell Sasha"),
         )

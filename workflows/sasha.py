@@ -10,7 +10,7 @@ from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedErro
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
-    from pipeline.infrastructure import infrastructure_number, stands_for
+    from pipeline.infrastructure import RESPITE, infrastructure_number, stands_for
     from pipeline.model import (
         DEPENDENCIES,
         CaseStanding,
@@ -59,8 +59,8 @@ class SashaWorkflow:
         """Places that are to be looked at, once a look that is under way there has ended."""
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._cases: dict[Key, tuple[Case, asyncio.Task[None]]] = {}
-        self._left: dict[Key, datetime] = {}
-        """When a case is treated anew that could not be repaired; it holds nobody."""
+        self._left: dict[Key, datetime] = dict(state.left)
+        """When a case is treated anew that could not be repaired, or was given up."""
         self._unrecorded = {each.incident_id: each for each in state.unrecorded}
         self._records: set[asyncio.Task[None]] = set()
         self._ends: dict[str, asyncio.Task[None]] = {}
@@ -104,6 +104,7 @@ class SashaWorkflow:
             self._who_waits(),
             tuple(self._unrecorded.values()),
             tuple(self._numbers.items()),
+            tuple(self._left.items()),
         )
 
     def _who_waits(self) -> tuple[Waiting, ...]:
@@ -119,7 +120,7 @@ class SashaWorkflow:
         if all(map(self._is_known, calls)):
             return
         named = [call.host for call in calls]
-        named += [place for call in calls if call.ended for place in self._forget(call.ended)]
+        named += [place for call in calls if call.ended for place in self._forget(call)]
         for place in dict.fromkeys((HOUSE, *named)):
             self._wanted[place] = True
             if place not in self._looks:
@@ -150,16 +151,19 @@ class SashaWorkflow:
         treated = any(case.symptom.component == component for case, _ in self._cases.values())
         return treated or any(stands_for(each, component) for each in self._escalated.values())
 
-    def _forget(self, requirement: str) -> list[str]:
-        """It stands for nothing any more; where to look at what it stood for."""
-        over = [key for key, number in self._escalated.items() if number == requirement]
+    def _forget(self, call: SashaCall) -> list[str]:
+        """The requirement stands for nothing any more; where to look at what it stood for."""
+        over = [key for key, number in self._escalated.items() if number == call.ended]
         for key in over:
             del self._escalated[key]
+            if call.given_up:
+                self._left[key] = workflow.now() + RESPITE
         return [place for place, *_ in over]
 
     def _take_on(self, case: Case) -> None:
-        is_left = case.key in self._left and workflow.now() < self._left[case.key]
-        if is_left or case.key in self._cases or case.key in self._escalated:
+        now = workflow.now()
+        self._left = {key: until for key, until in self._left.items() if now < until}
+        if any(case.key in known for known in (self._left, self._cases, self._escalated)):
             return
         self._cases[case.key] = case, asyncio.create_task(self._see_to(case))
 

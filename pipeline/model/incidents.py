@@ -31,13 +31,15 @@ class SashaCall:
     """Asks Sasha to look at the house and at that host; empty: at no host.
 
     A `caller`, a workflow, is told when the `dependency` that it waits for is there again. A
-    requirement that has `ended` stands for a component no longer.
+    requirement that has `ended` stands for a component no longer; `given_up` by a human, its
+    trouble is left alone for a while.
     """
 
     host: str
     dependency: str = ""
     caller: str = ""
     ended: str = ""
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class SashaState:
     """What Sasha knows when she begins: her own count of incidents, and what is not over.
 
     `escalated` are symptoms' keys with the place before, and the requirement that stands for each;
-    `unrecorded` have no row yet; `numbers` are the latest n of each component's P0s.
+    `unrecorded` have no row yet; `numbers` are the latest n of each component's P0s; `left` says
+    when a key may be treated anew.
     """
 
     incidents: int = 0
@@ -119,6 +122,7 @@ class SashaState:
     waiting: tuple[Waiting, ...] = ()
     unrecorded: tuple[Incident, ...] = ()
     numbers: tuple[tuple[str, int], ...] = ()
+    left: tuple[tuple[tuple[str, str, str], datetime], ...] = ()
 
 
 @dataclass(frozen=True)

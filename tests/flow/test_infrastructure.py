@@ -1,6 +1,6 @@
 """A P0 that stands for a component: however its workflow ends, nobody is held by it for ever."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -12,7 +12,9 @@ from cli.sasha_standing import sasha_standing
 from pipeline.infrastructure import PLAN
 from pipeline.model import (
     SASHA,
+    Answer,
     Closing,
+    DecisionRequest,
     Priority,
     RequirementOrder,
     RequirementRef,
@@ -23,6 +25,7 @@ from pipeline.model import (
 )
 from tests.house import House, recorded_incidents, until
 from workflows import continuing
+from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -130,15 +133,57 @@ async def test_one_whose_number_turns_out_to_be_taken_is_not_remembered(
     house.house_care.symptoms = [DATABASE]
     await house.patrol()
     await until_standing(house, "REQ-INFRA-database-1")
-
-    async def is_renewed() -> bool:
-        await house.patrol()
-        return len(await house.chain(SASHA)) > 1
-
-    await until(is_renewed, "Sasha goes on as new")
+    await renew(house)
     house.house_care.symptoms = []
 
     await until_nothing_stands(house)
+
+
+async def abort(house: House) -> None:
+    abort = DecisionRequest(Answer.ABORT, "ada", "")
+    await house.handle(FIRST).execute_update(RequirementWorkflow.decide, abort)
+
+
+async def cancel(house: House) -> None:
+    await house.handle(FIRST).cancel()
+
+
+@pytest.mark.parametrize("give_up", [abort, cancel])
+async def test_trouble_that_was_given_up_is_left_alone_for_the_time_that_was_offered(
+    brief: None,
+    house: House,
+    sdlc_reader: SdlcReader,
+    give_up: Callable[[House], Awaitable[None]],
+) -> None:
+    await house.open()
+    await escalated(house, sdlc_reader)
+    question = (await sdlc_reader.requirement(FIRST)).escalation
+    assert question
+    assert question.asks[0].reason.endswith(
+        "`abort` lets all else go on and has Sasha leave it alone for 1 h."
+    )
+    await give_up(house)
+    await until_nothing_stands(house)
+    await renew(house)
+    looks = house.host_care.looks
+
+    async def has_looked_on() -> bool:
+        await house.patrol()
+        return house.host_care.looks > looks + 1
+
+    await until(has_looked_on, "a look of the next run was heeded")
+    assert await sasha_standing(house._client) == SashaStanding()
+    assert len(await sdlc_reader.incidents()) == 1
+
+
+async def renew(house: House) -> None:
+    runs = len(await house.chain(SASHA))
+
+    async def is_renewed() -> bool:
+        await house.patrol()
+        return len(await house.chain(SASHA)) > runs
+
+    await until(is_renewed, "Sasha goes on as new")
 
 
 async def end_one(house: House, number: str) -> None:
