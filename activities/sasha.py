@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 2.0
 """Between two looks while something is given time to show: it is seen soon, and costs little."""
 
+_HIDDEN_SECONDS = 60.0
+"""How much longer what a greater trouble hides is watched: that one is being treated meanwhile."""
+
 
 class SashaActivities:
     """What the house does for Sasha, on whichever worker."""
@@ -118,10 +121,13 @@ class HostCareActivities:
 
 
 async def _is_over(caretaker: Caretaker, watch: Watch) -> bool:
+    """Look until it is over or its time is; a look without any patience is one look."""
+    patience = watch.patience.total_seconds()
     clock = asyncio.get_running_loop()
-    until = clock.time() + watch.patience.total_seconds()
-    while any(seen.key == watch.symptom.key for seen in await caretaker.look()):
-        if clock.time() >= until:
+    began = clock.time()
+    while not (over := await caretaker.is_over(watch.symptom)):
+        is_hidden = over is None and patience > 0
+        if clock.time() - began >= patience + (_HIDDEN_SECONDS if is_hidden else 0):
             return False
         await asyncio.sleep(_PAUSE_SECONDS)
     return True

@@ -1,6 +1,6 @@
 """Sasha's rule table: symptom, diagnosis, bounded action, verification, escalation.
 
-Verification is the same for all: a fresh look does not find the symptom any more.
+Verification is the same for all (`is_over`): a fresh look does not find the symptom any more.
 """
 
 from collections.abc import Iterable, Mapping
@@ -96,6 +96,18 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         escalates=False,
     ),
 }
+
+
+def is_over(symptom: Symptom, found: Iterable[Symptom], blind: tuple[str, str]) -> bool | None:
+    """Whether what a part has found now says that the symptom is gone.
+
+    `blind` is the key of the symptom that the part cannot look: None then, for whatever else it
+    would have found is there or not, and nobody knows.
+    """
+    keys = {each.key for each in found}
+    if symptom.key in keys:
+        return False
+    return None if blind in keys else True
 
 
 def findings(symptoms: Iterable[Symptom]) -> tuple[Finding, ...]:

@@ -81,6 +81,9 @@ class ScriptedCare:
         found = await self._part.look() if self._part else ()
         return (*self.symptoms, *found)
 
+    async def is_over(self, symptom: Symptom) -> bool | None:
+        return all(each.key != symptom.key for each in self.symptoms)
+
     async def relax(self) -> str:
         return ""
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from adapters.host_care.load import LoadCare
 from adapters.host_care.parts import Part
+from pipeline import remedies
 from pipeline.errors import DependencyUnavailable, PermanentError, PipelineError, TransientError
 from pipeline.model import Symptom
 
@@ -23,12 +24,20 @@ class HostCare:
         """Take the parts; `host_care` makes those of a real host."""
         self._load = load
         self._parts: tuple[Part, ...] = (load, *others)
-        self._seen: dict[Part, Sequence[Symptom]] = {}
 
     async def look(self) -> Sequence[Symptom]:
         """Everything that is wrong on this host now; what cannot be looked at is a symptom too."""
-        found = await asyncio.gather(*map(self._look, self._parts))
-        return tuple(symptom for symptoms in found for symptom in symptoms)
+        found = await asyncio.gather(*map(_look, self._parts))
+        return tuple(symptom for symptoms in found for symptom in symptoms or ())
+
+    async def is_over(self, symptom: Symptom) -> bool | None:
+        """Whether the part that it is of does not find it any more; None while it cannot look.
+
+        Raises: PermanentError for a symptom that is no host's.
+        """
+        part = self._part_of(symptom)
+        found = await _look(part)
+        return None if found is None else remedies.is_over(symptom, found, _unseen(part).key)
 
     async def act(self, symptom: Symptom) -> str:
         """Treat it once; what was done, in a sentence.
@@ -58,22 +67,24 @@ class HostCare:
                 return part
         raise PermanentError(f"{symptom.kind} {symptom.subject} is not treated on this host.")
 
-    async def _look(self, part: Part) -> Sequence[Symptom]:
-        """What a part sees; while it cannot see, what it saw last has not been found to be over."""
-        last = self._seen.get(part, ())
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                self._seen[part] = await part.look()
-        except DependencyUnavailable:
-            return last  # a symptom of the house, whose caretaker finds it too
-        except (PipelineError, OSError) as error:
-            reason = str(error) or f"No answer within {LOOK_SECONDS:g} s."
-            return (*last, Symptom(part.kind, part.component, f"{part.prefix}{UNSEEN}", reason))
-        return self._seen[part]
+
+async def _look(part: Part) -> Sequence[Symptom] | None:
+    """What a part sees; None if it cannot look, and the caretaker of the house finds out why."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await part.look()
+    except DependencyUnavailable:
+        return None
+    except (PipelineError, OSError) as error:
+        return (_unseen(part, str(error) or f"No answer within {LOOK_SECONDS:g} s."),)
+
+
+def _unseen(part: Part, reason: str = "") -> Symptom:
+    return Symptom(part.kind, part.component, f"{part.prefix}{UNSEEN}", reason)
 
 
 async def _treat(part: Part, symptom: Symptom) -> str:
-    if symptom.subject != f"{part.prefix}{UNSEEN}":
+    if symptom.key != _unseen(part).key:
         return await part.act(symptom)
     await part.look()
     return "It can be looked at again."

@@ -31,6 +31,7 @@ class DatabaseCare:
     kinds = frozenset(
         {SymptomKind.DATABASE_DOWN, SymptomKind.MIGRATIONS_BEHIND, SymptomKind.PROGRAM_BEHIND}
     )
+    blind = Symptom(SymptomKind.DATABASE_DOWN, _COMPONENT).key
 
     def __init__(self, database_url: str, restart: DependencyRestart) -> None:
         """Take the SQLAlchemy address; restart so."""

@@ -22,6 +22,7 @@ class NatsCare:
     """Looks at NATS with connections of its own: those of the worker may be what is broken."""
 
     kinds = frozenset({SymptomKind.NATS_DOWN, SymptomKind.STREAMS_AMISS})
+    blind = Symptom(SymptomKind.NATS_DOWN, _COMPONENT).key
 
     def __init__(self, login: NatsLogin, restart: DependencyRestart) -> None:
         """Sign in so, restart so."""

@@ -1,7 +1,6 @@
 """Rows of requirements that are open although no workflow works on them."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
@@ -17,7 +16,7 @@ from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.temporal_client import reaching_temporal
 from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
-from pipeline.errors import AlreadyStarted, DependencyUnavailable, NotRepairable
+from pipeline.errors import AlreadyStarted, NotRepairable
 from pipeline.failures import cut
 from pipeline.model import (
     SASHA,
@@ -28,8 +27,6 @@ from pipeline.model import (
     Symptom,
     SymptomKind,
 )
-
-log = logging.getLogger(__name__)
 
 Start = Callable[[Client, RequirementOrder], Awaitable[object]]
 """Starts a requirement's workflow. Raises: AlreadyStarted."""
@@ -51,6 +48,7 @@ class RecordCare:
     """Compares open rows with Temporal: starts what never was started, closes what has ended."""
 
     kinds = frozenset({SymptomKind.ROW_WITHOUT_WORKFLOW})
+    blind = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT).key
 
     def __init__(
         self,
@@ -70,13 +68,10 @@ class RecordCare:
     async def look(self) -> Sequence[Symptom]:
         """One symptom for each unattended row, the most urgent first; at most `MOST` at a time.
 
-        Without the database or Temporal there is none: what is down shows elsewhere.
+        Raises: DependencyUnavailable without database or Temporal: what is down shows elsewhere.
         """
         try:
             return await within(LOOK_SECONDS, self._unattended())
-        except DependencyUnavailable as error:
-            log.debug("Open rows were not compared with Temporal: %s", error)
-            return ()
         except (TimeoutError, RPCError, SQLAlchemyError) as error:
             detail = f"Open rows could not be compared with Temporal: {error}"
             return (Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT, detail=cut(detail)),)

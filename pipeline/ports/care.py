@@ -14,6 +14,12 @@ class Caretaker(Protocol):
     async def look(self) -> Sequence[Symptom]:
         """Everything that is wrong there now; what cannot be looked at is a symptom too."""
 
+    async def is_over(self, symptom: Symptom) -> bool | None:
+        """Whether a fresh look of what sees to it does not find it any more; it looks at no more.
+
+        None while that cannot be seen: a greater trouble hides a smaller one and ends none.
+        """
+
     async def act(self, symptom: Symptom) -> str:
         """Do once what the remedy says; what was done, in a sentence.
 

@@ -46,8 +46,10 @@ class Scripted:
     kind: SymptomKind = SymptomKind.ORPHAN
     component: str = "orphan"
     prefix: str = "run:"
+    looks: int = 0
 
     async def look(self) -> Sequence[Symptom]:
+        self.looks += 1
         await asyncio.sleep(self.seconds)
         if isinstance(self.seen, PipelineError):
             raise self.seen
@@ -156,16 +158,16 @@ async def test_a_part_that_cannot_look_is_a_symptom_and_hides_no_other(runs: Ben
     part.seen = GitFailed("The project is gone.")
     found = await care.look()
 
-    # What was seen last has not been found to be over.
-    assert found == (
-        ORPHAN,
-        replace(ORPHAN, subject=f"run:{UNSEEN}", detail="The project is gone."),
-    )
+    (unseen,) = found
+    assert unseen == replace(ORPHAN, subject=f"run:{UNSEEN}", detail="The project is gone.")
+    assert (await care.is_over(ORPHAN), await care.is_over(unseen)) == (None, False)
     with pytest.raises(GitFailed):
-        await care.act(found[1])
+        await care.act(unseen)
     part.seen = ()
-    assert await care.act(found[1]) == "It can be looked at again."
+    assert await care.act(unseen) == "It can be looked at again."
     assert await care.look() == ()
+    assert await care.is_over(ORPHAN)
+    assert await care.is_over(unseen)
 
 
 async def test_a_project_that_is_gone_hides_no_run(runs: Bench, tmp_path: Path) -> None:
@@ -186,12 +188,23 @@ async def test_orphans_are_not_over_because_the_database_cannot_be_asked(runs: B
     run = a_run(runs.home, "REQ-1/wf/Research/1", ended=False)
     known = KnownRequirements()
     known.end("REQ-1")
-    care = whole(runs, known)
-    before = await care.look()
+    (symptom,) = await whole(runs, known).look()
     known.ends = None
+    care = whole(runs, known)  # of a worker that has never looked before
 
-    assert await care.look() == before
-    assert subjects(before) == [f"run:{run.run_id}"]
+    assert await care.look() == ()
+    assert await care.is_over(symptom) is None
+    assert symptom.subject == f"run:{run.run_id}"
+
+
+async def test_only_what_sees_to_a_symptom_is_looked_at_while_it_is_watched() -> None:
+    part = Scripted(GitFailed("The project is gone."))
+    loads = [replace(CALM, load=99.0), CALM]
+    care = HostCare(LoadCare("host-1", FourSlots(), lambda: loads.pop(0)), part)
+    symptom = Symptom(SymptomKind.HOST_OVERLOADED, "host", "host-1")
+
+    assert [await care.is_over(symptom) for _ in range(2)] == [False, True]
+    assert part.looks == 0
 
 
 async def test_looks_and_treatments_are_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

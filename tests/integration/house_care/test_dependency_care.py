@@ -7,25 +7,31 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from psycopg import sql
 
-from adapters.house_care import Dependencies, HouseCare, house_care
+from activities.sasha import SashaActivities
+from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.local_stack import LocalStack
 from adapters.local_stack.child import recorded_process
 from adapters.migrate import upgrade
 from adapters.nats_events import NatsEventPublisher
 from adapters.probes import NatsLogin
+from adapters.sdlc.database import open_database
 from pipeline.errors import DependencyUnavailable, NotRepairable
 from pipeline.events import STREAMS
-from pipeline.model import Symptom, SymptomKind
-from pipeline.ports import Caretaker
+from pipeline.model import Symptom, SymptomKind, Watch
+from pipeline.ports import Caretaker, HostPorts
 from tests.eventually import eventually_async
 from tests.fixtures_sdlc import NatsServer, PostgresServer, free_port
 from tests.records import Records
 from tests.stack_usage import keep_own_ports
+from workflows.starting import start_requirement
 
 ENVIRONMENT: Mapping[str, str] = {"PATH": os.environ["PATH"]}
 NATS_DOWN = Symptom(SymptomKind.NATS_DOWN, "nats")
@@ -160,6 +166,64 @@ async def test_what_is_down_and_nothing_may_restart_says_which_setting_would(
         await house.act(NATS_DOWN)
     with pytest.raises(DependencyUnavailable, match="or set AGOG_RESTART_DATABASE to a command"):
         await house.act(DATABASE_DOWN)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        Symptom(SymptomKind.STREAMS_AMISS, "nats", STREAMS[0].name),
+        Symptom(SymptomKind.MIGRATIONS_BEHIND, "database"),
+        Symptom(SymptomKind.PROGRAM_BEHIND, "program"),
+        Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1"),
+    ],
+    ids=lambda symptom: symptom.kind,
+)
+async def test_trouble_is_not_over_because_a_greater_one_hides_it(
+    dependencies: Dependencies, records: Records, hidden: Symptom
+) -> None:
+    nowhere = nobody_at(dependencies)
+    database = open_database(nowhere.database_url)
+    care = RecordCare(records.temporal, records.store, database, start_requirement)
+    house = house_care(nowhere, care)
+
+    assert not await is_over(house, hidden)
+    assert not await is_over(house, NATS_DOWN)
+    assert not await is_over(house, DATABASE_DOWN)
+    assert {each.key for each in await house.look()} == {NATS_DOWN.key, DATABASE_DOWN.key}
+    assert await is_over(house_care(dependencies, records.care), hidden)
+    await database.close()
+
+
+async def test_row_is_not_over_because_rows_cannot_be_compared(
+    dependencies: Dependencies, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await records.accept("REQ-1")
+    house = house_care(dependencies, records.care)
+    (row,) = await house.look()
+    monkeypatch.setattr("adapters.house_care.record_care._WORKFLOW_TYPE", "no ' query")
+    (blind,) = await house.look()
+
+    assert (row.subject, blind.subject) == ("REQ-1", "")
+    assert not await is_over(house, row)
+    assert not await is_over(house, blind)
+
+
+async def test_server_that_answers_is_not_down_because_a_stream_is_amiss(
+    dependencies: Dependencies, records: Records, nats_publisher: NatsEventPublisher
+) -> None:
+    await nats_publisher._jetstream.delete_stream(STREAMS[0].name)
+    house = house_care(dependencies, records.care)
+    (amiss,) = await house.look()
+
+    assert await is_over(house, NATS_DOWN)
+    assert await is_over(house, replace(amiss, subject=STREAMS[1].name))
+    assert not await is_over(house, amiss)
+
+
+async def is_over(house: HouseCare, symptom: Symptom) -> bool:
+    """What Sasha is told who has no patience."""
+    sasha = SashaActivities(cast(HostPorts, SimpleNamespace(house_care=house)))
+    return await sasha.watch_house(Watch(symptom, timedelta()))
 
 
 async def test_hung_server_is_down_within_five_seconds(

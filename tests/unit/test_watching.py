@@ -1,0 +1,55 @@
+"""How long what Sasha has done is given to show, and how often she looks meanwhile."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from activities import sasha
+from activities.sasha import SashaActivities
+from pipeline.model import Symptom, SymptomKind, Watch
+from pipeline.ports import HostPorts
+
+ROW = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
+
+
+class Answers:
+    """A caretaker whose answers a test has written down; the last one stays."""
+
+    def __init__(self, *answers: bool | None) -> None:
+        self._answers = list(answers)
+        self.looks = 0
+
+    async def is_over(self, symptom: Symptom) -> bool | None:
+        self.looks += 1
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+async def watched(care: Answers, seconds: float) -> bool:
+    activities = SashaActivities(cast(HostPorts, SimpleNamespace(house_care=care)))
+    return await activities.watch_house(Watch(ROW, timedelta(seconds=seconds)))
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sasha, "_PAUSE_SECONDS", 0.02)
+
+
+async def test_what_is_hidden_longer_than_it_is_given_is_watched_until_it_can_be_seen() -> None:
+    assert await watched(Answers(None, None, True), seconds=0.01)
+    assert not await watched(Answers(None, None, False), seconds=0.01)
+
+
+async def test_what_stays_hidden_is_not_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sasha, "_HIDDEN_SECONDS", 0.05)
+
+    assert not await watched(Answers(None), seconds=0.01)
+
+
+@pytest.mark.parametrize("answer", [None, False])
+async def test_a_look_without_patience_is_one_look(answer: bool | None) -> None:
+    care = Answers(answer, True)
+
+    assert not await watched(care, seconds=0)
+    assert care.looks == 1
