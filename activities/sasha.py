@@ -25,7 +25,8 @@ from pipeline.remedies import Finding, findings
 log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 2.0
-"""Between two looks while something is given time to show: it is seen soon, and costs little."""
+_PAUSE_SHARE = 1 / 15
+"""Between two looks, of the time that something is given to show: what is slow costs no more."""
 
 _HIDDEN_SECONDS = 60.0
 """How much longer what a greater trouble hides is watched: that one is being treated meanwhile."""
@@ -129,5 +130,9 @@ async def _is_over(caretaker: Caretaker, watch: Watch) -> bool:
         is_hidden = over is None and patience > 0
         if clock.time() - began >= patience + (_HIDDEN_SECONDS if is_hidden else 0):
             return False
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(_pause(patience))
     return True
+
+
+def _pause(patience: float) -> float:
+    return max(_PAUSE_SECONDS, _PAUSE_SHARE * patience)

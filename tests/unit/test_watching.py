@@ -53,3 +53,10 @@ async def test_a_look_without_patience_is_one_look(answer: bool | None) -> None:
 
     assert not await watched(care, seconds=0)
     assert care.looks == 1
+
+
+def test_what_is_slow_to_show_is_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sasha, "_PAUSE_SECONDS", 2.0)
+
+    # never below 2; 30 / 15; 360 / 15
+    assert [sasha._pause(patience) for patience in (5, 30, 360)] == [2.0, 2.0, 24.0]
