@@ -26,8 +26,6 @@ MOST_EXTENSIONS = 2
 """Of one run: it has twice its time then, and a human may give it more."""
 EXTENSIONS = "sasha-extensions"
 """File of the run directory: a line per extension, the deadline in seconds that it started from."""
-SUSPENDED = "suspended"
-"""File of the run directory: its clock does not run."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +101,11 @@ class DeadlineCare:
 def _timing(run: RunDirectory) -> _Timing | None:
     """None for a run whose clock does not run, or that has no process."""
     record, starts = run.order(), run.starts()
-    if record is None or record.kind == SIMULATED or not starts or run.has(SUSPENDED):
+    if record is None or record.kind == SIMULATED or not starts or run.is_suspended:
         return None
-    deadline = run.deadline_seconds(record)
-    return _Timing(deadline - (datetime.now(UTC) - starts[0]).total_seconds(), deadline)
+    now, deadline = datetime.now(UTC), run.deadline_seconds(record)
+    used = now - starts[0] - run.suspended_time(now)
+    return _Timing(deadline - used.total_seconds(), deadline)
 
 
 def _intend(run: RunDirectory, record: RunRecord) -> int:

@@ -13,6 +13,7 @@ from adapters.host_care.deadlines import DeadlineCare
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from adapters.runs.host import HostRuns
+from adapters.runs.suspensions import Suspensions
 from pipeline.agents_file import SimulatedAgent
 from pipeline.errors import PermanentError, TransientError
 from pipeline.model import RunOrder, Symptom, SymptomKind
@@ -70,6 +71,24 @@ async def at_work(runs: Bench, script: str, **changes: object) -> House:
     await until(lambda: "agent" in house.run.identity())
     attached.cancel()
     return house
+
+
+def stand_still(house: House) -> None:
+    """Have it stand still as a P0 does that pre-empts."""
+    orders = Suspensions(house.bench.home)
+    orders.order(execution_of(house))
+    assert orders.heed(house.run)
+
+
+def go_on(house: House) -> None:
+    orders = Suspensions(house.bench.home)
+    orders.lift(execution_of(house))
+    assert orders.go_on(house.run)
+
+
+def execution_of(house: House) -> str:
+    number, workflow_run, *_ = house.order.run_id.split("/")
+    return f"{number}/{workflow_run}"
 
 
 def untouched(tmp_path: Path) -> str:
@@ -200,11 +219,24 @@ async def test_an_extension_that_failed_is_not_counted(runs: Bench) -> None:
     assert "extension 1 of 2" in house.asked[0][2]
 
 
+async def test_time_that_a_run_stood_still_is_not_used_up(runs: Bench) -> None:
+    house = await at_work(runs, PRINTS)
+    await eventually(lambda: house.run.file("stdout").stat().st_size > 0, "a word")
+    stand_still(house)
+    house.leave(timedelta(hours=-1))  # it began three hours ago
+    before = datetime.now(UTC) - timedelta(hours=2, minutes=30)
+    house.run.file(records.SUSPENSIONS).write_text(f"{before.isoformat()}\n")
+
+    assert await house.care().look() == ()
+    go_on(house)
+
+    assert await house.care().look() == ()  # 2 h - (3 h - 2.5 h) = 1.5 h are left
+
+
 async def test_suspended_simulated_and_ended_runs_have_no_deadline_to_look_at(runs: Bench) -> None:
     house = await at_work(runs, PRINTS)
     house.leave(timedelta(minutes=4))
     await symptom_of(house.care())
-    house.run.file("suspended").touch()
     runs.agents["jen"] = SimulatedAgent(60.0, {})
     runs.minute_seconds = 60.0
     simulated = House(runs, runs.host(), runs.order(agent="jen", stage="Frontend"))
@@ -212,10 +244,11 @@ async def test_suspended_simulated_and_ended_runs_have_no_deadline_to_look_at(ru
     await until(lambda: simulated.run.has("started"))
     simulated.leave(timedelta(minutes=4))
     attached.cancel()
+    stand_still(house)
 
     assert await house.care().look() == ()
 
-    house.run.file("suspended").unlink()
+    go_on(house)
     assert subjects(await house.care().look()) == [house.order.run_id]
     await house.host.end(house.order.run_id)
     assert await house.care().look() == ()
