@@ -21,6 +21,7 @@ from hosting.desk import rule_desk
 from hosting.host import Host, open_host, reporting_health
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.ports import HostPorts
+from pipeline.remedies import PATROL_INTERVAL
 from settings import BadSettings, Settings, load_settings
 from workflows import options
 from workflows.infrastructure import InfrastructureWorkflow
@@ -33,9 +34,6 @@ log = logging.getLogger("agog.worker")
 
 PUBLISH_INTERVAL_SECONDS = 30.0
 """How often events are looked for that a cancelled or terminated workflow left unpublished."""
-
-PATROL_INTERVAL = timedelta(minutes=5)
-"""How often Sasha looks although nobody is held: what is slow to show, like a disk that fills."""
 
 WORKFLOWS = (
     RequirementWorkflow,

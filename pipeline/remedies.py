@@ -9,6 +9,9 @@ from datetime import timedelta
 
 from pipeline.model.incidents import Symptom, SymptomKind
 
+PATROL_INTERVAL = timedelta(minutes=5)
+"""How often Sasha looks although nobody is held: what is slow to show, like a disk that fills."""
+
 
 @dataclass(frozen=True)
 class Remedy:
@@ -88,6 +91,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         timedelta(seconds=5),
         attempts=1,
         escalates=False,
+        again=timedelta(minutes=1),  # by the next patrol: in an hour the run is over
     ),
     SymptomKind.ORPHAN: Remedy(
         "A process, lock or worktree has outlived what it was for.",

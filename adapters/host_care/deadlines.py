@@ -14,9 +14,11 @@ from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.inventory import is_supervised, unended_runs
 from pipeline.errors import PermanentError
 from pipeline.model import Symptom, SymptomKind
+from pipeline.remedies import PATROL_INTERVAL
 
-NEAR_SHARE, NEAR_SECONDS = 0.1, 300.0
-"""Near: this share of the deadline is left, at most five minutes: time for several looks."""
+LOOKS, NEAR_SHARE = 2, 0.5
+"""Near: what is left is the time of two patrols, at most half of what the stage was given: one look
+at least where that is ten minutes, and one more if the first came to nothing from twenty on."""
 WINDOW_SHARE, WINDOW_SECONDS = 0.25, 600.0
 """Progress counts within this share of the deadline, at most ten minutes: an agent may think, or
 wait for a build of its own, that long without a word."""
@@ -30,10 +32,11 @@ EXTENSIONS = "sasha-extensions"
 
 @dataclass(frozen=True)
 class _Timing:
-    """Seconds of a run: what is left of its deadline, and that deadline."""
+    """Seconds of a run: what is left of its deadline, that deadline, and its stage's own."""
 
     left: float
     deadline: float
+    given: float
 
     @property
     def window(self) -> float:
@@ -41,7 +44,7 @@ class _Timing:
 
     @property
     def near(self) -> float:
-        return min(NEAR_SHARE * self.deadline, NEAR_SECONDS)
+        return min(NEAR_SHARE * self.given, LOOKS * PATROL_INTERVAL.total_seconds())
 
 
 class DeadlineCare:
@@ -105,7 +108,7 @@ def _timing(run: RunDirectory) -> _Timing | None:
         return None
     now, deadline = datetime.now(UTC), run.deadline_seconds(record)
     used = now - starts[0] - run.suspended_time(now)
-    return _Timing(deadline - used.total_seconds(), deadline)
+    return _Timing(deadline - used.total_seconds(), deadline, record.deadline_seconds)
 
 
 def _intend(run: RunDirectory, record: RunRecord) -> int:

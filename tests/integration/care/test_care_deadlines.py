@@ -17,6 +17,7 @@ from adapters.runs.suspensions import Suspensions
 from pipeline.agents_file import SimulatedAgent
 from pipeline.errors import PermanentError, TransientError
 from pipeline.model import RunOrder, Symptom, SymptomKind
+from pipeline.remedies import PATROL_INTERVAL, REMEDIES
 from tests.care import subjects
 from tests.eventually import eventually, eventually_async
 from tests.fixtures_runs import Bench, until
@@ -66,7 +67,7 @@ class House:
 
 async def at_work(runs: Bench, script: str, **changes: object) -> House:
     runs.shell(script)
-    house = House(runs, runs.host(), runs.order(deadline=DEADLINE, **changes))
+    house = House(runs, runs.host(), runs.order(**{"deadline": DEADLINE, **changes}))
     attached = asyncio.create_task(house.host.attach(house.order))
     await until(lambda: "agent" in house.run.identity())
     attached.cancel()
@@ -158,13 +159,30 @@ async def test_a_run_without_progress_is_left_to_its_deadline(runs: Bench, tmp_p
     assert house.asked == []
 
 
-@pytest.mark.parametrize("left", [timedelta(minutes=5, seconds=30), timedelta(hours=1)])
+@pytest.mark.parametrize("left", [timedelta(minutes=10, seconds=30), timedelta(hours=1)])
 async def test_a_run_with_time_left_is_no_symptom(runs: Bench, left: timedelta) -> None:
     house = await at_work(runs, PRINTS)
     await eventually(lambda: house.run.file("stdout").stat().st_size > 0, "a word")
     house.leave(left)
 
     assert await house.care().look() == ()
+
+
+@pytest.mark.parametrize("minutes", [10, 15, 30, 120])
+async def test_a_run_is_seen_for_one_patrol_at_least_and_two_where_there_is_time(
+    runs: Bench, minutes: int
+) -> None:
+    given = timedelta(minutes=minutes)
+    house = await at_work(runs, PRINTS, deadline=given)
+    await eventually(lambda: house.run.file("stdout").stat().st_size > 0, "a word")
+    house.leave(min(2 * PATROL_INTERVAL, given / 2) - timedelta(seconds=5))
+
+    assert subjects(await house.care().look()) == [house.order.run_id]
+    assert given / 2 >= PATROL_INTERVAL
+
+
+def test_an_extension_that_failed_is_tried_again_on_the_next_patrol() -> None:
+    assert REMEDIES[SymptomKind.RUN_NEAR_DEADLINE].again <= PATROL_INTERVAL / 2
 
 
 async def test_a_run_in_its_grace_may_still_be_extended(runs: Bench) -> None:
