@@ -78,11 +78,14 @@ class ScriptedCare:
 
     async def look(self) -> Sequence[Symptom]:
         self.looks += 1
-        found = await self._part.look() if self._part else ()
-        return (*self.symptoms, *found)
+        return await self._found()
 
     async def is_over(self, symptom: Symptom) -> bool | None:
-        return all(each.key != symptom.key for each in self.symptoms)
+        return all(each.key != symptom.key for each in await self._found())
+
+    async def _found(self) -> Sequence[Symptom]:
+        found = await self._part.look() if self._part else ()
+        return (*self.symptoms, *found)
 
     async def relax(self) -> str:
         return ""

@@ -158,8 +158,8 @@ class House:
             await self._stack.enter_async_context(worker)
 
     async def lose_host(self) -> None:
-        """Nobody takes what is asked of this host, as elsewhere the house goes on."""
-        queue = options.agents_queue(self.host)
+        """Nobody takes what this host is asked at once, as elsewhere the house goes on."""
+        queue = options.host_queue(self.host)
         await next(worker for worker in self._workers if worker.task_queue == queue).shutdown()
 
     async def family(self, workflow_id: str) -> list[WorkflowHistory]:

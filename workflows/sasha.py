@@ -1,22 +1,18 @@
 """Sasha: she is called, looks, treats what she finds, and tells those who have waited."""
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
 from datetime import datetime
 
 from temporalio import workflow
-from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
-    from pipeline.infrastructure import RESPITE, infrastructure_number, stands_for
+    from pipeline.infrastructure import RESPITE
     from pipeline.model import (
         DEPENDENCIES,
         CaseStanding,
         Incident,
         IncidentEnd,
-        InfrastructureOrder,
         SashaCall,
         SashaStanding,
         SashaState,
@@ -26,14 +22,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.care import look
     from workflows.continuing import is_long
-    from workflows.infrastructure import InfrastructureWorkflow
-    from workflows.treating import Case
+    from workflows.escalation import Escalations
+    from workflows.treating import Case, Key
     from workflows.view import SashaView
 
 HOUSE = ""
 """The place of dependencies and records; all others are hosts."""
-
-Key = tuple[str, str, str]
 
 
 @workflow.defn
@@ -49,8 +43,7 @@ class SashaWorkflow:
     def __init__(self, state: SashaState) -> None:
         """Know what was escalated before; nothing happens before `run`."""
         self._incidents = state.incidents
-        self._escalated: dict[Key, str] = dict(state.escalated)
-        self._numbers = dict(state.numbers)
+        self._escalations = Escalations(state, self._hear_of_end)
         self._calls: list[SashaCall] = []
         self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
         for each in state.waiting:
@@ -63,8 +56,6 @@ class SashaWorkflow:
         """When a case is treated anew that could not be repaired, or was given up."""
         self._unrecorded = {each.incident_id: each for each in state.unrecorded}
         self._records: set[asyncio.Task[None]] = set()
-        self._ends: dict[str, asyncio.Task[None]] = {}
-        """Heard by the run that began them; later ones rely on being called."""
         self._view = SashaView()
 
     @workflow.run
@@ -91,7 +82,9 @@ class SashaWorkflow:
             CaseStanding(case.place, case.symptom, case.began, tuple(case.actions))
             for case, _ in self._cases.values()
         )
-        return SashaStanding(cases, self._who_waits(), tuple(self._escalated.values()))
+        return SashaStanding(
+            cases, self._who_waits(), tuple(number for _, number in self._escalations.open)
+        )
 
     def _may_continue(self) -> bool:
         return is_long() and not self._cases and not self._looks
@@ -100,10 +93,10 @@ class SashaWorkflow:
         """What the next run must know. A record under way is made again: a repeat does nothing."""
         return SashaState(
             self._incidents,
-            tuple(self._escalated.items()),
+            self._escalations.open,
             self._who_waits(),
             tuple(self._unrecorded.values()),
-            tuple(self._numbers.items()),
+            self._escalations.last,
             tuple(self._left.items()),
         )
 
@@ -149,21 +142,20 @@ class SashaWorkflow:
         if call.ended or component is None:
             return False
         treated = any(case.symptom.component == component for case, _ in self._cases.values())
-        return treated or any(stands_for(each, component) for each in self._escalated.values())
+        return treated or self._escalations.concern(component)
 
     def _forget(self, call: SashaCall) -> list[str]:
         """The requirement stands for nothing any more; where to look at what it stood for."""
-        over = [key for key, number in self._escalated.items() if number == call.ended]
-        for key in over:
-            del self._escalated[key]
-            if call.given_up:
-                self._left[key] = workflow.now() + RESPITE
+        over = self._escalations.forget(call.ended)
+        if call.given_up:
+            self._left.update(dict.fromkeys(over, workflow.now() + RESPITE))
         return [place for place, *_ in over]
 
     def _take_on(self, case: Case) -> None:
         now = workflow.now()
         self._left = {key: until for key, until in self._left.items() if now < until}
-        if any(case.key in known for known in (self._left, self._cases, self._escalated)):
+        is_left = case.key in self._left or self._escalations.knows(case.key)
+        if is_left or case.key in self._cases:
             return
         self._cases[case.key] = case, asyncio.create_task(self._see_to(case))
 
@@ -180,7 +172,8 @@ class SashaWorkflow:
         """Treat it to its end, and let whoever has waited be told."""
         self._view.tell(case.place, case.symptom, "is treated")
         end = await case.treat()
-        requirement = await self._escalate(case) if end is IncidentEnd.ESCALATED else ""
+        escalates = end is IncidentEnd.ESCALATED
+        requirement = await self._escalations.begin(case) if escalates else ""
         self._view.forget(case.place, case.symptom)
         del self._cases[case.key]
         if end in (IncidentEnd.PASSED, IncidentEnd.REPAIRED):
@@ -207,40 +200,7 @@ class SashaWorkflow:
         )
         del self._unrecorded[incident.incident_id]
 
-    async def _escalate(self, case: Case) -> str:
-        """Open the P0 that stands for it: its own workflow looks on, and outlives this one."""
-        while True:
-            number = await self._next_number(case.symptom.component)
-            order = InfrastructureOrder(number, case.place, case.symptom, tuple(case.actions))
-            try:
-                handle = await workflow.start_child_workflow(
-                    InfrastructureWorkflow.run, order, **options.abandoned(number, "Needs a human")
-                )
-            except WorkflowAlreadyStartedError:
-                continue
-            self._escalated[case.key] = number
-            self._ends[number] = asyncio.create_task(self._hear_of_end(number, handle))
-            return number
-
-    async def _next_number(self, component: str) -> str:
-        """One that no row has; while the database is away, none that she has given before.
-
-        Temporal forgets what has ended: it may take a number that the row of old still has.
-        """
-        last = await workflow.execute_activity_method(
-            SashaActivities.last_infrastructure,
-            component,
-            **options.central(f"Number the P0 for {component}"),
-        )
-        nth = 1 + max(last, self._numbers.get(component, 0))
-        self._numbers[component] = nth
-        return infrastructure_number(component, nth)
-
-    async def _hear_of_end(self, number: str, handle: Awaitable[object]) -> None:
-        """What was terminated could not call her."""
-        with suppress(ChildWorkflowError):
-            await handle
-        del self._ends[number]
+    def _hear_of_end(self, number: str) -> None:
         self._calls.append(SashaCall(HOUSE, ended=number))
 
     async def _tell_well(self, waiting: tuple[Waiting, ...], findings: tuple[Finding, ...]) -> None:

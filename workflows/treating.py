@@ -11,6 +11,9 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.remedies import Remedy
     from workflows.care import act, is_over
 
+Key = tuple[str, str, str]
+"""Place, kind and subject of a symptom."""
+
 _CONFIRMED = timedelta(seconds=2)
 """A single look may have been unlucky; nothing is restarted because of one."""
 
@@ -28,7 +31,7 @@ class Case:
     """When it is treated anew if it is left: a look that finds it shows that it can be reached."""
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """What tells it from other cases."""
         return (self.place, *self.symptom.key)
 

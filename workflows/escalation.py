@@ -1,0 +1,89 @@
+"""What Sasha could not repair: a P0 stands for it, and asks a human."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from temporalio import workflow
+from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.sasha import SashaActivities
+    from pipeline.infrastructure import infrastructure_number, stands_for
+    from pipeline.model import InfrastructureOrder, SashaState
+    from workflows import options
+    from workflows.infrastructure import InfrastructureWorkflow
+    from workflows.treating import Case, Key
+
+
+class Escalations:
+    """The requirements that stand for components, each for one symptom."""
+
+    def __init__(self, state: SashaState, tell: Callable[[str], None]) -> None:
+        """Know what was escalated before; `tell` takes the number of one that has ended."""
+        self._numbers: dict[Key, str] = dict(state.escalated)
+        self._last = dict(state.numbers)
+        self._tell = tell
+        self._ends: dict[str, asyncio.Task[None]] = {}
+        """Heard by the run that began them; later ones rely on being called."""
+
+    @property
+    def open(self) -> tuple[tuple[Key, str], ...]:
+        """Symptoms, and the requirement that stands for each."""
+        return tuple(self._numbers.items())
+
+    @property
+    def last(self) -> tuple[tuple[str, int], ...]:
+        """The latest n of each component's requirements."""
+        return tuple(self._last.items())
+
+    def knows(self, key: Key) -> bool:
+        """Whether a requirement stands for that symptom."""
+        return key in self._numbers
+
+    def concern(self, component: str) -> bool:
+        """Whether a requirement stands for that component."""
+        return any(stands_for(number, component) for number in self._numbers.values())
+
+    def forget(self, number: str) -> tuple[Key, ...]:
+        """The requirement stands for nothing any more; what it stood for."""
+        over = tuple(key for key, each in self._numbers.items() if each == number)
+        for key in over:
+            del self._numbers[key]
+        return over
+
+    async def begin(self, case: Case) -> str:
+        """Open the P0 that stands for the case; its own workflow looks on, and outlives Sasha's."""
+        while True:
+            number = await self._next_number(case.symptom.component)
+            order = InfrastructureOrder(number, case.place, case.symptom, tuple(case.actions))
+            try:
+                handle = await workflow.start_child_workflow(
+                    InfrastructureWorkflow.run, order, **options.abandoned(number, "Needs a human")
+                )
+            except WorkflowAlreadyStartedError:
+                continue
+            self._numbers[case.key] = number
+            self._ends[number] = asyncio.create_task(self._hear_of_end(number, handle))
+            return number
+
+    async def _next_number(self, component: str) -> str:
+        """One that no row has; while the database is away, none that was given before.
+
+        Temporal forgets what has ended: it may take a number that the row of old still has.
+        """
+        last = await workflow.execute_activity_method(
+            SashaActivities.last_infrastructure,
+            component,
+            **options.central(f"Number the P0 for {component}"),
+        )
+        nth = 1 + max(last, self._last.get(component, 0))
+        self._last[component] = nth
+        return infrastructure_number(component, nth)
+
+    async def _hear_of_end(self, number: str, handle: Awaitable[object]) -> None:
+        """What was terminated could not call her."""
+        with suppress(ChildWorkflowError):
+            await handle
+        del self._ends[number]
+        self._tell(number)
