@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from functools import partial
 
 from temporalio import activity
@@ -10,6 +11,7 @@ from activities.persistence import written
 from pipeline.errors import DependencyUnavailable
 from pipeline.infrastructure import is_infrastructure
 from pipeline.model import (
+    DEPENDENCIES,
     Closing,
     Incident,
     InfrastructureOpening,
@@ -23,6 +25,8 @@ from pipeline.ports import Caretaker, HostPorts
 from pipeline.remedies import Finding, findings
 
 log = logging.getLogger(__name__)
+
+_DATABASE = DEPENDENCIES["SDLC database"]
 
 _PAUSE_SECONDS = 2.0
 _PAUSE_SHARE = 1 / 15
@@ -46,8 +50,14 @@ class SashaActivities:
 
     @activity.defn
     async def look_at_house(self) -> tuple[Finding, ...]:
-        """What is wrong with dependencies and records."""
-        return findings(await self._ports.house_care.look())
+        """What is wrong with dependencies and records; who may go on at the gate is woken.
+
+        A wake is lost where its sender was killed, or could not reach Temporal, behind his commit.
+        """
+        found = await self._ports.house_care.look()
+        if _DATABASE not in {symptom.component for symptom in found}:
+            await _tried(self._wake_all(), "Nobody is woken at the gate")
+        return findings(found)
 
     @activity.defn
     async def watch_house(self, watch: Watch) -> bool:
@@ -60,9 +70,9 @@ class SashaActivities:
         done = await self._ports.house_care.act(symptom)
         if is_infrastructure(symptom.subject):  # its workflow can no longer tell her
             await self._ports.sasha.call(SashaCall("", ended=symptom.subject))
-        if symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW:
-            await self._ports.publish(symptom.subject)
-            await self._ports.waker.wake(await self._ports.store.to_wake())
+        if symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW:  # done: what follows is made up for
+            await _tried(self._wake_all(), "Nobody is woken at the gate")
+            await _tried(self._ports.publish(symptom.subject), "Events wait")
         return done
 
     @activity.defn
@@ -95,6 +105,9 @@ class SashaActivities:
         await written(self._ports, partial(store.close_requirement, closing))
         await self._ports.waker.wake(await written(self._ports, store.to_wake))
 
+    async def _wake_all(self) -> None:
+        await self._ports.waker.wake(await self._ports.store.to_wake())
+
 
 class HostCareActivities:
     """What this host does for Sasha."""
@@ -119,6 +132,14 @@ class HostCareActivities:
     async def act_on_host(self, symptom: Symptom) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
         return await self._ports.host_care.act(symptom)
+
+
+async def _tried(step: Awaitable[object], otherwise: str) -> None:
+    """Do what must not fail what it belongs to; a later look, or a worker, makes up for it."""
+    try:
+        await step
+    except DependencyUnavailable as error:
+        log.info("%s: %s", otherwise, error)
 
 
 async def _is_over(caretaker: Caretaker, watch: Watch) -> bool:
