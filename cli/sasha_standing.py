@@ -19,7 +19,7 @@ from workflows.sasha import SashaWorkflow
 
 _AWAY = (SymptomKind.NATS_DOWN, SymptomKind.DATABASE_DOWN)
 _QUERY_SECONDS = 3.0
-HINT_SECONDS = 1.5
+_HINT_SECONDS = 1.5
 """Who looks at a requirement is not kept waiting for a hint."""
 
 
@@ -36,10 +36,10 @@ async def sasha_standing(client: Client) -> SashaStanding:
         )
 
 
-async def hint_of_sasha(settings: Settings, seconds: float = HINT_SECONDS) -> SashaStanding | None:
-    """What she says of herself, or None if she says nothing in that time."""
+async def hint_of_sasha(settings: Settings) -> SashaStanding | None:
+    """What she says of herself, or None if she says nothing in time."""
     try:
-        return await within(seconds, _asked(settings))
+        return await within(_HINT_SECONDS, _asked(settings))
     except (DependencyUnavailable, RPCError, WorkflowQueryFailedError, TimeoutError):
         return None
 
