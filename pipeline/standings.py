@@ -27,6 +27,8 @@ _GOING_ON = (RequirementState.ACCEPTED, RequirementState.RUNNING)
 def _waiting(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
     if facts is None:
         return _unknown()
+    if facts.state.is_final:
+        return _over(facts)
     own = facts.of_agent(question.agent)
     said = [_stands(facts), *([_stage_stands(facts, own)] if own else [])]
     waits = facts.state not in _GOING_ON or bool(facts.waiting_for)
@@ -67,10 +69,16 @@ def _left(question: Question, text: str, facts: RequirementFacts | None) -> Ruli
 def _continue(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
     if facts is None:
         return _unknown()
+    if facts.state.is_final:
+        return _over(facts)
     if facts.state not in _GOING_ON:
         return Ruling(Verdict.NO, RECORDS, f"{_stands(facts)} It goes on by itself afterwards.")
     reason = "A running agent works until its notice; what comes next the orchestrator starts."
     return Ruling(Verdict.UNCLEAR, RECORDS, f"{_stands(facts)} {reason}")
+
+
+def _over(facts: RequirementFacts) -> Ruling:
+    return Ruling(Verdict.NO, RECORDS, f"{_stands(facts)} Nothing of it waits or goes on any more.")
 
 
 def _unknown() -> Ruling:

@@ -86,6 +86,7 @@ def test_the_p0_gate_holds_others_and_lets_the_p0_and_its_blockers_pass() -> Non
         (RequirementState.RUNNING, "", NO),
         (RequirementState.HELD, "REQ-9", YES),
         (RequirementState.BLOCKED, "REQ-101-FIX-1", YES),
+        (RequirementState.FAILED, "", NO),
     ],
 )
 def test_why_somebody_waits_is_said(state: RequirementState, waiting: str, answer: Verdict) -> None:
@@ -119,6 +120,9 @@ def test_nobody_is_told_to_go_on() -> None:
     for state in RequirementState:
         assert ruling("May I continue?", some_facts(state=state)).answer is not YES
     held = some_facts(state=RequirementState.HELD)
+    assert "by itself" in ruling("May I continue?", held).reason
+    over = ruling("May I continue?", some_facts(state=RequirementState.DELIVERED))
+    assert "by itself" not in over.reason
     assert ruling("Am I on hold or may I continue?", held).answer is NO
 
 
