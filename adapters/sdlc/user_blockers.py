@@ -90,6 +90,8 @@ async def _resolve(connection: AsyncConnection, which: ColumnElement[bool]) -> b
 
 
 async def _check(connection: AsyncConnection, number: str, by: str) -> None:
+    if number == by:
+        raise RefusedInput(f"{number} cannot wait for itself: it would wait for ever.")
     state = await _state(connection, by)
     if state is None:
         raise RefusedInput(f"There is no requirement {by} that {number} could wait for.")

@@ -100,7 +100,7 @@ def test_steering_that_makes_no_sense_says_why_and_leaves_nothing(
     new = ("start", "REQ-SEEN-9", "--title", "A title", "--pipeline", plans[1])
     for command, code, reason in (
         ((*new, "--blocked-by", " , "), 2, "names nobody: give numbers like REQ-1,REQ-2."),
-        ((*new, "--blocked-by", "REQ-SEEN-9"), 2, "would wait for ever"),
+        ((*new, "--blocked-by", "REQ-SEEN-9"), 2, "cannot wait for itself"),
         ((*new, "--blocked-by", "REQ-NOWHERE"), 2, "no requirement REQ-NOWHERE"),
         ((*new, "--priority", "P1", "--preempt"), 2, "only a P0 pre-empts what runs"),
         (("start", "--batch", "absent.jsonl", "--preempt"), 2, "--batch stands alone"),
