@@ -32,7 +32,7 @@ Examples:
 
   python starter.py ask-sasha "May I downgrade this error?"
 
-  python starter.py ask-sasha "Am I on hold?" --agent roy --requirement REQ-101 --json
+  python starter.py ask-sasha "Am I on hold?" --requirement REQ-101 --json
 """
 }
 
@@ -56,7 +56,10 @@ def ask_sasha(
     context: Annotated[str, typer.Option("--context", help="What led to the question.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Ask what the rules say: yes, no or unclear, with the rule and the reason."""
+    """Ask what the rules say: yes, no or unclear, and why.
+
+    A worker answers, after its program if it has one; without a worker the rules alone.
+    """
     _check_asker(agent)
     asked = Question(agent, question, context, requirement=requirement)
     read_question(_encoded(asked))  # refused here as a worker would refuse it

@@ -30,7 +30,10 @@ By = Annotated[str, typer.Option("--by", help="The number that it waits for.")]
 
 
 def block(req: Number, by: By) -> None:
-    """Let a requirement wait at its next boundary until another one is delivered."""
+    """Let a requirement wait until another one is delivered.
+
+    It waits at its next boundary: its opening, a stage, a build or the delivery.
+    """
     run(_move(req, by, PostgresSdlcStore.add_blocker))
     output.write(f"{req} waits for {by}.")
 

@@ -61,10 +61,10 @@ def demo(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Take one requirement through the whole team, on servers of its own, with real processes.
+    """Take one requirement through the team, on servers of its own.
 
-    Everything happens in a temporary directory and is gone afterwards. What goes wrong can be
-    combined; it is repaired, and the requirement is delivered.
+    Agents are real processes. Everything happens in a temporary directory and is gone afterwards.
+    What goes wrong can be combined; it is repaired, and the requirement is delivered.
     """
     mishaps = {
         "break-build": break_build,

@@ -41,7 +41,10 @@ def doctor(
         bool, typer.Option("--dependencies", help="Servers and workers only, for health checks.")
     ] = False,
 ) -> None:
-    """Check dependencies, workers, this host; say what to do, and what Sasha does and would do."""
+    """Check dependencies, workers, this host; say what to do.
+
+    And what Sasha does, and would do.
+    """
     settings = load_settings()
     if dependencies:
         checks, sasha = run(_checks(dependency_looks(settings))), None

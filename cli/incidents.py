@@ -27,7 +27,10 @@ def incidents(
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """List what was wrong with the infrastructure, newest first: what was done, how it ended."""
+    """List what was wrong with the infrastructure, newest first.
+
+    What was done about it, and how it ended.
+    """
     found = run(_incidents(load_settings(), limit))
     if as_json:
         output.write_json({"incidents": [incident_document(incident) for incident in found]})

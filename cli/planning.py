@@ -45,7 +45,7 @@ def plan(
     every: Annotated[bool, typer.Option("--all", help="Compare all pipelines.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show when each stage would run, and what running in parallel saves."""
+    """Show when each stage would run, and what parallel work saves."""
     minutes = (
         read_durations(read_text(durations, "Durations file"), str(durations)) if durations else {}
     )

@@ -32,7 +32,10 @@ def slots(
     reset: Annotated[bool, typer.Option("--reset", help="Go back to MAX_PARALLEL_STAGES.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show or set how many agents may live at once on this host; its worker follows."""
+    """Show or set how many agents may live at once on this host.
+
+    Its worker follows while it works.
+    """
     if reset and number is not None:
         raise RefusedInput("Give a number or --reset, not both.")
     settings = load_settings()

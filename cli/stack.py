@@ -38,7 +38,7 @@ def up(
         bool, typer.Option("--no-worker", help="Servers only; run worker.py yourself.")
     ] = False,
 ) -> None:
-    """Run Temporal with its Web UI, NATS, PostgreSQL and a worker until Ctrl-C.
+    """Run Temporal, NATS, PostgreSQL and a worker until Ctrl-C.
 
     What the environment names is used instead of being started. Agents in flight survive the end
     and are found again by the next worker.

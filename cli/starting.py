@@ -33,19 +33,19 @@ EXAMPLES = {
     "start": """
 Examples:
 
-  python starter.py start REQ-101 --title "Greet in the user's language" --wait
+  python starter.py start REQ-101 --title "Greet in French" --wait
 
-  python starter.py start REQ-102 --file requirement.md --priority P1 --pipeline critical-path
+  python starter.py start REQ-102 --file task.md --pipeline critical-path
 
   python starter.py start --batch backlog.jsonl
 
-  python starter.py start REQ-103 --title "Greet in Danish" --blocked-by REQ-101,REQ-102
+  python starter.py start REQ-103 --title "In Danish" --blocked-by REQ-101
 
-  python starter.py start REQ-104 --title "Nobody can log in" --priority P0 --preempt
+  python starter.py start REQ-104 --title "Down" --priority P0 --preempt
 
-The number may stand in the file instead: # REQ-102: Greet in French
+The number may stand in the file instead: # REQ-102: Greet in German
 
-A line of a backlog: {"req": "REQ-103", "title": "Greet in French", "priority": "P3"}
+A line of a backlog: {"req": "REQ-103", "title": "In Danish", "priority": "P3"}
 """
 }
 

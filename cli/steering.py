@@ -28,7 +28,7 @@ EXAMPLES = {
     "retry": """
 Examples:
 
-  python starter.py retry REQ-101 "Backend QA" --note "The test database is back"
+  python starter.py retry REQ-101 "Backend QA" --note "The test server is up"
 
   python starter.py retry REQ-101 deliver
 """,
@@ -49,7 +49,7 @@ Example:
     "extend": """
 Example:
 
-  python starter.py extend REQ-101 "Backend Implementation" --minutes 30 --reason "Large migration"
+  python starter.py extend REQ-101 roy --minutes 30 --reason "Large migration"
 """,
 }
 
@@ -59,7 +59,10 @@ Note = Annotated[str, typer.Option("--note", help="Why; the agents that run agai
 
 
 def retry(req: Number, stage: StageName, note: Note = "") -> None:
-    """Run a failed stage again, and what depends on it; stage `deliver` tries to deliver again."""
+    """Run a failed stage again, and what depends on it.
+
+    Stage `deliver` tries to deliver again.
+    """
     check_note(note)
 
     async def ask(handle: Handle, name: str) -> Reopened:
@@ -75,7 +78,10 @@ def decide(
     answer: Annotated[Answer, typer.Argument(help="What to do about it.")],
     note: Note = "",
 ) -> None:
-    """Answer a blocked requirement: pass a critique, send it back to research, or give up."""
+    """Answer a blocked requirement: approve, send back, or give up.
+
+    What is approved or sent back to research is the critique.
+    """
     check_note(note)
 
     async def ask(handle: Handle, _: str) -> Reopened:

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from cli.events import since_time
 from pipeline.errors import RefusedInput
 
 runner = CliRunner()
+NARROW = {"COLUMNS": "80"}
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -22,11 +24,23 @@ def test_the_help_of_each_command_shows_an_example(name: str) -> None:
     assert f"python starter.py {name}" in said.output
 
 
-def test_the_help_names_every_command() -> None:
-    said = runner.invoke(app, ["--help"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_example_is_copied_whole_from_a_narrow_terminal(name: str) -> None:
+    examples = import_module(COMMANDS[name].module).EXAMPLES[name]
+    shown = {
+        line.strip()
+        for line in runner.invoke(app, [name, "--help"], env=NARROW).output.splitlines()
+    }
+
+    assert {each.strip() for each in examples.splitlines() if "starter.py" in each} <= shown
+
+
+def test_the_help_names_every_command_and_what_it_does() -> None:
+    said = runner.invoke(app, ["--help"], env=NARROW)
 
     assert said.exit_code == 0
     assert set(COMMANDS) <= set(said.output.split())
+    assert not [line for line in said.output.splitlines()[1:] if line.endswith("...")]
 
 
 @pytest.mark.parametrize("arguments", [["nope"], ["plan", "--nope"], ["plan", "--slots", "0"]])
