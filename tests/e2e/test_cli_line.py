@@ -46,7 +46,7 @@ def test_requirement_waits_for_its_blocker_until_unblock(
     circle = cli("block", "REQ-LINE-1", "--by", "REQ-LINE-2")
     assert (circle.code, "wait for ever" in circle.err) == (2, True)
     assert "REQ-LINE-2" in cli("list", "--waiting").out
-    assert "Held at Work since" in cli("status", "REQ-LINE-2").out
+    assert "Held at opening since" in cli("status", "REQ-LINE-2").out
     assert cli("unblock", "REQ-LINE-2", "--by", "REQ-LINE-1").code == 0
     assert cli("watch", "REQ-LINE-2").code == 0
     assert cli("unblock", "REQ-LINE-2", "--by", "REQ-LINE-1").code == 2
