@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         DeliveryReport,
         ExtensionRequest,
         Fix,
+        Hold,
         Opening,
         OpeningRequest,
         Priority,
@@ -141,9 +142,9 @@ class RequirementWorkflow:
 
     async def _opening(self) -> Opening:
         """The answer of the host that took it, however long that is held."""
-        while hold := (opening := await self._ask_hosts()).hold:
-            await self._execution.wait_in_line(hold)
-            self._execution.display.show(RequirementState.ACCEPTED, "host")
+        held: Hold | None = None
+        while held := (opening := await self._execution.tried(self._ask_hosts(), held)).hold:
+            await self._execution.wait_in_line(held)
         return opening
 
     async def _ask_hosts(self) -> Opening:

@@ -167,7 +167,7 @@ async def test_blocker_that_was_not_delivered_holds_until_unblock(
 @pytest.mark.parametrize(
     ("number", "by", "reason"),
     [
-        ("REQ-1", "REQ-1", "REQ-1 waits for REQ-1"),
+        ("REQ-1", "REQ-1", "REQ-1 cannot wait for itself"),
         ("REQ-1", "REQ-3", "REQ-3 waits for REQ-1"),
         ("REQ-1", "REQ-9", "There is no requirement REQ-9"),
         ("REQ-1", "REQ-4", "REQ-4 has ended"),
