@@ -180,7 +180,7 @@ async def test_what_the_p0_waits_for_goes_on(house: House) -> None:
     await house.open({ROY: [LONG]})
     handle = await house.start(SOLO)
     other = await house.start(SOLO, number=f"{house.number}-OTHER")
-    await house.until_running(ROY)
+    await house.until_running(ROY, runs=2)
     number = f"{house.number}-P0"
     urgent = await house.start(
         SOLO, number=number, priority=Priority.P0, pre_empts=True, blocked_by=(handle.id,)
