@@ -150,11 +150,11 @@ def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) ->
     if request.again and (stage.state.is_done or stage.state is StageState.BLOCKED):
         write.move_stage(stage, StageState.WAITING, why=request.again)
     write.move_stage(stage, StageState.RUNNING)
-    if stage.attempt == request.attempt:  # it was opened, but held before its agent could start
-        stage.set(run_id=request.run_id, started_at=write.at, ended_at=None)
+    was_taken_back = stage.attempt == request.attempt
+    stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
+    if was_taken_back:
         write.update(RunRow, {"run_id": request.run_id}, state=StageState.RUNNING)
         return
-    stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
     write.insert(
         RunRow,
         run_id=request.run_id,
