@@ -6,6 +6,7 @@ from functools import partial
 from temporalio import activity
 
 from activities.persistence import written
+from activities.waiting import waiter
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
     BuildOutcome,
@@ -50,7 +51,7 @@ class BuildActivities:
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:
         """What was recorded of it already, or that it is held; None if it is to be built."""
         self._ports.readiness.check()
-        opened = await self._ports.store.open_build(request, str(activity.info().workflow_id))
+        opened = await self._ports.store.open_build(request, waiter())
         if not isinstance(opened, Hold):
             return opened
         return BuildOutcome(

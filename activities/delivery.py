@@ -5,6 +5,7 @@ import logging
 from temporalio import activity
 
 from activities.uninterrupted import to_the_end
+from activities.waiting import waiter
 from pipeline.conflicts import conflict_owner
 from pipeline.errors import GitFailed, ProjectRefused
 from pipeline.failures import cut
@@ -76,8 +77,7 @@ class DeliveryActivities:
         if head and await self._ports.project.holds(request.target_branch, head.commit):
             return None
         self._ports.readiness.check()
-        waiter = str(activity.info().workflow_id)
-        hold = await self._ports.store.pass_delivery(request, waiter)
+        hold = await self._ports.store.pass_delivery(request, waiter())
         await self._ports.publish(request.ref.number)
         return hold
 

@@ -4,6 +4,7 @@ import asyncio
 
 from temporalio import activity
 
+from activities.waiting import waiter
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused
 from pipeline.model import Opening, OpeningRequest
@@ -74,8 +75,7 @@ class OpeningActivities:
         return await self._ports.store.is_full(self._ports.host, limit, number=number)
 
     async def _held(self, request: OpeningRequest) -> Opening | None:
-        waiter = str(activity.info().workflow_id)
-        hold = await self._ports.store.pass_opening(request, waiter)
+        hold = await self._ports.store.pass_opening(request, waiter())
         if hold is None:
             return None
         await self._ports.publish(request.ref.number)

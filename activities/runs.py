@@ -2,6 +2,7 @@
 
 from temporalio import activity
 
+from activities.waiting import waiter
 from pipeline.model import Extension, Hold, RequirementRef
 from pipeline.ports import HostPorts
 
@@ -19,7 +20,7 @@ class RunActivities:
 
         The outcome says for whom they stand still.
         """
-        hold = await self._ports.store.stand_still(ref, str(activity.info().workflow_id))
+        hold = await self._ports.store.stand_still(ref, waiter())
         if hold:
             await self._ports.runs.suspend(ref.key)
         else:

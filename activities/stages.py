@@ -8,6 +8,7 @@ from functools import cache, partial
 from temporalio import activity
 
 from activities.persistence import written
+from activities.waiting import waiter
 from pipeline.answers import Reading, read_run
 from pipeline.failures import cut
 from pipeline.model import (
@@ -69,13 +70,13 @@ class StageActivities:
         if await self._ports.runs.is_started(request.run_id):
             return None
         self._ports.readiness.check()
-        opened = await self._ports.store.open_stage(request, _waiter())
+        opened = await self._ports.store.open_stage(request, waiter())
         await self._ports.publish(request.ref.number)
         return opened
 
     async def _pass_again(self, request: StageRequest) -> None:
         """Look again after a wait for a permit: a P0 that came meanwhile goes first."""
-        if hold := await self._ports.store.pass_again(request, _waiter()):
+        if hold := await self._ports.store.pass_again(request, waiter()):
             await self._ports.publish(request.ref.number)
             raise _HeldAgain(hold)
 
@@ -157,11 +158,6 @@ def _announce(request: StageRequest) -> None:
 
 def _nothing_new() -> None:
     """The agent was started before, and that was said."""
-
-
-def _waiter() -> str:
-    """The workflow to wake when it may go on."""
-    return str(activity.info().workflow_id)
 
 
 def _order(request: StageRequest, context: StageContext | None, worktree: str) -> RunOrder:
