@@ -54,6 +54,10 @@ class GitWorkspaces:
             target = await self._git.run("cat-file", "blob", names.target)
             return await self._head(names), target.text
 
+    async def head(self, number: str) -> Head:
+        """The tip of the integration branch at this moment."""
+        return await self._head(Names(number))
+
     async def prepare(self, request: StageRequest) -> str:
         """A worktree for the attempt from `request.head`; untouched when asked again."""
         branch = Names(request.ref.number).stage(attempt_key(request))

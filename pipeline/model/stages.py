@@ -89,6 +89,12 @@ class MergeResult:
     commit: str
     """The commit that holds the stage's own changes."""
     conflicts: tuple[str, ...] = ()
+    refusal: str = ""
+    """Why git, or a rule of ours, refuses the agent's work; it is kept, nothing was merged."""
+    changed: bool = True
+    """Whether the stage has changed any file."""
+    remarks: tuple[str, ...] = ()
+    """What was left out or left elsewhere, by name: ignored files, other branches, stashes."""
 
 
 @dataclass(frozen=True)

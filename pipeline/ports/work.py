@@ -78,8 +78,11 @@ class Workspaces(Protocol):
         A fix starts at its requirement's commit `base` and has no target.
         """
 
+    async def head(self, number: str) -> Head:
+        """The tip of the integration branch at this moment."""
+
     async def prepare(self, request: StageRequest) -> str:
-        """A fresh worktree for the attempt from `request.head`; the same one when asked again."""
+        """A fresh clone for the attempt at `request.head`; the same one when asked again."""
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
         """Commit the worktree's changes and merge them into the integration branch."""
