@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     project_root: Path | None = Field(
         None, alias="PROJECT_ROOT", description="the git repository that agents work on"
     )
+    allowed_git_filters: str = Field(
+        "",
+        alias="AGOG_GIT_FILTERS",
+        description="git filters that may run, by name, such as lfs; commas between them",
+    )
     temporal_address: str | None = Field(
         None, alias="TEMPORAL_ADDRESS", description="Temporal frontend, host:port"
     )
@@ -98,7 +103,7 @@ class Settings(BaseSettings):
         3.0, gt=0, alias="AGOG_HEARTBEAT_SECONDS", description="silence that means a lost worker"
     )
     min_free_disk_mb: int = Field(
-        # Worktrees, logs and three databases grow: below this a run may die half-way.
+        # Clones, logs and three databases grow: below this a run may die half-way.
         1024,
         ge=0,
         alias="AGOG_MIN_FREE_DISK_MB",
@@ -141,6 +146,11 @@ class Settings(BaseSettings):
     def restart_database_argv(self) -> tuple[str, ...]:
         """The command that restarts the database; empty if there is none."""
         return tuple(shlex.split(self.restart_database))
+
+    @property
+    def git_filters(self) -> tuple[str, ...]:
+        """Names of the filters that git may run when it writes or takes files."""
+        return tuple(filter(None, (name.strip() for name in self.allowed_git_filters.split(","))))
 
     @property
     def heartbeat(self) -> timedelta:

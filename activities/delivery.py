@@ -61,7 +61,7 @@ class DeliveryActivities:
 
     @activity.defn
     async def release(self, ref: RequirementRef) -> None:
-        """End what still runs, remove the requirement's worktrees; branches and kept refs stay.
+        """End what still runs, remove the requirement's clones; branches and kept refs stay.
 
         A run may live on although its activity is gone: its worker was killed before the cancel.
         What it cost is recorded here, since no stage will close it any more.

@@ -124,24 +124,24 @@ class StageActivities:
             await self._ports.project.keep(request)
             return None
         merge = await self._ports.project.integrate(request, reading.notice.summary)
-        if merge.conflicts:
+        if merge.conflicts or merge.refusal:
             await self._ports.project.keep(request)
         return merge
 
     def _outcome(
         self, request: StageRequest, reading: Reading, merge: MergeResult | None
     ) -> StageOutcome:
-        conflict = _conflict(request, merge) if merge and merge.conflicts else None
+        red = _red(request, merge) if merge else None
         return StageOutcome(
             stage=request.stage.name,
             attempt=request.attempt,
-            state=StageState.FAILED if conflict else reading.state,
-            head=merge.head if merge and not conflict else None,
+            state=StageState.FAILED if red else reading.state,
+            head=merge.head if merge and not red else None,
             parallel=self._ports.parallel,
             summary=reading.notice.summary[:500] if reading.notice else "",
             verdict=reading.verdict,
             flags=reading.notice.flags if reading.notice else (),
-            failure=conflict or reading.failure,
+            failure=red or reading.failure,
         )
 
 
@@ -177,13 +177,16 @@ def _order(request: StageRequest, context: StageContext | None, worktree: str) -
     )
 
 
-def _conflict(request: StageRequest, merge: MergeResult) -> Failure:
-    """A conflict belongs to the one who merges later; the integration branch is untouched."""
+def _red(request: StageRequest, merge: MergeResult) -> Failure | None:
+    """Why the work was not merged: it conflicts, which the later one sees to, or was refused."""
+    if not (merge.conflicts or merge.refusal):
+        return None
+    conflict = f"Conflict in {', '.join(merge.conflicts)}" if merge.conflicts else ""
     return Failure(
         stage=request.stage.name,
-        kind=FailureKind.CONFLICT,
+        kind=FailureKind.CONFLICT if conflict and not merge.refusal else FailureKind.FAILED,
         gate=f"merge {request.stage.name}",
         owners=(request.stage.agent,),
-        error=cut("Conflict in " + ", ".join(merge.conflicts)),
+        error=cut("\n".join(filter(None, (merge.refusal, conflict)))),
         commit=merge.commit,
     )

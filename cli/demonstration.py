@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from adapters.git.store import store_path
 from adapters.local_stack import Child, LocalStack, StackAddresses
 from adapters.local_stack.logs import tail
 from adapters.sdlc_reader import create_reader
@@ -164,7 +165,8 @@ async def _outcome(house: DemoHouse, addresses: StackAddresses) -> Demonstrated:
         records = await read_records(reader, NUMBER)
     finally:
         await reader.close()
-    return Demonstrated(records, addresses.web_ui or "", house.project, house.shell)
+    store = store_path(house.state, house.project)
+    return Demonstrated(records, addresses.web_ui or "", house.project, store, house.shell)
 
 
 async def _keep(house: DemoHouse, addresses: StackAddresses) -> None:

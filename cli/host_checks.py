@@ -5,12 +5,12 @@ import shutil
 from dataclasses import asdict
 
 from adapters.git import Git
+from adapters.git.project import check_project
 from adapters.host_care.disk import free_bytes
 from adapters.host_care.load import measure
 from adapters.runs.census import take_census
 from adapters.runs.slots import Slots
 from adapters.user_files import find_agents
-from adapters.workspaces.project import check_project
 from cli.checks import Finding, Kind, Look
 from cli.permits import permits_document
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
@@ -61,7 +61,7 @@ async def _project(settings: Settings) -> Finding:
         if agents.is_simulated(find_pipeline(DEFAULT_PIPELINE)):
             return Finding(detail="not needed: everything is simulated")
         return Finding(advice="Set PROJECT_ROOT to the git repository that agents work on.")
-    project = await check_project(settings.project_root)
+    project = await check_project(settings.project_root, settings.git_filters)
     return Finding(project.commit[:10], f"on {project.branch}")
 
 

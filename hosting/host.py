@@ -10,6 +10,7 @@ from temporalio.client import Client
 
 from adapters import nats_events
 from adapters.builds import ProjectBuilds
+from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, nats_and_database
@@ -20,7 +21,6 @@ from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from adapters.user_files import find_agents
-from adapters.workspaces import GitWorkspaces
 from hosting.caring import care_of_host, care_of_house, nats_login
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
@@ -75,7 +75,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             host_care=host,
             runs=runs,
             builds=ProjectBuilds(agents, settings.home, environment),
-            workspaces=GitWorkspaces(root, settings.home) if root else None,
+            workspaces=GitWorkspaces(root, settings.home, settings.git_filters) if root else None,
             readiness=readiness,
             agents=agents,
             host=settings.host,

@@ -31,7 +31,7 @@ def _sections(request: StageRequest, context: StageContext) -> Iterator[str]:
         f"Attempt: {request.attempt}.\n{_DUTIES[agent.role]}"
     )
     if request.head:
-        yield f"Your working directory is a git worktree of your own at {request.head.commit}."
+        yield f"Your working directory is a git clone of your own at {request.head.commit}."
     if context.repairs:
         yield (
             f"This is a fix for {context.repairs}, whose merged work you find here. See to the "

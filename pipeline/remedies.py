@@ -74,7 +74,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     ),
     SymptomKind.DISK_LOW: Remedy(
         "The disk of the state directory is nearly full.",
-        "Remove worktrees and run directories of requirements that have ended; nothing else.",
+        "Remove clones and run directories of requirements that have ended; nothing else.",
         timedelta(seconds=5),
     ),
     SymptomKind.HOST_OVERLOADED: Remedy(

@@ -39,7 +39,7 @@ from pipeline.model import (
     StageState,
 )
 from tests.eventually import eventually_async
-from tests.fixtures_workspaces import GitProject
+from tests.fixtures_workspaces import GitProject, store_of
 from tests.namespaces import create_namespace
 from tests.puppets import Puppets
 from tests.worker_process import WorkerProcess
@@ -215,11 +215,14 @@ class Orchestra:
         """The run of the attempt of that name, `backend-implementation-1`."""
         return next(run for run in self.runs() if run.path.name == slug)
 
-    def worktrees(self) -> list[str]:
-        """The project's worktrees besides the user's own."""
-        listed = self.project.git("worktree", "list", "--porcelain").splitlines()
-        paths = [line.partition(" ")[2] for line in listed if line.startswith("worktree ")]
-        return paths[1:]
+    @property
+    def store(self) -> GitProject:
+        """Our own repository of the project."""
+        return store_of(self.project, self.home)
+
+    def clones(self) -> list[str]:
+        """What agents and builds have left of the requirement's clones."""
+        return sorted(path.name for path in self.home.glob(f"clones/{self.number}/*"))
 
     def _environment(self, directory: Path) -> dict[str, str]:
         assert self._stack.nats_user

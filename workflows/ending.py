@@ -58,7 +58,7 @@ class Ending:
             await self._execution.do(
                 DeliveryActivities.release,
                 execution.ref,
-                **options.tools(execution.host, execution.order, "Remove worktrees"),
+                **options.tools(execution.host, execution.order, "Remove clones"),
             )
         except ActivityError as error:
             if is_cancelled_exception(error):

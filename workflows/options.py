@@ -31,7 +31,7 @@ URGENT_QUEUE = "agog-open-p0"
 
 
 def agents_queue(host: str) -> str:
-    """Stages of a host: their worktrees and processes live there."""
+    """Stages of a host: their clones and processes live there."""
     return f"agog-agents-{host}"
 
 

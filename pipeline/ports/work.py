@@ -67,7 +67,7 @@ class AgentRuns(Protocol):
 
 
 class Workspaces(Protocol):
-    """The project's git repository, seen through worktrees of our own.
+    """The project's git repository, worked on in clones of our own.
 
     Raises, everywhere: ProjectRefused if the repository cannot be worked on.
     """
@@ -85,13 +85,13 @@ class Workspaces(Protocol):
         """A fresh clone for the attempt at `request.head`; the same one when asked again."""
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
-        """Commit the worktree's changes and merge them into the integration branch."""
+        """Commit the clone's files and merge them into the integration branch."""
 
     async def keep(self, request: StageRequest) -> str:
-        """Commit what an unsuccessful attempt left to a kept ref, remove its worktree; the ref."""
+        """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
 
     async def checkout_build(self, number: str, build: str, commit: str) -> str:
-        """The build's worktree, reset to the commit; ignored files are kept."""
+        """The build's clone, reset to the commit; ignored files are kept."""
 
     async def merge_fix(self, number: str, fix: str) -> MergeResult:
         """Merge what a fix has done into the integration branch of its requirement."""
@@ -109,7 +109,7 @@ class Workspaces(Protocol):
         """
 
     async def release(self, number: str) -> None:
-        """Remove the requirement's worktrees; branches and kept refs stay."""
+        """Remove the requirement's clones; branches and kept refs stay."""
 
 
 class Builds(Protocol):

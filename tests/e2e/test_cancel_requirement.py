@@ -67,7 +67,7 @@ async def test_a_cancelled_build_is_ended(orchestra: Orchestra) -> None:
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     assert orchestra.puppets.living("backend") == []
-    assert orchestra.worktrees() == []
+    assert orchestra.clones() == []
 
 
 async def test_a_requirement_is_cancelled_before_a_host_took_it(orchestra: Orchestra) -> None:
@@ -97,7 +97,7 @@ async def test_a_blocked_requirement_is_cancelled(orchestra: Orchestra) -> None:
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     view = await orchestra.until_state(RequirementState.CANCELLED)
-    assert (view.waiting_for, orchestra.worktrees()) == ("", [])
+    assert (view.waiting_for, orchestra.clones()) == ("", [])
 
 
 async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
@@ -108,11 +108,11 @@ async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
     supervisors = [run.identity()["supervisor"] for run in orchestra.runs()]
     await eventually(lambda: not any(map(is_running, supervisors)), "the end of the supervisors")
     await assert_recorded(orchestra)
-    project = orchestra.project
-    assert orchestra.worktrees() == []
+    store = orchestra.store
+    assert orchestra.clones() == []
     kept = f"refs/agog/{orchestra.number}/kept"
-    assert project.text(f"{kept}/backend-implementation-1", "backend/roy.txt") == "half"
-    assert project.text(f"{kept}/frontend-implementation-1", "frontend/jen.txt") == "half"
+    assert store.text(f"{kept}/backend-implementation-1", "backend/roy.txt") == "half"
+    assert store.text(f"{kept}/frontend-implementation-1", "frontend/jen.txt") == "half"
 
 
 async def assert_recorded(orchestra: Orchestra) -> None:

@@ -42,7 +42,7 @@ async def delivered(orchestra: Orchestra, handle: Handle) -> str:
         sign.name for sign in orchestra.puppets.signs("start") if sign.attempt == report.commit
     }
     assert built == {"backend", "frontend"}
-    assert orchestra.worktrees() == []
+    assert orchestra.clones() == []
     return report.commit
 
 
@@ -88,7 +88,7 @@ async def test_a_target_that_conflicts_blocks(orchestra: Orchestra, working: Han
     assert project.git("rev-parse", "main") == theirs
     assert project.git("status", "--porcelain") == ""
     integration = f"agog/{orchestra.number}/main"
-    assert {*ROY, *JEN} <= set(project.files(integration))
+    assert {*ROY, *JEN} <= set(orchestra.store.files(integration))
 
     project.commit({"backend/roy.txt": "roy\n"}, "Give in")
     await orchestra.retry(working, DELIVER)

@@ -8,10 +8,10 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import ActivityEnvironment
 
 from activities.delivery import DeliveryActivities
+from adapters.git import GitWorkspaces
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
-from adapters.workspaces import GitWorkspaces
 from pipeline.answers import ERROR_LENGTH
 from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
@@ -92,11 +92,12 @@ async def test_blocked_requirement_begins_on_what_its_blocker_has_delivered(
 
 
 async def test_target_that_has_moved_counts_as_delivered_whatever_remains(
-    delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject
+    delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject, tmp_path: Path
 ) -> None:
     head = await merged(workspaces, {"new.txt": "new\n"})
-    await workspaces.prepare(stage_request(head, "Left Behind"))
-    git_project.git("update-ref", "-d", f"refs/agog/{NUMBER}/base")
+    left = Path(await workspaces.prepare(stage_request(head, "Left Behind")))
+    (left / "work").write_text("x")
+    write(tmp_path / "state home/indexes" / NUMBER / left.name, {"index": "damaged"})
 
     outcome = await ActivityEnvironment().run(delivery.deliver, request(head))
 

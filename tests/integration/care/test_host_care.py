@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from adapters.git import GitWorkspaces
 from adapters.host_care import care as bounds
 from adapters.host_care.care import UNSEEN, HostCare
 from adapters.host_care.disk import MIB
 from adapters.host_care.load import HostLoad, LoadCare
 from adapters.host_care.making import host_care
 from adapters.runs.directory import RUNS
-from adapters.workspaces import GitWorkspaces
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
 from pipeline.model import RunEnd, Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run, subjects
 from tests.fixtures_runs import Bench, until
-from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, store_of
 
 CALM = HostLoad(8192 * MIB, 16384 * MIB, load=0.0, processors=2)
 
@@ -117,10 +117,10 @@ async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
             await care.act(symptom)
 
     # The worktree stays until the agent has ended; the run's directory stays for `logs`.
-    assert patrols == [[f"run:{order.run_id}"], [f"worktrees:{NUMBER}"]]
+    assert patrols == [[f"run:{order.run_id}"], [f"clones:{NUMBER}"]]
     assert not exists(worktree)
     kept = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
-    assert git_project.text(kept, "work") == "paid for"
+    assert store_of(git_project, runs.home).text(kept, "work") == "paid for"
     assert runs.directory(order).result().end is RunEnd.CANCELLED
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from adapters.builds import ProjectBuilds
-from adapters.workspaces import GitWorkspaces
+from adapters.git import GitWorkspaces
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import BuildRequest, BuildResult, Head, RequirementRef, RunEnd

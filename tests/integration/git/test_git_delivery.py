@@ -1,10 +1,11 @@
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from adapters.workspaces import GitWorkspaces
+from adapters.git import GitWorkspaces
 from pipeline.errors import ProjectRefused
 from pipeline.model import Head
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
@@ -89,7 +90,7 @@ async def test_moved_target_is_left_alone_then_merged_and_delivered(
 
 
 async def test_target_that_conflicts_changes_nothing(
-    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject, tip: Head
 ) -> None:
     git_project.commit({"shared.txt": "theirs\n"})
 
@@ -97,7 +98,7 @@ async def test_target_that_conflicts_changes_nothing(
 
     assert merge.conflicts == ("shared.txt",)
     assert merge.head == tip
-    assert git_project.git("rev-parse", f"agog/{NUMBER}/main") == tip.commit
+    assert store.git("rev-parse", f"agog/{NUMBER}/main") == tip.commit
     assert git_project.git("status", "--porcelain") == ""
 
 
@@ -171,6 +172,87 @@ async def test_one_of_two_deliveries_wins_and_the_other_merges_first(
     assert git_project.git("status", "--porcelain") == ""
 
 
+async def test_ignored_file_in_the_way_is_refused_like_any_other(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path
+) -> None:
+    """An agent that adds an ignored file by force must not overwrite the user's own."""
+    git_project.commit({".gitignore": ".env\n"})
+    write(git_project.root, {".env": "SECRET=mine\n"})
+    head, target = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    write(clone.root, {".env": "SECRET=theirs\n", "app.py": "a\n"})
+    clone.git("add", "--force", ".env")
+    clone.git("commit", "--quiet", "--message", "by force")
+    tip = (await workspaces.integrate(request, "done")).head
+
+    with pytest.raises(ProjectRefused, match=r"\.env"):
+        await workspaces.swap_target(NUMBER, target, tip.commit)
+
+    assert (git_project.root / ".env").read_text() == "SECRET=mine\n"
+    assert git_project.git("status", "--porcelain") == ""
+    (git_project.root / ".env").unlink()
+    assert await workspaces.swap_target(NUMBER, target, tip.commit)
+    assert exists(git_project.root / "app.py")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("merge.verifySignatures", "true"),
+        ("branch.main.mergeOptions", "--squash"),
+        ("branch.main.mergeOptions", "--no-ff --edit"),
+        ("branch.main.mergeOptions", "--no-commit"),
+        ("merge.ff", "false"),
+        ("merge.autoStash", "true"),
+        ("pull.rebase", "true"),
+        ("submodule.recurse", "true"),
+        ("core.editor", "false"),
+        ("commit.gpgSign", "true"),
+        ("fetch.prune", "true"),
+        ("receive.denyCurrentBranch", "refuse"),
+        ("core.hooksPath", "hooks"),
+    ],
+)
+async def test_no_setting_of_the_user_turns_the_fast_forward(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head, key: str, value: str
+) -> None:
+    git_project.git("config", key, value)
+    before = git_project.git("for-each-ref", "--format=%(refname)")
+
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert git_project.git("rev-parse", "main") == tip.commit
+    assert git_project.git("status", "--porcelain") == ""
+    assert git_project.git("for-each-ref", "--format=%(refname)") == before
+
+
+async def test_target_that_was_moved_without_its_files_is_told_with_the_remedy(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    """As an agent does by path: committing what `git status` shows would revert the move."""
+    before = git_project.git("rev-parse", "main")
+    tree = git_project.git("rev-parse", "main^{tree}")
+    write(git_project.root.parent, {"feature.py": "f\n"})
+    blob = git_project.git("hash-object", "-w", "../feature.py")
+    listing = f"{git_project.git('ls-tree', tree)}\n100644 blob {blob}\tfeature.py\n"
+    write(git_project.root.parent, {"listing": listing})
+    git_project.shell("git mktree < ../listing > ../made")
+    made = (git_project.root.parent / "made").read_text().strip()
+    moved = git_project.git("commit-tree", made, "-p", before, "-m", "by path")
+    git_project.git("update-ref", "refs/heads/main", moved)
+    merged = await workspaces.merge_target(NUMBER, "main")
+
+    with pytest.raises(ProjectRefused, match=f"moved from {before[:10]}") as refusal:
+        await workspaces.swap_target(NUMBER, "main", merged.head.commit)
+
+    remedy = str(refusal.value).split("`")[1]
+    git_project.shell(remedy)
+    assert git_project.git("status", "--porcelain") == ""
+    assert await workspaces.swap_target(NUMBER, "main", merged.head.commit)
+    assert {"feature.py", "new.txt"} <= set(git_project.files("main"))
+
+
 async def test_build_checkout_is_exact_but_keeps_what_is_ignored(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head
 ) -> None:
@@ -185,8 +267,7 @@ async def test_build_checkout_is_exact_but_keeps_what_is_ignored(
             "node_modules/pad/index.js": "ignored\n",
         },
     )
-    git_dir = Path(git_project.git("rev-parse", "--absolute-git-dir", at=path))
-    (git_dir / "index.lock").touch()  # of a build that was killed while it ran git
+    (path / ".git/index.lock").touch()  # of a build that was killed while it ran git
 
     again = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit))
 
@@ -198,11 +279,11 @@ async def test_build_checkout_is_exact_but_keeps_what_is_ignored(
     assert (path / "shared.txt").read_text() == "two\n"
 
 
-async def test_damaged_build_worktree_is_made_anew(
+async def test_damaged_build_clone_is_made_anew(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head
 ) -> None:
     path = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit))
-    (path / ".git").unlink()
+    shutil.rmtree(path / ".git")
     (path / "shared.txt").unlink()
 
     assert await workspaces.checkout_build(NUMBER, "backend", tip.commit) == str(path)

@@ -1,11 +1,18 @@
-"""The `git` binary as an asynchronous call: no shell, no prompt, no hook, bounded output."""
+"""The `git` binary as an asynchronous call: no shell, no prompt, no hook, bounded output.
+
+Two gits speak here. *Ours* works on repositories whose configuration only we write and reads no
+other; the *user's* works on the user's repository with the user's own settings. Neither runs a
+hook, a file-system monitor, a signer, an editor or a replacement object; filters run only where
+the installation allows them.
+"""
 
 import asyncio
 import re
 import signal
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
@@ -18,8 +25,12 @@ LOCK_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 NOT_FOUND = 127
 """Exit code of `env` where it finds no such program."""
 
-_LOCK_TAKEN = re.compile(r"Unable to create '[^']*\.lock': File exists")
-_REPOSITORY_VARIABLES = (
+STALE_LOCK_SECONDS = 60.0
+"""Age of a lock file of ours whose owner is dead: our git holds one for milliseconds."""
+
+_LOCK_TAKEN = re.compile(r"Unable to create '([^']*\.lock)': File exists")
+# Whatever a hook, a shell or an agent's environment says of git is not meant for us.
+_FOREIGN_VARIABLES = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -28,6 +39,21 @@ _REPOSITORY_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_NAMESPACE",
     "GIT_PREFIX",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_ATTR_SOURCE",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_GRAFT_FILE",
+    "GIT_SHALLOW_FILE",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_DEFAULT_HASH",
+    "GIT_TEMPLATE_DIR",
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
 )
 _IDENTITY = {
     f"GIT_{role}_{part}": value
@@ -39,19 +65,31 @@ _VARIABLES = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_EDITOR": "true",
     "GIT_OPTIONAL_LOCKS": "0",  # looking at the user's checkout must not disturb the user
+    "GIT_NO_REPLACE_OBJECTS": "1",  # every commit is read as the bytes that its name stands for
     "LC_ALL": "C",
 }
 _OPTIONS = {
-    # Worktrees share the repository's hooks: an agent could have written one, and it would run
-    # with our rights. The same holds for a file-system monitor, which is a program as well.
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
-    "commit.gpgsign": "false",
+    "commit.gpgSign": "false",
     "gc.auto": "0",
     "maintenance.auto": "false",
     "i18n.commitEncoding": "utf-8",
     "submodule.recurse": "false",
     "advice.addEmbeddedRepo": "false",
+    "protocol.file.allow": "always",
+}
+_OUR_VARIABLES = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
+}
+_OUR_OPTIONS = {
+    # Their defaults lie in the home directory, whatever the configuration says.
+    "core.attributesFile": "/dev/null",
+    "core.excludesFile": "/dev/null",
+    # `git add` would run `git status` in a submodule, with whatever its configuration names.
+    "diff.ignoreSubmodules": "all",
 }
 
 
@@ -76,27 +114,56 @@ class GitOutput:
 
 @dataclass(frozen=True)
 class Git:
-    """Git in one directory. `variables` (GIT_DIR, GIT_INDEX_FILE …) override what git would find.
+    """Git in one directory; `variables` and `options` (`-c`) override what git would find.
 
     File names that are no UTF-8 survive as surrogates (PEP 383).
     """
 
     directory: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def ours(
+        cls, git_dir: Path, options: Mapping[str, str] | None = None, directory: Path | None = None
+    ) -> "Git":
+        """Git on a repository of ours: its configuration is the only one that is read.
+
+        It runs in `directory`, or in the repository itself.
+        """
+        variables = {**_OUR_VARIABLES, "GIT_DIR": str(git_dir)}
+        return cls(directory or git_dir, variables, {**_OUR_OPTIONS, **(options or {})})
+
+    def on(self, work_tree: Path, index: Path) -> "Git":
+        """The same repository with those files and that index, whatever lies at their `.git`."""
+        paths = {"GIT_WORK_TREE": str(work_tree), "GIT_INDEX_FILE": str(index)}
+        return replace(self, directory=work_tree, variables={**self.variables, **paths})
+
+    def with_users_settings(self) -> "Git":
+        """The same with the user's global configuration: what opens the user's repository.
+
+        It says which repositories of other owners are trusted.
+        """
+        kept = {k: v for k, v in self.variables.items() if k not in _OUR_VARIABLES}
+        return replace(self, variables=kept)
 
     async def run(
         self, *arguments: str, stdin: str = "", accept: tuple[int, ...] = (0,)
     ) -> GitOutput:
         """Run to the end, waiting for a lock of git's that somebody else holds.
 
+        In a repository of ours a lock that a power cut has left is removed.
+
         Raises: GitFailed for an exit code that is not accepted, ProjectRefused if the directory
         is gone, DependencyUnavailable if there is no git.
         """
         for wait in (*LOCK_RETRY_SECONDS, None):
             output = await self._once(arguments, stdin)
-            if wait is None or not (output.code and _LOCK_TAKEN.search(output.error)):
+            taken = _LOCK_TAKEN.search(output.error) if output.code else None
+            if wait is None or not taken:
                 break
-            await asyncio.sleep(wait)
+            if not self._removes_stale(Path(taken[1])):
+                await asyncio.sleep(wait)
         if output.code not in accept:
             raise self._failure(arguments, output)
         return output
@@ -112,6 +179,18 @@ class Git:
             accept=(0, 1),
         )  # fmt: skip
         return found.line if found.code == 0 else None
+
+    def _removes_stale(self, lock: Path) -> bool:
+        git_dir = self.variables.get("GIT_DIR")
+        if git_dir is None or not lock.is_relative_to(git_dir):
+            return False
+        try:
+            if time.time() - lock.stat().st_mtime < STALE_LOCK_SECONDS:
+                return False
+        except FileNotFoundError:
+            return True
+        lock.unlink(missing_ok=True)
+        return True
 
     async def _once(self, arguments: tuple[str, ...], stdin: str) -> GitOutput:
         process = await asyncio.create_subprocess_exec(
@@ -133,9 +212,13 @@ class Git:
 
     def _command(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         """`env` drops and sets variables, so that the rest of the environment stays unread."""
-        unset = (part for name in _REPOSITORY_VARIABLES for part in ("-u", name))
+        unset = (part for name in _FOREIGN_VARIABLES for part in ("-u", name))
         variables = {**_VARIABLES, **self.variables}
-        options = (part for name, value in _OPTIONS.items() for part in ("-c", f"{name}={value}"))
+        options = (
+            part
+            for name, value in {**_OPTIONS, **self.options}.items()
+            for part in ("-c", f"{name}={value}")
+        )
         assignments = (f"{name}={value}" for name, value in variables.items())
         place = ("-C", str(self.directory))
         return ("env", *unset, *assignments, "git", *options, *place, *arguments)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.workspaces import GitWorkspaces
+from adapters.git import GitWorkspaces
 from pipeline.errors import ProjectRefused, RefusedInput
 from pipeline.model import Head, MergeResult
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
@@ -16,23 +16,23 @@ async def worked(
     files: dict[str, str],
     name: str = "Backend Implementation",
 ) -> MergeResult:
-    """One stage from its worktree to its merge."""
+    """One stage from its clone to its merge."""
     request = stage_request(head, name)
     write(Path(await workspaces.prepare(request)), files)
     return await workspaces.integrate(request, f"{name} done")
 
 
 async def test_opening_creates_the_integration_branch_and_nothing_else(
-    workspaces: GitWorkspaces, git_project: GitProject
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
-    before = git_project.state()
+    before = (git_project.state(), git_project.git("for-each-ref"))
 
     head, target = await workspaces.open(NUMBER)
 
     assert Head(git_project.git("rev-parse", "main"), 0) == head
     assert target == "main"
-    assert git_project.git("rev-parse", f"agog/{NUMBER}/main") == head.commit
-    assert git_project.state() == before
+    assert store.git("rev-parse", f"agog/{NUMBER}/main") == head.commit
+    assert (git_project.state(), git_project.git("for-each-ref")) == before
 
 
 async def test_opening_again_answers_the_same_though_the_user_went_on(
@@ -47,13 +47,13 @@ async def test_opening_again_answers_the_same_though_the_user_went_on(
 
 
 async def test_branches_of_an_earlier_life_are_refused_until_they_are_deleted(
-    workspaces: GitWorkspaces, git_project: GitProject
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
-    """As where the state directory was thrown away: old merges must not pass for new ones."""
+    """As where the database was thrown away: old merges must not pass for new ones."""
     head, _ = await workspaces.open(NUMBER)
     await worked(workspaces, head, {"a": "a"})
     await workspaces.release(NUMBER)
-    git_project.git("branch", "--quiet", "-D", f"agog/{NUMBER}/main")
+    store.git("branch", "--quiet", "-D", f"agog/{NUMBER}/main")
 
     with pytest.raises(ProjectRefused, match="an earlier REQ-1") as refusal:
         await workspaces.open(NUMBER)
@@ -68,7 +68,7 @@ async def test_release_of_what_was_never_opened_needs_no_project(tmp_path: Path)
 
 
 async def test_stage_is_committed_and_merged_without_touching_the_project(
-    workspaces: GitWorkspaces, git_project: GitProject
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
     before = git_project.state()
     head, _ = await workspaces.open(NUMBER)
@@ -77,18 +77,18 @@ async def test_stage_is_committed_and_merged_without_touching_the_project(
 
     assert result.head.position == 1
     assert result.conflicts == ()
-    assert "backend/app.py" in git_project.files(f"agog/{NUMBER}/main")
+    assert "backend/app.py" in store.files(f"agog/{NUMBER}/main")
     assert git_project.state() == before
 
 
 async def test_commit_names_stage_agent_and_run(
-    workspaces: GitWorkspaces, git_project: GitProject
+    workspaces: GitWorkspaces, store: GitProject
 ) -> None:
     head, _ = await workspaces.open(NUMBER)
 
     result = await worked(workspaces, head, {"a.txt": "a"})
 
-    message = git_project.git("log", "-1", "--format=%an <%ae>%n%B", result.commit)
+    message = store.git("log", "-1", "--format=%an <%ae>%n%B", result.commit)
     assert message.splitlines() == [
         "Agog Orchestrator <orchestrator@agog.invalid>",
         "Backend Implementation: Backend Implementation done",
@@ -99,7 +99,7 @@ async def test_commit_names_stage_agent_and_run(
 
 
 async def test_summary_of_any_shape_makes_a_commit(
-    workspaces: GitWorkspaces, git_project: GitProject
+    workspaces: GitWorkspaces, store: GitProject
 ) -> None:
     head, _ = await workspaces.open(NUMBER)
     request = stage_request(head)
@@ -107,12 +107,12 @@ async def test_summary_of_any_shape_makes_a_commit(
 
     result = await workspaces.integrate(request, "x" * 200 + "\nsecond\0 line \ud800\n")
 
-    subject, _, body = git_project.git("log", "-1", "--format=%B", result.commit).partition("\n")
+    subject, _, body = store.git("log", "-1", "--format=%B", result.commit).partition("\n")
     assert len(subject) == 72
     assert "x" * 200 + "\nsecond line" in body
 
 
-async def test_worktree_is_the_same_when_asked_again(workspaces: GitWorkspaces) -> None:
+async def test_clone_is_the_same_when_asked_again(workspaces: GitWorkspaces) -> None:
     head, _ = await workspaces.open(NUMBER)
     request = stage_request(head)
     path = await workspaces.prepare(request)
@@ -123,22 +123,19 @@ async def test_worktree_is_the_same_when_asked_again(workspaces: GitWorkspaces) 
     assert (Path(path) / "new.txt").exists()
 
 
-async def test_half_made_worktree_is_made_anew(
-    workspaces: GitWorkspaces, git_project: GitProject
-) -> None:
+async def test_half_made_clone_is_made_anew(workspaces: GitWorkspaces, state_home: Path) -> None:
     head, _ = await workspaces.open(NUMBER)
     request = stage_request(head)
     path = Path(await workspaces.prepare(request))
-    (git_project.root / ".git/worktrees" / path.name / "locked").write_text("initializing")
+    (state_home / "indexes" / NUMBER / path.name / "commit").unlink()
     (path / "readme.md").unlink()
 
     assert await workspaces.prepare(request) == str(path)
     assert (path / "readme.md").exists()
-    assert not (git_project.root / ".git/worktrees" / path.name / "locked").exists()
 
 
 @pytest.mark.parametrize("left", ["nothing", "an empty directory", "files without .git"])
-async def test_worktree_is_made_over_leftovers(workspaces: GitWorkspaces, left: str) -> None:
+async def test_clone_is_made_over_leftovers(workspaces: GitWorkspaces, left: str) -> None:
     head, _ = await workspaces.open(NUMBER)
     request = stage_request(head)
     path = Path(await workspaces.prepare(request))
@@ -152,17 +149,15 @@ async def test_worktree_is_made_over_leftovers(workspaces: GitWorkspaces, left: 
     assert sorted(os.listdir(path)) == [".git", ".gitignore", "readme.md", "shared.txt"]
 
 
-async def test_unchanged_worktree_leaves_the_head_alone(workspaces: GitWorkspaces) -> None:
+async def test_unchanged_clone_leaves_the_head_alone(workspaces: GitWorkspaces) -> None:
     head, _ = await workspaces.open(NUMBER)
 
     result = await worked(workspaces, head, {})
 
-    assert result == MergeResult(head, head.commit)
+    assert result == MergeResult(head, head.commit, changed=False)
 
 
-async def test_parallel_stages_are_all_merged(
-    workspaces: GitWorkspaces, git_project: GitProject
-) -> None:
+async def test_parallel_stages_are_all_merged(workspaces: GitWorkspaces, store: GitProject) -> None:
     head, _ = await workspaces.open(NUMBER)
 
     results = await asyncio.gather(
@@ -171,12 +166,11 @@ async def test_parallel_stages_are_all_merged(
 
     positions = sorted(result.head.position for result in results)
     assert positions == sorted(set(positions))
-    assert {f"part-{n}" for n in range(8)} <= set(git_project.files(f"agog/{NUMBER}/main"))
-    assert not list((git_project.root / ".git" / "worktrees").glob("*"))
+    assert {f"part-{n}" for n in range(8)} <= set(store.files(f"agog/{NUMBER}/main"))
 
 
 async def test_conflict_names_the_files_and_changes_nothing(
-    workspaces: GitWorkspaces, git_project: GitProject
+    workspaces: GitWorkspaces, store: GitProject
 ) -> None:
     head, _ = await workspaces.open(NUMBER)
     first = stage_request(head, "First")
@@ -189,9 +183,9 @@ async def test_conflict_names_the_files_and_changes_nothing(
 
     assert result.conflicts == ("shared.txt",)
     assert result.head == merged.head
-    assert git_project.git("rev-parse", f"agog/{NUMBER}/main") == merged.head.commit
-    assert git_project.text(result.commit, "shared.txt") == "Second"
-    assert git_project.text(await workspaces.keep(second), "shared.txt") == "Second"
+    assert store.git("rev-parse", f"agog/{NUMBER}/main") == merged.head.commit
+    assert store.text(result.commit, "shared.txt") == "Second"
+    assert store.text(await workspaces.keep(second), "shared.txt") == "Second"
 
 
 async def test_merge_is_not_repeated(workspaces: GitWorkspaces) -> None:
@@ -206,7 +200,7 @@ async def test_merge_is_not_repeated(workspaces: GitWorkspaces) -> None:
     assert await workspaces.integrate(request, "one") == first
 
 
-async def test_worktree_that_vanished_is_no_empty_success(workspaces: GitWorkspaces) -> None:
+async def test_clone_that_vanished_is_no_empty_success(workspaces: GitWorkspaces) -> None:
     head, _ = await workspaces.open(NUMBER)
 
     with pytest.raises(ProjectRefused, match="gone before its merge"):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.workspaces import GitWorkspaces, check_project
+from adapters.git import GitWorkspaces, check_project
 from pipeline.errors import ProjectRefused
 from tests.fixtures_workspaces import NUMBER, GitProject, write
 
@@ -95,7 +95,7 @@ async def test_project_is_refused_and_left_as_it_was(
         await GitWorkspaces(root, state_home).open(NUMBER)
 
     assert git_project.git("for-each-ref") == before
-    assert not (state_home / "worktrees").exists()
+    assert not (state_home / "clones").exists()
 
 
 async def test_untracked_files_are_not_dirty(git_project: GitProject) -> None:
