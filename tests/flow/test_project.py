@@ -166,8 +166,9 @@ async def is_waiting(handle: Handle) -> bool:
 
 
 async def test_requirement_whose_project_is_gone_can_be_cancelled(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject
+    house: House, workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
+    """What its agent has done lies in a repository of ours."""
     await house.open({"Research": [Script(minutes=40_000)]}, workspaces=workspaces)
     handle = await house.start(heartbeat=timedelta(seconds=5))
 
@@ -179,4 +180,5 @@ async def test_requirement_whose_project_is_gone_can_be_cancelled(
             await handle.result()
 
     ended = next(e for e in await house.events() if e["eventType"] == "workflow.cancelled")
-    assert str(git_project.root) in ended["reason"]
+    assert ended["reason"] == "Cancelled."
+    assert store.git("rev-parse", f"refs/agog/{house.number}/kept/research-1")

@@ -177,11 +177,7 @@ async def test_a_project_that_is_gone_hides_no_run(runs: Bench, tmp_path: Path) 
 
     found = await whole(runs, known, tmp_path / "not mounted").look()
 
-    assert subjects(found) == [
-        f"lock:{UNSEEN}",
-        f"registration:{UNSEEN}",
-        f"run:{run.run_id}",
-    ]
+    assert subjects(found) == [f"run:{run.run_id}"]
 
 
 async def test_orphans_are_not_over_because_the_database_cannot_be_asked(runs: Bench) -> None:
