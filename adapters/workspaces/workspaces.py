@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from adapters.builds.process import BuildProcesses
@@ -81,7 +82,7 @@ class GitWorkspaces:
                 result = await self._integrate(request, summary)
             if not result.conflicts:
                 await self._worktrees.discard(path)
-        return result
+        return replace(result, changed=await self._has_changed(_base(request), result.commit))
 
     async def keep(self, request: StageRequest) -> str:
         """Commit what an unsuccessful attempt left to a kept ref, remove its worktree; the ref."""
@@ -178,6 +179,13 @@ class GitWorkspaces:
         refs = {names.stage(key): commit}
         merge = await self._advance(names, commit, merge_message(request), refs, names.merged(key))
         return MergeResult(await self._head(names, merge.tip), commit, merge.conflicts)
+
+    async def _has_changed(self, base: str, commit: str) -> bool:
+        """Whether files differ, or something was merged: "ours" may resolve a conflict."""
+        trees = await self._git.run("rev-parse", f"{base}^{{tree}}", f"{commit}^{{tree}}")
+        if len(set(trees.text.split())) > 1:
+            return True
+        return bool((await self._git.run("rev-list", "--merges", "-1", commit, f"^{base}")).text)
 
     async def _keep(self, names: Names, key: str, base: str, message: str) -> str:
         ref = names.kept(key)
