@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
 
@@ -9,7 +10,7 @@ from temporalio import activity
 
 from activities.persistence import written
 from activities.waiting import waiter
-from pipeline.answers import Reading, read_run
+from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut
 from pipeline.model import (
     Failure,
@@ -83,6 +84,8 @@ class StageActivities:
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
         merge = await self._merge(request, reading)
+        if merge and (failure := unchanged(request, reading, merge)):
+            reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
         close = self._ports.store.close_stage
         await written(self._ports, partial(close, request, outcome, result, reading.notice, merge))

@@ -93,11 +93,13 @@ async def take_over(clone: Clone, base: str, message: str) -> Takeover:
 
 
 async def _has_changed(store: Store, base: str, commit: str) -> bool:
-    """Whether a merge of the commit would bring anything."""
+    """Whether files differ, or something was merged: "ours" may resolve a conflict."""
     if await store.is_ancestor(commit, base):
         return False
     found = await store.git.run("merge-base", base, commit, accept=(0, 1))
-    return await store.tree(found.line or base) != await store.tree(commit)
+    if await store.tree(found.line or base) != await store.tree(commit):
+        return True
+    return bool((await store.git.run("rev-list", "--merges", "-1", commit, f"^{base}")).text)
 
 
 class _View:

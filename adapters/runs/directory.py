@@ -15,6 +15,7 @@ from typing import Any
 from adapters.runs import records
 from pipeline.errors import RefusedInput
 from pipeline.model import RunEnd, RunResult
+from pipeline.notice import last_block
 from pipeline.numbers import slug
 
 RUNS = "runs"
@@ -22,6 +23,12 @@ RUNS = "runs"
 
 OUTPUT_LIMIT = 8 * 1024 * 1024
 """Bytes of standard output that are read back, from its end: a notice of 5 MB is seen whole."""
+
+SEARCH_LIMIT = 256 * 1024 * 1024
+"""Bytes of a longer one that are searched for the agent's last words, from its end, in pieces."""
+
+_OVERLAP = 1024 * 1024
+"""Bytes that two pieces share, so that a block stands whole in one of them."""
 
 ERROR_OUTPUT_LIMIT = 64 * 1024
 """Bytes of standard error that are read back, from its end: what a human wants to see."""
@@ -205,10 +212,11 @@ class RunDirectory:
         if record is None:
             raise KeyError(self.run_id)
         end = RunEnd(record["end"])
+        output, unread = self._output(limit)
         return RunResult(
             end=end,
             exit_code=record["exit_code"],
-            output=_tail(self.file(records.STDOUT), limit),
+            output=output,
             error_output=_tail(self.file(records.STDERR), min(limit, ERROR_OUTPUT_LIMIT)),
             started_at=_time(record["started_at"]),
             ended_at=_time(record["ended_at"]),
@@ -217,7 +225,33 @@ class RunDirectory:
             reason=record["reason"],
             pre_empted=end is RunEnd.LOST and self.is_suspended,
             suspensions=self._suspensions(),
+            unread=unread,
         )
+
+    def _output(self, limit: int) -> tuple[str, int]:
+        """The tail of standard output, after the agent's last block if that stands before it.
+
+        With it the number of bytes at its beginning that were not searched, though none was found.
+        """
+        path = self.file(records.STDOUT)
+        tail, size = _tail(path, limit), path.stat().st_size if path.exists() else 0
+        record = self.order()
+        if record is None or size <= limit:
+            return tail, 0
+        agent, number = record.agent, self.run_id.partition("/")[0]
+        if last_block(tail, agent=agent, number=number):
+            return tail, 0
+        end, unread = size - limit, max(0, size - SEARCH_LIMIT)
+        while end > unread:
+            start = max(unread, end - limit)
+            text = _text(path, start, end + _OVERLAP)
+            is_named = any(name in text for name in (agent, number, "\\u"))
+            if is_named and (found := last_block(text, agent=agent, number=number, is_whole=False)):
+                block = found.block
+                said = f"```{'jsonc' if block.has_comments else 'json'}\n{block.text}\n```"
+                return f"{text if block.problem else said}\n{tail}", 0
+            end = start
+        return tail, unread
 
     def _suspensions(self) -> tuple[datetime, ...]:
         return tuple(map(datetime.fromisoformat, records.suspensions(str(self.path))))
@@ -239,9 +273,13 @@ def _time(text: str | None) -> datetime | None:
 def _tail(path: Path, limit: int) -> str:
     """The last `limit` bytes of a file as text; a file that is not there is empty."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
-            return file.read(limit).decode(errors="replace")
+        size = path.stat().st_size
+        return _text(path, max(0, size - limit), size)
     except FileNotFoundError:
         return ""
+
+
+def _text(path: Path, start: int, end: int) -> str:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start).decode(errors="replace")

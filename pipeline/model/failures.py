@@ -10,6 +10,7 @@ class FailureKind(StrEnum):
     CRASH = "crash"
     TIMEOUT = "timeout"
     NOTICE = "notice"
+    UNREAD = "unread"
     FAILED = "failed"
     BLOCKED = "blocked"
     CRITIQUE = "critique"

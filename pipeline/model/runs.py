@@ -40,6 +40,9 @@ class RunOrder:
 class RunResult:
     """How a run ended. `output` is the tail of its standard output, bounded.
 
+    A longer one is searched for the agent's last block, which then stands before the tail; `unread`
+    counts the bytes before what was searched, if that was in vain.
+
     `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
     suspended, and not by our own cancellation; `suspensions` are when it was suspended and went on
     again, in turn.
@@ -56,6 +59,7 @@ class RunResult:
     reason: str = ""
     pre_empted: bool = False
     suspensions: tuple[datetime, ...] = ()
+    unread: int = 0
 
     @property
     def elapsed(self) -> timedelta:

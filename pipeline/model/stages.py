@@ -92,7 +92,7 @@ class MergeResult:
     refusal: str = ""
     """Why git, or a rule of ours, refuses the agent's work; it is kept, nothing was merged."""
     changed: bool = True
-    """Whether the stage has changed any file."""
+    """Whether the stage has changed any file, or has merged something."""
     remarks: tuple[str, ...] = ()
     """What was left out or left elsewhere, by name: ignored files, other branches, stashes."""
 

@@ -200,6 +200,38 @@ async def test_merge_is_not_repeated(workspaces: GitWorkspaces) -> None:
     assert await workspaces.integrate(request, "one") == first
 
 
+@pytest.mark.parametrize(
+    ("deeds", "changed"),
+    [
+        ("true", False),
+        ("git commit --quiet --allow-empty -m nothing", False),
+        ("echo x > x; git add x; git commit -qm x; git revert --no-edit HEAD", False),
+        ("mkdir node_modules; echo x > node_modules/x", False),
+        ("echo x > x", True),
+        ("echo x > x; git add x; git commit -qm x", True),
+        ("chmod +x shared.txt", True),
+        ("rm shared.txt", True),
+        ("git merge --quiet -s ours theirs", True),
+    ],
+)
+async def test_whether_a_stage_has_changed_anything_is_told(
+    workspaces: GitWorkspaces, git_project: GitProject, deeds: str, *, changed: bool
+) -> None:
+    git_project.git("switch", "--quiet", "--create", "theirs")
+    git_project.commit({"readme.md": "theirs\n"})
+    git_project.git("switch", "--quiet", "main")
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    worktree = await workspaces.prepare(request)
+    git_project.shell(f"cd '{worktree}' && {deeds}")
+
+    first = await workspaces.integrate(request, "done")
+
+    assert first.changed is changed
+    await worked(workspaces, head, {"b": "b"}, "Second")
+    assert await workspaces.integrate(request, "done") == first
+
+
 async def test_clone_that_vanished_is_no_empty_success(workspaces: GitWorkspaces) -> None:
     head, _ = await workspaces.open(NUMBER)
 
