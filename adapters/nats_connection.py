@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from adapters.bounded import cleaned
 from pipeline.errors import DependencyUnavailable
 
 log = logging.getLogger(__name__)
@@ -45,15 +46,23 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
     )
     # The client itself would try for ever: here its first refusal is the answer.
     attempts = {connecting, trouble.first}
-    await asyncio.wait(attempts, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    with unavailable(url):
-        if not connecting.done():
-            connecting.cancel()
-            await client.close()
-            raise trouble.error or TimeoutError(f"no answer in {CONNECT_SECONDS:g} s")
-        connecting.result()
+    try:
+        await asyncio.wait(attempts, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        with unavailable(url):
+            if not connecting.done():
+                raise trouble.error or TimeoutError(f"no answer in {CONNECT_SECONDS:g} s")
+            connecting.result()
+    except BaseException:  # a caller that is cancelled must not leave it trying for ever, either
+        await cleaned(_give_up(connecting, client))
+        raise
     trouble.stands = True
     return client
+
+
+async def _give_up(connecting: asyncio.Future[None], client: Client) -> None:
+    connecting.cancel()
+    await asyncio.wait({connecting})
+    await client.close()
 
 
 @contextmanager
