@@ -65,6 +65,23 @@ async def _give_up(connecting: asyncio.Future[None], client: Client) -> None:
     await client.close()
 
 
+async def settled(client: Client) -> None:
+    """Wait until the server has taken all that was sent, and all that it has sent is here.
+
+    The client's own `flush` does not say that: its PING overtakes what the client has not yet
+    written. A message to oneself comes behind everything.
+
+    Raises: NatsError, also if no answer comes in time.
+    """
+    echo = await client.subscribe(client.new_inbox())
+    try:
+        await client.publish(echo.subject, b"")
+        await echo.next_msg(timeout=CONNECT_SECONDS)
+    finally:
+        if not client.is_closed:
+            await echo.unsubscribe()
+
+
 @contextmanager
 def unavailable(url: str) -> Iterator[None]:
     """Turn what a server that is down, full or without JetStream causes into its typed error."""
