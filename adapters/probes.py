@@ -1,5 +1,7 @@
 """Whether a dependency can be used: a fresh connection and a real request, bounded in time."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import psycopg
@@ -7,7 +9,7 @@ from nats.aio.client import Client
 from sqlalchemy.engine import URL, make_url
 
 from adapters import nats_connection
-from adapters.bounded import within
+from adapters.bounded import cleaned, within
 from adapters.nats_connection import open_connection, unavailable
 from adapters.sdlc import database
 from pipeline.errors import DependencyUnavailable
@@ -29,9 +31,14 @@ class NatsLogin:
         """Where it is, without user and password."""
         return nats_connection.address_of(self.url)
 
-    async def connect(self) -> Client:
-        """A connection of the caller's own, to be closed. Raises: DependencyUnavailable."""
-        return await open_connection(self.url, self.user, self.password)
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Client]:
+        """A connection of the caller's own, closed at the end. Raises: DependencyUnavailable."""
+        client = await open_connection(self.url, self.user, self.password)
+        try:
+            yield client
+        finally:
+            await cleaned(client.close())
 
 
 async def probe_nats(login: NatsLogin) -> None:
@@ -41,12 +48,9 @@ async def probe_nats(login: NatsLogin) -> None:
 
 
 async def _ask_nats(login: NatsLogin) -> None:
-    client = await login.connect()
-    try:
+    async with login.connected() as client:
         with unavailable(login.url):
             await client.jetstream(timeout=PROBE_SECONDS).account_info()
-    finally:
-        await client.close()
 
 
 async def probe_database(database_url: str) -> None:

@@ -46,14 +46,11 @@ def _stream_look(login: NatsLogin, stream: Stream) -> Look:
 
 async def _stream(login: NatsLogin, stream: Stream) -> Finding:
     with unavailable(login.url):
-        client = await login.connect()
-        try:
+        async with login.connected() as client:
             jetstream = client.jetstream(timeout=PROBE_SECONDS)
             if flaw := await find_flaw(jetstream, stream):
                 return Finding(detail=flaw, advice=f"It {flaw}. {_REPAIR}", facts={"flaw": flaw})
             state = (await jetstream.stream_info(stream.name)).state
-        finally:
-            await client.close()
     facts = {"messages": state.messages, "bytes": state.bytes, "consumers": state.consumer_count}
     return Finding(
         detail=f"{state.messages} messages, {state.consumer_count} consumers", facts=facts

@@ -1,7 +1,7 @@
 """The connection to the SDLC database: one engine, bounded waits, typed errors."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from psycopg import errors as postgres
@@ -88,7 +88,6 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         """Take the engine; it is connected on first use."""
         self._engine = engine
-        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.address = address_of(engine.url)
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -97,7 +96,18 @@ class Database:
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do a read that needs no transaction of its own."""
-        return await self._once_more(work, self._autocommit.connect)
+        return await self._once_more(work, self._autocommit)
+
+    @asynccontextmanager
+    async def _autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """A connection without transactions.
+
+        Its mode is set when this block owns the connection. An engine with that mode sets it while
+        nobody does: a read that was cancelled then left its connection open to nobody.
+        """
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
 
     async def _once_more(
         self,

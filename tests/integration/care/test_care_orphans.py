@@ -16,7 +16,7 @@ from pipeline.model import RunEnd, RunOrder
 from tests.care import KnownRequirements, a_run, sleeper
 from tests.fixtures_runs import Bench, is_running, until
 
-AGENT = "echo $$ > pid; setsid sleep 300 & echo $! > child; sleep 300"
+AGENT = "echo $$ > pid; setsid sleep 300 & echo $! > child; touch at_work; sleep 300"
 
 
 def care_of(runs: Bench, known: KnownRequirements) -> OrphanedRuns:
@@ -29,8 +29,10 @@ async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
     order: RunOrder = runs.order(number=number)
     attached = asyncio.create_task(runs.host().attach(order))
     run = runs.directory(order)
-    await until(lambda: run.has("child") and "agent" in run.identity())
+    await until(lambda: run.has("at_work") and "agent" in run.identity())
     attached.cancel()
+    # A look that is under way would see to a dead supervisor before the care does.
+    await asyncio.wait({attached})
     return run
 
 
