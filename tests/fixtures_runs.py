@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
-from adapters.runs.leftovers import leftovers
-from adapters.runs.processes import end_processes
 from adapters.runs.slots import Slots
+from adapters.runs.supervised import leftovers
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
 from pipeline.model import RunOrder, RunResult
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapters.agents.command import PASSED_ON
 from adapters.builds.job import BuildJob, Exit, read_tail
-from adapters.builds.process import BuildProcesses
+from adapters.builds.processes import BuildProcesses
 from adapters.git import Git
 from adapters.locks import Locks, path_key
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
@@ -52,24 +52,23 @@ class ProjectBuilds:
     async def _build(
         self, build: BuildCommand, request: BuildRequest, directory: str
     ) -> BuildResult:
-        records = self._records / request.ref.number
-        log = records / f"{slug(request.build)}-{request.occurrence}.log"
+        log = self._records / request.ref.number / f"{slug(request.build)}-{request.occurrence}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")  # a repeat after a crash starts over
+        job = BuildJob(
+            build,
+            Path(directory),
+            log,
+            request.clean,
+            self._variables(build, request),
+            self._processes,
+        )
         started = datetime.now(UTC)
         if directory:
-            memory = records / f"{slug(request.build)}.prepared"
-            job = BuildJob(
-                build,
-                Path(directory),
-                log,
-                memory,
-                self._variables(build, request),
-                self._processes,
-            )
-            ended = await self._exclusively(job, request)
+            tree, ended = await self._exclusively(job, request)
         else:
-            ended = Exit(RunEnd.NOT_STARTED, None, "The build needs a project: set PROJECT_ROOT.")
+            reason = "The build needs a project: set PROJECT_ROOT."
+            tree, ended = "", Exit(RunEnd.NOT_STARTED, None, reason)
         return BuildResult(
             end=ended.end,
             exit_code=ended.code,
@@ -78,20 +77,25 @@ class ProjectBuilds:
             ended_at=datetime.now(UTC),
             log_reference=str(log),
             reason=ended.reason,
+            tree=tree,
+            steps=tuple(job.steps),
         )
 
-    async def _exclusively(self, job: BuildJob, request: BuildRequest) -> Exit:
-        """Nobody may check out another commit, or build, while the job runs: evidence is for one.
+    async def _exclusively(self, job: BuildJob, request: BuildRequest) -> tuple[str, Exit]:
+        """The tree that was built, and how that ended.
 
+        Nobody may check out another commit, or build, while the job runs: evidence is for one.
         Where another checkout came first, the activity's repeat makes a new one.
         """
         async with self._locks.hold(path_key(job.worktree)):
             await self._processes.end(job.worktree)
-            found = await Git(job.worktree).commit_of("HEAD")
+            git = Git(job.worktree)
+            found = await git.commit_of("HEAD")
             wanted = request.head.commit if request.head else None
             if found != wanted:
                 raise GitFailed(f"{job.worktree} stands at {found}, not at {wanted}.")
-            return await job.run()
+            tree = (await git.run("rev-parse", "HEAD^{tree}")).line
+            return tree, await job.run()
 
     def _variables(self, build: BuildCommand, request: BuildRequest) -> Mapping[str, str]:
         names = (*PASSED_ON, *build.environment)

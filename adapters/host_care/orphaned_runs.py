@@ -3,19 +3,18 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adapters.agents.simulated import SIMULATED
 from adapters.host_care.parts import Requirements
+from adapters.processes import all_processes, end_processes, variable_of
 from adapters.runs import records
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.inventory import is_supervised, requirement_of, unended_runs
-from adapters.runs.leftovers import leftovers, run_directory_of
 from adapters.runs.looks import Living
-from adapters.runs.processes import all_processes, end_processes
-from adapters.runs.supervised import SupervisedRuns
+from adapters.runs.supervised import RUN_DIRECTORY_VARIABLE, SupervisedRuns, leftovers
 from pipeline.errors import TransientError
 from pipeline.ports import AgentRuns
 
@@ -125,8 +124,9 @@ def _named_runs(root: Path) -> Mapping[Path, set[int]]:
     """Living processes by the run that they name, relative to `root`."""
     named: dict[Path, set[int]] = {}
     for pid, stat in all_processes().items():
-        directory = run_directory_of(pid) if stat.is_living and pid != os.getpid() else None
-        path = Path(os.fsdecode(directory)) if directory else root
+        is_other = stat.is_living and pid != os.getpid()
+        directory = variable_of(pid, RUN_DIRECTORY_VARIABLE) if is_other else None
+        path = Path(directory) if directory else root
         if path.parent.parent.parent == root:
             named.setdefault(path.relative_to(root), set()).add(pid)
     return named
@@ -134,11 +134,6 @@ def _named_runs(root: Path) -> Mapping[Path, set[int]]:
 
 def _end_leftovers(run: RunDirectory) -> int:
     found = leftovers(run)
-    end_processes(_until(lambda: leftovers(run), time.monotonic() + END_SECONDS))
-    if left := leftovers(run):
+    if left := end_processes(lambda: leftovers(run), END_SECONDS):
         raise TransientError(f"Processes {sorted(left)} of {run.path} cannot be ended.")
     return len(found)
-
-
-def _until(living: Callable[[], set[int]], deadline: float) -> Callable[[], set[int]]:
-    return lambda: living() if time.monotonic() < deadline else set()

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapters.processes import recorded_process
 from adapters.runs import records
 from adapters.runs.directory import RUNS, RunDirectory
-from adapters.runs.processes import boot_identity, process_stat
 
 
 def run_folders(home: Path, number: str = "") -> Iterator[Path]:
@@ -66,12 +66,8 @@ def folders(path: Path) -> list[Path]:
 
 
 def _has_living_supervisor(run: RunDirectory) -> bool:
-    identity = run.identity()
-    if not identity or identity["boot"] != boot_identity():
-        return False
-    stat = process_stat(identity["supervisor"])
-    is_same = stat is not None and stat.created == identity["created"]["supervisor"]
-    return is_same and stat is not None and stat.is_living
+    stat = recorded_process(run.identity(), "supervisor")
+    return stat is not None and stat.is_living
 
 
 def _is_locked(run: RunDirectory) -> bool:

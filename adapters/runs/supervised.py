@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from adapters.processes import end_processes, signal_recorded
+from adapters.processes import leftovers as leftovers_of
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory, RunRecord
-from adapters.runs.leftovers import leftovers, signal_supervisor
 from adapters.runs.looks import Ended, Fresh, Living, Look
-from adapters.runs.processes import end_processes
 from pipeline.model import RunEnd
 
 SUPERVISOR_LOG = "supervisor.log"
 """Empty, unless a supervisor broke."""
 
-_ENTRY = str(Path(__file__).with_name("supervise.py"))
+RUN_DIRECTORY_VARIABLE = "AGOG_RUN_DIR"
+"""Every process of a run has this variable from its agent, a daemon in its own session too."""
+
+_ENTRY = str(Path(__file__).parents[1] / "supervise.py")
 _LOCK_FD = 3
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 
@@ -101,6 +104,16 @@ class SupervisedRuns:
                 self._children.discard(pid)
 
 
+def leftovers(run: RunDirectory) -> set[int]:
+    """Living processes of a run whose supervisor is gone."""
+    return leftovers_of(RUN_DIRECTORY_VARIABLE, str(run.path), run.identity())
+
+
+def signal_supervisor(run: RunDirectory, number: signal.Signals) -> None:
+    """Send a signal to the run's supervisor, if that process is still the one recorded."""
+    signal_recorded(run.identity(), "supervisor", number)
+
+
 def _spawn(run: RunDirectory, lock: int, environment: Mapping[str, str]) -> int:
     """A supervisor in a session of its own, with the agent's environment and the run's lock.
 
@@ -110,7 +123,7 @@ def _spawn(run: RunDirectory, lock: int, environment: Mapping[str, str]) -> int:
     write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-I", "-S", _ENTRY, str(run.path), str(_LOCK_FD)],
+        [sys.executable, "-I", "-S", _ENTRY, "run", str(run.path), str(_LOCK_FD)],
         environment,
         file_actions=[
             # First: opening the log may take the number that the lock has.

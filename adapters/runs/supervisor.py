@@ -6,7 +6,6 @@ few modules: it starts with every agent.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -15,15 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
-from adapters.runs.processes import (
+from adapters.processes import (
     all_processes,
-    boot_identity,
+    become_subreaper,
     descendants,
     end_processes,
+    identify,
     living_group,
-    process_stat,
+    signal_pipe,
+    start_of_command,
 )
 from adapters.runs.records import (
     CANCELLED,
@@ -46,7 +46,6 @@ from adapters.runs.standstill import LOOK_SECONDS, Standstill
 REFUSED = 3
 """Exit code of a supervisor that found another one, or a run that was started before."""
 
-_PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_WAIT_SECONDS = 3600.0
 
 
@@ -63,7 +62,7 @@ class Supervisor:
         self._ended_at: str | None = None
         self._cancelled = False
         self._standstill = Standstill(directory, self._living)
-        self._wake_up = _signal_pipe(self._cancel)
+        self._wake_up = signal_pipe(self._cancel)
 
     def run(self) -> None:
         """Live through the run and record its end."""
@@ -97,15 +96,14 @@ class Supervisor:
         self._cancelled = True
 
     def _start(self) -> None:
-        if "LC_CTYPE" not in self._order["variables"]:
-            os.unsetenv("LC_CTYPE")  # the interpreter sets it in a C locale (PEP 538)
+        argv = start_of_command(self._order["argv"], self._order["variables"])
         with (
             open(self._path(PROMPT), "rb") as prompt,
             open(self._path(STDOUT), "ab") as output,
             open(self._path(STDERR), "ab") as errors,
         ):
             self._agent = subprocess.Popen(
-                self._order["argv"],
+                argv,
                 stdin=prompt,
                 stdout=output,
                 stderr=errors,
@@ -118,10 +116,8 @@ class Supervisor:
         processes = {"supervisor": os.getpid()}
         if self._agent:
             processes["agent"] = processes["group"] = self._agent.pid
-        created = {name: _created(pid) for name, pid in processes.items()}
-        identity = {**processes, "created": created, "boot": boot_identity()}
         # Not durable: after a power cut these processes are gone in any case.
-        write_atomically(self._path(IDENTITY), json.dumps(identity), durable=False)
+        write_atomically(self._path(IDENTITY), json.dumps(identify(**processes)), durable=False)
 
     def _wait_until_wanted(self) -> None:
         """Do not start an agent that would have to stand still."""
@@ -181,17 +177,6 @@ class Supervisor:
         return living_group(self._agent.pid) if self._agent else set()
 
 
-def become_subreaper() -> None:
-    """Adopt orphans of the run, where the system can: a daemon of the agent stays below us."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _created(pid: int) -> int | None:
-    stat = process_stat(pid)
-    return stat.created if stat else None
-
-
 def _timeout_reason(allowed: float, stood: float) -> str:
     reason = f"ended {allowed:g} s after its start: deadline and grace"
     return f"{reason}, without {stood:.0f} s in which it stood still" if stood else reason
@@ -203,20 +188,6 @@ def _exit(exit_code: int, *, was_standing: bool) -> tuple[str, str]:
         return "exited", ""
     reason = f"ended by {signal.Signals(-exit_code).name}"
     return ("lost", f"{reason} while it stood still") if was_standing else ("exited", reason)
-
-
-def _signal_pipe(cancel: Callable[[], None]) -> int:
-    """A descriptor that becomes readable with each signal; asks to stop call `cancel`."""
-    readable, writable = os.pipe()
-    os.set_blocking(readable, False)
-    os.set_blocking(writable, False)
-    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    # Handlers, not SIG_IGN: that would be inherited by the agent.
-    for number in (signal.SIGCHLD, signal.SIGUSR1):
-        signal.signal(number, lambda *_: None)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: cancel())
-    return readable
 
 
 def hold_lock(directory: str, inherited: int | None) -> bool:

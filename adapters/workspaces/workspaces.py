@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from adapters.builds.process import BuildProcesses
+from adapters.builds.processes import BuildProcesses
 from adapters.git import Git
 from adapters.locks import Locks, path_key
 from adapters.workspaces import delivery
@@ -90,12 +90,13 @@ class GitWorkspaces:
         async with self._locks.hold(path_key(self._stage_path(request))):
             return await self._keep(names, key, _base(request), message)
 
-    async def checkout_build(self, number: str, build: str, commit: str) -> str:
-        """The build's worktree, reset to the commit; ignored files are kept."""
-        path = self._worktrees.place(number, f"build-{slug(build)}")
+    async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
+        """The build's worktree at the commit: made anew if `clean`, else ignored files are kept."""
+        # Two places: what is built in the kept one must not lie about in the clean one.
+        path = self._worktrees.place(number, f"{'build' if clean else 'kept'}-{slug(build)}")
         async with self._locks.hold(path_key(path)):
             await self._processes.end(path)
-            known = await self._worktrees.find(path)
+            known = None if clean else await self._worktrees.find(path)
             if not (known and await self._reset(known, commit)):
                 await self._worktrees.add(path, "--detach", commit)
         return str(path)

@@ -21,7 +21,7 @@ from pipeline.model.answers import (
     Reopening,
     RetryRequest,
 )
-from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, Proof
+from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, BuildStep, Proof
 from pipeline.model.cards import StageCard
 from pipeline.model.carried import Carried, Counts
 from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState
@@ -107,6 +107,7 @@ __all__ = [
     "BuildOutcome",
     "BuildRequest",
     "BuildResult",
+    "BuildStep",
     "Carried",
     "CaseStanding",
     "Closing",

@@ -18,7 +18,7 @@ from tests.fixtures_runs import Bench, is_running, until
 
 ROOT = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("small_worker.py")
-SUPERVISE = ROOT / "adapters" / "runs" / "supervise.py"
+SUPERVISE = ROOT / "adapters" / "supervise.py"
 AGENT = "echo $$ >> pids; until test -e go; do sleep 0.02; done; echo done"
 
 
@@ -151,7 +151,7 @@ async def test_a_second_supervisor_refuses(runs: Bench) -> None:
     order = runs.order()
     attached = asyncio.create_task(runs.host().attach(order))
     await running(runs, order)
-    command = [sys.executable, "-I", "-S", str(SUPERVISE), str(runs.directory(order).path)]
+    command = [sys.executable, "-I", "-S", str(SUPERVISE), "run", str(runs.directory(order).path)]
 
     second = await asyncio.to_thread(subprocess.run, command, capture_output=True)
     release(runs)

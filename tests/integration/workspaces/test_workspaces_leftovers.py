@@ -253,7 +253,7 @@ async def test_release_keeps_unmerged_work_and_removes_only_our_worktrees(
     git_project.git("worktree", "add", "--quiet", "-b", "far", str(unplugged))
     shutil.move(unplugged, unplugged.with_name("elsewhere"))
     assert request_at_work.head
-    await workspaces.checkout_build(NUMBER, "backend", request_at_work.head.commit)
+    await workspaces.checkout_build(NUMBER, "backend", request_at_work.head.commit, clean=False)
 
     await workspaces.release(NUMBER)
     await workspaces.release(NUMBER)
@@ -288,8 +288,8 @@ async def test_no_hook_runs_for_our_commits(
         write(Path(await workspaces.prepare(request)), {name: name})
         results.append(await workspaces.integrate(request, "done"))
     tip = results[-1].head.commit
-    await workspaces.checkout_build(NUMBER, "backend", head.commit)
-    await workspaces.checkout_build(NUMBER, "backend", tip)
+    await workspaces.checkout_build(NUMBER, "backend", head.commit, clean=False)
+    await workspaces.checkout_build(NUMBER, "backend", tip, clean=False)
 
     assert await workspaces.swap_target(NUMBER, target, tip)
     assert not (tmp_path / "hooks ran").exists()
