@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from pipeline.model import (
     DEPENDENCIES,
+    DISK,
     HUMAN,
     Ask,
     Escalation,
@@ -95,7 +96,7 @@ def report(order: InfrastructureOrder, ref: RequirementRef) -> FailureCollection
 
 def _effect_of_abort(component: str) -> str:
     hours = f"{RESPITE / timedelta(hours=1):g} h"
-    if component in DEPENDENCIES.values():
+    if component in (*DEPENDENCIES.values(), DISK):
         return (
             f"`abort` ends this and has Sasha leave it alone for {hours};"
             f" nothing goes on while {component} cannot be reached."

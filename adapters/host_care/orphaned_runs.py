@@ -64,7 +64,7 @@ class OrphanedRuns:
 
 
 class OrphanedProcesses:
-    """Processes that name a run as theirs that has ended, or whose directory is gone."""
+    """Processes that name a run as theirs that has ended, or whose records are gone."""
 
     name = "processes"
 
@@ -76,7 +76,8 @@ class OrphanedProcesses:
     async def look(self) -> Mapping[str, str]:
         """Directories of their runs, relative to the folder of runs."""
         named = await asyncio.to_thread(_named_runs, self._root)
-        numbers = [path.parts[0] for path in named if not (self._root / path).is_dir()]
+        runs = {path: RunDirectory(self._root / path, "") for path in named}
+        numbers = [path.parts[0] for path, run in runs.items() if not run.records_path.is_dir()]
         over = await _over(self._requirements, numbers)
         return {
             str(path): f"processes {', '.join(map(str, sorted(pids)))} belong to a run that is over"
@@ -94,12 +95,12 @@ class OrphanedProcesses:
         return f"Ended {ended} processes of {name}, a run that is over."
 
     def _is_over(self, path: Path, ended: Mapping[str, datetime]) -> bool:
-        """A run that has no directory may be started again, unless its requirement has ended."""
-        directory = self._root / path
-        if not directory.is_dir():
+        """A run that has no records may be started again, unless its requirement has ended."""
+        run = RunDirectory(self._root / path, "")
+        if not run.records_path.is_dir():
             return path.parts[0] in ended
         try:
-            return (directory / records.EXIT).stat().st_mtime < time.time() - LEAVING_SECONDS
+            return run.file(records.EXIT).stat().st_mtime < time.time() - LEAVING_SECONDS
         except FileNotFoundError:
             return False
 

@@ -50,6 +50,7 @@ from pipeline.model.holds import (
 )
 from pipeline.model.incidents import (
     DEPENDENCIES,
+    DISK,
     CaseStanding,
     Incident,
     IncidentEnd,
@@ -62,6 +63,9 @@ from pipeline.model.incidents import (
     SymptomKind,
     Waiting,
     Watch,
+    component_of,
+    disk_of,
+    place_of,
 )
 from pipeline.model.intervals import Interval, between
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
@@ -89,6 +93,7 @@ from pipeline.model.tally import Tally
 
 __all__ = [
     "DEPENDENCIES",
+    "DISK",
     "HUMAN",
     "OPENING",
     "ORCHESTRATOR",
@@ -181,4 +186,7 @@ __all__ = [
     "Wake",
     "Watch",
     "between",
+    "component_of",
+    "disk_of",
+    "place_of",
 ]

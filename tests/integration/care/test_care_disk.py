@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from adapters.host_care.collector import LeftoverCollector
-from adapters.host_care.disk import MIB, DiskCare
+from adapters.host_care.disk import DiskCare
+from adapters.probes import MIB
 from adapters.workspaces import GitWorkspaces
 from pipeline.errors import DependencyUnavailable, TransientError
 from pipeline.model import Symptom, SymptomKind

@@ -29,7 +29,7 @@ async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
     order: RunOrder = runs.order(number=number)
     attached = asyncio.create_task(runs.host().attach(order))
     run = runs.directory(order)
-    await until(lambda: run.has("child") and "agent" in run.identity())
+    await until(lambda: run.path.joinpath("child").exists() and "agent" in run.identity())
     attached.cancel()
     return run
 
