@@ -43,7 +43,9 @@ def disk_problem(home: Path, least: int, free: Callable[[Path], int] = free_byte
         return f"{left // MIB} MiB are free at {home}, less than {least // MIB} MiB."
     try:
         with tempfile.TemporaryFile(dir=_existing(home), prefix=".probe-", buffering=0) as file:
-            file.write(_PROBE)
+            left_over = len(_PROBE)
+            while left_over:  # where there is room for a part, a part is written
+                left_over -= file.write(_PROBE[:left_over])
     except OSError as error:
         return f"{home} cannot be written to: {error.strerror}."
     return ""

@@ -53,12 +53,16 @@ def process_stat(pid: int) -> ProcessStat | None:
         return None
 
 
+def all_pids() -> list[int]:
+    """The number of every process of this process namespace; empty where there is no /proc."""
+    if not os.path.isdir(_PROC):
+        return []
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+
+
 def all_processes() -> dict[int, ProcessStat]:
     """Every process of this process namespace; empty where there is no /proc."""
-    if not os.path.isdir(_PROC):
-        return {}
-    pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())
-    return {pid: stat for pid in pids if (stat := process_stat(pid))}
+    return {pid: stat for pid in all_pids() if (stat := process_stat(pid))}
 
 
 # --- identity -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from temporalio.client import Client
 
 from adapters import nats_events
-from adapters.builds import ProjectBuilds
+from adapters.builds.project_builds import ProjectBuilds
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, disk, nats_and_database

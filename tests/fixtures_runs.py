@@ -47,6 +47,12 @@ class Bench:
     def directory(self, order: RunOrder) -> RunDirectory:
         return RunDirectory.of(self.home, order.run_id)
 
+    def let_go(self, order: RunOrder) -> None:
+        """Let an agent end that waits for that, also one that has not started yet."""
+        run = self.directory(order)
+        run.create()
+        run.path.joinpath("go").touch()
+
     async def run(self, script: str, **changes: object) -> RunResult:
         self.shell(script)
         return await self.host().attach(self.order(**changes))

@@ -80,7 +80,7 @@ def stood_still(result: RunResult) -> timedelta:
 
 
 def let_go(runs: Bench, order: RunOrder) -> None:
-    runs.directory(order).path.joinpath("go").touch()
+    runs.let_go(order)
 
 
 async def ended_after(host: HostRuns, runs: Bench, order: RunOrder) -> RunResult:

@@ -113,7 +113,7 @@ class SashaWorkflow:
                 self._waiting.setdefault(call.dependency, {})[call.caller] = True
         if all(map(self._is_known, calls)):
             return
-        named = [call.host for call in calls]
+        named = [place for call in calls for place in (call.host, place_of(call.dependency))]
         named += [place for call in calls if call.ended for place in self._forget(call)]
         for place in dict.fromkeys((HOUSE, *named)):
             self._wanted[place] = True

@@ -10,6 +10,7 @@ from time import monotonic
 
 from adapters.builds.processes import BuildProcesses
 from adapters.git import Git
+from adapters.runs.records import is_no_room
 from pipeline.agents_file import BuildCommand
 from pipeline.model import BuildStep, RunEnd
 
@@ -157,6 +158,8 @@ class BuildJob:
         except TimeoutError:
             return Exit(RunEnd.TIMED_OUT, None, f"It took longer than {self.build.timeout}.")
         except OSError as error:
+            if is_no_room(error):
+                raise
             return _not_started(command[0], error)
         finally:
             running.cancel()

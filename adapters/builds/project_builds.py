@@ -1,6 +1,7 @@
 """The builds of the agents file: programs or simulations, looked up by name."""
 
 import asyncio
+import errno
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from adapters.builds.job import BuildJob, Exit, read_tail
 from adapters.builds.processes import BuildProcesses
 from adapters.git import Git
 from adapters.locks import Locks, path_key
+from adapters.probes import disk_problem
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import BuildRequest, BuildResult, RunEnd
@@ -23,6 +25,7 @@ class ProjectBuilds:
         """Take the build commands, the host's state directory and the variables to choose from."""
         home = home.absolute().resolve()
         self._agents = agents
+        self._home = home
         self._records = home / "builds"
         self._locks = Locks(home / "locks")
         self._processes = BuildProcesses(home)
@@ -32,7 +35,8 @@ class ProjectBuilds:
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
 
         Cancelled, it ends the build first.
-        Raises: AgentsFileRefused for an unknown build, GitFailed if the checkout has moved on.
+        Raises: AgentsFileRefused for an unknown build, GitFailed if the checkout has moved on,
+            OSError if it was not green and the disk is full.
         """
         build = self._agents.builds.get(request.build)
         if build is None:
@@ -69,6 +73,9 @@ class ProjectBuilds:
         else:
             reason = "The build needs a project: set PROJECT_ROOT."
             tree, ended = "", Exit(RunEnd.NOT_STARTED, None, reason)
+        if not ended.is_green and (problem := await asyncio.to_thread(disk_problem, self._home, 0)):
+            # Nobody's fault, and no evidence: it is built again when there is room.
+            raise OSError(errno.ENOSPC, problem)
         return BuildResult(
             end=ended.end,
             exit_code=ended.code,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.processes import (
-    all_processes,
+    all_pids,
     end_processes,
     identify,
     recorded_process,
@@ -157,12 +157,12 @@ class SupervisedRuns:
 def _find_supervisor(run: RunDirectory) -> int | None:
     """A living supervisor of the run, by what it was started with."""
     wanted = (os.fsencode(_ENTRY), b"run", os.fsencode(run.records_path))
-    for pid, stat in all_processes().items():
-        if stat.is_living and pid != os.getpid():
-            with suppress(OSError):
-                argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if tuple(argv[3:6]) == wanted:
-                    return pid
+    for pid in all_pids():
+        with suppress(OSError):  # it ended meanwhile
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                argv = file.read().split(b"\0")
+            if tuple(argv[3:6]) == wanted:
+                return pid
     return None
 
 

@@ -35,7 +35,7 @@ async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
 
 
 def pids(run: RunDirectory) -> list[int]:
-    return [int(run.file(name).read_text()) for name in ("pid", "child")]
+    return [int(run.path.joinpath(name).read_text()) for name in ("pid", "child")]
 
 
 def stray(directory: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:

@@ -4,14 +4,12 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from adapters.runs.supervised import SupervisedRuns
 from pipeline.answers import read_run
 from pipeline.model import FailureKind, RunEnd, RunOrder
 from tests.fixtures_runs import Bench, is_running, until
@@ -141,17 +139,3 @@ async def test_run_of_which_nothing_is_left_is_red_and_not_started_again(runs: B
     assert reading.failure.owners == ("roy",)
     assert len(starts(runs)) == 1
     assert not [pid for pid in starts(runs) if is_running(pid)]
-
-
-def test_search_for_a_supervisor_costs_little(runs: Bench) -> None:
-    """It is made at every start."""
-    bystanders = [subprocess.Popen(["sleep", "60"]) for _ in range(50)]
-    run, supervised = runs.directory(runs.order()), SupervisedRuns()
-    began = datetime.now(UTC)
-
-    assert not any(supervised._survives(run) for _ in range(10))
-
-    assert (datetime.now(UTC) - began).total_seconds() / 10 < 0.1
-    for process in bystanders:
-        process.kill()
-        process.wait()

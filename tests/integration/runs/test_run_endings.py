@@ -73,7 +73,7 @@ async def test_an_extension_moves_the_deadline_of_a_running_agent(runs: Bench) -
     await host.extend(order.run_id, timedelta(minutes=1))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(attached), 1.5)
-    runs.directory(order).path.joinpath("go").touch()
+    runs.let_go(order)
 
     assert (await attached).end is RunEnd.EXITED
 
@@ -129,7 +129,7 @@ async def test_a_cancelled_attach_leaves_the_agent_alone(runs: Bench) -> None:
         await attached
 
     assert living(processes) == processes
-    runs.directory(order).path.joinpath("go").touch()
+    runs.let_go(order)
     result = await runs.host().attach(order)
     assert (result.output, result.starts) == ("done\n", 1)
 
@@ -141,12 +141,13 @@ async def test_an_end_is_seen_at_once(runs: Bench) -> None:
     assert time.time() - result.ended_at.timestamp() < 0.45  # the tick is 0.5
 
 
-async def test_a_supervisor_that_cannot_work_is_a_loss_and_not_a_hang(runs: Bench) -> None:
+async def test_a_supervisor_that_cannot_work_is_a_loss_and_not_a_hang(
+    runs: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.runs.supervised._ENTRY", "no such file")
     runs.agents["roy"] = CommandAgent(("true",))
     order = runs.order()
     run = runs.directory(order)
-    run.create()
-    run.file("stdout").mkdir()
 
     result = await runs.host().attach(order)
 

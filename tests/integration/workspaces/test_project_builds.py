@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from adapters.builds import ProjectBuilds
+from adapters.builds.project_builds import ProjectBuilds
 from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed, TransientError
 from pipeline.model import BuildRequest, BuildResult, Head, RequirementRef, RunEnd
 from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, exists
+from tests.full_disk import small_disk
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/tmp", "SECRET": "s3cret", "TOKEN": "t0ken"}
 
@@ -442,6 +443,28 @@ async def test_simulated_build_sleeps_its_minutes(
 
     assert (result.end, result.exit_code) == (RunEnd.EXITED, code)
     assert result.ended_at - result.started_at >= seconds(20 * 0.01)
+
+
+async def test_red_build_on_a_full_disk_is_no_evidence(
+    git_project: GitProject, tmp_path: Path
+) -> None:
+    git_project.commit({"backend/app.py": "print('hi')\n"})
+    with small_disk(tmp_path / "disk", 8) as disk:
+        bench = BuildBench(git_project, disk.path / "home")
+        build = shell(
+            f"echo $$ > {tmp_path}/build.pid; until test -e {tmp_path}/go; do sleep 0.02; done;"
+            " echo made > made"
+        )
+        running = asyncio.create_task(bench.run(build))
+        await until(lambda: bool(pids(tmp_path)))
+        disk.fill()
+        (tmp_path / "go").touch()
+
+        with pytest.raises(OSError, match="No space left"):
+            await running
+
+        disk.empty()
+        assert (await bench.run(build)).exit_code == 0
 
 
 async def test_unknown_build_is_refused(bench: BuildBench) -> None:
