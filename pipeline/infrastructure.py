@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from pipeline.model import (
     DEPENDENCIES,
-    DISK,
     HUMAN,
     Ask,
     Escalation,
@@ -96,7 +95,7 @@ def report(order: InfrastructureOrder, ref: RequirementRef) -> FailureCollection
 
 def _effect_of_abort(component: str) -> str:
     hours = f"{RESPITE / timedelta(hours=1):g} h"
-    if component in (*DEPENDENCIES.values(), DISK):
+    if component in DEPENDENCIES.values():
         return (
             f"`abort` ends this and has Sasha leave it alone for {hours};"
             f" nothing goes on while {component} cannot be reached."

@@ -163,7 +163,7 @@ class BuildJob:
             return _not_started(command[0], error)
         finally:
             running.cancel()
-            await asyncio.wait({running})
+            await asyncio.gather(running, return_exceptions=True)
 
     def _has_directory(self) -> bool:
         """A directory of the commit, not one that a link or `..` leads to."""
