@@ -51,6 +51,10 @@ def _is_running(stack: dict[str, Any]) -> bool:
     return bool(abs(after_boot - stack["create_time"]) < 1)
 
 
+_SMALL_SHARE = 20
+"""Of a small disk: so small a part of it free is little."""
+
+
 class Settings(BaseSettings):
     """Everything that may differ between two installations."""
 
@@ -107,7 +111,8 @@ class Settings(BaseSettings):
         1024,
         ge=0,
         alias="AGOG_MIN_FREE_DISK_MB",
-        description="MiB free below which finished requirements are tidied up",
+        description="MiB free below which nothing starts and finished requirements are tidied up"
+        " (on a disk of less than 20 GiB: a twentieth of it, unless set)",
     )
     health_port: int = Field(
         8234,
@@ -160,7 +165,12 @@ class Settings(BaseSettings):
     @property
     def min_free_disk_bytes(self) -> int:
         """Free bytes of the state directory's disk below which room must be made."""
-        return self.min_free_disk_mb * 1024**2
+        chosen = self.min_free_disk_mb * 1024**2
+        if "min_free_disk_mb" in self.model_fields_set:
+            return chosen
+        existing = next(path for path in (self.home, *self.home.parents) if path.exists())
+        total: int = psutil.disk_usage(str(existing)).total
+        return min(chosen, total // _SMALL_SHARE)
 
     @property
     def children_environment(self) -> dict[str, str]:

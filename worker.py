@@ -56,12 +56,14 @@ def build_workers(
     lists = all_activities(ports)
     host = ports.host
     return (
-        _worker(client, options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()),
-        _worker(client, options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
-        _worker(client, options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
-        _worker(client, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
-        _worker(client, options.host_queue(host), lists.host, _HOST_SLOTS),
-        _worker(client, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
+        _worker(
+            client, host, options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()
+        ),
+        _worker(client, host, options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
+        _worker(client, host, options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
+        _worker(client, host, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
+        _worker(client, host, options.host_queue(host), lists.host, _HOST_SLOTS),
+        _worker(client, host, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
     )
 
 
@@ -72,6 +74,7 @@ def _runner() -> WorkflowRunner:
 
 def _worker(
     client: Client,
+    host: str,
     queue: str,
     activities: Activities,
     slots: int,
@@ -83,7 +86,7 @@ def _worker(
         workflows=WORKFLOWS if runner else [],
         workflow_runner=runner or _runner(),
         activities=activities,
-        interceptors=[HouseInterceptor()],
+        interceptors=[HouseInterceptor(host)],
         max_concurrent_activities=slots,
         # After a kill -9 the next worker gets the workflow's tasks after this, not after 10 s.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),

@@ -1,6 +1,7 @@
 """Build verification: a build's exit code decides, on one exact commit."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 from temporalio import activity
@@ -38,6 +39,9 @@ class BuildActivities:
 
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
+        # Decided here, where the agents file is: the workflow says what it needs at least.
+        clean = request.clean or not self._ports.agents.is_incremental(request.build)
+        request = replace(request, clean=clean)
         outcome = await self._open(request)
         if outcome is None:
             result = await self._ports.builds.run(request, await self._checkout(request))
@@ -55,14 +59,21 @@ class BuildActivities:
         if not isinstance(opened, Hold):
             return opened
         return BuildOutcome(
-            request.build, request.commit, passed=False, parallel=self._ports.parallel, hold=opened
+            request.build,
+            request.commit,
+            passed=False,
+            parallel=self._ports.parallel,
+            clean=request.clean,
+            hold=opened,
         )
 
     async def _checkout(self, request: BuildRequest) -> str:
         if request.head is None:
             return ""
         project = self._ports.project
-        return await project.checkout_build(request.ref.number, request.build, request.commit)
+        return await project.checkout_build(
+            request.ref.number, request.build, request.commit, clean=request.clean
+        )
 
 
 def _judge(request: BuildRequest, result: BuildResult, parallel: bool) -> BuildOutcome:
@@ -70,7 +81,7 @@ def _judge(request: BuildRequest, result: BuildResult, parallel: bool) -> BuildO
     failure = None if passed else _failure(request, result)
     if failure:
         log.error("❌ %s build failed:\n%s", request.owner, failure.error)
-    return BuildOutcome(request.build, request.commit, passed, parallel, failure)
+    return BuildOutcome(request.build, request.commit, passed, parallel, request.clean, failure)
 
 
 def _failure(request: BuildRequest, result: BuildResult) -> Failure:

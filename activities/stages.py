@@ -177,6 +177,7 @@ def _order(request: StageRequest, context: StageContext | None, worktree: str) -
         remaining_minutes=request.remaining_minutes,
         prompt=stage_prompt(request, context) if context else "",
         worktree=worktree,
+        started_at=context.started_at if context else None,
     )
 
 

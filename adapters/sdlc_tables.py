@@ -142,7 +142,11 @@ class RunRow(Base):
 
 
 class GateRow(Base):
-    """A check that we made on an exact commit; `evidence` is a build's recorded outcome."""
+    """A check that we made on an exact commit.
+
+    Of a build: `tree` names the files, `clean` says whether they stood in a fresh checkout, `steps`
+    what ran and how long, and `evidence` is its recorded outcome.
+    """
 
     __tablename__ = "gates"
 
@@ -155,6 +159,9 @@ class GateRow(Base):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     log_reference: Mapped[str] = mapped_column(server_default="")
+    tree: Mapped[str] = mapped_column(server_default="")
+    clean: Mapped[bool | None]
+    steps: Mapped[list[Document]] = mapped_column(JSONB, server_default="[]")
     evidence: Mapped[Document | None] = mapped_column(JSONB(none_as_null=True))
 
 

@@ -35,7 +35,11 @@ class StageView:
 
 @dataclass(frozen=True)
 class GateView:
-    """A check on a commit: `verdict` is green or red."""
+    """A check on a commit: `verdict` is green or red.
+
+    Of a build: `tree` names the files that were built, `clean` says whether their checkout was made
+    anew, `steps` what ran (`name`, `argv`, `seconds`); None and empty for other gates.
+    """
 
     gate: str
     stage: str
@@ -44,6 +48,9 @@ class GateView:
     started_at: datetime | None
     ended_at: datetime | None
     log_reference: str
+    tree: str
+    clean: bool | None
+    steps: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from adapters.git import Git
 from adapters.git.project import check_project
-from adapters.host_care.disk import free_bytes
 from adapters.host_care.load import measure
+from adapters.probes import disk_problem, free_bytes
 from adapters.runs.census import take_census
 from adapters.runs.slots import Slots
 from adapters.user_files import find_agents
@@ -67,8 +67,9 @@ async def _project(settings: Settings) -> Finding:
 
 async def _disk(settings: Settings) -> Finding:
     free = await asyncio.to_thread(free_bytes, settings.home)
-    is_low = free < settings.min_free_disk_bytes
-    advice = f"Less than {settings.min_free_disk_mb} MiB free: make room." if is_low else ""
+    least = settings.min_free_disk_bytes
+    problem = await asyncio.to_thread(disk_problem, settings.home, least)
+    advice = f"Nothing new starts here: {problem} Make room." if problem else ""
     facts = {"free_bytes": free, "least_bytes": settings.min_free_disk_bytes}
     return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice, facts=facts)
 

@@ -56,12 +56,9 @@ def missing_dependency(standing: SashaStanding | None, numbers: Collection[str])
     wanted = set(numbers) or {name for names in callers.values() for name in names}
     waited_for = {name for name in callers if not wanted.isdisjoint(callers[name])}
     treated = {case.symptom.component for case in standing.cases if case.symptom.kind in _AWAY}
-    missing = (
-        name
-        for name, component in DEPENDENCIES.items()
-        if name in waited_for or component in treated
-    )
-    return next(missing, "")
+    missing = [name for name, component in DEPENDENCIES.items() if component in treated]
+    # Of a host's disk only those are told who wait for it: the others go on.
+    return next(iter([*missing, *sorted(waited_for)]), "")
 
 
 async def _asked(settings: Settings) -> SashaStanding:

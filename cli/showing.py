@@ -80,7 +80,7 @@ def list_requirements(
 def _write_missing(dependency: str) -> None:
     if dependency:
         output.write(
-            f"{dependency} is away, and nothing goes on without it: python starter.py doctor"
+            f"{dependency}: not available, and nothing goes on without it: python starter.py doctor"
         )
 
 

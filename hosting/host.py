@@ -9,11 +9,11 @@ from importlib.metadata import version
 from temporalio.client import Client
 
 from adapters import nats_events
-from adapters.builds import ProjectBuilds
+from adapters.builds.project_builds import ProjectBuilds
 from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.migrate import upgrade
-from adapters.readiness import WatchedDependencies, nats_and_database
+from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.slots import Slots
@@ -58,7 +58,10 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         await publisher.ensure_streams()
         root = settings.project_root
         slots = Slots(settings.home, settings.max_parallel_stages)
-        watched = nats_and_database(publisher, settings.nats_url, database_url)
+        watched = (
+            *nats_and_database(publisher, settings.nats_url, database_url),
+            disk(settings.host, settings.home, settings.min_free_disk_bytes),
+        )
         sasha = TemporalSasha(client, options.CENTRAL_QUEUE)
         readiness = WatchedDependencies(
             watched, lambda name: sasha.call(SashaCall(settings.host, name))

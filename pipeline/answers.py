@@ -94,6 +94,8 @@ def _unanswered(request: StageRequest, result: RunResult) -> Reading:
         return _failed(request, result, FailureKind.PRE_EMPTED, error)
     if result.end is RunEnd.NOT_STARTED:
         return _failed(request, result, FailureKind.REFUSED, error)
+    if result.end is RunEnd.GONE:
+        return _failed(request, result, FailureKind.FAILED, error)
     return _failed(request, result, FailureKind.INFRASTRUCTURE, error)
 
 

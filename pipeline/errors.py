@@ -19,7 +19,8 @@ PipelineError
     ├── NoWorker              nobody at that place took the work
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
-        └── ServerNotStarted  one of the embedded stack's could not be started
+        ├── ServerNotStarted  one of the embedded stack's could not be started
+        └── NoRoom            a host's disk is full
 """
 
 from collections.abc import Mapping
@@ -133,3 +134,15 @@ class ServerNotStarted(DependencyUnavailable):
         """Name the server and say why."""
         PipelineError.__init__(self, f"{server} could not be started: {reason}")
         self.dependency = server
+
+
+class NoRoom(DependencyUnavailable):
+    """The disk of a host has no room: what is written there waits, and nothing new starts."""
+
+    def __init__(self, disk: str, problem: str) -> None:
+        """Name the disk as a dependency (`disk_of`), and say what is wrong with it."""
+        PipelineError.__init__(
+            self, f"The {disk} has no room: {problem} Make room there: python starter.py gc"
+        )
+        self.dependency = disk
+        self.problem = problem

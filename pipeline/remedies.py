@@ -75,7 +75,8 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     SymptomKind.DISK_LOW: Remedy(
         "The disk of the state directory is nearly full.",
         "Remove clones and run directories of requirements that have ended; nothing else.",
-        timedelta(seconds=5),
+        # What fills a disk often goes by itself, and a P0 would hold every host for this one.
+        timedelta(seconds=30),
     ),
     SymptomKind.HOST_OVERLOADED: Remedy(
         "Memory or processors of the host are used up.",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
-from adapters.runs.leftovers import leftovers
-from adapters.runs.processes import end_processes
 from adapters.runs.slots import Slots
+from adapters.runs.supervised import leftovers
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
 from pipeline.model import RunOrder, RunResult
 
@@ -46,6 +46,12 @@ class Bench:
 
     def directory(self, order: RunOrder) -> RunDirectory:
         return RunDirectory.of(self.home, order.run_id)
+
+    def let_go(self, order: RunOrder) -> None:
+        """Let an agent end that waits for that, also one that has not started yet."""
+        run = self.directory(order)
+        run.create()
+        run.path.joinpath("go").touch()
 
     async def run(self, script: str, **changes: object) -> RunResult:
         self.shell(script)

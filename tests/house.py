@@ -126,6 +126,7 @@ class House:
         parallel: bool = True,
         workspaces: Workspaces | None = None,
         part: Part | None = None,
+        agents: AgentsFile | None = None,
     ) -> None:
         """Start the Workers with these scripts, and with a project if there are workspaces.
 
@@ -147,7 +148,7 @@ class House:
             builds=self.builds,
             workspaces=workspaces,
             readiness=AlwaysReady(),
-            agents=WITH_PROJECT if workspaces else AGENTS,
+            agents=agents or (WITH_PROJECT if workspaces else AGENTS),
             host=self.host,
             host_requirements=50,
             parallel=parallel,

@@ -41,9 +41,12 @@ class Escalations:
         """Whether a requirement stands for that symptom."""
         return key in self._numbers
 
-    def concern(self, component: str) -> bool:
-        """Whether a requirement stands for that component."""
-        return any(stands_for(number, component) for number in self._numbers.values())
+    def concern(self, place: str, component: str) -> bool:
+        """Whether a requirement stands for that component of that place."""
+        return any(
+            key[0] == place and stands_for(number, component)
+            for key, number in self._numbers.items()
+        )
 
     def forget(self, number: str) -> tuple[Key, ...]:
         """The requirement stands for nothing any more; what it stood for."""

@@ -20,15 +20,16 @@ with workflow.unsafe.imports_passed_through():
 Owed = tuple[str, Stage]
 """A build to verify, and the stage whose merge it belongs to."""
 
-Evidence = tuple[str, str, tuple[str, ...]]
-"""Build, commit, and the builders' attempts that the commit holds."""
+Evidence = tuple[str, str, tuple[str, ...], bool]
+"""Build, commit, the builders' attempts that the commit holds, and whether it has to be clean."""
 
 
 class BuildGates:
     """Verifies builds when something is about to stand on them, each evidence once.
 
     A stage needs every build of the stages before it, green on a commit that holds their merges;
-    an `exact` one needs them on the very commit that it is given.
+    an `exact` one needs them on the very commit that it is given, and built clean: what is
+    deployed or delivered must build in a fresh clone as well. A clean build serves both.
     """
 
     def __init__(
@@ -59,13 +60,16 @@ class BuildGates:
         """
         # The head may move while builds run, and an exact gate stands on the head alone.
         while owed := self._owed(self._board.work.builders(stage), exact=exact):
-            if failures := await self.verify(owed):
+            if failures := await self.verify(owed, clean=exact):
                 return failures
         return ()
 
-    async def verify(self, owed: Sequence[Owed]) -> tuple[Failure, ...]:
-        """Verify those builds on the head, in parallel; returns the failures of what is red."""
-        outcomes = await asyncio.gather(*(self._verification(*one) for one in owed))
+    async def verify(self, owed: Sequence[Owed], *, clean: bool = True) -> tuple[Failure, ...]:
+        """Verify those builds on the head, in parallel; returns the failures of what is red.
+
+        What was red is asked to be `clean`: what a kept checkout hides would only be red later.
+        """
+        outcomes = await asyncio.gather(*(self._verification(*one, clean=clean) for one in owed))
         failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
         if not failures:
             self._announce_passed()
@@ -97,13 +101,15 @@ class BuildGates:
         return any(
             proof.build == build
             and required <= set(proof.held)
-            and (not exact or proof.commit == self._board.commit)
+            and (not exact or (proof.clean and proof.commit == self._board.commit))
             for proof in self._proofs
         )
 
-    async def _verification(self, build: str, builder: Stage) -> BuildOutcome:
-        key = (build, self._board.commit, self._board.work.built())
-        if key not in self._verifications or self._is_answered(self._verifications[key]):
+    async def _verification(self, build: str, builder: Stage, *, clean: bool) -> BuildOutcome:
+        found = (build, self._board.commit, self._board.work.built())
+        # One that is clean, under way or over, serves as well where none needs to be.
+        key = (*found, clean or self._is_under_way((*found, True)))
+        if not self._is_under_way(key):
             counts = self._execution.counts
             counts.builds += 1
             request = BuildRequest(
@@ -113,11 +119,17 @@ class BuildGates:
                 builder.agent,
                 self._board.head,
                 f"{self._scope}{counts.builds}",
+                clean,
             )
             rank = (self._execution.position(builder), 0, counts.builds)
-            verification = self._verify(request, rank, Proof(*key))
+            verification = self._verify(request, rank, Proof(*found, clean))
             self._verifications[key] = asyncio.create_task(verification)
         return await self._verifications[key]
+
+    def _is_under_way(self, key: Evidence) -> bool:
+        """Whether that verification runs, or has ended and still counts."""
+        task = self._verifications.get(key)
+        return task is not None and not self._is_answered(task)
 
     def _is_answered(self, task: asyncio.Task[BuildOutcome]) -> bool:
         """Whether it was red, and the failure has been answered since."""
@@ -129,7 +141,7 @@ class BuildGates:
         outcome = await self._build(request, rank)
         self._execution.heed(outcome.parallel, None)
         if outcome.passed:
-            self._proofs.append(proof)
+            self._proofs.append(replace(proof, clean=outcome.clean))
             self._board.resolve(f"build {request.build}")
             self._has_news = True
         elif outcome.failure and not self._is_overtaken(request):
@@ -175,7 +187,9 @@ class BuildGates:
                 None if hold else failure_of(error, stage=request.stage, gate=gate, owners=owners)
             )
             parallel = self._execution.turnstile.parallel
-            return BuildOutcome(request.build, request.commit, False, parallel, failure, hold)
+            return BuildOutcome(
+                request.build, request.commit, False, parallel, request.clean, failure, hold
+            )
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:

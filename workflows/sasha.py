@@ -9,7 +9,6 @@ with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
     from pipeline.infrastructure import RESPITE
     from pipeline.model import (
-        DEPENDENCIES,
         CaseStanding,
         Incident,
         IncidentEnd,
@@ -17,6 +16,8 @@ with workflow.unsafe.imports_passed_through():
         SashaStanding,
         SashaState,
         Waiting,
+        component_of,
+        place_of,
     )
     from pipeline.remedies import Finding
     from workflows import options
@@ -45,7 +46,7 @@ class SashaWorkflow:
         self._incidents = state.incidents
         self._escalations = Escalations(state, self._hear_of_end)
         self._calls: list[SashaCall] = []
-        self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
+        self._waiting: dict[str, dict[str, bool]] = {}
         for each in state.waiting:
             self._waiting[each.dependency] = dict.fromkeys(each.callers, True)
         self._wanted: dict[str, bool] = {}
@@ -108,11 +109,11 @@ class SashaWorkflow:
     def _heed(self, calls: list[SashaCall]) -> None:
         """Look at the house and at every host that was named, each for itself."""
         for call in calls:
-            if call.dependency in self._waiting and call.caller:
-                self._waiting[call.dependency][call.caller] = True
+            if component_of(call.dependency) and call.caller:
+                self._waiting.setdefault(call.dependency, {})[call.caller] = True
         if all(map(self._is_known, calls)):
             return
-        named = [call.host for call in calls]
+        named = [place for call in calls for place in (call.host, place_of(call.dependency))]
         named += [place for call in calls if call.ended for place in self._forget(call)]
         for place in dict.fromkeys((HOUSE, *named)):
             self._wanted[place] = True
@@ -133,16 +134,20 @@ class SashaWorkflow:
             case = Case(place, finding.symptom, finding.remedy, workflow.now())
             if case.key not in known:  # else it may have ended behind this look
                 self._take_on(case)
-        if place == HOUSE and found is not None:
+        if found is not None:
+            waiting = tuple(each for each in waiting if place_of(each.dependency) == place)
             await self._tell_well(waiting, found)
 
     def _is_known(self, call: SashaCall) -> bool:
         """Whether that dependency is being seen to: its end brings the next look."""
-        component = DEPENDENCIES.get(call.dependency)
-        if call.ended or component is None:
+        component, place = component_of(call.dependency), place_of(call.dependency)
+        if call.ended or not component:
             return False
-        treated = any(case.symptom.component == component for case, _ in self._cases.values())
-        return treated or self._escalations.concern(component)
+        treated = any(
+            case.symptom.component == component and case.place == place
+            for case, _ in self._cases.values()
+        )
+        return treated or self._escalations.concern(place, component)
 
     def _forget(self, call: SashaCall) -> list[str]:
         """The requirement stands for nothing any more; where to look at what it stood for."""
@@ -207,7 +212,7 @@ class SashaWorkflow:
         """Those who wait for what is there go on; a fresh look says so, never a hope."""
         ill = {finding.symptom.component for finding in findings}
         for each in waiting:
-            if DEPENDENCIES[each.dependency] not in ill:
+            if component_of(each.dependency) not in ill:
                 for caller in each.callers:
                     self._waiting[each.dependency].pop(caller, None)
                 await workflow.execute_activity_method(

@@ -6,10 +6,11 @@ the store's git, with an index that lies where no agent is told of.
 """
 
 import asyncio
+import json
 import os
 import shutil
 import stat
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adapters.git.command import Git
@@ -21,7 +22,7 @@ CLONES = "clones"
 PRIVATE = "indexes"
 """Folder of the state directory that holds what we know of each clone, by the same path."""
 
-_COMMIT = "commit"
+_CHECKOUT = "checkout.json"
 _SHA1_LENGTH = 40
 
 
@@ -51,10 +52,8 @@ class Clone:
     @property
     def commit(self) -> str:
         """The commit that was checked out; empty unless the clone was made to its end."""
-        try:
-            return (self.private / _COMMIT).read_text(encoding="ascii")
-        except FileNotFoundError:
-            return ""
+        found = _read(self.private)
+        return found.commit if found else ""
 
     @property
     def is_usable(self) -> bool:
@@ -82,7 +81,7 @@ class Clone:
         if not self.is_usable:
             return False
         try:
-            await asyncio.to_thread((self.private / _COMMIT).unlink)
+            await asyncio.to_thread((self.private / _CHECKOUT).unlink)
             await asyncio.to_thread(remove_tree, self.git_dir)
             await self._write(commit, "", "", clean=True)
         except (GitFailed, OSError):
@@ -113,7 +112,8 @@ class Clone:
                 await below._write(module.commit, "", author, clean=clean)
                 config = Git.ours(self.git_dir)
                 await config.run("config", f"submodule.{module.name}.active", "true")
-        await asyncio.to_thread(self._finish, commit)
+        tree = (await self.git.run("write-tree")).line
+        await asyncio.to_thread(self._finish, CheckedOut(commit, tree, str(self.store.path)))
 
     async def _make_git_dir(self, commit: str, branch: str, author: str) -> None:
         """A git directory with the project's branches and tags, without a remote or a setting.
@@ -144,10 +144,39 @@ class Clone:
                 email = f"{author.lower()}@agents.agog.invalid"
                 config.write(f"[user]\n\tname = {author}\n\temail = {email}\n")
 
-    def _finish(self, commit: str) -> None:
+    def _finish(self, made: "CheckedOut") -> None:
         # The copy's time must stay: git compares with it which files may have changed since.
         shutil.copy2(self.index, self.git_dir / "index")
-        (self.private / _COMMIT).write_text(commit, encoding="ascii")
+        (self.private / _CHECKOUT).write_text(json.dumps(asdict(made)), "utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class CheckedOut:
+    """What was checked out in a clone, and the store that it was taken from."""
+
+    commit: str
+    tree: str
+    store: str
+
+
+def checked_out(home: Path, path: Path) -> tuple[CheckedOut, Path, Git] | None:
+    """What the clone at that path holds, the folder that we keep beside it, and our git on it.
+
+    None if it was not made to its end. What was built or left there has no say.
+    """
+    private = home / PRIVATE / path.parent.name / path.name
+    found = _read(private)
+    if found is None:
+        return None
+    return found, private, Git.ours(Path(found.store)).on(path, private / "index")
+
+
+def _read(private: Path) -> CheckedOut | None:
+    try:
+        text = (private / _CHECKOUT).read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+    return CheckedOut(**json.loads(text))
 
 
 class Clones:

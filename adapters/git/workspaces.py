@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adapters.builds.process import BuildProcesses
+from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import Clone, Clones
 from adapters.git.project import Project
 from adapters.git.store import Merge, Names, Store, attempt_key
@@ -98,12 +98,13 @@ class GitWorkspaces:
         async with self._locks.hold(path_key(clone.path)):
             return await self._keep(names, key, clone, _base(request), message)
 
-    async def checkout_build(self, number: str, build: str, commit: str) -> str:
-        """The build's clone, reset to the commit; ignored files are kept."""
-        clone = self._clones.at(number, f"build-{slug(build)}")
+    async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
+        """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
+        # Two places: what is built in the kept one must not lie about in the clean one.
+        clone = self._clones.at(number, f"{'build' if clean else 'kept'}-{slug(build)}")
         async with self._locks.hold(path_key(clone.path)):
             await self._processes.end(clone.path)
-            if not await clone.reset(commit):
+            if clean or not await clone.reset(commit):
                 await clone.make(commit)
         return str(clone.path)
 

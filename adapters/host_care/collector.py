@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adapters.git.clone import CLONES, remove_tree
 from adapters.host_care.parts import Requirements
-from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.directory import RECORDS, RUNS, RunDirectory
 from adapters.runs.inventory import folders, has_unended, run_folders
 from pipeline.errors import PipelineError, TransientError
 from pipeline.ports import Workspaces
@@ -106,7 +106,7 @@ class LeftoverCollector:
             await self._workspaces.release(leftover.number)
 
     def _numbers(self) -> Sequence[str]:
-        roots = (self._home / CLONES, self._home / RUNS)
+        roots = (self._home / CLONES, self._home / RECORDS)
         return sorted({folder.name for root in roots for folder in folders(root)})
 
     def _leftovers(self, ended: Mapping[str, datetime]) -> Sequence[Leftover]:
@@ -116,7 +116,7 @@ class LeftoverCollector:
         trees = quiet if self._workspaces is not None else []
         return (
             *_found(LeftoverKind.CLONES, self._home / CLONES, trees),
-            *_found(LeftoverKind.RUNS, self._home / RUNS, [o for o in quiet if o[1] <= unread]),
+            *_found(LeftoverKind.RUNS, self._home / RECORDS, [o for o in quiet if o[1] <= unread]),
         )
 
 
@@ -131,11 +131,14 @@ def _found(
 
 def _remove_runs(home: Path, leftover: Leftover) -> None:
     for path in run_folders(home, leftover.number):
+        run = RunDirectory(home.joinpath(RUNS, *path.parts[-3:]), "")
         # Under its lock: whoever would start the run finds nothing or waits for nothing.
-        with RunDirectory(path, "").locked() as lock:
+        with run.locked() as lock:
             if lock is None:
                 raise TransientError(f"{path} is held by a supervisor")
+            remove_tree(run.path)
             remove_tree(path)
+    remove_tree(home / RUNS / leftover.number)
     remove_tree(leftover.path)
 
 

@@ -7,12 +7,13 @@ from adapters.git import GitWorkspaces
 from adapters.host_care.care import HostCare
 from adapters.host_care.collector import LeftoverCollector
 from adapters.host_care.deadlines import DeadlineCare
-from adapters.host_care.disk import DiskCare, free_bytes
+from adapters.host_care.disk import DiskCare
 from adapters.host_care.load import HostLoad, LoadCare, measure
 from adapters.host_care.orphaned_runs import OrphanedProcesses, OrphanedRuns
 from adapters.host_care.orphaned_trees import EndedClones
 from adapters.host_care.orphans import OrphanCare
 from adapters.host_care.parts import Extend, Requirements, Slots
+from adapters.probes import free_bytes
 from pipeline.ports import AgentRuns
 
 

@@ -1,4 +1,8 @@
-"""The directory of one run: the only memory of an agent run that outlives every process."""
+"""The records of one run: the only memory of an agent run that outlives every process.
+
+They stand beside the directory that the agent is told of (`AGOG_RUN_DIR`): whatever it does to that
+one, or to single files in it, the run is found.
+"""
 
 import fcntl
 import json
@@ -19,19 +23,16 @@ from pipeline.notice import last_block
 from pipeline.numbers import slug
 
 RUNS = "runs"
-"""Folder of the state directory that holds the runs: number / workflow run / stage-attempt."""
-
-OUTPUT_LIMIT = 8 * 1024 * 1024
-"""Bytes of standard output that are read back, from its end: a notice of 5 MB is seen whole."""
+"""Folder of the state directory that holds the directories which agents are told of: number /
+workflow run / stage-attempt."""
+RECORDS = "run-records"
+"""Folder of the state directory that holds our records of the runs, in the same shape."""
 
 SEARCH_LIMIT = 256 * 1024 * 1024
 """Bytes of a longer one that are searched for the agent's last words, from its end, in pieces."""
 
 _OVERLAP = 1024 * 1024
 """Bytes that two pieces share, so that a block stands whole in one of them."""
-
-ERROR_OUTPUT_LIMIT = 64 * 1024
-"""Bytes of standard error that are read back, from its end: what a human wants to see."""
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What may name a folder: never a way out of the state directory."""
@@ -61,12 +62,17 @@ class RunRecord:
 
 
 class RunDirectory:
-    """Paths, records and lock of one run. Every method may block on the disk."""
+    """Paths, records and lock of one run. Every method may block on the disk.
+
+    `path` is the agent's own: nothing in it is ours, and nothing that we know depends on it.
+    """
 
     def __init__(self, path: Path, run_id: str) -> None:
-        """Take the directory's absolute path; it need not exist yet."""
+        """Take the absolute path of the agent's directory; it need not exist yet."""
         self.path = path
         self.run_id = run_id
+        home, place = path.parents[3], path.parts[-3:]
+        self.records_path = home.joinpath(RECORDS, *place)
         self._order: RunRecord | None = None
 
     @classmethod
@@ -81,34 +87,34 @@ class RunDirectory:
         return cls(home.joinpath(RUNS, *parts), run_id)
 
     @classmethod
-    def at(cls, path: Path) -> "RunDirectory | None":
-        """The run whose directory that is; None if none was ordered there."""
-        fields = cls(path, "")._json(records.ORDER)
-        return cls(path, fields["run_id"]) if fields else None
+    def at(cls, records_path: Path) -> "RunDirectory | None":
+        """The run with those records; None if none was ordered there."""
+        home, place = records_path.parents[3], records_path.parts[-3:]
+        run = cls(home.joinpath(RUNS, *place), "")
+        fields = run._json(records.ORDER)
+        return cls(run.path, fields["run_id"]) if fields else None
 
     @classmethod
     def living(cls, home: Path) -> "Iterator[RunDirectory]":
         """Every run under that state directory that is started, or about to be, and has no end."""
-        for order in home.glob(f"{RUNS}/*/*/*/{records.ORDER}"):
-            run = cls(order.parent, "")
-            fields = run._json(records.ORDER)
-            if fields and not run.has(records.EXIT) and not run.is_fresh:
-                yield cls(order.parent, fields["run_id"])
+        for order in home.glob(f"{RECORDS}/*/*/*/{records.ORDER}"):
+            run = cls.at(order.parent)
+            if run and not run.has(records.EXIT) and not run.is_fresh:
+                yield run
 
     @classmethod
     def of_execution(cls, home: Path, key: str) -> "Iterator[RunDirectory]":
         """Every run of that execution (`REQ/workflow run`) that was ordered."""
-        for order in home.glob(f"{RUNS}/{key}/*/{records.ORDER}"):
-            fields = cls(order.parent, "")._json(records.ORDER)
-            if fields:
-                yield cls(order.parent, fields["run_id"])
+        for order in home.glob(f"{RECORDS}/{key}/*/{records.ORDER}"):
+            if run := cls.at(order.parent):
+                yield run
 
     def file(self, name: str) -> Path:
-        """The path of one of the run's files."""
-        return self.path / name
+        """The path of one of the run's records."""
+        return self.records_path / name
 
     def has(self, name: str) -> bool:
-        """Whether that file is there."""
+        """Whether that record is there."""
         return self.file(name).exists()
 
     @property
@@ -122,7 +128,7 @@ class RunDirectory:
     @property
     def is_suspended(self) -> bool:
         """Whether it has to stand still, or stood still when it ended."""
-        return len(records.suspensions(str(self.path))) % 2 == 1
+        return len(records.suspensions(str(self.records_path))) % 2 == 1
 
     def suspended_time(self, until: datetime) -> timedelta:
         """How long it has stood still in all, up to then."""
@@ -131,8 +137,12 @@ class RunDirectory:
         return sum((max(timedelta(), last - first) for first, last in pairs), timedelta())
 
     def create(self) -> None:
-        """Make the directory, for this user's eyes only: prompts and logs are nobody else's."""
+        """Make both directories, for this user only: prompts and logs are nobody else's."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._create_records()
+
+    def _create_records(self) -> None:
+        self.records_path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[int | None]:
@@ -140,7 +150,7 @@ class RunDirectory:
 
         A child that inherits the descriptor keeps the lock.
         """
-        self.create()
+        self._create_records()
         lock = os.open(self.file(records.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,7 +169,7 @@ class RunDirectory:
     def order(self) -> RunRecord | None:
         """What was ordered, if the run got that far.
 
-        Raises: RefusedInput if the directory belongs to a run of another name.
+        Raises: RefusedInput if the records are those of a run of another name.
         """
         if self._order:
             return self._order
@@ -167,7 +177,8 @@ class RunDirectory:
         if fields is None:
             return None
         if fields["run_id"] != self.run_id:
-            raise RefusedInput(f"{self.path} belongs to {fields['run_id']}, not to {self.run_id}.")
+            found, wanted = fields["run_id"], self.run_id
+            raise RefusedInput(f"{self.records_path} belongs to {found}, not to {wanted}.")
         self._order = RunRecord(**fields)
         return self._order
 
@@ -195,32 +206,40 @@ class RunDirectory:
         """Process ids of the run with their start times; empty before there is one."""
         return self._json(records.IDENTITY) or {}
 
-    def write_exit(self, end: RunEnd, reason: str, *, durable: bool = True) -> None:
+    def write_exit(
+        self,
+        end: RunEnd,
+        reason: str,
+        *,
+        durable: bool = True,
+        started_at: datetime | None = None,
+    ) -> None:
         """Record an end that the supervisor could not record."""
-        started = self.starts()
+        started = self.starts() or ((started_at,) if started_at else ())
         records.write_exit(
-            str(self.path),
+            str(self.records_path),
             end,
             started_at=started[0].isoformat() if started else None,
             reason=reason,
             durable=durable,
         )
 
-    def result(self, limit: int = OUTPUT_LIMIT) -> RunResult:
+    def result(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
         """How the run ended, with the tails of its output. Raises: KeyError before its end."""
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)
-        end = RunEnd(record["end"])
+        end, started_at = RunEnd(record["end"]), _time(record["started_at"])
         output, unread = self._output(limit)
         return RunResult(
             end=end,
             exit_code=record["exit_code"],
             output=output,
-            error_output=_tail(self.file(records.STDERR), min(limit, ERROR_OUTPUT_LIMIT)),
-            started_at=_time(record["started_at"]),
+            error_output=_tail(self.file(records.STDERR), min(limit, records.ERROR_OUTPUT_LIMIT)),
+            started_at=started_at,
             ended_at=_time(record["ended_at"]),
-            starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()),
+            # The marker may be gone, and then the end still tells of a start.
+            starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()) or bool(started_at),
             log_reference=str(self.file(records.STDOUT)),
             reason=record["reason"],
             pre_empted=end is RunEnd.LOST and self.is_suspended,
@@ -254,7 +273,7 @@ class RunDirectory:
         return tail, unread
 
     def _suspensions(self) -> tuple[datetime, ...]:
-        return tuple(map(datetime.fromisoformat, records.suspensions(str(self.path))))
+        return tuple(map(datetime.fromisoformat, records.suspensions(str(self.records_path))))
 
     def _json(self, name: str) -> dict[str, Any] | None:
         try:

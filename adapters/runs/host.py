@@ -240,7 +240,8 @@ class HostRuns:
             return partial(self._kinds.simulated.start, run, record)
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, given)
-        return partial(self._kinds.supervised.start, run, record, order.prompt, given)
+        start = self._kinds.supervised.start
+        return partial(start, run, record, order.prompt, given, order.started_at)
 
 
 def _runs_of(home: Path, key: str) -> tuple[RunDirectory, ...]:

@@ -1,6 +1,7 @@
 """Checks that we made on an exact commit: verdicts, merges, builds."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, select
@@ -64,6 +65,9 @@ async def record_build(
         started_at=result.started_at,
         ended_at=result.ended_at,
         log_reference=result.log_reference,
+        tree=result.tree,
+        clean=outcome.clean,
+        steps=[asdict(step) for step in result.steps],
         evidence=_OUTCOME.dump_python(outcome, mode="json"),
     )
     write.set(mode=mode_of(write, parallel=outcome.parallel))

@@ -1,7 +1,9 @@
 """A stage begins, or turns out not to be needed."""
 
+from dataclasses import replace
 from datetime import timedelta
 
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, load_context
@@ -22,6 +24,7 @@ from pipeline.model import (
 )
 
 _WAITS_FOR_PERMIT = (StageState.RUNNING, StageState.HELD)
+_STARTED = select(RunRow.started_at).where(RunRow.run_id == bindparam("run_id"))
 # Blocked, it still makes gates again: a fix is only as good as what says so.
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
@@ -53,7 +56,8 @@ async def open_stage(
     if request.held:  # it was opened, and went away before its agent could start
         await record_outage(write, request.held, waiter)
         await write.flush()
-    return context
+    row = await connection.execute(_STARTED, {"run_id": request.run_id})
+    return replace(context, started_at=row.scalar())
 
 
 async def pass_again(

@@ -21,7 +21,7 @@ from pipeline.model.answers import (
     Reopening,
     RetryRequest,
 )
-from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, Proof
+from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, BuildStep, Proof
 from pipeline.model.cards import StageCard
 from pipeline.model.carried import Carried, Counts
 from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState
@@ -50,6 +50,7 @@ from pipeline.model.holds import (
 )
 from pipeline.model.incidents import (
     DEPENDENCIES,
+    DISK,
     CaseStanding,
     Incident,
     IncidentEnd,
@@ -62,6 +63,9 @@ from pipeline.model.incidents import (
     SymptomKind,
     Waiting,
     Watch,
+    component_of,
+    disk_of,
+    place_of,
 )
 from pipeline.model.intervals import Interval, between
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
@@ -89,6 +93,7 @@ from pipeline.model.tally import Tally
 
 __all__ = [
     "DEPENDENCIES",
+    "DISK",
     "HUMAN",
     "OPENING",
     "ORCHESTRATOR",
@@ -107,6 +112,7 @@ __all__ = [
     "BuildOutcome",
     "BuildRequest",
     "BuildResult",
+    "BuildStep",
     "Carried",
     "CaseStanding",
     "Closing",
@@ -180,4 +186,7 @@ __all__ = [
     "Wake",
     "Watch",
     "between",
+    "component_of",
+    "disk_of",
+    "place_of",
 ]

@@ -15,6 +15,8 @@ class RunEnd(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     NOT_STARTED = "not_started"
+    GONE = "gone"
+    """It was started, and neither a process nor an output of it is left."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class RunOrder:
     prompt: str
     worktree: str
     """Directory the agent works in; empty where no project is needed."""
+    started_at: datetime | None = None
+    """When the SDLC database says that it was started: then it is never started again."""
 
 
 @dataclass(frozen=True)

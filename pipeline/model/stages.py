@@ -1,6 +1,7 @@
 """What a stage asks of its host, and how it ended."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.holds import Hold
@@ -123,3 +124,5 @@ class StageContext:
     """The requirement that a fix repairs."""
     tried: tuple[str, ...] = ()
     """What earlier fixes of the same gate did."""
+    started_at: datetime | None = None
+    """When the agent of this very attempt was started, if it was."""

@@ -90,8 +90,8 @@ class Workspaces(Protocol):
     async def keep(self, request: StageRequest) -> str:
         """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
 
-    async def checkout_build(self, number: str, build: str, commit: str) -> str:
-        """The build's clone, reset to the commit; ignored files are kept."""
+    async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
+        """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
 
     async def merge_fix(self, number: str, fix: str) -> MergeResult:
         """Merge what a fix has done into the integration branch of its requirement."""
@@ -116,4 +116,7 @@ class Builds(Protocol):
     """The project's own build commands."""
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
-        """Prepare if needed and build in that checkout (empty: simulated), bounded in time."""
+        """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
+
+        What `request` asks to be clean is prepared in any case.
+        """

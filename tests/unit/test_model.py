@@ -69,7 +69,7 @@ def test_a_pipeline_knows_its_stages_and_builds() -> None:
 def test_runs_and_builds_are_keyed_by_execution_name_and_count() -> None:
     ref = RequirementRef("REQ-1", "run")
     stage = StageRequest(ref, Priority.P2, a_stage("Backend QA"), 2, None, 10)
-    build = BuildRequest(ref, "backend", "Backend QA", "roy", Head("abc", 1), "3")
+    build = BuildRequest(ref, "backend", "Backend QA", "roy", Head("abc", 1), "3", True)
 
     assert ref.key == "REQ-1/run"
     assert stage.run_id == "REQ-1/run/Backend QA/2"

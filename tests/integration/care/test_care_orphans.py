@@ -29,7 +29,7 @@ async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
     order: RunOrder = runs.order(number=number)
     attached = asyncio.create_task(runs.host().attach(order))
     run = runs.directory(order)
-    await until(lambda: run.has("at_work") and "agent" in run.identity())
+    await until(lambda: run.path.joinpath("child").exists() and "agent" in run.identity())
     attached.cancel()
     # A look that is under way would see to a dead supervisor before the care does.
     await asyncio.wait({attached})
@@ -37,7 +37,7 @@ async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
 
 
 def pids(run: RunDirectory) -> list[int]:
-    return [int(run.file(name).read_text()) for name in ("pid", "child")]
+    return [int(run.path.joinpath(name).read_text()) for name in ("pid", "child")]
 
 
 def stray(directory: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:

@@ -11,10 +11,10 @@ import pytest
 from adapters.git import GitWorkspaces
 from adapters.host_care import care as bounds
 from adapters.host_care.care import UNSEEN, HostCare
-from adapters.host_care.disk import MIB
 from adapters.host_care.load import HostLoad, LoadCare
 from adapters.host_care.making import host_care
-from adapters.runs.directory import RUNS
+from adapters.probes import MIB
+from adapters.runs.directory import RECORDS
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
 from pipeline.model import RunEnd, Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run, subjects
@@ -128,7 +128,7 @@ async def test_a_look_at_five_thousand_old_runs_takes_a_moment(
     tmp_path: Path, git_project: GitProject
 ) -> None:
     known = KnownRequirements()
-    five_thousand_copies(a_run(tmp_path, "REQ-0/wf/Research/1").path, tmp_path / RUNS)
+    five_thousand_copies(a_run(tmp_path, "REQ-0/wf/Research/1").records_path, tmp_path / RECORDS)
     for number in range(500):
         known.end(f"REQ-{number}")
     care = whole(Bench(tmp_path), known, git_project.root)

@@ -25,7 +25,7 @@ async def stage(workspaces, head, part):
     request = stage_request(head, f"Part {part}")
     write(Path(await workspaces.prepare(request)), {f"part{part}/{n}": part for n in range(50)})
     merge = await workspaces.integrate(request, "done")
-    await workspaces.checkout_build(NUMBER, "backend", merge.head.commit)
+    await workspaces.checkout_build(NUMBER, "backend", merge.head.commit, clean=False)
 
 async def main(root, home, base, stages):
     workspaces = GitWorkspaces(Path(root), Path(home))

@@ -257,7 +257,7 @@ async def test_build_checkout_is_exact_but_keeps_what_is_ignored(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head
 ) -> None:
     base = git_project.git("rev-parse", "main")
-    path = Path(await workspaces.checkout_build(NUMBER, "backend", base))
+    path = Path(await workspaces.checkout_build(NUMBER, "backend", base, clean=False))
     write(
         path,
         {
@@ -269,7 +269,7 @@ async def test_build_checkout_is_exact_but_keeps_what_is_ignored(
     )
     (path / ".git/index.lock").touch()  # of a build that was killed while it ran git
 
-    again = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit))
+    again = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit, clean=False))
 
     assert again == path
     assert git_project.git("rev-parse", "HEAD", at=path) == tip.commit
@@ -282,9 +282,9 @@ async def test_build_checkout_is_exact_but_keeps_what_is_ignored(
 async def test_damaged_build_clone_is_made_anew(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head
 ) -> None:
-    path = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit))
+    path = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit, clean=False))
     shutil.rmtree(path / ".git")
     (path / "shared.txt").unlink()
 
-    assert await workspaces.checkout_build(NUMBER, "backend", tip.commit) == str(path)
+    assert await workspaces.checkout_build(NUMBER, "backend", tip.commit, clean=False) == str(path)
     assert git_project.git("status", "--porcelain", at=path) == ""

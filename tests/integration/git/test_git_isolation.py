@@ -65,7 +65,7 @@ async def test_stage_sees_the_whole_commit_whatever_the_users_checkout_shows(
     write(clone, {"docs/a.txt": "edited\n", "docs/new.txt": "n\n", "backend/n.txt": "n\n"})
 
     result = await workspaces.integrate(request, "done")
-    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit))
+    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit, clean=True))
 
     assert store.text(result.commit, "docs/a.txt") == "edited"
     assert {"docs/new.txt", "backend/n.txt"} <= set(store.files(result.commit))
@@ -223,7 +223,7 @@ async def test_no_program_that_an_agent_planted_is_run(
 
     first = await workspaces.integrate(both[0], "one")
     second = await workspaces.integrate(both[1], "two")
-    await workspaces.checkout_build(NUMBER, "backend", first.head.commit)
+    await workspaces.checkout_build(NUMBER, "backend", first.head.commit, clean=True)
     await workspaces.swap_target(NUMBER, target, first.head.commit)
 
     assert not exists(ran)
@@ -289,7 +289,7 @@ async def test_replacement_objects_show_nobody_other_bytes(
     write(clone.root, {"app.py": "a\n"})
 
     result = await workspaces.integrate(at_work, "done")
-    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit))
+    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit, clean=True))
 
     assert (build / "shared.txt").read_text() == "one\n"
 

@@ -127,7 +127,7 @@ async def test_half_made_clone_is_made_anew(workspaces: GitWorkspaces, state_hom
     head, _ = await workspaces.open(NUMBER)
     request = stage_request(head)
     path = Path(await workspaces.prepare(request))
-    (state_home / "indexes" / NUMBER / path.name / "commit").unlink()
+    (state_home / "indexes" / NUMBER / path.name / "checkout.json").unlink()
     (path / "readme.md").unlink()
 
     assert await workspaces.prepare(request) == str(path)

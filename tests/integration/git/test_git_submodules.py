@@ -32,7 +32,7 @@ async def test_submodule_of_the_user_is_there_for_agents_and_builds(
     workspaces: GitWorkspaces, store: GitProject, clone: GitProject, library: GitProject
 ) -> None:
     head = await workspaces.head(NUMBER)
-    build = Path(await workspaces.checkout_build(NUMBER, "backend", head.commit))
+    build = Path(await workspaces.checkout_build(NUMBER, "backend", head.commit, clean=True))
     assert (clone.root / "vendor/lib.c").read_text() == "int x;\n"
     assert (build / "vendor/lib.c").read_text() == "int x;\n"
     assert clone.git("submodule", "status").startswith(library.git("rev-parse", "HEAD"))
@@ -59,7 +59,7 @@ async def test_new_commits_of_a_submodule_arrive_with_the_delivery(
     head = await workspaces.head(NUMBER)
 
     result = await workspaces.integrate(stage_request(head), "done")
-    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit))
+    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit, clean=True))
 
     assert result.refusal == ""
     assert (build / "vendor/lib.c").read_text() == "int better;\n"

@@ -313,7 +313,7 @@ async def test_release_keeps_unmerged_work_and_leaves_the_users_repository_alone
     write(clone, {"draft.txt": "unfinished\n"})
     before = git_project.git("for-each-ref"), git_project.git("worktree", "list")
     assert request_at_work.head
-    await workspaces.checkout_build(NUMBER, "backend", request_at_work.head.commit)
+    await workspaces.checkout_build(NUMBER, "backend", request_at_work.head.commit, clean=True)
 
     await workspaces.release(NUMBER)
     await workspaces.release(NUMBER)
@@ -344,8 +344,8 @@ async def test_no_hook_runs_for_our_commits(
         write(Path(await workspaces.prepare(request)), {name: name})
         results.append(await workspaces.integrate(request, "done"))
     tip = results[-1].head.commit
-    await workspaces.checkout_build(NUMBER, "backend", head.commit)
-    await workspaces.checkout_build(NUMBER, "backend", tip)
+    await workspaces.checkout_build(NUMBER, "backend", head.commit, clean=True)
+    await workspaces.checkout_build(NUMBER, "backend", tip, clean=True)
 
     assert await workspaces.swap_target(NUMBER, target, tip)
     assert not (tmp_path / "hooks ran").exists()

@@ -1,5 +1,8 @@
 import asyncio
+import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from adapters.builds import ProjectBuilds
+from adapters.builds.project_builds import ProjectBuilds
 from adapters.git import GitWorkspaces
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
-from pipeline.errors import AgentsFileRefused, GitFailed
+from pipeline.errors import AgentsFileRefused, GitFailed, TransientError
 from pipeline.model import BuildRequest, BuildResult, Head, RequirementRef, RunEnd
 from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, exists
+from tests.full_disk import small_disk
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/tmp", "SECRET": "s3cret", "TOKEN": "t0ken"}
 
@@ -28,20 +32,21 @@ class BuildBench:
         self.workspaces = GitWorkspaces(project.root, home)
         self.occurrence = 0
 
-    async def checked_out(self) -> tuple[Head, str]:
+    async def checked_out(self, *, clean: bool = True) -> tuple[Head, str]:
         head = Head(self.project.git("rev-parse", "HEAD"), 0)
-        return head, await self.workspaces.checkout_build(NUMBER, "backend", head.commit)
+        place = await self.workspaces.checkout_build(NUMBER, "backend", head.commit, clean=clean)
+        return head, place
 
-    async def run(self, build: BuildCommand | SimulatedBuild) -> BuildResult:
-        head, directory = await self.checked_out()
+    async def run(self, build: BuildCommand | SimulatedBuild, *, clean: bool = True) -> BuildResult:
+        head, directory = await self.checked_out(clean=clean)
         self.occurrence += 1
-        return await self.builds(build).run(self.request(head), directory)
+        return await self.builds(build).run(self.request(head, clean=clean), directory)
 
     def builds(self, build: BuildCommand | SimulatedBuild) -> ProjectBuilds:
         agents = AgentsFile("agents.toml", Path("/"), {}, {"backend": build}, minute_seconds=0.01)
         return ProjectBuilds(agents, self.home, ENVIRONMENT)
 
-    def request(self, head: Head | None) -> BuildRequest:
+    def request(self, head: Head | None, *, clean: bool = True) -> BuildRequest:
         return BuildRequest(
             ref=RequirementRef(NUMBER, "run-1"),
             build="backend",
@@ -49,6 +54,7 @@ class BuildBench:
             owner="roy",
             head=head,
             occurrence=str(self.occurrence),
+            clean=clean,
         )
 
 
@@ -142,6 +148,7 @@ async def test_build_gets_only_the_variables_let_through(bench: BuildBench) -> N
         "TOKEN": "t0ken",
         "CI": "true",
         "AGOG_REQUIREMENT": NUMBER,
+        "AGOG_BUILD_DIR": str(bench.home / "worktrees" / NUMBER / "build-backend"),
     }
 
 
@@ -200,6 +207,40 @@ async def test_nothing_stays_behind_a_build_that_ended(bench: BuildBench, tmp_pa
     assert [is_alive(pid) for pid in pids(tmp_path)] == [False]
 
 
+LEAVES_A_SERVER = {
+    "session": "setsid sh -c 'echo $$ > {0}; exec sleep 600' & until test -s {0}; do :; done",
+    "nohup": "nohup sh -c 'echo $$ > {0}; exec sleep 600' & until test -s {0}; do :; done",
+    "double fork": (
+        "(setsid sh -c '(setsid sh -c \"echo \\$\\$ > {0}; exec sleep 600\" &) ; exit 0' &);"
+        " until test -s {0}; do :; done"
+    ),
+    "no environment": (
+        "env -i /usr/bin/setsid /bin/sh -c 'echo $$ > {0}; exec /bin/sleep 600' &"
+        " until test -s {0}; do :; done"
+    ),
+    "deaf": (
+        "setsid sh -c 'trap \"\" TERM HUP; echo $$ > {0}; while :; do sleep 1; done' &"
+        " until test -s {0}; do :; done"
+    ),
+}
+"""Shell scripts that leave a server behind whose number is written to a file, and exit 0."""
+
+
+@pytest.mark.parametrize("step", ["prepare", "build"])
+@pytest.mark.parametrize("kind", LEAVES_A_SERVER)
+async def test_server_in_a_session_of_its_own_does_not_outlive_its_build(
+    bench: BuildBench, tmp_path: Path, step: str, kind: str
+) -> None:
+    script = LEAVES_A_SERVER[kind].format(tmp_path / "server.pid")
+    leaving = ("sh", "-c", script)
+    build = shell(script) if step == "build" else shell("true", prepare=leaving)
+
+    result = await bench.run(build)
+
+    assert result.exit_code == 0
+    assert [is_alive(pid) for pid in pids(tmp_path)] == [False]
+
+
 async def test_cancelled_build_is_ended_first(bench: BuildBench, tmp_path: Path) -> None:
     script = f"echo $$ > {tmp_path}/build.pid; sleep 600"
     running = asyncio.create_task(bench.run(shell(script)))
@@ -212,42 +253,78 @@ async def test_cancelled_build_is_ended_first(bench: BuildBench, tmp_path: Path)
     assert [is_alive(pid) for pid in pids(tmp_path)] == [False]
 
 
-async def test_build_of_a_worker_that_died_is_ended_before_the_next(
+SERVER_AND_BUILD = """
+    setsid sh -c 'echo $$ > {0}/server.pid; exec sleep 600' &
+    echo $$ > {0}/build.pid; until test -s {0}/server.pid; do :; done; exec sleep 600
+"""
+
+
+def worker_that_builds(bench: BuildBench, directory: str, script: str) -> subprocess.Popen[bytes]:
+    """A process that runs a build in that checkout as a worker does."""
+    program = f"""
+import asyncio
+from pathlib import Path
+from adapters.builds.processes import BuildProcesses
+
+place = Path({directory!r})
+command, given = ("sh", "-c", {script!r}), {{"PATH": {ENVIRONMENT["PATH"]!r}}}
+processes = BuildProcesses(Path({str(bench.home)!r}))
+asyncio.run(processes.run(place, command, place, given, Path({os.devnull!r})))
+"""
+    return subprocess.Popen([sys.executable, "-c", program], cwd=HOUSE)
+
+
+def supervisor_of(bench: BuildBench) -> int:
+    (record,) = (bench.home / "builds" / "running").glob("*.json")
+    return int(json.loads(record.read_text())["supervisor"])
+
+
+async def test_build_of_a_killed_worker_ends_by_itself(bench: BuildBench, tmp_path: Path) -> None:
+    _, directory = await bench.checked_out()
+    worker = worker_that_builds(bench, directory, SERVER_AND_BUILD.format(tmp_path))
+    await until(lambda: len(pids(tmp_path)) == 2)
+
+    worker.kill()
+    worker.wait()
+
+    await until(lambda: not [pid for pid in pids(tmp_path) if is_alive(pid)])
+
+
+async def test_build_whose_worker_and_supervisor_died_is_ended_before_the_next(
     bench: BuildBench, tmp_path: Path
 ) -> None:
     _, directory = await bench.checked_out()
-    worker = f"""
-import asyncio
-from pathlib import Path
-from adapters.builds.process import BuildProcesses
+    worker = worker_that_builds(bench, directory, SERVER_AND_BUILD.format(tmp_path))
+    await until(lambda: len(pids(tmp_path)) == 2)
+    supervisor = supervisor_of(bench)
+    os.kill(worker.pid, signal.SIGSTOP)  # it must not end what its supervisor leaves
+    os.kill(supervisor, signal.SIGKILL)
+    worker.kill()
+    worker.wait()
+    old = pids(tmp_path)
+    assert [is_alive(pid) for pid in old] == [True, True]
 
-async def main():
-    processes = BuildProcesses(Path({str(bench.home)!r}))
-    place = Path({directory!r})
-    command = ("sh", "-c", "echo $$ > {tmp_path}/old.pid; sleep 600")
-    await processes.start(place, command, place, {{}}, Path("/dev/null"))
-    print("started", flush=True)
-    await asyncio.sleep(600)
+    living = " ".join(f"/proc/{pid}" for pid in old)
+    result = await bench.run(shell(f"! ls -d {living}"))
 
-asyncio.run(main())
-"""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", worker, stdout=asyncio.subprocess.PIPE, cwd=HOUSE
-    )
-    assert process.stdout
-    assert await process.stdout.readline() == b"started\n"
-    process.kill()
-    await process.wait()
-    await until(lambda: bool(pids(tmp_path)))
-    assert is_alive(pids(tmp_path)[0])
-
-    result = await bench.run(shell("true"))
-
-    assert result.exit_code == 0
-    assert not is_alive(pids(tmp_path)[0])
+    assert result.exit_code == 0, result.output
+    assert [is_alive(pid) for pid in old] == [False, False]
 
 
-async def test_prepare_runs_in_a_new_worktree_and_when_a_lock_file_changed(
+async def test_build_whose_supervisor_is_killed_is_no_evidence(
+    bench: BuildBench, tmp_path: Path
+) -> None:
+    running = asyncio.create_task(bench.run(shell(SERVER_AND_BUILD.format(tmp_path))))
+    await until(lambda: len(pids(tmp_path)) == 2)
+
+    os.kill(supervisor_of(bench), signal.SIGKILL)
+    with pytest.raises(TransientError, match="was killed"):
+        await running
+
+    assert [is_alive(pid) for pid in pids(tmp_path)] == [False, False]
+
+
+async def test_prepare_runs_in_a_new_kept_checkout_and_when_a_lock_file_changed(
     bench: BuildBench, tmp_path: Path
 ) -> None:
     count = tmp_path / "prepared"
@@ -257,7 +334,7 @@ async def test_prepare_runs_in_a_new_worktree_and_when_a_lock_file_changed(
     )
 
     async def prepared() -> int:
-        assert (await bench.run(build)).exit_code == 0
+        assert (await bench.run(build, clean=False)).exit_code == 0
         return len(count.read_text().splitlines())
 
     assert await prepared() == 1
@@ -288,7 +365,42 @@ async def test_what_the_next_checkout_removes_is_prepared_again(
 ) -> None:
     build = shell("test -e deps", prepare=("touch", "deps"))
 
-    assert [(await bench.run(build)).exit_code for _ in range(2)] == [0, 0]
+    codes = [(await bench.run(build, clean=False)).exit_code for _ in range(2)]
+
+    assert codes == [0, 0]
+
+
+async def test_clean_build_prepares_each_time_and_sees_nothing_of_an_earlier_one(
+    bench: BuildBench,
+) -> None:
+    """Case build-1: the file that an ignored one was made from is gone."""
+    bench.project.commit({".gitignore": "_ignored/\nnode_modules/\n", "backend/spec": "1\n"})
+    build = shell(
+        "mkdir -p _ignored; test ! -e spec || cp spec _ignored/gen; test -e _ignored/gen",
+        prepare=("sh", "-c", "test ! -e node_modules; mkdir node_modules"),
+    )
+    assert [(await bench.run(build, clean=c)).exit_code for c in (False, True)] == [0, 0]
+    bench.project.git("rm", "--quiet", "backend/spec")
+    bench.project.git("commit", "--quiet", "--message", "no spec")
+
+    kept = await bench.run(build, clean=False)
+    clean = await bench.run(build)
+
+    assert (kept.exit_code, [step.name for step in kept.steps]) == (0, ["build"])
+    assert (clean.exit_code, [step.name for step in clean.steps]) == (1, ["prepare", "build"])
+
+
+async def test_result_says_what_was_built_what_ran_and_how_long(bench: BuildBench) -> None:
+    build = shell("true", prepare=("sleep", "0.2"))
+
+    result = await bench.run(build)
+
+    assert result.tree == bench.project.git("rev-parse", "HEAD^{tree}")
+    assert [(step.name, step.argv) for step in result.steps] == [
+        ("prepare", ("sleep", "0.2")),
+        ("build", ("sh", "-c", "true")),
+    ]
+    assert 0.2 <= result.steps[0].seconds < (result.ended_at - result.started_at).total_seconds()
 
 
 async def test_build_of_another_commit_is_refused(bench: BuildBench) -> None:
@@ -309,7 +421,9 @@ async def test_checkout_waits_for_the_build_that_runs_in_it(
     running = asyncio.create_task(bench.run(shell(script)))
     await until(lambda: bool(pids(tmp_path)))
     newer = bench.project.commit({"backend/app.py": "newer\n"})
-    checkout = asyncio.create_task(bench.workspaces.checkout_build(NUMBER, "backend", newer))
+    checkout = asyncio.create_task(
+        bench.workspaces.checkout_build(NUMBER, "backend", newer, clean=True)
+    )
 
     done, _ = await asyncio.wait({checkout}, timeout=0.3)
     go.touch()
@@ -329,6 +443,28 @@ async def test_simulated_build_sleeps_its_minutes(
 
     assert (result.end, result.exit_code) == (RunEnd.EXITED, code)
     assert result.ended_at - result.started_at >= seconds(20 * 0.01)
+
+
+async def test_red_build_on_a_full_disk_is_no_evidence(
+    git_project: GitProject, tmp_path: Path
+) -> None:
+    git_project.commit({"backend/app.py": "print('hi')\n"})
+    with small_disk(tmp_path / "disk", 8) as disk:
+        bench = BuildBench(git_project, disk.path / "home")
+        build = shell(
+            f"echo $$ > {tmp_path}/build.pid; until test -e {tmp_path}/go; do sleep 0.02; done;"
+            " echo made > made"
+        )
+        running = asyncio.create_task(bench.run(build))
+        await until(lambda: bool(pids(tmp_path)))
+        disk.fill()
+        (tmp_path / "go").touch()
+
+        with pytest.raises(OSError, match="No space left"):
+            await running
+
+        disk.empty()
+        assert (await bench.run(build)).exit_code == 0
 
 
 async def test_unknown_build_is_refused(bench: BuildBench) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.runs import directory
-from adapters.runs.directory import ERROR_OUTPUT_LIMIT, OUTPUT_LIMIT
+from adapters.runs.records import ERROR_OUTPUT_LIMIT, OUTPUT_LIMIT
 from adapters.user_files import find_agents
 from pipeline.agents_file import CommandAgent
 from pipeline.answers import read_run

@@ -256,7 +256,7 @@ async def test_workflows_that_wait_at_one_boundary_are_all_woken(
     """A requirement that a human set going, and its round of fixes, may need the same build."""
     ours = await begin(sdlc_store, "REQ-1")
     urgent = await begin(sdlc_store, "REQ-0", Priority.P0)
-    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1")
+    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1", True)
     for waiter in ("REQ-1", "REQ-1/round-1"):
         assert isinstance(await sdlc_store.open_build(build, waiter), Hold)
 

@@ -166,7 +166,7 @@ async def test_everything_at_once_ends_without_a_deadlock(
 
 
 async def open_build(each: Requirement, nth: int) -> object:
-    request = BuildRequest(each.ref, "backend", BACKEND, "roy", Head("c1", 1), str(nth))
+    request = BuildRequest(each.ref, "backend", BACKEND, "roy", Head("c1", 1), str(nth), True)
     return await each.store.open_build(request, each.number)
 
 
