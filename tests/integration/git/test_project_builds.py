@@ -33,6 +33,8 @@ class BuildBench:
         self.occurrence = 0
 
     async def checked_out(self, *, clean: bool = True) -> tuple[Head, str]:
+        await self.workspaces.open(NUMBER)
+        await self.workspaces.merge_target(NUMBER, "main")  # what the user has committed since
         head = Head(self.project.git("rev-parse", "HEAD"), 0)
         place = await self.workspaces.checkout_build(NUMBER, "backend", head.commit, clean=clean)
         return head, place
@@ -101,7 +103,7 @@ async def test_noisy_build_that_exits_0_is_green(bench: BuildBench) -> None:
     assert (result.end, result.exit_code, result.reason) == (RunEnd.EXITED, 0, "")
     lines = result.output.splitlines()
     assert lines[0] == "Error: error TS FAILED"
-    assert lines[1].endswith(f"worktrees/{NUMBER}/build-backend/backend")
+    assert lines[1].endswith(f"clones/{NUMBER}/build-backend/backend")
     assert lines[2] == "oops"
     assert size(result.log_reference) == len(result.output)
     assert result.started_at < result.ended_at
@@ -148,7 +150,7 @@ async def test_build_gets_only_the_variables_let_through(bench: BuildBench) -> N
         "TOKEN": "t0ken",
         "CI": "true",
         "AGOG_REQUIREMENT": NUMBER,
-        "AGOG_BUILD_DIR": str(bench.home / "worktrees" / NUMBER / "build-backend"),
+        "AGOG_BUILD_DIR": str(bench.home / "clones" / NUMBER / "build-backend"),
     }
 
 
