@@ -13,12 +13,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False  # `typing` itself takes longer to load than the rest of this module
+if TYPE_CHECKING:
+    from typing import Any
 
 END_GRACE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL: time to flush a log, too short to hold up a cancellation."""
 
-Identity = Mapping[str, Any]
+Identity = Mapping[str, "Any"]
 """Recorded process ids by name, under `created` when each began, and under `boot` in which boot."""
 
 _POLL_SECONDS = 0.02
@@ -77,7 +80,7 @@ def boot_identity() -> str:
         return ""
 
 
-def identify(**pids: int) -> dict[str, Any]:
+def identify(**pids: int) -> "dict[str, Any]":
     """What tells these processes, by name, from every other that had or will have their numbers."""
     created = {
         name: stat.created if (stat := process_stat(p)) else None for name, p in pids.items()

@@ -63,7 +63,10 @@ class SupervisedRuns:
         """
         with run.locked() as lock:
             before = (records.STARTED, records.EXIT, records.CANCELLED)
-            if lock is None or any(map(run.has, before)) or self._survives(run):
+            if lock is None or any(map(run.has, before)):
+                return False
+            # Before its first start a run has no directory, and no supervisor to be looked for.
+            if (started_at or run.path.exists()) and self._survives(run):
                 return False
             if started_at:
                 self._settle(run, RunEnd.GONE, _GONE, started_at)
