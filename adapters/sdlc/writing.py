@@ -107,6 +107,8 @@ class RequirementWrite:
         self.state = RequirementState(row["state"])
         self.at = datetime.now(UTC)
         self.stages: dict[str, StageRecord] = {}
+        self.holds_begun: dict[str, int] = {}
+        """The last occurrence that this transaction has given to a hold, by boundary."""
         self._changes: dict[str, object] = {"updated_at": self.at}
         self._batch = Batch(self.at)
 
