@@ -1,4 +1,4 @@
-"""What every activity shares: it beats while it works, and its typed errors keep their type."""
+"""What every activity shares: it beats, errors keep their type, no retry is endless or secret."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,8 +13,10 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from pipeline.errors import DependencyUnavailable, PermanentError, PipelineError
+from activities.retrying import Attempt, attempting
+from pipeline.errors import DependencyUnavailable, PermanentError
 from pipeline.model import DEPENDENCIES
+from pipeline.ports import HostPorts
 
 BEATS_PER_TIMEOUT = 4
 """Three beats may be late before a worker counts as lost."""
@@ -23,47 +25,63 @@ BEATS_PER_TIMEOUT = 4
 class HouseInterceptor(Interceptor):
     """Put once on every Worker of the house."""
 
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports: retries are shown in its database."""
+        self._ports = ports
+
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap the activity."""
-        return _Inbound(next)
+        return _Inbound(next, self._ports)
 
 
 class _Inbound(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, ports: HostPorts) -> None:
+        super().__init__(next)
+        self._ports = ports
+
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        """Beat in the background and translate errors once: a permanent one is never retried."""
-        async with _beating():
+        """Beat in the background, translate errors once, bound and show what is repeated."""
+        async with attempting(self._ports, input.args) as attempt, _beating(attempt):
             try:
-                return await super().execute_activity(input)
-            except PipelineError as error:
-                raise _translated(error) from error
+                result = await super().execute_activity(input)
+                # What cannot be sent would be found out behind us, and repeated for ever.
+                activity.payload_converter().to_payloads([result])
+            except ApplicationError:
+                raise
+            except PermanentError as error:
+                await attempt.over()
+                raise _final(error) from error
+            except DependencyUnavailable as error:
+                # The workflow waits for it, where everybody sees it; a retry would wait in secret.
+                if error.dependency not in DEPENDENCIES:
+                    raise await attempt.failed(error) from error
+                await attempt.over()
+                raise _final(error, error.dependency) from error
+            except Exception as error:
+                raise await attempt.failed(error) from error
+            await attempt.over()
+            return result
 
 
-def _translated(error: PipelineError) -> ApplicationError:
-    # The workflow waits for a dependency, where everybody sees it; a retry would wait in secret.
-    away = isinstance(error, DependencyUnavailable) and error.dependency in DEPENDENCIES
-    return ApplicationError(
-        str(error),
-        *((error.dependency,) if isinstance(error, DependencyUnavailable) and away else ()),
-        type=type(error).__name__,
-        non_retryable=away or isinstance(error, PermanentError),
-    )
+def _final(error: Exception, *details: str) -> ApplicationError:
+    return ApplicationError(str(error), *details, type=type(error).__name__, non_retryable=True)
 
 
 @asynccontextmanager
-async def _beating() -> AsyncIterator[None]:
+async def _beating(attempt: Attempt) -> AsyncIterator[None]:
     timeout = activity.info().heartbeat_timeout
     if not timeout:
         yield
         return
-    beat = asyncio.create_task(_beat(timeout.total_seconds() / BEATS_PER_TIMEOUT))
+    beat = asyncio.create_task(_beat(attempt, timeout.total_seconds() / BEATS_PER_TIMEOUT))
     try:
         yield
     finally:
         beat.cancel()
 
 
-async def _beat(interval_seconds: float) -> None:
+async def _beat(attempt: Attempt, interval_seconds: float) -> None:
     # The start counts as a beat: a brief activity costs the server none.
     while True:
         await asyncio.sleep(interval_seconds)
-        activity.heartbeat()
+        attempt.beat()

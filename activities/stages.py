@@ -8,6 +8,7 @@ from functools import cache, partial
 from temporalio import activity
 
 from activities.persistence import written
+from activities.retrying import step
 from activities.waiting import waiter
 from pipeline.answers import Reading, read_run
 from pipeline.failures import cut
@@ -26,6 +27,7 @@ from pipeline.model import (
 )
 from pipeline.ports import HostPorts
 from pipeline.prompt import stage_prompt
+from pipeline.signatures import signature
 
 
 class _HeldAgain(Exception):
@@ -68,6 +70,8 @@ class StageActivities:
     async def _open(self, request: StageRequest) -> StageContext | Hold | None:
         """What the agent must be told, what holds it, or None: it was started before."""
         if await self._ports.runs.is_started(request.run_id):
+            if request.resumed:
+                await self._ports.store.resume_stage(request)
             return None
         self._ports.readiness.check()
         opened = await self._ports.store.open_stage(request, waiter())
@@ -82,7 +86,8 @@ class StageActivities:
 
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
-        merge = await self._merge(request, reading)
+        async with step("take over its work"):
+            merge = await self._merge(request, reading)
         outcome = self._outcome(request, reading, merge)
         close = self._ports.store.close_stage
         await written(self._ports, partial(close, request, outcome, result, reading.notice, merge))
@@ -94,14 +99,16 @@ class StageActivities:
         return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
 
     async def _attach(self, request: StageRequest, context: StageContext | None) -> RunResult:
-        worktree = await self._ports.project.prepare(request) if request.head else ""
+        async with step("make its working copy"):
+            worktree = await self._ports.project.prepare(request) if request.head else ""
         order = _order(request, context, worktree)
         announce = cache(partial(_announce, request)) if context else _nothing_new
-        result = await self._ports.runs.attach(
-            order,
-            on_start=partial(self._started, request.run_id, announce),
-            after_wait=partial(self._pass_again, request),
-        )
+        async with step("run its agent"):
+            result = await self._ports.runs.attach(
+                order,
+                on_start=partial(self._started, request.run_id, announce),
+                after_wait=partial(self._pass_again, request),
+            )
         announce()  # one that ended at once was never seen alive
         return result
 
@@ -124,24 +131,24 @@ class StageActivities:
             await self._ports.project.keep(request)
             return None
         merge = await self._ports.project.integrate(request, reading.notice.summary)
-        if merge.conflicts:
+        if merge.conflicts or merge.refusal:
             await self._ports.project.keep(request)
         return merge
 
     def _outcome(
         self, request: StageRequest, reading: Reading, merge: MergeResult | None
     ) -> StageOutcome:
-        conflict = _conflict(request, merge) if merge and merge.conflicts else None
+        red = _unmerged(request, merge) if merge else None
         return StageOutcome(
             stage=request.stage.name,
             attempt=request.attempt,
-            state=StageState.FAILED if conflict else reading.state,
-            head=merge.head if merge and not conflict else None,
+            state=StageState.FAILED if red else reading.state,
+            head=merge.head if merge and not red else None,
             parallel=self._ports.parallel,
             summary=reading.notice.summary[:500] if reading.notice else "",
             verdict=reading.verdict,
             flags=reading.notice.flags if reading.notice else (),
-            failure=conflict or reading.failure,
+            failure=red or reading.failure,
         )
 
 
@@ -177,13 +184,20 @@ def _order(request: StageRequest, context: StageContext | None, worktree: str) -
     )
 
 
-def _conflict(request: StageRequest, merge: MergeResult) -> Failure:
-    """A conflict belongs to the one who merges later; the integration branch is untouched."""
+def _unmerged(request: StageRequest, merge: MergeResult) -> Failure | None:
+    """Why the work was not merged: it is the agent's to repair, and the branch is untouched.
+
+    What git, or a rule, refuses is red like a conflict, which belongs to the one who merges later.
+    """
+    if not (merge.conflicts or merge.refusal):
+        return None
+    error = merge.refusal or "Conflict in " + ", ".join(merge.conflicts)
     return Failure(
         stage=request.stage.name,
-        kind=FailureKind.CONFLICT,
+        kind=FailureKind.FAILED if merge.refusal else FailureKind.CONFLICT,
         gate=f"merge {request.stage.name}",
         owners=(request.stage.agent,),
-        error=cut("Conflict in " + ", ".join(merge.conflicts)),
+        error=cut(error),
         commit=merge.commit,
+        signature=signature(merge.refusal),
     )

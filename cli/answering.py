@@ -18,7 +18,7 @@ from adapters.temporal_client import reaching_temporal, refusal_reason
 from cli.connections import services
 from cli.naming import stage_name
 from pipeline.errors import DependencyUnavailable, RefusedInput
-from pipeline.model import DeliveryReport
+from pipeline.model import OPENING, DeliveryReport
 from pipeline.plan_rules import DELIVER
 from settings import Settings
 from workflows import options
@@ -48,7 +48,7 @@ async def steered(
         DependencyUnavailable if no worker answers.
     """
     async with services(settings) as connected:
-        is_stage = bool(stage) and not (may_deliver and stage == DELIVER)
+        is_stage = bool(stage) and not (may_deliver and stage in (DELIVER, OPENING))
         name = await stage_name(connected.reader, number, stage) if is_stage else stage
         handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         try:

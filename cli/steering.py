@@ -61,7 +61,8 @@ Note = Annotated[str, typer.Option("--note", help="Why; the agents that run agai
 def retry(req: Number, stage: StageName, note: Note = "") -> None:
     """Run a failed stage again, and what depends on it.
 
-    Stage `deliver` tries to deliver again.
+    Stage `deliver` tries to deliver again, `opening` to find a host. What failed for no fault of an
+    agent's is tried again alone: an agent that has ended is not paid twice.
     """
     check_note(note)
 

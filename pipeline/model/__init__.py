@@ -73,6 +73,7 @@ from pipeline.model.requirement import (
     DeliveryReport,
     RequirementOrder,
 )
+from pipeline.model.retries import RETRY_BOUND, Leftover, Retry
 from pipeline.model.runs import RunEnd, RunOrder, RunResult
 from pipeline.model.stages import (
     BlockedStage,
@@ -97,6 +98,7 @@ __all__ = [
     "REPAIR",
     "REPAIRED",
     "RETRY",
+    "RETRY_BOUND",
     "REWORK",
     "SASHA",
     "STAND_STILL",
@@ -139,6 +141,7 @@ __all__ = [
     "InfrastructureOpening",
     "InfrastructureOrder",
     "Interval",
+    "Leftover",
     "MergeResult",
     "MergedFix",
     "Mode",
@@ -155,6 +158,7 @@ __all__ = [
     "RequirementOrder",
     "RequirementRef",
     "RequirementState",
+    "Retry",
     "RetryRequest",
     "RunEnd",
     "RunOrder",
