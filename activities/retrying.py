@@ -96,8 +96,11 @@ class Attempt:
     async def failed(self, error: Exception) -> ApplicationError:
         """Count a failure; what Temporal is told: to try again, or that its time is over."""
         streak = self._count(error)
+        if self._is_last():  # whoever called it has bounded it already
+            await self.over()
+            return ApplicationError(streak.error, type=type(error).__name__)
         failing = timedelta(seconds=streak.failing_seconds)
-        if failing >= self._ports.retry_bound or self._is_last():
+        if failing >= self._ports.retry_bound:
             await self.over()
             exhausted = RetriesExhausted(streak.error, streak.tries, failing / _MINUTE)
             return ApplicationError(str(exhausted), type=_EXHAUSTED, non_retryable=True)

@@ -141,14 +141,14 @@ class Board:
         are_unmade = bool(kinds) and all(kind.judges_nobody for kind in kinds)
         return are_unmade and name in self.cards and self._state(name).is_done
 
-    def reopened_by(self, name: str) -> tuple[str, ...]:
+    def reopened_by(self, name: str, *, check_only: bool = False) -> tuple[str, ...]:
         """The stages that reopening this one sets back to waiting, in plan order.
 
         Whatever could not start: its reason may be gone. And itself with what depends on it, unless
         only a check is made again.
         """
         names = {blocked.stage.name for blocked in self.blocked_stages()}
-        if not self.repeats_check(name):
+        if not check_only:
             names |= {name, *dependents(self.pipeline, name)}
         return tuple(
             each
@@ -242,13 +242,13 @@ class Board:
         for key in [key for key in self.failures if key[1] == gate]:
             del self.failures[key]
 
-    def reopen(self, name: str) -> None:
-        """Set a stage and what depends on it back to waiting.
+    def reopen(self, name: str, *, check_only: bool = False) -> None:
+        """Set a stage and what depends on it back to waiting, or have its checks made again.
 
         None of them may be running: `check_retry` sees to it.
         """
-        answered = {name} if self.repeats_check(name) else {name, *dependents(self.pipeline, name)}
-        for each in self.reopened_by(name):
+        answered = {name} if check_only else {name, *dependents(self.pipeline, name)}
+        for each in self.reopened_by(name, check_only=check_only):
             card = self.cards[each]
             self.cards[each] = StageCard(attempt=card.attempt)
             if each == name and card.resumes:  # others build on what is done anew

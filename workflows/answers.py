@@ -112,10 +112,12 @@ class Answers:
         return await self._reopen(research.name, request.who, request.note, request.answer)
 
     async def _reopen(self, name: str, who: str, why: str, answer: str) -> Reopened:
-        stages = self._board.reopened_by(name)
-        checks = (name,) if self._board.repeats_check(name) else ()
+        # Decided before it is recorded: another answer may turn the check green meanwhile.
+        check_only = self._board.repeats_check(name)
+        stages = self._board.reopened_by(name, check_only=check_only)
+        checks = (name,) if check_only else ()
         await self._record(stages, who, why, answer, checks=checks)
-        self._board.reopen(name)
+        self._board.reopen(name, check_only=check_only)
         return self._go_on((*checks, *stages))
 
     async def _approve(self, critique: str, request: DecisionRequest) -> Reopened:

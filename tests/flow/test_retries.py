@@ -348,3 +348,22 @@ async def test_abort_during_a_repair_never_fails_the_workflow(
     view = await sdlc_reader.requirement(house.number)
     assert view.state is RequirementState.FAILED
     assert all(fix.state.is_final for fix in view.fixes)
+
+
+async def test_failing_for_minutes_is_within_the_bound(
+    day_house: House, failing: Failing, sdlc_reader: SdlcReader
+) -> None:
+    """Virtual time: pauses grow to ten seconds, and the default bound is ten minutes."""
+    tries = 35
+
+    class Fails(dict[str, Exception]):
+        def get(self, name: str, default: Exception | None = None) -> Exception | None:  # type: ignore[override] # of this one
+            is_meant = name == "integrate" and failing.calls.count(name) <= tries
+            return GitFailed(WORDS) if is_meant else default
+
+    failing.errors = Fails()
+    await day_house.open(workspaces=failing)  # type: ignore[arg-type] # one
+    elapsed = await day_house.deliver(ONE)
+
+    assert timedelta(minutes=4) < elapsed - timedelta(minutes=10) < timedelta(minutes=9)
+    assert len(day_house.runs.orders) == 1
