@@ -1,5 +1,6 @@
 """The requirement's side of a repair: its orchestrator, and what came of it."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -37,20 +38,21 @@ class Recoveries:
         self._gates = gates
         self._questions = questions
 
-    async def repair(self, fixes: Sequence[Fix]) -> Recovered | None:
-        """Have the failures repaired; None if the requirement was given up meanwhile."""
+    async def repair(self, fixes: Sequence[Fix]) -> Recovered:
+        """Have the failures repaired."""
         self._board.tally.fixes += len(fixes)
         self._board.repairs = {fix.failure.stage: fix.number for fix in fixes}
         recovering = self._execution.faults.detach(
             self._orchestrate(tuple(fixes)), "repair", partial(self._lost, tuple(fixes))
         )
         try:
-            await workflow.wait_condition(lambda: recovering.done() or bool(self._execution.abort))
-        finally:
+            await workflow.wait_condition(recovering.done)
+        except asyncio.CancelledError:  # or given up: the fixes end first
             recovering.cancel()
             await gather_all([recovering])
-            self._board.repairs = {}
-        return None if self._execution.abort else recovering.result()
+            raise
+        self._board.repairs = {}
+        return recovering.result()
 
     async def settle(self, recovered: Recovered, occurrence: int) -> None:
         """Take over what a round of fixes has achieved, and record it."""

@@ -218,9 +218,8 @@ class RequirementWorkflow:
 
     async def _repair(self, fixes: tuple[Fix, ...]) -> None:
         recovered = await self._recoveries.repair(fixes)
-        if recovered:
-            async with self._answers.books:
-                await self._recoveries.settle(recovered, self._answers.next())
+        async with self._answers.books:
+            await self._recoveries.settle(recovered, self._answers.next())
 
     async def _stop(
         self, work: asyncio.Task[DeliveryReport], state: RequirementState, reason: str, who: str
