@@ -155,7 +155,8 @@ class Attempt:
 
     async def _show(self, streak: Streak) -> None:
         step = f"{self._subject}: {streak.step}" if self._subject else streak.step
-        log.warning("%s failed %d times: %s", step, streak.tries, streak.error)
+        level = logging.WARNING if streak.tries == 1 or not streak.tries % 10 else logging.DEBUG
+        log.log(level, "%s has failed (%d): %s", step, streak.tries, streak.error)
         retry = Retry(
             self._info.workflow_id or "",
             self._info.activity_id,

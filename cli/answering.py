@@ -14,6 +14,7 @@ from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_views import LeftoverView
 from adapters.temporal_client import reaching_temporal, refusal_reason
 from cli.connections import services
 from cli.naming import stage_name
@@ -30,7 +31,7 @@ Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 ANSWER_SECONDS = 30.0
 """A worker answers in milliseconds; recording may wait for one database outage to end."""
 CANCEL_SECONDS = 60.0
-"""Agents are asked to end, killed after a grace, and their trees cleaned."""
+"""Agents are asked to end, killed after a grace, and their clones removed, or left to the host."""
 _NO_WORKER = "Start one with: python worker.py (or python starter.py up)"
 
 
@@ -64,8 +65,8 @@ async def steered(
             raise _unanswered(number) from error
 
 
-async def cancelled(settings: Settings, number: str) -> None:
-    """Cancel and wait until everything of the requirement has ended. Raises: as `steered`."""
+async def cancelled(settings: Settings, number: str) -> LeftoverView | None:
+    """Cancel and wait until the requirement has ended; what it left. Raises: as `steered`."""
     async with services(settings) as connected:
         # Temporal takes a cancellation of what has ended, too
         if (state := (await connected.reader.requirement(number)).state).is_final:
@@ -77,7 +78,7 @@ async def cancelled(settings: Settings, number: str) -> None:
                 report = await asyncio.wait_for(handle.result(), CANCEL_SECONDS)
         except WorkflowFailureError as failure:
             if is_cancelled_exception(failure.cause):
-                return
+                return (await connected.reader.requirement(number)).leftover
             raise RefusedInput(
                 f"{number} failed before it could be cancelled: {failure.cause}"
             ) from failure
