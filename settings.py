@@ -106,6 +106,12 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(
         3.0, gt=0, alias="AGOG_HEARTBEAT_SECONDS", description="silence that means a lost worker"
     )
+    retry_minutes: float = Field(
+        10.0,
+        gt=0,
+        alias="AGOG_RETRY_MINUTES",
+        description="failing in a row after which a human is asked",
+    )
     min_free_disk_mb: int = Field(
         # Clones, logs and three databases grow: below this a run may die half-way.
         1024,
@@ -161,6 +167,11 @@ class Settings(BaseSettings):
     def heartbeat(self) -> timedelta:
         """Heartbeat time-out of a stage's activity."""
         return timedelta(seconds=self.heartbeat_seconds)
+
+    @property
+    def retry_bound(self) -> timedelta:
+        """How long an activity may go on failing."""
+        return timedelta(minutes=self.retry_minutes)
 
     @property
     def min_free_disk_bytes(self) -> int:

@@ -8,13 +8,20 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.runtime import Runtime
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker import (
+    Interceptor,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkflowRunner,
+)
 
 from activities import Activities, all_activities
+from activities.cleaning import clean_leftovers
 from activities.interceptor import HouseInterceptor
 from adapters.temporal_client import connect, quiet_runtime
 from hosting.desk import rule_desk
@@ -55,15 +62,14 @@ def build_workers(
     """The Workers of one host; the tests run these very ones, with the sandbox on."""
     lists = all_activities(ports)
     host = ports.host
+    make = partial(_worker, client, HouseInterceptor(ports))
     return (
-        _worker(
-            client, host, options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()
-        ),
-        _worker(client, host, options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
-        _worker(client, host, options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
-        _worker(client, host, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
-        _worker(client, host, options.host_queue(host), lists.host, _HOST_SLOTS),
-        _worker(client, host, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
+        make(options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()),
+        make(options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
+        make(options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
+        make(options.agents_queue(host), lists.agents, _AGENT_SLOTS),
+        make(options.host_queue(host), lists.host, _HOST_SLOTS),
+        make(options.tools_queue(host), lists.tools, _TOOL_SLOTS),
     )
 
 
@@ -74,7 +80,7 @@ def _runner() -> WorkflowRunner:
 
 def _worker(
     client: Client,
-    host: str,
+    interceptor: Interceptor,
     queue: str,
     activities: Activities,
     slots: int,
@@ -86,7 +92,7 @@ def _worker(
         workflows=WORKFLOWS if runner else [],
         workflow_runner=runner or _runner(),
         activities=activities,
-        interceptors=[HouseInterceptor(host)],
+        interceptors=[interceptor],
         max_concurrent_activities=slots,
         # After a kill -9 the next worker gets the workflow's tasks after this, not after 10 s.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
@@ -133,7 +139,9 @@ async def _serve(settings: Settings, client: Client, host: Host, stop: asyncio.E
         await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
         log.info("Host %s is ready", host.ports.host)
         watch = asyncio.create_task(host.readiness.watch())
-        await until_either(stop, watch, asyncio.create_task(publish_forgotten(host.ports)))
+        publish = asyncio.create_task(publish_forgotten(host.ports))
+        clean = asyncio.create_task(clean_leftovers(host.ports))
+        await until_either(stop, watch, publish, clean)
         log.info("Stopping; agents in flight go on and are found again")
 
 

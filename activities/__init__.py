@@ -62,6 +62,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
         host=(
             runs.stand_still,
             runs.extend_run,
+            delivery.release,
             care.look_at_host,
             care.watch_host,
             care.act_on_host,
@@ -73,6 +74,5 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             fixes.read_traces,
             delivery.deliver,
             delivery.merge_target,
-            delivery.release,
         ),
     )

@@ -7,6 +7,7 @@ from functools import partial
 from temporalio import activity
 
 from activities.persistence import written
+from activities.retrying import step
 from activities.waiting import waiter
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
@@ -44,7 +45,10 @@ class BuildActivities:
         request = replace(request, clean=clean)
         outcome = await self._open(request)
         if outcome is None:
-            result = await self._ports.builds.run(request, await self._checkout(request))
+            async with step("check the commit out"):
+                directory = await self._checkout(request)
+            async with step("build"):
+                result = await self._ports.builds.run(request, directory)
             outcome = _judge(request, result, self._ports.parallel)
             await written(
                 self._ports, partial(self._ports.store.record_build, request, outcome, result)

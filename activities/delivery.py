@@ -4,6 +4,7 @@ import logging
 
 from temporalio import activity
 
+from activities.cleaning import clean_up
 from activities.uninterrupted import to_the_end
 from activities.waiting import waiter
 from pipeline.conflicts import conflict_owner
@@ -64,12 +65,8 @@ class DeliveryActivities:
         """End what still runs, remove the requirement's clones; branches and kept refs stay.
 
         A run may live on although its activity is gone: its worker was killed before the cancel.
-        What it cost is recorded here, since no stage will close it any more.
         """
-        results = await self._ports.runs.end_all(ref.key)
-        await self._ports.store.record_ends(ref.number, results)
-        if self._ports.workspaces:
-            await self._ports.workspaces.release(ref.number)
+        await clean_up(self._ports, ref)
 
     async def _hold(self, request: DeliveryRequest) -> Hold | None:
         """What holds the delivery, unless a worker that died has moved the target before."""

@@ -9,6 +9,7 @@ from functools import cache, partial
 from temporalio import activity
 
 from activities.persistence import written
+from activities.retrying import step
 from activities.waiting import waiter
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut
@@ -27,6 +28,7 @@ from pipeline.model import (
 )
 from pipeline.ports import HostPorts
 from pipeline.prompt import stage_prompt
+from pipeline.signatures import signature
 
 
 class _HeldAgain(Exception):
@@ -69,6 +71,8 @@ class StageActivities:
     async def _open(self, request: StageRequest) -> StageContext | Hold | None:
         """What the agent must be told, what holds it, or None: it was started before."""
         if await self._ports.runs.is_started(request.run_id):
+            if request.resumed:
+                await self._ports.store.resume_stage(request)
             return None
         self._ports.readiness.check()
         opened = await self._ports.store.open_stage(request, waiter())
@@ -83,7 +87,8 @@ class StageActivities:
 
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
-        merge = await self._merge(request, reading)
+        async with step("take over its work"):
+            merge = await self._merge(request, reading)
         if merge and (failure := unchanged(request, reading, merge)):
             reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
@@ -97,14 +102,16 @@ class StageActivities:
         return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
 
     async def _attach(self, request: StageRequest, context: StageContext | None) -> RunResult:
-        worktree = await self._ports.project.prepare(request) if request.head else ""
+        async with step("make its working copy"):
+            worktree = await self._ports.project.prepare(request) if request.head else ""
         order = _order(request, context, worktree)
         announce = cache(partial(_announce, request)) if context else _nothing_new
-        result = await self._ports.runs.attach(
-            order,
-            on_start=partial(self._started, request.run_id, announce),
-            after_wait=partial(self._pass_again, request),
-        )
+        async with step("run its agent"):
+            result = await self._ports.runs.attach(
+                order,
+                on_start=partial(self._started, request.run_id, announce),
+                after_wait=partial(self._pass_again, request),
+            )
         announce()  # one that ended at once was never seen alive
         return result
 
@@ -134,7 +141,7 @@ class StageActivities:
     def _outcome(
         self, request: StageRequest, reading: Reading, merge: MergeResult | None
     ) -> StageOutcome:
-        red = _red(request, merge) if merge else None
+        red = _unmerged(request, merge) if merge else None
         return StageOutcome(
             stage=request.stage.name,
             attempt=request.attempt,
@@ -181,16 +188,20 @@ def _order(request: StageRequest, context: StageContext | None, worktree: str) -
     )
 
 
-def _red(request: StageRequest, merge: MergeResult) -> Failure | None:
-    """Why the work was not merged: it conflicts, which the later one sees to, or was refused."""
+def _unmerged(request: StageRequest, merge: MergeResult) -> Failure | None:
+    """Why the work was not merged: it is the agent's to repair, and the branch is untouched.
+
+    What git, or a rule, refuses is red like a conflict, which belongs to the one who merges later.
+    """
     if not (merge.conflicts or merge.refusal):
         return None
-    conflict = f"Conflict in {', '.join(merge.conflicts)}" if merge.conflicts else ""
+    error = merge.refusal or "Conflict in " + ", ".join(merge.conflicts)
     return Failure(
         stage=request.stage.name,
-        kind=FailureKind.CONFLICT if conflict and not merge.refusal else FailureKind.FAILED,
+        kind=FailureKind.FAILED if merge.refusal else FailureKind.CONFLICT,
         gate=f"merge {request.stage.name}",
         owners=(request.stage.agent,),
-        error=cut("\n".join(filter(None, (merge.refusal, conflict)))),
+        error=cut(error),
         commit=merge.commit,
+        signature=signature(merge.refusal),
     )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from adapters.sdlc import looking
@@ -31,12 +31,14 @@ from adapters.sdlc_views import (
     FailureView,
     HoldView,
     IncidentView,
+    LeftoverView,
     ListedRequirement,
     NoteView,
     PerformanceView,
     PhaseView,
     RequirementSummary,
     RequirementView,
+    RetryView,
     RunView,
 )
 from pipeline.errors import UnknownRequirement
@@ -103,8 +105,23 @@ class SdlcReader:
         if states:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
-            query = query.where(RequirementRow.waiting_for != "")
-        return _views(ListedRequirement, await self._rows(query.limit(limit)))
+            query = query.where(or_(RequirementRow.waiting_for != "", looking.is_retried()))
+        found = await self._rows(query.limit(limit))
+        retried: dict[str, list[RetryView]] = {}
+        for retry in await self.retries() if found else ():
+            retried.setdefault(retry.number, []).append(retry)
+        return _views(
+            ListedRequirement,
+            [{**row, "retries": retried.get(row["number"], [])} for row in found],
+        )
+
+    async def retries(self) -> tuple[RetryView, ...]:
+        """Every step that failed and is tried again now, longest first."""
+        return _views(RetryView, await self._rows(looking.retries()))
+
+    async def leftovers(self) -> tuple[LeftoverView, ...]:
+        """What requirements that have ended left on their hosts, oldest first."""
+        return _views(LeftoverView, await self._rows(looking.leftovers()))
 
     async def runs(self, number: str) -> tuple[RunView, ...]:
         """Every attempt in the order of opening."""

@@ -20,6 +20,7 @@ from adapters.sdlc import (
     pre_emption,
     publishing,
     resuming,
+    retries,
     runs,
     settling,
     stages,
@@ -46,6 +47,7 @@ from pipeline.model import (
     Hold,
     Incident,
     InfrastructureOpening,
+    Leftover,
     MergeResult,
     Opening,
     OpeningRequest,
@@ -53,6 +55,7 @@ from pipeline.model import (
     Reopening,
     RequirementOrder,
     RequirementRef,
+    Retry,
     RunResult,
     Settlement,
     StageContext,
@@ -162,6 +165,10 @@ class PostgresSdlcStore:
         """What holds an opened stage that has waited for a permit; its rows and events."""
         return await self._write(stages.pass_again, request, waiter)
 
+    async def resume_stage(self, request: StageRequest) -> None:
+        """Takes up again a run that was started, and given up since infrastructure failed."""
+        await self._write(stages.resume_stage, request)
+
     async def start_run(self, run_id: str, at: datetime) -> None:
         """The run's agent was really started; a repeat changes nothing."""
         await self._write(runs.start_run, run_id, at)
@@ -231,6 +238,24 @@ class PostgresSdlcStore:
     async def close_requirement(self, closing: Closing) -> bool:
         """The final state, its event and `workflow.performance` from the recorded intervals."""
         return await self._write(lifecycle.close_requirement, closing)
+
+    # --- what does not succeed at once --------------------------------------------------------
+
+    async def note_retry(self, retry: Retry) -> None:
+        """Shows that a step is tried again; its latest failure."""
+        await self._write(retries.note_retry, retry)
+
+    async def forget_retry(self, workflow_id: str, activity_id: str) -> None:
+        """Nothing of that activity is tried again any more."""
+        await self._write(retries.forget_retry, workflow_id, activity_id)
+
+    async def leftovers(self, host: str) -> Sequence[Leftover]:
+        """What ended requirements left on that host, oldest first."""
+        return await self._read(retries.leftovers, host)
+
+    async def note_leftover(self, number: str, reason: str) -> None:
+        """Another try to clean up has failed; without a reason it is done."""
+        await self._write(retries.note_leftover, number, reason)
 
     async def savings(self, number: str) -> Savings:
         """What running in parallel has saved so far, from the recorded intervals."""

@@ -78,7 +78,10 @@ class RequirementRow(Base):
 
 
 class StageRow(Base):
-    """A stage of a requirement: its place in the plan and its latest run."""
+    """A stage of a requirement: its place in the plan and its latest run.
+
+    `resumed` counts how often that run was given up because of infrastructure and went on.
+    """
 
     __tablename__ = "stages"
 
@@ -90,6 +93,7 @@ class StageRow(Base):
     needs: Mapped[list[str]]
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(server_default="0")
+    resumed: Mapped[int] = mapped_column(server_default="0")
     run_id: Mapped[str | None]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -261,6 +265,44 @@ class HoldRow(Base):
     workflow_id: Mapped[str]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class RetryRow(Base):
+    """A step that failed and is tried again; it goes as soon as the step succeeds or is given up.
+
+    `number` is the requirement or fix that waits for it; Sasha's own steps name her workflow.
+    """
+
+    __tablename__ = "retries"
+
+    workflow_id: Mapped[str] = mapped_column(primary_key=True)
+    activity_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(index=True)
+    host: Mapped[str]
+    step: Mapped[str]
+    since: Mapped[datetime]
+    tries: Mapped[int]
+    error: Mapped[str]
+    last_at: Mapped[datetime]
+
+
+class LeftoverRow(Base):
+    """What a requirement that has ended left on its host because it could not be cleaned up.
+
+    The host goes on trying until `cleaned_at`; `reason` is the latest error.
+    """
+
+    __tablename__ = "leftovers"
+    __table_args__ = (Index("leftovers_open", "host", postgresql_where=text("cleaned_at IS NULL")),)
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    workflow_run: Mapped[str]
+    host: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+    tries: Mapped[int] = mapped_column(server_default="1")
+    tried_at: Mapped[datetime | None]
+    cleaned_at: Mapped[datetime | None]
 
 
 class IncidentRow(Base):

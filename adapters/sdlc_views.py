@@ -116,6 +116,31 @@ class HoldView:
 
 
 @dataclass(frozen=True)
+class RetryView:
+    """A step that failed and is tried again; `number` is whose, a fix's for instance."""
+
+    number: str
+    host: str
+    step: str
+    since: datetime
+    tries: int
+    error: str
+    last_at: datetime
+
+
+@dataclass(frozen=True)
+class LeftoverView:
+    """What an ended requirement left on its host: its latest error, until `cleaned_at`."""
+
+    number: str
+    host: str
+    reason: str
+    created_at: datetime
+    tries: int
+    cleaned_at: datetime | None
+
+
+@dataclass(frozen=True)
 class HolderView:
     """A requirement that another one waits for."""
 
@@ -167,12 +192,14 @@ class RequirementSummary:
 class ListedRequirement(RequirementSummary):
     """A requirement as one line of a list; `asks` is what a human is asked now.
 
-    `held_by` are those that hold it at some boundary, also if it waits for others as well.
+    `held_by` are those that hold it at some boundary, also if it waits for others as well;
+    `retries` are its steps that fail now and are tried again.
     """
 
     waiting_since: datetime | None
     held_by: tuple[str, ...]
     asks: tuple[Ask, ...]
+    retries: tuple[RetryView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +223,8 @@ class RequirementView(RequirementSummary):
     escalation: EscalationView | None
     past_holds: tuple[HoldView, ...] = ()
     holders: tuple[HolderView, ...] = ()
+    retries: tuple[RetryView, ...] = ()
+    leftover: LeftoverView | None = None
 
 
 @dataclass(frozen=True)

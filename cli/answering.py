@@ -14,11 +14,12 @@ from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_views import LeftoverView
 from adapters.temporal_client import reaching_temporal, refusal_reason
 from cli.connections import services
 from cli.naming import stage_name
 from pipeline.errors import DependencyUnavailable, RefusedInput
-from pipeline.model import DeliveryReport
+from pipeline.model import OPENING, DeliveryReport
 from pipeline.plan_rules import DELIVER
 from settings import Settings
 from workflows import options
@@ -30,7 +31,7 @@ Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 ANSWER_SECONDS = 30.0
 """A worker answers in milliseconds; recording may wait for one database outage to end."""
 CANCEL_SECONDS = 60.0
-"""Agents are asked to end, killed after a grace, and their trees cleaned."""
+"""Agents are asked to end, killed after a grace, and their clones removed, or left to the host."""
 _NO_WORKER = "Start one with: python worker.py (or python starter.py up)"
 
 
@@ -48,7 +49,7 @@ async def steered(
         DependencyUnavailable if no worker answers.
     """
     async with services(settings) as connected:
-        is_stage = bool(stage) and not (may_deliver and stage == DELIVER)
+        is_stage = bool(stage) and not (may_deliver and stage in (DELIVER, OPENING))
         name = await stage_name(connected.reader, number, stage) if is_stage else stage
         handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         try:
@@ -64,8 +65,8 @@ async def steered(
             raise _unanswered(number) from error
 
 
-async def cancelled(settings: Settings, number: str) -> None:
-    """Cancel and wait until everything of the requirement has ended. Raises: as `steered`."""
+async def cancelled(settings: Settings, number: str) -> LeftoverView | None:
+    """Cancel and wait until the requirement has ended; what it left. Raises: as `steered`."""
     async with services(settings) as connected:
         # Temporal takes a cancellation of what has ended, too
         if (state := (await connected.reader.requirement(number)).state).is_final:
@@ -77,7 +78,7 @@ async def cancelled(settings: Settings, number: str) -> None:
                 report = await asyncio.wait_for(handle.result(), CANCEL_SECONDS)
         except WorkflowFailureError as failure:
             if is_cancelled_exception(failure.cause):
-                return
+                return (await connected.reader.requirement(number)).leftover
             raise RefusedInput(
                 f"{number} failed before it could be cancelled: {failure.cause}"
             ) from failure

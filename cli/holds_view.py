@@ -1,19 +1,59 @@
 """How holds look to people: by whom, since when, why, and what to do about one that never ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from adapters.sdlc_views import HoldView, RequirementView, StageView
+from adapters.sdlc_views import (
+    HoldView,
+    LeftoverView,
+    RequirementView,
+    RetryView,
+    StageView,
+)
 from cli import output
 from pipeline.model import PRE_EMPTION, RequirementState, StageState
 
 _PAST_SHOWN = 5
+_SILENT = timedelta(minutes=2)
+"""Two tries are at most ten seconds apart, and most fail within seconds."""
 
 
 def stands_still(stage: StageView, view: RequirementView) -> bool:
     """Whether the agent that runs the stage is suspended, or is about to be."""
     is_pre_empted = any(hold.boundary == PRE_EMPTION for hold in view.holds)
     return is_pre_empted and stage.state is StageState.RUNNING
+
+
+def retry_lines(retries: Sequence[RetryView], number: str = "") -> Iterator[str]:
+    """Each step that fails now: since when, how often, when last, and what it said."""
+    now = datetime.now(UTC)
+    for retry in retries:
+        whose = "" if retry.number == number else f"{retry.number}: "
+        times = "once" if retry.tries == 1 else f"{retry.tries} times"
+        yield output.plain(
+            f"Retrying {whose}{retry.step} since {output.since(retry.since, now)}: "
+            f"failed {times}, last at {output.clock(retry.last_at)}: "
+            f"{output.first_line(retry.error)}"
+        )
+        if now - retry.last_at > _SILENT:
+            yield (
+                f"  {retry.host} has not tried for {output.duration(_seconds(now, retry.last_at))}."
+                " Does its worker run? python starter.py doctor"
+            )
+
+
+def leftover_line(leftover: LeftoverView) -> str:
+    """What an end has left, and that its host goes on trying."""
+    if leftover.cleaned_at:
+        return f"What it left on {leftover.host} is cleaned up."
+    return output.plain(
+        f"Not cleaned up on {leftover.host}, which tries again: "
+        f"{output.first_line(leftover.reason)}"
+    )
+
+
+def _seconds(now: datetime, then: datetime) -> float:
+    return (now - then).total_seconds()
 
 
 def hold_lines(view: RequirementView) -> Iterator[str]:

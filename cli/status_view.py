@@ -9,7 +9,13 @@ from rich.text import Text
 
 from adapters.sdlc_views import FailureView, GateView, RequirementView, StageView
 from cli import output
-from cli.holds_view import hold_lines, past_hold_lines, stands_still
+from cli.holds_view import (
+    hold_lines,
+    leftover_line,
+    past_hold_lines,
+    retry_lines,
+    stands_still,
+)
 from cli.repairs_view import fixes_part, question
 from cli.states import styled
 from pipeline.model import StageState
@@ -23,7 +29,10 @@ def overview(view: RequirementView) -> RenderableType:
     reasons = [_reason(stage) for stage in view.stages if _has_reason(stage)]
     fixes = [fixes_part(view.fixes)] if view.fixes else []
     holds = (output.unfolded(Text(line)) for line in hold_lines(view))
-    return Group(*_headlines(view), *stages, *reasons, *fixes, *holds)
+    said = [*retry_lines(view.retries, view.number)]
+    said += [leftover_line(view.leftover)] if view.leftover else []
+    shown = (output.unfolded(Text(line)) for line in said)
+    return Group(*_headlines(view), *stages, *reasons, *fixes, *holds, *shown)
 
 
 def full_status(view: RequirementView) -> RenderableType:

@@ -84,6 +84,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             host=settings.host,
             host_requirements=settings.host_requirements,
             parallel=settings.enable_parallel_execution,
+            retry_bound=settings.retry_bound,
         )
         facts = WorkerFacts(
             settings.host,

@@ -12,7 +12,8 @@ PipelineError
 │   ├── AlreadyStarted        the number is taken
 │   ├── IllegalTransition     a phase change that the life cycle does not know
 │   ├── StaleAttempt          a closing write of an attempt that is no longer current
-│   └── NotRepairable         what is wrong with a dependency is for a human to see to
+│   ├── NotRepairable         what is wrong with a dependency is for a human to see to
+│   └── RetriesExhausted      a transient error that has outlasted its bound
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project
     ├── AdviserFailed         Sasha's own program has not advised
@@ -97,6 +98,14 @@ class StaleAttempt(PermanentError):
 
 class NotRepairable(PermanentError):
     """What is wrong with a dependency cannot be repaired by this program."""
+
+
+class RetriesExhausted(PermanentError):
+    """It was tried for as long as a transient error may last."""
+
+    def __init__(self, error: str, tries: int, minutes: float) -> None:
+        """Say what the last error was, in its own words, and how long it was tried."""
+        super().__init__(f"{error} (tried {tries} times in {minutes:.1f} minutes)")
 
 
 class ProjectMissing(TransientError):

@@ -100,6 +100,13 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         timedelta(seconds=5),
         escalates=False,
     ),
+    SymptomKind.WORKFLOW_FAULT: Remedy(
+        "A step of a workflow failed in a way that nobody foresaw, or for too long.",
+        "Nothing: the workflow goes on without it, tries it again later, or asks a human.",
+        timedelta(seconds=5),
+        attempts=1,
+        escalates=False,
+    ),
 }
 
 

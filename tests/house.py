@@ -32,6 +32,7 @@ from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
 from pipeline.model import (
+    RETRY_BOUND,
     SASHA,
     Bounds,
     DeliveryReport,
@@ -127,6 +128,7 @@ class House:
         workspaces: Workspaces | None = None,
         part: Part | None = None,
         agents: AgentsFile | None = None,
+        retry_bound: timedelta = RETRY_BOUND,
     ) -> None:
         """Start the Workers with these scripts, and with a project if there are workspaces.
 
@@ -152,7 +154,9 @@ class House:
             host=self.host,
             host_requirements=50,
             parallel=parallel,
+            retry_bound=retry_bound,
         )
+        self.ports = ports
         sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
         self._workers = build_workers(self._client, ports, sandbox)
         for worker in self._workers:

@@ -19,7 +19,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
-    from workflows.gathering import stop_if_cancelled
     from workflows.line import outage
 
 TRIES = 5
@@ -56,7 +55,7 @@ class Delivery:
         """One try, once nothing holds; None if it cannot be delivered."""
         held: Hold | None = None
         while True:
-            stop_if_cancelled()
+            self._execution.stop_if_over()
             if await self._gates.ensure(None, exact=True) or not self._board.is_green():
                 return None
             outcome = await self._execution.tried(self._attempt_once(held), held)
@@ -77,7 +76,8 @@ class Delivery:
             held if held and held.dependency else None,
         )
         try:
-            # Cancelled half-way, a target that has moved would not be known as delivered.
+            # Cancelled half-way, a target that has moved would not be known as delivered. The end
+            # of a cancelled requirement waits for this, with a bound.
             return await to_the_end(self._deliver(request))
         except ActivityError as error:
             parallel = self._execution.turnstile.parallel

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -12,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import BuildOutcome, BuildRequest, Failure, Hold, Proof, Stage
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import failure_of
+    from workflows.failures import failure_of, fault_of
     from workflows.gathering import gather_all
     from workflows.line import outage
     from workflows.turnstile import Rank
@@ -123,7 +124,9 @@ class BuildGates:
             )
             rank = (self._execution.position(builder), 0, counts.builds)
             verification = self._verify(request, rank, Proof(*found, clean))
-            self._verifications[key] = asyncio.create_task(verification)
+            self._verifications[key] = self._execution.faults.detach(
+                verification, f"build {build}", partial(self._fail, request)
+            )
         return await self._verifications[key]
 
     def _is_under_way(self, key: Evidence) -> bool:
@@ -132,7 +135,9 @@ class BuildGates:
         return task is not None and not self._is_answered(task)
 
     def _is_answered(self, task: asyncio.Task[BuildOutcome]) -> bool:
-        """Whether it was red, and the failure has been answered since."""
+        """Whether it was red, and the failure has been answered since; or was never answered."""
+        if task.done() and (task.cancelled() or task.exception()):
+            return True
         found = _found(task)
         failure = found.failure if found else None
         return failure is not None and not self._board.is_open(failure)
@@ -147,6 +152,13 @@ class BuildGates:
         elif outcome.failure and not self._is_overtaken(request):
             self._board.fail(outcome.failure)
         return outcome
+
+    def _fail(self, request: BuildRequest, error: Exception) -> BuildOutcome:
+        """An error that nobody foresaw: nothing is known of the build, and a human is asked."""
+        failure = fault_of(error, stage=request.stage, gate=f"build {request.build}")
+        self._board.fail(failure)
+        parallel = self._execution.turnstile.parallel
+        return BuildOutcome(request.build, request.commit, False, parallel, request.clean, failure)
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
         """Build once nothing holds; what is held leaves the turnstile to others."""

@@ -77,6 +77,18 @@ def hold_check(held: timedelta, *, is_outage: bool) -> timedelta:
     return min(max(held, first), last)
 
 
+STOP_PATIENCE = timedelta(seconds=36)
+"""Cancelled, a requirement waits no longer for what it runs: `cancel` ends within a minute."""
+FIX_STOP_PATIENCE = timedelta(seconds=20)
+"""A fix ends within the time that its requirement waits for it; an agent has 15 s of grace."""
+_RELEASE_PATIENCE = timedelta(seconds=14)
+HANDLERS_PATIENCE = timedelta(seconds=3)
+"""An answer that is being recorded comes before the end, unless it hangs."""
+
+# Nobody can be asked about what cannot be written down: it is tried again, ever more seldom.
+FAULT_PAUSES = (timedelta(minutes=1), timedelta(hours=1))
+
+
 # The wait for a dependency is inside the activity; only a lost worker must be noticed.
 _LASTING_HEARTBEAT = timedelta(seconds=10)
 
@@ -162,6 +174,18 @@ def on_host(host: str, summary: str) -> ActivityConfig:
 def tools(host: str, order: RequirementOrder, summary: str) -> ActivityConfig:
     """Runs git and builds."""
     return _long(tools_queue(host), order, summary)
+
+
+def release(host: str, order: RequirementOrder, *, is_hasty: bool) -> ActivityConfig:
+    """Ends and removes what a requirement has on its host; builds of others do not delay it.
+
+    In haste, what could not be done in time is left to the host, which tries again.
+    """
+    config = _long(host_queue(host), order, "Clean up")
+    if is_hasty:
+        config["schedule_to_close_timeout"] = _RELEASE_PATIENCE
+        config["cancellation_type"] = ActivityCancellationType.TRY_CANCEL
+    return config
 
 
 def search_attributes(order: RequirementOrder) -> TypedSearchAttributes:

@@ -2,8 +2,10 @@
 
 import asyncio
 from datetime import datetime
+from functools import partial
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
@@ -24,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.care import look
     from workflows.continuing import is_long
     from workflows.escalation import Escalations
+    from workflows.faults import Faults
     from workflows.treating import Case, Key
     from workflows.view import SashaView
 
@@ -44,7 +47,8 @@ class SashaWorkflow:
     def __init__(self, state: SashaState) -> None:
         """Know what was escalated before; nothing happens before `run`."""
         self._incidents = state.incidents
-        self._escalations = Escalations(state, self._hear_of_end)
+        self._faults = Faults()
+        self._escalations = Escalations(state, self._hear_of_end, self._faults)
         self._calls: list[SashaCall] = []
         self._waiting: dict[str, dict[str, bool]] = {}
         for each in state.waiting:
@@ -56,14 +60,13 @@ class SashaWorkflow:
         self._left: dict[Key, datetime] = dict(state.left)
         """When a case is treated anew that could not be repaired, or was given up."""
         self._unrecorded = {each.incident_id: each for each in state.unrecorded}
-        self._records: set[asyncio.Task[None]] = set()
         self._view = SashaView()
 
     @workflow.run
     async def run(self, state: SashaState) -> None:
         """Answer calls, for ever."""
         for incident in state.unrecorded:
-            self._records.add(asyncio.create_task(self._record(incident)))
+            self._faults.detach(self._record(incident), "record an incident", _nothing)
         while True:
             await workflow.wait_condition(lambda: bool(self._calls) or self._may_continue())
             if not self._calls:
@@ -118,13 +121,17 @@ class SashaWorkflow:
         for place in dict.fromkeys((HOUSE, *named)):
             self._wanted[place] = True
             if place not in self._looks:
-                self._looks[place] = asyncio.create_task(self._look_while_wanted(place))
+                what = f"look at {place or 'the house'}"
+                looking = self._look_while_wanted(place)
+                self._looks[place] = self._faults.detach(looking, what, _nothing)
 
     async def _look_while_wanted(self, place: str) -> None:
         """A call may tell of what a look under way has missed: another one follows."""
-        while self._wanted.pop(place, False):
-            await self._visit(place)
-        del self._looks[place]
+        try:
+            while self._wanted.pop(place, False):
+                await self._visit(place)
+        finally:  # else no call would ever bring another look
+            del self._looks[place]
 
     async def _visit(self, place: str) -> None:
         """Treat what a look finds; what is not found there lets go on who waited for it before."""
@@ -162,7 +169,9 @@ class SashaWorkflow:
         is_left = case.key in self._left or self._escalations.knows(case.key)
         if is_left or case.key in self._cases:
             return
-        self._cases[case.key] = case, asyncio.create_task(self._see_to(case))
+        what = f"treat {case.symptom.kind} {case.symptom.subject}".strip()
+        seeing = self._faults.detach(self._see_to(case), what, partial(self._drop, case))
+        self._cases[case.key] = case, seeing
 
     # --- one case ---------------------------------------------------------------------------------
 
@@ -172,6 +181,12 @@ class SashaWorkflow:
         incident = await self._see_through(incident_id, case)
         self._unrecorded[incident_id] = incident
         await self._record(incident)
+
+    def _drop(self, case: Case, _: Exception) -> None:
+        """An error that nobody foresaw: the case is treated anew when it is found again."""
+        if self._cases.pop(case.key, None):
+            self._view.forget(case.place, case.symptom)
+            self._left[case.key] = workflow.now() + case.remedy.again
 
     async def _see_through(self, incident_id: str, case: Case) -> Incident:
         """Treat it to its end, and let whoever has waited be told."""
@@ -215,8 +230,16 @@ class SashaWorkflow:
             if component_of(each.dependency) not in ill:
                 for caller in each.callers:
                     self._waiting[each.dependency].pop(caller, None)
-                await workflow.execute_activity_method(
-                    SashaActivities.tell_repaired,
-                    each,
-                    **options.central(f"{each.dependency} is there: {len(each.callers)} go on"),
-                )
+                try:
+                    await workflow.execute_activity_method(
+                        SashaActivities.tell_repaired,
+                        each,
+                        **options.central(f"{each.dependency} is there: {len(each.callers)} go on"),
+                    )
+                except ActivityError:  # the next look tells them
+                    self._waiting[each.dependency].update(dict.fromkeys(each.callers, True))
+                    raise
+
+
+def _nothing(_: Exception) -> None:
+    """Nothing takes the place of what has failed: a later call brings it again."""

@@ -121,7 +121,7 @@ def _decided(
     if verdict and notice and (red in (verdict, merged) or outcome.state is StageState.COMPLETED):
         yield verdict, request.head.commit if request.head else ""
     if merge:
-        yield merged, merge.commit if merge.conflicts else merge.head.commit
+        yield merged, merge.commit if red == merged else merge.head.commit
 
 
 def _verdict_gate(request: StageRequest) -> str:

@@ -10,6 +10,7 @@ from adapters.sdlc.holding import end_holds, record_outage
 from adapters.sdlc.line import EXEMPT, is_blocked, move_line, pass_line
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
+from adapters.sdlc.retries import end_retries, leave_behind
 from adapters.sdlc.stages import lose
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc.user_blockers import is_waited_for, resolve_dependents
@@ -112,8 +113,11 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
         resolve_blockers(write),
         close_escalations(write, end, closing.who, closing.reason),
         end_holds(write),
+        end_retries(write),
         _close_held_runs(write, closing.reason),
     )
+    if closing.left:
+        leave_behind(write, closing)
     if closing.state is RequirementState.DELIVERED:
         write.update_all(resolve_failures(write))
     _tell(write, closing)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Label, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Label, Select, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
@@ -13,8 +13,10 @@ from adapters.sdlc_tables import (
     FixRow,
     GateRow,
     HoldRow,
+    LeftoverRow,
     PhaseRow,
     RequirementRow,
+    RetryRow,
     RunRow,
     StageRow,
 )
@@ -33,17 +35,20 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
     open_failures = failures(number).where(FailureRow.resolved_at.is_(None))
     asked = await rows(connection, _open_escalation(number))
     held = await rows(connection, holds(number))
+    fixes = await rows(connection, _fixes(number))
     open_holds = [hold for hold in held if hold["ended_at"] is None]
     return {
         **found[0],
         "stages": [_logged(row) for row in await rows(connection, _stages(number))],
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
-        "fixes": await rows(connection, _fixes(number)),
+        "fixes": fixes,
         "holds": open_holds,
         "past_holds": [hold for hold in held if hold["ended_at"] is not None],
         "holders": await _holders(connection, open_holds),
         "escalation": asked[0] if asked else None,
+        "retries": await rows(connection, _retries(number, fixes)),
+        "leftover": next(iter(await rows(connection, leftovers(number))), None),
     }
 
 
@@ -71,6 +76,23 @@ def holds(number: str) -> Query:
         .where(HoldRow.number == number)
         .order_by(HoldRow.created_at, HoldRow.boundary)
     )
+
+
+def retries() -> Query:
+    """Every step that is tried again now, longest first."""
+    return select(RetryRow).order_by(RetryRow.since, RetryRow.workflow_id, RetryRow.activity_id)
+
+
+def leftovers(number: str = "") -> Query:
+    """What that requirement has left, or all that is left still."""
+    query = select(LeftoverRow).order_by(LeftoverRow.created_at, LeftoverRow.number)
+    mine = LeftoverRow.number == number if number else LeftoverRow.cleaned_at.is_(None)
+    return query.where(mine)
+
+
+def is_retried() -> ColumnElement[bool]:
+    """Whether a step of the requirement is tried again now."""
+    return select(RetryRow.number).where(RetryRow.number == RequirementRow.number).exists()
 
 
 async def rows(connection: AsyncConnection, query: Query) -> Sequence[Row]:
@@ -116,6 +138,10 @@ def _fixes(number: str) -> Query:
         .where(RequirementRow.number.in_(select(tree.c.number)))
         .order_by(RequirementRow.created_at, func.length(RequirementRow.number), FixRow.number)
     )
+
+
+def _retries(number: str, fixes: Sequence[Row]) -> Query:
+    return retries().where(RetryRow.number.in_([number, *(fix["number"] for fix in fixes)]))
 
 
 def _open_escalation(number: str) -> Query:

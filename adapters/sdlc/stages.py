@@ -23,6 +23,8 @@ from pipeline.model import (
     StageState,
 )
 
+_GIVEN_UP = (StageState.WAITING, StageState.HELD)
+"""Of a stage that has a run: the run was given up, and the stage was reopened."""
 _WAITS_FOR_PERMIT = (StageState.RUNNING, StageState.HELD)
 _STARTED = select(RunRow.started_at).where(RunRow.run_id == bindparam("run_id"))
 # Blocked, it still makes gates again: a fix is only as good as what says so.
@@ -42,7 +44,7 @@ async def open_stage(
     write = await RequirementWrite.lock(connection, request.ref.number, LOCK_WITH_DESCRIPTION)
     context = await load_context(write, request)
     stage = write.stage(request.stage.name)
-    if stage.run_id != request.run_id:
+    if stage.run_id != request.run_id or stage.state in _GIVEN_UP:
         refuse_stale(stage, request.attempt)
         _check_startable(write, request)
         lose(write, stage, f"Lost; attempt {request.attempt} takes its place.")
@@ -58,6 +60,19 @@ async def open_stage(
         await write.flush()
     row = await connection.execute(_STARTED, {"run_id": request.run_id})
     return replace(context, started_at=row.scalar())
+
+
+async def resume_stage(connection: AsyncConnection, request: StageRequest) -> None:
+    """Take up again a run that was started and given up since infrastructure failed.
+
+    Nothing starts, so nothing holds it. A repeat does nothing; what is wrong is said at its end.
+    """
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    await write.load_stages()
+    stage = write.stage(request.stage.name)
+    if stage.run_id == request.run_id and stage.state in _GIVEN_UP:
+        _open(write, stage, request)
+        await write.flush()
 
 
 async def pass_again(
@@ -126,7 +141,7 @@ def lose(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
         error=reason,
     )
     fields = {"stage": stage.stage, "agent": stage.agent, "error": reason, "action": "BLOCKED"}
-    write.tell(stage.run_id, EventType.STAGE_FAILED, fields)
+    write.tell(stage.run_id, EventType.STAGE_FAILED, fields, occurrence=1 + stage.resumed)
 
 
 def _check_startable(write: RequirementWrite, request: StageRequest) -> None:
@@ -155,9 +170,18 @@ def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) ->
         write.move_stage(stage, StageState.WAITING, why=request.again)
     write.move_stage(stage, StageState.RUNNING)
     was_taken_back = stage.attempt == request.attempt
-    stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
+    resumed = stage.resumed + 1 if stage.run_id == request.run_id else 0
+    began = stage.started_at if resumed and stage.started_at else write.at
+    stage.set(
+        attempt=request.attempt,
+        run_id=request.run_id,
+        resumed=resumed,
+        started_at=began,
+        ended_at=None,
+    )
     if was_taken_back:
-        write.update(RunRow, {"run_id": request.run_id}, state=StageState.RUNNING)
+        again = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
+        write.update(RunRow, {"run_id": request.run_id}, **again)
         return
     write.insert(
         RunRow,

@@ -21,6 +21,8 @@ def upgrade() -> None:
     _create_escalations()
     _create_line()
     _create_holds()
+    _create_retries()
+    _create_leftovers()
     _create_incidents()
     _create_extensions()
     _create_notes()
@@ -75,6 +77,7 @@ def _create_stages() -> None:
         sa.Column("needs", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("resumed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("run_id", sa.Text()),
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
@@ -242,6 +245,35 @@ def _create_holds() -> None:
         sa.PrimaryKeyConstraint("number", "boundary", "occurrence", name="holds_pkey"),
     )
     op.create_index("holds_open", "holds", ["number"], postgresql_where=sa.text("ended_at IS NULL"))
+
+
+def _create_retries() -> None:
+    op.create_table(
+        "retries",
+        *_texts("workflow_id", "activity_id", "number", "host", "step"),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        *_texts("error"),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("workflow_id", "activity_id", name="retries_pkey"),
+    )
+    op.create_index("retries_number_index", "retries", ["number"])
+
+
+def _create_leftovers() -> None:
+    op.create_table(
+        "leftovers",
+        *_texts("number", "workflow_run", "host", "reason"),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("tried_at", sa.DateTime(timezone=True)),
+        sa.Column("cleaned_at", sa.DateTime(timezone=True)),
+        _of_requirement("leftovers"),
+        sa.PrimaryKeyConstraint("number", name="leftovers_pkey"),
+    )
+    op.create_index(
+        "leftovers_open", "leftovers", ["host"], postgresql_where=sa.text("cleaned_at IS NULL")
+    )
 
 
 def _create_incidents() -> None:

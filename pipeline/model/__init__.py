@@ -77,6 +77,7 @@ from pipeline.model.requirement import (
     DeliveryReport,
     RequirementOrder,
 )
+from pipeline.model.retries import RETRY_BOUND, Leftover, Retry
 from pipeline.model.runs import RunEnd, RunOrder, RunResult
 from pipeline.model.stages import (
     BlockedStage,
@@ -102,6 +103,7 @@ __all__ = [
     "REPAIR",
     "REPAIRED",
     "RETRY",
+    "RETRY_BOUND",
     "REWORK",
     "SASHA",
     "STAND_STILL",
@@ -145,6 +147,7 @@ __all__ = [
     "InfrastructureOpening",
     "InfrastructureOrder",
     "Interval",
+    "Leftover",
     "MergeResult",
     "MergedFix",
     "Mode",
@@ -161,6 +164,7 @@ __all__ = [
     "RequirementOrder",
     "RequirementRef",
     "RequirementState",
+    "Retry",
     "RetryRequest",
     "RunEnd",
     "RunOrder",

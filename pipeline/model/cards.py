@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.model.failures import FailureKind
+from pipeline.model.references import Head
 from pipeline.model.states import StageState
 
 INFRASTRUCTURE_LOSSES = 3
@@ -15,7 +16,8 @@ class StageCard:
 
     `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
     belong to the current attempt; `fixes` are those merged on the stage's behalf; `judged` marks
-    the implementers' work that a verdict has seen.
+    the implementers' work that a verdict has seen. An attempt that `resumes` was given up because
+    of infrastructure: the next one is the same, from the same `base`.
     """
 
     state: StageState = StageState.WAITING
@@ -29,6 +31,8 @@ class StageCard:
     fixes: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
     extended_minutes: float = 0.0
+    resumes: bool = False
+    base: Head | None = None
 
     def mark(self, stage: str) -> str:
         """Names what of the stage is merged: `stage#attempt`, then the fixes."""

@@ -29,6 +29,11 @@ class FailureKind(StrEnum):
         return self.is_unanswered or self in (self.FAILED, self.CONFLICT)
 
     @property
+    def judges_nobody(self) -> bool:
+        """Whether a check could not be made at all: what it was to judge stands as it is."""
+        return self in (self.INFRASTRUCTURE, self.REFUSED)
+
+    @property
     def is_answer(self) -> bool:
         """Whether an agent's verdict is red: its own run is in order."""
         return self in (self.VERDICT, self.CRITIQUE)

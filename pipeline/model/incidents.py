@@ -20,6 +20,7 @@ class SymptomKind(StrEnum):
     HOST_OVERLOADED = "host_overloaded"
     RUN_NEAR_DEADLINE = "run_near_deadline"
     ORPHAN = "orphan"
+    WORKFLOW_FAULT = "workflow_fault"
 
 
 DEPENDENCIES = {"NATS": "nats", "SDLC database": "database"}

@@ -32,6 +32,8 @@ class StageRequest:
     """The hold by a dependency that is over with this opening."""
     in_group: bool = False
     """Whether its group has other stages."""
+    resumed: bool = False
+    """Whether this attempt was given up after infrastructure had failed, and goes on now."""
 
     @property
     def run_id(self) -> str:
@@ -59,6 +61,8 @@ class StageOutcome:
     """Why nothing was started; the state is `held` then."""
     judged: tuple[str, ...] = ()
     """Marks of the implementers' work that it has seen, where another board has started it."""
+    resumes: bool = False
+    """Whether a retry goes on with this very attempt: no agent is at fault, its run stands."""
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,14 @@ from pipeline.model import (
     Hold,
     Incident,
     InfrastructureOpening,
+    Leftover,
     MergeResult,
     Opening,
     OpeningRequest,
     Reminder,
     Reopening,
     RequirementRef,
+    Retry,
     RunResult,
     Settlement,
     StageContext,
@@ -85,6 +87,9 @@ class SdlcStore(Protocol):
 
         Raises: StaleAttempt if the row is not the stage's current one.
         """
+
+    async def resume_stage(self, request: StageRequest) -> None:
+        """Takes up again a run that was started, and given up since infrastructure failed."""
 
     async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
         """A hold as of `open_stage`, or None: it may be delivered."""
@@ -184,6 +189,18 @@ class SdlcStore(Protocol):
 
         Raises: AlreadyStarted if the number is taken.
         """
+
+    async def note_retry(self, retry: Retry) -> None:
+        """Shows that a step is tried again; a later failure takes the place of the one before."""
+
+    async def forget_retry(self, workflow_id: str, activity_id: str) -> None:
+        """Nothing of that activity is tried again any more."""
+
+    async def leftovers(self, host: str) -> Sequence[Leftover]:
+        """What requirements that have ended left on that host, and nobody has cleaned up yet."""
+
+    async def note_leftover(self, number: str, reason: str) -> None:
+        """Another try to clean up has failed; without a reason it is done, and that is said."""
 
     async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
         """Publishes committed, unpublished events in order under the requirement's lock.

@@ -4,10 +4,14 @@ import pytest
 from temporalio.client import WorkflowFailureError
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_store import Acceptance
+from pipeline.errors import DependencyUnavailable
 from pipeline.model import (
     Answer,
     DecisionRequest,
     IncidentEnd,
+    Priority,
+    RequirementOrder,
     RequirementState,
     RetryRequest,
     Symptom,
@@ -136,6 +140,41 @@ async def test_repair_of_a_failure_is_held_and_goes_on(
 
     assert (await house.types()).count("workflow.blocked") == 1
     assert (await sdlc_reader.requirement(house.number)).fixes
+
+
+async def test_p0_that_is_opened_meanwhile_holds_what_the_outage_has_held(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    """Both holds at one boundary are rows, and the requirement goes on after both."""
+    await house.open()
+
+    async def away(*_: object) -> None:
+        raise DependencyUnavailable("SDLC database", "its address", "Start it.")
+
+    vars(house.database)["open_build"] = away
+    handle = await house.start(FOUR)
+    await until_called(house)
+    number = f"{house.number}-URGENT"
+    urgent = RequirementOrder(number, "A title", Priority.P0, SOLO, False, None)
+    await house.store.accept_all([Acceptance(urgent, "It burns.")])
+    del vars(house.database)["open_build"]
+
+    async def is_held() -> bool:
+        return any(hold.held_by == (number,) for hold in await sdlc_reader.holds(house.number))
+
+    await until(is_held, "the P0 holds it")
+    holds = await sdlc_reader.holds(house.number)
+    boundaries = {hold.boundary for hold in holds if hold.held_by == (number,)}
+    outages = {hold.boundary for hold in holds if hold.held_by == ("SDLC database",)}
+    assert boundaries & outages
+    await delivered(await house.start(SOLO, number=number, priority=Priority.P0))
+    await delivered(handle)
+
+    told = await house.types()
+    assert told.count("workflow.held") == len(await sdlc_reader.holds(house.number))
+    assert sorted(o.stage for o in house.runs.orders if o.number == house.number) == sorted(
+        stage.name for stage in FOUR.stages
+    )
 
 
 async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:

@@ -2,7 +2,9 @@
 
 import errno
 import os
-from typing import Any
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -11,7 +13,8 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from activities.interceptor import HouseInterceptor
 from pipeline.errors import DependencyUnavailable, GitFailed, NoRoom
-from pipeline.model import component_of, disk_of, place_of
+from pipeline.model import Retry, component_of, disk_of, place_of
+from pipeline.ports import HostPorts
 
 DISK = disk_of("host-1")
 FULL = [
@@ -20,6 +23,16 @@ FULL = [
     GitFailed("git add in x: exit code 128: fatal: write error: No space left on device"),
     NoRoom(DISK, "0 MiB are free."),
 ]
+
+
+MINUTE = timedelta(minutes=1)
+
+
+class Books:
+    """What is shown of retries goes nowhere."""
+
+    async def note_retry(self, retry: Retry) -> None:
+        """Nobody looks."""
 
 
 class Raising(ActivityInboundInterceptor):
@@ -33,7 +46,8 @@ class Raising(ActivityInboundInterceptor):
 
 
 async def raised(error: Exception) -> Exception:
-    inbound = HouseInterceptor("host-1").intercept_activity(Raising(error))
+    ports = cast(HostPorts, SimpleNamespace(host="host-1", store=Books(), retry_bound=MINUTE))
+    inbound = HouseInterceptor(ports).intercept_activity(Raising(error))
     nothing = ExecuteActivityInput(lambda: None, (), None, {})
     with pytest.raises(Exception) as caught:  # noqa: PT011 # which one is the question
         await ActivityEnvironment().run(inbound.execute_activity, nothing)
