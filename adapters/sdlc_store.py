@@ -84,6 +84,11 @@ class PostgresSdlcStore:
         self._database = Database(engine)
         self._outbox = publishing.Outbox(self._database)
 
+    @property
+    def database(self) -> Database:
+        """Its connections, for what is no row of a requirement."""
+        return self._database
+
     async def check(self) -> None:
         """Raises: DependencyUnavailable if the database or its tables are not there."""
         await self._read(lifecycle.is_full, "", 1, "")

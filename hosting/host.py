@@ -11,6 +11,8 @@ from temporalio.client import Client
 from adapters import nats_events
 from adapters.builds import ProjectBuilds
 from adapters.health import WorkerFacts, health_endpoint, worker_file
+from adapters.installation import Identity, establish
+from adapters.local_stack.state import Keeper
 from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, nats_and_database
 from adapters.runs.home_lock import HomeLock
@@ -25,24 +27,26 @@ from hosting.caring import care_of_host, care_of_house, nats_login
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 from settings import Settings
-from workflows import options
 
 
 @dataclass(frozen=True)
 class Host:
     """This host at work: what its activities ask of the outside world, and who watches that."""
 
+    identity: Identity
     ports: HostPorts
     readiness: WatchedDependencies
     facts: WorkerFacts
     sasha: TemporalSasha
+    slots: Slots
 
 
 @asynccontextmanager
 async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
-    """Connect everything; it is closed when the block ends.
+    """Connect everything and prove whose it is; it is closed when the block ends.
 
-    Raises: DependencyUnavailable; RefusedInput for a bad agents file or if a worker is running.
+    Raises: DependencyUnavailable, WrongInstallation; RefusedInput for a bad agents file or if a
+        worker is running.
     """
     agents = find_agents(settings.agents_file)
     environment = settings.children_environment
@@ -52,6 +56,8 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         await asyncio.to_thread(upgrade, database_url)
         store = create_store(database_url)
         stack.push_async_callback(store.close)
+        identity = await establish(client, store.database)
+        installation = identity.installation
         login = nats_login(settings)
         publisher = await nats_events.connect(login.url, login.user, login.password)
         stack.push_async_callback(publisher.close)
@@ -59,13 +65,17 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         root = settings.project_root
         slots = Slots(settings.home, settings.max_parallel_stages)
         watched = nats_and_database(publisher, settings.nats_url, database_url)
-        sasha = TemporalSasha(client, options.CENTRAL_QUEUE)
+        sasha = TemporalSasha(client, installation)
         readiness = WatchedDependencies(
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
         runs = HostRuns(settings.home, agents, slots, environment, readiness.check)
-        house = await stack.enter_async_context(care_of_house(settings, client, store))
-        host = await stack.enter_async_context(care_of_host(settings, client, runs, slots))
+        house = await stack.enter_async_context(
+            care_of_house(settings, client, installation, store)
+        )
+        host = await stack.enter_async_context(
+            care_of_host(settings, client, installation, runs, slots)
+        )
         ports = HostPorts(
             store=store,
             publisher=publisher,
@@ -83,11 +93,18 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             parallel=settings.enable_parallel_execution,
         )
         facts = WorkerFacts(
+            installation.id,
             settings.host,
             version("agog-orchestrator"),
             lambda: (runs.living, slots.current()),
         )
-        yield Host(ports, readiness, facts, sasha)
+        yield Host(identity, ports, readiness, facts, sasha, slots)
+
+
+def keeper_of(settings: Settings, client: Client) -> Keeper | None:
+    """Who keeps the embedded stack that this worker works with; None for servers of others."""
+    database_url = settings.database_url.get_secret_value()
+    return Keeper.of(settings.home, (client.service_client.config.target_host, database_url))
 
 
 @asynccontextmanager

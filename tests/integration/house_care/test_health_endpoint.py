@@ -16,7 +16,7 @@ from pipeline.errors import DependencyUnavailable, RefusedInput
 from tests.eventually import eventually
 from tests.fixtures_sdlc import free_port
 
-FACTS = WorkerFacts("host-1", "1.2.3", lambda: (2, 4))
+FACTS = WorkerFacts("an-id", "host-1", "1.2.3", lambda: (2, 4))
 
 
 class Server:
