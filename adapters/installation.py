@@ -21,8 +21,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.bounded import within
-from adapters.sdlc import database as sdlc
-from adapters.sdlc.database import Database
+from adapters.sdlc.database import Database, wrong_database
 from adapters.sdlc_tables import InstallationRow, RequirementRow
 from adapters.temporal_client import reaching_temporal
 from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
@@ -74,20 +73,21 @@ class Identity:
         """
         binding = await self._database.read(binding_of)
         if binding is None or binding.installation != self.installation:
-            raise _wrong_database(self._database, binding, self.installation)
+            found = binding.installation.id if binding else ""
+            raise wrong_database(self._database.address, found, self.installation.id)
         await _check_namespace(self.client, self._database, binding)
 
     async def watch(self) -> None:
         """Prove it at intervals, for ever. Raises: WrongInstallation."""
         while True:
             await asyncio.sleep(PROVE_SECONDS)
-            # What is away is said by others, and may come back as somebody else's.
-            with suppress(DependencyUnavailable, TimeoutError):
-                try:
-                    await within(_ASK_SECONDS, self.prove())
-                except WrongInstallation as error:
-                    log.error("%s", error)
-                    raise
+            try:
+                await within(_ASK_SECONDS, self.prove())
+            except WrongInstallation:
+                raise
+            except (DependencyUnavailable, TimeoutError) as error:
+                # Who is away is said by others, and may come back as somebody else.
+                log.debug("Not proved: %s", error)
 
 
 async def establish(client: Client, database: Database) -> Identity:
@@ -205,18 +205,6 @@ async def _check_namespace(client: Client, database: Database, binding: Binding)
         f" {_tell(binding.namespace)} since {binding.bound_at:%Y-%m-%d %H:%M} UTC. Nothing was"
         " taken or started. Set TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE to the right one. If its"
         " data was lost or moved on purpose: python starter.py bind",
-    )
-
-
-def _wrong_database(
-    database: Database, binding: Binding | None, installation: Installation
-) -> WrongInstallation:
-    found = f"it is {binding.installation.short}'s" if binding else "it knows no installation yet"
-    return WrongInstallation(
-        sdlc.NAME,
-        f"{sdlc.NAME} at {database.address} belongs to another installation: {found}, and this"
-        f" process works for {installation.short}. Set DATABASE_URL to the right one, or restart"
-        " this process.",
     )
 
 

@@ -49,9 +49,13 @@ T = TypeVar("T")
 _READER_POOL = 2
 
 
-def create_reader(database_url: str) -> "SdlcReader":
-    """A reader for `postgresql+psycopg://…`; it connects on first use."""
-    return SdlcReader(async_engine(database_url, pool_size=_READER_POOL))
+def create_reader(database_url: str, installation: str = "") -> "SdlcReader":
+    """A reader for `postgresql+psycopg://…`; it connects on first use.
+
+    With an installation's id it reads no database but that one's.
+    """
+    engine = async_engine(database_url, pool_size=_READER_POOL, installation=installation)
+    return SdlcReader(engine)
 
 
 class SdlcReader:

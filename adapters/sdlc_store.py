@@ -71,9 +71,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def create_store(database_url: str) -> "PostgresSdlcStore":
-    """A store for `postgresql+psycopg://…`; it connects on first use."""
-    return PostgresSdlcStore(async_engine(database_url))
+def create_store(database_url: str, installation: str = "") -> "PostgresSdlcStore":
+    """A store for `postgresql+psycopg://…`; it connects on first use.
+
+    With an installation's id it writes to no database but that one's.
+    """
+    return PostgresSdlcStore(async_engine(database_url, installation=installation))
 
 
 class PostgresSdlcStore:

@@ -35,7 +35,7 @@ async def care_of_house(
 ) -> AsyncIterator[HouseCare]:
     """Dependencies and records; its connection is closed when the block ends."""
     database_url = settings.database_url.get_secret_value()
-    database = open_database(database_url)
+    database = open_database(database_url, installation.id)
     try:
         dependencies = Dependencies(
             settings.home,
@@ -61,7 +61,7 @@ async def care_of_host(
     slots: Slots,
 ) -> AsyncIterator[HostCare]:
     """Disk, load, deadlines and orphans; its connection is closed when the block ends."""
-    reader = create_reader(settings.database_url.get_secret_value())
+    reader = create_reader(settings.database_url.get_secret_value(), installation.id)
     try:
         yield host_care(
             settings.home,

@@ -18,6 +18,7 @@ from adapters.readiness import WatchedDependencies, nats_and_database
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.slots import Slots
+from adapters.sdlc.database import open_database
 from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
@@ -54,10 +55,12 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         stack.enter_context(HomeLock(settings.home))
         database_url = settings.database_url.get_secret_value()
         await asyncio.to_thread(upgrade, database_url)
-        store = create_store(database_url)
-        stack.push_async_callback(store.close)
-        identity = await establish(client, store.database)
+        database = open_database(database_url)
+        stack.push_async_callback(database.close)
+        identity = await establish(client, database)
         installation = identity.installation
+        store = create_store(database_url, installation.id)
+        stack.push_async_callback(store.close)
         login = nats_login(settings)
         publisher = await nats_events.connect(login.url, login.user, login.password)
         stack.push_async_callback(publisher.close)
