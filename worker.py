@@ -141,7 +141,12 @@ async def _serve(
         await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
         short = host.identity.installation.short
         log.info("Host %s is ready, of installation %s", host.ports.host, short)
-        tasks = [host.readiness.watch(), publish_forgotten(host.ports), host.identity.watch()]
+        tasks = [
+            host.readiness.watch(),
+            publish_forgotten(host.ports),
+            host.identity.watch_database(),
+            host.identity.watch_namespace(),
+        ]
         if keeper:
             tasks.append(until_orphaned(keeper, settings.home, host.slots))
         await until_either(stop, *map(asyncio.create_task, tasks))

@@ -8,9 +8,11 @@ and takes nothing; a move that is meant is said with `starter.py bind`.
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import RowMapping, select, update
@@ -60,34 +62,60 @@ class Binding:
 class Identity:
     """One installation, as a process has proved it; proves it again as often as it is asked."""
 
-    def __init__(self, client: Client, database: Database, installation: Installation) -> None:
-        """Take connections, which are closed by whoever opened them."""
+    def __init__(
+        self,
+        client: Client,
+        database: Database,
+        installation: Installation,
+        binding: Binding | None = None,
+    ) -> None:
+        """Take connections, which are closed by whoever opened them.
+
+        `binding` is what the row has said before, and counts while the database is away.
+        """
         self.client = client
         self.installation = installation
         self._database = database
+        self._binding = binding
 
     async def prove(self) -> None:
         """Let pass while database and namespace are those of the installation.
 
         Raises: WrongInstallation; DependencyUnavailable if one of them cannot be asked.
         """
+        await self._prove_database()
+        await self._prove_namespace()
+
+    async def watch_database(self) -> None:
+        """Prove the database at intervals, for ever. Raises: WrongInstallation."""
+        await _again_and_again(self._prove_database)
+
+    async def watch_namespace(self) -> None:
+        """Prove the namespace likewise, also while the database is away: often both are."""
+        await _again_and_again(self._prove_namespace)
+
+    async def _prove_database(self) -> None:
         binding = await self._database.read(binding_of)
         if binding is None or binding.installation != self.installation:
             found = binding.installation.id if binding else ""
             raise wrong_database(self._database.address, found, self.installation.id)
-        await _check_namespace(self.client, self._database, binding)
+        self._binding = binding
 
-    async def watch(self) -> None:
-        """Prove it at intervals, for ever. Raises: WrongInstallation."""
-        while True:
-            await asyncio.sleep(PROVE_SECONDS)
-            try:
-                await within(_ASK_SECONDS, self.prove())
-            except WrongInstallation:
-                raise
-            except (DependencyUnavailable, TimeoutError) as error:
-                # Who is away is said by others, and may come back as somebody else.
-                log.debug("Not proved: %s", error)
+    async def _prove_namespace(self) -> None:
+        if self._binding:
+            await _check_namespace(self.client, self._database, self._binding)
+
+
+async def _again_and_again(prove: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        await asyncio.sleep(PROVE_SECONDS)
+        try:
+            await within(_ASK_SECONDS, prove())
+        except WrongInstallation:
+            raise
+        except (DependencyUnavailable, TimeoutError) as error:
+            # Who is away is said by others, and may come back as somebody else.
+            log.debug("Not proved: %s", error)
 
 
 async def establish(client: Client, database: Database) -> Identity:
@@ -100,7 +128,7 @@ async def establish(client: Client, database: Database) -> Identity:
         namespace = await namespace_of(client)
         binding = await database.write(lambda connection: _bound(connection, namespace))
         await _check_namespace(client, database, binding)  # another may have been quicker
-    return Identity(client, database, binding.installation)
+    return Identity(client, database, binding.installation, binding)
 
 
 async def proved(client: Client, database: Database) -> Binding | None:

@@ -26,6 +26,9 @@ from tests.worker_process import WorkerProcess
 
 BATCH = 4
 
+several_stacks = pytest.mark.timeout(300)
+"""`up` is run up to three times, and a worker takes its time to notice."""
+
 
 # --- house-1: a stack that was killed, and another one on its port --------------------------------
 
@@ -48,6 +51,7 @@ def kill(*processes: psutil.Process | subprocess.Popen[str]) -> None:
         process.wait(20)
 
 
+@several_stacks
 def test_worker_of_a_killed_stack_takes_nothing_of_a_stack_on_its_port(
     stacks: tuple[Up, Up],
 ) -> None:
@@ -91,6 +95,7 @@ def family(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+@several_stacks
 def test_worker_whose_up_was_killed_ends_when_its_agents_have_ended(tmp_path: Path) -> None:
     up = Up(tmp_path / "a")
     try:
@@ -112,6 +117,7 @@ def test_worker_whose_up_was_killed_ends_when_its_agents_have_ended(tmp_path: Pa
         up.close()
 
 
+@several_stacks
 def test_worker_of_a_killed_up_without_agents_ends_at_once(tmp_path: Path) -> None:
     up = Up(tmp_path / "a")
     try:
@@ -124,6 +130,7 @@ def test_worker_of_a_killed_up_without_agents_ends_at_once(tmp_path: Path) -> No
         up.close()
 
 
+@several_stacks
 def test_next_up_takes_over_from_a_worker_with_agents_at_once(tmp_path: Path) -> None:
     """One that `up` has not started itself: nobody but itself can end it."""
     up = Up(tmp_path / "a")
@@ -146,10 +153,10 @@ def test_next_up_takes_over_from_a_worker_with_agents_at_once(tmp_path: Path) ->
 
 def open_worker(up: Up) -> subprocess.Popen[bytes]:
     worker = Path(__file__).parents[2] / "worker.py"
-    log = (up.directory / "worker.log").open("wb")
-    return subprocess.Popen(
-        [sys.executable, str(worker)], env=dict(up.cli.environment), stdout=log, stderr=log
-    )
+    with (up.directory / "worker.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, str(worker)], env=dict(up.cli.environment), stdout=log, stderr=log
+        )
 
 
 # --- two installations on one Temporal ------------------------------------------------------------
