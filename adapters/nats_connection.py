@@ -56,6 +56,14 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
     return client
 
 
+async def close_connection(client: Client) -> None:
+    """Disconnect; a server that has gone meanwhile hides no other error of whoever ends."""
+    try:
+        await client.close()
+    except (NatsError, OSError) as error:
+        log.debug("NATS had gone before the connection was closed: %s", error)
+
+
 @contextmanager
 def unavailable(url: str) -> Iterator[None]:
     """Turn what a server that is down, full or without JetStream causes into its typed error."""

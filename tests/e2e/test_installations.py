@@ -137,7 +137,8 @@ def test_next_up_takes_over_from_a_worker_with_agents_at_once(tmp_path: Path) ->
     try:
         keeper = up.open("--no-worker")
         worker = open_worker(up)
-        up.until_healthy()
+        log = up.directory / "worker.log"
+        until(lambda: " is ready" in log.read_text(), "a worker")
         up.start("REQ-TAKEN")
         keeper.kill()
         keeper.communicate()

@@ -82,14 +82,10 @@ class Up:
         assert process.poll() is None, process.communicate()
         return process
 
-    def until_worker(self) -> psutil.Process:
-        """Wait until the doctor finds nothing wrong; the process of the worker of `up`."""
-        self.until_healthy()
+    def until_worker(self, nth: int = 1) -> psutil.Process:
+        """Wait until the worker of `up` serves, the nth that ever did; its process."""
+        until(lambda: self.log("worker").count(" is ready") >= nth, "a worker")
         return self.server("worker")
-
-    def until_healthy(self) -> None:
-        """Wait until the doctor finds nothing wrong."""
-        until(lambda: self.cli("doctor").code == 0, "a worker")
 
     def start(self, number: str) -> None:
         """Start a requirement and wait until its first agent runs, held."""
@@ -114,7 +110,8 @@ class Up:
 
     def log(self, name: str) -> str:
         """What a server, or the worker, has logged."""
-        return (self.home / "logs" / f"{name}.log").read_text()
+        log = self.home / "logs" / f"{name}.log"
+        return log.read_text() if log.exists() else ""
 
     def incidents(self) -> list[tuple[Any, ...]]:
         """Kind, end and actions of every incident of the house, the oldest first."""
