@@ -26,8 +26,8 @@ from tests.worker_process import WorkerProcess
 
 BATCH = 4
 
-several_stacks = pytest.mark.timeout(300)
-"""`up` is run up to three times, and a worker takes its time to notice."""
+pytestmark = pytest.mark.timeout(300)
+"""Each starts several stacks or workers, which takes its time on a busy machine."""
 
 
 # --- house-1: a stack that was killed, and another one on its port --------------------------------
@@ -51,7 +51,6 @@ def kill(*processes: psutil.Process | subprocess.Popen[str]) -> None:
         process.wait(20)
 
 
-@several_stacks
 def test_worker_of_a_killed_stack_takes_nothing_of_a_stack_on_its_port(
     stacks: tuple[Up, Up],
 ) -> None:
@@ -95,7 +94,6 @@ def family(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-@several_stacks
 def test_worker_whose_up_was_killed_ends_when_its_agents_have_ended(tmp_path: Path) -> None:
     up = Up(tmp_path / "a")
     try:
@@ -117,7 +115,6 @@ def test_worker_whose_up_was_killed_ends_when_its_agents_have_ended(tmp_path: Pa
         up.close()
 
 
-@several_stacks
 def test_worker_of_a_killed_up_without_agents_ends_at_once(tmp_path: Path) -> None:
     up = Up(tmp_path / "a")
     try:
@@ -130,7 +127,6 @@ def test_worker_of_a_killed_up_without_agents_ends_at_once(tmp_path: Path) -> No
         up.close()
 
 
-@several_stacks
 def test_next_up_takes_over_from_a_worker_with_agents_at_once(tmp_path: Path) -> None:
     """One that `up` has not started itself: nobody but itself can end it."""
     up = Up(tmp_path / "a")

@@ -76,6 +76,7 @@ async def test_worker_that_is_ready_says_everything_about_itself(
         {
             "schema_version": 1,
             "ready": True,
+            "installation": "an-id",
             "host": "host-1",
             "version": "1.2.3",
             "permits": {"used": 2, "limit": 4},
