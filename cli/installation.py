@@ -33,6 +33,9 @@ Examples:
 _HINT_SECONDS = 1.5
 """Who looks at a requirement is not kept waiting for a hint."""
 
+_TELL_SECONDS = 2.0
+"""Sasha is asked afterwards, and also while the database hangs."""
+
 _NEW = "not bound yet: the first worker, or the first start, binds it to the Temporal it reaches"
 
 
@@ -55,14 +58,18 @@ def bind_command(
 
 
 async def installation_of(settings: Settings) -> Installation | None:
-    """The installation, without Temporal; None if neither database nor worker can tell."""
+    """The installation, without Temporal; None if neither database nor worker can tell in time."""
     try:
-        async with records(settings) as reader:
-            return await reader.installation()
-    except DependencyUnavailable:
+        return await within(_TELL_SECONDS, _recorded(settings))
+    except (DependencyUnavailable, TimeoutError):
         file = settings.home / WORKER_FILE
         said = json.loads(file.read_bytes()) if file.exists() else {}
         return Installation(said["installation"]) if "installation" in said else None
+
+
+async def _recorded(settings: Settings) -> Installation | None:
+    async with records(settings) as reader:
+        return await reader.installation()
 
 
 async def installation_finding(settings: Settings) -> Finding:

@@ -96,8 +96,9 @@ async def _read_records(report: SashaReport, settings: Settings) -> None:
 
 async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
     """Her workflow and patrols, and what she would find: she acts by Temporal alone."""
-    client = await temporal_client(settings)
-    installation = await installation_of(settings)
+    client, installation = await asyncio.gather(
+        temporal_client(settings), installation_of(settings)
+    )
     if installation is None:  # nobody has ever started anything
         report.is_there = False
         installation = Installation("")

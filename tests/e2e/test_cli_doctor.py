@@ -63,7 +63,8 @@ def test_health_checks_ask_for_dependencies_alone(cli: Cli) -> None:
     said = cli("doctor", "--dependencies", "--json")
 
     assert said.code == 0, said.out
-    assert list(by_name(said.document)) == ["Temporal", "NATS", "SDLC database", "Worker"]
+    names = ["Temporal", "NATS", "SDLC database", "Installation", "Worker"]
+    assert list(by_name(said.document)) == names
     assert "sasha" not in said.document
 
 
