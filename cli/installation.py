@@ -1,6 +1,7 @@
 """Which installation commands speak for: `bind`, the doctor's look at it, hints of strangers."""
 
 import json
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -58,13 +59,16 @@ def bind_command(
 
 
 async def installation_of(settings: Settings) -> Installation | None:
-    """The installation, without Temporal; None if neither database nor worker can tell in time."""
-    try:
+    """The installation, without Temporal; None if neither worker nor database can tell in time.
+
+    The worker of the state directory has proved it, and answers while the database is away.
+    """
+    file = settings.home / WORKER_FILE
+    with suppress(OSError, ValueError, KeyError):
+        return Installation(json.loads(file.read_bytes())["installation"])
+    with suppress(DependencyUnavailable, TimeoutError):
         return await within(_TELL_SECONDS, _recorded(settings))
-    except (DependencyUnavailable, TimeoutError):
-        file = settings.home / WORKER_FILE
-        said = json.loads(file.read_bytes()) if file.exists() else {}
-        return Installation(said["installation"]) if "installation" in said else None
+    return None
 
 
 async def _recorded(settings: Settings) -> Installation | None:
