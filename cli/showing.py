@@ -81,8 +81,9 @@ def list_requirements(
 
 @dataclass(frozen=True)
 class Hints:
-    """What no row can say: that nothing goes on, and why."""
+    """What no row of a requirement can say: whose it is; that nothing goes on, and why."""
 
+    installation: str | None
     missing_dependency: str = ""
     wrong_installation: str = ""
 
@@ -139,11 +140,13 @@ async def _requirement(settings: Settings, number: str) -> tuple[RequirementView
     """Its view, and what no row can say yet."""
     async with records(settings) as reader:
         view = await reader.requirement(number)
+        installation = await reader.installation()
+    whose = installation.id if installation else None
     if view.state.is_final:
-        return view, Hints()
+        return view, Hints(whose)
     stranger = asyncio.create_task(hint_of_stranger(settings))
     standing = await hint_of_sasha(settings) if _is_under_way(view.state) else None
-    return view, Hints(missing_dependency(standing, (number,)), await stranger)
+    return view, Hints(whose, missing_dependency(standing, (number,)), await stranger)
 
 
 async def _requirements(
@@ -156,14 +159,16 @@ async def _requirements(
     try:
         async with records(settings) as reader:
             found = await reader.requirements(states=states, waiting=waiting)
+            installation = await reader.installation()
+        whose = installation.id if installation else None
         numbers = [each.number for each in found if _is_under_way(each.state)]
         # whoever waits for a dependency is no row that waits
         if not (numbers or waiting):
-            return found, Hints()
+            return found, Hints(whose)
         # as long again as the rows took, on a machine that is slow
         await asyncio.wait({hint, stranger}, timeout=max(_LATER_SECONDS, monotonic() - began))
         missing = missing_dependency(hint.result() if hint.done() else None, numbers)
-        return found, Hints(missing, stranger.result() if stranger.done() else "")
+        return found, Hints(whose, missing, stranger.result() if stranger.done() else "")
     finally:
         hint.cancel()
         stranger.cancel()

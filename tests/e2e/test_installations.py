@@ -239,6 +239,10 @@ async def test_two_installations_on_one_temporal_share_nothing(
         assert checks["Worker"]["ok"], checks["Worker"]
         assert checks["Installation"]["ok"], checks["Installation"]
         assert [patrol["host"] for patrol in said["sasha"]["patrols"]] == ["same"]
+        (ours,) = each.execute("SELECT id FROM installation")[0]
+        listed = each.cli("list", "--json").document
+        assert (listed["installation"], listed["wrong_installation"]) == (ours, "")
+        assert each.cli("status", started[name][0], "--json").document["installation"] == ours
 
 
 async def test_number_of_another_installation_is_refused_and_leaves_no_row(
