@@ -34,8 +34,8 @@ Examples:
 _HINT_SECONDS = 1.5
 """Who looks at a requirement is not kept waiting for a hint."""
 
-_TELL_SECONDS = 2.0
-"""Sasha is asked afterwards, and also while the database hangs."""
+_TELL_SECONDS = 1.5
+"""Sasha is asked afterwards, within the seconds of one look, also while the database hangs."""
 
 _NEW = "not bound yet: the first worker, or the first start, binds it to the Temporal it reaches"
 
