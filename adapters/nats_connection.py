@@ -59,6 +59,14 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
     return client
 
 
+async def close_connection(client: Client) -> None:
+    """Disconnect; a server that has gone meanwhile hides no other error of whoever ends."""
+    try:
+        await client.close()
+    except (NatsError, OSError) as error:
+        log.debug("NATS had gone before the connection was closed: %s", error)
+
+
 async def _give_up(connecting: asyncio.Future[None], client: Client) -> None:
     connecting.cancel()
     await asyncio.wait({connecting})

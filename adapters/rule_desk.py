@@ -18,7 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from adapters.extension_desk import ExtensionDesk
-from adapters.nats_connection import open_connection, settled, unavailable
+from adapters.nats_connection import close_connection, open_connection, settled, unavailable
 from adapters.probes import NatsLogin
 from adapters.rule_counsel import RULES, RuleCounsel
 from pipeline.errors import MessageRefused
@@ -95,7 +95,7 @@ class RuleDesk:
             log.warning("Sasha's desk was closed with work on it", extra={"reason": str(error)})
         for task in self._working:
             task.cancel()
-        await client.close()
+        await close_connection(client)
 
     async def _serve(self, client: Client, subject: str, answers: str, respond: Respond) -> None:
         room = asyncio.Semaphore(AT_ONCE)

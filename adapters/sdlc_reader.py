@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from adapters.installation import binding_of
 from adapters.sdlc import looking
 from adapters.sdlc.acceptance import ORDER
 from adapters.sdlc.database import Database, async_engine
@@ -42,6 +43,7 @@ from adapters.sdlc_views import (
     RunView,
 )
 from pipeline.errors import UnknownRequirement
+from pipeline.installation import Installation
 from pipeline.model import RequirementOrder, RequirementState
 
 T = TypeVar("T")
@@ -49,9 +51,13 @@ T = TypeVar("T")
 _READER_POOL = 2
 
 
-def create_reader(database_url: str) -> "SdlcReader":
-    """A reader for `postgresql+psycopg://…`; it connects on first use."""
-    return SdlcReader(async_engine(database_url, pool_size=_READER_POOL))
+def create_reader(database_url: str, installation: str = "") -> "SdlcReader":
+    """A reader for `postgresql+psycopg://…`; it connects on first use.
+
+    With an installation's id it reads no database but that one's.
+    """
+    engine = async_engine(database_url, pool_size=_READER_POOL, installation=installation)
+    return SdlcReader(engine)
 
 
 class SdlcReader:
@@ -64,6 +70,11 @@ class SdlcReader:
     async def close(self) -> None:
         """Give the connections back."""
         await self._database.close()
+
+    async def installation(self) -> Installation | None:
+        """Which installation the database is; None before its first contact with Temporal."""
+        binding = await self._database.read(binding_of)
+        return binding.installation if binding else None
 
     async def requirement(self, number: str) -> RequirementView:
         """A requirement with stages, gates, fixes and what is open. Raises: UnknownRequirement."""

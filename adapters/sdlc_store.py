@@ -74,9 +74,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def create_store(database_url: str) -> "PostgresSdlcStore":
-    """A store for `postgresql+psycopg://…`; it connects on first use."""
-    return PostgresSdlcStore(async_engine(database_url))
+def create_store(database_url: str, installation: str = "") -> "PostgresSdlcStore":
+    """A store for `postgresql+psycopg://…`; it connects on first use.
+
+    With an installation's id it writes to no database but that one's.
+    """
+    return PostgresSdlcStore(async_engine(database_url, installation=installation))
 
 
 class PostgresSdlcStore:
@@ -86,6 +89,11 @@ class PostgresSdlcStore:
         """Take the engine."""
         self._database = Database(engine)
         self._outbox = publishing.Outbox(self._database)
+
+    @property
+    def database(self) -> Database:
+        """Its connections, for what is no row of a requirement."""
+        return self._database
 
     async def check(self) -> None:
         """Raises: DependencyUnavailable if the database or its tables are not there."""

@@ -247,6 +247,23 @@ class LineRow(Base):
     epoch: Mapped[int] = mapped_column(BigInteger)
 
 
+class InstallationRow(Base):
+    """The installation that this database is, and the Temporal namespace it is bound to: one row.
+
+    `namespace_id` is the namespace's own uuid; its name and address are for people.
+    """
+
+    __tablename__ = "installation"
+
+    row: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str]
+    namespace_id: Mapped[str]
+    namespace: Mapped[str]
+    temporal_address: Mapped[str]
+    created_at: Mapped[datetime]
+    bound_at: Mapped[datetime]
+
+
 class HoldRow(Base):
     """A boundary at which a requirement waits, or has waited, for others.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Annotated
@@ -14,6 +15,7 @@ from cli import output
 from cli.documents import status_document, summary_document
 from cli.environment import load_settings
 from cli.holds_view import retry_lines
+from cli.installation import hint_of_stranger
 from cli.records import records
 from cli.repairs_view import ask_line
 from cli.running import run
@@ -51,12 +53,12 @@ def status(
     req: Annotated[str, typer.Argument(help="The requirement's number.")], as_json: AsJson = False
 ) -> None:
     """Show where a requirement stands, why it waits, what answers."""
-    view, missing = run(_requirement(load_settings(), req))
+    view, hints = run(_requirement(load_settings(), req))
     if as_json:
-        output.write_json({**status_document(view), "missing_dependency": missing})
+        output.write_json({**status_document(view), **asdict(hints)})
         return
     output.data().print(full_status(view), crop=False)
-    _write_missing(missing)
+    _write_hints(hints)
 
 
 def list_requirements(
@@ -69,20 +71,32 @@ def list_requirements(
     as_json: AsJson = False,
 ) -> None:
     """List requirements, newest first."""
-    found, missing = run(_requirements(load_settings(), tuple(state or ()), waiting=waiting))
+    found, hints = run(_requirements(load_settings(), tuple(state or ()), waiting=waiting))
     if as_json:
         documents = [summary_document(summary) for summary in found]
-        output.write_json({"requirements": documents, "missing_dependency": missing})
+        output.write_json({"requirements": documents, **asdict(hints)})
         return
     output.data().print(_table(found, waiting=waiting))
-    _write_missing(missing)
+    _write_hints(hints)
 
 
-def _write_missing(dependency: str) -> None:
-    if dependency:
+@dataclass(frozen=True)
+class Hints:
+    """What no row of a requirement can say: whose it is; that nothing goes on, and why."""
+
+    installation: str | None
+    missing_dependency: str = ""
+    wrong_installation: str = ""
+
+
+def _write_hints(hints: Hints) -> None:
+    if hints.missing_dependency:
         output.write(
-            f"{dependency}: not available, and nothing goes on without it: python starter.py doctor"
+            f"{hints.missing_dependency}: not available, and nothing goes on without it:"
+            " python starter.py doctor"
         )
+    if hints.wrong_installation:
+        output.write(hints.wrong_installation)
 
 
 def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
@@ -132,32 +146,42 @@ def _title(listed: ListedRequirement) -> str:
     return f"↳ {listed.parent}: {title}" if listed.parent else title
 
 
-async def _requirement(settings: Settings, number: str) -> tuple[RequirementView, str]:
-    """Its view, and the dependency that is away although no row can say so yet."""
+async def _requirement(settings: Settings, number: str) -> tuple[RequirementView, Hints]:
+    """Its view, and what no row can say yet."""
     async with records(settings) as reader:
         view = await reader.requirement(number)
+        installation = await reader.installation()
+    whose = installation.id if installation else None
+    if view.state.is_final:
+        return view, Hints(whose)
+    stranger = asyncio.create_task(hint_of_stranger(settings))
     standing = await hint_of_sasha(settings) if _is_under_way(view.state) else None
-    return view, missing_dependency(standing, (number,))
+    return view, Hints(whose, missing_dependency(standing, (number,)), await stranger)
 
 
 async def _requirements(
     settings: Settings, states: tuple[RequirementState, ...], *, waiting: bool
-) -> tuple[tuple[ListedRequirement, ...], str]:
-    """What is listed, and the dependency that is away; she is asked while the rows are read."""
+) -> tuple[tuple[ListedRequirement, ...], Hints]:
+    """What is listed, and what no row can say; that is asked while the rows are read."""
     began = monotonic()
     hint = asyncio.create_task(hint_of_sasha(settings))
+    stranger = asyncio.create_task(hint_of_stranger(settings))
     try:
         async with records(settings) as reader:
             found = await reader.requirements(states=states, waiting=waiting)
+            installation = await reader.installation()
+        whose = installation.id if installation else None
         numbers = [each.number for each in found if _is_under_way(each.state)]
         # whoever waits for a dependency is no row that waits
         if not (numbers or waiting):
-            return found, ""
+            return found, Hints(whose)
         # as long again as the rows took, on a machine that is slow
-        await asyncio.wait({hint}, timeout=max(_LATER_SECONDS, monotonic() - began))
-        return found, missing_dependency(hint.result() if hint.done() else None, numbers)
+        await asyncio.wait({hint, stranger}, timeout=max(_LATER_SECONDS, monotonic() - began))
+        missing = missing_dependency(hint.result() if hint.done() else None, numbers)
+        return found, Hints(whose, missing, stranger.result() if stranger.done() else "")
     finally:
         hint.cancel()
+        stranger.cancel()
 
 
 def _is_under_way(state: RequirementState) -> bool:

@@ -10,6 +10,7 @@ PipelineError
 │   ├── NoticeRefused         an agent's completion notice
 │   ├── UnknownRequirement    no such requirement or stage
 │   ├── AlreadyStarted        the number is taken
+│   │   └── NumberElsewhere   by another installation in the same Temporal namespace
 │   ├── IllegalTransition     a phase change that the life cycle does not know
 │   ├── StaleAttempt          a closing write of an attempt that is no longer current
 │   ├── NotRepairable         what is wrong with a dependency is for a human to see to
@@ -20,6 +21,7 @@ PipelineError
     ├── NoWorker              nobody at that place took the work
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
+        ├── WrongInstallation what answers there belongs to another installation
         ├── ServerNotStarted  one of the embedded stack's could not be started
         └── NoRoom            a host's disk is full
 """
@@ -88,6 +90,20 @@ class AlreadyStarted(PermanentError):
     """The requirement number is taken."""
 
 
+class NumberElsewhere(AlreadyStarted):
+    """The requirement number is another installation's in this Temporal namespace."""
+
+    def __init__(self, *numbers: str) -> None:
+        """Name them."""
+        one = len(numbers) == 1
+        super().__init__(
+            f"{', '.join(numbers)} belong{'s' if one else ''} to another installation in this"
+            " Temporal namespace, where a requirement's workflow has its number as its id."
+            f" Take {'another number' if one else 'other numbers'}, or a namespace of your own"
+            " (TEMPORAL_NAMESPACE)."
+        )
+
+
 class IllegalTransition(PermanentError):
     """The life cycle does not know this phase change."""
 
@@ -133,6 +149,15 @@ class DependencyUnavailable(TransientError):
     def __init__(self, dependency: str, address: str, remedy: str) -> None:
         """Name the dependency, where it was looked for and how to start it."""
         super().__init__(f"{dependency} cannot be reached at {address}. {remedy}")
+        self.dependency = dependency
+
+
+class WrongInstallation(DependencyUnavailable):
+    """What answers there belongs to another installation."""
+
+    def __init__(self, dependency: str, reason: str) -> None:
+        """Name the dependency; say whose it is, where, and what to do."""
+        PipelineError.__init__(self, reason)
         self.dependency = dependency
 
 

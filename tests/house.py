@@ -23,6 +23,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from adapters.house_care.care import Part
+from adapters.installation import Identity
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import Acceptance, PostgresSdlcStore
@@ -31,9 +32,9 @@ from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
+from pipeline.installation import Installation
 from pipeline.model import (
     RETRY_BOUND,
-    SASHA,
     Bounds,
     DeliveryReport,
     Pipeline,
@@ -56,7 +57,6 @@ from tests.fakes import (
 )
 from tests.plans import shipped
 from worker import WORKFLOWS, build_workers
-from workflows import options
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
 
@@ -93,8 +93,13 @@ class House:
         store: PostgresSdlcStore,
         publisher: NatsEventPublisher,
         host: str,
+        identity: Identity | None = None,
     ) -> None:
+        """Without a proved identity it is an installation of its own, which nobody can prove."""
         self._client = client
+        stranger = Installation(uuid.uuid4().hex)
+        self.identity = identity or Identity(client, store.database, stranger)
+        self.installation = self.identity.installation
         self._clock = clock
         self.store = store
         self._publisher = publisher
@@ -113,7 +118,7 @@ class House:
         trace: TracebackType | None,
     ) -> None:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
-        for name in [*(handle.id for handle in self._handles), SASHA]:
+        for name in [*(handle.id for handle in self._handles), self.installation.sasha]:
             with suppress(RPCError):  # most have ended by themselves, and nobody called Sasha
                 for history in await self.family(name) if kind is None else ():
                     await replay(history)
@@ -143,7 +148,7 @@ class House:
             store=cast(SdlcStore, self.database),
             publisher=cast(EventPublisher, self.nats),
             waker=TemporalWaker(self._client),
-            sasha=TemporalSasha(self._client, options.CENTRAL_QUEUE),
+            sasha=TemporalSasha(self._client, self.installation),
             house_care=self.house_care,
             host_care=self.host_care,
             runs=self.runs,
@@ -158,13 +163,13 @@ class House:
         )
         self.ports = ports
         sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
-        self._workers = build_workers(self._client, ports, sandbox)
+        self._workers = build_workers(self._client, self.installation.queues, ports, sandbox)
         for worker in self._workers:
             await self._stack.enter_async_context(worker)
 
     async def lose_host(self) -> None:
         """Nobody takes what this host is asked at once, as elsewhere the house goes on."""
-        queue = options.host_queue(self.host)
+        queue = self.installation.queues.host(self.host)
         await next(worker for worker in self._workers if worker.task_queue == queue).shutdown()
 
     async def family(self, workflow_id: str) -> list[WorkflowHistory]:
@@ -216,13 +221,13 @@ class House:
         blockers: tuple[str, ...] = changes.get("blocked_by", ())  # type: ignore[assignment] # numbers
         await self.store.accept_all([Acceptance(order, "A description", blocked_by=blockers)])
         # this very handle: on the time-skipping server no other one lets the time skip
-        handle = await start_requirement(self._client, order)
+        handle = await start_requirement(self._client, self.installation.queues, order)
         self._handles.append(handle)
         return handle
 
     async def patrol(self) -> None:
         """Have Sasha look at the house and the host."""
-        sasha = TemporalSasha(self._client, options.CENTRAL_QUEUE)
+        sasha = TemporalSasha(self._client, self.installation)
         await sasha.call(SashaCall(self.host))
 
     async def deliver(self, pipeline: str | Pipeline = "standard", **changes: object) -> timedelta:

@@ -16,6 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
 from adapters import nats_events
+from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.migrate import upgrade
 from adapters.processes import end_processes
@@ -89,6 +90,8 @@ class Orchestra:
         )
         self._store = create_store(self.database_url)
         self.reader = create_reader(self.database_url)
+        identity = await establish(self.temporal, self._store.database)
+        self.installation = identity.installation
         self._publisher = await nats_events.connect(
             self._stack.nats_url, self._stack.nats_user, self._stack.nats_password
         )
@@ -112,7 +115,7 @@ class Orchestra:
         number = number or self.number
         submission = Submission(number, "Greet in the user's language", pipeline=pipeline.name)
         await launch(
-            Services(self.temporal, self._store, self.reader),
+            Services(self.temporal, self._store, self.reader, self.installation),
             [Launch(submission, pipeline)],
             heartbeat=HEARTBEAT,
             attach=False,
@@ -127,7 +130,7 @@ class Orchestra:
 
     async def begin(self, number: str) -> Handle:
         """Start the workflow of an accepted requirement, whatever else is away."""
-        await start_requirement(self.temporal, self._accepted[number])
+        await start_requirement(self.temporal, self.installation.queues, self._accepted[number])
         return self.handle(number)
 
     def handle(self, number: str) -> Handle:

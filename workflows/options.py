@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from temporalio import workflow
 from temporalio.common import (
     RetryPolicy,
     SearchAttributeKey,
@@ -20,29 +21,16 @@ from temporalio.workflow import (
 )
 
 with unsafe.imports_passed_through():
+    from pipeline.installation import Queues
     from pipeline.model import Priority, RequirementOrder, RequirementState, StageRequest
 
-CENTRAL_QUEUE = "agog"
-"""Workflows, database, NATS."""
-OPENING_QUEUE = "agog-open"
-"""Openings: every host listens with a few slots, so that the host that has room takes it."""
-URGENT_QUEUE = "agog-open-p0"
-"""Openings of P0s: in the other queue those who wait for room take all the slots."""
 
+def queues() -> Queues:
+    """The queues of the installation that the workflow belongs to: it runs on their central one.
 
-def agents_queue(host: str) -> str:
-    """Stages of a host: their clones and processes live there."""
-    return f"agog-agents-{host}"
-
-
-def tools_queue(host: str) -> str:
-    """Git and builds of a host, with their own bound."""
-    return f"agog-tools-{host}"
-
-
-def host_queue(host: str) -> str:
-    """What a host is asked to do at once: stages and builds may fill the others for days."""
-    return f"agog-host-{host}"
+    Replay-safe: the queue of a workflow never changes, and names of queues are not replayed.
+    """
+    return Queues(workflow.info().task_queue)
 
 
 # A lost worker is noticed by the heartbeat; 0.1 s to the next try keeps the resume within 5 s.
@@ -102,7 +90,7 @@ _CARE_PATIENCE = timedelta(seconds=30)
 def central(summary: str) -> ActivityConfig:
     """Database and NATS."""
     return ActivityConfig(
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         start_to_close_timeout=_BRIEF,
         retry_policy=_RETRY,
         summary=summary,
@@ -112,7 +100,7 @@ def central(summary: str) -> ActivityConfig:
 def lasting(summary: str) -> ActivityConfig:
     """Written as soon as a dependency is there again, however long that takes."""
     return ActivityConfig(
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         start_to_close_timeout=_UNBOUNDED,
         heartbeat_timeout=_LASTING_HEARTBEAT,
         retry_policy=_RETRY,
@@ -126,7 +114,7 @@ def care(place: str, summary: str) -> ActivityConfig:
     A worker that is lost meanwhile is noticed by its silence.
     """
     return ActivityConfig(
-        task_queue=host_queue(place) if place else CENTRAL_QUEUE,
+        task_queue=queues().host(place) if place else queues().central,
         schedule_to_start_timeout=_CARE_PATIENCE,
         start_to_close_timeout=_CARE_TIME,
         heartbeat_timeout=_LASTING_HEARTBEAT,
@@ -151,12 +139,12 @@ def record(summary: str) -> LocalActivityConfig:
 def opening(order: RequirementOrder) -> ActivityConfig:
     """Waits for a host with room; a P0 only for a host."""
     is_urgent = order.priority is Priority.P0
-    return _long(URGENT_QUEUE if is_urgent else OPENING_QUEUE, order, "Open")
+    return _long(queues().urgent if is_urgent else queues().opening, order, "Open")
 
 
 def stage(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
     """Runs an agent; the activity id is a stable name for people who look at it from outside."""
-    config = _long(agents_queue(host), order, f"{request.stage.name} ({request.stage.agent})")
+    config = _long(queues().agents(host), order, f"{request.stage.name} ({request.stage.agent})")
     config["activity_id"] = f"{request.stage.name} {request.attempt}"
     return config
 
@@ -164,7 +152,7 @@ def stage(host: str, order: RequirementOrder, request: StageRequest) -> Activity
 def on_host(host: str, summary: str) -> ActivityConfig:
     """Steers agents of a host: nothing that runs or waits there is waited for."""
     return ActivityConfig(
-        task_queue=host_queue(host),
+        task_queue=queues().host(host),
         start_to_close_timeout=_BRIEF,
         retry_policy=_RETRY,
         summary=summary,
@@ -173,7 +161,7 @@ def on_host(host: str, summary: str) -> ActivityConfig:
 
 def tools(host: str, order: RequirementOrder, summary: str) -> ActivityConfig:
     """Runs git and builds."""
-    return _long(tools_queue(host), order, summary)
+    return _long(queues().tools(host), order, summary)
 
 
 def release(host: str, order: RequirementOrder, *, is_hasty: bool) -> ActivityConfig:
@@ -181,7 +169,7 @@ def release(host: str, order: RequirementOrder, *, is_hasty: bool) -> ActivityCo
 
     In haste, what could not be done in time is left to the host, which tries again.
     """
-    config = _long(host_queue(host), order, "Clean up")
+    config = _long(queues().host(host), order, "Clean up")
     if is_hasty:
         config["schedule_to_close_timeout"] = _RELEASE_PATIENCE
         config["cancellation_type"] = ActivityCancellationType.TRY_CANCEL
@@ -210,7 +198,7 @@ def child(
     """A workflow below another one; its id is used once."""
     return ChildWorkflowConfig(
         id=name,
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         # Asked to end, it ends its agents first; terminated with its parent it would leave them.
         parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
         cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -224,7 +212,7 @@ def abandoned(name: str, summary: str) -> ChildWorkflowConfig:
     """A workflow that outlives the one that starts it; its id is used once."""
     return ChildWorkflowConfig(
         id=name,
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         parent_close_policy=ParentClosePolicy.ABANDON,
         cancellation_type=ChildWorkflowCancellationType.ABANDON,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

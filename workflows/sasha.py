@@ -38,7 +38,7 @@ HOUSE = ""
 class SashaWorkflow:
     """Brings the infrastructure back by a rule table (`pipeline/remedies.py`).
 
-    Workflow ID: `sasha`, one for all; whoever is held signals it, with a start if it is not there.
+    Workflow ID: `sasha-<installation>`; whoever is held signals it, with a start if she is away.
     Waits for: calls; what is treated. Goes on as new when its history is long and nothing is being
     treated. Never ends, never touches project code, never lets anybody go on without a dependency.
     """

@@ -37,6 +37,11 @@ def has_unended(home: Path, number: str) -> bool:
     return any(True for _ in unended_runs(home, number))
 
 
+def has_agents(home: Path) -> bool:
+    """Whether an agent is at work: supervised, and not suspended."""
+    return any(is_supervised(run) and not run.is_suspended for run in unended_runs(home))
+
+
 def working_directories(home: Path) -> frozenset[Path]:
     """Where agents are at work, or may be found at work: the directories of unended runs."""
     orders = (run.order() for run in unended_runs(home))

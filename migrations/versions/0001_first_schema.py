@@ -20,6 +20,7 @@ def upgrade() -> None:
     _create_fixes()
     _create_escalations()
     _create_line()
+    _create_installation()
     _create_holds()
     _create_retries()
     _create_leftovers()
@@ -228,6 +229,17 @@ def _create_line() -> None:
         sa.PrimaryKeyConstraint("id", name="line_pkey"),
     )
     op.bulk_insert(line, [{"id": 1, "epoch": 1}])
+
+
+def _create_installation() -> None:
+    op.create_table(
+        "installation",
+        sa.Column("row", sa.Integer(), nullable=False),
+        *_texts("id", "namespace_id", "namespace", "temporal_address"),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("bound_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("row", name="installation_pkey"),
+    )
 
 
 def _create_holds() -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from adapters.local_stack import StackAddresses
 from adapters.migrate import upgrade
+from adapters.sdlc_reader import create_reader
+from pipeline.installation import Installation
 from pipeline.team import TEAM
 
 ROOT = Path(__file__).parent.parent.parent
@@ -117,6 +119,17 @@ def addresses_of(stack: StackAddresses) -> Mapping[str, str]:
         "NATS_PASSWORD": stack.nats_password,
         "DATABASE_URL": stack.database_url,
     }
+
+
+async def installation_at(stack: StackAddresses) -> Installation:
+    """The installation of the commands beside those servers, which have met."""
+    reader = create_reader(stack.database_url)
+    try:
+        installation = await reader.installation()
+    finally:
+        await reader.close()
+    assert installation
+    return installation
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,9 @@ class AnyHouse(House):
             host_requirements=50,
             parallel=True,
         )
-        for worker in build_workers(self._client, ports, UnsandboxedWorkflowRunner()):
+        for worker in build_workers(
+            self._client, self.installation.queues, ports, UnsandboxedWorkflowRunner()
+        ):
             await self._stack.enter_async_context(worker)
 
 
