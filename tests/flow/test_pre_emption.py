@@ -85,7 +85,7 @@ async def test_agents_stand_still_as_long_as_one_p0_that_pre_empts_is_open(
     await until_standing(house, house.number)
 
     await abort(first)
-    await delivered(plain)
+    await finished(house, plain)
     await until_standing(house, house.number)
     await abort(second)
     await finished(house, handle)
