@@ -270,6 +270,7 @@ async def test_release_keeps_unmerged_work_and_removes_only_our_worktrees(
     assert git_project.git("rev-parse", f"agog/{NUMBER}/main")
 
 
+@pytest.mark.ordinary_user
 async def test_no_hook_runs_for_our_commits(
     workspaces: GitWorkspaces, git_project: GitProject, tmp_path: Path
 ) -> None:
