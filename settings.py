@@ -127,6 +127,11 @@ class Settings(BaseSettings):
         alias="AGOG_HEALTH_PORT",
         description="where the worker says on loopback how it is; 0: nowhere",
     )
+    usual_ports: bool = Field(
+        True,
+        alias="AGOG_USUAL_PORTS",
+        description="false: the embedded servers listen on any free ports",
+    )
     restart_nats: str = Field(
         "", alias="AGOG_RESTART_NATS", description="command line that restarts NATS"
     )

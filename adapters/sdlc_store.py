@@ -157,9 +157,9 @@ class PostgresSdlcStore:
         """What the requirement's running agents must stand still for; None: they may go on."""
         return await self._write(pre_emption.stand_still, ref, waiter)
 
-    async def to_pre_empt(self) -> tuple[str, ...]:
-        """Whose agents have to stand still."""
-        return await self._read(pre_emption.to_pre_empt)
+    async def to_pre_empt(self, *, missed: bool = False) -> tuple[str, ...]:
+        """Whose agents have to stand still, or of them those that do not."""
+        return await self._read(lambda each: pre_emption.to_pre_empt(each, missed=missed))
 
     async def record_hold(self, held: Held) -> None:
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""

@@ -102,6 +102,7 @@ def _stack(settings: Settings, children: tuple[ChildSpec, ...]) -> LocalStack:
         nats_password=password.get_secret_value() if password else None,
         database_url=named.database_url.get_secret_value() if "database_url" in is_named else None,
         children=children,
+        usual_ports=settings.usual_ports,
     )
 
 

@@ -1,8 +1,6 @@
 """Agent runs of a temporary state directory: real processes, ended after each test."""
 
-import asyncio
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,8 +16,7 @@ from adapters.runs.slots import Slots
 from adapters.runs.supervised import leftovers
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
 from pipeline.model import RunOrder, RunResult
-
-WAIT_SECONDS = 20.0
+from tests.eventually import eventually
 
 
 @dataclass
@@ -79,10 +76,7 @@ _ORDER = RunOrder(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that must come true."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.01)
+    await eventually(condition, "it")
 
 
 def is_running(pid: int) -> bool:

@@ -1,7 +1,6 @@
 """One host's Workers with scripted agents and builds, and what a test asks of them."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -46,6 +45,7 @@ from pipeline.model import (
 )
 from pipeline.ports import EventPublisher, HostPorts, SdlcStore, Workspaces
 from pipeline.team import TEAM
+from tests.eventually import PATIENCE_SECONDS, eventually_async
 from tests.fakes import (
     AlwaysReady,
     Breakable,
@@ -280,7 +280,7 @@ class House:
 
 async def delivered(*handles: Handle) -> None:
     """Wait until all are."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         reports = await asyncio.gather(*(handle.result() for handle in handles))
     assert {report.state for report in reports} == {"DELIVERED"}, reports
 
@@ -299,10 +299,7 @@ async def recorded_incidents(reader: SdlcReader, count: int = 1) -> Sequence[Inc
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Poll for a condition that must come true."""
-    deadline = time.monotonic() + 30
-    while not await condition():
-        assert time.monotonic() < deadline, f"{what} never came true"
-        await asyncio.sleep(0.02)
+    await eventually_async(condition, what)
 
 
 async def retry_when_possible(handle: Handle, stage: str) -> Reopened:

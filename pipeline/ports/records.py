@@ -100,8 +100,11 @@ class SdlcStore(Protocol):
         Raises: UnknownRequirement.
         """
 
-    async def to_pre_empt(self) -> Sequence[str]:
-        """Numbers of requirements and fixes whose agents have to stand still."""
+    async def to_pre_empt(self, *, missed: bool = False) -> Sequence[str]:
+        """Numbers of requirements and fixes whose agents have to stand still.
+
+        Those that were `missed`: they have agents that run, and were not told.
+        """
 
     async def record_hold(self, held: Held) -> None:
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""

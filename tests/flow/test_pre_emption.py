@@ -6,11 +6,13 @@ from datetime import timedelta
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_store import Acceptance
 from pipeline.model import (
     PRE_EMPTION,
     Answer,
     DecisionRequest,
     Priority,
+    RequirementOrder,
     RequirementState,
     RunEnd,
 )
@@ -85,7 +87,7 @@ async def test_agents_stand_still_as_long_as_one_p0_that_pre_empts_is_open(
     await until_standing(house, house.number)
 
     await abort(first)
-    await delivered(plain)
+    await finished(house, plain)
     await until_standing(house, house.number)
     await abort(second)
     await finished(house, handle)
@@ -121,6 +123,23 @@ async def test_p0_that_comes_while_agents_are_let_go_lets_them_stand_still(house
     await until_standing(house, house.number)
     await abort(second)
     await finished(house, handle)
+
+
+async def test_lost_signal_to_stand_still_is_made_up_for_by_a_look_at_the_house(
+    house: House,
+) -> None:
+    """Its sender was killed behind his commit: the P0 is open, and nobody was told."""
+    await house.open({ROY: [LONG]})
+    handle = await house.start(SOLO)
+    await house.until_running(ROY)
+    number = f"{house.number}-P0"
+    order = RequirementOrder(number, "It burns", Priority.P0, SOLO, False, None, pre_empts=True)
+    await house.store.accept_all([Acceptance(order, "")])
+    assert not house.runs.suspended
+
+    await house.patrol()
+    await until_standing(house, house.number)
+    await finished(house, await house.start(SOLO, number=number, priority=Priority.P0), handle)
 
 
 async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(

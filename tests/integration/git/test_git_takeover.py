@@ -242,6 +242,7 @@ async def test_markers_that_a_parent_holds_are_text(
     assert (await workspaces.integrate(request, "done")).conflicts == ()
 
 
+@pytest.mark.ordinary_user
 async def test_what_an_attempt_left_is_kept_with_merge_and_lock_half_done(
     workspaces: GitWorkspaces,
     git_project: GitProject,

@@ -1,5 +1,7 @@
 import stat
 
+import pytest
+
 from adapters.runs.directory import RunDirectory
 from pipeline.agents_file import CommandAgent
 from tests.fixtures_runs import Bench
@@ -73,6 +75,7 @@ async def test_no_secret_is_written_to_the_run_directory(runs: Bench) -> None:
     assert not [file for file in files if SECRET.encode() in file.read_bytes()]
 
 
+@pytest.mark.ordinary_user
 async def test_a_run_directory_is_for_its_owner_only(runs: Bench) -> None:
     await environment_of(runs)
 
