@@ -255,8 +255,8 @@ class RunDirectory:
         path = self.file(records.STDOUT)
         tail, size = _tail(path, limit), path.stat().st_size if path.exists() else 0
         record = self.order()
-        if record is None or size <= limit:
-            return tail, 0
+        if record is None or size <= limit or not limit:
+            return tail, 0  # whole, or nobody asks for it
         agent, number = record.agent, self.run_id.partition("/")[0]
         if last_block(tail, agent=agent, number=number):
             return tail, 0

@@ -129,6 +129,16 @@ async def test_what_is_too_long_to_be_searched_is_red_and_not_paid_again(
     assert result.log_reference in failure.error
 
 
+async def test_a_result_without_its_output_searches_nothing(runs: Bench) -> None:
+    runs.shell("echo noise")
+    order = runs.order()
+    await runs.host().attach(order)
+
+    result = runs.directory(order).result(limit=0)
+
+    assert (result.end, result.output, result.unread) == (RunEnd.EXITED, "", 0)
+
+
 async def test_an_agent_that_echoes_its_prompt_has_not_answered(runs: Bench) -> None:
     request = stage_request(None)
     context = StageContext("T", f"Print this:\n{FENCED}", earlier=json.dumps(NOTICE))
