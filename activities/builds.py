@@ -6,7 +6,7 @@ from functools import partial
 from temporalio import activity
 
 from activities.persistence import written
-from activities.waiting import waiter
+from activities.waiting import letting_others_deliver, waiter, wake_others
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
     BuildOutcome,
@@ -38,7 +38,8 @@ class BuildActivities:
 
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
-        outcome = await self._open(request)
+        async with letting_others_deliver(self._ports, request.ref.number):
+            outcome = await self._open(request)
         if outcome is None:
             result = await self._ports.builds.run(request, await self._checkout(request))
             outcome = _judge(request, result, self._ports.parallel)
@@ -54,6 +55,7 @@ class BuildActivities:
         opened = await self._ports.store.open_build(request, waiter())
         if not isinstance(opened, Hold):
             return opened
+        await wake_others(self._ports)  # what is held has given its turn to deliver up
         return BuildOutcome(
             request.build, request.commit, passed=False, parallel=self._ports.parallel, hold=opened
         )
