@@ -104,7 +104,9 @@ class SdlcReader:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
             query = query.where(RequirementRow.waiting_for != "")
-        return _views(ListedRequirement, await self._rows(query.limit(limit)))
+        found = await self._rows(query.limit(limit))
+        shown = await self._database.read(lambda connection: looking.in_line(connection, found))
+        return _views(ListedRequirement, shown)
 
     async def runs(self, number: str) -> tuple[RunView, ...]:
         """Every attempt in the order of opening."""

@@ -14,6 +14,7 @@ from pipeline.model import (
     RunEnd,
     StageState,
     SymptomKind,
+    Turn,
 )
 
 
@@ -166,6 +167,8 @@ class ListedRequirement(RequirementSummary):
     waiting_since: datetime | None
     held_by: tuple[str, ...]
     asks: tuple[Ask, ...]
+    turn: Turn | None = None
+    """Its place among those that wait to deliver to its target, as of now."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,8 @@ class RequirementView(RequirementSummary):
     escalation: EscalationView | None
     past_holds: tuple[HoldView, ...] = ()
     holders: tuple[HolderView, ...] = ()
+    turn: Turn | None = None
+    """Its place among those that wait to deliver to its target, as of now."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "holders": [
             {"req_number": holder.number, "state": holder.state} for holder in view.holders
         ],
+        "turn": asdict(view.turn) if view.turn else None,
         "reason": view.reason,
         "host": view.host,
         "created_at": view.created_at,
