@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Update, bindparam, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import DeliveryTurnRow, HoldRow
+from adapters.sdlc_tables import HoldRow
 from pipeline.events import EventType, timestamp
 from pipeline.model import ORCHESTRATOR, PRE_EMPTION, Hold, RequirementState
 
@@ -117,31 +116,6 @@ def end_holds(write: RequirementWrite) -> Update:
 async def _open_holds(write: RequirementWrite) -> Sequence[HoldRow]:
     query = _OPEN_HOLDS.order_by(HoldRow.created_at, HoldRow.boundary)
     return (await write.connection.execute(query, {"number": write.number})).all()  # type: ignore[return-value] # a row has its columns
-
-
-async def lock_target(connection: AsyncConnection, repository: str, target_branch: str) -> None:
-    """Own the line of that branch until the transaction ends; always after the P0 gate."""
-    name = func.hashtextextended(f"deliver to {target_branch} of {repository}", 0)
-    await connection.execute(select(func.pg_advisory_xact_lock(name)))
-
-
-async def leave_line(write: RequirementWrite, *, keeps_place: bool) -> bool:
-    """Let others deliver; whether the requirement was in line at all.
-
-    The line is owned for it: whoever has asked before is seen by who is woken after this commit.
-    One that `keeps_place` is served by its first arrival when it comes back.
-    """
-    row = DeliveryTurnRow
-    mine = (row.number == write.number) & row.left_at.is_(None)
-    query = select(row.repository, row.target_branch).where(mine)
-    found = (await write.connection.execute(query)).one_or_none()
-    if found is None:
-        return False
-    await lock_target(write.connection, found.repository, found.target_branch)
-    arrived = row.arrived_at if keeps_place else None
-    values = {"left_at": write.at, "taken_at": None, "arrived_at": arrived}
-    await write.connection.execute(update(row).where(mine).values(values))
-    return True
 
 
 def _scope(write: RequirementWrite, boundary: str) -> str:

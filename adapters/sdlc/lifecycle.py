@@ -6,11 +6,12 @@ from sqlalchemy import Update, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
-from adapters.sdlc.holding import end_holds, leave_line, record_outage
+from adapters.sdlc.holding import end_holds, record_outage
 from adapters.sdlc.line import EXEMPT, is_blocked, move_line, pass_line
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.stages import lose
+from adapters.sdlc.turns import leave_line
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc.user_blockers import is_waited_for, resolve_dependents
 from adapters.sdlc.writing import RequirementWrite

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.holding import hold_back, leave_line, let_go, record_outage
+from adapters.sdlc.holding import hold_back, let_go, record_outage
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import (
     BlockerRow,
@@ -138,7 +138,7 @@ async def pass_line(
 async def held_at_gate(
     write: RequirementWrite, boundary: str, waiter: str, outage: Hold | None
 ) -> Hold | None:
-    """The hold of `pass_line`, before it is written; whoever is held lets others deliver.
+    """The hold of `pass_line`, before it is written.
 
     Raises: IllegalTransition if the requirement has ended.
     """
@@ -148,10 +148,7 @@ async def held_at_gate(
         await record_outage(write, outage, waiter)
     epoch = await share_line(write)
     by, reason = await _holders(write)
-    if not by:
-        return None
-    await leave_line(write, keeps_place=True)
-    return Hold(boundary, by, reason, epoch, write.at)
+    return Hold(boundary, by, reason, epoch, write.at) if by else None
 
 
 async def to_wake(connection: AsyncConnection) -> Wake:

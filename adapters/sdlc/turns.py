@@ -2,7 +2,7 @@
 
 The line is served by priority, then arrival. Whoever asks takes the turn if it is free and nobody
 who may go on stands before it; what no P0 holds takes it from whoever is less urgent. Every change
-owns the line (`lock_target`), after the requirement's row and the P0 gate. Nothing is handed over:
+owns the line (`_lock_target`), after the requirement's row and the P0 gate. Nothing is handed over:
 whoever leaves wakes who is next, and so does whoever finds the turn free and is not next, so a lost
 wake stops nobody for long.
 """
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc import line
-from adapters.sdlc.holding import hold_back, leave_line, let_go, lock_target
+from adapters.sdlc.holding import hold_back, let_go
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import DeliveryTurnRow, RequirementRow
 from pipeline.model import DeliveryRequest, Hold, Priority, Turn, Wake
@@ -78,7 +78,9 @@ async def pass_delivery(
     """
     write = await RequirementWrite.lock(connection, request.ref.number)
     hold = await line.held_at_gate(write, DELIVER, waiter, request.held)
-    if hold is None and request.head:
+    if hold:
+        await leave_line(write, keeps_place=True)
+    elif request.head:
         hold = await _take_turn(write, request, repository)
     if hold:
         hold = await hold_back(write, hold, waiter)
@@ -88,6 +90,25 @@ async def pass_delivery(
             write.update(DeliveryTurnRow, {"number": write.number}, commit=request.head.commit)
     await write.flush()
     return hold
+
+
+async def leave_line(write: RequirementWrite, *, keeps_place: bool) -> bool:
+    """Let others deliver; whether the requirement was in line at all.
+
+    The line is owned for it: whoever has asked before is seen by who is woken after this commit.
+    One that `keeps_place` is served by its first arrival when it comes back.
+    """
+    row = DeliveryTurnRow
+    mine = (row.number == write.number) & row.left_at.is_(None)
+    query = select(row.repository, row.target_branch).where(mine)
+    found = (await write.connection.execute(query)).one_or_none()
+    if found is None:
+        return False
+    await _lock_target(write.connection, found.repository, found.target_branch)
+    arrived = row.arrived_at if keeps_place else None
+    values = {"left_at": write.at, "taken_at": None, "arrived_at": arrived}
+    await write.connection.execute(update(row).where(mine).values(values))
+    return True
 
 
 async def leave(connection: AsyncConnection, number: str, *, keeps_place: bool) -> bool:
@@ -124,7 +145,7 @@ async def _take_turn(
     write: RequirementWrite, request: DeliveryRequest, repository: str
 ) -> Hold | None:
     target = request.target_branch
-    await lock_target(write.connection, repository, target)
+    await _lock_target(write.connection, repository, target)
     await _join(write, repository, target)
     (places,) = await _lines(write.connection, repository, target)
     mine = next(place for place in places if place.number == write.number)
@@ -138,7 +159,14 @@ async def _take_turn(
         await _set_turn(write, mine.number, taken=True)
         return None
     turn = _standing(places, mine)
-    return Hold(DELIVER, (turn.behind,), turn.text, await line.share_line(write), write.at)
+    reason = f"{turn.text} Its place now: starter.py status {mine.number}"
+    return Hold(DELIVER, (turn.behind,), reason, await line.share_line(write), write.at)
+
+
+async def _lock_target(connection: AsyncConnection, repository: str, target_branch: str) -> None:
+    """Own the line of that branch until the transaction ends; always after the P0 gate."""
+    name = func.hashtextextended(f"deliver to {target_branch} of {repository}", 0)
+    await connection.execute(select(func.pg_advisory_xact_lock(name)))
 
 
 async def _join(write: RequirementWrite, repository: str, target_branch: str) -> None:
