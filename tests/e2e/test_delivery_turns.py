@@ -1,5 +1,6 @@
 """Deliveries to one target take turns: a crowd that arrives together needs no human."""
 
+import asyncio
 import json
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline.model import RequirementState
 from pipeline.team import TEAM
-from tests.eventually import eventually_async
+from tests.eventually import eventually, eventually_async
 from tests.orchestra import Handle, Orchestra
 from tests.orchestra_plans import SOLO
 
@@ -87,3 +88,52 @@ async def test_thirty_that_arrive_together_are_all_delivered(
     handles = await started_together(orchestra, 30)
 
     await delivered_without_a_human(orchestra, handles)
+
+
+async def started_with_puppets(orchestra: Orchestra, count: int) -> Sequence[Handle]:
+    """Requirements whose roy adds a file of its own."""
+    for nth in range(count):
+        number = f"{orchestra.number}-{nth}"
+        files = {f"backend/{number}.txt": f"{number}\n"}
+        orchestra.puppets.task(f"{number}.roy", files=files)
+    return await started_together(orchestra, count)
+
+
+async def test_killed_worker_keeps_the_turn_of_whoever_has_it(orchestra: Orchestra) -> None:
+    puppets = orchestra.puppets
+    puppets.hold("backend")
+    await orchestra.worker.start()
+    handles = await started_with_puppets(orchestra, 3)
+    await eventually(lambda: puppets.starts("backend") == 1, "a build with the turn in hand")
+
+    async def do_others_wait() -> bool:
+        views = [await orchestra.view(handle.id) for handle in handles]
+        return sum(view.turn is not None for view in views) == 2
+
+    await eventually_async(do_others_wait, "two that wait for their turns")
+    (building,) = {sign.number for sign in puppets.signs("start", "backend")}
+    orchestra.worker.kill()
+    await orchestra.worker.start()
+    await eventually(lambda: puppets.starts("backend") == 2, "the build again")
+
+    assert {sign.number for sign in puppets.signs("start", "backend")} == {building}
+    puppets.release("backend")
+    await delivered_without_a_human(orchestra, handles)
+    assert puppets.starts("roy") == 3
+    events = [event for handle in handles for event in await orchestra.events(handle.id)]
+    assert len({event["eventId"] for event in events}) == len(events)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_worker_that_is_killed_again_and_again_loses_no_turn(orchestra: Orchestra) -> None:
+    """Whatever step of a delivery it is in."""
+    await orchestra.worker.start()
+    handles = await started_with_puppets(orchestra, 6)
+    for kill in range(12):
+        await asyncio.sleep(0.15 * kill)
+        orchestra.worker.kill()
+        await orchestra.worker.start()
+
+    await delivered_without_a_human(orchestra, handles)
+    assert orchestra.puppets.starts("roy") == len(handles)

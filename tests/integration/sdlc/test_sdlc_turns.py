@@ -203,7 +203,8 @@ async def test_place_is_shown_as_it_is_now(
         view.reason
         == hold.reason
         == (
-            "It waits for its turn to deliver to main: 3rd in line, behind REQ-2; REQ-1 is delivering."
+            "It waits for its turn to deliver to main: "
+            "3rd in line, behind REQ-2; REQ-1 is delivering."
         )
     )
     await first.close()
