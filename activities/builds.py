@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities.persistence import written
 from activities.retrying import step
-from activities.waiting import waiter
+from activities.waiting import letting_others_deliver, waiter, wake_others
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
     BuildOutcome,
@@ -43,7 +43,8 @@ class BuildActivities:
         # Decided here, where the agents file is: the workflow says what it needs at least.
         clean = request.clean or not self._ports.agents.is_incremental(request.build)
         request = replace(request, clean=clean)
-        outcome = await self._open(request)
+        async with letting_others_deliver(self._ports, request.ref.number):
+            outcome = await self._open(request)
         if outcome is None:
             async with step("check the commit out"):
                 directory = await self._checkout(request)
@@ -62,6 +63,7 @@ class BuildActivities:
         opened = await self._ports.store.open_build(request, waiter())
         if not isinstance(opened, Hold):
             return opened
+        await wake_others(self._ports)  # what is held has given its turn to deliver up
         return BuildOutcome(
             request.build,
             request.commit,

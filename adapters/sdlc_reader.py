@@ -121,9 +121,10 @@ class SdlcReader:
         retried: dict[str, list[RetryView]] = {}
         for retry in await self.retries() if found else ():
             retried.setdefault(retry.number, []).append(retry)
+        shown = await self._database.read(lambda connection: looking.in_line(connection, found))
         return _views(
             ListedRequirement,
-            [{**row, "retries": retried.get(row["number"], [])} for row in found],
+            [{**row, "retries": retried.get(row["number"], [])} for row in shown],
         )
 
     async def retries(self) -> tuple[RetryView, ...]:

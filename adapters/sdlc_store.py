@@ -16,7 +16,6 @@ from adapters.sdlc import (
     gates,
     incidents,
     lifecycle,
-    line,
     pre_emption,
     publishing,
     resuming,
@@ -24,6 +23,7 @@ from adapters.sdlc import (
     runs,
     settling,
     stages,
+    turns,
     user_blockers,
 )
 from adapters.sdlc.acceptance import Acceptance
@@ -146,12 +146,24 @@ class PostgresSdlcStore:
         await self._write(user_blockers.unblock, number, by)
 
     async def to_wake(self) -> Wake:
-        """Everybody who is held at the gate and may go on."""
-        return await self._read(line.to_wake)
+        """Everybody who is held at the gate and may go on, and whose turn to deliver it is."""
+        return await self._read(turns.to_wake)
 
-    async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
-        """What holds at a boundary that is no stage's; its rows and events."""
-        return await self._write(lifecycle.pass_delivery, request, waiter)
+    async def pass_delivery(
+        self, request: DeliveryRequest, waiter: str, repository: str, *, is_verified: bool
+    ) -> Hold | None:
+        """What holds a delivery, the gate or those before it in line; its rows and events."""
+        return await self._write(
+            turns.pass_delivery, request, waiter, repository, is_verified=is_verified
+        )
+
+    async def leave_line(self, number: str, *, keeps_place: bool) -> bool:
+        """Lets others deliver; whether the requirement stood in line."""
+        return await self._write(turns.leave, number, keeps_place=keeps_place)
+
+    async def is_delivery(self, commit: str) -> bool:
+        """Whether one of our requirements was to deliver that very commit."""
+        return await self._read(turns.is_delivery, commit)
 
     async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
         """What the requirement's running agents must stand still for; None: they may go on."""

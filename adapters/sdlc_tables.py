@@ -322,6 +322,33 @@ class LeftoverRow(Base):
     cleaned_at: Mapped[datetime | None]
 
 
+class DeliveryTurnRow(Base):
+    """Where a requirement stands in the line of those that deliver to one branch.
+
+    In line until `left_at`; it has the turn from `taken_at` on. `arrived_at` is kept by one that
+    lets others go first because it is held, and null once its place is lost. `commit` is what it
+    was about to deliver: a target that stands there was moved by us.
+    """
+
+    __tablename__ = "delivery_turns"
+    __table_args__ = (
+        Index(
+            "delivery_turns_in_line",
+            "repository",
+            "target_branch",
+            postgresql_where=text("left_at IS NULL"),
+        ),
+    )
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    repository: Mapped[str]
+    target_branch: Mapped[str]
+    arrived_at: Mapped[datetime | None]
+    taken_at: Mapped[datetime | None]
+    left_at: Mapped[datetime | None]
+    commit: Mapped[str | None] = mapped_column(index=True)
+
+
 class IncidentRow(Base):
     """Something that was wrong with the infrastructure, what was done, and how it ended.
 

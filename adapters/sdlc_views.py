@@ -14,6 +14,7 @@ from pipeline.model import (
     RunEnd,
     StageState,
     SymptomKind,
+    Turn,
 )
 
 
@@ -200,6 +201,8 @@ class ListedRequirement(RequirementSummary):
     held_by: tuple[str, ...]
     asks: tuple[Ask, ...]
     retries: tuple[RetryView, ...] = ()
+    turn: Turn | None = None
+    """Its place among those that wait to deliver to its target, as of now."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,8 @@ class RequirementView(RequirementSummary):
     holders: tuple[HolderView, ...] = ()
     retries: tuple[RetryView, ...] = ()
     leftover: LeftoverView | None = None
+    turn: Turn | None = None
+    """Its place among those that wait to deliver to its target, as of now."""
 
 
 @dataclass(frozen=True)

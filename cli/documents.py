@@ -39,6 +39,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         ],
         "retries": [retry_document(retry) for retry in view.retries],
         "leftover": asdict(view.leftover) if view.leftover else None,
+        "turn": asdict(view.turn) if view.turn else None,
         "reason": view.reason,
         "host": view.host,
         "created_at": view.created_at,

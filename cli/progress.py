@@ -67,6 +67,7 @@ class ProgressLines:
 
     def _state_lines(self, view: RequirementView) -> Iterator[str]:
         waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""
+        waiting = f". {view.turn.text}" if view.turn else waiting
         if (now := f"{view.state}{waiting}") != self._state:
             yield from (now, *pre_emption_lines(view))
         self._state = now

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from platform import node
 
 from temporalio.client import Client
 
@@ -98,6 +99,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             host_requirements=settings.host_requirements,
             parallel=settings.enable_parallel_execution,
             retry_bound=settings.retry_bound,
+            repository=f"{node()}:{root.resolve()}" if root else "",
         )
         facts = WorkerFacts(
             installation.id,

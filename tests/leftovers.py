@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from adapters.runs.processes import all_processes, descendants, end_processes  # noqa: E402
+from adapters.processes import all_processes, descendants, end_processes  # noqa: E402
 
 _watcher: subprocess.Popen[bytes] | None = None
 

@@ -94,17 +94,19 @@ class Execution:
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
-    async def wait_in_line(self, hold: Hold) -> None:
+    async def wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
         """Show who holds the requirement, and wait until it is worth trying again.
+
+        `turns`: as of `Line.wait`.
 
         Raises: CancelledError, also if the opening that was held has swallowed the cancellation.
         """
         self.stop_if_over()
-        await self._wait_in_line(hold)
+        await self._wait_in_line(hold, turns)
 
-    async def _wait_in_line(self, hold: Hold) -> None:
+    async def _wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
         self.display.hold(hold)
-        await self.line.wait(hold, self.host)
+        await self.line.wait(hold, self.host, turns)
 
     async def tried(self, attempt: Awaitable[Outcome], held: Hold | None) -> Outcome:
         """Await an attempt; one that has been held is shown to go on once it is held no more."""

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
         RELEASE,
         REPAIRED,
         STAND_STILL,
+        TURN,
         DecisionRequest,
         DeliveryReport,
         ExtensionRequest,
@@ -54,8 +55,8 @@ class RequirementWorkflow:
     """One requirement, from its opening on a host to its delivery; or one fix of it.
 
     Workflow ID: the requirement number, used once (reuse policy: reject duplicates).
-    Waits for: a host with room; agents and builds; while HELD, for `release` or `repaired`; while
-    BLOCKED, for fixes, `retry` or `decide`.
+    Waits for: a host with room; agents and builds; while HELD, for `release`, `turn` or
+    `repaired`; while BLOCKED, for fixes, `retry` or `decide`.
     Ends: DELIVERED, FAILED (aborted by a human, refused by its host, a fix that did not succeed),
     CANCELLED (cancellation). A fix runs its one stage, delivers nothing and asks nobody.
     """
@@ -251,6 +252,11 @@ class RequirementWorkflow:
     def release(self, epoch: int) -> None:
         """The P0 gate may be open again: what is held tries again."""
         self._execution.line.release(epoch)
+
+    @workflow.signal(name=TURN)
+    def turn(self) -> None:
+        """It may be its turn to deliver: it asks again."""
+        self._execution.line.turn()
 
     @workflow.signal(name=STAND_STILL)
     def stand_still(self) -> None:

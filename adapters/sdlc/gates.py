@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.line import pass_line
+from adapters.sdlc.turns import leave_line
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import GateRow
 from pipeline.events import EventType
@@ -44,6 +45,8 @@ async def open_build(
     if evidence := await _evidence(connection, request.run_id):
         return evidence
     hold = await pass_line(write, f"build {request.build}", waiter, request.held)
+    if hold:
+        await leave_line(write, keeps_place=True)  # it was to deliver: others do so meanwhile
     await write.flush()
     return hold
 

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Label, Select, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
+from adapters.sdlc.turns import standings
 from adapters.sdlc_tables import (
     EscalationRow,
     FailureRow,
@@ -20,6 +21,8 @@ from adapters.sdlc_tables import (
     RunRow,
     StageRow,
 )
+from pipeline.model import RequirementState, Turn
+from pipeline.plan_rules import DELIVER
 
 Query = Select[*tuple[Any, ...]]
 Row = Mapping[str, Any]
@@ -36,9 +39,10 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
     asked = await rows(connection, _open_escalation(number))
     held = await rows(connection, holds(number))
     fixes = await rows(connection, _fixes(number))
-    open_holds = [hold for hold in held if hold["ended_at"] is None]
+    (row,) = await in_line(connection, found)
+    open_holds = [_of_turn(hold, row) for hold in held if hold["ended_at"] is None]
     return {
-        **found[0],
+        **row,
         "stages": [_logged(row) for row in await rows(connection, _stages(number))],
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
@@ -98,6 +102,34 @@ def is_retried() -> ColumnElement[bool]:
 async def rows(connection: AsyncConnection, query: Query) -> Sequence[Row]:
     """What a query finds, as plain mappings."""
     return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def in_line(connection: AsyncConnection, found: Sequence[Row]) -> Sequence[Row]:
+    """Requirements' rows; one that waits for its turn to deliver with its place as of now.
+
+    The line moves on without a word to those who wait: what their rows say is of when they came.
+    """
+    if not any(row["state"] == RequirementState.HELD for row in found):
+        return [{**row, "turn": None} for row in found]
+    turns = await standings(connection)
+    return [_with_turn(row, turns.get(row["number"])) for row in found]
+
+
+def _with_turn(row: Row, turn: Turn | None) -> Row:
+    if turn is None or row["state"] != RequirementState.HELD:
+        return {**row, "turn": None}
+    shown = {**row, "turn": turn, "reason": turn.text, "waiting_for": turn.behind}
+    if "held_by" in row:
+        shown["held_by"] = [turn.behind] if turn.behind else []
+    return shown
+
+
+def _of_turn(hold: Row, row: Row) -> Row:
+    """An open hold; that of a delivery which waits for its turn says what the row says."""
+    turn: Turn | None = row["turn"]
+    if turn is None or hold["boundary"] != DELIVER:
+        return hold
+    return {**hold, "held_by": [turn.behind] if turn.behind else [], "reason": turn.text}
 
 
 async def _holders(connection: AsyncConnection, open_holds: Sequence[Row]) -> Sequence[Row]:

@@ -24,6 +24,7 @@ def upgrade() -> None:
     _create_holds()
     _create_retries()
     _create_leftovers()
+    _create_delivery_turns()
     _create_incidents()
     _create_extensions()
     _create_notes()
@@ -286,6 +287,26 @@ def _create_leftovers() -> None:
     op.create_index(
         "leftovers_open", "leftovers", ["host"], postgresql_where=sa.text("cleaned_at IS NULL")
     )
+
+
+def _create_delivery_turns() -> None:
+    op.create_table(
+        "delivery_turns",
+        *_texts("number", "repository", "target_branch"),
+        sa.Column("arrived_at", sa.DateTime(timezone=True)),
+        sa.Column("taken_at", sa.DateTime(timezone=True)),
+        sa.Column("left_at", sa.DateTime(timezone=True)),
+        sa.Column("commit", sa.Text()),
+        _of_requirement("delivery_turns"),
+        sa.PrimaryKeyConstraint("number", name="delivery_turns_pkey"),
+    )
+    op.create_index(
+        "delivery_turns_in_line",
+        "delivery_turns",
+        ["repository", "target_branch"],
+        postgresql_where=sa.text("left_at IS NULL"),
+    )
+    op.create_index("delivery_turns_commit_index", "delivery_turns", ["commit"])
 
 
 def _create_incidents() -> None:

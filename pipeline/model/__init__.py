@@ -24,7 +24,7 @@ from pipeline.model.answers import (
 from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, BuildStep, Proof
 from pipeline.model.cards import StageCard
 from pipeline.model.carried import Carried, Counts
-from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState
+from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState, Turn
 from pipeline.model.failures import Failure, FailureKind, Severity
 from pipeline.model.fixes import (
     Fix,
@@ -44,6 +44,7 @@ from pipeline.model.holds import (
     RELEASE,
     REPAIRED,
     STAND_STILL,
+    TURN,
     Held,
     Hold,
     Wake,
@@ -107,6 +108,7 @@ __all__ = [
     "REWORK",
     "SASHA",
     "STAND_STILL",
+    "TURN",
     "Answer",
     "Ask",
     "BlockedStage",
@@ -186,6 +188,7 @@ __all__ = [
     "SymptomKind",
     "Tally",
     "Traces",
+    "Turn",
     "Waiting",
     "Wake",
     "Watch",

@@ -35,6 +35,8 @@ class HostPorts:
     host_requirements: int
     parallel: bool
     retry_bound: timedelta = RETRY_BOUND
+    repository: str = ""
+    """Names the project for deliveries that take turns: other hosts may have the same one."""
 
     async def publish(self, number: str) -> int:
         """Publish a requirement's pending events; a boundary does not pass before they are out."""

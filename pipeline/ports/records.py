@@ -91,8 +91,22 @@ class SdlcStore(Protocol):
     async def resume_stage(self, request: StageRequest) -> None:
         """Takes up again a run that was started, and given up since infrastructure failed."""
 
-    async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
-        """A hold as of `open_stage`, or None: it may be delivered."""
+    async def pass_delivery(
+        self, request: DeliveryRequest, waiter: str, repository: str, *, is_verified: bool
+    ) -> Hold | None:
+        """A hold as of `open_stage`, or None: it is the requirement's turn at that branch.
+
+        It keeps the turn until it ends, is held or leaves. `is_verified`: it delivers now.
+        """
+
+    async def leave_line(self, number: str, *, keeps_place: bool) -> bool:
+        """Lets others deliver; whether the requirement stood in line.
+
+        One that `keeps_place` is served by its first arrival when it comes back.
+        """
+
+    async def is_delivery(self, commit: str) -> bool:
+        """Whether one of our requirements was to deliver that very commit."""
 
     async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
         """What the requirement's running agents must stand still for; None: they may go on.
@@ -110,7 +124,7 @@ class SdlcStore(Protocol):
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
 
     async def to_wake(self) -> Wake:
-        """Everybody who is held and may go on."""
+        """Everybody who is held and may go on, and whose turn to deliver it is."""
 
     async def start_run(self, run_id: str, at: datetime) -> None:
         """The run's agent was really started; a repeat changes nothing."""

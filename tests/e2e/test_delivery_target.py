@@ -138,9 +138,9 @@ async def test_a_red_build_on_the_merge_with_the_target_blocks(
     """Roy's own build is green; what is red is his work together with the user's."""
     puppets = orchestra.puppets
     puppets.hold("backend")
-    theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
     release(orchestra)
     await eventually(lambda: len(puppets.living("backend")) == 1, "the build of roy's work")
+    theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
     puppets.task("backend", exit_code=1)
     puppets.release("backend")
 

@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.answers import ERROR_LENGTH
+from pipeline.errors import DependencyUnavailable
 from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
 from tests.fakes import (
@@ -27,7 +29,7 @@ from tests.fakes import (
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 from tests.house import WITH_PROJECT, Handle, House, until
 from tests.orchestra_plans import team_of
-from tests.sdlc_factory import an_order
+from tests.sdlc_factory import an_order, begin
 
 
 @pytest.fixture
@@ -121,6 +123,31 @@ async def test_worker_that_stops_during_a_delivery_finishes_it(
 
     assert outcome.state is DeliveryState.DELIVERED
     assert git_project.git("status", "--porcelain") == ""
+
+
+async def test_outage_lets_others_deliver(
+    delivery: DeliveryActivities, workspaces: GitWorkspaces, sdlc_store: PostgresSdlcStore
+) -> None:
+    """The one that has the turn has to wait for NATS: it must not make others wait for it."""
+    head = await merged(workspaces, {"new.txt": "new\n"})
+    outcome = await ActivityEnvironment().run(delivery.take_turn, request(head))
+    assert outcome.state is DeliveryState.READY
+    other = await begin(sdlc_store, "REQ-OTHER")
+    asked = DeliveryRequest(other.ref, head, "main", 1)
+    assert await sdlc_store.pass_delivery(asked, other.number, "here", is_verified=False)
+
+    away = DeliveryActivities(replace(delivery._ports, readiness=NatsIsAway()))
+    with pytest.raises(DependencyUnavailable):
+        await ActivityEnvironment().run(away.deliver, request(head))
+
+    assert (await sdlc_store.to_wake()).turns == (other.number,)
+
+
+class NatsIsAway:
+    """What the worker's own look has found."""
+
+    def check(self) -> None:
+        raise DependencyUnavailable("NATS", "its address", "Start it.")
 
 
 async def test_conflict_in_many_files_stays_small(

@@ -338,7 +338,9 @@ async def test_outage_that_meets_an_open_p0_at_one_boundary_writes_both_holds(
         else:
             delivery = DeliveryRequest(ours.ref, Head("c1", 1), "main", 1)
             held = replace(outage, boundary=DELIVER)
-            hold = await sdlc_store.pass_delivery(replace(delivery, held=held), "REQ-1")
+            hold = await sdlc_store.pass_delivery(
+                replace(delivery, held=held), "REQ-1", "here", is_verified=True
+            )
         assert isinstance(hold, Hold)
         assert hold.by == ("REQ-0",)
 

@@ -72,7 +72,7 @@ async def test_nothing_of_an_ended_requirement_passes_the_gate(
 
     delivery = DeliveryRequest(ours.ref, Head("c1", 1), "main", 1, ())
     with pytest.raises(IllegalTransition, match="REQ-1 is CANCELLED: deliver cannot begin"):
-        await sdlc_store.pass_delivery(delivery, "REQ-1")
+        await sdlc_store.pass_delivery(delivery, "REQ-1", "here", is_verified=True)
     build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1", True)
     with pytest.raises(IllegalTransition, match="build backend cannot begin"):
         await sdlc_store.open_build(build, "REQ-1")
