@@ -84,7 +84,17 @@ class Project:
                     f"install it (for git-lfs: git lfs install), or take {name} out."
                 )
         allowed = tuple(f"filter.{name}." for name in self._filters)
-        return {key: value for key, value in defined.items() if key.startswith(allowed)}
+        options = {key: value for key, value in defined.items() if key.startswith(allowed)}
+        if "lfs" in self._filters:
+            # Its objects are named by their content. Kept with the user's, they are there when the
+            # delivery writes the user's files.
+            options["lfs.storage"] = await self._lfs_storage()
+        return options
+
+    async def _lfs_storage(self) -> str:
+        said = await self._git.run("config", "lfs.storage", accept=(0, 1))
+        common = await self._git.run("rev-parse", "--git-common-dir")
+        return str((self.root / common.line).resolve() / (said.line or "lfs"))
 
     async def target_commit(self, target: str) -> str:
         """The target's tip. Raises: ProjectRefused if the branch is gone."""

@@ -8,6 +8,7 @@ objects. A submodule that the user has initialised has a store of its own below 
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ PROJECT_REFS = "refs/project/"
 """The user's branches and tags as they were when they were taken over."""
 
 _BRANCHES, _TAGS = f"{PROJECT_REFS}heads/", f"{PROJECT_REFS}tags/"
+_SCRATCH_SECONDS = 24 * 3600.0
+"""Age of a scratch directory that nobody uses any more."""
 _CONFIGURATION = {
     "core.bare": "true",
     "core.logAllRefUpdates": "false",
@@ -156,6 +159,7 @@ class Store:
         Raises: GitFailed.
         """
         async with self._locks.hold(f"store.{path_key(self.path)}"):
+            await asyncio.to_thread(self._forget_scratch)
             if not self.exists:
                 origin = ("--origin", "origin")
                 await self._make("clone", "--bare", "--local", *origin, "--", str(self.source))
@@ -292,6 +296,13 @@ class Store:
                 await git.run("read-tree", commit)
                 await git.run("checkout-index", "-z", "--stdin", stdin="\0".join(names))
             yield git
+
+    def _forget_scratch(self) -> None:
+        """Remove what a killed worker has left of a take-over or a merge."""
+        for pattern in ("take-*", "merge-*"):
+            for path in self.path.glob(pattern):
+                if time.time() - path.stat().st_mtime > _SCRATCH_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
 
     async def _make(self, *command: str) -> None:
         """Make the repository beside its place, then put it there: half of one is never seen."""

@@ -1,0 +1,174 @@
+"""What repositories are like, and what agents do in their clones: lists to draw from.
+
+Each feature is a shell script that runs in a new project. Each deed is a shell script that runs in
+the clone with `$T`, a token of its own that it writes somewhere. Afterwards the token must be
+found: in the delivered tree, in a kept ref, or the deed's name in a red gate or a remark.
+"""
+
+from collections.abc import Mapping
+
+_SUBMODULE = (
+    "git init -q -b main ../library && cd ../library && echo 'int x;' > lib.c && git add -A"
+    " && git commit -qm lib && cd - && git -c protocol.file.allow=always submodule --quiet add"
+    ' "$PWD/../library" vendor && git commit -qm submodule'
+)
+FEATURES: Mapping[str, str] = {
+    "submodule": _SUBMODULE,
+    "submodule that is not initialised": (
+        f"{_SUBMODULE} && git submodule --quiet deinit --force vendor && rm -rf .git/modules"
+    ),
+    "sparse checkout": "git sparse-checkout set backend",
+    "ignored files of the user": (
+        "echo SECRET=1 > .env && mkdir -p node_modules && echo m > node_modules/mine"
+    ),
+    "attributes": (
+        "printf '*.md merge=union\\n*.txt text\\n*.bin -text\\n' > .gitattributes"
+        " && printf '\\r\\n' > x.bin && git add -A && git commit -qm attributes"
+    ),
+    "links": "ln -s shared.txt link && git add -A && git commit -qm link",
+    "odd names": (
+        "echo l > \"$(printf 'caf\\351')\" && echo x > \"$(printf 'two\\nlines')\""
+        " && echo x > ./-dash"
+        " && mkdir 'a b' && echo x > 'a b/ c ' && git add -A && git commit -qm odd"
+    ),
+    "tags and branches": "git tag v1 && git branch feature/x",
+    "hooks": (
+        "for h in post-checkout post-merge reference-transaction pre-commit; do"
+        " printf '#!/bin/sh\\nexit 1\\n' > .git/hooks/$h && chmod +x .git/hooks/$h; done"
+    ),
+    "strange settings": (
+        "git config core.autocrlf input; git config merge.ff false; git config fetch.prune true;"
+        " git config merge.verifySignatures true; git config branch.main.mergeOptions --squash;"
+        " git config core.quotePath false; git config submodule.recurse true"
+    ),
+    "worktree of the user": "git worktree add -q -b mine ../mine",
+}
+
+DEEDS: Mapping[str, str] = {
+    "writes a file": 'echo "$T" > "new $T.txt"',
+    "writes below a new folder": 'mkdir -p "src/deep $T" && echo "$T" > "src/deep $T/a.py"',
+    "edits a tracked file": 'echo "$T" >> shared.txt',
+    "replaces a file by a folder": 'rm -f readme.md; mkdir -p readme.md; echo "$T" > readme.md/x',
+    "renames a file": 'git mv -f readme.md "read $T.md" 2>/dev/null; echo "$T" >> "read $T.md"',
+    "deletes a file": 'rm -f docs/a.txt; echo "$T" > "gone $T"',
+    "changes modes": 'chmod +x shared.txt; echo "$T" > "run $T.sh"; chmod +x "run $T.sh"',
+    "commits": 'echo "$T" > "c $T"; git add -A; git commit -qm "$T"',
+    "commits twice and amends": (
+        'echo "$T" > "c $T"; git add -A; git commit -qm one; echo more >> "c $T";'
+        " git commit -qa --amend -m two"
+    ),
+    "commits on a branch and goes back": (
+        'B=$(git symbolic-ref --short HEAD); git checkout -qb "work-$T"; echo "$T" > "b $T";'
+        ' git add -A; git commit -qm b; git checkout -q "$B"'
+    ),
+    "commits detached and goes back": (
+        "B=$(git symbolic-ref --short HEAD); git checkout -q --detach;"
+        ' echo "$T" > "d $T"; git add -A; git commit -qm d; git checkout -q "$B"'
+    ),
+    "stashes": 'echo "$T" >> shared.txt; git stash -q',
+    "stashes untracked files": 'echo "$T" > "s $T"; git stash -q -u',
+    "adds a worktree inside": (
+        'git worktree add -q -b "side-$T" "trees/$T"; echo "$T" > "trees/$T/draft"'
+    ),
+    "hides files by info/exclude": (
+        'mkdir -p .git/info notes; echo "/notes/" >> .git/info/exclude; echo "$T" > "notes/$T"'
+    ),
+    "hides files by core.excludesFile": (
+        "mkdir -p hidden; echo 'hidden/' > .git/mine; git config core.excludesFile .git/mine;"
+        ' echo "$T" > "hidden/$T"'
+    ),
+    "adds an ignored file by force": (
+        'mkdir -p node_modules; echo "$T" > "node_modules/$T"; git add -f "node_modules/$T"'
+    ),
+    "leaves ignored files": 'mkdir -p node_modules; echo "$T" > "node_modules/cache $T"',
+    "ignores more than before": 'echo "*.tmp" >> .gitignore; echo "$T" > "keep $T"; echo x > a.tmp',
+    "has a cache that ignores itself": (
+        'mkdir -p .cache; echo \'*\' > .cache/.gitignore; echo x > .cache/x; echo "$T" > "y $T"'
+    ),
+    "sets a sparse cone": 'git sparse-checkout set docs; mkdir -p docs; echo "$T" > "docs/$T"',
+    "assumes a file unchanged": (
+        'git update-index --assume-unchanged shared.txt; echo "$T" >> shared.txt'
+    ),
+    "skips a file and edits it": (
+        'git update-index --skip-worktree shared.txt; echo "$T" >> shared.txt'
+    ),
+    "makes a repository inside": 'git init -q "inner-$T"; echo "$T" > "inner-$T/file"',
+    "commits in a repository inside": (
+        'git init -q "in-$T"; echo "$T" > "in-$T/f"; git -C "in-$T" add -A;'
+        ' git -C "in-$T" commit -qm in; git add "in-$T" 2>/dev/null; git commit -qm gitlink'
+    ),
+    "links inside the tree": 'mkdir -p docs; ln -s ../shared.txt "docs/l-$T"; echo "$T" > "t $T"',
+    "links out of the tree": 'ln -s /etc/hostname "out-$T"; echo "$T" > "o $T"',
+    "plants hooks": (
+        "mkdir -p .git/hooks; printf '#!/bin/sh\\nexit 1\\n' > .git/hooks/pre-commit;"
+        ' chmod +x .git/hooks/*; echo "$T" > "h $T"'
+    ),
+    "plants a filter": (
+        "git config filter.x.clean 'sed s/./X/g'; git config filter.x.smudge 'sed s/./Y/g';"
+        ' mkdir -p .git/info; echo "* filter=x" > .git/info/attributes; echo "$T" > "f $T"'
+    ),
+    "plants a required filter that is missing": (
+        "git config filter.y.clean no-such-program; git config filter.y.required true;"
+        ' echo "*.y filter=y" >> .gitattributes; echo "$T" > "$T.y"'
+    ),
+    "plants a merge driver": (
+        "git config merge.m.driver true; mkdir -p .git/info;"
+        ' echo "* merge=m" > .git/info/attributes; echo "$T" >> shared.txt'
+    ),
+    "asks for union merges": 'echo "* merge=union" >> .gitattributes; echo "$T" >> shared.txt',
+    "asks for other line ends": (
+        'echo "*.crlf text eol=crlf" >> .gitattributes; printf "$T\\r\\nx\\r\\n" > "$T.crlf"'
+    ),
+    "replaces an object": (
+        "echo fake > fake; git replace HEAD:shared.txt $(git hash-object -w fake); rm fake;"
+        ' echo "$T" > "r $T"'
+    ),
+    "collects garbage": (
+        'echo "$T" > "g $T"; git add -A; git commit -qm g; git reflog expire --expire=now --all;'
+        " git gc -q --prune=now"
+    ),
+    "removes .git": 'echo "$T" > "n $T"; rm -rf .git',
+    "makes .git anew": 'echo "$T" > "n $T"; rm -rf .git; git init -q; git add -A; git commit -qm n',
+    "leaves a lock": 'touch .git/index.lock; echo "$T" > "l $T"',
+    "breaks its configuration": 'echo "$T" > "q $T"; echo "[broken" >> .git/config',
+    "moves the project's branch": (
+        'echo "$T" > "u $T"; git add -A; git commit -qm u; git update-ref refs/heads/main HEAD'
+    ),
+    "works on the project's branch": (
+        'git checkout -q main; echo "$T" > "m $T"; git add -A; git commit -qm m'
+    ),
+    "works on an orphan branch": (
+        'git checkout -q --orphan "o-$T"; echo "$T" > "p $T"; git add -A; git commit -qm p'
+    ),
+    "goes back one commit": (
+        'git reset -q --hard HEAD~1 2>/dev/null; echo "$T" > "z $T"; git add -A; git commit -qm z'
+    ),
+    "leaves a merge in conflict": (
+        "B=$(git symbolic-ref --short HEAD);"
+        ' git checkout -qb "t-$T"; echo "theirs $T" > shared.txt; git commit -qam t;'
+        ' git checkout -q "$B"; echo ours > shared.txt; git commit -qam o; git merge -q "t-$T"'
+    ),
+    "commits the markers of a conflict": (
+        "B=$(git symbolic-ref --short HEAD);"
+        ' git checkout -qb "k-$T"; echo "theirs $T" > shared.txt; git commit -qam t;'
+        ' git checkout -q "$B"; echo ours > shared.txt; git commit -qam o; git merge -q "k-$T";'
+        " git add -A; git commit -qm merged"
+    ),
+    "leaves a rebase half done": (
+        'echo "$T" > "w $T"; git add -A; git commit -qm w;'
+        " GIT_SEQUENCE_EDITOR='sed -i 1ibreak' git rebase -q -i HEAD~1"
+    ),
+    "names a file in Latin-1": 'printf "$T" > "$(printf \'caf\\351\')-$T"',
+    "names a file over two lines": 'echo "$T" > "$(printf \'two\\nlines\')-$T"',
+    "names a file like git's own": 'echo "$T" > "git~1"; echo "$T" > "v $T"',
+    "tags and notes": (
+        'echo "$T" > "j $T"; git add -A; git commit -qm j; git tag "v-$T"; git notes add -m n'
+    ),
+    "writes into the submodule": 'echo "$T" > vendor/new.c',
+    "commits in the submodule": (
+        'echo "$T" >> vendor/lib.c; git -C vendor commit -qam s; git add vendor; git commit -qm p'
+    ),
+    "removes the submodule": 'git rm -qf vendor; rm -rf vendor; echo "$T" > "x $T"',
+    "leaves a folder without files": 'mkdir -p empty; echo "$T" > "e $T"',
+    "writes a large file": 'yes "$T" | head -c 3000000 > "large $T"',
+}
