@@ -98,7 +98,7 @@ def decide(
 
 
 def cancel(req: Number) -> None:
-    """Cancel a requirement and wait until its agents have ended, a minute at most.
+    """Cancel a requirement; its agents have ended within a minute.
 
     What cannot be cleaned up by then is named, and its host goes on trying.
     """

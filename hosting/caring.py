@@ -67,6 +67,7 @@ async def care_of_host(
             settings.home,
             settings.host,
             project_root=settings.project_root,
+            filters=settings.git_filters,
             min_free_bytes=settings.min_free_disk_bytes,
             requirements=reader,
             runs=runs,

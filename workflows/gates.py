@@ -108,8 +108,14 @@ class BuildGates:
 
     async def _verification(self, build: str, builder: Stage, *, clean: bool) -> BuildOutcome:
         found = (build, self._board.commit, self._board.work.built())
-        # One that is clean, under way or over, serves as well where none needs to be.
-        key = (*found, clean or self._is_under_way((*found, True)))
+        # One that is under way or over serves as well, unless it was not as clean as it must be:
+        # how clean it was is decided where the agents file is.
+        for key in ((*found, True), (*found, False)):
+            if self._is_under_way(key):
+                outcome = await self._verifications[key]
+                if outcome.clean or not (clean and outcome.passed):
+                    return outcome
+        key = (*found, clean)
         if not self._is_under_way(key):
             counts = self._execution.counts
             counts.builds += 1

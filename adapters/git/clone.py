@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adapters.git.command import Git
-from adapters.git.store import Store
-from pipeline.errors import GitFailed, RefusedInput
+from adapters.git.store import STORES, Store
+from adapters.runs.records import write_atomically
+from pipeline.errors import GitFailed, ProjectRefused, RefusedInput
 
 CLONES = "clones"
 """Folder of the state directory that holds the clones: number / name."""
@@ -105,7 +106,13 @@ class Clone:
             await self.git.run("clean", "--quiet", "-ffd")
         for module in await self.store.submodules(commit):
             store = self.store.module(module.name, module.path)
-            if store.exists and await store.git.commit_of(module.commit):
+            if store.exists:
+                if await store.git.commit_of(module.commit) is None:
+                    raise ProjectRefused(
+                        f"The submodule {module.path} of {commit[:10]} stands at "
+                        f"{module.commit[:10]}, which {store.source} does not have. Run `git "
+                        "submodule update` in PROJECT_ROOT, then retry."
+                    )
                 below = self.below(module.path, store)
                 await asyncio.to_thread(os.makedirs, below.path, exist_ok=True)
                 await asyncio.to_thread(remove_tree, below.git_dir)
@@ -113,7 +120,7 @@ class Clone:
                 config = Git.ours(self.git_dir)
                 await config.run("config", f"submodule.{module.name}.active", "true")
         tree = (await self.git.run("write-tree")).line
-        await asyncio.to_thread(self._finish, CheckedOut(commit, tree, str(self.store.path)))
+        await asyncio.to_thread(self._finish, CheckedOut(commit, tree, self.store.path.name))
 
     async def _make_git_dir(self, commit: str, branch: str, author: str) -> None:
         """A git directory with the project's branches and tags, without a remote or a setting.
@@ -147,12 +154,12 @@ class Clone:
     def _finish(self, made: "CheckedOut") -> None:
         # The copy's time must stay: git compares with it which files may have changed since.
         shutil.copy2(self.index, self.git_dir / "index")
-        (self.private / _CHECKOUT).write_text(json.dumps(asdict(made)), "utf-8", "surrogateescape")
+        write_atomically(str(self.private / _CHECKOUT), json.dumps(asdict(made)), durable=False)
 
 
 @dataclass(frozen=True)
 class CheckedOut:
-    """What was checked out in a clone, and the store that it was taken from."""
+    """What was checked out in a clone, and the name of the store that it was taken from."""
 
     commit: str
     tree: str
@@ -168,15 +175,18 @@ def checked_out(home: Path, path: Path) -> tuple[CheckedOut, Path, Git] | None:
     found = _read(private)
     if found is None:
         return None
-    return found, private, Git.ours(Path(found.store)).on(path, private / "index")
+    git = Git.ours(home / STORES / found.store)
+    return found, private, git.on(path, private / "index")
 
 
 def _read(private: Path) -> CheckedOut | None:
     try:
-        text = (private / _CHECKOUT).read_text("utf-8", "surrogateescape")
+        # A power cut may leave it empty: then nobody knows what the clone was made to be.
+        text = (private / _CHECKOUT).read_text("utf-8") or "null"
     except FileNotFoundError:
         return None
-    return CheckedOut(**json.loads(text))
+    fields = json.loads(text)
+    return CheckedOut(**fields) if fields else None
 
 
 class Clones:

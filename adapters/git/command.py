@@ -49,7 +49,7 @@ _FOREIGN_VARIABLES = (
     "GIT_REPLACE_REF_BASE",
     "GIT_DEFAULT_HASH",
     "GIT_TEMPLATE_DIR",
-    "GIT_ALLOW_PROTOCOL",
+    "GIT_DEFAULT_REF_FORMAT",
     "GIT_LITERAL_PATHSPECS",
     "GIT_GLOB_PATHSPECS",
     "GIT_NOGLOB_PATHSPECS",
@@ -66,6 +66,8 @@ _VARIABLES = {
     "GIT_EDITOR": "true",
     "GIT_OPTIONAL_LOCKS": "0",  # looking at the user's checkout must not disturb the user
     "GIT_NO_REPLACE_OBJECTS": "1",  # every commit is read as the bytes that its name stands for
+    # Local repositories are all that we ever speak to, whatever a `url.*.insteadOf` says.
+    "GIT_ALLOW_PROTOCOL": "file",
     "LC_ALL": "C",
 }
 _OPTIONS = {
@@ -77,7 +79,10 @@ _OPTIONS = {
     "i18n.commitEncoding": "utf-8",
     "submodule.recurse": "false",
     "advice.addEmbeddedRepo": "false",
-    "protocol.file.allow": "always",
+    "core.alternateRefsCommand": "true",  # the program, which names no refs
+    "log.showSignature": "false",
+    "clone.rejectShallow": "false",
+    "init.defaultRefFormat": "files",
 }
 _OUR_VARIABLES = {
     "GIT_CONFIG_NOSYSTEM": "1",

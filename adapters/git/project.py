@@ -1,9 +1,11 @@
 """The user's repository: read when a requirement opens, fast-forwarded when it is delivered.
 
-Nothing else of it is ever changed. Git runs here with the user's own settings, but without hooks,
-and with those filters alone that the installation allows.
+Nothing else of it is ever changed, but for the objects that the delivery needs and, where git-lfs
+is allowed, its store of files. Git runs here with the user's own settings, but without hooks, and
+with those filters alone that the installation allows.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from pipeline.errors import ProjectRefused
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
 
-_SUBMODULE_FIELD = 2
+LOCK_LOOKS, LOCK_PAUSE_SECONDS = 50, 0.2
+"""How long somebody else's git is waited for in the user's checkout: ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ class Project:
         if commit is None:
             raise ProjectRefused(f"{self.root} has no commit yet. Make a first one, then start.")
         branch = await self._branch()
-        await self._check_clean(self._git, branch)
         await self._check_whole(commit)
         await self._check_filters(commit)
+        await self._check_clean(Git(self.root, options=await self._quiet_filters()), branch)
         return Checked(branch, commit)
 
     async def check_repository(self) -> None:
@@ -76,7 +79,7 @@ class Project:
 
         Raises: ProjectRefused for a filter that the user has not defined.
         """
-        defined = await self._defined_filters()
+        defined = await self._defined_filters() if self._filters else {}
         for name in self._filters:
             if not any(key.startswith(f"filter.{name}.") for key in defined):
                 raise ProjectRefused(
@@ -140,6 +143,13 @@ class Project:
         return moved.code == 0
 
     async def _forward_checkout(self, place: Git, target: str, current: str, commit: str) -> bool:
+        # The git of a worker that was killed may still be at it.
+        git_dir = await place.run("rev-parse", "--absolute-git-dir")
+        lock = Path(git_dir.line) / "index.lock"
+        for _ in range(LOCK_LOOKS):
+            if not await asyncio.to_thread(lock.exists):
+                break
+            await asyncio.sleep(LOCK_PAUSE_SECONDS)
         await self._check_clean(place, target)
         merged = await place.run(
             # Each of these can be turned by a setting of the repository; none of them may be.
@@ -218,10 +228,17 @@ class Project:
                 "Run `git fetch --refetch --no-filter` there, then start."
             )
 
+    async def forbidden_filters(self) -> frozenset[str]:
+        """Filters that the user's git has, and that this installation does not allow."""
+        if not await asyncio.to_thread(self.root.is_dir):
+            return frozenset()
+        defined = await self._defined_filters()
+        names = {key.split(".", 1)[1].rpartition(".")[0] for key in defined}
+        return frozenset(names - {*self._filters})
+
     async def _check_filters(self, commit: str) -> None:
         """Refuse attributes that ask for a filter which is defined but not allowed."""
-        defined = await self._defined_filters()
-        names = {key.split(".", 1)[1].rpartition(".")[0] for key in defined} - {*self._filters}
+        names = await self.forbidden_filters()
         if not names:
             return
         listed = await self._git.run("ls-tree", "-r", "-z", "--name-only", commit)
@@ -303,7 +320,7 @@ class Project:
         directory = self.root / common.line
         for git_dir in (directory, *directory.glob("worktrees/*")):
             for head in git_dir.glob("rebase-*/head-name"):
-                if head.read_text().strip() == f"refs/heads/{target}":
+                if head.read_text(errors="surrogateescape").strip() == f"refs/heads/{target}":
                     raise ProjectRefused(
                         f"{target} is being rebased. Finish the rebase, then retry."
                     )

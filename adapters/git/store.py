@@ -1,8 +1,9 @@
 """Our own bare repository of a project: the only place where results, merges and kept work live.
 
-It is made from the user's repository by git and shares its object files by hard links. No agent is
-told of it, its configuration is ours alone, and nothing in it is ever collected: clones borrow its
-objects. A submodule that the user has initialised has a store of its own below that of its project.
+It is made from the user's repository by git and shares its object files by hard links where both
+lie on one file system. No agent is told of it, its configuration is ours alone, and nothing in it
+is ever collected: clones borrow its objects. A submodule that the user has initialised has a store
+of its own below that of its project.
 """
 
 import asyncio
@@ -96,7 +97,7 @@ class Names:
 
     def left(self, key: str, name: str) -> str:
         """A commit that an attempt made and did not end on: another branch, a stash."""
-        return f"refs/agog/{self.number}/left/{key}/{name}"
+        return "/".join(filter(None, (f"refs/agog/{self.number}/left", key, name)))
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Store:
             await asyncio.to_thread(self._forget_scratch)
             if not self.exists:
                 origin = ("--origin", "origin")
-                await self._make("clone", "--bare", "--local", *origin, "--", str(self.source))
+                await self._make("clone", "--bare", *origin, "--", str(self.source))
             await self._fetch(f"+refs/heads/*:{_BRANCHES}*", f"+refs/tags/*:{_TAGS}*", "--prune")
 
     async def refresh_submodules(self, commit: str) -> None:
@@ -209,7 +210,9 @@ class Store:
         listed = await self.git.run(
             "for-each-ref", "--format=%(objectname) %(refname)", _BRANCHES, _TAGS
         )
-        lines = [line.replace(PROJECT_REFS, "refs/", 1) for line in listed.text.splitlines()]
+        # Not `splitlines`: a ref name may hold what Unicode calls the end of a line.
+        refs = filter(None, listed.text.split("\n"))
+        lines = [line.replace(PROJECT_REFS, "refs/", 1) for line in refs]
         ours = " refs/heads/agog/"
         return "".join(f"{line}\n" for line in lines if ours not in line)
 

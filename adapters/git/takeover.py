@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
-from adapters.git.store import PROJECT_REFS, Store, Submodule, printable
+from adapters.git.store import ATTRIBUTES, PROJECT_REFS, Store, Submodule, printable
 from pipeline.errors import GitFailed
 
 GITLINK, SYMLINK = "160000", "120000"
@@ -27,8 +27,6 @@ MOST_TIPS = 200
 """Commits elsewhere that are kept of one clone, the newest first."""
 WIDTH = 7
 """Characters of a conflict marker, unless the path's attribute says otherwise."""
-MARKER_LIMIT = 8 * 1024 * 1024
-"""Bytes of a changed file that are searched for conflict markers."""
 
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _UNREAD = re.compile(r"^warning: could not open directory '(.*)': (.*)$", re.MULTILINE)
@@ -56,12 +54,17 @@ class Takeover:
 class _Findings:
     refusals: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    """Commits of repositories inside, by name."""
 
 
-async def take_over(clone: Clone, base: str, message: str) -> Takeover:
+async def take_over(
+    clone: Clone, base: str, message: str, forbidden: frozenset[str] = frozenset()
+) -> Takeover:
     """Commit what the clone holds, ignore files respected, where its HEAD stands or on `base`.
 
     Where nothing is uncommitted the result is HEAD itself. Nothing of the clone is changed.
+    `forbidden` are filters that attributes of the agent must not ask for.
 
     Raises: GitFailed for what the host, not the agent, is to blame for.
     """
@@ -74,9 +77,10 @@ async def take_over(clone: Clone, base: str, message: str) -> Takeover:
         files = _Files(clone, Path(scratch), findings)
         tree = await files.tree(base, parent, await view.tracked())
         await files.refuse_links(base, tree)
+        await files.refuse_filters(base, tree, forbidden)
         unresolved = await files.unresolved(tree, await view.parents(base, parent))
         await files.note_ignored()
-        tips = {**tips, **await view.worktrees(Path(scratch, "index"))}
+        tips = {**tips, **await view.worktrees(base, Path(scratch)), **findings.left}
     commit = parent
     if tree != await store.tree(parent):
         made = await store.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
@@ -142,20 +146,35 @@ class _View:
         shutil.copyfile(store / "config", self._path / "config")
 
     async def tips(self) -> Mapping[str, str]:
-        """Commits that the clone's refs, stashes and history of HEAD name and the store lacks.
+        """Commits that the clone's refs, stashes and history of HEAD name and no ref of ours holds.
 
-        They are taken into the store, by a name for each.
+        They are in the store afterwards, by a name for each. Asked again after a crash, when they
+        are there but have no ref yet, it answers the same.
         """
         if self._theirs is None:
             return {}
+        store = self._clone.store.git
         named = await self._named(self._theirs)
-        known = await self._clone.store.git.run(
-            "cat-file", "--batch-check=%(objecttype)", stdin="".join(f"{c}\n" for c in named)
-        )
-        answers = zip(named.items(), known.text.splitlines(), strict=False)
-        new = {commit: name for (commit, name), said in answers if said.endswith(" missing")}
-        taken = await self._take(new)
-        return {name: commit for commit, name in new.items() if commit in taken}
+        await self._take(await self._missing(named))
+        there = set(named) - set(await self._missing(named))
+        listed = await store.run(
+            "rev-list", "--ignore-missing", "--stdin",
+            "--not", f"--glob={PROJECT_REFS}*", "--glob=refs/heads/*",
+            stdin="".join(f"{commit}\n" for commit in there),
+        )  # fmt: skip
+        new = set(listed.text.split())
+        left = {name: commit for commit, name in named.items() if commit in new}
+        if len(left) > MOST_TIPS:
+            self.remarks.append(f"{len(left) - MOST_TIPS} more commits elsewhere are not kept.")
+        return dict(list(left.items())[:MOST_TIPS])
+
+    async def _missing(self, named: Mapping[str, str]) -> dict[str, str]:
+        """Those that the store does not have."""
+        asked = "".join(f"{commit}\n" for commit in named)
+        known = await self._clone.store.git.run("cat-file", "--batch-check", stdin=asked)
+        lines = known.text.split("\n")
+        return {c: n for (c, n), said in zip(named.items(), lines, strict=False)
+                if said.endswith(" missing")}  # fmt: skip
 
     async def _named(self, theirs: Path) -> dict[str, str]:
         """Every commit that has a name in the clone, HEAD first."""
@@ -164,13 +183,16 @@ class _View:
         if head:
             self.head = head
             found[head] = "HEAD"
-        for name, _ in await asyncio.to_thread(_worktrees_of, theirs):
+        for name, place in await asyncio.to_thread(_worktrees_of, theirs):
+            if not place.is_relative_to(self._clone.path):
+                self.remarks.append(f"Its worktree {place} lies outside and was not looked at.")
             if commit := await self._git.commit_of(f"worktrees/{name}/HEAD"):
                 found.setdefault(commit, f"worktree-{name}")
         listed = await self._git.run(
             "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", accept=(0, 128)
         )
-        for line in listed.text.splitlines():
+        # Not `splitlines`: a ref name may hold what Unicode calls the end of a line.
+        for line in filter(None, listed.text.split("\n")):
             name, kind, ref = line.split(" ", 2)
             if kind in ("commit", "tag"):
                 found.setdefault(name, ref.removeprefix("refs/"))
@@ -178,27 +200,24 @@ class _View:
             hashes = await asyncio.to_thread(_hashes_in, theirs / log)
             for n, commit in enumerate(hashes):
                 found.setdefault(commit, f"{label}-{n}")
-        return dict(list(found.items())[:MOST_TIPS])
+        return found
 
-    async def _take(self, new: Mapping[str, str]) -> set[str]:
-        """Fetch them, together or, where one is damaged, one by one; those that came."""
+    async def _take(self, new: Mapping[str, str]) -> None:
+        """Fetch them, together or, where one is damaged, one by one."""
         if not new or (await self._fetch(*new)).code == 0:
-            return set(new)
-        taken = set()
-        for commit, name in new.items():
+            return
+        for commit, name in list(new.items())[:MOST_TIPS]:
             fetched = await self._fetch(commit)
-            if fetched.code == 0:
-                taken.add(commit)
-            elif commit == self.head:
+            if fetched.code and commit == self.head:
                 self.remarks.append(f"Its HEAD cannot be read: {fetched.error.strip()[-500:]}")
-            else:
+            elif fetched.code:
                 self.remarks.append(f"{name} ({commit[:10]}) cannot be read.")
-        return taken
 
     async def _fetch(self, *commits: str) -> GitOutput:
         return await self._clone.store.git.run(
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
-            "--update-shallow", str(self._path), *commits, accept=(0, 1, 128),
+            "--update-shallow", "--stdin", str(self._path), accept=(0, 1, 128),
+            stdin="".join(f"{commit}\n" for commit in commits),
         )  # fmt: skip
 
     async def is_published(self, commit: str) -> bool:
@@ -210,20 +229,22 @@ class _View:
         )
         return found.code == 0 and bool(found.text)
 
-    async def worktrees(self, own_index: Path) -> Mapping[str, str]:
-        """Worktrees that the agent has added and that hold what is not committed: as commits."""
-        found = {}
+    async def worktrees(self, base: str, scratch: Path) -> Mapping[str, str]:
+        """Worktrees that the agent has added inside and that hold what is not committed."""
+        found: dict[str, str] = {}
+        store = self._clone.store
         for name, place in await asyncio.to_thread(_worktrees_of, self._theirs):
-            head = await self._git.commit_of(f"worktrees/{name}/HEAD")
-            if head is None or not await self._clone.store.git.commit_of(head):
+            if not place.is_relative_to(self._clone.path):
                 continue
-            git = self._clone.store.git.on(place, own_index.with_name(f"worktree-{name}"))
-            await git.run("read-tree", head)
+            head = await self._git.commit_of(f"worktrees/{name}/HEAD")
+            parent = head if head and await store.git.commit_of(head) else base
+            git = store.git.on(place, scratch / f"worktree-{len(found)}")
+            await git.run("read-tree", parent)
             await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1, 128))
             tree = (await git.run("write-tree")).line
-            if tree != await self._clone.store.tree(head):
+            if tree != await store.tree(parent):
                 message = f"Left in the worktree {name}\n"
-                made = await git.run("commit-tree", tree, "-p", head, "-F", "-", stdin=message)
+                made = await git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
                 found[f"worktrees/{name}"] = made.line
         return found
 
@@ -252,15 +273,32 @@ class _View:
                     found.append(commit)
         return tuple(dict.fromkeys(found))
 
-    async def tracked(self) -> Mapping[str, bool]:
-        """Paths in the clone's own index; true for those that a sparse cone keeps off the disk."""
+    async def tracked(self) -> "_Tracked":
+        """What the clone's own index says."""
         if self._theirs is None or not _is_plain(self._theirs / "index"):
-            return {}
+            return _Tracked()
         copy = self._path / "index-of-clone"
         await asyncio.to_thread(shutil.copyfile, self._theirs / "index", copy)
         git = Git(self._path, {**self._git.variables, "GIT_INDEX_FILE": str(copy)})
         listed = await git.run("ls-files", "-t", "-z", accept=(0, 128))
-        return {entry[2:]: entry.startswith("S ") for entry in listed.fields}
+        unmerged = await git.run("ls-files", "-u", "-z", accept=(0, 128))
+        sides: dict[str, set[str]] = {}
+        for meta, _, path in (entry.partition("\t") for entry in unmerged.fields):
+            sides.setdefault(path, set()).add(meta.split(" ")[1])
+        return _Tracked(
+            tuple(dict.fromkeys(entry[2:] for entry in listed.fields)),
+            tuple(entry[2:] for entry in listed.fields if entry.startswith("S ")),
+            sides,
+        )
+
+
+@dataclass(frozen=True)
+class _Tracked:
+    """Paths in a clone's own index, those kept off the disk, and versions of unmerged ones."""
+
+    paths: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    unmerged: Mapping[str, set[str]] = field(default_factory=dict)
 
 
 class _Files:
@@ -272,8 +310,9 @@ class _Files:
         self._findings = findings
         self._indexes = 0
         self._git = clone.git
+        self._untouched: tuple[str, ...] = ()
 
-    async def tree(self, base: str, parent: str, tracked: Mapping[str, bool]) -> str:
+    async def tree(self, base: str, parent: str, tracked: _Tracked) -> str:
         """The tree of everything that lies there and is not ignored.
 
         What the agent's own index tracks is taken although it is ignored (`git add --force`).
@@ -287,9 +326,14 @@ class _Files:
             await git.run("read-tree", base)
         modules = await self._declared(base)
         nested = await self._add(git)
-        await self._restore_hidden(git, base, [path for path, off in tracked.items() if off])
+        await self._restore_hidden(git, parent, tracked.hidden)
         entries = await _entries(git)
-        await self._force(git, [path for path in tracked if path not in entries])
+        await self._force(git, [path for path in tracked.paths if path not in entries])
+        # What nobody has touched since git stopped there is not resolved: `binary` has no markers.
+        self._untouched = tuple(
+            printable(path) for path, sides in tracked.unmerged.items()
+            if path in entries and entries[path].split(" ")[1] in sides
+        )  # fmt: skip
         links = _gitlinks(entries)
         committed = await _gitlinks_of(git, parent) if links else {}
         for path in dict.fromkeys((*links, *nested)):
@@ -343,9 +387,13 @@ class _Files:
                 "update-index", "--add", "-z", "--stdin", stdin=listed, accept=(0, 128)
             )
             _blame_host(said)
+            if said.code:
+                self._findings.refusals.append(
+                    f"Git cannot take {_named([*map(printable, names)])}: {said.error.strip()}"
+                )
 
     async def _restore_hidden(self, git: Git, base: str, hidden: Sequence[str]) -> None:
-        """Files outside of the agent's sparse cone were not deleted: they are as in the base."""
+        """Files outside of the agent's sparse cone were not deleted: they are as in its HEAD."""
         there = await asyncio.to_thread(_files_among, self._clone.path, hidden)
         gone = set(hidden) - set(there)
         if not gone:
@@ -423,6 +471,7 @@ class _Files:
         await git.run("update-index", "--force-remove", "--", name)
         if await asyncio.to_thread(self._is_worktree_of_clone, directory):
             return
+        await self._keep_commits_of(directory, name)
         inner = self._clone.store.git.on(directory, self._new_index())
         empty = (await inner.run("mktree")).line
         await inner.run("read-tree", "--empty")
@@ -433,6 +482,14 @@ class _Files:
         tree = (await inner.run("write-tree")).line
         if tree != empty:
             await git.run("read-tree", f"--prefix={name}/", tree)
+
+    async def _keep_commits_of(self, directory: Path, name: str) -> None:
+        """The history of a nested repository: its files alone are taken."""
+        nested = Clone(directory, self._scratch, self._clone.store)
+        view = await _View.open(nested, self._scratch / f"view-{self._indexes}-{len(name)}")
+        for ref, commit in (await view.tips()).items():
+            if ref != "HEAD" and not ref.startswith("history"):
+                self._findings.left[f"{name}/{ref}"] = commit
 
     def _is_worktree_of_clone(self, directory: Path) -> bool:
         """A worktree that the agent has added inside: its commits are in the clone's refs."""
@@ -470,21 +527,45 @@ class _Files:
         changed = await _changed(self._git, parents[0], tree)
         widths = await self._marker_widths([entry.path for entry in changed if entry.is_file])
         narrowest = min((WIDTH, *widths.values()))
-        marked = await _changed(self._git, parents[0], tree, f"-G{_marker(narrowest, ',')}")
-        found = []
-        for entry in marked:
-            pattern = re.compile(_marker(widths.get(entry.path, WIDTH)), re.MULTILINE)
-            texts = [await self._text(f"{parent}:{entry.path}") for parent in parents]
+        options = ("--text", f"-G{_marker(narrowest, ',')}")
+        found = list(self._untouched)
+        for entry in await _changed(self._git, parents[0], tree, *options):
+            if not entry.is_file:
+                continue
+            pattern = _marker(widths.get(entry.path, WIDTH))
             allowed: Counter[str] = Counter()
-            for text in texts:
-                allowed |= _lines(pattern, text)
-            if not _lines(pattern, await self._text(entry.blob)) <= allowed:
+            for parent in parents:
+                allowed |= await self._lines(pattern, parent, entry.path)
+            if not await self._lines(pattern, tree, entry.path) <= allowed:
                 found.append(printable(entry.path))
-        return tuple(found)
+        return tuple(dict.fromkeys(found))
 
-    async def _text(self, revision: str) -> str:
-        read = await self._git.run("cat-file", "blob", revision, accept=(0, 128))
-        return read.text[:MARKER_LIMIT] if read.code == 0 else ""
+    async def _lines(self, pattern: str, revision: str, path: str) -> "Counter[str]":
+        """Lines of a file, however large, that match."""
+        found = await self._git.run(
+            "--literal-pathspecs", "grep", "-a", "-h", "-E", "-e", pattern, revision, "--", path,
+            accept=(0, 1),
+        )  # fmt: skip
+        return Counter(found.text.split("\n")[:-1])
+
+    async def refuse_filters(self, base: str, tree: str, forbidden: frozenset[str]) -> None:
+        """Refuse attributes that send files through a program which may not run here.
+
+        The user's git would run it, and see other files than those that were delivered.
+        """
+        changed = await _changed(self._git, base, tree)
+        asks = any(os.path.basename(entry.path) == ATTRIBUTES for entry in changed)
+        if not forbidden or not asks:
+            return
+        listed = await self._git.run("ls-files", "-z")
+        said = await self._git.run("check-attr", "-z", "--stdin", "filter", stdin=listed.text)
+        fields = said.text.split("\0")
+        asked = sorted(set(fields[2::3]) & forbidden)
+        if asked:
+            self._findings.refusals.append(
+                f"Attributes ask for the filter {', '.join(asked)}, a program that this "
+                f"installation does not allow: AGOG_GIT_FILTERS={','.join(asked)} would."
+            )
 
     async def _marker_widths(self, paths: Sequence[str]) -> Mapping[str, int]:
         listed = await self._git.run(
@@ -554,10 +635,6 @@ def _marker(width: int, more: str = "") -> str:
     return rf"^(<{repeated}|>{repeated}|[|]{repeated})( .*)?$"
 
 
-def _lines(pattern: "re.Pattern[str]", text: str) -> "Counter[str]":
-    return Counter(found[0] for found in pattern.finditer(text))
-
-
 def _blame_host(output: GitOutput) -> None:
     if output.code and any(reason in output.error for reason in _FULL):
         raise GitFailed(f"git add: {output.error.strip()[-2000:]}")
@@ -583,10 +660,13 @@ def _git_dir_of(clone: Clone) -> Path | None:
 
 def _worktrees_of(git_dir: Path | None) -> list[tuple[str, Path]]:
     """Name and directory of the worktrees that are registered there and still exist."""
-    entries = sorted((git_dir / "worktrees").glob("*/gitdir")) if git_dir else []
+    if git_dir is None:
+        return []
+    entries = sorted((git_dir / "worktrees").glob("*/gitdir"))
     named = ((entry.parent.name, entry.read_text(errors="surrogateescape")) for entry in entries)
-    places = ((name, Path(text.strip()).parent) for name, text in named)
-    return [(name, place) for name, place in places if place.is_absolute() and place.is_dir()]
+    places = ((name, (git_dir / "worktrees" / name / text.strip()).parent) for name, text in named)
+    found = ((name, Path(os.path.normpath(place))) for name, place in places)
+    return [(name, place) for name, place in found if place.is_dir()]
 
 
 def _is_plain(path: Path) -> bool:

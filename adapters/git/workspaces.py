@@ -52,7 +52,7 @@ class GitWorkspaces:
         """
         names = Names(number)
         await self._project.check_repository()
-        self._options.update(await self._project.filter_options())
+        await self._allow_filters()
         async with self._merging(number):
             if self._store.exists:
                 if not self._is_ours(number):
@@ -69,6 +69,7 @@ class GitWorkspaces:
 
     async def prepare(self, request: StageRequest) -> str:
         """A clone for the attempt at `request.head`; untouched when asked again."""
+        await self._allow_filters()
         clone = self._stage_clone(request)
         async with self._locks.hold(path_key(clone.path)):
             if not clone.is_usable:
@@ -83,6 +84,7 @@ class GitWorkspaces:
 
         What became of it is stored before the clone is removed: a repeat gives the same answer.
         """
+        await self._allow_filters()
         names, key, clone = self._parts(request)
         async with self._locks.hold(path_key(clone.path)):
             result = await self._outcome(names, key)
@@ -93,6 +95,7 @@ class GitWorkspaces:
 
     async def keep(self, request: StageRequest) -> str:
         """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
+        await self._allow_filters()
         names, key, clone = self._parts(request)
         message = _stage_message(request, "kept after an unsuccessful attempt")
         async with self._locks.hold(path_key(clone.path)):
@@ -100,6 +103,7 @@ class GitWorkspaces:
 
     async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
         """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
+        await self._allow_filters()
         # Two places: what is built in the kept one must not lie about in the clean one.
         clone = self._clones.at(number, f"{'build' if clean else 'kept'}-{slug(build)}")
         async with self._locks.hold(path_key(clone.path)):
@@ -129,6 +133,7 @@ class GitWorkspaces:
         theirs = await self._store.fetch_branch(target_branch)
         if theirs is None:
             raise GitFailed(f"{target_branch} could not be read from {self._project.root}.")
+        await self._store.refresh_submodules(theirs)
 
         async def moves(_: Merge) -> Mapping[str, str]:
             return {}
@@ -153,6 +158,7 @@ class GitWorkspaces:
         """
         names = Names(number)
         for clone in self._clones.below(number):
+            await self._allow_filters()
             async with self._locks.hold(path_key(clone.path)):
                 await self._processes.end(clone.path)
                 key = clone.path.name.removeprefix(STAGE_PREFIX)
@@ -160,6 +166,11 @@ class GitWorkspaces:
                     await self._keep_unmerged(names, key, clone)
                 await clone.discard()
         await self._clones.discard_all(number)
+
+    async def _allow_filters(self) -> None:
+        """Let our git run the filters that are allowed: whoever takes up a clone needs them."""
+        if not self._options:
+            self._options.update(await self._project.filter_options())
 
     def _is_ours(self, number: str) -> bool:
         """Whether this host has opened the requirement: its directory is made before any ref."""
@@ -192,10 +203,16 @@ class GitWorkspaces:
 
     async def _integrate(self, request: StageRequest, clone: Clone, summary: str) -> MergeResult:
         names, key, _ = self._parts(request)
-        if not clone.is_usable:
+        if not clone.commit:
             raise ProjectRefused(f"The clone of {request.run_id} is gone before its merge.")
-        taken = await take_over(clone, _base(request), _stage_message(request, summary))
-        refs = {names.left(key, name): commit for name, commit in taken.left.items()}
+        if clone.is_usable:
+            forbidden = await self._project.forbidden_filters()
+            message = _stage_message(request, summary)
+            taken = await take_over(clone, _base(request), message, forbidden)
+        else:
+            gone = "The agent has removed its working copy: nothing of its work is there."
+            taken = Takeover(clone.commit, changed=False, refusal=gone)
+        refs = _left(names, key, taken)
         refusal = taken.refusal or _refuse_empty(request, taken)
         if refusal or taken.unresolved:
             refs |= {names.stage(key): taken.commit, names.kept(key): taken.commit}
@@ -232,7 +249,7 @@ class GitWorkspaces:
         elsewhere = [name for name in taken.left if not name.startswith("history")]
         remarks = taken.remarks
         if elsewhere:
-            told = f"Left elsewhere, kept as {names.left('…', '')}: {', '.join(elsewhere[:20])}"
+            told = f"Left elsewhere, kept below {names.left('', '')}: {', '.join(elsewhere[:20])}"
             remarks = (*remarks, told)
         head = await self._head(names, tip)
         return MergeResult(head, taken.commit, conflicts, refusal, taken.changed, remarks)
@@ -258,7 +275,7 @@ class GitWorkspaces:
             if clone.is_usable:
                 taken = await take_over(clone, base, message)
                 commit = taken.commit
-                refs = {names.left(key, name): tip for name, tip in taken.left.items()}
+                refs = _left(names, key, taken)
             await self._store.move_refs(ref, None, {**refs, ref: commit})
         await clone.discard()
         return ref
@@ -302,6 +319,14 @@ class GitWorkspaces:
 
     def _merging(self, number: str) -> AbstractAsyncContextManager[None]:
         return self._locks.hold(f"merge.{number}")
+
+
+def _left(names: Names, key: str, taken: Takeover) -> dict[str, str]:
+    """Refs for what was left elsewhere; an agent may have used names that no two refs can have."""
+    return {
+        names.left(key, f"{slug(name) or 'ref'}-{commit[:10]}"): commit
+        for name, commit in taken.left.items()
+    }
 
 
 def _refuse_empty(request: StageRequest, taken: Takeover) -> str:

@@ -1,6 +1,6 @@
 """The care of a real host, put together of its parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters.git import GitWorkspaces
@@ -22,6 +22,7 @@ def host_care(
     host: str,
     *,
     project_root: Path | None,
+    filters: Sequence[str] = (),
     min_free_bytes: int,
     requirements: Requirements,
     runs: AgentRuns,
@@ -32,10 +33,11 @@ def host_care(
 ) -> HostCare:
     """The caretaker of the host with that state directory and name.
 
-    `requirements` says what has ended, `runs` ends agents, `slots` are the host's permits, and
-    `extend` moves a deadline. `free` and `measuring` measure the disk and the load.
+    `filters` are those that git may run; `requirements` says what has ended, `runs` ends agents,
+    `slots` are the host's permits, and `extend` moves a deadline. `free` and `measuring` measure
+    the disk and the load.
     """
-    workspaces = GitWorkspaces(project_root, home) if project_root else None
+    workspaces = GitWorkspaces(project_root, home, filters) if project_root else None
     collector = LeftoverCollector(home, requirements, workspaces)
     clones = (EndedClones(home, requirements, workspaces),) if workspaces else ()
     return HostCare(

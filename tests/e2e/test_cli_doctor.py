@@ -162,7 +162,7 @@ def test_doctor_says_what_sasha_would_do_about_a_full_disk(cli: Cli) -> None:
 
     assert said.code == 2
     assert "host e2e: disk_low e2e" in said.out
-    assert "-> Remove worktrees and run directories" in said.out
+    assert "-> Remove clones and run directories" in said.out
     assert "(3 times at most, then a P0 asks a human)" in said.out
 
 

@@ -6,7 +6,14 @@ import pytest
 
 from adapters.git import GitWorkspaces, check_project
 from pipeline.errors import ProjectRefused
-from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
+from tests.fixtures_workspaces import (
+    NUMBER,
+    GitProject,
+    exists,
+    stage_request,
+    store_of,
+    write,
+)
 
 
 @pytest.fixture
@@ -48,19 +55,51 @@ async def test_filter_that_is_allowed_works_on_every_way(
     assert filtered.git("status", "--porcelain") == ""
 
 
-async def test_filter_of_the_user_that_no_file_asks_for_is_nobodys_business(
+async def test_filter_of_the_user_is_nobodys_business_until_a_file_asks_for_it(
     git_project: GitProject, workspaces: GitWorkspaces
 ) -> None:
     """`git lfs install` defines one for every repository of a user."""
     git_project.git("config", "filter.lfs.clean", "no-such-program")
     git_project.git("config", "filter.lfs.required", "true")
     head, target = await workspaces.open(NUMBER)
-    request = stage_request(head)
-    write(Path(await workspaces.prepare(request)), {".gitattributes": "* filter=lfs\n", "a": "a\n"})
-    result = await workspaces.integrate(request, "done")
+    first, second = stage_request(head, "First"), stage_request(head, "Second")
+    write(Path(await workspaces.prepare(first)), {"a": "a\n"})
+    asks = {".gitattributes": "* filter=lfs\n", "b": "b\n"}
+    write(Path(await workspaces.prepare(second)), asks)
 
-    assert result.refusal == ""
-    assert await workspaces.swap_target(NUMBER, target, result.head.commit)
+    plain = await workspaces.integrate(first, "done")
+    asking = await workspaces.integrate(second, "done")
+
+    assert plain.refusal == ""
+    assert "AGOG_GIT_FILTERS=lfs" in asking.refusal
+    assert await workspaces.swap_target(NUMBER, target, plain.head.commit)
+
+
+async def test_new_worker_runs_the_filters_that_are_allowed(
+    filtered: GitProject, state_home: Path
+) -> None:
+    head, _ = await GitWorkspaces(filtered.root, state_home, ("up",)).open(NUMBER)
+    request = stage_request(head)
+    later = GitWorkspaces(filtered.root, state_home, ("up",))
+
+    clone = Path(await later.prepare(request))
+    write(clone, {"b.up": "world\n"})
+    result = await GitWorkspaces(filtered.root, state_home, ("up",)).integrate(request, "done")
+
+    store = store_of(filtered, state_home)
+    assert store.text(result.commit, "b.up") == "WORLD"
+
+
+async def test_filter_that_is_not_allowed_does_not_run_at_the_opening_either(
+    filtered: GitProject, workspaces: GitWorkspaces, tmp_path: Path
+) -> None:
+    filtered.git("config", "filter.up.clean", f"touch '{tmp_path}/ran'; cat")
+    write(filtered.root, {"a.up": "changed\n"})
+
+    with pytest.raises(ProjectRefused, match="AGOG_GIT_FILTERS=up"):
+        await workspaces.open(NUMBER)
+
+    assert not exists(tmp_path / "ran")
 
 
 async def test_allowed_filter_whose_program_fails_is_the_agents_red_gate(

@@ -1,10 +1,14 @@
 """No agent's git, setting or file decides what our own git does: to it, or to the user."""
 
+import contextlib
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from adapters.git import GitWorkspaces
+from pipeline.errors import ProjectRefused
 from pipeline.model import MergeResult, StageRequest
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
 
@@ -358,6 +362,108 @@ async def test_commits_of_a_damaged_clone_are_told(
 
     assert "app.py" in store.files(result.head.commit)
     assert "HEAD cannot be read" in result.remarks[0]
+
+
+async def test_crash_between_the_commits_and_their_refs_changes_no_answer(
+    workspaces: GitWorkspaces, store: GitProject, at_work: StageRequest, clone: GitProject
+) -> None:
+    """What was left elsewhere is in the store by then, and no ref says so."""
+    branch = clone.git("symbolic-ref", "--short", "HEAD")
+    clone.git("switch", "--quiet", "--create", "wip")
+    work = clone.commit({"app.py": "a\n"})
+    clone.git("switch", "--quiet", branch)
+    store.git("fetch", "--quiet", "--no-tags", str(clone.root), "wip")
+
+    result = await workspaces.integrate(at_work, "done")
+
+    assert "left elsewhere" in result.refusal
+    assert work in store.git("for-each-ref", f"refs/agog/{NUMBER}/left")
+
+
+async def test_work_elsewhere_is_found_among_many_branches_of_the_project(
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
+) -> None:
+    for n in range(250):
+        write(git_project.root / ".git/refs/heads", {f"b{n}": git_project.git("rev-parse", "main")})
+    git_project.commit({"later": "l\n"})
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    branch = clone.git("symbolic-ref", "--short", "HEAD")
+    clone.git("switch", "--quiet", "--create", "wip")
+    work = clone.commit({"app.py": "a\n"})
+    clone.git("switch", "--quiet", branch)
+
+    result = await workspaces.integrate(request, "done")
+
+    assert "heads/wip" in result.refusal
+    assert work in store.git("for-each-ref", f"refs/agog/{NUMBER}/left")
+
+
+async def test_ref_names_that_end_lines_in_unicode_break_nothing(
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
+) -> None:
+    git_project.git("branch", "a\u2028b")
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    assert "a\u2028b" in clone.git("branch", "--list")
+    clone.git("branch", "c\u0085d")
+    write(clone.root, {"app.py": "a\n"})
+
+    assert (await workspaces.integrate(request, "done")).refusal == ""
+
+
+async def test_cone_of_an_agent_that_merges_keeps_what_it_merged(
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
+) -> None:
+    git_project.commit({"docs/a.txt": "a\n", "backend/app.py": "b\n"})
+    git_project.git("switch", "--quiet", "--create", "feat")
+    git_project.commit({"docs/a.txt": "better\n", "docs/new.txt": "n\n"})
+    git_project.git("switch", "--quiet", "main")
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    clone.git("sparse-checkout", "set", "backend")
+    clone.git("merge", "--quiet", "--no-edit", "feat")
+
+    result = await workspaces.integrate(request, "done")
+
+    assert store.text(result.head.commit, "docs/a.txt") == "better"
+    assert "docs/new.txt" in store.files(result.head.commit)
+
+
+async def test_state_directory_on_another_file_system(
+    git_project: GitProject, request: pytest.FixtureRequest
+) -> None:
+    home = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    request.addfinalizer(lambda: shutil.rmtree(home))
+    workspaces = GitWorkspaces(git_project.root, home)
+    head, target = await workspaces.open(NUMBER)
+    stage = stage_request(head)
+    write(Path(await workspaces.prepare(stage)), {"app.py": "a\n"})
+    result = await workspaces.integrate(stage, "done")
+
+    assert await workspaces.swap_target(NUMBER, target, result.head.commit)
+
+
+async def test_settings_of_the_users_repository_lead_to_no_other_program(
+    workspaces: GitWorkspaces, git_project: GitProject, at_work: StageRequest, tmp_path: Path
+) -> None:
+    """An agent can write that file by its path."""
+    script = tmp_path / "planted"
+    script.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
+    script.chmod(0o755)
+    write(Path(await workspaces.prepare(at_work)), {"app.py": "a\n"})
+    result = await workspaces.integrate(at_work, "done")
+    git_project.git("config", f"url.ext::{script} .insteadOf", str(tmp_path))
+    git_project.git("config", "protocol.ext.allow", "always")
+    git_project.git("config", "core.alternateRefsCommand", str(script))
+
+    with contextlib.suppress(ProjectRefused):  # its settings lead elsewhere than to ours
+        await workspaces.swap_target(NUMBER, "main", result.head.commit)
+
+    assert not exists(tmp_path / "ran")
 
 
 async def test_garbage_collection_of_an_agent_takes_nothing_from_us(

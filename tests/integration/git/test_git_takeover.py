@@ -10,6 +10,8 @@ from adapters.git import GitWorkspaces
 from pipeline.model import StageRequest
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
 
+LEFT = f"refs/agog/{NUMBER}/left/backend-implementation-1"
+
 
 @pytest.fixture
 async def request_at_work(workspaces: GitWorkspaces) -> StageRequest:
@@ -131,7 +133,7 @@ async def test_worktree_inside_the_clone_is_left_out_of_the_files_and_kept(
     result = await workspaces.integrate(request_at_work, "done")
 
     assert store.files(result.commit) == [".gitignore", "app.js", "readme.md", "shared.txt"]
-    left = f"refs/agog/{NUMBER}/left/backend-implementation-1/worktrees/side"
+    (left,) = store.git("for-each-ref", "--format=%(refname)", LEFT).splitlines()
     assert store.text(left, "draft") == "not committed"
     assert "worktrees/side" in result.remarks[-1]
 
@@ -221,6 +223,48 @@ async def test_width_of_a_marker_is_the_attribute_of_its_path(
     result = await workspaces.integrate(request, "done")
 
     assert result.conflicts == ("bad.rst", "half.txt")
+
+
+async def test_markers_are_found_whatever_attributes_and_sizes_say(
+    workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    git_project.commit({".gitattributes": "*.lock -diff\n*.min binary\n"})
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    conflict = "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x\n"
+    large = "a line of some length\n" * 500_000
+    write(clone, {"a.lock": conflict, "b.min": conflict, "large": large + conflict})
+
+    assert (await workspaces.integrate(request, "done")).conflicts == ("a.lock", "b.min", "large")
+
+
+async def test_binary_file_that_nobody_has_resolved_is_a_conflict(
+    workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    git_project.commit({".gitattributes": "*.bin binary\n", "a.bin": "base\0"})
+    git_project.git("switch", "--quiet", "--create", "theirs")
+    git_project.commit({"a.bin": "theirs\0"})
+    git_project.git("switch", "--quiet", "main")
+    git_project.commit({"a.bin": "ours\0"})
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    with pytest.raises(CalledProcessError):
+        git_project.git("merge", "--quiet", "theirs", at=clone)
+
+    assert (await workspaces.integrate(request, "done")).conflicts == ("a.bin",)
+
+
+async def test_agent_that_removes_its_clone_is_red(
+    workspaces: GitWorkspaces, request_at_work: StageRequest, clone: Path
+) -> None:
+    shutil.rmtree(clone)
+
+    result = await workspaces.integrate(request_at_work, "done")
+
+    assert "removed its working copy" in result.refusal
+    assert not result.changed
 
 
 async def test_markers_that_a_parent_holds_are_text(
