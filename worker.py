@@ -12,13 +12,23 @@ from datetime import timedelta
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.runtime import Runtime
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker import (
+    CustomSlotSupplier,
+    FixedSizeSlotSupplier,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerTuner,
+    WorkflowRunner,
+)
 
 from activities import Activities, all_activities
 from activities.interceptor import HouseInterceptor
+from adapters.runs.slot_limit import MOST_SLOTS
+from adapters.runs.slots import WAITING_ROOM
 from adapters.temporal_client import connect, quiet_runtime
 from hosting.desk import rule_desk
 from hosting.host import Host, open_host, reporting_health
+from hosting.room import RoomSupplier
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.ports import HostPorts
 from pipeline.remedies import PATROL_INTERVAL
@@ -42,9 +52,11 @@ WORKFLOWS = (
     InfrastructureWorkflow,
     PatrolWorkflow,
 )
+_TASKS = 100  # of workflows and local activities at once: the SDK's own default
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
-_AGENT_SLOTS = 1_000  # permits bound the agents; waiting for one must not fill the Worker
+# Slots bound the agents, and who waits for one is elsewhere: never full, it takes back what runs.
+_AGENT_SLOTS = 4 * MOST_SLOTS
 _HOST_SLOTS = 100  # brief, but for one look of Sasha's at a time
 _TOOL_SLOTS = max(2, os.cpu_count() or 2)  # git and builds use the machine: a bound of their own
 
@@ -55,11 +67,16 @@ def build_workers(
     """The Workers of one host; the tests run these very ones, with the sandbox on."""
     lists = all_activities(ports)
     host = ports.host
+
+    async def has_room() -> bool:
+        return await ports.store.has_room(host, ports.host_requirements)
+
     return (
         _worker(client, options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()),
-        _worker(client, options.OPENING_QUEUE, lists.opening, _OPENING_SLOTS),
+        _worker(client, options.OPENING_QUEUE, lists.opening, RoomSupplier(has_room)),
         _worker(client, options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
         _worker(client, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
+        _worker(client, options.waiting_queue(host), lists.waiting, WAITING_ROOM),
         _worker(client, options.host_queue(host), lists.host, _HOST_SLOTS),
         _worker(client, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
     )
@@ -74,9 +91,10 @@ def _worker(
     client: Client,
     queue: str,
     activities: Activities,
-    slots: int,
+    slots: int | CustomSlotSupplier,
     runner: WorkflowRunner | None = None,
 ) -> Worker:
+    tasks = FixedSizeSlotSupplier(_TASKS)
     return Worker(
         client,
         task_queue=queue,
@@ -84,7 +102,12 @@ def _worker(
         workflow_runner=runner or _runner(),
         activities=activities,
         interceptors=[HouseInterceptor()],
-        max_concurrent_activities=slots,
+        tuner=WorkerTuner.create_composite(
+            workflow_supplier=tasks,
+            activity_supplier=FixedSizeSlotSupplier(slots) if isinstance(slots, int) else slots,
+            local_activity_supplier=tasks,
+            nexus_supplier=tasks,
+        ),
         # After a kill -9 the next worker gets the workflow's tasks after this, not after 10 s.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         # A cancellation reaches an activity with the next heartbeat that is really sent.
@@ -103,6 +126,15 @@ async def publish_forgotten(ports: HostPorts) -> None:
         except DependencyUnavailable as error:
             log.warning("Events wait: %s", error)
         await asyncio.sleep(PUBLISH_INTERVAL_SECONDS)
+
+
+async def tell_usage(ports: HostPorts) -> None:
+    """Say how many slots are used, for ever, to those who wait for one."""
+    async for usage in ports.runs.usages():
+        try:
+            await ports.store.record_usage(ports.host, usage)
+        except DependencyUnavailable as error:
+            log.warning("What is said of slots may be old: %s", error)
 
 
 async def serve(settings: Settings) -> None:
@@ -130,7 +162,8 @@ async def _serve(settings: Settings, client: Client, host: Host, stop: asyncio.E
         await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
         log.info("Host %s is ready", host.ports.host)
         watch = asyncio.create_task(host.readiness.watch())
-        await until_either(stop, watch, asyncio.create_task(publish_forgotten(host.ports)))
+        forgotten = asyncio.create_task(publish_forgotten(host.ports))
+        await until_either(stop, watch, forgotten, asyncio.create_task(tell_usage(host.ports)))
         log.info("Stopping; agents in flight go on and are found again")
 
 

@@ -9,7 +9,7 @@ from adapters.host_care.care import HostCare
 from adapters.host_care.making import host_care
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.probes import NatsLogin
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
@@ -51,7 +51,7 @@ async def care_of_house(
 
 @asynccontextmanager
 async def care_of_host(
-    settings: Settings, client: Client, runs: AgentRuns, slots: Slots
+    settings: Settings, client: Client, runs: AgentRuns, slots: SlotLimit
 ) -> AsyncIterator[HostCare]:
     """Disk, load, deadlines and orphans; its connection is closed when the block ends."""
     reader = create_reader(settings.database_url.get_secret_value())

@@ -15,7 +15,7 @@ from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, nats_and_database
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
@@ -57,13 +57,13 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         stack.push_async_callback(publisher.close)
         await publisher.ensure_streams()
         root = settings.project_root
-        slots = Slots(settings.home, settings.max_parallel_stages)
+        slots = SlotLimit(settings.home, settings.max_parallel_stages)
         watched = nats_and_database(publisher, settings.nats_url, database_url)
         sasha = TemporalSasha(client, options.CENTRAL_QUEUE)
         readiness = WatchedDependencies(
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
-        runs = HostRuns(settings.home, agents, slots, environment, readiness.check)
+        runs = HostRuns(settings.home, agents, slots, environment)
         house = await stack.enter_async_context(care_of_house(settings, client, store))
         host = await stack.enter_async_context(care_of_host(settings, client, runs, slots))
         ports = HostPorts(
@@ -85,7 +85,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         facts = WorkerFacts(
             settings.host,
             version("agog-orchestrator"),
-            lambda: (runs.living, slots.current()),
+            lambda: (runs.used, slots.current()),
         )
         yield Host(ports, readiness, facts, sasha)
 

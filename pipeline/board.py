@@ -29,7 +29,8 @@ from pipeline.work import Work
 class Board:
     """The stages of one requirement and its open failures, keyed by stage and gate.
 
-    `repairs` names the fixes under way by the stage whose failure they repair.
+    `repairs` names the fixes under way by the stage whose failure they repair, `queued` those of
+    the running stages that wait for a slot of their host.
     """
 
     pipeline: Pipeline
@@ -38,6 +39,7 @@ class Board:
     failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     repairs: dict[str, str] = field(default_factory=dict)
+    queued: set[str] = field(default_factory=set)
     work: Work = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -158,7 +160,8 @@ class Board:
         card.state, card.reason = StageState.RUNNING, ""
         card.attempt += 1
         card.extended_minutes = 0.0
-        card.judged = self.work.seen_by(stage)
+        # It may wait for a slot, and then sees more: the commit that it starts on tells.
+        card.judged, card.base = self.work.seen_by(stage), None
         return card.attempt
 
     def hold(self, stage: Stage, why: str) -> None:
@@ -208,7 +211,8 @@ class Board:
         card.state = outcome.state
         card.attempt, card.summary = outcome.attempt, outcome.summary
         card.verdict = outcome.verdict
-        card.judged = outcome.judged or card.judged
+        card.judged, card.base = outcome.judged or card.judged, outcome.base
+        card.merged = outcome.head or card.merged
         if outcome.state is StageState.COMPLETED:
             card.flags = outcome.flags
             self._unskip()

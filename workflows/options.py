@@ -31,8 +31,13 @@ URGENT_QUEUE = "agog-open-p0"
 
 
 def agents_queue(host: str) -> str:
-    """Stages of a host: their worktrees and processes live there."""
+    """Stages of a host: their clones and processes live there. Nothing in it waits for a slot."""
     return f"agog-agents-{host}"
+
+
+def waiting_queue(host: str) -> str:
+    """Stages that wait for a slot of a host: few at once are let in, the more urgent first."""
+    return f"agog-waiting-{host}"
 
 
 def tools_queue(host: str) -> str:
@@ -53,7 +58,7 @@ _RETRY = RetryPolicy(
     maximum_interval=timedelta(seconds=10),
 )
 
-# The deadline belongs to the run. An activity may also queue for a permit, for days.
+# The deadline belongs to the run. An activity may also be queued for a slot, for days.
 _UNBOUNDED = timedelta(days=365)
 
 # One database transaction and a publish: a minute is an outage, and the next try may find it over.
@@ -147,6 +152,11 @@ def stage(host: str, order: RequirementOrder, request: StageRequest) -> Activity
     config = _long(agents_queue(host), order, f"{request.stage.name} ({request.stage.agent})")
     config["activity_id"] = f"{request.stage.name} {request.attempt}"
     return config
+
+
+def waiting(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
+    """Waits for a slot, mostly in Temporal's queue."""
+    return _long(waiting_queue(host), order, f"{request.stage.name}: queued for a slot on {host}")
 
 
 def on_host(host: str, summary: str) -> ActivityConfig:

@@ -14,7 +14,7 @@ from typing import Any
 
 from adapters.runs import records
 from pipeline.errors import RefusedInput
-from pipeline.model import RunEnd, RunResult
+from pipeline.model import Head, RunEnd, RunResult
 from pipeline.numbers import slug
 
 RUNS = "runs"
@@ -51,6 +51,8 @@ class RunRecord:
     """How long a simulated run takes."""
     output: str = ""
     """What a simulated run will have printed."""
+    head: tuple[str, int] | None = None
+    """Commit and position on the integration branch of what the agent starts from."""
 
 
 class RunDirectory:
@@ -96,6 +98,12 @@ class RunDirectory:
             if fields:
                 yield cls(order.parent, fields["run_id"])
 
+    @classmethod
+    def forget_queued(cls, home: Path, key: str) -> None:
+        """Nothing of that execution waits for a slot any more."""
+        for marker in home.glob(f"{RUNS}/{key}/*/{records.QUEUED}"):
+            marker.unlink(missing_ok=True)
+
     def file(self, name: str) -> Path:
         """The path of one of the run's files."""
         return self.path / name
@@ -126,6 +134,11 @@ class RunDirectory:
     def create(self) -> None:
         """Make the directory, for this user's eyes only: prompts and logs are nobody else's."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def mark_queued(self) -> None:
+        """Say that the run waits for a slot."""
+        self.create()
+        self.file(records.QUEUED).touch()
 
     @contextmanager
     def locked(self) -> Iterator[int | None]:
@@ -204,6 +217,7 @@ class RunDirectory:
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)
+        head = (self._json(records.ORDER) or {}).get("head")
         end = RunEnd(record["end"])
         return RunResult(
             end=end,
@@ -217,6 +231,7 @@ class RunDirectory:
             reason=record["reason"],
             pre_empted=end is RunEnd.LOST and self.is_suspended,
             suspensions=self._suspensions(),
+            head=Head(*head) if head else None,
         )
 
     def _suspensions(self) -> tuple[datetime, ...]:

@@ -59,17 +59,17 @@ class GitWorkspaces:
         return await self._head(Names(number))
 
     async def prepare(self, request: StageRequest) -> str:
-        """A worktree for the attempt from `request.head`; untouched when asked again."""
+        """A worktree for the attempt at `request.head`; untouched when asked again for that.
+
+        One at another commit is made anew: no agent has been in it yet.
+        """
         branch = Names(request.ref.number).stage(attempt_key(request))
-        path = self._stage_path(request)
+        path, base = self._stage_path(request), _base(request)
         async with self._locks.hold(path_key(path)):
-            if await self._usable(path):
-                return str(path)
-            short = branch.removeprefix("refs/heads/")
-            if await self._git.commit_of(branch):
-                await self._worktrees.add(path, short)
-            else:
-                await self._worktrees.add(path, "-b", short, _base(request))
+            found = await self._usable(path)
+            if found is None or await found.git.commit_of("HEAD") != base:
+                short = branch.removeprefix("refs/heads/")
+                await self._worktrees.add(path, "-B", short, base)
         return str(path)
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:

@@ -73,7 +73,7 @@ from pipeline.model.requirement import (
     DeliveryReport,
     RequirementOrder,
 )
-from pipeline.model.runs import RunEnd, RunOrder, RunResult
+from pipeline.model.runs import RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
 from pipeline.model.stages import (
     BlockedStage,
     Deliverable,
@@ -164,6 +164,8 @@ __all__ = [
     "SashaState",
     "Settlement",
     "Severity",
+    "SlotRequest",
+    "SlotUsage",
     "Stage",
     "StageCard",
     "StageContext",

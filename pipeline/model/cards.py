@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.model.failures import FailureKind
+from pipeline.model.references import Head
 from pipeline.model.states import StageState
 
 INFRASTRUCTURE_LOSSES = 3
@@ -14,8 +15,11 @@ class StageCard:
     """One stage's standing.
 
     `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
-    belong to the current attempt; `fixes` are those merged on the stage's behalf; `judged` marks
-    the implementers' work that a verdict has seen.
+    belong to the current attempt; `fixes` are those merged on the stage's behalf.
+
+    A verdict has seen the implementers' work whose marks stood when it was asked for (`judged`),
+    and whatever was merged by the integration tip that its agent has started on (`base`): it may
+    have waited for a slot in between. `merged` is the tip with the stage's latest work.
     """
 
     state: StageState = StageState.WAITING
@@ -28,6 +32,8 @@ class StageCard:
     flags: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
+    base: Head | None = None
+    merged: Head | None = None
     extended_minutes: float = 0.0
 
     def mark(self, stage: str) -> str:

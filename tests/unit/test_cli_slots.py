@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from cli.app import app
 from pipeline.errors import RefusedInput
 
@@ -52,7 +52,7 @@ def test_slots_are_set_shown_and_reset(home: Path) -> None:
 
 
 def test_a_limit_of_the_while_is_shown_with_its_reason(home: Path) -> None:
-    Slots(home, 4).lower(2, "memory is short")
+    SlotLimit(home, 4).lower(2, "memory is short")
 
     said = runner.invoke(app, ["slots"])
 

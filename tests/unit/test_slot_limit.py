@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.runs.slots import LOWERED, SLOTS, Lowered, Slots
+from adapters.runs.slot_limit import LOWERED, SLOTS, Lowered, SlotLimit
 from pipeline.errors import RefusedInput
 
 
@@ -14,23 +14,23 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def slots(home: Path) -> Slots:
-    return Slots(home, 4)
+def slots(home: Path) -> SlotLimit:
+    return SlotLimit(home, 4)
 
 
-def test_what_is_configured_holds_until_something_else_is_said(slots: Slots) -> None:
+def test_what_is_configured_holds_until_something_else_is_said(slots: SlotLimit) -> None:
     assert (slots.current(), slots.chosen(), slots.lowered()) == (4, None, None)
 
 
-def test_what_was_set_holds_for_everybody_and_over_restarts(slots: Slots, home: Path) -> None:
+def test_what_was_set_holds_for_everybody_and_over_restarts(slots: SlotLimit, home: Path) -> None:
     slots.set(7)
-    assert Slots(home, 4).current() == 7
+    assert SlotLimit(home, 4).current() == 7
 
-    Slots(home, 4).reset()
+    SlotLimit(home, 4).reset()
     assert (slots.current(), slots.chosen()) == (4, None)
 
 
-def test_the_lower_of_both_limits_holds(slots: Slots) -> None:
+def test_the_lower_of_both_limits_holds(slots: SlotLimit) -> None:
     slots.lower(2, "memory is short")
     assert (slots.current(), slots.lowered()) == (2, Lowered(2, "memory is short"))
 
@@ -47,14 +47,14 @@ def test_the_lower_of_both_limits_holds(slots: Slots) -> None:
 
 
 @pytest.mark.parametrize("to", [0, -3])
-def test_one_agent_may_always_live(slots: Slots, to: int) -> None:
+def test_one_agent_may_always_live(slots: SlotLimit, to: int) -> None:
     slots.lower(to, "load")
 
     assert slots.current() == 1
 
 
 @pytest.mark.parametrize("number", [0, -1, 1001])
-def test_no_number_of_slots_is_refused_and_changes_nothing(slots: Slots, number: int) -> None:
+def test_no_number_of_slots_is_refused_and_changes_nothing(slots: SlotLimit, number: int) -> None:
     slots.set(3)
 
     with pytest.raises(RefusedInput, match="1 to 1000"):
@@ -69,10 +69,10 @@ def test_a_file_that_says_no_number_is_named(home: Path, name: str, text: str) -
     (home / name).write_text(text)
 
     with pytest.raises(RefusedInput, match=f"{name}.* Remove it"):
-        Slots(home, 4).current()
+        SlotLimit(home, 4).current()
 
 
-def test_giving_back_what_was_never_set_changes_nothing(slots: Slots) -> None:
+def test_giving_back_what_was_never_set_changes_nothing(slots: SlotLimit) -> None:
     slots.reset()
     slots.raise_again()
 
