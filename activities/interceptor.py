@@ -1,9 +1,8 @@
 """What every activity shares: it beats while it works, and its typed errors keep their type."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from temporalio import activity
@@ -14,18 +13,12 @@ from temporalio.worker import (
     Interceptor,
 )
 
+from activities.waiting import Details, begin_details
 from pipeline.errors import DependencyUnavailable, PermanentError, PipelineError
 from pipeline.model import DEPENDENCIES
 
 BEATS_PER_TIMEOUT = 4
 """Three beats may be late before a worker counts as lost."""
-
-_told: ContextVar[list[Callable[[], object]]] = ContextVar("told")
-
-
-def tell_with_each_beat(what: Callable[[], object]) -> None:
-    """Let every heartbeat of this activity carry that, for whoever looks at it from outside."""
-    _told.get().append(what)
 
 
 class HouseInterceptor(Interceptor):
@@ -60,19 +53,19 @@ def _translated(error: PipelineError) -> ApplicationError:
 @asynccontextmanager
 async def _beating() -> AsyncIterator[None]:
     timeout = activity.info().heartbeat_timeout
-    _told.set([])  # before the task: it shares the list
+    details = begin_details()  # before the task: it shares them
     if not timeout:
         yield
         return
-    beat = asyncio.create_task(_beat(timeout.total_seconds() / BEATS_PER_TIMEOUT))
+    beat = asyncio.create_task(_beat(timeout.total_seconds() / BEATS_PER_TIMEOUT, details))
     try:
         yield
     finally:
         beat.cancel()
 
 
-async def _beat(interval_seconds: float) -> None:
+async def _beat(interval_seconds: float, details: Details) -> None:
     # The start counts as a beat: a brief activity costs the server none.
     while True:
         await asyncio.sleep(interval_seconds)
-        activity.heartbeat(*(what() for what in _told.get()))
+        activity.heartbeat(*(detail() for detail in details))

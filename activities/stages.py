@@ -7,9 +7,8 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.interceptor import tell_with_each_beat
 from activities.persistence import written
-from activities.waiting import waiter
+from activities.waiting import tell_with_each_beat, waiter
 from pipeline.answers import Reading, read_run
 from pipeline.failures import cut
 from pipeline.model import (

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Select, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.sdlc import looking
 from adapters.sdlc.acceptance import ORDER
@@ -103,8 +103,8 @@ class SdlcReader:
         if states:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
-            query = query.where(RequirementRow.waiting_for != "")
-        return _views(ListedRequirement, await self._rows(query.limit(limit)))
+            query = query.where(or_(RequirementRow.waiting_for != "", looking.is_queued()))
+        return await self._database.read(lambda connection: _listed(connection, query.limit(limit)))
 
     async def runs(self, number: str) -> tuple[RunView, ...]:
         """Every attempt in the order of opening."""
@@ -174,6 +174,17 @@ class SdlcReader:
 
     async def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Mapping[str, Any]]:
         return await self._database.read(lambda connection: looking.rows(connection, query))
+
+
+async def _listed(
+    connection: AsyncConnection, query: looking.Query
+) -> tuple[ListedRequirement, ...]:
+    """What the query lists, each with its stages that wait for a slot."""
+    found = await looking.rows(connection, query)
+    numbers = [row["number"] for row in found]
+    queued = await looking.rows(connection, looking.queued(*numbers)) if numbers else ()
+    waiting = {number: [q for q in queued if q["number"] == number] for number in numbers}
+    return _views(ListedRequirement, [{**row, "queued": waiting[row["number"]]} for row in found])
 
 
 def _views(view: type[T], rows: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:

@@ -117,6 +117,24 @@ class HolderView:
 
 
 @dataclass(frozen=True)
+class QueuedView:
+    """A stage that waits for a slot of its host: its `place` among those that do, the first is 1.
+
+    The host's slots are None until its worker has told of them.
+    """
+
+    stage: str
+    since: datetime
+    host: str
+    place: int
+    waiting: int
+    used: int | None
+    slots: int | None
+    configured: int | None
+    why: str | None
+
+
+@dataclass(frozen=True)
 class IncidentView:
     """Something that was wrong with the infrastructure; `place` is a host, empty for the house."""
 
@@ -160,12 +178,14 @@ class RequirementSummary:
 class ListedRequirement(RequirementSummary):
     """A requirement as one line of a list; `asks` is what a human is asked now.
 
-    `held_by` are those that hold it at some boundary, also if it waits for others as well.
+    `held_by` are those that hold it at some boundary, also if it waits for others as well;
+    `queued` are its stages that wait for a slot.
     """
 
     waiting_since: datetime | None
     held_by: tuple[str, ...]
     asks: tuple[Ask, ...]
+    queued: tuple[QueuedView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,6 +209,7 @@ class RequirementView(RequirementSummary):
     escalation: EscalationView | None
     past_holds: tuple[HoldView, ...] = ()
     holders: tuple[HolderView, ...] = ()
+    queued: tuple[QueuedView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,6 +230,7 @@ class RunView:
     verdict: str
     summary: str
     error: str
+    base_commit: str | None
     commit: str | None
     log_reference: str
     host: str | None

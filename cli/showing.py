@@ -13,6 +13,7 @@ from adapters.sdlc_views import ListedRequirement, RequirementView
 from cli import output
 from cli.documents import status_document, summary_document
 from cli.environment import load_settings
+from cli.holds_view import queued_line
 from cli.records import records
 from cli.repairs_view import ask_line
 from cli.running import run
@@ -97,24 +98,32 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
             each.priority,
             styled(each.state),
             _waits_for(each),
-            output.since(each.waiting_since or each.updated_at, datetime.now(UTC)),
+            output.since(_since(each), datetime.now(UTC)),
             _why(each) if waiting else _title(each),
         )
     return rows
+
+
+def _since(listed: ListedRequirement) -> datetime:
+    queued = min((each.since for each in listed.queued), default=None)
+    return listed.waiting_since or queued or listed.updated_at
 
 
 def _waits_for(listed: ListedRequirement) -> str:
     """Whom it waits for: fixes that are held themselves wait for who holds them."""
     if listed.state is RequirementState.HELD:
         return listed.waiting_for
-    return ", ".join(filter(None, dict.fromkeys((listed.waiting_for, *listed.held_by))))
+    slot = "slot" if listed.queued else ""
+    return ", ".join(filter(None, dict.fromkeys((listed.waiting_for, *listed.held_by, slot))))
 
 
 def _why(listed: ListedRequirement) -> str:
-    """What a human is asked, or why it is held."""
+    """What a human is asked, why it is held, or which slot is missing."""
     if listed.asks:
         return ask_line(listed.asks[0])
-    return listed.reason if listed.state is RequirementState.HELD else ""
+    if listed.state is RequirementState.HELD:
+        return listed.reason
+    return "; ".join(map(queued_line, listed.queued))
 
 
 def _title(listed: ListedRequirement) -> str:

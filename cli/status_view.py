@@ -9,7 +9,7 @@ from rich.text import Text
 
 from adapters.sdlc_views import FailureView, RequirementView, StageView
 from cli import output
-from cli.holds_view import hold_lines, past_hold_lines, stands_still
+from cli.holds_view import hold_lines, past_hold_lines, queued_line, stands_still
 from cli.repairs_view import fixes_part, question
 from cli.states import styled
 from pipeline.model import StageState
@@ -22,7 +22,8 @@ def overview(view: RequirementView) -> RenderableType:
     stages = [_stages_table(view)] if view.stages else []
     reasons = [_reason(stage) for stage in view.stages if _has_reason(stage)]
     fixes = [fixes_part(view.fixes)] if view.fixes else []
-    holds = (output.unfolded(Text(line)) for line in hold_lines(view))
+    waits = (*map(queued_line, view.queued), *hold_lines(view))
+    holds = (output.unfolded(Text(line)) for line in waits)
     return Group(*_headlines(view), *stages, *reasons, *fixes, *holds)
 
 
@@ -63,11 +64,14 @@ def _stages_table(view: RequirementView) -> Table:
         "stage", "agent", "state", "attempt", "starts", "start", "took",
         numbers=("attempt", "starts", "took"), fold=("stage",),
     )  # fmt: skip
+    queued = {each.stage for each in view.queued}
     for stage in view.stages:
+        waits = "queued" if stage.stage in queued else ""
+        waits = "stands still" if stands_still(stage, view) else waits
         rows.add_row(
             stage.stage,
             stage.agent,
-            Text("stands still", "yellow") if stands_still(stage, view) else styled(stage.state),
+            Text(waits, "yellow") if waits else styled(stage.state),
             str(stage.attempt or ""),
             str(stage.starts or ""),
             output.clock(stage.started_at),

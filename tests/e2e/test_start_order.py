@@ -77,7 +77,7 @@ async def test_gate_is_passed_by_who_waited_for_a_slot_of_a_killed_worker(
 async def test_gate_is_passed_after_a_suspension_for_another_p0(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
-    """What the first P0 waits for goes on, and keeps the only slot while the other is suspended."""
+    """What the first P0 waits for goes on, and keeps the only slot until there is a second one."""
     puppets = orchestra.puppets
     puppets.hold("roy")
     await orchestra.worker.start(**ONE)
@@ -86,14 +86,16 @@ async def test_gate_is_passed_after_a_suspension_for_another_p0(
     waiting = await orchestra.start(SOLO, number=f"{orchestra.number}-B")
     await until_queued(orchestra, waiting.id)
     emergency.begin("--preempt", "--blocked-by", running.id)
-    orders = orchestra.home / "suspended" / waiting.id
-    await eventually(lambda: any(orders.glob("*")), "it is suspended")
     urgent = await open_p0(orchestra)
     emergency.run("slots", "2")
+    await until_held(orchestra, waiting.id, BACKEND)
 
     emergency.run("cancel", emergency.number)
-    await eventually(lambda: not any(orders.glob("*")), "it is resumed")
-    await until_held(orchestra, waiting.id, BACKEND)
+
+    async def is_held_by_the_other() -> bool:
+        return (await orchestra.view(waiting.id)).holds[0].held_by == (urgent,)
+
+    await eventually_async(is_held_by_the_other, "it is held by the other P0")
     assert puppets.starts("roy") == 1
     puppets.release("roy")
     await delivered(await orchestra.begin(urgent), waiting, running)

@@ -64,7 +64,8 @@ def test_a_limit_of_the_while_is_shown_with_its_reason(home: Path) -> None:
 def test_runs_are_counted_by_what_their_directories_say(home: Path) -> None:
     a_run(home, "living", records.ORDER)
     a_run(home, "suspended", records.ORDER, records.SUSPENSIONS)
-    a_run(home, "waiting", records.LOCK)
+    a_run(home, "waiting", records.QUEUED)
+    a_run(home, "asked for", records.LOCK)
     a_run(home, "ended", records.ORDER, records.EXIT)
 
     assert [shown()[name] for name in ("living", "suspended", "waiting")] == [1, 1, 1]
