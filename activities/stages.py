@@ -120,11 +120,10 @@ class StageActivities:
     async def _cancelled(self, request: StageRequest) -> None:
         """End the agent if the stage was cancelled; a worker that stops leaves it alone."""
         details = activity.cancellation_details()
-        if details and details.cancel_requested:
-            await self._ports.runs.end(request.run_id)
-            result = await self._ports.runs.attach(request.slot, _unheard)
-            if result.head:
-                await self._ports.project.keep(replace(request, head=result.head))
+        if not (details and details.cancel_requested):
+            return
+        if head := (await self._ports.runs.end(request.run_id)).head:
+            await self._ports.project.keep(replace(request, head=head))
 
     async def _merge(self, request: StageRequest, reading: Reading) -> MergeResult | None:
         if not request.head:
@@ -153,10 +152,6 @@ class StageActivities:
             failure=conflict or reading.failure,
             base=request.head,
         )
-
-
-async def _unheard(at: datetime, head: Head | None) -> None:
-    """It has ended."""
 
 
 def _announce(request: StageRequest) -> None:

@@ -259,8 +259,10 @@ class ScriptedRuns:
         nth = sum(o.stage == order.stage for o in self.orders) - 1
         return scripts[min(nth, len(scripts) - 1)]
 
-    async def end(self, run_id: str) -> None:
+    async def end(self, run_id: str) -> RunResult:
         self.ended.append(run_id)
+        head = next((order.head for order in self.orders if order.run_id == run_id), None)
+        return RunResult(RunEnd.CANCELLED, None, "", "", None, None, 0, "", head=head)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
         self.ended.append(key)

@@ -155,8 +155,11 @@ class HostRuns:
 
     # --- steering -------------------------------------------------------------------------------
 
-    async def end(self, run_id: str) -> None:
-        """End the run's processes, all of them, and record it as cancelled; never start it."""
+    async def end(self, run_id: str) -> RunResult:
+        """End the run's processes, all of them, and record it as cancelled; never start it.
+
+        Returns how it has ended, without its output.
+        """
         run = RunDirectory.of(self._home, run_id)
         asked_at = monotonic()
         while True:
@@ -165,7 +168,7 @@ class HostRuns:
             if await asyncio.to_thread(self._kinds.try_end, run, asking):
                 self._slots.withdraw(run_id)
                 self._slots.free(run_id)
-                return
+                return await asyncio.to_thread(run.result, limit=0)
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:

@@ -62,8 +62,11 @@ class AgentRuns(Protocol):
         `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
         """
 
-    async def end(self, run_id: str) -> None:
-        """End the run's processes, all of them, and record it as cancelled."""
+    async def end(self, run_id: str) -> RunResult:
+        """End the run's processes, all of them, and record it as cancelled.
+
+        Returns how it has ended, without its output.
+        """
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
         """End every run of an execution: also those that no activity is attached to any more.

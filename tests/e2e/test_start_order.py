@@ -1,9 +1,12 @@
 """A stage starts in one order: a slot, the P0 gate, a clone of that moment's tip, its agent."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import WAITING_ROOM
 from pipeline.model import Priority, RequirementState
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Handle, Orchestra
@@ -151,3 +154,61 @@ async def test_full_host_leaves_openings_to_others_and_takes_the_more_urgent_fir
     puppets.release("roy")
     await delivered(first, urgent, *crowded)
     assert [sign.number for sign in puppets.signs("start", "roy")][:2] == [first.id, urgent.id]
+
+
+async def test_waiting_costs_a_constant_whatever_waits(
+    orchestra: Orchestra, emergency: Emergency
+) -> None:
+    """Nothing is opened for those who wait, and no more are on the host than its waiting room."""
+    puppets = orchestra.puppets
+    puppets.hold("roy")
+    await orchestra.worker.start(**ONE)
+    handles = await crowd(orchestra, WAITING_ROOM + 10)
+    for handle in handles:
+        await eventually_async(partial(is_queued_or_runs, orchestra, handle.id), "it waits")
+
+    taken = [len(await orchestra.attempts(handle)) for handle in handles]
+    assert sum(taken) == 1 + WAITING_ROOM
+    assert len(orchestra.worktrees()) == 1
+    [(runs,)] = await orchestra.query("SELECT count(*) FROM runs")
+    assert (runs, puppets.starts("roy")) == (1, 1)
+
+    urgent = await orchestra.start(SOLO, number=f"{orchestra.number}-P1", priority=Priority.P1)
+    await until_queued(orchestra, urgent.id)
+    shown = emergency.run("status", urgent.id, "--json").document["queued"]
+    assert [(each["place"], each["waiting"]) for each in shown] == [(1, len(handles))]
+    puppets.release("roy")
+    await delivered(urgent, *handles)
+    assert [sign.number for sign in puppets.signs("start", "roy")][1] == urgent.id
+    assert puppets.most_at_once() == 1
+
+
+async def test_stage_that_waits_for_a_slot_is_shown_with_its_place_and_why(
+    orchestra: Orchestra, emergency: Emergency
+) -> None:
+    puppets = orchestra.puppets
+    puppets.hold("roy")
+    await orchestra.worker.start(MAX_PARALLEL_STAGES="2")
+    SlotLimit(orchestra.home, 2).lower(1, "memory is short")
+    running = await orchestra.start(SOLO, number=f"{orchestra.number}-A")
+    await emergency.until_living("roy")
+    waiting = await orchestra.start(SOLO, number=f"{orchestra.number}-B")
+    await until_queued(orchestra, waiting.id)
+    line = "place 1 of 1, 1 of 1 slots used; 2 are configured, lowered: memory is short"
+
+    async def is_told() -> bool:
+        return line in emergency.run("status", waiting.id).out
+
+    await eventually_async(is_told, "its place is told")
+    [listed] = emergency.run("list", "--waiting", "--json").document["requirements"]
+    assert (listed["req_number"], listed["queued"][0]["place"]) == (waiting.id, 1)
+    details = (await waiting.query("__temporal_workflow_metadata")).current_details
+    assert f"| {BACKEND} | roy | queued for a slot |" in details
+    puppets.release("roy")
+    await delivered(running, waiting)
+    assert emergency.run("status", waiting.id, "--json").document["queued"] == []
+
+
+async def is_queued_or_runs(orchestra: Orchestra, number: str) -> bool:
+    query = "SELECT 1 FROM stages WHERE number = %s AND (queued_at IS NOT NULL OR attempt > 0)"
+    return bool(await orchestra.query(query, number))

@@ -124,8 +124,11 @@ class AnyRuns:
             name = SHARED if self._scenario.target == "in conflict" else "theirs.txt"
             self._project.commit({name: "theirs\n"})
 
-    async def end(self, run_id: str) -> None:
-        """Nothing: a scripted agent ends with its activity."""
+    async def end(self, run_id: str) -> RunResult:
+        """A scripted agent ends with its activity."""
+        order = self._orders.get(run_id)
+        head = order.head if order else None
+        return RunResult(RunEnd.CANCELLED, None, "", "", None, None, 0, "", head=head)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
         return {}
