@@ -105,7 +105,7 @@ class HostRuns:
         """
         run = RunDirectory.of(self._home, request.run_id)
         await in_thread(run.mark_queued)
-        self._slots.make_way(request.priority)
+        self._slots.expect(request)
 
     async def wait_for_slot(self, request: SlotRequest) -> None:
         """Wait until a slot is kept for the run, which is then to be taken.

@@ -69,6 +69,7 @@ class Slots:
         self._attached: dict[str, int] = {}
         self._starting: set[str] = set()
         self._reserved: dict[str, asyncio.TimerHandle] = {}
+        self._expected: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._queue: list[_Waiter] = []
         self._sweeping: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -156,6 +157,9 @@ class Slots:
 
         Who `resumes` a suspended run is in no waiting room, and makes way for nobody.
         """
+        self._arrived(request.run_id)
+        if request.run_id in self._reserved:
+            return self._reserve(request.run_id)
         since = request.since.timestamp() if request.since else 0.0
         rank = _Rank(request.priority, -request.remaining_minutes, since)
         called = asyncio.get_running_loop().create_future()
@@ -181,14 +185,27 @@ class Slots:
         for waiter in [waiter for waiter in self._queue if waiter.run_id == run_id]:
             self._dismiss(waiter)
 
-    def make_way(self, priority: int) -> None:
-        """Let the least urgent go out of a full waiting room, for somebody more urgent."""
+    def expect(self, request: SlotRequest) -> None:
+        """Somebody is about to come in from Temporal's queue.
+
+        The least urgent goes out of a full waiting room for somebody more urgent, and until then a
+        slot that comes free is theirs.
+        """
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(RESERVED_SECONDS, self._arrived, request.run_id)
+        self._arrived(request.run_id)
+        self._expected[request.run_id] = (request.priority, late)
         room = [waiter for waiter in self._queue if not waiter.resumes]
         if len(room) < WAITING_ROOM:
             return
         last = max(room, key=lambda waiter: waiter.rank)
-        if last.rank.priority > priority:
+        if last.rank.priority > request.priority:
             self._dismiss(last)
+
+    def _arrived(self, run_id: str) -> None:
+        """They are expected no more."""
+        if run_id in self._expected:
+            self._expected.pop(run_id)[1].cancel()
 
     def _dismiss(self, waiter: _Waiter) -> None:
         self._queue.remove(waiter)
@@ -196,14 +213,29 @@ class Slots:
             waiter.called.set_result(None)
 
     def _call(self) -> None:
-        """Reserve what is free for the first of the queue."""
-        loop = asyncio.get_running_loop() if self._queue else None
-        while loop and self._queue and self.used < self._slots:
+        """Reserve what is free for the first of the queue, or for who is more urgent and expected.
+
+        Nobody has to be kept for while nobody waits: who comes then finds what is free.
+        """
+        while self._queue and self.used < self._slots:
             first = min(self._queue, key=lambda waiter: waiter.rank)
+            urgent, run_id = min(
+                ((priority, run_id) for run_id, (priority, _) in self._expected.items()),
+                default=(first.rank.priority, ""),
+            )
+            if urgent < first.rank.priority:
+                self._arrived(run_id)
+                self._reserve(run_id)
+                continue
             self._dismiss(first)
-            if not first.called.cancelled() and first.run_id not in self._reserved:
-                lapse = loop.call_later(RESERVED_SECONDS, self._give_up, first.run_id)
-                self._reserved[first.run_id] = lapse
+            if not first.called.cancelled():
+                self._reserve(first.run_id)
+
+    def _reserve(self, run_id: str) -> None:
+        if run_id in self._reserved:
+            self._reserved[run_id].cancel()
+        loop = asyncio.get_running_loop()
+        self._reserved[run_id] = loop.call_later(RESERVED_SECONDS, self._give_up, run_id)
 
     def _give_up(self, run_id: str) -> None:
         """Nobody came for the slot, or it was wanted no more."""

@@ -94,11 +94,8 @@ async def test_gate_is_passed_after_a_suspension_for_another_p0(
     await until_held(orchestra, waiting.id, BACKEND)
 
     emergency.run("cancel", emergency.number)
-
-    async def is_held_by_the_other() -> bool:
-        return (await orchestra.view(waiting.id)).holds[0].held_by == (urgent,)
-
-    await eventually_async(is_held_by_the_other, "it is held by the other P0")
+    await orchestra.until_state(RequirementState.CANCELLED, emergency.number)
+    await until_held(orchestra, waiting.id, BACKEND)
     assert puppets.starts("roy") == 1
     puppets.release("roy")
     await delivered(await orchestra.begin(urgent), waiting, running)

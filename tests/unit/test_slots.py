@@ -102,13 +102,28 @@ async def test_more_urgent_is_let_into_a_full_waiting_room(
     slots = slots_of(tmp_path, 1, "living")
     tasks += await queued(slots, *(ask(f"run-{n}", 3) for n in range(WAITING_ROOM)))
 
-    slots.make_way(3)
+    slots.expect(ask("as urgent", 3))
     await asyncio.sleep(0)
     assert not any(task.done() for task in tasks)
-    slots.make_way(0)
+    slots.expect(ask("urgent", 0))
     await tasks[-1]
     assert [task.done() for task in tasks].count(True) == 1
     assert not slots.take(ask(f"run-{WAITING_ROOM - 1}", 3))
+
+
+async def test_slot_that_comes_free_is_kept_for_a_more_urgent_one_that_is_about_to_come(
+    tmp_path: Path, tasks: "list[asyncio.Task[None]]"
+) -> None:
+    slots = slots_of(tmp_path, 1, "living")
+    tasks += await queued(slots, ask("waits", 2))
+    slots.expect(ask("as urgent", 2))
+    slots.expect(ask("urgent", 1))
+
+    slots.free("living")
+    await slots.wait(ask("urgent", 1))
+    assert slots.take(ask("urgent", 1))
+    slots.settle("urgent", is_living=False)
+    await tasks[0]
 
 
 async def test_one_sweep_looks_after_the_host_for_all_who_wait(
