@@ -63,7 +63,7 @@ class Slots:
         It may block. Raises: RefusedInput if the limit cannot be read.
         """
         self._limit = limit
-        self._slots = limit.current()
+        self._slots, self._why = limit.current(), limit.why()
         self._has_ended = has_ended
         self._living = set(living)
         self._attached: dict[str, int] = {}
@@ -87,7 +87,7 @@ class Slots:
     @property
     def usage(self) -> SlotUsage:
         """What people are told who wait."""
-        return SlotUsage(self.used, self._slots, self._limit.configured, self._limit.why())
+        return SlotUsage(self.used, self._slots, self._limit.configured, self._why)
 
     def place(self, run_id: str) -> int:
         """Its place among those who wait on the host, the first is 1; 0 if it is not among them."""
@@ -101,13 +101,9 @@ class Slots:
         while True:
             await self._news.wait()
             self._news.clear()
-            try:
-                usage = self.usage
-            except RefusedInput:
-                continue  # told by `_follow`
-            if usage != last:
-                yield usage
-            last = usage
+            if self.usage != last:
+                last = self.usage
+                yield last
 
     # --- starting -------------------------------------------------------------------------------
 
@@ -261,7 +257,7 @@ class Slots:
     def _follow(self) -> None:
         """Take over what the limit says; what cannot be read changes nothing, and is told once."""
         try:
-            self._slots = self._limit.current()
+            self._slots, self._why = self._limit.current(), self._limit.why()
         except RefusedInput as refusal:
             if str(refusal) != self._refusal:
                 log.error("The number of slots stays as it is: %s", refusal)

@@ -63,12 +63,15 @@ class GitWorkspaces:
 
         One at another commit is made anew: no agent has been in it yet.
         """
-        branch = Names(request.ref.number).stage(attempt_key(request))
+        names, key = Names(request.ref.number), attempt_key(request)
         path, base = self._stage_path(request), _base(request)
+        short = names.stage(key).removeprefix("refs/heads/")
         async with self._locks.hold(path_key(path)):
             found = await self._usable(path)
-            if found is None or await found.git.commit_of("HEAD") != base:
-                short = branch.removeprefix("refs/heads/")
+            if found is None and await self._git.commit_of(names.stage(key)):
+                found = await self._worktrees.add(path, short)
+            is_merged = bool(await self._git.commit_of(names.merged(key)))
+            if not is_merged and (found is None or await found.git.commit_of("HEAD") != base):
                 await self._worktrees.add(path, "-B", short, base)
         return str(path)
 

@@ -162,7 +162,7 @@ async def test_a_run_that_is_yet_to_start_waits_without_a_permit(runs: Bench) ->
     assert (result.output, result.starts) == ("done\n", 1)
 
 
-async def test_a_run_that_waits_for_a_permit_gives_up_its_place_when_suspended(runs: Bench) -> None:
+async def test_a_run_that_waits_for_a_slot_leaves_it_to_others_when_suspended(runs: Bench) -> None:
     runs.shell(AGENT)
     runs.limit = 1
     first, order, last = (
@@ -171,7 +171,7 @@ async def test_a_run_that_waits_for_a_permit_gives_up_its_place_when_suspended(r
     host = runs.host()
     running = await attached_to(runs, host, first)
     waiting = asyncio.create_task(attach(host, order))
-    await until(lambda: runs.directory(order).has(records.LOCK))
+    await until(lambda: host.queue_place(order.run_id)[0] > 0)
     assert await host.suspend(KEY) == ()
     let_go(runs, first)
     await running
