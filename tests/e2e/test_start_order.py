@@ -124,8 +124,9 @@ async def test_who_was_held_starts_on_what_was_merged_meanwhile_and_all_say_so(
 
     merged = {gate.gate: gate.commit for gate in (await orchestra.view(handle.id)).gates}
     tip = merged[f"merge {BACKEND if waits == FRONTEND else FRONTEND}"]
-    run = orchestra.run(f"{waits.lower().replace(' ', '-')}-1")
-    assert f"at {tip}." in run.file("prompt").read_text()
+    slug = f"{waits.lower().replace(' ', '-')}-1"
+    [run] = orchestra.home.glob(f"runs/{handle.id}/*/{slug}")
+    assert f"at {tip}." in (run / "prompt").read_text()
     agent = "jen" if waits == FRONTEND else "roy"
     assert (puppets.directory / f"{agent}.worked-on").read_text() == tip
 
