@@ -51,6 +51,10 @@ def _is_running(stack: dict[str, Any]) -> bool:
     return bool(abs(after_boot - stack["create_time"]) < 1)
 
 
+_SMALL_SHARE = 20
+"""Of a small disk: so small a part of it free is little."""
+
+
 class Settings(BaseSettings):
     """Everything that may differ between two installations."""
 
@@ -76,6 +80,11 @@ class Settings(BaseSettings):
     project_root: Path | None = Field(
         None, alias="PROJECT_ROOT", description="the git repository that agents work on"
     )
+    allowed_git_filters: str = Field(
+        "",
+        alias="AGOG_GIT_FILTERS",
+        description="git filters that may run, by name, such as lfs; commas between them",
+    )
     temporal_address: str | None = Field(
         None, alias="TEMPORAL_ADDRESS", description="Temporal frontend, host:port"
     )
@@ -97,12 +106,19 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(
         3.0, gt=0, alias="AGOG_HEARTBEAT_SECONDS", description="silence that means a lost worker"
     )
+    retry_minutes: float = Field(
+        10.0,
+        gt=0,
+        alias="AGOG_RETRY_MINUTES",
+        description="failing in a row after which a human is asked",
+    )
     min_free_disk_mb: int = Field(
-        # Worktrees, logs and three databases grow: below this a run may die half-way.
+        # Clones, logs and three databases grow: below this a run may die half-way.
         1024,
         ge=0,
         alias="AGOG_MIN_FREE_DISK_MB",
-        description="MiB free below which finished requirements are tidied up",
+        description="MiB free below which nothing starts and finished requirements are tidied up"
+        " (on a disk of less than 20 GiB: a twentieth of it, unless set)",
     )
     health_port: int = Field(
         8234,
@@ -110,6 +126,11 @@ class Settings(BaseSettings):
         le=65_535,
         alias="AGOG_HEALTH_PORT",
         description="where the worker says on loopback how it is; 0: nowhere",
+    )
+    usual_ports: bool = Field(
+        True,
+        alias="AGOG_USUAL_PORTS",
+        description="false: the embedded servers listen on any free ports",
     )
     restart_nats: str = Field(
         "", alias="AGOG_RESTART_NATS", description="command line that restarts NATS"
@@ -143,14 +164,29 @@ class Settings(BaseSettings):
         return tuple(shlex.split(self.restart_database))
 
     @property
+    def git_filters(self) -> tuple[str, ...]:
+        """Names of the filters that git may run when it writes or takes files."""
+        return tuple(filter(None, (name.strip() for name in self.allowed_git_filters.split(","))))
+
+    @property
     def heartbeat(self) -> timedelta:
         """Heartbeat time-out of a stage's activity."""
         return timedelta(seconds=self.heartbeat_seconds)
 
     @property
+    def retry_bound(self) -> timedelta:
+        """How long an activity may go on failing."""
+        return timedelta(minutes=self.retry_minutes)
+
+    @property
     def min_free_disk_bytes(self) -> int:
         """Free bytes of the state directory's disk below which room must be made."""
-        return self.min_free_disk_mb * 1024**2
+        chosen = self.min_free_disk_mb * 1024**2
+        if "min_free_disk_mb" in self.model_fields_set:
+            return chosen
+        existing = next(path for path in (self.home, *self.home.parents) if path.exists())
+        total: int = psutil.disk_usage(str(existing)).total
+        return min(chosen, total // _SMALL_SHARE)
 
     @property
     def children_environment(self) -> dict[str, str]:

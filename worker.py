@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 from temporalio import activity, workflow
 from temporalio.client import Client
@@ -15,6 +17,7 @@ from temporalio.runtime import Runtime
 from temporalio.worker import (
     CustomSlotSupplier,
     FixedSizeSlotSupplier,
+    Interceptor,
     UnsandboxedWorkflowRunner,
     Worker,
     WorkerTuner,
@@ -22,18 +25,21 @@ from temporalio.worker import (
 )
 
 from activities import Activities, all_activities
+from activities.cleaning import clean_leftovers
 from activities.interceptor import HouseInterceptor
-from adapters.runs.slot_limit import MOST_SLOTS
+from adapters.local_stack.state import Keeper
+from adapters.runs.inventory import has_agents
+from adapters.runs.slot_limit import MOST_SLOTS, SlotLimit
 from adapters.runs.slots import WAITING_ROOM
 from adapters.temporal_client import connect, quiet_runtime
 from hosting.desk import rule_desk
-from hosting.host import Host, open_host, reporting_health
+from hosting.host import Host, keeper_of, open_host, reporting_health
 from hosting.room import RoomSupplier
 from pipeline.errors import DependencyUnavailable, PipelineError
+from pipeline.installation import Queues
 from pipeline.ports import HostPorts
 from pipeline.remedies import PATROL_INTERVAL
 from settings import BadSettings, Settings, load_settings
-from workflows import options
 from workflows.infrastructure import InfrastructureWorkflow
 from workflows.patrol import PatrolWorkflow
 from workflows.requirement import RequirementWorkflow
@@ -44,6 +50,9 @@ log = logging.getLogger("agog.worker")
 
 PUBLISH_INTERVAL_SECONDS = 30.0
 """How often events are looked for that a cancelled or terminated workflow left unpublished."""
+
+KEEPER_SECONDS = 1.0
+"""How often the worker of an embedded stack looks whether its `up` lives."""
 
 WORKFLOWS = (
     RequirementWorkflow,
@@ -62,7 +71,7 @@ _TOOL_SLOTS = max(2, os.cpu_count() or 2)  # git and builds use the machine: a b
 
 
 def build_workers(
-    client: Client, ports: HostPorts, runner: WorkflowRunner | None = None
+    client: Client, queues: Queues, ports: HostPorts, runner: WorkflowRunner | None = None
 ) -> Sequence[Worker]:
     """The Workers of one host; the tests run these very ones, with the sandbox on."""
     lists = all_activities(ports)
@@ -71,14 +80,15 @@ def build_workers(
     async def has_room() -> bool:
         return await ports.store.has_room(host, ports.host_requirements)
 
+    make = partial(_worker, client, HouseInterceptor(ports))
     return (
-        _worker(client, options.CENTRAL_QUEUE, lists.central, _CENTRAL_SLOTS, runner or _runner()),
-        _worker(client, options.OPENING_QUEUE, lists.opening, RoomSupplier(has_room)),
-        _worker(client, options.URGENT_QUEUE, lists.opening, _OPENING_SLOTS),
-        _worker(client, options.agents_queue(host), lists.agents, _AGENT_SLOTS),
-        _worker(client, options.waiting_queue(host), lists.waiting, WAITING_ROOM),
-        _worker(client, options.host_queue(host), lists.host, _HOST_SLOTS),
-        _worker(client, options.tools_queue(host), lists.tools, _TOOL_SLOTS),
+        make(queues.central, lists.central, _CENTRAL_SLOTS, runner or _runner()),
+        make(queues.opening, lists.opening, RoomSupplier(has_room)),
+        make(queues.urgent, lists.opening, _OPENING_SLOTS),
+        make(queues.agents(host), lists.agents, _AGENT_SLOTS),
+        make(queues.waiting(host), lists.waiting, WAITING_ROOM),
+        make(queues.host(host), lists.host, _HOST_SLOTS),
+        make(queues.tools(host), lists.tools, _TOOL_SLOTS),
     )
 
 
@@ -89,6 +99,7 @@ def _runner() -> WorkflowRunner:
 
 def _worker(
     client: Client,
+    interceptor: Interceptor,
     queue: str,
     activities: Activities,
     slots: int | CustomSlotSupplier,
@@ -101,7 +112,7 @@ def _worker(
         workflows=WORKFLOWS if runner else [],
         workflow_runner=runner or _runner(),
         activities=activities,
-        interceptors=[HouseInterceptor()],
+        interceptors=[interceptor],
         tuner=WorkerTuner.create_composite(
             workflow_supplier=tasks,
             activity_supplier=FixedSizeSlotSupplier(slots) if isinstance(slots, int) else slots,
@@ -144,31 +155,62 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    keeper = keeper_of(settings, client)
     async with open_host(settings, client) as host, reporting_health(settings, host) as address:
         if address:
             log.info("Health: %s/readyz", address)
-        await _serve(settings, client, host, stop)
+        await _serve(settings, client, host, keeper, stop)
 
 
-async def _serve(settings: Settings, client: Client, host: Host, stop: asyncio.Event) -> None:
+async def _serve(
+    settings: Settings, client: Client, host: Host, keeper: Keeper | None, stop: asyncio.Event
+) -> None:
     async with AsyncExitStack() as stack:
         log.info(
             "Orchestrator initialized - Parallelization: %s",
             "ENABLED" if host.ports.parallel else "DISABLED",
         )
-        for worker in build_workers(client, host.ports):
+        queues = host.identity.installation.queues
+        for worker in build_workers(client, queues, host.ports):
             await stack.enter_async_context(worker)
-        await stack.enter_async_context(rule_desk(settings, client, host.ports.agents))
+        await stack.enter_async_context(rule_desk(settings, client, queues, host.ports.agents))
         await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
-        log.info("Host %s is ready", host.ports.host)
-        watch = asyncio.create_task(host.readiness.watch())
-        forgotten = asyncio.create_task(publish_forgotten(host.ports))
-        await until_either(stop, watch, forgotten, asyncio.create_task(tell_usage(host.ports)))
+        short = host.identity.installation.short
+        log.info("Host %s is ready, of installation %s", host.ports.host, short)
+        tasks = [
+            host.readiness.watch(),
+            publish_forgotten(host.ports),
+            tell_usage(host.ports),
+            clean_leftovers(host.ports),
+            host.identity.watch_database(),
+            host.identity.watch_namespace(),
+        ]
+        if keeper:
+            tasks.append(until_orphaned(keeper, settings.home, host.slots))
+        await until_either(stop, *map(asyncio.create_task, tasks))
         log.info("Stopping; agents in flight go on and are found again")
 
 
+async def until_orphaned(keeper: Keeper, home: Path, slots: SlotLimit) -> None:
+    """Return when the worker of an embedded stack has to end, because its `up` has.
+
+    Its agents may end first, and what they did is recorded if the servers live; none is started.
+    At once when a new `up` runs, whose worker waits for the state directory.
+    """
+    while not await asyncio.to_thread(lambda: keeper.has_gone):  # noqa: ASYNC110 -- no Event
+        await asyncio.sleep(KEEPER_SECONDS)
+    log.warning(
+        "`starter.py up` (process %d) has gone: no agent is started any more, and this worker ends"
+        " when those that run have ended. The next `up` goes on",
+        keeper.identity.pid,
+    )
+    slots.close()
+    while await asyncio.to_thread(lambda: not keeper.is_replaced and has_agents(home)):  # noqa: ASYNC110
+        await asyncio.sleep(KEEPER_SECONDS)
+
+
 async def until_either(stop: asyncio.Event, *endless: asyncio.Task[None]) -> None:
-    """Serve until told to stop. Raises: what ended one that never ends by itself."""
+    """Serve until told to stop, or until one of the others ends. Raises: what has ended it."""
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({stopping, *endless}, return_when=asyncio.FIRST_COMPLETED)
     for task in (stopping, *endless):

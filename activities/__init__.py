@@ -45,6 +45,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             records.remind,
             records.record_hold,
             records.pre_empt,
+            delivery.leave_line,
             sasha.call_sasha,
             sasha.look_at_house,
             sasha.watch_house,
@@ -65,6 +66,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
         host=(
             runs.stand_still,
             runs.extend_run,
+            delivery.release,
             care.look_at_host,
             care.watch_host,
             care.act_on_host,
@@ -74,8 +76,8 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             opening.open_fix,
             fixes.merge_fix,
             fixes.read_traces,
+            delivery.take_turn,
             delivery.deliver,
             delivery.merge_target,
-            delivery.release,
         ),
     )

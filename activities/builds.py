@@ -1,12 +1,14 @@
 """Build verification: a build's exit code decides, on one exact commit."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 from temporalio import activity
 
 from activities.persistence import written
-from activities.waiting import waiter
+from activities.retrying import step
+from activities.waiting import letting_others_deliver, waiter, wake_others
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
     BuildOutcome,
@@ -38,9 +40,16 @@ class BuildActivities:
 
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
-        outcome = await self._open(request)
+        # Decided here, where the agents file is: the workflow says what it needs at least.
+        clean = request.clean or not self._ports.agents.is_incremental(request.build)
+        request = replace(request, clean=clean)
+        async with letting_others_deliver(self._ports, request.ref.number):
+            outcome = await self._open(request)
         if outcome is None:
-            result = await self._ports.builds.run(request, await self._checkout(request))
+            async with step("check the commit out"):
+                directory = await self._checkout(request)
+            async with step("build"):
+                result = await self._ports.builds.run(request, directory)
             outcome = _judge(request, result, self._ports.parallel)
             await written(
                 self._ports, partial(self._ports.store.record_build, request, outcome, result)
@@ -54,15 +63,23 @@ class BuildActivities:
         opened = await self._ports.store.open_build(request, waiter())
         if not isinstance(opened, Hold):
             return opened
+        await wake_others(self._ports)  # what is held has given its turn to deliver up
         return BuildOutcome(
-            request.build, request.commit, passed=False, parallel=self._ports.parallel, hold=opened
+            request.build,
+            request.commit,
+            passed=False,
+            parallel=self._ports.parallel,
+            clean=request.clean,
+            hold=opened,
         )
 
     async def _checkout(self, request: BuildRequest) -> str:
         if request.head is None:
             return ""
         project = self._ports.project
-        return await project.checkout_build(request.ref.number, request.build, request.commit)
+        return await project.checkout_build(
+            request.ref.number, request.build, request.commit, clean=request.clean
+        )
 
 
 def _judge(request: BuildRequest, result: BuildResult, parallel: bool) -> BuildOutcome:
@@ -70,7 +87,7 @@ def _judge(request: BuildRequest, result: BuildResult, parallel: bool) -> BuildO
     failure = None if passed else _failure(request, result)
     if failure:
         log.error("❌ %s build failed:\n%s", request.owner, failure.error)
-    return BuildOutcome(request.build, request.commit, passed, parallel, failure)
+    return BuildOutcome(request.build, request.commit, passed, parallel, request.clean, failure)
 
 
 def _failure(request: BuildRequest, result: BuildResult) -> Failure:

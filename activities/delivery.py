@@ -1,11 +1,13 @@
 """Delivery: the target branch moves to the verified commit, or nothing moves."""
 
 import logging
+from dataclasses import replace
 
 from temporalio import activity
 
+from activities.cleaning import clean_up
 from activities.uninterrupted import to_the_end
-from activities.waiting import waiter
+from activities.waiting import letting_others_deliver, waiter, wake_others
 from pipeline.conflicts import conflict_owner
 from pipeline.errors import GitFailed, ProjectRefused
 from pipeline.failures import cut
@@ -34,14 +36,36 @@ class DeliveryActivities:
         self._ports = ports
 
     @activity.defn
+    async def take_turn(self, request: DeliveryRequest) -> DeliveryOutcome:
+        """Take the requirement's turn at its target, and merge in what the target has by then.
+
+        What is verified with the turn in hand is what is delivered, unless somebody else moves the
+        target. While the gate or another requirement holds it, the outcome says so.
+        """
+        if hold := await self._hold(request, is_verified=False):
+            return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
+        try:
+            merge = await self._merge_target(request)
+        except ProjectRefused as refusal:
+            return self._refused(FailureKind.DELIVERY, str(refusal), _commit(request))
+        return self._merged(request, merge, DeliveryState.READY)
+
+    @activity.defn
+    async def leave_line(self, ref: RequirementRef) -> None:
+        """Let others deliver: the requirement needs a repair, or somebody's answer."""
+        await self._ports.store.leave_line(ref.number, keeps_place=False)
+        await wake_others(self._ports)
+
+    @activity.defn
     async def deliver(self, request: DeliveryRequest) -> DeliveryOutcome:
         """Try one compare-and-swap of the target; merge the target in if it has moved.
 
-        While something holds the requirement nothing is moved: the outcome says what. A refusal (a
-        dirty target, a conflict) is a failure in the outcome, not an error.
+        While something holds the requirement, or its turn is gone, nothing is moved: the outcome
+        says what. A refusal (a dirty target, a conflict) is a failure in the outcome, not an error.
         """
         try:
-            if hold := await self._hold(request):
+            is_open = not await self._is_delivered(request)
+            if is_open and (hold := await self._hold(request, is_verified=True)):
                 return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
             if request.head is None:
                 return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
@@ -53,38 +77,47 @@ class DeliveryActivities:
     @activity.defn
     async def merge_target(self, request: DeliveryRequest) -> DeliveryOutcome:
         """Merge the target into the integration branch, as `deliver` does; it does not move."""
-        number, target = request.ref.number, request.target_branch
         try:
-            return self._merged(request, await self._ports.project.merge_target(number, target))
+            return self._merged(request, await self._merge_target(request))
         except ProjectRefused as refusal:
             return self._refused(FailureKind.DELIVERY, str(refusal), _commit(request))
 
     @activity.defn
     async def release(self, ref: RequirementRef) -> None:
-        """End what still runs, remove the requirement's worktrees; branches and kept refs stay.
+        """End what still runs, remove the requirement's clones; branches and kept refs stay.
 
         A run may live on although its activity is gone: its worker was killed before the cancel.
-        What it cost is recorded here, since no stage will close it any more.
         """
-        results = await self._ports.runs.end_all(ref.key)
-        await self._ports.store.record_ends(ref.number, results)
-        if self._ports.workspaces:
-            await self._ports.workspaces.release(ref.number)
+        await clean_up(self._ports, ref)
 
-    async def _hold(self, request: DeliveryRequest) -> Hold | None:
-        """What holds the delivery, unless a worker that died has moved the target before."""
-        head = request.head
-        if head and await self._ports.project.holds(request.target_branch, head.commit):
-            return None
-        self._ports.readiness.check()
-        hold = await self._ports.store.pass_delivery(request, waiter())
-        await self._ports.publish(request.ref.number)
+    async def _is_delivered(self, request: DeliveryRequest) -> bool:
+        """Whether a worker that died has moved the target before."""
+        if request.head is None:
+            return False
+        return await self._ports.project.holds(request.target_branch, request.head.commit)
+
+    async def _hold(self, request: DeliveryRequest, *, is_verified: bool) -> Hold | None:
+        """What holds the delivery; whoever may deliver meanwhile is woken."""
+        ports, number = self._ports, request.ref.number
+        async with letting_others_deliver(ports, number):
+            ports.readiness.check()
+            hold = await ports.store.pass_delivery(
+                request, waiter(), ports.repository or ports.host, is_verified=is_verified
+            )
+            await ports.publish(number)
+        if hold:
+            await wake_others(ports)
         return hold
+
+    async def _merge_target(self, request: DeliveryRequest) -> MergeResult:
+        return await self._ports.project.merge_target(request.ref.number, request.target_branch)
 
     async def _deliver(self, request: DeliveryRequest, head: Head) -> DeliveryOutcome:
         number, target, project = request.ref.number, request.target_branch, self._ports.project
         if not await project.swap_target(number, target, head.commit):
-            return self._merged(request, await project.merge_target(number, target))
+            merge = await self._merge_target(request)
+            is_ours = await self._ports.store.is_delivery(merge.commit)
+            return replace(self._merged(request, merge), is_foreign=not is_ours)
         try:
             await project.release(number)
         except (ProjectRefused, GitFailed) as error:
@@ -92,9 +125,14 @@ class DeliveryActivities:
             log.error("[%s] Delivered, but not everything was tidied up: %s", number, error)
         return DeliveryOutcome(DeliveryState.DELIVERED, head, self._ports.parallel)
 
-    def _merged(self, request: DeliveryRequest, merge: MergeResult) -> DeliveryOutcome:
+    def _merged(
+        self,
+        request: DeliveryRequest,
+        merge: MergeResult,
+        state: DeliveryState = DeliveryState.MOVED,
+    ) -> DeliveryOutcome:
         if not merge.conflicts:
-            return DeliveryOutcome(DeliveryState.MOVED, merge.head, self._ports.parallel)
+            return DeliveryOutcome(state, merge.head, self._ports.parallel)
         error = (
             f"{request.target_branch} has moved and conflicts in {', '.join(merge.conflicts)}. "
             f"Merge {merge.commit} into your work and resolve it."

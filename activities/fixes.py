@@ -36,7 +36,7 @@ class FixActivities:
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
         result = await self._ports.project.merge_fix(merge.root.number, merge.fix.number)
-        failure = _conflict(merge, result) if result.conflicts else None
+        failure = _unmerged(merge, result)
         head = None if failure else result.head
         merged = FixMerged(head, self._ports.parallel, failure)
         await self._ports.store.merge_fix(merge, merged)
@@ -57,15 +57,18 @@ class FixActivities:
         await self._ports.publish(settlement.ref.number)
 
 
-def _conflict(merge: FixMerge, result: MergeResult) -> Failure:
+def _unmerged(merge: FixMerge, result: MergeResult) -> Failure | None:
+    if not (result.conflicts or result.refusal):
+        return None
+    conflict = (
+        f"{merge.fix.number} conflicts in {', '.join(result.conflicts)} with what was merged "
+        f"meanwhile. What it did is commit {merge.commit}."
+    )
     return Failure(
         stage=merge.fix.stage,
         kind=FailureKind.CONFLICT,
         gate=f"merge {merge.fix.number}",
         owners=(merge.fix.owner,),
-        error=cut(
-            f"{merge.fix.number} conflicts in {', '.join(result.conflicts)} with what was merged "
-            f"meanwhile. What it did is commit {merge.commit}."
-        ),
+        error=cut(result.refusal or conflict),
         commit=merge.commit,
     )

@@ -1,6 +1,8 @@
-"""What every activity shares: it beats while it works, and its typed errors keep their type."""
+"""What every activity shares: it beats, errors keep their type, no retry is endless or secret."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +15,12 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from activities.waiting import Details, begin_details
-from pipeline.errors import DependencyUnavailable, PermanentError, PipelineError
-from pipeline.model import DEPENDENCIES
+from activities.retrying import Attempt, attempting
+from pipeline.errors import DependencyUnavailable, GitFailed, NoRoom, PermanentError
+from pipeline.model import component_of, disk_of
+from pipeline.ports import HostPorts
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 BEATS_PER_TIMEOUT = 4
 """Three beats may be late before a worker counts as lost."""
@@ -24,48 +29,70 @@ BEATS_PER_TIMEOUT = 4
 class HouseInterceptor(Interceptor):
     """Put once on every Worker of the house."""
 
+    def __init__(self, ports: HostPorts) -> None:
+        """Take the host's ports: retries are shown in its database."""
+        self._ports = ports
+
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap the activity."""
-        return _Inbound(next)
+        return _Inbound(next, self._ports)
 
 
 class _Inbound(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, ports: HostPorts) -> None:
+        super().__init__(next)
+        self._ports = ports
+
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        """Beat in the background and translate errors once: a permanent one is never retried."""
-        async with _beating():
+        """Beat in the background, translate errors once, bound and show what is repeated."""
+        async with attempting(self._ports, input.args) as attempt, _beating(attempt):
             try:
-                return await super().execute_activity(input)
-            except PipelineError as error:
-                raise _translated(error) from error
+                result = await super().execute_activity(input)
+                # What cannot be sent would be found out behind us, and repeated for ever.
+                activity.payload_converter().to_payloads([result])
+            except ApplicationError:
+                raise
+            except Exception as error:
+                raise await self._translated(error, attempt) from error
+            await attempt.over()
+            return result
+
+    async def _translated(self, error: Exception, attempt: Attempt) -> ApplicationError:
+        """What Temporal is told: to try again within the bound, or what nothing can change."""
+        if _is_no_room(error):
+            error = NoRoom(disk_of(self._ports.host), f"{error}.")
+        away = isinstance(error, DependencyUnavailable) and bool(component_of(error.dependency))
+        if not away and not isinstance(error, PermanentError):
+            return await attempt.failed(error)
+        await attempt.over()
+        # The workflow waits for a dependency, where everybody sees it; a retry would be in secret.
+        details = (error.dependency,) if isinstance(error, DependencyUnavailable) else ()
+        kind = DependencyUnavailable if away else type(error)
+        return ApplicationError(str(error), *details, type=kind.__name__, non_retryable=True)
 
 
-def _translated(error: PipelineError) -> ApplicationError:
-    # The workflow waits for a dependency, where everybody sees it; a retry would wait in secret.
-    away = isinstance(error, DependencyUnavailable) and error.dependency in DEPENDENCIES
-    return ApplicationError(
-        str(error),
-        *((error.dependency,) if isinstance(error, DependencyUnavailable) and away else ()),
-        type=type(error).__name__,
-        non_retryable=away or isinstance(error, PermanentError),
-    )
+def _is_no_room(error: Exception) -> bool:
+    """Whether a write found the disk full, ours or one of git's."""
+    if isinstance(error, GitFailed):
+        return any(os.strerror(number) in str(error) for number in _NO_ROOM)
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 @asynccontextmanager
-async def _beating() -> AsyncIterator[None]:
+async def _beating(attempt: Attempt) -> AsyncIterator[None]:
     timeout = activity.info().heartbeat_timeout
-    details = begin_details()  # before the task: it shares them
     if not timeout:
         yield
         return
-    beat = asyncio.create_task(_beat(timeout.total_seconds() / BEATS_PER_TIMEOUT, details))
+    beat = asyncio.create_task(_beat(attempt, timeout.total_seconds() / BEATS_PER_TIMEOUT))
     try:
         yield
     finally:
         beat.cancel()
 
 
-async def _beat(interval_seconds: float, details: Details) -> None:
+async def _beat(attempt: Attempt, interval_seconds: float) -> None:
     # The start counts as a beat: a brief activity costs the server none.
     while True:
         await asyncio.sleep(interval_seconds)
-        activity.heartbeat(*(detail() for detail in details))
+        attempt.beat()

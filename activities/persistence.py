@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TypeVar
 
+from activities.retrying import step, waits_for
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
@@ -24,16 +25,20 @@ async def written(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
     """The write's result, which must be idempotent: it is repeated until every dependency is there.
 
     An agent that has ended holds no slot meanwhile, and its result waits in the run directory.
+    What is tried again here is shown like any other retry, and has no bound: what has happened
+    must be written down.
     """
     pause = _FIRST_PAUSE_SECONDS
     called_at: dict[str, float] = {}
-    while True:
-        try:
-            return await write()
-        except DependencyUnavailable as error:
-            await _report(ports, error, called_at)
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    async with step("record what has happened"):
+        while True:
+            try:
+                return await write()
+            except DependencyUnavailable as error:
+                await waits_for(error)
+                await _report(ports, error, called_at)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 async def _report(

@@ -50,9 +50,10 @@ class SashaActivities:
 
     @activity.defn
     async def look_at_house(self) -> tuple[Finding, ...]:
-        """What is wrong with dependencies and records; who may go on at the gate is woken.
+        """What is wrong with dependencies and records; signals that got lost are sent again.
 
-        A wake is lost where its sender was killed, or could not reach Temporal, behind his commit.
+        At the gate to who may go on, and to whose agents must stand still. One is lost where its
+        sender was killed, or could not reach Temporal, behind his commit.
         """
         found = await self._ports.house_care.look()
         if _DATABASE not in {symptom.component for symptom in found}:
@@ -107,6 +108,7 @@ class SashaActivities:
 
     async def _wake_all(self) -> None:
         await self._ports.waker.wake(await self._ports.store.to_wake())
+        await self._ports.waker.pre_empt(await self._ports.store.to_pre_empt(missed=True))
 
 
 class HostCareActivities:

@@ -8,8 +8,9 @@ from functools import partial
 from temporalio import activity
 
 from activities.persistence import written
-from activities.waiting import tell_with_each_beat, waiter
-from pipeline.answers import Reading, read_run
+from activities.retrying import step, tell_with_each_beat
+from activities.waiting import waiter
+from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut
 from pipeline.model import (
     Failure,
@@ -27,6 +28,7 @@ from pipeline.model import (
 )
 from pipeline.ports import HostPorts
 from pipeline.prompt import stage_prompt
+from pipeline.signatures import signature
 
 
 class StageActivities:
@@ -51,11 +53,12 @@ class StageActivities:
             if not_started := await self._start(request):
                 return not_started
             on_start = partial(self._started, request)
-            result = await self._ports.runs.attach(request.slot, on_start)
+            async with step("run its agent"):
+                result = await self._ports.runs.attach(request.slot, on_start)
         except asyncio.CancelledError:
             await self._cancelled(request)
             raise
-        return await self._close(replace(request, head=result.head), result)
+        return await self._close(replace(request, head=result.head or request.head), result)
 
     @activity.defn
     async def wait_for_slot(self, request: StageRequest) -> None:
@@ -72,6 +75,8 @@ class StageActivities:
         while True:
             async with runs.slot(request.slot) as has_slot:
                 if await runs.is_started(request.run_id):
+                    if request.resumed:
+                        await self._ports.store.resume_stage(request)
                     return None
                 self._ports.readiness.check()
                 pass_gate = (
@@ -83,7 +88,8 @@ class StageActivities:
                     if not opened:
                         await runs.queue(request.slot)
                     return self._not_started(request, opened)
-                if await runs.start(await self._prepared(request, opened)):
+                order = await self._prepared(request, opened)
+                if await runs.start(order):
                     _announce(request)
                     return None
             # Suspended in this very moment: with a slot in hand it passes the gate again.
@@ -100,13 +106,22 @@ class StageActivities:
         if not request.head:
             return _order(request, context, "")
         project = self._ports.project
-        head = request.head if request.exact else await project.head(request.ref.number)
-        request = replace(request, head=head)
-        return _order(request, context, await project.prepare(request))
+        async with step("make its working copy"):
+            if context.started_at:  # its records are gone, and its agent may be at work there
+                head = await project.head(request.ref.number, context.base_commit)
+            elif request.exact:
+                head = request.head
+            else:
+                head = await project.head(request.ref.number)
+            request = replace(request, head=head)
+            return _order(request, context, await project.prepare(request))
 
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
-        merge = await self._merge(request, reading)
+        async with step("take over its work"):
+            merge = await self._merge(request, reading)
+        if merge and (failure := unchanged(request, reading, merge)):
+            reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
         close = self._ports.store.close_stage
         await written(self._ports, partial(close, request, outcome, result, reading.notice, merge))
@@ -132,24 +147,24 @@ class StageActivities:
             await self._ports.project.keep(request)
             return None
         merge = await self._ports.project.integrate(request, reading.notice.summary)
-        if merge.conflicts:
+        if merge.conflicts or merge.refusal:
             await self._ports.project.keep(request)
         return merge
 
     def _outcome(
         self, request: StageRequest, reading: Reading, merge: MergeResult | None
     ) -> StageOutcome:
-        conflict = _conflict(request, merge) if merge and merge.conflicts else None
+        red = _unmerged(request, merge) if merge else None
         return StageOutcome(
             stage=request.stage.name,
             attempt=request.attempt,
-            state=StageState.FAILED if conflict else reading.state,
-            head=merge.head if merge and not conflict else None,
+            state=StageState.FAILED if red else reading.state,
+            head=merge.head if merge and not red else None,
             parallel=self._ports.parallel,
             summary=reading.notice.summary[:500] if reading.notice else "",
             verdict=reading.verdict,
             flags=reading.notice.flags if reading.notice else (),
-            failure=conflict or reading.failure,
+            failure=red or reading.failure,
             base=request.head,
         )
 
@@ -178,16 +193,24 @@ def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOr
         prompt=stage_prompt(request, context),
         worktree=worktree,
         head=request.head,
+        started_at=context.started_at,
     )
 
 
-def _conflict(request: StageRequest, merge: MergeResult) -> Failure:
-    """A conflict belongs to the one who merges later; the integration branch is untouched."""
+def _unmerged(request: StageRequest, merge: MergeResult) -> Failure | None:
+    """Why the work was not merged: it is the agent's to repair, and the branch is untouched.
+
+    What git, or a rule, refuses is red like a conflict, which belongs to the one who merges later.
+    """
+    if not (merge.conflicts or merge.refusal):
+        return None
+    error = merge.refusal or "Conflict in " + ", ".join(merge.conflicts)
     return Failure(
         stage=request.stage.name,
-        kind=FailureKind.CONFLICT,
+        kind=FailureKind.FAILED if merge.refusal else FailureKind.CONFLICT,
         gate=f"merge {request.stage.name}",
         owners=(request.stage.agent,),
-        error=cut("Conflict in " + ", ".join(merge.conflicts)),
+        error=cut(error),
         commit=merge.commit,
+        signature=signature(merge.refusal),
     )

@@ -1,13 +1,12 @@
-"""What an activity says of itself while it waits, or makes others wait."""
+"""What an activity does when something holds what it is about to begin."""
 
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from temporalio import activity
 
-Details = list[Callable[[], object]]
-
-_details: ContextVar[Details] = ContextVar("details")
+from pipeline.errors import DependencyUnavailable
+from pipeline.ports import HostPorts
 
 
 def waiter() -> str:
@@ -15,13 +14,21 @@ def waiter() -> str:
     return str(activity.info().workflow_id)
 
 
-def begin_details() -> Details:
-    """What every heartbeat of this activity carries: nothing yet."""
-    details: Details = []
-    _details.set(details)
-    return details
+@asynccontextmanager
+async def letting_others_deliver(ports: HostPorts, number: str) -> AsyncIterator[None]:
+    """Give the requirement's turn to deliver up if a dependency is away: it has to wait.
+
+    It keeps its place. While the database is away nobody can take a turn, so it keeps that, too.
+    """
+    try:
+        yield
+    except DependencyUnavailable:
+        with suppress(DependencyUnavailable):
+            if await ports.store.leave_line(number, keeps_place=True):
+                await wake_others(ports)
+        raise
 
 
-def tell_with_each_beat(what: Callable[[], object]) -> None:
-    """Let every heartbeat of this activity carry that, for whoever looks at it from outside."""
-    _details.get().append(what)
+async def wake_others(ports: HostPorts) -> None:
+    """Wake whoever may go on or deliver now that this requirement waits."""
+    await ports.waker.wake(await ports.store.to_wake())

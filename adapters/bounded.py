@@ -27,10 +27,21 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def cleaned(work: Coroutine[Any, Any, None]) -> None:
+    """Clean up to the end, whatever becomes of the caller. It waits, unless it is cancelled."""
+    task = asyncio.create_task(work)
+    _keep(task)
+    await asyncio.shield(task)
+
+
 def _abandon(task: asyncio.Task[Any]) -> None:
+    _keep(task)
+    task.cancel()
+
+
+def _keep(task: asyncio.Task[Any]) -> None:
     _stragglers.add(task)
     task.add_done_callback(_bury)
-    task.cancel()
 
 
 def _bury(task: asyncio.Task[Any]) -> None:

@@ -34,6 +34,7 @@ class WorkerFacts:
     `permits` answers with the start permits that are used, and with their limit.
     """
 
+    installation: str
     host: str
     version: str
     permits: Callable[[], tuple[int, int]] = field(repr=False)
@@ -69,6 +70,7 @@ def worker_file(home: Path, facts: WorkerFacts, address: str | None) -> Iterator
     document = {
         "schema_version": SCHEMA_VERSION,
         "pid": os.getpid(),
+        "installation": facts.installation,
         "host": facts.host,
         "version": facts.version,
         "health": address,
@@ -137,6 +139,7 @@ class _Health:
         return {
             "schema_version": SCHEMA_VERSION,
             "ready": is_ready,
+            "installation": self._facts.installation,
             "host": self._facts.host,
             "version": self._facts.version,
             "permits": {"used": used, "limit": limit},

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from adapters.bounded import cleaned
 from pipeline.errors import DependencyUnavailable
 
 log = logging.getLogger(__name__)
@@ -45,15 +46,48 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
     )
     # The client itself would try for ever: here its first refusal is the answer.
     attempts = {connecting, trouble.first}
-    await asyncio.wait(attempts, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    with unavailable(url):
-        if not connecting.done():
-            connecting.cancel()
-            await client.close()
-            raise trouble.error or TimeoutError(f"no answer in {CONNECT_SECONDS:g} s")
-        connecting.result()
+    try:
+        await asyncio.wait(attempts, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        with unavailable(url):
+            if not connecting.done():
+                raise trouble.error or TimeoutError(f"no answer in {CONNECT_SECONDS:g} s")
+            connecting.result()
+    except BaseException:  # a caller that is cancelled must not leave it trying for ever, either
+        await cleaned(_give_up(connecting, client))
+        raise
     trouble.stands = True
     return client
+
+
+async def close_connection(client: Client) -> None:
+    """Disconnect; a server that has gone meanwhile hides no other error of whoever ends."""
+    try:
+        await client.close()
+    except (NatsError, OSError) as error:
+        log.debug("NATS had gone before the connection was closed: %s", error)
+
+
+async def _give_up(connecting: asyncio.Future[None], client: Client) -> None:
+    connecting.cancel()
+    await asyncio.wait({connecting})
+    await client.close()
+
+
+async def settled(client: Client) -> None:
+    """Wait until the server has taken all that was sent, and all that it has sent is here.
+
+    The client's own `flush` does not say that: its PING overtakes what the client has not yet
+    written. A message to oneself comes behind everything.
+
+    Raises: NatsError, also if no answer comes in time.
+    """
+    echo = await client.subscribe(client.new_inbox())
+    try:
+        await client.publish(echo.subject, b"")
+        await echo.next_msg(timeout=CONNECT_SECONDS)
+    finally:
+        if not client.is_closed:
+            await echo.unsubscribe()
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy, Header, PubAck
 from nats.js.client import JetStreamContext
 
-from adapters.nats_connection import open_connection, unavailable
+from adapters.nats_connection import close_connection, open_connection, unavailable
 from adapters.nats_streams import ensure_stream
 from pipeline.events import EVENT_PREFIX, STREAMS, Event
 
@@ -107,9 +109,10 @@ class NatsEventPublisher:
 
     async def close(self) -> None:
         """Send what is buffered and disconnect."""
-        if self._client.is_connected:
-            await self._client.drain()
-        await self._client.close()
+        with suppress(NatsError, OSError):  # what was not sent stands in the outbox
+            if self._client.is_connected:
+                await self._client.drain()
+        await close_connection(self._client)
 
     async def _send(self, event: Event) -> asyncio.Future[PubAck]:
         payload = json.dumps(event.payload, ensure_ascii=False, separators=(",", ":"))

@@ -1,10 +1,11 @@
-"""Whether this worker reaches what every boundary needs, watched so that nobody has to wait."""
+"""Whether this worker has what every boundary needs, watched so that nobody has to wait."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
 
 from sqlalchemy import make_url
@@ -12,9 +13,10 @@ from sqlalchemy import make_url
 from adapters import nats_connection
 from adapters.bounded import within
 from adapters.nats_events import NatsEventPublisher
-from adapters.probes import probe_database
+from adapters.probes import probe_database, probe_disk
 from adapters.sdlc import database
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, NoRoom
+from pipeline.model import disk_of, place_of
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,13 @@ class Standing:
     def is_well(self) -> bool:
         """Whether it answered the last time."""
         return not self.problem
+
+
+def disk(host: str, home: Path, least_bytes: int) -> Dependency:
+    """The disk of the state directory, by free bytes and by writing to it each time."""
+    return Dependency(
+        disk_of(host), str(home), "Make room.", lambda: probe_disk(host, home, least_bytes)
+    )
 
 
 def nats_and_database(
@@ -115,10 +124,13 @@ class WatchedDependencies:
         Raises: DependencyUnavailable for the first that does not.
         """
         for dependency, standing in zip(self._dependencies, self._standings, strict=True):
-            if not standing.is_well:
-                since = f"{standing.since:%H:%M:%S} UTC"
-                remedy = f"{dependency.remedy} (since {since})"
-                raise DependencyUnavailable(dependency.name, dependency.address, remedy)
+            if standing.is_well:
+                continue
+            since = f"(since {standing.since:%H:%M:%S} UTC)"
+            if place_of(dependency.name):
+                raise NoRoom(dependency.name, f"{standing.problem} {since}")
+            remedy = f"{dependency.remedy} {since}"
+            raise DependencyUnavailable(dependency.name, dependency.address, remedy)
 
     async def watch(self) -> None:
         """Ask each of them for ever, side by side: one that hangs delays none of the others."""
@@ -149,6 +161,8 @@ async def _ask(dependency: Dependency, before: Standing) -> Standing:
     begun = monotonic()
     try:
         await within(ASK_SECONDS, _answer(dependency))
+    except NoRoom as error:
+        return _down(before, error.problem)
     except (DependencyUnavailable, TimeoutError) as error:
         return _down(before, str(error))
     return _well(before, monotonic() - begun)

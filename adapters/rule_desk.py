@@ -18,7 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from adapters.extension_desk import ExtensionDesk
-from adapters.nats_connection import open_connection, unavailable
+from adapters.nats_connection import close_connection, open_connection, settled, unavailable
 from adapters.probes import NatsLogin
 from adapters.rule_counsel import RULES, RuleCounsel
 from pipeline.errors import MessageRefused
@@ -74,7 +74,7 @@ class RuleDesk:
         with unavailable(self._nats.url):
             await self._serve(client, RULE_QUESTIONS, RULE_ANSWERS, self._answer)
             await self._serve(client, EXTENSION_REQUESTS, EXTENSION_ANSWERS, self._extend)
-            await client.flush()
+            await settled(client)
 
     async def stop(self) -> None:
         """Take no more messages, answer those that were taken, disconnect; within seconds."""
@@ -83,15 +83,19 @@ class RuleDesk:
             return
         try:
             async with asyncio.timeout(STOP_SECONDS):
+                # First for the server, or what it still sends would find no subscription here.
+                for subscription in self._subscriptions:
+                    await client._send_unsubscribe(subscription._id)
+                await settled(client)
                 for subscription in self._subscriptions:
                     await subscription.drain()  # type: ignore[no-untyped-call] # theirs
                 await asyncio.gather(*self._working, return_exceptions=True)
-                await client.flush()
+                await settled(client)
         except (NatsError, OSError) as error:  # TimeoutError is an OSError
             log.warning("Sasha's desk was closed with work on it", extra={"reason": str(error)})
         for task in self._working:
             task.cancel()
-        await client.close()
+        await close_connection(client)
 
     async def _serve(self, client: Client, subject: str, answers: str, respond: Respond) -> None:
         room = asyncio.Semaphore(AT_ONCE)

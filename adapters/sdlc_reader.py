@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from adapters.installation import binding_of
 from adapters.sdlc import looking
 from adapters.sdlc.acceptance import ORDER
 from adapters.sdlc.database import Database, async_engine
@@ -31,15 +32,18 @@ from adapters.sdlc_views import (
     FailureView,
     HoldView,
     IncidentView,
+    LeftoverView,
     ListedRequirement,
     NoteView,
     PerformanceView,
     PhaseView,
     RequirementSummary,
     RequirementView,
+    RetryView,
     RunView,
 )
 from pipeline.errors import UnknownRequirement
+from pipeline.installation import Installation
 from pipeline.model import RequirementOrder, RequirementState
 
 T = TypeVar("T")
@@ -47,9 +51,13 @@ T = TypeVar("T")
 _READER_POOL = 2
 
 
-def create_reader(database_url: str) -> "SdlcReader":
-    """A reader for `postgresql+psycopg://…`; it connects on first use."""
-    return SdlcReader(async_engine(database_url, pool_size=_READER_POOL))
+def create_reader(database_url: str, installation: str = "") -> "SdlcReader":
+    """A reader for `postgresql+psycopg://…`; it connects on first use.
+
+    With an installation's id it reads no database but that one's.
+    """
+    engine = async_engine(database_url, pool_size=_READER_POOL, installation=installation)
+    return SdlcReader(engine)
 
 
 class SdlcReader:
@@ -62,6 +70,11 @@ class SdlcReader:
     async def close(self) -> None:
         """Give the connections back."""
         await self._database.close()
+
+    async def installation(self) -> Installation | None:
+        """Which installation the database is; None before its first contact with Temporal."""
+        binding = await self._database.read(binding_of)
+        return binding.installation if binding else None
 
     async def requirement(self, number: str) -> RequirementView:
         """A requirement with stages, gates, fixes and what is open. Raises: UnknownRequirement."""
@@ -103,8 +116,17 @@ class SdlcReader:
         if states:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
-            query = query.where(or_(RequirementRow.waiting_for != "", looking.is_queued()))
+            waits = (looking.is_queued(), looking.is_retried())
+            query = query.where(or_(RequirementRow.waiting_for != "", *waits))
         return await self._database.read(lambda connection: _listed(connection, query.limit(limit)))
+
+    async def retries(self) -> tuple[RetryView, ...]:
+        """Every step that failed and is tried again now, longest first."""
+        return _views(RetryView, await self._rows(looking.retries()))
+
+    async def leftovers(self) -> tuple[LeftoverView, ...]:
+        """What requirements that have ended left on their hosts, oldest first."""
+        return _views(LeftoverView, await self._rows(looking.leftovers()))
 
     async def runs(self, number: str) -> tuple[RunView, ...]:
         """Every attempt in the order of opening."""
@@ -179,12 +201,24 @@ class SdlcReader:
 async def _listed(
     connection: AsyncConnection, query: looking.Query
 ) -> tuple[ListedRequirement, ...]:
-    """What the query lists, each with its stages that wait for a slot."""
-    found = await looking.rows(connection, query)
+    """What the query lists, each with its stages that wait for a slot, and steps that fail."""
+    found = await looking.in_line(connection, await looking.rows(connection, query))
+    if not found:
+        return ()
     numbers = [row["number"] for row in found]
-    queued = await looking.rows(connection, looking.queued(*numbers)) if numbers else ()
-    waiting = {number: [q for q in queued if q["number"] == number] for number in numbers}
-    return _views(ListedRequirement, [{**row, "queued": waiting[row["number"]]} for row in found])
+    queued = await looking.rows(connection, looking.queued(*numbers))
+    retried = await looking.rows(connection, looking.retries())
+    return _views(
+        ListedRequirement,
+        [
+            {
+                **row,
+                "queued": [each for each in queued if each["number"] == row["number"]],
+                "retries": [each for each in retried if each["number"] == row["number"]],
+            }
+            for row in found
+        ],
+    )
 
 
 def _views(view: type[T], rows: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:

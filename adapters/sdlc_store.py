@@ -16,13 +16,14 @@ from adapters.sdlc import (
     gates,
     incidents,
     lifecycle,
-    line,
     pre_emption,
     publishing,
     resuming,
+    retries,
     runs,
     settling,
     stages,
+    turns,
     user_blockers,
 )
 from adapters.sdlc.acceptance import Acceptance
@@ -46,6 +47,7 @@ from pipeline.model import (
     Hold,
     Incident,
     InfrastructureOpening,
+    Leftover,
     MergeResult,
     Opening,
     OpeningRequest,
@@ -53,6 +55,7 @@ from pipeline.model import (
     Reopening,
     RequirementOrder,
     RequirementRef,
+    Retry,
     RunResult,
     Settlement,
     SlotUsage,
@@ -72,9 +75,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def create_store(database_url: str) -> "PostgresSdlcStore":
-    """A store for `postgresql+psycopg://…`; it connects on first use."""
-    return PostgresSdlcStore(async_engine(database_url))
+def create_store(database_url: str, installation: str = "") -> "PostgresSdlcStore":
+    """A store for `postgresql+psycopg://…`; it connects on first use.
+
+    With an installation's id it writes to no database but that one's.
+    """
+    return PostgresSdlcStore(async_engine(database_url, installation=installation))
 
 
 class PostgresSdlcStore:
@@ -84,6 +90,11 @@ class PostgresSdlcStore:
         """Take the engine."""
         self._database = Database(engine)
         self._outbox = publishing.Outbox(self._database)
+
+    @property
+    def database(self) -> Database:
+        """Its connections, for what is no row of a requirement."""
+        return self._database
 
     async def check(self) -> None:
         """Raises: DependencyUnavailable if the database or its tables are not there."""
@@ -140,20 +151,32 @@ class PostgresSdlcStore:
         await self._write(user_blockers.unblock, number, by)
 
     async def to_wake(self) -> Wake:
-        """Everybody who is held at the gate and may go on."""
-        return await self._read(line.to_wake)
+        """Everybody who is held at the gate and may go on, and whose turn to deliver it is."""
+        return await self._read(turns.to_wake)
 
-    async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
-        """What holds at a boundary that is no stage's; its rows and events."""
-        return await self._write(lifecycle.pass_delivery, request, waiter)
+    async def pass_delivery(
+        self, request: DeliveryRequest, waiter: str, repository: str, *, is_verified: bool
+    ) -> Hold | None:
+        """What holds a delivery, the gate or those before it in line; its rows and events."""
+        return await self._write(
+            turns.pass_delivery, request, waiter, repository, is_verified=is_verified
+        )
+
+    async def leave_line(self, number: str, *, keeps_place: bool) -> bool:
+        """Lets others deliver; whether the requirement stood in line."""
+        return await self._write(turns.leave, number, keeps_place=keeps_place)
+
+    async def is_delivery(self, commit: str) -> bool:
+        """Whether one of our requirements was to deliver that very commit."""
+        return await self._read(turns.is_delivery, commit)
 
     async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
         """What the requirement's running agents must stand still for; None: they may go on."""
         return await self._write(pre_emption.stand_still, ref, waiter)
 
-    async def to_pre_empt(self) -> tuple[str, ...]:
-        """Whose agents have to stand still."""
-        return await self._read(pre_emption.to_pre_empt)
+    async def to_pre_empt(self, *, missed: bool = False) -> tuple[str, ...]:
+        """Whose agents have to stand still, or of them those that do not."""
+        return await self._read(lambda each: pre_emption.to_pre_empt(each, missed=missed))
 
     async def record_hold(self, held: Held) -> None:
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
@@ -166,6 +189,10 @@ class PostgresSdlcStore:
     async def queue_stage(self, request: StageRequest, waiter: str) -> Hold | None:
         """Says that the stage waits for a slot, or what holds it."""
         return await self._write(stages.queue_stage, request, waiter)
+
+    async def resume_stage(self, request: StageRequest) -> None:
+        """Takes up again a run that was started, and given up since infrastructure failed."""
+        await self._write(stages.resume_stage, request)
 
     async def start_run(self, run_id: str, at: datetime, base_commit: str) -> None:
         """The run's agent was really started; a repeat changes nothing."""
@@ -240,6 +267,24 @@ class PostgresSdlcStore:
     async def close_requirement(self, closing: Closing) -> bool:
         """The final state, its event and `workflow.performance` from the recorded intervals."""
         return await self._write(lifecycle.close_requirement, closing)
+
+    # --- what does not succeed at once --------------------------------------------------------
+
+    async def note_retry(self, retry: Retry) -> None:
+        """Shows that a step is tried again; its latest failure."""
+        await self._write(retries.note_retry, retry)
+
+    async def forget_retry(self, workflow_id: str, activity_id: str) -> None:
+        """Nothing of that activity is tried again any more."""
+        await self._write(retries.forget_retry, workflow_id, activity_id)
+
+    async def leftovers(self, host: str) -> Sequence[Leftover]:
+        """What ended requirements left on that host, oldest first."""
+        return await self._read(retries.leftovers, host)
+
+    async def note_leftover(self, number: str, reason: str) -> None:
+        """Another try to clean up has failed; without a reason it is done."""
+        await self._write(retries.note_leftover, number, reason)
 
     async def savings(self, number: str) -> Savings:
         """What running in parallel has saved so far, from the recorded intervals."""

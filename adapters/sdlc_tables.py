@@ -82,6 +82,7 @@ class StageRow(Base):
 
     `queued_at` says since when it waits for a slot of its host, and `remaining_minutes` how long
     the plan goes on from it: who has the longer path is served first.
+    `resumed` counts how often that run was given up because of infrastructure and went on.
     """
 
     __tablename__ = "stages"
@@ -97,6 +98,7 @@ class StageRow(Base):
     needs: Mapped[list[str]]
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(server_default="0")
+    resumed: Mapped[int] = mapped_column(server_default="0")
     run_id: Mapped[str | None]
     queued_at: Mapped[datetime | None]
     remaining_minutes: Mapped[float | None]
@@ -168,7 +170,11 @@ class HostRow(Base):
 
 
 class GateRow(Base):
-    """A check that we made on an exact commit; `evidence` is a build's recorded outcome."""
+    """A check that we made on an exact commit.
+
+    Of a build: `tree` names the files, `clean` says whether they stood in a fresh checkout, `steps`
+    what ran and how long, and `evidence` is its recorded outcome.
+    """
 
     __tablename__ = "gates"
 
@@ -181,6 +187,9 @@ class GateRow(Base):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     log_reference: Mapped[str] = mapped_column(server_default="")
+    tree: Mapped[str] = mapped_column(server_default="")
+    clean: Mapped[bool | None]
+    steps: Mapped[list[Document]] = mapped_column(JSONB, server_default="[]")
     evidence: Mapped[Document | None] = mapped_column(JSONB(none_as_null=True))
 
 
@@ -262,6 +271,23 @@ class LineRow(Base):
     epoch: Mapped[int] = mapped_column(BigInteger)
 
 
+class InstallationRow(Base):
+    """The installation that this database is, and the Temporal namespace it is bound to: one row.
+
+    `namespace_id` is the namespace's own uuid; its name and address are for people.
+    """
+
+    __tablename__ = "installation"
+
+    row: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str]
+    namespace_id: Mapped[str]
+    namespace: Mapped[str]
+    temporal_address: Mapped[str]
+    created_at: Mapped[datetime]
+    bound_at: Mapped[datetime]
+
+
 class HoldRow(Base):
     """A boundary at which a requirement waits, or has waited, for others.
 
@@ -280,6 +306,71 @@ class HoldRow(Base):
     workflow_id: Mapped[str]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class RetryRow(Base):
+    """A step that failed and is tried again; it goes as soon as the step succeeds or is given up.
+
+    `number` is the requirement or fix that waits for it; Sasha's own steps name her workflow.
+    """
+
+    __tablename__ = "retries"
+
+    workflow_id: Mapped[str] = mapped_column(primary_key=True)
+    activity_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(index=True)
+    host: Mapped[str]
+    step: Mapped[str]
+    since: Mapped[datetime]
+    tries: Mapped[int]
+    error: Mapped[str]
+    last_at: Mapped[datetime]
+
+
+class LeftoverRow(Base):
+    """What a requirement that has ended left on its host because it could not be cleaned up.
+
+    The host goes on trying until `cleaned_at`; `reason` is the latest error.
+    """
+
+    __tablename__ = "leftovers"
+    __table_args__ = (Index("leftovers_open", "host", postgresql_where=text("cleaned_at IS NULL")),)
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    workflow_run: Mapped[str]
+    host: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+    tries: Mapped[int] = mapped_column(server_default="1")
+    tried_at: Mapped[datetime | None]
+    cleaned_at: Mapped[datetime | None]
+
+
+class DeliveryTurnRow(Base):
+    """Where a requirement stands in the line of those that deliver to one branch.
+
+    In line until `left_at`; it has the turn from `taken_at` on. `arrived_at` is kept by one that
+    lets others go first because it is held, and null once its place is lost. `commit` is what it
+    was about to deliver: a target that stands there was moved by us.
+    """
+
+    __tablename__ = "delivery_turns"
+    __table_args__ = (
+        Index(
+            "delivery_turns_in_line",
+            "repository",
+            "target_branch",
+            postgresql_where=text("left_at IS NULL"),
+        ),
+    )
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    repository: Mapped[str]
+    target_branch: Mapped[str]
+    arrived_at: Mapped[datetime | None]
+    taken_at: Mapped[datetime | None]
+    left_at: Mapped[datetime | None]
+    commit: Mapped[str | None] = mapped_column(index=True)
 
 
 class IncidentRow(Base):

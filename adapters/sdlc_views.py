@@ -14,6 +14,7 @@ from pipeline.model import (
     RunEnd,
     StageState,
     SymptomKind,
+    Turn,
 )
 
 
@@ -35,7 +36,11 @@ class StageView:
 
 @dataclass(frozen=True)
 class GateView:
-    """A check on a commit: `verdict` is green or red."""
+    """A check on a commit: `verdict` is green or red.
+
+    Of a build: `tree` names the files that were built, `clean` says whether their checkout was made
+    anew, `steps` what ran (`name`, `argv`, `seconds`); None and empty for other gates.
+    """
 
     gate: str
     stage: str
@@ -44,6 +49,9 @@ class GateView:
     started_at: datetime | None
     ended_at: datetime | None
     log_reference: str
+    tree: str
+    clean: bool | None
+    steps: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,31 @@ class HoldView:
     reason: str
     since: datetime
     ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RetryView:
+    """A step that failed and is tried again; `number` is whose, a fix's for instance."""
+
+    number: str
+    host: str
+    step: str
+    since: datetime
+    tries: int
+    error: str
+    last_at: datetime
+
+
+@dataclass(frozen=True)
+class LeftoverView:
+    """What an ended requirement left on its host: its latest error, until `cleaned_at`."""
+
+    number: str
+    host: str
+    reason: str
+    created_at: datetime
+    tries: int
+    cleaned_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -179,13 +212,17 @@ class ListedRequirement(RequirementSummary):
     """A requirement as one line of a list; `asks` is what a human is asked now.
 
     `held_by` are those that hold it at some boundary, also if it waits for others as well;
-    `queued` are its stages that wait for a slot.
+    `queued` are its stages that wait for a slot, `retries` its steps that fail now and are tried
+    again.
     """
 
     waiting_since: datetime | None
     held_by: tuple[str, ...]
     asks: tuple[Ask, ...]
     queued: tuple[QueuedView, ...] = ()
+    retries: tuple[RetryView, ...] = ()
+    turn: Turn | None = None
+    """Its place among those that wait to deliver to its target, as of now."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +247,10 @@ class RequirementView(RequirementSummary):
     past_holds: tuple[HoldView, ...] = ()
     holders: tuple[HolderView, ...] = ()
     queued: tuple[QueuedView, ...] = ()
+    retries: tuple[RetryView, ...] = ()
+    leftover: LeftoverView | None = None
+    turn: Turn | None = None
+    """Its place among those that wait to deliver to its target, as of now."""
 
 
 @dataclass(frozen=True)

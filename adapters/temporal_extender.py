@@ -12,7 +12,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
 from adapters.temporal_client import reaching_temporal, refusal_reason
+from adapters.temporal_workflows import check_ours
 from pipeline.errors import DependencyUnavailable, RefusedInput
+from pipeline.installation import Queues
 from pipeline.model import ExtensionRequest
 
 ANSWER_SECONDS = 30.0
@@ -26,13 +28,18 @@ ExtendUpdate = UpdateMethodMultiParam[[Any, ExtensionRequest], str]
 class TemporalExtender:
     """Sends updates; Temporal drops a repeat by its id, within a run of the workflow."""
 
-    def __init__(self, client: Client, update: ExtendUpdate) -> None:
-        """Take the client and the workflow's update."""
+    def __init__(self, client: Client, queues: Queues, update: ExtendUpdate) -> None:
+        """Take the client, the installation's queues and the workflow's update."""
         self._client = client
+        self._queues = queues
         self._update = update
 
     async def extend(self, number: str, request: ExtensionRequest, repeat_id: str) -> str:
-        """The run whose deadline was moved. Raises: RefusedInput, DependencyUnavailable."""
+        """The run whose deadline was moved.
+
+        Raises: RefusedInput, NumberElsewhere, DependencyUnavailable.
+        """
+        await check_ours(self._client, self._queues, number)
         handle = self._client.get_workflow_handle(number)
         try:
             with reaching_temporal(self._client):

@@ -17,19 +17,18 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import SASHA, SashaCall, SashaState
-
-PATROL = "patrol-"
-"""A host's schedule begins so; its name follows."""
+from pipeline.installation import Installation
+from pipeline.model import SashaCall, SashaState
 
 
 class TemporalSasha:
     """Reaches Sasha. Names are strings: adapters know no workflows."""
 
-    def __init__(self, client: Client, queue: str) -> None:
-        """Take the client and the queue that serves her."""
+    def __init__(self, client: Client, installation: Installation) -> None:
+        """Take the client and the installation that she looks after."""
         self._client = client
-        self._queue = queue
+        self._installation = installation
+        self._queue = installation.queues.central
 
     async def call(self, call: SashaCall) -> None:
         """Signal her, with a start if she is not there. Raises: DependencyUnavailable."""
@@ -37,7 +36,7 @@ class TemporalSasha:
             await self._client.start_workflow(
                 "SashaWorkflow",
                 SashaState(),
-                id=SASHA,
+                id=self._installation.sasha,
                 task_queue=self._queue,
                 start_signal="call",
                 start_signal_args=[call],
@@ -50,7 +49,7 @@ class TemporalSasha:
 
     async def patrol(self, host: str, every: timedelta) -> None:
         """Have her look at the house and that host at intervals, from now on."""
-        schedule_id = f"{PATROL}{host}"
+        schedule_id = f"{self._installation.patrol_prefix}{host}"
         schedule = self._schedule(schedule_id, host, every)
         try:
             await self._client.create_schedule(schedule_id, schedule)

@@ -7,7 +7,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import RELEASE, REPAIRED, STAND_STILL, Waiting, Wake
+from pipeline.model import RELEASE, REPAIRED, STAND_STILL, TURN, Waiting, Wake
 
 _AT_ONCE = 20
 """Signals in flight: hundreds are out within a second and do not flood the server."""
@@ -21,11 +21,12 @@ class TemporalWaker:
         self._client = client
 
     async def wake(self, wake: Wake) -> None:
-        """Tell each of them the new epoch; one that has ended needs none.
+        """Tell each of them the new epoch, or its turn; one that has ended needs none.
 
         Raises: DependencyUnavailable.
         """
         await self._tell_all(wake.workflow_ids, RELEASE, wake.epoch)
+        await self._tell_all(wake.turns, TURN)
 
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
         """Tell each of them to stand still. Raises: DependencyUnavailable."""

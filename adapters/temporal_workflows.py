@@ -12,6 +12,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.temporal_client import reaching_temporal
+from pipeline.errors import NumberElsewhere
+from pipeline.installation import Queues
 
 _PAGE = 1_000
 _ENDED = frozenset(
@@ -28,11 +30,15 @@ _ENDED = frozenset(
 
 @dataclass(frozen=True)
 class WorkflowStanding:
-    """The latest run of a workflow; `first_run` names the whole chain that it belongs to."""
+    """The latest run of a workflow; `first_run` names the whole chain that it belongs to.
+
+    `queue` is where its tasks are: it tells whose workflow it is.
+    """
 
     run: str
     first_run: str
     has_ended: bool
+    queue: str
 
 
 async def workflow_standing(client: Client, workflow_id: str) -> WorkflowStanding | None:
@@ -48,11 +54,23 @@ async def workflow_standing(client: Client, workflow_id: str) -> WorkflowStandin
             return None
         raise
     info = answer.workflow_execution_info
-    return WorkflowStanding(info.execution.run_id, info.first_run_id, info.status in _ENDED)
+    return WorkflowStanding(
+        info.execution.run_id, info.first_run_id, info.status in _ENDED, info.task_queue
+    )
 
 
-async def running_workflows(client: Client, workflow_type: str) -> frozenset[str]:
-    """Ids of those that run, by an index that is some seconds old.
+async def check_ours(client: Client, queues: Queues, number: str) -> None:
+    """Let pass unless the workflow of that number is another installation's.
+
+    Raises: NumberElsewhere, DependencyUnavailable.
+    """
+    standing = await workflow_standing(client, number)
+    if standing and standing.queue != queues.central:
+        raise NumberElsewhere(number)
+
+
+async def running_workflows(client: Client, queues: Queues, workflow_type: str) -> frozenset[str]:
+    """Ids of the installation's own that run, by an index that is some seconds old.
 
     Raises: DependencyUnavailable.
     """
@@ -60,7 +78,8 @@ async def running_workflows(client: Client, workflow_type: str) -> frozenset[str
     request = ListWorkflowExecutionsRequest(
         namespace=client.namespace,
         page_size=_PAGE,
-        query=f"WorkflowType = '{workflow_type}' AND ExecutionStatus = 'Running'",
+        query=f"WorkflowType = '{workflow_type}' AND ExecutionStatus = 'Running'"
+        f" AND TaskQueue = '{queues.central}'",
     )
     while True:
         with reaching_temporal(client):

@@ -15,16 +15,17 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 
+from adapters.installation import establish
 from adapters.sdlc_store import Acceptance, PostgresSdlcStore
 from adapters.temporal_client import known_search_attributes
 from bench.bare import QUEUE, BareOrder, BareWorkflow
 from bench.plain import run_requirement
 from bench.shape import MINUTE_SECONDS
+from pipeline.installation import Queues
 from pipeline.model import Pipeline, RequirementOrder, RequirementState
 from pipeline.model import Priority as RequirementPriority
 from pipeline.plan_file import read_pipeline
 from settings import HERE
-from workflows import options
 from workflows.requirement import RequirementWorkflow
 
 HEARTBEAT = timedelta(seconds=3)
@@ -86,18 +87,25 @@ class Ours:
     name = "ours"
 
     def __init__(
-        self, client: Client, store: PostgresSdlcStore, search_attributes: tuple[str, ...]
+        self,
+        client: Client,
+        queues: Queues,
+        store: PostgresSdlcStore,
+        search_attributes: tuple[str, ...],
     ) -> None:
         """Take connections; the store is the caller's to close."""
         self._client = client
+        self._queues = queues
         self._store = store
         self._search_attributes = search_attributes
         self._plan = standard_pipeline()
 
     @classmethod
     async def connect(cls, client: Client, store: PostgresSdlcStore) -> "Ours":
-        """Ask the server for what a start must know."""
-        return cls(client, store, await known_search_attributes(client))
+        """Ask the servers for what a start must know."""
+        identity = await establish(client, store.database)
+        queues = identity.installation.queues
+        return cls(client, queues, store, await known_search_attributes(client))
 
     async def run(self, numbers: Sequence[str], *, is_working: bool) -> None:
         """Accept all, then start and await one workflow each."""
@@ -122,7 +130,7 @@ class Ours:
             RequirementWorkflow.run,
             order,
             id=order.number,
-            task_queue=options.CENTRAL_QUEUE,
+            task_queue=self._queues.central,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             priority=Priority(priority_key=order.priority.rank + 1),
             static_summary=order.title,

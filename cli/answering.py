@@ -14,14 +14,15 @@ from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_views import LeftoverView
 from adapters.temporal_client import reaching_temporal, refusal_reason
-from cli.connections import services
+from adapters.temporal_workflows import check_ours
+from cli.connections import Services, services
 from cli.naming import stage_name
 from pipeline.errors import DependencyUnavailable, RefusedInput
-from pipeline.model import DeliveryReport
+from pipeline.model import OPENING, DeliveryReport
 from pipeline.plan_rules import DELIVER
 from settings import Settings
-from workflows import options
 from workflows.requirement import RequirementWorkflow
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 ANSWER_SECONDS = 30.0
 """A worker answers in milliseconds; recording may wait for one database outage to end."""
 CANCEL_SECONDS = 60.0
-"""Agents are asked to end, killed after a grace, and their trees cleaned."""
+"""Agents are asked to end, killed after a grace, and their clones removed, or left to the host."""
 _NO_WORKER = "Start one with: python worker.py (or python starter.py up)"
 
 
@@ -45,11 +46,13 @@ async def steered(
     """Ask a requirement's workflow; its answer. Some answers are for the delivery, too.
 
     Raises: UnknownRequirement for number or stage, RefusedInput with the workflow's reason,
-        DependencyUnavailable if no worker answers.
+        NumberElsewhere if the workflow is another installation's, DependencyUnavailable if no
+        worker answers.
     """
     async with services(settings) as connected:
-        is_stage = bool(stage) and not (may_deliver and stage == DELIVER)
+        is_stage = bool(stage) and not (may_deliver and stage in (DELIVER, OPENING))
         name = await stage_name(connected.reader, number, stage) if is_stage else stage
+        await check_ours(connected.temporal, connected.installation.queues, number)
         handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         try:
             with reaching_temporal(connected.temporal):
@@ -61,15 +64,16 @@ async def steered(
         except RPCError as error:
             await _explain(connected.reader, number, error)
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-            raise _unanswered(number) from error
+            raise _unanswered(connected, number) from error
 
 
-async def cancelled(settings: Settings, number: str) -> None:
-    """Cancel and wait until everything of the requirement has ended. Raises: as `steered`."""
+async def cancelled(settings: Settings, number: str) -> LeftoverView | None:
+    """Cancel and wait until the requirement has ended; what it left. Raises: as `steered`."""
     async with services(settings) as connected:
         # Temporal takes a cancellation of what has ended, too
         if (state := (await connected.reader.requirement(number)).state).is_final:
             raise RefusedInput(f"{number} has ended: it is {state}.")
+        await check_ours(connected.temporal, connected.installation.queues, number)
         handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         try:
             with reaching_temporal(connected.temporal):
@@ -77,14 +81,14 @@ async def cancelled(settings: Settings, number: str) -> None:
                 report = await asyncio.wait_for(handle.result(), CANCEL_SECONDS)
         except WorkflowFailureError as failure:
             if is_cancelled_exception(failure.cause):
-                return
+                return (await connected.reader.requirement(number)).leftover
             raise RefusedInput(
                 f"{number} failed before it could be cancelled: {failure.cause}"
             ) from failure
         except RPCError as error:
             await _explain(connected.reader, number, error)
         except TimeoutError as error:
-            raise _unanswered(number) from error
+            raise _unanswered(connected, number) from error
         raise RefusedInput(f"{number} was already ending: it is {report.state}.")
 
 
@@ -102,8 +106,8 @@ async def _explain(reader: SdlcReader, number: str, error: RPCError) -> NoReturn
     ) from error
 
 
-def _unanswered(number: str) -> DependencyUnavailable:
+def _unanswered(connected: Services, number: str) -> DependencyUnavailable:
     return DependencyUnavailable(
-        f"{number} was told, but its worker", f"queue {options.CENTRAL_QUEUE}",
+        f"{number} was told, but its worker", f"queue {connected.installation.queues.central}",
         f"{_NO_WORKER}; then look with: python starter.py status {number}",
     )  # fmt: skip

@@ -33,6 +33,7 @@ COMMANDS = {
     "extend": LazyCommand("cli.steering", "extend"),
     "slots": LazyCommand("cli.slots", "slots"),
     "ask-sasha": LazyCommand("cli.asking", "ask_sasha"),
+    "bind": LazyCommand("cli.installation", "bind_command"),
     "incidents": LazyCommand("cli.incidents", "incidents"),
     "doctor": LazyCommand("cli.doctor", "doctor"),
 }

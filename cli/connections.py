@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from temporalio.client import Client
 from temporalio.runtime import Runtime
 
+from adapters.installation import establish
 from adapters.sdlc_reader import SdlcReader, create_reader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
 from adapters.temporal_client import connect, quiet_runtime
 from adapters.temporal_waker import TemporalWaker
 from cli.nats_client import check_nats
 from pipeline.errors import DependencyUnavailable
+from pipeline.installation import Installation
 from settings import Settings
 
 _CORE_LOG = "temporal.core"
@@ -27,13 +29,15 @@ class Services:
     temporal: Client
     store: PostgresSdlcStore
     reader: SdlcReader
+    installation: Installation
 
 
 @asynccontextmanager
 async def services(settings: Settings) -> AsyncIterator[Services]:
-    """All three dependencies, each of which has just answered.
+    """All three dependencies, each of which has just answered, and which installation they are.
 
-    Raises: DependencyUnavailable for the first that does not; the others stand in its notes.
+    Raises: DependencyUnavailable for the first that does not, the others stand in its notes;
+        WrongInstallation if Temporal belongs to another one.
     """
     database_url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
@@ -42,7 +46,8 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(reader.close)
         temporal = asyncio.create_task(temporal_client(settings))
         await _all_or_refuse(temporal, store.check(), check_nats(settings))
-        yield Services(temporal.result(), store, reader)
+        identity = await establish(temporal.result(), store.database)
+        yield Services(temporal.result(), store, reader, identity.installation)
 
 
 async def wake_held(connected: Services) -> None:

@@ -51,6 +51,8 @@ class Demonstrated:
     records: Records
     web_ui: str
     project: Path
+    store: Path
+    """Our own repository of the project."""
     shell: Mapping[str, str]
 
     @property
@@ -89,6 +91,7 @@ def document(done: Demonstrated) -> Mapping[str, object]:
         "web_ui": done.web_ui,
         "project": str(done.project),
         "branch": done.branch,
+        "store": str(done.store),
     }
 
 
@@ -96,7 +99,6 @@ def show(done: Demonstrated) -> None:
     """Who worked when, commits, failures and fixes, and what working side by side saved."""
     console = output.data()
     console.print(_intervals(done))
-    console.print(f"Commits of {done.branch}:")
     output.write(_commits(done))
     if done.records.failures:
         console.print(Group(*_repairs(done)), crop=False)
@@ -121,12 +123,14 @@ def _repairs(done: Demonstrated) -> Iterator[RenderableType]:
 def _figures(done: Demonstrated) -> str:
     figures, view = done.records.performance, done.view
     is_delivered = view.state is RequirementState.DELIVERED
-    delivered = f", delivered to {view.target_branch}" if is_delivered else ", kept"
+    branch = f"Delivered to {view.target_branch}"
+    if not is_delivered:
+        branch = f"Branch {done.branch} is kept in {done.store}"
     return (
         f"{view.number} is {view.state}\n"
         f"{figures.parallel_seconds:.1f} s of work instead of {figures.sequential_seconds:.1f} s:"
         f" {figures.percentage_saved}% saved\n"
-        f"Branch {done.branch}{delivered}\n"
+        f"{branch}\n"
         f"Web UI {done.web_ui}"
     )
 
@@ -153,12 +157,15 @@ def _worker(run: RunView) -> str:
 
 
 def _commits(done: Demonstrated) -> str:
+    is_delivered = done.view.state is RequirementState.DELIVERED
+    branch = done.view.target_branch if is_delivered else done.branch
+    place = done.project if is_delivered else done.store
     log = subprocess.run(
-        ("git", "log", "--oneline", "--graph", "--no-color", done.branch),
-        cwd=done.project,
+        ("git", "log", "--oneline", "--graph", "--no-color", str(branch)),
+        cwd=place,
         env=done.shell,
         capture_output=True,
         text=True,
         check=True,
     )
-    return output.plain(log.stdout.rstrip())
+    return f"Commits of {branch}:\n{output.plain(log.stdout.rstrip())}"

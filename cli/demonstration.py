@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from adapters.git.store import store_path
 from adapters.local_stack import Child, LocalStack, StackAddresses
 from adapters.local_stack.logs import tail
 from adapters.sdlc_reader import create_reader
@@ -22,7 +23,7 @@ from cli.exits import ENDS, ExitCode
 from cli.running import run
 from cli.stack import running, worker_process
 from pipeline.errors import ServerNotStarted
-from settings import HERE
+from settings import HERE, EnvironmentSettings
 
 EXAMPLES = {
     "demo": """
@@ -86,7 +87,9 @@ def demo(
 async def _demo(house: DemoHouse, mishaps: Sequence[str], *, keep: bool, as_json: bool) -> ExitCode:
     output.say("Starting Temporal, NATS, PostgreSQL and a worker …")
     await asyncio.to_thread(house.furnish, mishaps)
-    async with running(LocalStack(house.state)) as addresses:
+    async with running(
+        LocalStack(house.state, usual_ports=EnvironmentSettings().usual_ports)
+    ) as addresses:
         environment = house.environment(addresses)
         async with _worker(house, environment) as worker:
             code = await _beside(worker, _deliver(environment))
@@ -164,7 +167,8 @@ async def _outcome(house: DemoHouse, addresses: StackAddresses) -> Demonstrated:
         records = await read_records(reader, NUMBER)
     finally:
         await reader.close()
-    return Demonstrated(records, addresses.web_ui or "", house.project, house.shell)
+    store = store_path(house.state, house.project)
+    return Demonstrated(records, addresses.web_ui or "", house.project, store, house.shell)
 
 
 async def _keep(house: DemoHouse, addresses: StackAddresses) -> None:

@@ -21,16 +21,16 @@ from adapters.temporal_client import (
 )
 from cli.checks import Finding, Kind, Look
 from cli.connections import temporal_client
+from cli.installation import installation_finding, installation_of
 from pipeline.events import STREAMS
 from settings import Settings
-from workflows import options
 
 ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 _WORKER_DOES = "A worker does it at its start: python worker.py"
 
 
 def dependency_looks(settings: Settings) -> tuple[Look, ...]:
-    """One look for each dependency, and one for the worker of this host."""
+    """One look for each dependency, one at whose they are, and one for the worker of this host."""
     temporal = settings.temporal_address or DEFAULT_ADDRESS
     database = make_url(settings.database_url.get_secret_value())
     return (
@@ -41,6 +41,12 @@ def dependency_looks(settings: Settings) -> tuple[Look, ...]:
             Kind.DEPENDENCY,
             database_address(database),
             lambda: _database(settings),
+        ),
+        Look(
+            "Installation",
+            Kind.DEPENDENCY,
+            database_address(database),
+            lambda: installation_finding(settings),
         ),
         Look("Worker", Kind.DEPENDENCY, settings.host, lambda: _workers(settings)),
     )
@@ -59,19 +65,23 @@ async def _temporal(settings: Settings) -> Finding:
 
 async def _workers(settings: Settings) -> Finding:
     client = await temporal_client(settings)
+    installation = await installation_of(settings)
+    if installation is None:
+        return Finding(advice="No worker has ever been here. Start one: python worker.py")
+    ours = installation.queues
     queues = {
-        options.CENTRAL_QUEUE: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        options.OPENING_QUEUE: ACTIVITIES,
-        options.URGENT_QUEUE: ACTIVITIES,
-        options.agents_queue(settings.host): ACTIVITIES,
-        options.host_queue(settings.host): ACTIVITIES,
-        options.tools_queue(settings.host): ACTIVITIES,
+        ours.central: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        ours.opening: ACTIVITIES,
+        ours.urgent: ACTIVITIES,
+        ours.agents(settings.host): ACTIVITIES,
+        ours.host(settings.host): ACTIVITIES,
+        ours.tools(settings.host): ACTIVITIES,
     }
     found = {queue: await pollers(client, queue, kind) for queue, kind in queues.items()}
     if idle := [queue for queue, count in found.items() if not count]:
         advice = f"Nobody serves {', '.join(idle)}. Start a worker: python worker.py"
         return Finding(advice=advice, facts=found)
-    return Finding(detail=f"{found[options.CENTRAL_QUEUE]} on {options.CENTRAL_QUEUE}", facts=found)
+    return Finding(detail=f"{found[ours.central]} on {ours.central}", facts=found)
 
 
 async def pollers(client: Client, queue: str, kind: TaskQueueType.ValueType = ACTIVITIES) -> int:

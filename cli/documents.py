@@ -8,6 +8,7 @@ from adapters.sdlc_views import (
     FixView,
     ListedRequirement,
     RequirementView,
+    RetryView,
     StageView,
 )
 from cli.holds_view import stands_still
@@ -37,6 +38,9 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "holders": [
             {"req_number": holder.number, "state": holder.state} for holder in view.holders
         ],
+        "retries": [retry_document(retry) for retry in view.retries],
+        "leftover": asdict(view.leftover) if view.leftover else None,
+        "turn": asdict(view.turn) if view.turn else None,
         "reason": view.reason,
         "host": view.host,
         "created_at": view.created_at,
@@ -54,6 +58,13 @@ def fix_document(fix: FixView) -> Mapping[str, object]:
 def summary_document(summary: ListedRequirement) -> Mapping[str, object]:
     """What `list` says of a requirement."""
     fields = asdict(summary)
+    retries = [retry_document(retry) for retry in summary.retries]
+    return {"req_number": fields.pop("number"), **fields, "retries": retries}
+
+
+def retry_document(retry: RetryView) -> Mapping[str, object]:
+    """What is said of a step that fails and is tried again."""
+    fields = asdict(retry)
     return {"req_number": fields.pop("number"), **fields}
 
 

@@ -1,13 +1,22 @@
 """How waiting looks: who holds it or which slot is missing, since when, and what helps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from adapters.sdlc_views import HoldView, QueuedView, RequirementView, StageView
+from adapters.sdlc_views import (
+    HoldView,
+    LeftoverView,
+    QueuedView,
+    RequirementView,
+    RetryView,
+    StageView,
+)
 from cli import output
 from pipeline.model import PRE_EMPTION, RequirementState, StageState
 
 _PAST_SHOWN = 5
+_SILENT = timedelta(minutes=2)
+"""Two tries are at most ten seconds apart, and most fail within seconds."""
 
 
 def stands_still(stage: StageView, view: RequirementView) -> bool:
@@ -31,6 +40,38 @@ def queued_place(queued: QueuedView) -> str:
     """Its place, and how many slots are used."""
     place = f"place {queued.place} of {queued.waiting}"
     return place if queued.slots is None else f"{place}, {queued.used} of {queued.slots} slots used"
+
+
+def retry_lines(retries: Sequence[RetryView], number: str = "") -> Iterator[str]:
+    """Each step that fails now: since when, how often, when last, and what it said."""
+    now = datetime.now(UTC)
+    for retry in retries:
+        whose = "" if retry.number == number else f"{retry.number}: "
+        times = "once" if retry.tries == 1 else f"{retry.tries} times"
+        yield output.plain(
+            f"Retrying {whose}{retry.step} since {output.since(retry.since, now)}: "
+            f"failed {times}, last at {output.clock(retry.last_at)}: "
+            f"{output.first_line(retry.error)}"
+        )
+        if now - retry.last_at > _SILENT:
+            yield (
+                f"  {retry.host} has not tried for {output.duration(_seconds(now, retry.last_at))}."
+                " Does its worker run? python starter.py doctor"
+            )
+
+
+def leftover_line(leftover: LeftoverView) -> str:
+    """What an end has left, and that its host goes on trying."""
+    if leftover.cleaned_at:
+        return f"What it left on {leftover.host} is cleaned up."
+    return output.plain(
+        f"Not cleaned up on {leftover.host}, which tries again: "
+        f"{output.first_line(leftover.reason)}"
+    )
+
+
+def _seconds(now: datetime, then: datetime) -> float:
+    return (now - then).total_seconds()
 
 
 def hold_lines(view: RequirementView) -> Iterator[str]:

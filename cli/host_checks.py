@@ -5,12 +5,12 @@ import shutil
 from dataclasses import asdict
 
 from adapters.git import Git
-from adapters.host_care.disk import free_bytes
+from adapters.git.project import check_project
 from adapters.host_care.load import measure
+from adapters.probes import disk_problem, free_bytes
 from adapters.runs.census import take_census
 from adapters.runs.slot_limit import SlotLimit
 from adapters.user_files import find_agents
-from adapters.workspaces.project import check_project
 from cli.checks import Finding, Kind, Look
 from cli.permits import permits_document
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
@@ -61,14 +61,15 @@ async def _project(settings: Settings) -> Finding:
         if agents.is_simulated(find_pipeline(DEFAULT_PIPELINE)):
             return Finding(detail="not needed: everything is simulated")
         return Finding(advice="Set PROJECT_ROOT to the git repository that agents work on.")
-    project = await check_project(settings.project_root)
+    project = await check_project(settings.project_root, settings.git_filters)
     return Finding(project.commit[:10], f"on {project.branch}")
 
 
 async def _disk(settings: Settings) -> Finding:
     free = await asyncio.to_thread(free_bytes, settings.home)
-    is_low = free < settings.min_free_disk_bytes
-    advice = f"Less than {settings.min_free_disk_mb} MiB free: make room." if is_low else ""
+    least = settings.min_free_disk_bytes
+    problem = await asyncio.to_thread(disk_problem, settings.home, least)
+    advice = f"Nothing new starts here: {problem} Make room." if problem else ""
     facts = {"free_bytes": free, "least_bytes": settings.min_free_disk_bytes}
     return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice, facts=facts)
 

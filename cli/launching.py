@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from temporalio.client import Client
-
 from adapters.sdlc_store import Acceptance
-from adapters.temporal_calls import exists
 from adapters.temporal_client import known_search_attributes, reaching_temporal
+from adapters.temporal_workflows import workflow_standing
 from cli.connections import Services, wake_held
 from cli.inputs import Submission
-from pipeline.errors import AlreadyStarted
-from pipeline.model import Pipeline, RequirementOrder, RequirementState
+from pipeline.errors import AlreadyStarted, NumberElsewhere
+from pipeline.model import (
+    Closing,
+    Pipeline,
+    RequirementOrder,
+    RequirementRef,
+    RequirementState,
+)
 from workflows.starting import start_requirement
 
 T = TypeVar("T")
@@ -38,7 +42,8 @@ async def launch(
 
     A start that got no further than its row is completed with the input that stands there.
 
-    Raises: AlreadyStarted, unless `attach` lets what was started before be joined.
+    Raises: AlreadyStarted, unless `attach` lets what was started before be joined;
+        NumberElsewhere, before any row is written.
     """
     started = await _started_before(services, [each.submission.number for each in launches])
     if started and not attach:
@@ -56,12 +61,16 @@ async def launch(
     if any(acceptance.blocked_by for acceptance in fresh):
         await wake_held(services)  # what a P0 waits for goes on
     orders = [await services.reader.order(each.order.number) for each in fresh]
-    await _bounded([_start(services.temporal, order) for order in orders])
+    await _bounded([_start(services, order) for order in orders])
     return tuple(order.number for order in orders)
 
 
 async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[str, ...]:
-    known = await _bounded([exists(services.temporal, number) for number in numbers])
+    ours = services.installation.queues.central
+    known = await _bounded([workflow_standing(services.temporal, number) for number in numbers])
+    foreign = [n for n, each in zip(numbers, known, strict=True) if each and each.queue != ours]
+    if foreign:
+        raise NumberElsewhere(*foreign)
     states = await services.reader.states(numbers)
     return tuple(
         number
@@ -70,9 +79,17 @@ async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[s
     )
 
 
-async def _start(client: Client, order: RequirementOrder) -> None:
-    with reaching_temporal(client):
-        await start_requirement(client, order)
+async def _start(services: Services, order: RequirementOrder) -> None:
+    client = services.temporal
+    try:
+        with reaching_temporal(client):
+            await start_requirement(client, services.installation.queues, order)
+    except NumberElsewhere as refusal:  # it was quicker than our row
+        ref = RequirementRef(order.number, "")
+        await services.store.close_requirement(
+            Closing(ref, RequirementState.FAILED, str(refusal), "")
+        )
+        raise
 
 
 def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...]) -> Acceptance:

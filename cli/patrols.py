@@ -6,7 +6,7 @@ from datetime import datetime
 from temporalio.client import Client, ScheduleListDescription
 
 from adapters.temporal_client import reaching_temporal
-from adapters.temporal_sasha import PATROL
+from pipeline.installation import Installation
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,19 @@ class Patrol:
     next_at: datetime | None
 
 
-async def patrols(client: Client) -> tuple[Patrol, ...]:
-    """Those of every host that ever had a worker. Raises: DependencyUnavailable."""
+async def patrols(client: Client, installation: Installation) -> tuple[Patrol, ...]:
+    """Those of each of its hosts that ever had a worker. Raises: DependencyUnavailable."""
+    prefix = installation.patrol_prefix
     with reaching_temporal(client):
         listed = [each async for each in await client.list_schedules()]
-    return tuple(_patrol(each) for each in listed if each.id.startswith(PATROL))
+    return tuple(_patrol(each, prefix) for each in listed if each.id.startswith(prefix))
 
 
-def _patrol(listed: ScheduleListDescription) -> Patrol:
+def _patrol(listed: ScheduleListDescription, prefix: str) -> Patrol:
     past = listed.info.recent_actions if listed.info else ()
     future = listed.info.next_action_times if listed.info else ()
     return Patrol(
-        listed.id.removeprefix(PATROL),
+        listed.id.removeprefix(prefix),
         bool(listed.schedule and listed.schedule.state.paused),
         past[-1].started_at if past else None,
         future[0] if future else None,

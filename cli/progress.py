@@ -1,10 +1,11 @@
 """Progress as lines, for logs and for eyes that cannot follow a moving table."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
 from cli import output
-from cli.holds_view import pre_emption_lines, queued_line, release_lines
+from cli.holds_view import pre_emption_lines, queued_line, release_lines, retry_lines
 from cli.repairs_view import ask_line
 from pipeline.model import RequirementState, StageState
 
@@ -21,6 +22,7 @@ class ProgressLines:
         self._escalation = 0
         self._advice: tuple[str, ...] = ()
         self._queued: frozenset[str] = frozenset()
+        self._failing: set[tuple[str, str, datetime]] = set()
 
     def __call__(self, view: RequirementView) -> None:
         """Say every change in the order of causes: what a fix ended, what failed, what follows."""
@@ -31,6 +33,7 @@ class ProgressLines:
             *self._failure_lines(view),
             *self._opened_fix_lines(view),
             *self._state_lines(view),
+            *self._retry_lines(view),
             *self._question_lines(view.escalation),
         ):
             output.say(f"[{view.number}] {line}")
@@ -71,12 +74,23 @@ class ProgressLines:
 
     def _state_lines(self, view: RequirementView) -> Iterator[str]:
         waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""
+        waiting = f". {view.turn.text}" if view.turn else waiting
         if (now := f"{view.state}{waiting}") != self._state:
             yield from (now, *pre_emption_lines(view))
         self._state = now
         if (advice := tuple(release_lines(view))) != self._advice:
             yield from advice
         self._advice = advice
+
+    def _retry_lines(self, view: RequirementView) -> Iterator[str]:
+        """A step that fails is said once, not at every try; `status` counts."""
+        failing = {(retry.number, retry.step, retry.since): retry for retry in view.retries}
+        new = [retry for key, retry in failing.items() if key not in self._failing]
+        yield from retry_lines(new, view.number)
+        for number, step, _ in self._failing - failing.keys():
+            whose = "" if number == view.number else f"{number}: "
+            yield f"No longer retrying {whose}{step}"
+        self._failing = set(failing)
 
     def _question_lines(self, escalation: EscalationView | None) -> Iterator[str]:
         if escalation and escalation.escalation > self._escalation:

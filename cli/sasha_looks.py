@@ -10,6 +10,7 @@ from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc_store import create_store
 from adapters.user_files import find_agents
 from hosting.caring import care_of_host, care_of_house
+from pipeline.installation import Installation
 from pipeline.model import Symptom, SymptomKind
 from pipeline.remedies import findings
 from settings import Settings
@@ -31,22 +32,26 @@ class Advice:
     escalates: bool
 
 
-async def advice_on_house(settings: Settings, client: Client) -> tuple[Advice, ...]:
+async def advice_on_house(
+    settings: Settings, client: Client, installation: Installation
+) -> tuple[Advice, ...]:
     """What is wrong with dependencies and records."""
     store = create_store(settings.database_url.get_secret_value())
     try:
-        async with care_of_house(settings, client, store) as house:
+        async with care_of_house(settings, client, installation, store) as house:
             return _advice(HOUSE, await house.look())
     finally:
         await store.close()
 
 
-async def advice_on_host(settings: Settings, client: Client) -> tuple[Advice, ...]:
+async def advice_on_host(
+    settings: Settings, client: Client, installation: Installation
+) -> tuple[Advice, ...]:
     """What is wrong with this host. Raises: RefusedInput for a bad agents file."""
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
     agents = find_agents(settings.agents_file)
     runs = HostRuns(settings.home, agents, slots, settings.children_environment)
-    async with care_of_host(settings, client, runs, slots) as host:
+    async with care_of_host(settings, client, installation, runs, slots) as host:
         return _advice(settings.host, await host.look())
 
 

@@ -16,13 +16,15 @@ from adapters.sdlc_views import IncidentView, ListedRequirement
 from adapters.temporal_workflows import workflow_standing
 from cli.checks import LOOK_SECONDS
 from cli.connections import temporal_client
+from cli.installation import installation_of
 from cli.patrols import Patrol, patrols
 from cli.records import records
 from cli.sasha_looks import Advice, advice_on_host, advice_on_house
 from cli.sasha_standing import sasha_standing
 from pipeline.errors import PipelineError
 from pipeline.infrastructure import is_infrastructure
-from pipeline.model import SASHA, RequirementState, SashaStanding
+from pipeline.installation import Installation
+from pipeline.model import RequirementState, SashaStanding
 from settings import Settings
 
 T = TypeVar("T")
@@ -94,31 +96,42 @@ async def _read_records(report: SashaReport, settings: Settings) -> None:
 
 async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
     """Her workflow and patrols, and what she would find: she acts by Temporal alone."""
-    client = await temporal_client(settings)
+    client, installation = await asyncio.gather(
+        temporal_client(settings), installation_of(settings)
+    )
+    if installation is None:  # nobody has ever started anything
+        report.is_there = False
+        installation = Installation("")
     await asyncio.gather(
-        _noting(report, "What she treats", lambda: _ask_her(report, client)),
-        _noting(report, "Her patrols", lambda: _list_patrols(report, client)),
-        _noting(report, "The house", lambda: _look_at_house(report, settings, client)),
-        _noting(report, "This host", lambda: _look_at_host(report, settings, client)),
+        _noting(report, "What she treats", lambda: _ask_her(report, client, installation)),
+        _noting(report, "Her patrols", lambda: _list_patrols(report, client, installation)),
+        _noting(
+            report, "The house", lambda: _look_at_house(report, settings, client, installation)
+        ),
+        _noting(report, "This host", lambda: _look_at_host(report, settings, client, installation)),
     )
 
 
-async def _ask_her(report: SashaReport, client: Client) -> None:
-    standing = await workflow_standing(client, SASHA)
+async def _ask_her(report: SashaReport, client: Client, installation: Installation) -> None:
+    standing = await workflow_standing(client, installation.sasha)
     report.is_there = standing is not None and not standing.has_ended
     if report.is_there:
-        report.standing = await sasha_standing(client)
+        report.standing = await sasha_standing(client, installation)
 
 
-async def _list_patrols(report: SashaReport, client: Client) -> None:
-    report.patrols = await patrols(client)
+async def _list_patrols(report: SashaReport, client: Client, installation: Installation) -> None:
+    report.patrols = await patrols(client, installation)
 
 
-async def _look_at_house(report: SashaReport, settings: Settings, client: Client) -> None:
-    found = await advice_on_house(settings, client)
+async def _look_at_house(
+    report: SashaReport, settings: Settings, client: Client, installation: Installation
+) -> None:
+    found = await advice_on_house(settings, client, installation)
     report.would_do += found
 
 
-async def _look_at_host(report: SashaReport, settings: Settings, client: Client) -> None:
-    found = await advice_on_host(settings, client)
+async def _look_at_host(
+    report: SashaReport, settings: Settings, client: Client, installation: Installation
+) -> None:
+    found = await advice_on_host(settings, client, installation)
     report.would_do += found

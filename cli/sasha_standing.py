@@ -12,8 +12,10 @@ from temporalio.service import RPCError
 from adapters.bounded import within
 from adapters.temporal_client import reaching_temporal
 from cli.connections import temporal_client
+from cli.installation import installation_of
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import DEPENDENCIES, SASHA, SashaStanding, SymptomKind
+from pipeline.installation import Installation
+from pipeline.model import DEPENDENCIES, SashaStanding, SymptomKind
 from settings import Settings
 from workflows.sasha import SashaWorkflow
 
@@ -23,13 +25,13 @@ _HINT_SECONDS = 1.5
 """Who looks at a requirement is not kept waiting for a hint."""
 
 
-async def sasha_standing(client: Client) -> SashaStanding:
+async def sasha_standing(client: Client, installation: Installation) -> SashaStanding:
     """Her own answer.
 
     Raises: DependencyUnavailable, RPCError if she or a worker is not there,
         WorkflowQueryFailedError.
     """
-    handle = client.get_workflow_handle_for(SashaWorkflow.run, SASHA)
+    handle = client.get_workflow_handle_for(SashaWorkflow.run, installation.sasha)
     with reaching_temporal(client):
         return await handle.query(
             SashaWorkflow.standing, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
@@ -56,13 +58,15 @@ def missing_dependency(standing: SashaStanding | None, numbers: Collection[str])
     wanted = set(numbers) or {name for names in callers.values() for name in names}
     waited_for = {name for name in callers if not wanted.isdisjoint(callers[name])}
     treated = {case.symptom.component for case in standing.cases if case.symptom.kind in _AWAY}
-    missing = (
-        name
-        for name, component in DEPENDENCIES.items()
-        if name in waited_for or component in treated
+    missing = [name for name, component in DEPENDENCIES.items() if component in treated]
+    # Of a host's disk only those are told who wait for it: the others go on.
+    return next(iter([*missing, *sorted(waited_for)]), "")
+
+
+async def _asked(settings: Settings) -> SashaStanding | None:
+    installation = await installation_of(settings)
+    return (
+        await sasha_standing(await temporal_client(settings), installation)
+        if installation
+        else None
     )
-    return next(missing, "")
-
-
-async def _asked(settings: Settings) -> SashaStanding:
-    return await sasha_standing(await temporal_client(settings))

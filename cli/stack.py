@@ -17,6 +17,7 @@ from adapters.migrate import upgrade
 from adapters.user_files import find_agents
 from cli import output
 from cli.environment import load_settings
+from cli.installation import hint_of_stranger
 from cli.running import run
 from settings import HERE, EnvironmentSettings, Settings
 
@@ -82,6 +83,8 @@ async def _up(stack: LocalStack, home: Path) -> None:
         for moved in stack.moved_ports:
             output.say(f"Port {moved.expected} is taken: {moved.name} listens on {moved.actual}.")
         output.data().print(_panel(addresses, home))
+        if stranger := await hint_of_stranger(load_settings()):
+            output.complain(stranger)  # its worker takes nothing until that is settled
         await asyncio.Event().wait()
 
 
@@ -99,6 +102,7 @@ def _stack(settings: Settings, children: tuple[ChildSpec, ...]) -> LocalStack:
         nats_password=password.get_secret_value() if password else None,
         database_url=named.database_url.get_secret_value() if "database_url" in is_named else None,
         children=children,
+        usual_ports=settings.usual_ports,
     )
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from adapters.git.project import check_project
 from adapters.user_files import find_agents, read_text
-from adapters.workspaces.project import check_project
 from cli import output
 from cli.connections import services
 from cli.environment import load_settings
@@ -163,7 +163,7 @@ async def _check_project(settings: Settings) -> None:
             "PROJECT_ROOT is not set: agents or builds of this plan are programs and need the git"
             " repository that they work on."
         )
-    await check_project(settings.project_root)
+    await check_project(settings.project_root, settings.git_filters)
 
 
 def _refuse_beside_batch(*are_given: bool) -> None:

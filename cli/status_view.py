@@ -7,9 +7,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from adapters.sdlc_views import FailureView, RequirementView, StageView
+from adapters.sdlc_views import FailureView, GateView, RequirementView, StageView
 from cli import output
-from cli.holds_view import hold_lines, past_hold_lines, queued_line, stands_still
+from cli.holds_view import (
+    hold_lines,
+    leftover_line,
+    past_hold_lines,
+    queued_line,
+    retry_lines,
+    stands_still,
+)
 from cli.repairs_view import fixes_part, question
 from cli.states import styled
 from pipeline.model import StageState
@@ -24,7 +31,10 @@ def overview(view: RequirementView) -> RenderableType:
     fixes = [fixes_part(view.fixes)] if view.fixes else []
     waits = (*map(queued_line, view.queued), *hold_lines(view))
     holds = (output.unfolded(Text(line)) for line in waits)
-    return Group(*_headlines(view), *stages, *reasons, *fixes, *holds)
+    said = [*retry_lines(view.retries, view.number)]
+    said += [leftover_line(view.leftover)] if view.leftover else []
+    shown = (output.unfolded(Text(line)) for line in said)
+    return Group(*_headlines(view), *stages, *reasons, *fixes, *holds, *shown)
 
 
 def full_status(view: RequirementView) -> RenderableType:
@@ -98,11 +108,20 @@ def _reason(stage: StageView) -> str:
 
 
 def _gates_table(view: RequirementView) -> Table:
-    rows = output.table("gate", "verdict", "commit", "at")
+    rows = output.table("gate", "verdict", "commit", "what ran", "at")
     for gate in view.gates:
         verdict = Text(gate.verdict, style="green" if gate.verdict == "green" else "bold red")
-        rows.add_row(gate.gate, verdict, gate.commit[:10], output.clock(gate.ended_at))
+        ran, ended_at = _what_ran(gate), output.clock(gate.ended_at)
+        rows.add_row(gate.gate, verdict, gate.commit[:10], ran, ended_at)
     return rows
+
+
+def _what_ran(gate: GateView) -> str:
+    """Of a build: whether it was clean, and how long each of its commands took."""
+    if gate.clean is None:
+        return ""
+    steps = (f"{step['name']} {float(str(step['seconds'])):.1f} s" for step in gate.steps)
+    return ", ".join(("clean" if gate.clean else "incremental", *steps))
 
 
 def _duration(stage: StageView) -> str:

@@ -10,6 +10,7 @@ from temporalio.client import WorkflowHandle
 from cli import output
 from cli.answering import cancelled, steered
 from cli.environment import load_settings
+from cli.holds_view import leftover_line
 from cli.running import run
 from pipeline.model import (
     Answer,
@@ -61,7 +62,8 @@ Note = Annotated[str, typer.Option("--note", help="Why; the agents that run agai
 def retry(req: Number, stage: StageName, note: Note = "") -> None:
     """Run a failed stage again, and what depends on it.
 
-    Stage `deliver` tries to deliver again.
+    Stage `deliver` tries to deliver again, `opening` to find a host. What failed for no fault of an
+    agent's is tried again alone: an agent that has ended is not paid twice.
     """
     check_note(note)
 
@@ -96,9 +98,14 @@ def decide(
 
 
 def cancel(req: Number) -> None:
-    """Cancel a requirement and wait until its agents have ended."""
-    run(cancelled(load_settings(), req))
+    """Cancel a requirement and wait until its agents have ended, a minute at most.
+
+    What cannot be cleaned up by then is named, and its host goes on trying.
+    """
+    left = run(cancelled(load_settings(), req))
     output.write(f"{req} is CANCELLED.")
+    if left:
+        output.write(leftover_line(left))
 
 
 def extend(

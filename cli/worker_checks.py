@@ -17,12 +17,13 @@ from adapters.health_probe import WORKER_FILE
 from cli.checks import Finding, Kind, Look
 from cli.connections import temporal_client
 from cli.dependency_checks import pollers
+from cli.installation import installation_of
 from cli.patrols import patrols
 from cli.records import records
 from pipeline.errors import DependencyUnavailable
+from pipeline.installation import Installation, Queues
 from pipeline.model import RequirementState
 from settings import Settings
-from workflows import options
 
 _ASK_SECONDS = 3.0
 _OPEN = tuple(state for state in RequirementState if not state.is_final)
@@ -72,9 +73,11 @@ def _asked(address: str) -> Mapping[str, Any]:
 async def _hosts(settings: Settings) -> Finding:
     client = await temporal_client(settings)
     waiting = await _waiting_hosts(settings)
-    patrolled = [patrol.host for patrol in await patrols(client)]
+    installation = await installation_of(settings) or Installation("")
+    patrolled = [patrol.host for patrol in await patrols(client, installation)]
     hosts = sorted({settings.host, *waiting, *patrolled})
-    served = await asyncio.gather(*(_is_served(client, host) for host in hosts))
+    queues = installation.queues
+    served = await asyncio.gather(*(_is_served(client, queues, host) for host in hosts))
     silent = [host for host, is_served in zip(hosts, served, strict=True) if not is_served]
     lost = [f"{host} ({', '.join(waiting[host][:3])} …)" for host in silent if host in waiting]
     return Finding(
@@ -102,6 +105,6 @@ async def _waiting_hosts(settings: Settings) -> Mapping[str, list[str]]:
     return found
 
 
-async def _is_served(client: Client, host: str) -> bool:
-    queues = (options.agents_queue, options.host_queue, options.tools_queue)
-    return all([await pollers(client, queue(host)) for queue in queues])
+async def _is_served(client: Client, queues: Queues, host: str) -> bool:
+    needed = (queues.agents(host), queues.host(host), queues.tools(host))
+    return all([await pollers(client, queue) for queue in needed])

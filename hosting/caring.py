@@ -8,12 +8,14 @@ from temporalio.client import Client
 from adapters.host_care.care import HostCare
 from adapters.host_care.making import host_care
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
+from adapters.installation import Identity
 from adapters.probes import NatsLogin
 from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.temporal_extender import TemporalExtender
+from pipeline.installation import Installation, Queues
 from pipeline.model import SASHA, ExtensionRequest
 from pipeline.ports import AgentRuns
 from settings import Settings
@@ -29,11 +31,11 @@ def nats_login(settings: Settings) -> NatsLogin:
 
 @asynccontextmanager
 async def care_of_house(
-    settings: Settings, client: Client, store: PostgresSdlcStore
+    settings: Settings, client: Client, installation: Installation, store: PostgresSdlcStore
 ) -> AsyncIterator[HouseCare]:
     """Dependencies and records; its connection is closed when the block ends."""
     database_url = settings.database_url.get_secret_value()
-    database = open_database(database_url)
+    database = open_database(database_url, installation.id)
     try:
         dependencies = Dependencies(
             settings.home,
@@ -43,7 +45,8 @@ async def care_of_house(
             settings.restart_database_argv,
             settings.children_environment,
         )
-        records = RecordCare(client, store, database, start_requirement)
+        identity = Identity(client, database, installation)
+        records = RecordCare(identity, store, database, start_requirement)
         yield house_care(dependencies, records)
     finally:
         await database.close()
@@ -51,10 +54,14 @@ async def care_of_house(
 
 @asynccontextmanager
 async def care_of_host(
-    settings: Settings, client: Client, runs: AgentRuns, slots: SlotLimit
+    settings: Settings,
+    client: Client,
+    installation: Installation,
+    runs: AgentRuns,
+    slots: SlotLimit,
 ) -> AsyncIterator[HostCare]:
     """Disk, load, deadlines and orphans; its connection is closed when the block ends."""
-    reader = create_reader(settings.database_url.get_secret_value())
+    reader = create_reader(settings.database_url.get_secret_value(), installation.id)
     try:
         yield host_care(
             settings.home,
@@ -64,7 +71,7 @@ async def care_of_host(
             requirements=reader,
             runs=runs,
             slots=slots,
-            extend=_Extend(client),
+            extend=_Extend(client, installation.queues),
         )
     finally:
         await reader.close()
@@ -73,8 +80,8 @@ async def care_of_host(
 class _Extend:
     """Deadlines are moved by the requirement's workflow, which records who did it and why."""
 
-    def __init__(self, client: Client) -> None:
-        self._extender = TemporalExtender(client, RequirementWorkflow.extend)
+    def __init__(self, client: Client, queues: Queues) -> None:
+        self._extender = TemporalExtender(client, queues, RequirementWorkflow.extend)
 
     async def __call__(self, run_id: str, minutes: float, reason: str) -> None:
         """Move a run's deadline by that much. Raises: RefusedInput, DependencyUnavailable."""

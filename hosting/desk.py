@@ -13,19 +13,20 @@ from adapters.rule_facts import create_rule_facts
 from adapters.temporal_extender import TemporalExtender
 from hosting.caring import nats_login
 from pipeline.agents_file import AgentsFile
+from pipeline.installation import Queues
 from settings import Settings
 from workflows.requirement import RequirementWorkflow
 
 
 @asynccontextmanager
 async def rule_desk(
-    settings: Settings, client: Client, agents: AgentsFile
+    settings: Settings, client: Client, queues: Queues, agents: AgentsFile
 ) -> AsyncIterator[RuleDesk]:
     """Sasha's desk, answering until the block ends. Raises: DependencyUnavailable."""
     facts = create_rule_facts(settings.database_url.get_secret_value())
     environment = settings.children_environment
     adviser = ProgramAdviser(agents.sasha, agents.directory, environment) if agents.sasha else None
-    extender = TemporalExtender(client, RequirementWorkflow.extend)
+    extender = TemporalExtender(client, queues, RequirementWorkflow.extend)
     desk = RuleDesk(
         nats_login(settings), RuleCounsel(facts, adviser), ExtensionDesk(facts, extender)
     )

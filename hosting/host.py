@@ -5,44 +5,50 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from platform import node
 
 from temporalio.client import Client
 
 from adapters import nats_events
-from adapters.builds import ProjectBuilds
+from adapters.builds.project_builds import ProjectBuilds
+from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
+from adapters.installation import Identity, establish
+from adapters.local_stack.state import Keeper
 from adapters.migrate import upgrade
-from adapters.readiness import WatchedDependencies, nats_and_database
+from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.slot_limit import SlotLimit
+from adapters.sdlc.database import open_database
 from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from adapters.user_files import find_agents
-from adapters.workspaces import GitWorkspaces
 from hosting.caring import care_of_host, care_of_house, nats_login
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 from settings import Settings
-from workflows import options
 
 
 @dataclass(frozen=True)
 class Host:
     """This host at work: what its activities ask of the outside world, and who watches that."""
 
+    identity: Identity
     ports: HostPorts
     readiness: WatchedDependencies
     facts: WorkerFacts
     sasha: TemporalSasha
+    slots: SlotLimit
 
 
 @asynccontextmanager
 async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
-    """Connect everything; it is closed when the block ends.
+    """Connect everything and prove whose it is; it is closed when the block ends.
 
-    Raises: DependencyUnavailable; RefusedInput for a bad agents file or if a worker is running.
+    Raises: DependencyUnavailable, WrongInstallation; RefusedInput for a bad agents file or if a
+        worker is running.
     """
     agents = find_agents(settings.agents_file)
     environment = settings.children_environment
@@ -50,7 +56,11 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         stack.enter_context(HomeLock(settings.home))
         database_url = settings.database_url.get_secret_value()
         await asyncio.to_thread(upgrade, database_url)
-        store = create_store(database_url)
+        database = open_database(database_url)
+        stack.push_async_callback(database.close)
+        identity = await establish(client, database)
+        installation = identity.installation
+        store = create_store(database_url, installation.id)
         stack.push_async_callback(store.close)
         login = nats_login(settings)
         publisher = await nats_events.connect(login.url, login.user, login.password)
@@ -58,14 +68,21 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         await publisher.ensure_streams()
         root = settings.project_root
         slots = SlotLimit(settings.home, settings.max_parallel_stages)
-        watched = nats_and_database(publisher, settings.nats_url, database_url)
-        sasha = TemporalSasha(client, options.CENTRAL_QUEUE)
+        watched = (
+            *nats_and_database(publisher, settings.nats_url, database_url),
+            disk(settings.host, settings.home, settings.min_free_disk_bytes),
+        )
+        sasha = TemporalSasha(client, installation)
         readiness = WatchedDependencies(
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
         runs = HostRuns(settings.home, agents, slots, environment)
-        house = await stack.enter_async_context(care_of_house(settings, client, store))
-        host = await stack.enter_async_context(care_of_host(settings, client, runs, slots))
+        house = await stack.enter_async_context(
+            care_of_house(settings, client, installation, store)
+        )
+        host = await stack.enter_async_context(
+            care_of_host(settings, client, installation, runs, slots)
+        )
         ports = HostPorts(
             store=store,
             publisher=publisher,
@@ -75,19 +92,28 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             host_care=host,
             runs=runs,
             builds=ProjectBuilds(agents, settings.home, environment),
-            workspaces=GitWorkspaces(root, settings.home) if root else None,
+            workspaces=GitWorkspaces(root, settings.home, settings.git_filters) if root else None,
             readiness=readiness,
             agents=agents,
             host=settings.host,
             host_requirements=settings.host_requirements,
             parallel=settings.enable_parallel_execution,
+            retry_bound=settings.retry_bound,
+            repository=f"{node()}:{root.resolve()}" if root else "",
         )
         facts = WorkerFacts(
+            installation.id,
             settings.host,
             version("agog-orchestrator"),
             lambda: (runs.used, slots.current()),
         )
-        yield Host(ports, readiness, facts, sasha)
+        yield Host(identity, ports, readiness, facts, sasha, slots)
+
+
+def keeper_of(settings: Settings, client: Client) -> Keeper | None:
+    """Who keeps the embedded stack that this worker works with; None for servers of others."""
+    database_url = settings.database_url.get_secret_value()
+    return Keeper.of(settings.home, (client.service_client.config.target_host, database_url))
 
 
 @asynccontextmanager

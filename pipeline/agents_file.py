@@ -26,7 +26,15 @@ _COMMAND_KEYS = ("kind", "command", "environment")
 _SIMULATED_KEYS = ("kind", "minutes", "notice")
 _AGENT_KEYS = {"command": _COMMAND_KEYS, "simulated": _SIMULATED_KEYS}
 _BUILD_KEYS = {
-    "command": ("kind", "directory", "command", "prepare", "timeout_seconds", "environment"),
+    "command": (
+        "kind",
+        "directory",
+        "command",
+        "prepare",
+        "timeout_seconds",
+        "environment",
+        "incremental",
+    ),
     "simulated": ("kind", "minutes", "passes"),
 }
 
@@ -57,7 +65,9 @@ class SimulatedAgent:
 class BuildCommand:
     """A build that is a program, in `directory` of the build worktree.
 
-    `prepare` runs in a new worktree and again when a lock file has changed.
+    It is built in a fresh checkout each time, after `prepare`. An `incremental` one keeps its
+    checkout between the gates before stages, and prepares it again when a lock file has changed;
+    what a delivery stands on is built clean all the same.
     """
 
     directory: str
@@ -65,6 +75,7 @@ class BuildCommand:
     prepare: tuple[str, ...] = ()
     timeout: timedelta = BUILD_TIMEOUT
     environment: tuple[str, ...] = ()
+    incremental: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,11 @@ class AgentsFile:
             for name, build in self.builds.items()
             if isinstance(build, BuildCommand)
         }
+
+    def is_incremental(self, build: str) -> bool:
+        """Whether that build may keep its checkout where nothing is delivered on its evidence."""
+        found = self.builds.get(build)
+        return isinstance(found, BuildCommand) and found.incremental
 
     def is_simulated(self, pipeline: Pipeline) -> bool:
         """Whether that pipeline runs no process at all, so that it needs no project."""
@@ -214,6 +230,7 @@ def _build(table: Table, name: str) -> BuildCommand | SimulatedBuild:
         prepare=program_argv(table, "prepare") if "prepare" in table.values else (),
         timeout=timedelta(seconds=seconds),
         environment=variables(table, "environment"),
+        incremental=table.boolean("incremental", default=False),
     )
 
 

@@ -3,9 +3,18 @@
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NoticeRefused
-from pipeline.model import Failure, FailureKind, RunEnd, RunResult, StageRequest, StageState
+from pipeline.model import (
+    Failure,
+    FailureKind,
+    MergeResult,
+    RunEnd,
+    RunResult,
+    StageRequest,
+    StageState,
+)
 from pipeline.notice import Notice, NoticeStatus, parse_notice
 from pipeline.signatures import signature
+from pipeline.team import TEAM, Role
 from pipeline.verdicts import judge
 
 ERROR_LENGTH = 8_000
@@ -47,6 +56,34 @@ def read_run(request: StageRequest, result: RunResult) -> Reading:
     return Reading(judgement.state, notice, judgement.verdict, failure)
 
 
+def unchanged(request: StageRequest, reading: Reading, merge: MergeResult) -> Failure | None:
+    """The failure of an implementer who changed nothing and does not say why; None for no failure.
+
+    It goes for a fix as well: it cannot have repaired what it left as it was. It is an answer,
+    which is not paid again by itself, but to its owner it is as red as any.
+    """
+    is_implementer = TEAM[request.stage.agent].role is Role.IMPLEMENTATION
+    notice = reading.notice
+    if merge.changed or merge.conflicts or merge.refusal or not is_implementer:
+        return None
+    if notice is None or notice.no_changes_needed:
+        return None
+    said = notice.raw.get("no_changes_needed")
+    error = (
+        f"{request.stage.agent} says COMPLETE, but has changed no file"
+        + (f", and {said!r:.80} is no reason for that" if said else "")
+        + '. If nothing has to be changed, the notice must say why: "no_changes_needed": "…".'
+    )
+    return Failure(
+        stage=request.stage.name,
+        kind=FailureKind.FAILED,
+        gate=f"run {request.stage.name}",
+        owners=(request.stage.agent,),
+        error=error,
+        commit=merge.commit,
+    )
+
+
 def _unanswered(request: StageRequest, result: RunResult) -> Reading:
     if result.end is RunEnd.TIMED_OUT:
         error = f"No notice by deadline and grace. {result.reason}"
@@ -57,11 +94,23 @@ def _unanswered(request: StageRequest, result: RunResult) -> Reading:
         return _failed(request, result, FailureKind.PRE_EMPTED, error)
     if result.end is RunEnd.NOT_STARTED:
         return _failed(request, result, FailureKind.REFUSED, error)
+    if result.end is RunEnd.GONE:
+        return _failed(request, result, FailureKind.FAILED, error)
     return _failed(request, result, FailureKind.INFRASTRUCTURE, error)
 
 
 def _refused(result: RunResult, refusal: str) -> tuple[FailureKind, str]:
-    """A refused notice of a program that failed is a crash, otherwise the notice is at fault."""
+    """A refused notice of a program that failed is a crash, otherwise the notice is at fault.
+
+    Where its output was too long to be searched as a whole, nobody knows whether there is one.
+    """
+    if result.unread:
+        megabytes = result.unread / 1_000_000
+        return FailureKind.UNREAD, (
+            f"Standard output is too long: its first {megabytes:.0f} MB were not searched for the "
+            f"notice, and the rest holds none. {refusal} The agent is not started again by itself: "
+            f"look into {result.log_reference}, then retry the stage."
+        )
     if result.exit_code == 0:
         return FailureKind.NOTICE, refusal
     error = f"The agent exited with {result.exit_code}. {result.reason}".strip()

@@ -4,11 +4,12 @@ Plain state without effects: the workflow moves it, so it replays exactly.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pipeline.graph import ancestors, dependents
 from pipeline.model import (
+    OPENING,
     BlockedStage,
     Failure,
     FailureKind,
@@ -111,6 +112,8 @@ class Board:
 
     def is_stuck(self) -> bool:
         """Whether nothing can go on without an answer."""
+        if (OPENING, OPENING) in self.failures:
+            return True
         return not (self.waiting() or self.held() or self.running() or self.is_green())
 
     def is_green(self) -> bool:
@@ -134,13 +137,21 @@ class Board:
             if self._state(stage.name) is StageState.BLOCKED and stage.name not in failed
         )
 
-    def reopened_by(self, name: str) -> tuple[str, ...]:
+    def repeats_check(self, name: str) -> bool:
+        """Whether only a check of what the stage did could not be made: its agent's work stands."""
+        kinds = [failure.kind for (stage, _), failure in self.failures.items() if stage == name]
+        are_unmade = bool(kinds) and all(kind.judges_nobody for kind in kinds)
+        return are_unmade and name in self.cards and self._state(name).is_done
+
+    def reopened_by(self, name: str, *, check_only: bool = False) -> tuple[str, ...]:
         """The stages that reopening this one sets back to waiting, in plan order.
 
-        Itself, what depends on it, and whatever could not start: its reason may be gone.
+        Whatever could not start: its reason may be gone. And itself with what depends on it, unless
+        only a check is made again.
         """
-        blocked = (blocked.stage.name for blocked in self.blocked_stages())
-        names = {name, *dependents(self.pipeline, name), *blocked}
+        names = {blocked.stage.name for blocked in self.blocked_stages()}
+        if not check_only:
+            names |= {name, *dependents(self.pipeline, name)}
         return tuple(
             each
             for each, card in self.cards.items()
@@ -154,21 +165,23 @@ class Board:
 
     # --- moves ----------------------------------------------------------------------------
 
-    def begin(self, stage: Stage) -> int:
-        """Count a new attempt and mark the stage as running; returns the attempt."""
+    def begin(self, stage: Stage, base: Head | None = None) -> int:
+        """Mark the stage as running; returns its attempt: a new one, or that which resumes."""
         card = self.cards[stage.name]
         card.state, card.reason = StageState.RUNNING, ""
-        card.attempt += 1
-        card.extended_minutes = 0.0
-        # It may wait for a slot, and then sees more: the commit that it starts on tells.
-        card.judged, card.base = self.work.seen_by(stage), None
+        if not card.resumes:
+            card.attempt += 1
+            card.extended_minutes = 0.0
+            # It may wait for a slot, and then sees more: the commit that it starts on tells.
+            card.judged = self.work.seen_by(stage)
+            card.base = base or self.head
         return card.attempt
 
     def hold(self, stage: Stage, why: str) -> None:
         """Take back an attempt that was not started; `why` it was to run stands as before."""
         card = self.cards[stage.name]
         card.state, card.reason = StageState.HELD, why
-        card.attempt -= 1
+        card.attempt -= not card.resumes
 
     def deadline_after(self, name: str, minutes: float) -> timedelta:
         """The deadline of the current attempt if it were moved by that much more."""
@@ -200,6 +213,8 @@ class Board:
 
     def tries_again(self, stage: Stage, outcome: StageOutcome) -> bool:
         """Whether the outcome is followed by another attempt at once, and count it."""
+        if outcome.resumes:
+            return False  # it was tried for as long as it may be
         kind = outcome.failure.kind if outcome.failure else None
         again = kind in self.repeated_after(stage)
         self.cards[stage.name].count(kind)
@@ -211,8 +226,9 @@ class Board:
         card.state = outcome.state
         card.attempt, card.summary = outcome.attempt, outcome.summary
         card.verdict = outcome.verdict
-        card.judged, card.base = outcome.judged or card.judged, outcome.base
+        card.judged, card.base = outcome.judged or card.judged, outcome.base or card.base
         card.merged = outcome.head or card.merged
+        card.resumes = outcome.resumes
         if outcome.state is StageState.COMPLETED:
             card.flags = outcome.flags
             self._unskip()
@@ -230,14 +246,24 @@ class Board:
         for key in [key for key in self.failures if key[1] == gate]:
             del self.failures[key]
 
-    def reopen(self, name: str) -> None:
-        """Set a stage and what depends on it back to waiting.
+    def reopen(self, name: str, *, check_only: bool = False) -> None:
+        """Set a stage and what depends on it back to waiting, or have its checks made again.
 
         None of them may be running: `check_retry` sees to it.
         """
-        for each in self.reopened_by(name):
-            self.cards[each] = StageCard(attempt=self.cards[each].attempt)
-        self._forget_failures({name, *dependents(self.pipeline, name), DELIVER})
+        answered = {name} if check_only else {name, *dependents(self.pipeline, name)}
+        for each in self.reopened_by(name, check_only=check_only):
+            card = self.cards[each]
+            self.cards[each] = StageCard(attempt=card.attempt)
+            if each == name and card.resumes:  # others build on what is done anew
+                self.cards[each] = replace(
+                    self.cards[each],
+                    resumes=True,
+                    base=card.base,
+                    judged=card.judged,
+                    extended_minutes=card.extended_minutes,
+                )
+        self._forget_failures({*answered, DELIVER})
 
     def approve(self, name: str) -> None:
         """Pass a critique by a human's word and reopen what waited for it."""

@@ -10,16 +10,20 @@ PipelineError
 │   ├── NoticeRefused         an agent's completion notice
 │   ├── UnknownRequirement    no such requirement or stage
 │   ├── AlreadyStarted        the number is taken
+│   │   └── NumberElsewhere   by another installation in the same Temporal namespace
 │   ├── IllegalTransition     a phase change that the life cycle does not know
 │   ├── StaleAttempt          a closing write of an attempt that is no longer current
-│   └── NotRepairable         what is wrong with a dependency is for a human to see to
+│   ├── NotRepairable         what is wrong with a dependency is for a human to see to
+│   └── RetriesExhausted      a transient error that has outlasted its bound
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project
     ├── AdviserFailed         Sasha's own program has not advised
     ├── NoWorker              nobody at that place took the work
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
-        └── ServerNotStarted  one of the embedded stack's could not be started
+        ├── WrongInstallation what answers there belongs to another installation
+        ├── ServerNotStarted  one of the embedded stack's could not be started
+        └── NoRoom            a host's disk is full
 """
 
 from collections.abc import Mapping
@@ -86,6 +90,20 @@ class AlreadyStarted(PermanentError):
     """The requirement number is taken."""
 
 
+class NumberElsewhere(AlreadyStarted):
+    """The requirement number is another installation's in this Temporal namespace."""
+
+    def __init__(self, *numbers: str) -> None:
+        """Name them."""
+        one = len(numbers) == 1
+        super().__init__(
+            f"{', '.join(numbers)} belong{'s' if one else ''} to another installation in this"
+            " Temporal namespace, where a requirement's workflow has its number as its id."
+            f" Take {'another number' if one else 'other numbers'}, or a namespace of your own"
+            " (TEMPORAL_NAMESPACE)."
+        )
+
+
 class IllegalTransition(PermanentError):
     """The life cycle does not know this phase change."""
 
@@ -96,6 +114,14 @@ class StaleAttempt(PermanentError):
 
 class NotRepairable(PermanentError):
     """What is wrong with a dependency cannot be repaired by this program."""
+
+
+class RetriesExhausted(PermanentError):
+    """It was tried for as long as a transient error may last."""
+
+    def __init__(self, error: str, tries: int, minutes: float) -> None:
+        """Say what the last error was, in its own words, and how long it was tried."""
+        super().__init__(f"{error} (tried {tries} times in {minutes:.1f} minutes)")
 
 
 class ProjectMissing(TransientError):
@@ -126,6 +152,15 @@ class DependencyUnavailable(TransientError):
         self.dependency = dependency
 
 
+class WrongInstallation(DependencyUnavailable):
+    """What answers there belongs to another installation."""
+
+    def __init__(self, dependency: str, reason: str) -> None:
+        """Name the dependency; say whose it is, where, and what to do."""
+        PipelineError.__init__(self, reason)
+        self.dependency = dependency
+
+
 class ServerNotStarted(DependencyUnavailable):
     """A server of the embedded stack could not be started."""
 
@@ -133,3 +168,15 @@ class ServerNotStarted(DependencyUnavailable):
         """Name the server and say why."""
         PipelineError.__init__(self, f"{server} could not be started: {reason}")
         self.dependency = server
+
+
+class NoRoom(DependencyUnavailable):
+    """The disk of a host has no room: what is written there waits, and nothing new starts."""
+
+    def __init__(self, disk: str, problem: str) -> None:
+        """Name the disk as a dependency (`disk_of`), and say what is wrong with it."""
+        PipelineError.__init__(
+            self, f"The {disk} has no room: {problem} Make room there: python starter.py gc"
+        )
+        self.dependency = disk
+        self.problem = problem

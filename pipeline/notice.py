@@ -1,20 +1,27 @@
 """The completion notice: the agent's last fenced JSON object that names it and its requirement.
 
-Everything else an agent prints is noise.
+All else that an agent prints is noise, with one exception: a later block that is the agent's own
+but no whole notice leaves open what the agent wanted to say, and what is open is never approved.
 """
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import isfinite
 from types import MappingProxyType
+from typing import NoReturn
 
-from pipeline import notice_fields as read
 from pipeline.errors import NoticeRefused
-from pipeline.fences import Block, fenced_json, read_block
+from pipeline.numbers import names_another
 from pipeline.team import FLAGS, TEAM, Role
+from pipeline.transcript import Block, Reading, blocks, read_block, shown, spelling
 
 NOTICE_LIMIT = 256 * 1024
 """Bytes; a larger notice is refused. NATS takes 1 MB per message."""
+
+DEPTH_LIMIT = 64
 
 
 class Verdict(StrEnum):
@@ -45,6 +52,24 @@ _CRITIQUES = {
 }
 
 
+_FIELDS = {
+    spelling(name): name
+    for name in (
+        *("agent", "req_number", "status", "summary", "required_fixes", "reasons", "failures"),
+        *("owner", "changes", "deliverable", "no_changes_needed", *Verdict, *FLAGS),
+    )
+}
+"""The fields that we know, by their spelling."""
+
+_HOW_TO_END = (
+    "End the output with a line of three backticks and the word json, the object, and a line of "
+    "three backticks."
+)
+_SHOWS_STATUS = re.compile(r"""\bstatus["']?\s*[:=]\s*["']?(COMPLETE|BLOCKED|FAILED)\b""", re.I)
+_REASON = re.compile(r"[^\W_]")
+_NO_REASONS = ("no", "none", "null", "n/a", "false", "true", "yes")
+
+
 class NoticeStatus(StrEnum):
     """What the agent says of its work."""
 
@@ -73,71 +98,158 @@ class Notice:
     flags: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     owner: str = ""
+    no_changes_needed: str = ""
+    """Why nothing had to be changed; empty if the agent gives no reason."""
     raw: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The last block of an agent in its output."""
+
+    block: Block
+    reading: Reading
+    doubt: str = ""
+    """Why it is no notice of the agent, though the agent's own; empty for one that is."""
+    is_second: bool = False
+    """Whether the agent had given a notice before it."""
 
 
 def parse_notice(output: str, *, agent: str, number: str) -> Notice:
     """The agent's own notice: the last fenced JSON object naming this agent and requirement.
 
-    Blocks of others are noise. A later block that is broken and could be the agent's is not: an
-    earlier notice, perhaps a quoted one, must not stand in for it.
-
     Raises: NoticeRefused with the exact reason; KeyError for an unknown agent.
     """
-    own: Block | None = None
-    last: str | None = None
-    for last in fenced_json(output):
-        # Decoding is dear, and the output may hold megabytes of other blocks.
-        if agent in last or "\\u" in last:
-            block = read_block(last)
-            own = block if _is_own(block, agent, number) else own
-    if own is None:
-        raise NoticeRefused(_why_none(last, agent, number))
-    if own.problem:
-        raise NoticeRefused(f"The agent's notice {own.problem}.")
-    size = len(own.text.encode(errors="replace"))
+    found = last_block(output, agent=agent, number=number)
+    if found is None or (found.doubt and not found.is_second):
+        raise NoticeRefused(f"No notice of {agent}: {_why_none(found, output, agent, number)}")
+    if found.doubt:
+        raise NoticeRefused(
+            f"The agent's notice is followed by another block of {agent}, which {found.doubt}. "
+            "Print one whole notice, as the last thing."
+        )
+    size = len(found.reading.text.encode(errors="replace"))
     if size > NOTICE_LIMIT:
         raise NoticeRefused(f"The agent's notice has {size} bytes, at most {NOTICE_LIMIT}.")
-    return _notice(own.fields, agent, number)
+    return _notice(found.reading.fields, agent, number)
 
 
-def _why_none(last: str | None, agent: str, number: str) -> str:
-    if last is None:
-        return f"No notice of {agent}: the output holds no fenced JSON object."
-    block = read_block(last)
+def last_block(output: str, *, agent: str, number: str, is_whole: bool = True) -> Found | None:
+    """The last block that is the agent's own: a notice, or what makes an earlier one doubtful.
+
+    Its own is a block that names this agent. Only one with the number of another requirement is a
+    quotation; a missing or misspelt number, broken JSON, or a block that names this requirement
+    and no agent, or neither but a status, is a notice that went wrong. So is one that the end of
+    the output cut off before it named anybody, and a program that reports its own failure.
+
+    If the output goes on after what is given (`is_whole` is false), what is open there is ignored.
+    """
+    found: Found | None = None
+    has_notice = False
+    told = re.compile(rf"{re.escape(agent)}|{re.escape(number)}|status|\\u", re.IGNORECASE)
+    for block in blocks(output):
+        # Decoding is dear, and the output may hold megabytes of other blocks.
+        is_cut = block.is_open and not is_whole
+        if is_cut or not (block.problem or block.is_open or told.search(block.text)):
+            continue
+        reading = read_block(block)
+        doubt = _doubt(block, reading, agent, number)
+        if doubt is not None:
+            found = Found(block, reading, doubt, is_second=has_notice)
+            has_notice = has_notice or not doubt
+    return found
+
+
+def _doubt(block: Block, reading: Reading, agent: str, number: str) -> str | None:
+    """Why a block is no notice of the agent; empty for one, None for noise."""
     if block.problem:
-        return f"No notice of {agent}: the last fenced JSON object {block.problem}."
-    key, wanted = ("agent", agent) if block.said("agent") != agent else ("req_number", number)
-    said = repr(block.said(key))[:80] if key in block.fields else "nothing"
-    return f"No notice of {agent}: the last fenced JSON object says {key} {said}, not {wanted!r}."
+        return block.problem
+    agents, numbers = reading.said("agent"), reading.said("req_number")
+    is_own = any(_same(said, agent) for said in agents)
+    if not is_own and any(isinstance(said, str) and said.strip() for said in agents):
+        return None
+    is_named = any(_same(said, number) for said in numbers)
+    if numbers and not is_named and all(names_another(said, number) for said in numbers):
+        return None
+    if reading.problem:
+        is_cut = block.is_open and reading.is_half
+        is_ours = is_own or is_named or is_cut or _SHOWS_STATUS.search(reading.text)
+        return reading.problem if is_ours else None
+    if not (is_own or is_named or (not numbers and _looks_like_one(reading.fields))):
+        return None
+    for key, wanted in (("agent", agent), ("req_number", number)):
+        if reading.fields.get(key) != wanted:
+            said = repr(reading.fields[key])[:80] if key in reading.fields else "nothing"
+            return f"says {key} {said}, not {wanted!r}"
+    return ""
 
 
-def _is_own(block: Block, agent: str, number: str) -> bool:
-    numbers = (number, None) if block.problem else (number,)
-    return block.said("agent") == agent and block.said("req_number") in numbers
+def _same(said: object, name: str) -> bool:
+    return isinstance(said, str) and said.strip().casefold() == name.casefold()
+
+
+def _looks_like_one(fields: Mapping[str, object]) -> bool:
+    """Whether an object that names nobody has the status of a notice and something to go with."""
+    known = {spelling(key): value for key, value in fields.items()}
+    said = {_FIELDS[key] for key in known if key in _FIELDS} - {"status"}
+    return str(known.get("status")).strip().upper() in _STATUSES and bool(said)
+
+
+def _why_none(found: Found | None, output: str, agent: str, number: str) -> str:
+    """What the output holds instead of a notice, and what to do about it."""
+    if found:
+        return f"the last fenced JSON object {found.doubt}. {_HOW_TO_END}"
+    *_, last = (None, *blocks(output))
+    if last is None:
+        return f"the output holds no fenced JSON object{_seen(output, agent)}. {_HOW_TO_END}"
+    reading = read_block(last)
+    if reading.problem:
+        return f"the last fenced JSON object {reading.problem}. {_HOW_TO_END}"
+    key, wanted = ("agent", agent) if agent not in reading.said("agent") else ("req_number", number)
+    said = repr(reading.fields[key])[:80] if key in reading.fields else "nothing"
+    return f"the last fenced JSON object says {key} {said}, not {wanted!r}. {_HOW_TO_END}"
+
+
+def _seen(output: str, agent: str) -> str:
+    """What of a notice there is in an output without a block."""
+    lines = shown(output).strip()
+    if not lines:
+        return "; it is empty"
+    named = re.search(rf"""agent\\?["']?\s*[:=]\s*\\?["']{re.escape(agent)}\b""", lines)
+    fence = re.search(r"(`{3,}|~{3,})[^\n]{0,40}", lines)
+    if named and fence:
+        return (
+            f", though something names {agent}: its fence {fence[0][:40]!r} must stand at the "
+            "beginning of a line and say json"
+        )
+    if named:
+        return f", though something outside of a fence names {agent}"
+    return f"; it ends with {lines[-60:]!r}"
 
 
 def _notice(fields: Mapping[str, object], agent: str, number: str) -> Notice:
-    read.check_storable(fields)
-    status = read.word(fields, ("status",), _STATUSES)
-    summary = read.text(fields, "summary")
+    _check_storable(fields)
+    _check_spelling(fields)
+    status = _word(fields, ("status",), _STATUSES)
+    summary = _text(fields, "summary")
     if not status:
-        read.refuse("status is missing")
+        _refuse("status is missing")
     if not summary:
-        read.refuse("summary is missing")
+        _refuse("summary is missing")
     return Notice(
         agent=agent,
         number=number,
         status=NoticeStatus(status),
         summary=summary,
         critique_verdict=_verdict(fields, agent, Verdict.CRITIQUE),
-        required_fixes=read.texts(fields, "required_fixes"),
-        reasons=read.texts(fields, "reasons"),
+        required_fixes=_texts(fields, "required_fixes"),
+        reasons=_texts(fields, "reasons"),
         test_result=_verdict(fields, agent, Verdict.TEST_RESULT),
         overall=_verdict(fields, agent, Verdict.OVERALL),
         flags=_flags(fields, agent),
-        failures=read.texts(fields, "failures"),
-        owner=read.text(fields, "owner"),
+        failures=_texts(fields, "failures"),
+        owner=_text(fields, "owner"),
+        no_changes_needed=_reason(fields.get("no_changes_needed")),
         raw=fields,
     )
 
@@ -146,10 +258,118 @@ def _verdict(fields: Mapping[str, object], agent: str, verdict: Verdict) -> str:
     if VERDICTS.get(TEAM[agent].role) is not verdict:
         return ""
     if verdict is Verdict.CRITIQUE:
-        return read.word(fields, (verdict,), _CRITIQUES)
-    return read.word(fields, (verdict, *_ALIASES.get(verdict, ())), _TEST_RESULTS)
+        return _word(fields, (verdict,), _CRITIQUES)
+    return _word(fields, (verdict, *_ALIASES.get(verdict, ())), _TEST_RESULTS)
 
 
 def _flags(fields: Mapping[str, object], agent: str) -> tuple[str, ...]:
-    raised = tuple(flag for flag in FLAGS if read.claim(fields, flag))
+    raised = tuple(flag for flag in FLAGS if _claim(fields, flag))
     return raised if TEAM[agent].raises_flags else ()
+
+
+def _refuse(reason: str) -> NoReturn:
+    """Refuse the notice for that reason."""
+    raise NoticeRefused(f"The notice is not acceptable: {reason}.")
+
+
+def _text(fields: Mapping[str, object], key: str) -> str:
+    """A string, empty where it is absent or null."""
+    value = fields.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        _refuse(f"{key} must be a string")
+    return value.strip()
+
+
+def _word(fields: Mapping[str, object], keys: tuple[str, ...], known: Mapping[str, str]) -> str:
+    """A word out of a fixed vocabulary, in any case, under one of several keys; empty if absent.
+
+    Two keys that contradict each other are refused.
+    """
+    said = {key: _text(fields, key) for key in keys}
+    words = {_known(key, value, known) for key, value in said.items() if value}
+    if len(words) > 1:
+        _refuse(f"{' and '.join(keys)} contradict each other")
+    return words.pop() if words else ""
+
+
+def _texts(fields: Mapping[str, object], key: str) -> tuple[str, ...]:
+    """A list of strings, empty where it is absent; an object in it is taken as its JSON text."""
+    value = fields.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str | dict) for item in value):
+        _refuse(f"{key} must be a list of strings")
+    return tuple(
+        item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in value
+    )
+
+
+def _claim(fields: Mapping[str, object], key: str) -> bool:
+    """A strict boolean, false where it is absent."""
+    value = fields.get(key, False)
+    if not isinstance(value, bool):
+        _refuse(f"{key} must be true or false")
+    return value
+
+
+def _check_storable(fields: Mapping[str, object]) -> None:
+    """Refuse what a database or a JSON reader downstream could not hold.
+
+    That is: null characters, half surrogate pairs, infinite numbers, nesting beyond `DEPTH_LIMIT`.
+    """
+    for value, depth in _values(fields):
+        if depth > DEPTH_LIMIT:
+            _refuse(f"it is nested deeper than {DEPTH_LIMIT} levels")
+        if isinstance(value, str):
+            _check_text(value)
+        elif isinstance(value, float) and not isfinite(value):
+            _refuse("it holds a number that is not finite")
+
+
+def _values(fields: Mapping[str, object]) -> Iterator[tuple[object, int]]:
+    pending: list[tuple[object, int]] = [(fields, 1)]
+    while pending:
+        value, depth = pending.pop()
+        yield value, depth
+        if isinstance(value, list):
+            pending.extend((item, depth + 1) for item in value)
+        elif isinstance(value, Mapping):
+            pending.extend((item, depth + 1) for pair in value.items() for item in pair)
+
+
+def _check_text(string: str) -> None:
+    if "\0" in string:
+        _refuse("it holds a null character")
+    try:
+        string.encode()
+    except UnicodeEncodeError:
+        _refuse("it holds half a surrogate pair")
+
+
+def _known(key: str, value: str, known: Mapping[str, str]) -> str:
+    found = known.get(value.upper())
+    if found is None:
+        _refuse(f"unknown {key} {value[:80]!r}; known are {', '.join(known)}")
+    return found
+
+
+def _check_spelling(fields: Mapping[str, object]) -> None:
+    """Refuse a field that is given twice in two spellings: nobody knows which one counts."""
+    said: dict[str, str] = {}
+    for key in fields:
+        known = spelling(key)
+        if (
+            known in _FIELDS
+            and known in said
+            and {key, said[known]} != {"test_result", "testResult"}
+        ):
+            _refuse(f"{said[known]} and {key} are the same field")
+        said[known] = key
+
+
+def _reason(value: object) -> str:
+    """A reason, empty for what only looks like one; whoever changed something needs none."""
+    said = value.strip() if isinstance(value, str) else ""
+    return said if _REASON.search(said) and said.rstrip(".").lower() not in _NO_REASONS else ""

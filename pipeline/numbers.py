@@ -9,6 +9,7 @@ FIX_LENGTH = 120
 """Longest number of a fix (design, section 6)."""
 _NUMBER = re.compile(r"REQ-[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 _FIX = re.compile(r"-FIX-\d+$", re.IGNORECASE)
+_FIXES = re.compile(r"(-FIX-\d+)+$", re.IGNORECASE)
 
 
 def check_number(number: str) -> str:
@@ -26,6 +27,16 @@ def check_number(number: str) -> str:
             f"Requirement number {number!r} ends like a fix, which only the orchestrator opens."
         )
     return number
+
+
+def names_another(said: object, number: str) -> bool:
+    """Whether that is the number of another requirement, and no misspelling of this one.
+
+    A fix and what it repairs are easily confused, so neither is another one for the other.
+    """
+    if not isinstance(said, str) or not _NUMBER.fullmatch(said):
+        return False
+    return _root(said) != _root(number)
 
 
 def fix_number(parent: str, nth: int) -> str:
@@ -46,3 +57,7 @@ def stage_branch(number: str, stage: str, attempt: int) -> str:
 def slug(name: str) -> str:
     """Lower case, everything but letters and digits as single hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _root(number: str) -> str:
+    return _FIXES.sub("", number).casefold()

@@ -1,10 +1,17 @@
-"""The prompt of an agent: the task, what is upstream of it, and the notice it must end with."""
+"""The prompt of an agent: the task, what is upstream of it, and the notice it must end with.
+
+Nothing in it can be read back as an answer, however an agent's program echoes it: it holds no
+fence at all, results are told as lists instead of JSON, and whatever others have written stands
+behind a mark at the beginning of each of its lines.
+"""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.model import StageContext, StageRequest
 from pipeline.team import FLAGS, TEAM, Role
+from pipeline.transcript import shown
 
 _DUTIES = {
     Role.RESEARCH: "Research the requirement and the code base. Write down what must be done.",
@@ -16,6 +23,9 @@ _DUTIES = {
     Role.DEVOPS: "Deploy exactly the commit that is checked out here.",
     Role.DOCUMENTATION: "Bring the documentation up to date.",
 }
+_FENCE = re.compile(r"`{3,}|~{3,}")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_OF_THE_HEADING = ("agent", "req_number")
 
 
 def stage_prompt(request: StageRequest, context: StageContext) -> str:
@@ -25,13 +35,13 @@ def stage_prompt(request: StageRequest, context: StageContext) -> str:
 
 def _sections(request: StageRequest, context: StageContext) -> Iterator[str]:
     agent = TEAM[request.stage.agent]
-    yield f"# {request.ref.number}: {context.title}"
+    yield f"# {request.ref.number}: {_line(context.title)}"
     yield (
-        f"You are {agent.name}. Stage: {request.stage.name}. Priority: {request.priority}. "
+        f"You are {agent.name}. Stage: {_line(request.stage.name)}. Priority: {request.priority}. "
         f"Attempt: {request.attempt}.\n{_DUTIES[agent.role]}"
     )
     if request.head:
-        yield f"Your working directory is a git worktree of your own at {request.head.commit}."
+        yield f"Your working directory is a git clone of your own at {request.head.commit}."
     if context.repairs:
         yield (
             f"This is a fix for {context.repairs}, whose merged work you find here. See to the "
@@ -39,28 +49,73 @@ def _sections(request: StageRequest, context: StageContext) -> Iterator[str]:
         )
     if request.staging_only:
         yield "Deploy to staging only: the quality measurement is still running."
-    if context.description:
-        yield f"## Requirement\n\n{context.description}"
-    if context.earlier:
-        yield f"## Your earlier result\n\n```json\n{context.earlier}\n```"
-    yield from _lists(context)
-    for deliverable in context.deliverables:
+    told = "\n\n".join(_told(context))
+    if _FENCE.search(told):
         yield (
-            f"## Result of {deliverable.stage} ({deliverable.agent})\n\n"
-            f"```json\n{deliverable.notice}\n```"
+            "Below, the marks of code fences are written with spaces between them, so that no text "
+            "of others can pass for your notice. In files, write them without."
         )
+        told = _FENCE.sub(lambda fence: " ".join(fence[0]), told)
+    if told:
+        yield told
     yield _notice_format(agent.name, agent.role, request.ref.number)
 
 
-def _lists(context: StageContext) -> Iterator[str]:
-    for title, lines in (
+def _told(context: StageContext) -> Iterator[str]:
+    """What people, agents and programs have written; here its fences still stand."""
+    if context.description:
+        yield f"## Requirement\n\n{_quoted(context.description, '> ', '> ')}"
+    if context.earlier:
+        yield f"## Your earlier result\n\n{_result(context.earlier)}"
+    for title, texts in (
         ("Required fixes of the critique", context.required_fixes),
         ("Notes of the people in charge", context.notes),
         ("Failures to repair", context.failures),
         ("What was tried before", context.tried),
     ):
-        if lines:
-            yield f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)
+        if texts:
+            yield f"## {title}\n\n" + "\n".join(_quoted(text, "- ", "  > ") for text in texts)
+    for deliverable in context.deliverables:
+        heading = f"## Result of {_line(deliverable.stage)} ({deliverable.agent})"
+        yield f"{heading}\n\n{_result(deliverable.notice)}"
+
+
+def _result(notice: str) -> str:
+    """A notice as a list of its fields, which nobody can take for a notice."""
+    try:
+        fields = json.loads(notice)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        return _quoted(notice, "> ", "> ")
+    told = {key: value for key, value in fields.items() if key not in _OF_THE_HEADING}
+    return "\n".join(_listed(told, ""))
+
+
+def _listed(values: Mapping[str, object] | Sequence[object], indent: str) -> Iterator[str]:
+    named = (
+        [(f"{indent}- {_line(key)}:", value) for key, value in values.items()]
+        if isinstance(values, Mapping)
+        else [(f"{indent}-", value) for value in values]
+    )
+    for name, value in named:
+        if isinstance(value, dict | list) and value:
+            yield name
+            yield from _listed(value, f"{indent}  ")
+        elif isinstance(value, str):
+            yield _quoted(value, f"{name} ", f"{indent}  > ")
+        else:
+            yield f"{name} {'none' if value in ([], {}, None) else json.dumps(value)}"
+
+
+def _quoted(text: str, first: str, mark: str) -> str:
+    """Text of others: `first` before its first line, a mark before every other one."""
+    lines = (_CONTROL.sub("", line) for line in shown(text).strip().splitlines())
+    return first + "\n".join(lines).replace("\n", f"\n{mark}")
+
+
+def _line(text: str) -> str:
+    return _FENCE.sub("'", _CONTROL.sub("", " ".join(shown(text).split())))
 
 
 def _notice_format(agent: str, role: Role, number: str) -> str:
@@ -71,10 +126,17 @@ def _notice_format(agent: str, role: Role, number: str) -> str:
         "summary": "what you did, in one or two sentences",
         **_verdict_fields(role),
     }
-    body = json.dumps(example, indent=2)
+    body = json.dumps(example, indent=2).replace("\n", "\n    ")
+    text = (
+        "## Completion notice\n\nEnd your output with one JSON object in a Markdown code fence: a "
+        "line of three backticks and the word json, the object, a line of three backticks. Without "
+        f"it your work does not count. This is its form:\n\n    {body}"
+    )
+    if role is not Role.IMPLEMENTATION:
+        return text
     return (
-        "## Completion notice\n\nEnd your output with one fenced JSON object of this form; "
-        f"without it your work does not count:\n\n```json\n{body}\n```"
+        f'{text}\n\nOnly if nothing has to be changed: add "no_changes_needed" and say in it why. '
+        "COMPLETE without a change and without this reason is refused."
     )
 
 

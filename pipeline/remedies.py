@@ -74,8 +74,9 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     ),
     SymptomKind.DISK_LOW: Remedy(
         "The disk of the state directory is nearly full.",
-        "Remove worktrees and run directories of requirements that have ended; nothing else.",
-        timedelta(seconds=5),
+        "Remove clones and run directories of requirements that have ended; nothing else.",
+        # What fills a disk often goes by itself, and a P0 would hold every host for this one.
+        timedelta(seconds=30),
     ),
     SymptomKind.HOST_OVERLOADED: Remedy(
         "Memory or processors of the host are used up.",
@@ -97,6 +98,13 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         "A process, lock or worktree has outlived what it was for.",
         "End the process, remove what it left; work that no ref holds yet is kept first.",
         timedelta(seconds=5),
+        escalates=False,
+    ),
+    SymptomKind.WORKFLOW_FAULT: Remedy(
+        "A step of a workflow failed in a way that nobody foresaw, or for too long.",
+        "Nothing: the workflow goes on without it, tries it again later, or asks a human.",
+        timedelta(seconds=5),
+        attempts=1,
         escalates=False,
     ),
 }

@@ -49,7 +49,7 @@ def run_again(board: Board, name: str, why: str) -> None:
     """Let one stage run again, and nothing else: its gate is made again, with all its tries."""
     card = board.cards[name]
     board.cards[name] = replace(
-        card, state=StageState.WAITING, reason=why, flags=(), tries=0, losses=0
+        card, state=StageState.WAITING, reason=why, flags=(), tries=0, losses=0, resumes=False
     )
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pipeline.board import Board
 from pipeline.errors import RefusedInput
 from pipeline.graph import ancestors, dependents
-from pipeline.model import Answer, Ask, FailureKind, Pipeline, Stage
+from pipeline.model import OPENING, Answer, Ask, FailureKind, Pipeline, Stage
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
 
@@ -28,8 +28,11 @@ def check_retry(board: Board, name: str) -> None:
         if board.repairs:
             raise RefusedInput(f"{', '.join(board.repairs.values())} is at work: wait for it.")
         return
-    if name == DELIVER:
-        raise RefusedInput("The delivery has not failed.")
+    if name == OPENING and name in failed:
+        return
+    if name in (DELIVER, OPENING):
+        said = "delivery" if name == DELIVER else "opening"
+        raise RefusedInput(f"The {said} has not failed.")
     if name not in board.cards:
         raise RefusedInput(f"There is no stage {name!r}. Stages: {', '.join(board.cards)}.")
     if fix := board.repairs.get(name):

@@ -1,6 +1,8 @@
 """Fixtures of every area, by their modules."""
 
 pytest_plugins = [
+    "tests.leftovers",
+    "tests.ordinary_user",
     "tests.fixtures_runs",
     "tests.fixtures_sdlc",
     "tests.fixtures_stack",

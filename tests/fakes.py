@@ -38,11 +38,13 @@ Notice = Mapping[str, object]
 class Script:
     """What one run does: how long it takes, how it ends, what is laid over its green notice.
 
-    `files` are written into its worktree, if it has one.
+    `files` are written into its worktree, if it has one. One that `lasts` goes on, however slow the
+    machine is, until the test lets it end.
     """
 
     notice: Notice = field(default_factory=dict)
     minutes: float | None = None
+    lasts: bool = False
     end: RunEnd = RunEnd.EXITED
     exit_code: int = 0
     output: str | None = None
@@ -172,8 +174,9 @@ class ScriptedRuns:
         self.refused_extensions = 0
         self.suspended: set[str] = set()
         """Keys of executions whose runs stand still: none of them ends before it is resumed."""
-        self._resumed = asyncio.Condition()
-        self._ended = asyncio.Condition()
+        self._changed = asyncio.Condition()
+        self._over: set[str] | None = set()
+        """Requirements whose runs that last may end; None: all of them may."""
         self.slots: int | None = None
         """How many agents may live at once; None: as many as come."""
         self.claims = 0
@@ -196,8 +199,8 @@ class ScriptedRuns:
         """Nobody is less urgent."""
 
     async def wait_for_slot(self, request: SlotRequest) -> None:
-        async with self._ended:
-            await self._ended.wait_for(lambda: self.slots is None or self.used < self.slots)
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.slots is None or self.used < self.slots)
 
     @property
     def used(self) -> int:
@@ -221,9 +224,9 @@ class ScriptedRuns:
         if request.run_id not in self._results:
             order = next(order for order in self.orders if order.run_id == request.run_id)
             result = replace(await self._run(order, on_start), head=order.head)
-            async with self._ended:
+            async with self._changed:
                 self._results[request.run_id] = result
-                self._ended.notify_all()
+                self._changed.notify_all()
         return self._results[request.run_id]
 
     async def _run(self, order: RunOrder, on_start: StartListener) -> RunResult:
@@ -231,9 +234,9 @@ class ScriptedRuns:
         started = await self._clock.now()
         await on_start(started, order.head)
         minutes = order.minutes if script.minutes is None else script.minutes
-        await self._clock.sleep(minutes)
-        async with self._resumed:
-            await self._resumed.wait_for(lambda: _key(order.run_id) not in self.suspended)
+        await self._clock.sleep(0 if script.lasts else minutes)
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._may_end(order, script))
         worktree = Path(order.worktree)
         if act := self.on_start.get(order.stage):
             act(worktree)
@@ -251,6 +254,16 @@ class ScriptedRuns:
             log_reference=f"runs/{order.run_id}/stdout",
             pre_empted=script.pre_empted,
         )
+
+    def _may_end(self, order: RunOrder, script: Script) -> bool:
+        is_over = not script.lasts or self._over is None or order.number in self._over
+        return is_over and _key(order.run_id) not in self.suspended
+
+    async def let_end(self, *numbers: str) -> None:
+        """Let what lasts end from now on: of these requirements, or everything."""
+        async with self._changed:
+            self._over = {*(self._over or ()), *numbers} if numbers else None
+            self._changed.notify_all()
 
     def _script(self, order: RunOrder) -> Script:
         if script := self.by_number.get(order.number):
@@ -281,9 +294,9 @@ class ScriptedRuns:
     async def resume(self, key: str) -> tuple[str, ...]:
         if key not in self.suspended:
             return ()
-        async with self._resumed:
+        async with self._changed:
             self.suspended.remove(key)
-            self._resumed.notify_all()
+            self._changed.notify_all()
         return self._living(key)
 
     def _living(self, key: str) -> tuple[str, ...]:

@@ -1,8 +1,6 @@
 """Agent runs of a temporary state directory: real processes, ended after each test."""
 
-import asyncio
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
-from adapters.runs.leftovers import leftovers
-from adapters.runs.processes import end_processes
 from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.supervised import leftovers
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
 from pipeline.model import RunOrder, RunResult, SlotRequest
 from pipeline.ports import StartListener
-
-WAIT_SECONDS = 20.0
+from tests.eventually import eventually
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,12 @@ class Bench:
     def directory(self, order: RunOrder) -> RunDirectory:
         return RunDirectory.of(self.home, order.run_id)
 
+    def let_go(self, order: RunOrder) -> None:
+        """Let an agent end that waits for that, also one that has not started yet."""
+        run = self.directory(order)
+        run.create()
+        run.path.joinpath("go").touch()
+
     async def run(self, script: str, **changes: object) -> RunResult:
         self.shell(script)
         return await attach(self.host(), self.order(**changes))
@@ -98,10 +101,7 @@ _ORDER = Order(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that must come true."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.01)
+    await eventually(condition, "it")
 
 
 def is_running(pid: int) -> bool:

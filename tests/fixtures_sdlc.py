@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,8 +21,8 @@ from adapters.migrate import upgrade
 from adapters.nats_events import NatsEventPublisher, connect
 from adapters.sdlc_reader import SdlcReader, create_reader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
-START_SECONDS = 30.0
 TEMPLATE = "agog_template"
 _USER = "agog"
 
@@ -32,14 +31,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Poll for a condition that must come true."""
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} never came true"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -80,7 +71,7 @@ class PostgresServer:
     def stop(self) -> None:
         if self.process:
             self.process.send_signal(signal.SIGINT)  # fast shutdown: clients are disconnected
-            self.process.wait(START_SECONDS)
+            self.process.wait(PATIENCE_SECONDS)
             self.process = None
 
     def answers(self) -> bool:
@@ -151,7 +142,7 @@ class NatsServer:
     def stop(self) -> None:
         if self.process:
             self.process.terminate()
-            self.process.wait(START_SECONDS)
+            self.process.wait(PATIENCE_SECONDS)
             self.process = None
 
     async def connect(self) -> NatsEventPublisher:

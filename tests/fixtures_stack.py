@@ -15,7 +15,7 @@ from adapters.local_stack import LocalStack, StackAddresses
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackAddresses]:
     """Addresses of real, empty servers."""
-    local_stack = LocalStack(tmp_path_factory.mktemp("stack"))
+    local_stack = LocalStack(tmp_path_factory.mktemp("stack"), usual_ports=False)
     with asyncio.Runner() as runner:
         try:
             yield runner.run(local_stack.start())

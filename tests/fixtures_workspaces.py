@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.workspaces import GitWorkspaces
+from adapters.git import GitWorkspaces
+from adapters.git.store import Store
+from adapters.locks import Locks
 from pipeline.model import Head, Priority, RequirementRef, Stage, StageRequest
 
 NUMBER = "REQ-1"
@@ -38,6 +40,11 @@ class GitProject:
             text=True,
         )
         return finished.stdout.strip()
+
+    def init(self) -> "GitProject":
+        self.root.mkdir(parents=True)
+        self.git("init", "--quiet", "--initial-branch=main")
+        return self
 
     def shell(self, command: str) -> None:
         subprocess.run(command, shell=True, check=True, cwd=self.root)
@@ -97,10 +104,7 @@ def stage_request(
 
 @pytest.fixture
 def git_project(tmp_path: Path) -> GitProject:
-    root = tmp_path / "my project"
-    root.mkdir()
-    project = GitProject(root)
-    project.git("init", "--quiet", "--initial-branch=main")
+    project = GitProject(tmp_path / "my project").init()
     project.commit({"readme.md": "hello\n", "shared.txt": "one\n", ".gitignore": "node_modules/\n"})
     return project
 
@@ -108,6 +112,17 @@ def git_project(tmp_path: Path) -> GitProject:
 @pytest.fixture
 def state_home(tmp_path: Path) -> Path:
     return tmp_path / "state home"
+
+
+@pytest.fixture
+def store(git_project: GitProject, state_home: Path) -> GitProject:
+    """Our own repository of the project: made when the first requirement opens."""
+    return store_of(git_project, state_home)
+
+
+def store_of(project: GitProject, home: Path) -> GitProject:
+    locks = Locks(home / "locks")
+    return GitProject(Store.of_project(home.resolve(), project.root, locks, {}).path)
 
 
 @pytest.fixture

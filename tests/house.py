@@ -1,7 +1,6 @@
 """One host's Workers with scripted agents and builds, and what a test asks of them."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -23,6 +22,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from adapters.house_care.care import Part
+from adapters.installation import Identity
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import Acceptance, PostgresSdlcStore
@@ -31,8 +31,9 @@ from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
+from pipeline.installation import Installation
 from pipeline.model import (
-    SASHA,
+    RETRY_BOUND,
     Bounds,
     DeliveryReport,
     Pipeline,
@@ -44,6 +45,7 @@ from pipeline.model import (
 )
 from pipeline.ports import EventPublisher, HostPorts, SdlcStore, Workspaces
 from pipeline.team import TEAM
+from tests.eventually import PATIENCE_SECONDS, eventually_async
 from tests.fakes import (
     AlwaysReady,
     Breakable,
@@ -55,7 +57,6 @@ from tests.fakes import (
 )
 from tests.plans import shipped
 from worker import WORKFLOWS, build_workers
-from workflows import options
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
 
@@ -92,8 +93,13 @@ class House:
         store: PostgresSdlcStore,
         publisher: NatsEventPublisher,
         host: str,
+        identity: Identity | None = None,
     ) -> None:
+        """Without a proved identity it is an installation of its own, which nobody can prove."""
         self._client = client
+        stranger = Installation(uuid.uuid4().hex)
+        self.identity = identity or Identity(client, store.database, stranger)
+        self.installation = self.identity.installation
         self._clock = clock
         self.store = store
         self._publisher = publisher
@@ -112,7 +118,7 @@ class House:
         trace: TracebackType | None,
     ) -> None:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
-        for name in [*(handle.id for handle in self._handles), SASHA]:
+        for name in [*(handle.id for handle in self._handles), self.installation.sasha]:
             with suppress(RPCError):  # most have ended by themselves, and nobody called Sasha
                 for history in await self.family(name) if kind is None else ():
                     await replay(history)
@@ -126,6 +132,8 @@ class House:
         parallel: bool = True,
         workspaces: Workspaces | None = None,
         part: Part | None = None,
+        agents: AgentsFile | None = None,
+        retry_bound: timedelta = RETRY_BOUND,
     ) -> None:
         """Start the Workers with these scripts, and with a project if there are workspaces.
 
@@ -140,26 +148,28 @@ class House:
             store=cast(SdlcStore, self.database),
             publisher=cast(EventPublisher, self.nats),
             waker=TemporalWaker(self._client),
-            sasha=TemporalSasha(self._client, options.CENTRAL_QUEUE),
+            sasha=TemporalSasha(self._client, self.installation),
             house_care=self.house_care,
             host_care=self.host_care,
             runs=self.runs,
             builds=self.builds,
             workspaces=workspaces,
             readiness=AlwaysReady(),
-            agents=WITH_PROJECT if workspaces else AGENTS,
+            agents=agents or (WITH_PROJECT if workspaces else AGENTS),
             host=self.host,
             host_requirements=50,
             parallel=parallel,
+            retry_bound=retry_bound,
         )
+        self.ports = ports
         sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
-        self._workers = build_workers(self._client, ports, sandbox)
+        self._workers = build_workers(self._client, self.installation.queues, ports, sandbox)
         for worker in self._workers:
             await self._stack.enter_async_context(worker)
 
     async def lose_host(self) -> None:
         """Nobody takes what this host is asked at once, as elsewhere the house goes on."""
-        queue = options.host_queue(self.host)
+        queue = self.installation.queues.host(self.host)
         await next(worker for worker in self._workers if worker.task_queue == queue).shutdown()
 
     async def family(self, workflow_id: str) -> list[WorkflowHistory]:
@@ -211,13 +221,13 @@ class House:
         blockers: tuple[str, ...] = changes.get("blocked_by", ())  # type: ignore[assignment] # numbers
         await self.store.accept_all([Acceptance(order, "A description", blocked_by=blockers)])
         # this very handle: on the time-skipping server no other one lets the time skip
-        handle = await start_requirement(self._client, order)
+        handle = await start_requirement(self._client, self.installation.queues, order)
         self._handles.append(handle)
         return handle
 
     async def patrol(self) -> None:
         """Have Sasha look at the house and the host."""
-        sasha = TemporalSasha(self._client, options.CENTRAL_QUEUE)
+        sasha = TemporalSasha(self._client, self.installation)
         await sasha.call(SashaCall(self.host))
 
     async def deliver(self, pipeline: str | Pipeline = "standard", **changes: object) -> timedelta:
@@ -270,7 +280,7 @@ class House:
 
 async def delivered(*handles: Handle) -> None:
     """Wait until all are."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         reports = await asyncio.gather(*(handle.result() for handle in handles))
     assert {report.state for report in reports} == {"DELIVERED"}, reports
 
@@ -289,10 +299,7 @@ async def recorded_incidents(reader: SdlcReader, count: int = 1) -> Sequence[Inc
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Poll for a condition that must come true."""
-    deadline = time.monotonic() + 30
-    while not await condition():
-        assert time.monotonic() < deadline, f"{what} never came true"
-        await asyncio.sleep(0.02)
+    await eventually_async(condition, what)
 
 
 async def retry_when_possible(handle: Handle, stage: str) -> Reopened:

@@ -16,11 +16,12 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
 from adapters import nats_events
+from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.migrate import upgrade
+from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
-from adapters.runs.leftovers import leftovers
-from adapters.runs.processes import end_processes
+from adapters.runs.supervised import leftovers
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import create_store
 from adapters.sdlc_views import RequirementView, StageView
@@ -39,7 +40,7 @@ from pipeline.model import (
     StageState,
 )
 from tests.eventually import eventually_async
-from tests.fixtures_workspaces import GitProject
+from tests.fixtures_workspaces import GitProject, store_of
 from tests.namespaces import create_namespace
 from tests.puppets import Puppets
 from tests.worker_process import WorkerProcess
@@ -89,6 +90,8 @@ class Orchestra:
         )
         self._store = create_store(self.database_url)
         self.reader = create_reader(self.database_url)
+        identity = await establish(self.temporal, self._store.database)
+        self.installation = identity.installation
         self._publisher = await nats_events.connect(
             self._stack.nats_url, self._stack.nats_user, self._stack.nats_password
         )
@@ -115,7 +118,7 @@ class Orchestra:
         title, plan = "Greet in the user's language", pipeline.name
         submission = Submission(number, title, priority=priority, pipeline=plan)
         await launch(
-            Services(self.temporal, self._store, self.reader),
+            Services(self.temporal, self._store, self.reader, self.installation),
             [Launch(submission, pipeline)],
             heartbeat=HEARTBEAT,
             attach=False,
@@ -132,7 +135,7 @@ class Orchestra:
 
     async def begin(self, number: str) -> Handle:
         """Start the workflow of an accepted requirement, whatever else is away."""
-        await start_requirement(self.temporal, self._accepted[number])
+        await start_requirement(self.temporal, self.installation.queues, self._accepted[number])
         return self.handle(number)
 
     def handle(self, number: str) -> Handle:
@@ -220,11 +223,14 @@ class Orchestra:
         """The run of the attempt of that name, `backend-implementation-1`."""
         return next(run for run in self.runs() if run.path.name == slug)
 
-    def worktrees(self) -> list[str]:
-        """The project's worktrees besides the user's own."""
-        listed = self.project.git("worktree", "list", "--porcelain").splitlines()
-        paths = [line.partition(" ")[2] for line in listed if line.startswith("worktree ")]
-        return paths[1:]
+    @property
+    def store(self) -> GitProject:
+        """Our own repository of the project."""
+        return store_of(self.project, self.home)
+
+    def clones(self) -> list[str]:
+        """What agents and builds have left of the requirement's clones."""
+        return sorted(path.name for path in self.home.glob(f"clones/{self.number}/*"))
 
     def _environment(self, directory: Path) -> dict[str, str]:
         assert self._stack.nats_user

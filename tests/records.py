@@ -8,10 +8,12 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from adapters.house_care import RecordCare
+from adapters.installation import Identity
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.sdlc_tables import RequirementRow
 from adapters.temporal_workflows import running_workflows, workflow_standing
+from pipeline.installation import Queues
 from pipeline.model import (
     DeliveryReport,
     Head,
@@ -49,10 +51,18 @@ class Scripted:
 class Records:
     """A database, a Temporal namespace and who compares them, without a time of grace."""
 
-    temporal: Client
+    identity: Identity
     store: PostgresSdlcStore
     reader: SdlcReader
     care: RecordCare
+
+    @property
+    def temporal(self) -> Client:
+        return self.identity.client
+
+    @property
+    def queues(self) -> Queues:
+        return self.identity.installation.queues
 
     async def accept(self, number: str, title: str = "wait", **changes: object) -> RequirementOrder:
         order = replace(an_order(number, title), **changes)  # type: ignore[arg-type] # names its own
@@ -62,7 +72,7 @@ class Records:
     async def start(self, number: str, title: str = "wait", *, opened: bool = True) -> Handle:
         """An accepted requirement whose workflow runs, taken by a host unless told otherwise."""
         order = await self.accept(number, title)
-        await start_requirement(self.temporal, order)
+        await start_requirement(self.temporal, self.queues, order)
         handle = self.temporal.get_workflow_handle(number)
         if opened:
             await self.open(number, await self.first_run(number))
@@ -94,7 +104,7 @@ class Records:
         """Wait until the index of Temporal knows about the end as well."""
 
         async def has_ended() -> bool:
-            running = await running_workflows(self.temporal, "RequirementWorkflow")
+            running = await running_workflows(self.temporal, self.queues, "RequirementWorkflow")
             return handle.id not in running
 
         await eventually_async(has_ended, f"the end of {handle.id}")

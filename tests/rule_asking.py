@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from adapters.extension_desk import ExtensionDesk
-from adapters.nats_connection import open_connection
+from adapters.nats_connection import open_connection, settled
 from adapters.probes import NatsLogin
 from adapters.rule_counsel import Adviser, RuleCounsel
 from adapters.rule_desk import RuleDesk
@@ -72,7 +72,7 @@ class Asker:
         self.client: Client = await open_connection(self._server.url, USER, self._server.password)
         await self.client.subscribe(RULE_ANSWERS, cb=self._listen(self.heard))
         await self.client.subscribe(EXTENSION_ANSWERS, cb=self._listen(self.extended))
-        await self.client.flush()
+        await settled(self.client)
         return self
 
     async def __aexit__(
@@ -99,7 +99,7 @@ class Asker:
         message = await subscription.next_msg(timeout=seconds)
         if not message.data:  # the server itself: nobody listens
             raise TimeoutError
-        await self.client.flush()
+        await settled(self.client)
         assert subscription.pending_msgs == 0
         await subscription.unsubscribe()
         answer: Answer = json.loads(message.data)

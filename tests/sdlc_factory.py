@@ -194,12 +194,13 @@ class Requirement:
     async def build(
         self, *, occurrence: int = 1, passed: bool = True, start: int = 0, minutes: int = 5
     ) -> BuildRequest:
-        request = BuildRequest(self.ref, "backend", BACKEND, "roy", Head("c1", 1), str(occurrence))
+        head = Head("c1", 1)
+        request = BuildRequest(self.ref, "backend", BACKEND, "roy", head, str(occurrence), True)
         failure = a_failure(BACKEND, "build backend", kind=FailureKind.BUILD)
         began = START + timedelta(minutes=start)
         await self.store.record_build(
             request,
-            BuildOutcome("backend", "c1", passed, True, None if passed else failure),
+            BuildOutcome("backend", "c1", passed, True, True, None if passed else failure),
             BuildResult(
                 RunEnd.EXITED, int(not passed), "", began, began + timedelta(minutes=minutes), "b"
             ),

@@ -15,8 +15,8 @@ from nats.aio.client import Client as NatsClient
 from temporalio.client import Client
 
 from adapters.local_stack import StackAddresses
+from tests.eventually import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 20.0
 _OWN_PORTS = range(20_000, 30_000)
 """Which the system gives to nobody."""
 _STREAM, _SUBJECT, _MESSAGE = "traces", "traces.one", b"kept"

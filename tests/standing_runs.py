@@ -66,7 +66,7 @@ def moves(runs: Bench, order: Order) -> bool:
 async def attached_to(runs: Bench, host: HostRuns, order: Order, processes: int = 1) -> Attached:
     """Attach, and wait until the agent has said who it is."""
     attached = asyncio.create_task(attach(host, order))
-    pids = runs.directory(order).file("pids")
+    pids = runs.directory(order).path.joinpath("pids")
     await until(lambda: pids.exists() and len(pids.read_text().split()) == processes)
     await until(lambda: "agent" in runs.directory(order).identity())
     return attached
@@ -80,7 +80,7 @@ def stood_still(result: RunResult) -> timedelta:
 
 
 def let_go(runs: Bench, order: Order) -> None:
-    runs.directory(order).file("go").touch()
+    runs.let_go(order)
 
 
 async def ended_after(host: HostRuns, runs: Bench, order: Order) -> RunResult:

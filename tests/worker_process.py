@@ -29,10 +29,16 @@ class WorkerProcess:
         )
         assert process.poll() is None, log.read_text()
 
-    async def refuses(self) -> int:
+    async def refuses(self, **changes: str) -> int:
         """Start one that cannot serve; its exit code."""
-        process = self._spawn(self._next_log(), self._environment)
-        await eventually(lambda: process.poll() is not None, "a worker that refuses")
+        self._spawn(self._next_log(), {**self._environment, **changes})
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        process = self._process
+        assert process
+        await eventually(lambda: process.poll() is not None, "the end of the worker")
         self._process = None
         assert process.returncode is not None
         return process.returncode

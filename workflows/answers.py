@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from pipeline.errors import RefusedInput
     from pipeline.model import (
+        OPENING,
         ORCHESTRATOR,
         RETRY,
         REWORK,
@@ -77,11 +78,11 @@ class Answers:
         """Reopen a stage that failed, and what depends on it; or try the delivery again."""
         async with self.books:
             accept(lambda: self.check_retry(request))
-            if request.stage != DELIVER:
+            if request.stage not in (DELIVER, OPENING):
                 return await self._reopen(request.stage, request.who, request.note, RETRY)
             await self._record((), request.who, request.note, RETRY)
             self._board.retry_delivery()
-            return self._go_on((DELIVER,))
+            return self._go_on((request.stage,))
 
     async def decide(self, request: DecisionRequest) -> Reopened:
         """Pass a critique, send it back, or give the requirement up."""
@@ -111,10 +112,13 @@ class Answers:
         return await self._reopen(research.name, request.who, request.note, request.answer)
 
     async def _reopen(self, name: str, who: str, why: str, answer: str) -> Reopened:
-        stages = self._board.reopened_by(name)
-        await self._record(stages, who, why, answer)
-        self._board.reopen(name)
-        return self._go_on(stages)
+        # Decided before it is recorded: another answer may turn the check green meanwhile.
+        check_only = self._board.repeats_check(name)
+        stages = self._board.reopened_by(name, check_only=check_only)
+        checks = (name,) if check_only else ()
+        await self._record(stages, who, why, answer, checks=checks)
+        self._board.reopen(name, check_only=check_only)
+        return self._go_on((*checks, *stages))
 
     async def _approve(self, critique: str, request: DecisionRequest) -> Reopened:
         stages = tuple(name for name in self._board.reopened_by(critique) if name != critique)
@@ -129,9 +133,12 @@ class Answers:
         why: str,
         answer: str,
         approved: tuple[str, ...] = (),
+        checks: tuple[str, ...] = (),
     ) -> None:
         # a delivery makes every check again, so it answers whatever is asked
-        answered = (*stages, *approved) or tuple(ask.stage for ask in self._questions.asked)
+        answered = (*stages, *approved, *checks) or tuple(
+            ask.stage for ask in self._questions.asked
+        )
         waiting_for, left = self._questions.answered(answered)
         reopening = Reopening(
             self._execution.ref,
@@ -143,8 +150,11 @@ class Answers:
             approved,
             waiting_for,
             left,
+            checks,
         )
-        await self._execution.do(
+        # A human hears what cannot be recorded; the orchestrator has nobody who would ask again.
+        record = self._execution.insist if who == ORCHESTRATOR else self._execution.do
+        await record(
             RecordActivities.record_reopening,
             reopening,
             **options.central(f"{why or answer.capitalize()} ({who})"[:100]),

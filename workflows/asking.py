@@ -22,7 +22,7 @@ async def ask(execution: Execution, questions: Questions) -> None:
     while not await _answered(execution, answers, patience):
         patience *= 2
         reminders += 1
-        await execution.do(
+        await execution.insist(
             RecordActivities.remind,
             Reminder(execution.ref, execution.counts.escalations, reminders),
             **options.central(f"Reminder {reminders}"),

@@ -1,12 +1,14 @@
 """Every stage that waits gets a task, until nothing is left that could run."""
 
 import asyncio
+from functools import partial
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from pipeline.model import Stage
+    from pipeline.model import Stage, StageOutcome, StageState
     from workflows.execution import Execution
+    from workflows.failures import fault_of
     from workflows.gathering import gather_all
     from workflows.stages import StageRunner
 
@@ -42,12 +44,15 @@ class Crew:
         In sequential mode a repair under way is the one thing that is done.
         """
         is_repaired = bool(self._execution.board.repairs) and not self._execution.turnstile.parallel
-        if self._execution.why_over() or is_repaired:
+        is_open = self._execution.opening is not None
+        if self._execution.why_over() or is_repaired or not is_open:
             return
         for stage in self._execution.board.waiting():
             task = self._tasks.get(stage.name)
             if task is None or task.done():
-                self._tasks[stage.name] = asyncio.create_task(self._run(stage))
+                self._tasks[stage.name] = self._execution.faults.detach(
+                    self._run(stage), stage.name, partial(self._fail, stage), self._place
+                )
 
     async def cancel(self) -> None:
         """Cancel whatever runs, what a retry has added included, and wait for its end."""
@@ -58,3 +63,20 @@ class Crew:
     async def _run(self, stage: Stage) -> None:
         await self._runner.run(stage)
         self.start_waiting()  # its verdict may ask for a specialist who was skipped
+
+    def _fail(self, stage: Stage, error: Exception) -> None:
+        """An error that nobody foresaw asks a human; an agent that was started is found again."""
+        card = self._execution.board.cards[stage.name]
+        outcome = StageOutcome(
+            stage.name,
+            card.attempt,
+            StageState.FAILED,
+            None,
+            self._execution.turnstile.parallel,
+            failure=fault_of(error, stage=stage.name, gate=f"run {stage.name}"),
+            resumes=card.state is StageState.RUNNING,
+        )
+        self._execution.board.settle(outcome)
+
+    def _place(self) -> str:
+        return self._execution.host

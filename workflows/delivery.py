@@ -1,5 +1,7 @@
 """Deliver: the final builds, then the target branch moves to the verified commit."""
 
+from collections.abc import Awaitable, Callable
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -19,36 +21,49 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
-    from workflows.gathering import stop_if_cancelled
     from workflows.line import outage
 
 TRIES = 5
-"""How often a target that moves is followed before a human is asked (design, section 3)."""
+"""How often a target that others move is followed before a human is asked (design, section 3)."""
 
 
 class Delivery:
-    """The workflow's last step."""
+    """The workflow's last step.
+
+    Deliveries to one target take turns: with the turn in hand the target is merged in, the builds
+    are verified on that and the target moves. So what ours deliver is verified once each.
+    """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
         """Share the execution and its gates with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates
+        self._has_turn = False
 
     async def run(self) -> bool:
-        """Deliver; False leaves the failures on the board.
+        """Deliver; False leaves the failures on the board, and lets others deliver."""
+        is_delivered = await self._deliver()
+        if self._has_turn and not is_delivered:
+            self._has_turn = False
+            await self._execution.do(
+                DeliveryActivities.leave_line,
+                self._execution.ref,
+                **options.central("Let others deliver"),
+            )
+        return is_delivered
 
-        A target that moved is merged in, and both builds are verified on that merge.
-        """
-        for _ in range(TRIES):
+    async def _deliver(self) -> bool:
+        """A target that moved is merged in, and both builds are verified on that merge."""
+        moves = 0
+        while moves < TRIES:
             outcome = await self._attempt()
             if outcome is None:
                 return False
-            self._execution.heed(outcome.parallel, outcome.head)
-            if outcome.failure:
-                self._board.fail(outcome.failure)
+            self._heed(outcome)
             if outcome.state is not DeliveryState.MOVED:
                 return outcome.state is DeliveryState.DELIVERED
+            moves += outcome.is_foreign
         self._give_up()
         return False
 
@@ -56,42 +71,68 @@ class Delivery:
         """One try, once nothing holds; None if it cannot be delivered."""
         held: Hold | None = None
         while True:
-            stop_if_cancelled()
+            self._execution.stop_if_over()
+            if self._board.head and not self._has_turn:
+                outcome, held = await self._take_turn(held), None
+                if outcome.state is not DeliveryState.READY:
+                    return outcome
+                self._heed(outcome)
             if await self._gates.ensure(None, exact=True) or not self._board.is_green():
                 return None
-            outcome = await self._execution.tried(self._attempt_once(held), held)
+            turns = self._execution.line.turns
+            outcome = await self._execution.tried(self._swap(held), held)
             if outcome.hold is None:
                 return outcome
-            held = outcome.hold
-            await self._execution.wait_in_line(held)
+            held, self._has_turn = outcome.hold, False
+            await self._execution.wait_in_line(held, turns)
 
-    async def _attempt_once(self, held: Hold | None) -> DeliveryOutcome:
+    async def _take_turn(self, held: Hold | None) -> DeliveryOutcome:
+        """Wait in line; with the turn the head holds the target, unless they conflict."""
+        while True:
+            turns = self._execution.line.turns
+            asking = self._try(DeliveryActivities.take_turn, held, "Take its turn to deliver")
+            outcome = await self._execution.tried(asking, held)
+            if outcome.hold is None:
+                self._has_turn = True
+                return outcome
+            held = outcome.hold
+            await self._execution.wait_in_line(held, turns)
+
+    async def _swap(self, held: Hold | None) -> DeliveryOutcome:
         self._execution.counts.deliveries += 1
-        target = self._execution.target_branch
+        # Cancelled half-way, a target that has moved would not be known as delivered.
+        return await to_the_end(self._try(DeliveryActivities.deliver, held, "Deliver"))
+
+    async def _try(
+        self,
+        step: Callable[[DeliveryActivities, DeliveryRequest], Awaitable[DeliveryOutcome]],
+        held: Hold | None,
+        summary: str,
+    ) -> DeliveryOutcome:
+        execution = self._execution
         request = DeliveryRequest(
-            self._execution.ref,
+            execution.ref,
             self._board.head,
-            target,
-            self._execution.counts.deliveries,
-            self._execution.builders,
+            execution.target_branch,
+            execution.counts.deliveries,
+            execution.builders,
             held if held and held.dependency else None,
         )
         try:
-            # Cancelled half-way, a target that has moved would not be known as delivered.
-            return await to_the_end(self._deliver(request))
+            return await workflow.execute_activity_method(
+                step, request, **options.tools(execution.host, execution.order, summary)
+            )
         except ActivityError as error:
-            parallel = self._execution.turnstile.parallel
+            parallel = execution.turnstile.parallel
             if hold := outage(error, DELIVER, held.since if held else workflow.now()):
                 return DeliveryOutcome(DeliveryState.HELD, None, parallel, hold=hold)
             failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
             return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
 
-    async def _deliver(self, request: DeliveryRequest) -> DeliveryOutcome:
-        return await workflow.execute_activity_method(
-            DeliveryActivities.deliver,
-            request,
-            **options.tools(self._execution.host, self._execution.order, "Deliver"),
-        )
+    def _heed(self, outcome: DeliveryOutcome) -> None:
+        self._execution.heed(outcome.parallel, outcome.head)
+        if outcome.failure:
+            self._board.fail(outcome.failure)
 
     def _give_up(self) -> None:
         target = self._execution.target_branch

@@ -1,4 +1,7 @@
-"""The end of a requirement: trees tidied up, rows and events written, a report returned."""
+"""The end of a requirement: processes and clones cleaned up, rows and events written, a report."""
+
+from collections.abc import Callable
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -9,13 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from activities.uninterrupted import to_the_end
     from pipeline.failures import shared_out
-    from pipeline.model import (
-        ORCHESTRATOR,
-        Closing,
-        DecisionRequest,
-        DeliveryReport,
-        RequirementState,
-    )
+    from pipeline.model import ORCHESTRATOR, Closing, DeliveryReport, RequirementState
     from workflows import options
     from workflows.execution import Execution
     from workflows.failures import describe
@@ -28,42 +25,50 @@ class Ending:
         """Share the execution with the workflow."""
         self._execution = execution
 
-    async def abort(self, decision: DecisionRequest) -> DeliveryReport:
-        """End as a human has decided."""
-        reason = f"Aborted by {decision.who}. {decision.note}".strip()
-        return await self.give_up(RequirementState.FAILED, reason, decision.who)
-
     async def give_up(
-        self, state: RequirementState, reason: str, who: str = ORCHESTRATOR
+        self,
+        state: RequirementState,
+        reason: str,
+        who: str = ORCHESTRATOR,
+        *,
+        is_hasty: bool = False,
     ) -> DeliveryReport:
-        """Leave nothing of what is not delivered running or checked out, then close it."""
-        left = await self._release() if self._execution.opening else ""
-        return await self.close(state, f"{reason} {left}".strip(), who)
+        """Leave nothing of what is not delivered running or checked out, then close it.
+
+        In haste it is closed within seconds: what could not be cleaned up is named, and left to its
+        host, which goes on trying.
+        """
+        left = await self._release(is_hasty=is_hasty) if self._execution.opening else ""
+        return await self.close(state, reason, who, left)
 
     async def close(
-        self, state: RequirementState, reason: str, who: str = ORCHESTRATOR
+        self, state: RequirementState, reason: str, who: str = ORCHESTRATOR, left: str = ""
     ) -> DeliveryReport:
         """Record the end and report; from here on a cancellation comes too late."""
         self._execution.is_ending = True
-        board = self._execution.board
-        closing = Closing(self._execution.ref, state, reason, board.commit, who)
+        board, host = self._execution.board, self._execution.host
+        closing = Closing(
+            self._execution.ref, state, reason, board.commit, who, left, host if left else ""
+        )
         await to_the_end(self._record(closing))
         number, failures = self._execution.order.number, shared_out(board.open_failures())
         return DeliveryReport(number, state, reason, closing.commit, failures)
 
-    async def _release(self) -> str:
-        """Returns what could not be tidied up: a project that is gone must not prevent the end."""
+    async def _release(self, *, is_hasty: bool) -> str:
+        """Returns what could not be cleaned up: neither git nor a lost host prevents the end."""
         execution = self._execution
+        config = options.release(execution.host, execution.order, is_hasty=is_hasty)
         try:
-            await self._execution.do(
-                DeliveryActivities.release,
-                execution.ref,
-                **options.tools(execution.host, execution.order, "Remove worktrees"),
-            )
+            if is_hasty:
+                await workflow.execute_activity_method(
+                    DeliveryActivities.release, execution.ref, **config
+                )
+            else:
+                await execution.do(DeliveryActivities.release, execution.ref, **config)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            return f"Not everything was tidied up: {describe(error)}"
+            return describe(error)
         return ""
 
     async def _record(self, closing: Closing) -> None:
@@ -76,4 +81,14 @@ class Ending:
             **options.central("Publish performance"),
         )
         self._execution.display.show(closing.state)
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._execution.faults.recorded(options.HANDLERS_PATIENCE)
+        await settled(workflow.all_handlers_finished, options.HANDLERS_PATIENCE)
+
+
+async def settled(condition: Callable[[], bool], patience: timedelta) -> bool:
+    """Wait for it, but not for ever: whether it came true."""
+    try:
+        await workflow.wait_condition(condition, timeout=patience)
+    except TimeoutError:
+        return False
+    return True

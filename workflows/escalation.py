@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.infrastructure import infrastructure_number, stands_for
     from pipeline.model import InfrastructureOrder, SashaState
     from workflows import options
+    from workflows.faults import Faults
     from workflows.infrastructure import InfrastructureWorkflow
     from workflows.treating import Case, Key
 
@@ -19,11 +20,12 @@ with workflow.unsafe.imports_passed_through():
 class Escalations:
     """The requirements that stand for components, each for one symptom."""
 
-    def __init__(self, state: SashaState, tell: Callable[[str], None]) -> None:
+    def __init__(self, state: SashaState, tell: Callable[[str], None], faults: Faults) -> None:
         """Know what was escalated before; `tell` takes the number of one that has ended."""
         self._numbers: dict[Key, str] = dict(state.escalated)
         self._last = dict(state.numbers)
         self._tell = tell
+        self._faults = faults
         self._ends: dict[str, asyncio.Task[None]] = {}
         """Heard by the run that began them; later ones rely on being called."""
 
@@ -41,9 +43,12 @@ class Escalations:
         """Whether a requirement stands for that symptom."""
         return key in self._numbers
 
-    def concern(self, component: str) -> bool:
-        """Whether a requirement stands for that component."""
-        return any(stands_for(number, component) for number in self._numbers.values())
+    def concern(self, place: str, component: str) -> bool:
+        """Whether a requirement stands for that component of that place."""
+        return any(
+            key[0] == place and stands_for(number, component)
+            for key, number in self._numbers.items()
+        )
 
     def forget(self, number: str) -> tuple[Key, ...]:
         """The requirement stands for nothing any more; what it stood for."""
@@ -64,7 +69,9 @@ class Escalations:
             except WorkflowAlreadyStartedError:
                 continue
             self._numbers[case.key] = number
-            self._ends[number] = asyncio.create_task(self._hear_of_end(number, handle))
+            self._ends[number] = self._faults.detach(
+                self._hear_of_end(number, handle), f"hear of the end of {number}", lambda _: None
+            )
             return number
 
     async def _next_number(self, component: str) -> str:
@@ -83,7 +90,9 @@ class Escalations:
 
     async def _hear_of_end(self, number: str, handle: Awaitable[object]) -> None:
         """What was terminated could not call her."""
-        with suppress(ChildWorkflowError):
-            await handle
-        del self._ends[number]
-        self._tell(number)
+        try:
+            with suppress(ChildWorkflowError):
+                await handle
+        finally:
+            del self._ends[number]
+            self._tell(number)

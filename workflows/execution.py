@@ -28,7 +28,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows import options
     from workflows.display import Display
-    from workflows.gathering import is_cancelled, stop_if_cancelled
+    from workflows.failures import describe, is_infrastructure
+    from workflows.faults import Faults
+    from workflows.gathering import is_cancelled
     from workflows.line import Line, outage
     from workflows.turnstile import Turnstile
 
@@ -64,12 +66,18 @@ class Execution:
     is_ending: bool = False
     """Whether it ends whatever comes: what its end needs is waited for, cancelled or not."""
     line: Line = field(default_factory=Line)
+    faults: Faults = field(default_factory=Faults)
 
     def why_over(self) -> str:
         """Why nothing may start any more; empty while it may."""
         if self.abort:
             return f"the requirement was given up by {self.abort.who}"
         return "the requirement is being cancelled" if is_cancelled() else ""
+
+    def stop_if_over(self) -> None:
+        """Stop before something new begins; see `stop_if_cancelled`. Raises: CancelledError."""
+        if self.why_over():
+            raise asyncio.CancelledError
 
     def check_under_way(self) -> None:
         """Raises: RefusedInput once the end has begun."""
@@ -86,23 +94,26 @@ class Execution:
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
-    async def wait_in_line(self, hold: Hold) -> None:
+    async def wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
         """Show who holds the requirement, and wait until it is worth trying again.
+
+        `turns`: as of `Line.wait`.
 
         Raises: CancelledError, also if the opening that was held has swallowed the cancellation.
         """
-        stop_if_cancelled()
-        await self._wait_in_line(hold)
+        self.stop_if_over()
+        await self._wait_in_line(hold, turns)
 
-    async def _wait_in_line(self, hold: Hold) -> None:
+    async def _wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
         self.display.hold(hold)
-        await self.line.wait(hold, self.host)
+        await self.line.wait(hold, self.host, turns)
 
     async def tried(self, attempt: Awaitable[Outcome], held: Hold | None) -> Outcome:
         """Await an attempt; one that has been held is shown to go on once it is held no more."""
         if held is None:
             return await attempt
-        going_on = asyncio.create_task(self._go_on_unless_answered())
+        waiting = self._go_on_unless_answered()
+        going_on = self.faults.detach(waiting, "show that it goes on", lambda _: None)
         try:
             outcome = await attempt
         finally:
@@ -128,6 +139,37 @@ class Execution:
 
         return await self._once_there(once, str(config.get("summary")))
 
+    async def insist(
+        self,
+        step: Callable[[Any, Argument], Awaitable[Result]],
+        argument: Argument,
+        **config: Unpack[ActivityConfig],
+    ) -> Result:
+        """As `do`, for what must be written down before a human can be asked anything.
+
+        What fails for too long is an incident, shown as a hold, and tried again ever more seldom.
+        """
+        boundary, since = str(config.get("summary")), workflow.now()
+        pause, longest = options.FAULT_PAUSES
+        is_held = False
+        while True:
+            try:
+                result = await self.do(step, argument, **config)
+                break
+            except ActivityError as error:
+                if self.is_ending or not is_infrastructure(error):
+                    raise
+                self.faults.report(boundary, error, self.host)
+                hold = Hold(boundary, ("infrastructure",), describe(error), 0, since)
+            self.stop_if_over()
+            is_held = True
+            self.display.hold(hold)
+            await workflow.sleep(pause, summary=f"{boundary} failed: try again")
+            pause = min(2 * pause, longest)
+        if is_held:
+            self.display.go_on()
+        return result
+
     async def note(
         self, step: Callable[[Any, Argument], Awaitable[None]], argument: Argument, summary: str
     ) -> None:
@@ -151,7 +193,7 @@ class Execution:
                 if held is None:
                     raise
             if not self.is_ending:
-                stop_if_cancelled()
+                self.stop_if_over()
             await self._wait_in_line(held)
         if held and not self.is_ending:
             await self._once_there(partial(self._record, held), "record the hold")

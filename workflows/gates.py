@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -12,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import BuildOutcome, BuildRequest, Failure, Hold, Proof, Stage
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import failure_of
+    from workflows.failures import failure_of, fault_of
     from workflows.gathering import gather_all
     from workflows.line import outage
     from workflows.turnstile import Rank
@@ -20,15 +21,16 @@ with workflow.unsafe.imports_passed_through():
 Owed = tuple[str, Stage]
 """A build to verify, and the stage whose merge it belongs to."""
 
-Evidence = tuple[str, str, tuple[str, ...]]
-"""Build, commit, and the builders' attempts that the commit holds."""
+Evidence = tuple[str, str, tuple[str, ...], bool]
+"""Build, commit, the builders' attempts that the commit holds, and whether it has to be clean."""
 
 
 class BuildGates:
     """Verifies builds when something is about to stand on them, each evidence once.
 
     A stage needs every build of the stages before it, green on a commit that holds their merges;
-    an `exact` one needs them on the very commit that it is given.
+    an `exact` one needs them on the very commit that it is given, and built clean: what is
+    deployed or delivered must build in a fresh clone as well. A clean build serves both.
     """
 
     def __init__(
@@ -59,13 +61,16 @@ class BuildGates:
         """
         # The head may move while builds run, and an exact gate stands on the head alone.
         while owed := self._owed(self._board.work.builders(stage), exact=exact):
-            if failures := await self.verify(owed):
+            if failures := await self.verify(owed, clean=exact):
                 return failures
         return ()
 
-    async def verify(self, owed: Sequence[Owed]) -> tuple[Failure, ...]:
-        """Verify those builds on the head, in parallel; returns the failures of what is red."""
-        outcomes = await asyncio.gather(*(self._verification(*one) for one in owed))
+    async def verify(self, owed: Sequence[Owed], *, clean: bool = True) -> tuple[Failure, ...]:
+        """Verify those builds on the head, in parallel; returns the failures of what is red.
+
+        What was red is asked to be `clean`: what a kept checkout hides would only be red later.
+        """
+        outcomes = await asyncio.gather(*(self._verification(*one, clean=clean) for one in owed))
         failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
         if not failures:
             self._announce_passed()
@@ -97,13 +102,15 @@ class BuildGates:
         return any(
             proof.build == build
             and required <= set(proof.held)
-            and (not exact or proof.commit == self._board.commit)
+            and (not exact or (proof.clean and proof.commit == self._board.commit))
             for proof in self._proofs
         )
 
-    async def _verification(self, build: str, builder: Stage) -> BuildOutcome:
-        key = (build, self._board.commit, self._board.work.built())
-        if key not in self._verifications or self._is_answered(self._verifications[key]):
+    async def _verification(self, build: str, builder: Stage, *, clean: bool) -> BuildOutcome:
+        found = (build, self._board.commit, self._board.work.built())
+        # One that is clean, under way or over, serves as well where none needs to be.
+        key = (*found, clean or self._is_under_way((*found, True)))
+        if not self._is_under_way(key):
             counts = self._execution.counts
             counts.builds += 1
             request = BuildRequest(
@@ -113,14 +120,24 @@ class BuildGates:
                 builder.agent,
                 self._board.head,
                 f"{self._scope}{counts.builds}",
+                clean,
             )
             rank = (self._execution.position(builder), 0, counts.builds)
-            verification = self._verify(request, rank, Proof(*key))
-            self._verifications[key] = asyncio.create_task(verification)
+            verification = self._verify(request, rank, Proof(*found, clean))
+            self._verifications[key] = self._execution.faults.detach(
+                verification, f"build {build}", partial(self._fail, request)
+            )
         return await self._verifications[key]
 
+    def _is_under_way(self, key: Evidence) -> bool:
+        """Whether that verification runs, or has ended and still counts."""
+        task = self._verifications.get(key)
+        return task is not None and not self._is_answered(task)
+
     def _is_answered(self, task: asyncio.Task[BuildOutcome]) -> bool:
-        """Whether it was red, and the failure has been answered since."""
+        """Whether it was red, and the failure has been answered since; or was never answered."""
+        if task.done() and (task.cancelled() or task.exception()):
+            return True
         found = _found(task)
         failure = found.failure if found else None
         return failure is not None and not self._board.is_open(failure)
@@ -129,12 +146,19 @@ class BuildGates:
         outcome = await self._build(request, rank)
         self._execution.heed(outcome.parallel, None)
         if outcome.passed:
-            self._proofs.append(proof)
+            self._proofs.append(replace(proof, clean=outcome.clean))
             self._board.resolve(f"build {request.build}")
             self._has_news = True
         elif outcome.failure and not self._is_overtaken(request):
             self._board.fail(outcome.failure)
         return outcome
+
+    def _fail(self, request: BuildRequest, error: Exception) -> BuildOutcome:
+        """An error that nobody foresaw: nothing is known of the build, and a human is asked."""
+        failure = fault_of(error, stage=request.stage, gate=f"build {request.build}")
+        self._board.fail(failure)
+        parallel = self._execution.turnstile.parallel
+        return BuildOutcome(request.build, request.commit, False, parallel, request.clean, failure)
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
         """Build once nothing holds; what is held leaves the turnstile to others."""
@@ -175,7 +199,9 @@ class BuildGates:
                 None if hold else failure_of(error, stage=request.stage, gate=gate, owners=owners)
             )
             parallel = self._execution.turnstile.parallel
-            return BuildOutcome(request.build, request.commit, False, parallel, failure, hold)
+            return BuildOutcome(
+                request.build, request.commit, False, parallel, request.clean, failure, hold
+            )
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:

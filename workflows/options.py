@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from temporalio import workflow
 from temporalio.common import (
     RetryPolicy,
     SearchAttributeKey,
@@ -20,34 +21,16 @@ from temporalio.workflow import (
 )
 
 with unsafe.imports_passed_through():
+    from pipeline.installation import Queues
     from pipeline.model import Priority, RequirementOrder, RequirementState, StageRequest
 
-CENTRAL_QUEUE = "agog"
-"""Workflows, database, NATS."""
-OPENING_QUEUE = "agog-open"
-"""Openings: every host listens with a few slots, so that the host that has room takes it."""
-URGENT_QUEUE = "agog-open-p0"
-"""Openings of P0s: in the other queue those who wait for room take all the slots."""
 
+def queues() -> Queues:
+    """The queues of the installation that the workflow belongs to: it runs on their central one.
 
-def agents_queue(host: str) -> str:
-    """Stages of a host: their clones and processes live there. Nothing in it waits for a slot."""
-    return f"agog-agents-{host}"
-
-
-def waiting_queue(host: str) -> str:
-    """Stages that wait for a slot of a host: few at once are let in, the more urgent first."""
-    return f"agog-waiting-{host}"
-
-
-def tools_queue(host: str) -> str:
-    """Git and builds of a host, with their own bound."""
-    return f"agog-tools-{host}"
-
-
-def host_queue(host: str) -> str:
-    """What a host is asked to do at once: stages and builds may fill the others for days."""
-    return f"agog-host-{host}"
+    Replay-safe: the queue of a workflow never changes, and names of queues are not replayed.
+    """
+    return Queues(workflow.info().task_queue)
 
 
 # A lost worker is noticed by the heartbeat; 0.1 s to the next try keeps the resume within 5 s.
@@ -82,6 +65,18 @@ def hold_check(held: timedelta, *, is_outage: bool) -> timedelta:
     return min(max(held, first), last)
 
 
+STOP_PATIENCE = timedelta(seconds=36)
+"""Cancelled, a requirement waits no longer for what it runs: `cancel` ends within a minute."""
+FIX_STOP_PATIENCE = timedelta(seconds=20)
+"""A fix ends within the time that its requirement waits for it; an agent has 15 s of grace."""
+_RELEASE_PATIENCE = timedelta(seconds=14)
+HANDLERS_PATIENCE = timedelta(seconds=3)
+"""An answer that is being recorded comes before the end, unless it hangs."""
+
+# Nobody can be asked about what cannot be written down: it is tried again, ever more seldom.
+FAULT_PAUSES = (timedelta(minutes=1), timedelta(hours=1))
+
+
 # The wait for a dependency is inside the activity; only a lost worker must be noticed.
 _LASTING_HEARTBEAT = timedelta(seconds=10)
 
@@ -95,7 +90,7 @@ _CARE_PATIENCE = timedelta(seconds=30)
 def central(summary: str) -> ActivityConfig:
     """Database and NATS."""
     return ActivityConfig(
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         start_to_close_timeout=_BRIEF,
         retry_policy=_RETRY,
         summary=summary,
@@ -105,7 +100,7 @@ def central(summary: str) -> ActivityConfig:
 def lasting(summary: str) -> ActivityConfig:
     """Written as soon as a dependency is there again, however long that takes."""
     return ActivityConfig(
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         start_to_close_timeout=_UNBOUNDED,
         heartbeat_timeout=_LASTING_HEARTBEAT,
         retry_policy=_RETRY,
@@ -119,7 +114,7 @@ def care(place: str, summary: str) -> ActivityConfig:
     A worker that is lost meanwhile is noticed by its silence.
     """
     return ActivityConfig(
-        task_queue=host_queue(place) if place else CENTRAL_QUEUE,
+        task_queue=queues().host(place) if place else queues().central,
         schedule_to_start_timeout=_CARE_PATIENCE,
         start_to_close_timeout=_CARE_TIME,
         heartbeat_timeout=_LASTING_HEARTBEAT,
@@ -144,25 +139,27 @@ def record(summary: str) -> LocalActivityConfig:
 def opening(order: RequirementOrder) -> ActivityConfig:
     """Waits for a host with room; a P0 only for a host."""
     is_urgent = order.priority is Priority.P0
-    return _long(URGENT_QUEUE if is_urgent else OPENING_QUEUE, order, "Open")
+    return _long(queues().urgent if is_urgent else queues().opening, order, "Open")
 
 
 def stage(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
     """Runs an agent; the activity id is a stable name for people who look at it from outside."""
-    config = _long(agents_queue(host), order, f"{request.stage.name} ({request.stage.agent})")
+    config = _long(queues().agents(host), order, f"{request.stage.name} ({request.stage.agent})")
     config["activity_id"] = f"{request.stage.name} {request.attempt}"
     return config
 
 
 def waiting(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
     """Waits for a slot, mostly in Temporal's queue."""
-    return _long(waiting_queue(host), order, f"{request.stage.name}: queued for a slot on {host}")
+    return _long(
+        queues().waiting(host), order, f"{request.stage.name}: queued for a slot on {host}"
+    )
 
 
 def on_host(host: str, summary: str) -> ActivityConfig:
     """Steers agents of a host: nothing that runs or waits there is waited for."""
     return ActivityConfig(
-        task_queue=host_queue(host),
+        task_queue=queues().host(host),
         start_to_close_timeout=_BRIEF,
         retry_policy=_RETRY,
         summary=summary,
@@ -171,7 +168,19 @@ def on_host(host: str, summary: str) -> ActivityConfig:
 
 def tools(host: str, order: RequirementOrder, summary: str) -> ActivityConfig:
     """Runs git and builds."""
-    return _long(tools_queue(host), order, summary)
+    return _long(queues().tools(host), order, summary)
+
+
+def release(host: str, order: RequirementOrder, *, is_hasty: bool) -> ActivityConfig:
+    """Ends and removes what a requirement has on its host; builds of others do not delay it.
+
+    In haste, what could not be done in time is left to the host, which tries again.
+    """
+    config = _long(queues().host(host), order, "Clean up")
+    if is_hasty:
+        config["schedule_to_close_timeout"] = _RELEASE_PATIENCE
+        config["cancellation_type"] = ActivityCancellationType.TRY_CANCEL
+    return config
 
 
 def search_attributes(order: RequirementOrder) -> TypedSearchAttributes:
@@ -196,7 +205,7 @@ def child(
     """A workflow below another one; its id is used once."""
     return ChildWorkflowConfig(
         id=name,
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         # Asked to end, it ends its agents first; terminated with its parent it would leave them.
         parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
         cancellation_type=ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -210,7 +219,7 @@ def abandoned(name: str, summary: str) -> ChildWorkflowConfig:
     """A workflow that outlives the one that starts it; its id is used once."""
     return ChildWorkflowConfig(
         id=name,
-        task_queue=CENTRAL_QUEUE,
+        task_queue=queues().central,
         parent_close_policy=ParentClosePolicy.ABANDON,
         cancellation_type=ChildWorkflowCancellationType.ABANDON,
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

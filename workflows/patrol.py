@@ -12,7 +12,7 @@ with workflow.unsafe.imports_passed_through():
 class PatrolWorkflow:
     """Calls Sasha to the house and to one host.
 
-    Workflow ID: `patrol-<host>` with the time, which Temporal adds. Ends at once.
+    Workflow ID: `patrol-<installation>-<host>` with the time, which Temporal adds. Ends at once.
     """
 
     @workflow.run

@@ -100,7 +100,7 @@ class Questions:
             self._new_question(plan),
             ", ".join([*_orchestrator(plan), *_human(plan.asks)]),
         )
-        await self._execution.do(
+        await self._execution.insist(
             FailureActivities.aggregate_failures,
             collection,
             **options.central(f"Failures of round {counts.rounds}"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError
@@ -20,8 +21,9 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import standing, take
     from workflows import options
     from workflows.execution import Execution
+    from workflows.failures import words
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all, stop_if_cancelled
+    from workflows.gathering import gather_all
     from workflows.questions import Questions
     from workflows.strategic import StrategicOrchestratorWorkflow
 
@@ -36,18 +38,21 @@ class Recoveries:
         self._gates = gates
         self._questions = questions
 
-    async def repair(self, fixes: Sequence[Fix]) -> Recovered | None:
-        """Have the failures repaired; None if the requirement was given up meanwhile."""
+    async def repair(self, fixes: Sequence[Fix]) -> Recovered:
+        """Have the failures repaired."""
         self._board.tally.fixes += len(fixes)
         self._board.repairs = {fix.failure.stage: fix.number for fix in fixes}
-        recovering = asyncio.create_task(self._orchestrate(tuple(fixes)))
+        recovering = self._execution.faults.detach(
+            self._orchestrate(tuple(fixes)), "repair", partial(self._lost, tuple(fixes))
+        )
         try:
-            await workflow.wait_condition(lambda: recovering.done() or bool(self._execution.abort))
-        finally:
+            await workflow.wait_condition(recovering.done)
+        except asyncio.CancelledError:  # or given up: the fixes end first
             recovering.cancel()
             await gather_all([recovering])
-            self._board.repairs = {}
-        return None if self._execution.abort else recovering.result()
+            raise
+        self._board.repairs = {}
+        return recovering.result()
 
     async def settle(self, recovered: Recovered, occurrence: int) -> None:
         """Take over what a round of fixes has achieved, and record it."""
@@ -63,7 +68,7 @@ class Recoveries:
             tuple(reopened.items()),
             self._questions.repaired(),
         )
-        await self._execution.do(
+        await self._execution.insist(
             FixActivities.settle_fixes, settlement, **options.central("Settle the fixes")
         )
 
@@ -89,9 +94,19 @@ class Recoveries:
                 **options.child(name, "Failures go back to their owners"),
             )
         except ChildWorkflowError as error:
-            stop_if_cancelled()  # else somebody ended the orchestrator alone
+            execution.stop_if_over()  # else somebody ended the orchestrator alone
             reason = f"{name} was ended from outside: {error.cause or error}"
             return _given_up(recovery, await self._traces(), reason)
+
+    def _lost(self, fixes: tuple[Fix, ...], error: Exception) -> Recovered:
+        """An error that nobody foresaw, or that came while traces were read, asks a human."""
+        reason = f"The repair failed: {words(error)}"
+        return Recovered(
+            self._board.head,
+            self._execution.turnstile.parallel,
+            merged=tuple(MergedFix(fix.number, fix.stage) for fix in fixes),
+            given_up=tuple(GivenUp(fix.failure.gate, reason) for fix in fixes),
+        )
 
     async def _traces(self) -> Traces:
         execution = self._execution

@@ -12,9 +12,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.uninterrupted import to_the_end
     from pipeline.board import Board
     from pipeline.model import (
+        OPENING,
+        ORCHESTRATOR,
         RELEASE,
         REPAIRED,
         STAND_STILL,
+        TURN,
         DecisionRequest,
         DeliveryReport,
         ExtensionRequest,
@@ -35,11 +38,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.continuing import carry, is_long, take_up
     from workflows.deadlines import Deadlines
     from workflows.display import Display
-    from workflows.ending import Ending
+    from workflows.ending import Ending, settled
     from workflows.execution import Execution
-    from workflows.failures import describe
+    from workflows.failures import describe, failure_of, is_infrastructure
     from workflows.gates import BuildGates
-    from workflows.gathering import stop_if_cancelled
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
     from workflows.rounds import Rounds
@@ -53,8 +55,8 @@ class RequirementWorkflow:
     """One requirement, from its opening on a host to its delivery; or one fix of it.
 
     Workflow ID: the requirement number, used once (reuse policy: reject duplicates).
-    Waits for: a host with room; agents and builds; while HELD, for `release` or `repaired`; while
-    BLOCKED, for fixes, `retry` or `decide`.
+    Waits for: a host with room; agents and builds; while HELD, for `release`, `turn` or
+    `repaired`; while BLOCKED, for fixes, `retry` or `decide`.
     Ends: DELIVERED, FAILED (aborted by a human, refused by its host, a fix that did not succeed),
     CANCELLED (cancellation). A fix runs its one stage, delivers nothing and asks nobody.
     """
@@ -82,22 +84,36 @@ class RequirementWorkflow:
 
     @workflow.run
     async def run(self, order: RequirementOrder) -> DeliveryReport:
-        """Open, run rounds until everything is green and delivered, close."""
+        """Bring it to its end, unless it is cancelled or given up: then whatever it does ends.
+
+        The work is a task of its own, so that both reach it wherever it waits.
+        """
+        work = asyncio.create_task(self._work(order))
         try:
-            if not order.carried and (refusal := await self._open()):
-                return await self._ending.close(RequirementState.FAILED, refusal)
-            if order.fix:
-                return await self._fix()
-            while not await self._rounds.run():
-                await self._continue_if_long()
-                await self._see_to_failures()
-                if abort := self._execution.abort:
-                    return await self._ending.abort(abort)
-            return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
-        except (asyncio.CancelledError, ActivityError) as error:
-            if is_cancelled_exception(error):
-                await to_the_end(self._clean_up_cancelled())
+            await workflow.wait_condition(lambda: work.done() or bool(self._execution.abort))
+        except asyncio.CancelledError:
+            end = (RequirementState.CANCELLED, "Cancelled.", ORCHESTRATOR)
+            report, had_ended = await to_the_end(self._stop(work, *end))
+            if had_ended:
+                return report
             raise
+        if abort := self._execution.abort:
+            reason = f"Aborted by {abort.who}. {abort.note}".strip()
+            return (await to_the_end(self._stop(work, RequirementState.FAILED, reason, abort.who)))[
+                0
+            ]
+        return work.result()
+
+    async def _work(self, order: RequirementOrder) -> DeliveryReport:
+        """Open, run rounds until everything is green and delivered, close."""
+        if not order.carried and (refusal := await self._open()):
+            return await self._ending.close(RequirementState.FAILED, refusal)
+        if order.fix:
+            return await self._fix()
+        while not await self._rounds.run():
+            await self._continue_if_long()
+            await self._see_to_failures()
+        return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
 
     async def _continue_if_long(self) -> None:
         """Continue as new between two rounds, when nothing is under way."""
@@ -108,7 +124,7 @@ class RequirementWorkflow:
             lambda: self._standstill.lasts or workflow.all_handlers_finished()
         )
         if self._may_continue():
-            stop_if_cancelled()
+            self._execution.stop_if_over()
             carried = carry(self._execution, self._gates, self._questions)
             workflow.continue_as_new(replace(self._order, carried=carried))
 
@@ -117,21 +133,34 @@ class RequirementWorkflow:
         return is_quiet and not self._execution.abort
 
     async def _open(self) -> str:
-        """Find a host; returns why it refused, or nothing."""
-        self._execution.display.show(RequirementState.ACCEPTED, "host")
-        try:
-            if self._order.pre_empts and not self._order.fix:
-                await self._pre_empt()
-            opening = await self._opening()
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            stop_if_cancelled()
-            return describe(error)
+        """Find a host; returns why it refused, or nothing.
+
+        What fails for too long, and is refused by nobody, asks a human and is tried again.
+        """
+        while True:
+            self._execution.display.show(RequirementState.ACCEPTED, "host")
+            try:
+                if self._order.pre_empts and not self._order.fix:
+                    await self._pre_empt()
+                opening = await self._opening()
+                break
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                self._execution.stop_if_over()
+                if self._order.fix or not is_infrastructure(error):
+                    return describe(error)
+                await self._ask_about_opening(error)
         self._execution.take(opening)
         if self._execution.turnstile.parallel and not self._order.fix:
             workflow.logger.info("🚀 Executing workflow with PARALLELIZATION")
         return ""
+
+    async def _ask_about_opening(self, error: ActivityError) -> None:
+        self._board.fail(failure_of(error, stage=OPENING, gate=OPENING, owners=()))
+        async with self._answers.books:
+            await self._questions.report(self._questions.triage())
+        await ask(self._execution, self._questions)
 
     async def _pre_empt(self) -> None:
         await self._execution.do(
@@ -167,7 +196,7 @@ class RequirementWorkflow:
     async def _fix(self) -> DeliveryReport:
         """Run the one stage; its commit and its answer are the orchestrator's to judge."""
         await self._rounds.run_stages()
-        stop_if_cancelled()
+        self._execution.stop_if_over()
         failures = self._board.open_failures()
         if any(not failure.kind.is_answer for failure in failures):
             await self._questions.report_fix()
@@ -178,7 +207,7 @@ class RequirementWorkflow:
 
     async def _see_to_failures(self) -> None:
         """Send every failure to whoever sees to it, and wait until something can go on."""
-        stop_if_cancelled()
+        self._execution.stop_if_over()
         async with self._answers.books:
             if not self._board.is_stuck():
                 return
@@ -193,23 +222,44 @@ class RequirementWorkflow:
 
     async def _repair(self, fixes: tuple[Fix, ...]) -> None:
         recovered = await self._recoveries.repair(fixes)
-        if recovered:
-            async with self._answers.books:
-                await self._recoveries.settle(recovered, self._answers.next())
-
-    async def _clean_up_cancelled(self) -> None:
-        """Wait until nothing runs, then leave rows, events and trees clean."""
-        self._execution.is_ending = True
-        await self._standstill.cancel()
-        await self._rounds.cancel()
         async with self._answers.books:
-            pass  # an answer that is being recorded is recorded before the end
-        await self._ending.give_up(RequirementState.CANCELLED, "Cancelled.")
+            await self._recoveries.settle(recovered, self._answers.next())
+
+    async def _stop(
+        self, work: asyncio.Task[DeliveryReport], state: RequirementState, reason: str, who: str
+    ) -> tuple[DeliveryReport, bool]:
+        """End what runs, leave rows, events and clones clean; bounded, whatever hangs or is away.
+
+        Returns the report, and whether it is that of an end that came first.
+        """
+        patience = options.FIX_STOP_PATIENCE if self._order.fix else options.STOP_PATIENCE
+        stopping = asyncio.create_task(self._stop_work(work))
+        await settled(stopping.done, patience)
+        if work.done() or self._execution.is_ending:
+            await workflow.wait_condition(work.done)
+            if not work.cancelled() and work.exception() is None:
+                return work.result(), True  # what was delivered is delivered
+        await settled(lambda: not self._answers.books.locked(), options.HANDLERS_PATIENCE)
+        return await self._ending.give_up(state, reason, who, is_hasty=True), False
+
+    async def _stop_work(self, work: asyncio.Task[DeliveryReport]) -> None:
+        """Cancel everything that is under way and wait for its end; errors are incidents."""
+        work.cancel()
+        await self._standstill.cancel()
+        tasks = (work, asyncio.create_task(self._rounds.cancel()))
+        for error in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(error, Exception) and not is_cancelled_exception(error):
+                self._execution.faults.report("stop", error, self._execution.host)
 
     @workflow.signal(name=RELEASE)
     def release(self, epoch: int) -> None:
         """The P0 gate may be open again: what is held tries again."""
         self._execution.line.release(epoch)
+
+    @workflow.signal(name=TURN)
+    def turn(self) -> None:
+        """It may be its turn to deliver: it asks again."""
+        self._execution.line.turn()
 
     @workflow.signal(name=STAND_STILL)
     def stand_still(self) -> None:

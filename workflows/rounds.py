@@ -9,7 +9,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.delivery import Delivery
     from workflows.execution import Execution
     from workflows.gates import BuildGates
-    from workflows.gathering import stop_if_cancelled
     from workflows.stages import StageRunner
 
 
@@ -26,7 +25,7 @@ class Rounds:
 
     async def run(self) -> bool:
         """One round; whether it ended with the delivery."""
-        stop_if_cancelled()
+        self._execution.stop_if_over()
         await self.run_stages()
         return self._board.is_green() and await self._delivery.run()
 

@@ -2,14 +2,15 @@
 
 import asyncio
 from datetime import datetime
+from functools import partial
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
     from pipeline.infrastructure import RESPITE
     from pipeline.model import (
-        DEPENDENCIES,
         CaseStanding,
         Incident,
         IncidentEnd,
@@ -17,12 +18,15 @@ with workflow.unsafe.imports_passed_through():
         SashaStanding,
         SashaState,
         Waiting,
+        component_of,
+        place_of,
     )
     from pipeline.remedies import Finding
     from workflows import options
     from workflows.care import look
     from workflows.continuing import is_long
     from workflows.escalation import Escalations
+    from workflows.faults import Faults
     from workflows.treating import Case, Key
     from workflows.view import SashaView
 
@@ -34,7 +38,7 @@ HOUSE = ""
 class SashaWorkflow:
     """Brings the infrastructure back by a rule table (`pipeline/remedies.py`).
 
-    Workflow ID: `sasha`, one for all; whoever is held signals it, with a start if it is not there.
+    Workflow ID: `sasha-<installation>`; whoever is held signals it, with a start if she is away.
     Waits for: calls; what is treated. Goes on as new when its history is long and nothing is being
     treated. Never ends, never touches project code, never lets anybody go on without a dependency.
     """
@@ -43,9 +47,10 @@ class SashaWorkflow:
     def __init__(self, state: SashaState) -> None:
         """Know what was escalated before; nothing happens before `run`."""
         self._incidents = state.incidents
-        self._escalations = Escalations(state, self._hear_of_end)
+        self._faults = Faults()
+        self._escalations = Escalations(state, self._hear_of_end, self._faults)
         self._calls: list[SashaCall] = []
-        self._waiting: dict[str, dict[str, bool]] = {name: {} for name in DEPENDENCIES}
+        self._waiting: dict[str, dict[str, bool]] = {}
         for each in state.waiting:
             self._waiting[each.dependency] = dict.fromkeys(each.callers, True)
         self._wanted: dict[str, bool] = {}
@@ -55,14 +60,13 @@ class SashaWorkflow:
         self._left: dict[Key, datetime] = dict(state.left)
         """When a case is treated anew that could not be repaired, or was given up."""
         self._unrecorded = {each.incident_id: each for each in state.unrecorded}
-        self._records: set[asyncio.Task[None]] = set()
         self._view = SashaView()
 
     @workflow.run
     async def run(self, state: SashaState) -> None:
         """Answer calls, for ever."""
         for incident in state.unrecorded:
-            self._records.add(asyncio.create_task(self._record(incident)))
+            self._faults.detach(self._record(incident), "record an incident", _nothing)
         while True:
             await workflow.wait_condition(lambda: bool(self._calls) or self._may_continue())
             if not self._calls:
@@ -108,22 +112,26 @@ class SashaWorkflow:
     def _heed(self, calls: list[SashaCall]) -> None:
         """Look at the house and at every host that was named, each for itself."""
         for call in calls:
-            if call.dependency in self._waiting and call.caller:
-                self._waiting[call.dependency][call.caller] = True
+            if component_of(call.dependency) and call.caller:
+                self._waiting.setdefault(call.dependency, {})[call.caller] = True
         if all(map(self._is_known, calls)):
             return
-        named = [call.host for call in calls]
+        named = [place for call in calls for place in (call.host, place_of(call.dependency))]
         named += [place for call in calls if call.ended for place in self._forget(call)]
         for place in dict.fromkeys((HOUSE, *named)):
             self._wanted[place] = True
             if place not in self._looks:
-                self._looks[place] = asyncio.create_task(self._look_while_wanted(place))
+                what = f"look at {place or 'the house'}"
+                looking = self._look_while_wanted(place)
+                self._looks[place] = self._faults.detach(looking, what, _nothing)
 
     async def _look_while_wanted(self, place: str) -> None:
         """A call may tell of what a look under way has missed: another one follows."""
-        while self._wanted.pop(place, False):
-            await self._visit(place)
-        del self._looks[place]
+        try:
+            while self._wanted.pop(place, False):
+                await self._visit(place)
+        finally:  # else no call would ever bring another look
+            del self._looks[place]
 
     async def _visit(self, place: str) -> None:
         """Treat what a look finds; what is not found there lets go on who waited for it before."""
@@ -133,16 +141,20 @@ class SashaWorkflow:
             case = Case(place, finding.symptom, finding.remedy, workflow.now())
             if case.key not in known:  # else it may have ended behind this look
                 self._take_on(case)
-        if place == HOUSE and found is not None:
+        if found is not None:
+            waiting = tuple(each for each in waiting if place_of(each.dependency) == place)
             await self._tell_well(waiting, found)
 
     def _is_known(self, call: SashaCall) -> bool:
         """Whether that dependency is being seen to: its end brings the next look."""
-        component = DEPENDENCIES.get(call.dependency)
-        if call.ended or component is None:
+        component, place = component_of(call.dependency), place_of(call.dependency)
+        if call.ended or not component:
             return False
-        treated = any(case.symptom.component == component for case, _ in self._cases.values())
-        return treated or self._escalations.concern(component)
+        treated = any(
+            case.symptom.component == component and case.place == place
+            for case, _ in self._cases.values()
+        )
+        return treated or self._escalations.concern(place, component)
 
     def _forget(self, call: SashaCall) -> list[str]:
         """The requirement stands for nothing any more; where to look at what it stood for."""
@@ -157,7 +169,9 @@ class SashaWorkflow:
         is_left = case.key in self._left or self._escalations.knows(case.key)
         if is_left or case.key in self._cases:
             return
-        self._cases[case.key] = case, asyncio.create_task(self._see_to(case))
+        what = f"treat {case.symptom.kind} {case.symptom.subject}".strip()
+        seeing = self._faults.detach(self._see_to(case), what, partial(self._drop, case))
+        self._cases[case.key] = case, seeing
 
     # --- one case ---------------------------------------------------------------------------------
 
@@ -167,6 +181,12 @@ class SashaWorkflow:
         incident = await self._see_through(incident_id, case)
         self._unrecorded[incident_id] = incident
         await self._record(incident)
+
+    def _drop(self, case: Case, _: Exception) -> None:
+        """An error that nobody foresaw: the case is treated anew when it is found again."""
+        if self._cases.pop(case.key, None):
+            self._view.forget(case.place, case.symptom)
+            self._left[case.key] = workflow.now() + case.remedy.again
 
     async def _see_through(self, incident_id: str, case: Case) -> Incident:
         """Treat it to its end, and let whoever has waited be told."""
@@ -207,11 +227,19 @@ class SashaWorkflow:
         """Those who wait for what is there go on; a fresh look says so, never a hope."""
         ill = {finding.symptom.component for finding in findings}
         for each in waiting:
-            if DEPENDENCIES[each.dependency] not in ill:
+            if component_of(each.dependency) not in ill:
                 for caller in each.callers:
                     self._waiting[each.dependency].pop(caller, None)
-                await workflow.execute_activity_method(
-                    SashaActivities.tell_repaired,
-                    each,
-                    **options.central(f"{each.dependency} is there: {len(each.callers)} go on"),
-                )
+                try:
+                    await workflow.execute_activity_method(
+                        SashaActivities.tell_repaired,
+                        each,
+                        **options.central(f"{each.dependency} is there: {len(each.callers)} go on"),
+                    )
+                except ActivityError:  # the next look tells them
+                    self._waiting[each.dependency].update(dict.fromkeys(each.callers, True))
+                    raise
+
+
+def _nothing(_: Exception) -> None:
+    """Nothing takes the place of what has failed: a later call brings it again."""

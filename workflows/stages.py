@@ -26,9 +26,8 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.team import TEAM, Role
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import failure_of
+    from workflows.failures import can_resume, failure_of
     from workflows.gates import BuildGates
-    from workflows.gathering import stop_if_cancelled
     from workflows.line import outage
 
 
@@ -106,7 +105,7 @@ class StageRunner:
         self, stage: Stage, verified: Head | None, held: Hold | None
     ) -> StageOutcome:
         async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
-            stop_if_cancelled()
+            self._execution.stop_if_over()
             request = self._request(stage, verified, held)
             if held is None:
                 self._execution.display.show(RequirementState.RUNNING)
@@ -144,13 +143,14 @@ class StageRunner:
             self._execution.display.refresh()
 
     def _request(self, stage: Stage, verified: Head | None, held: Hold | None) -> StageRequest:
-        again = self._board.cards[stage.name].reason
+        card = self._board.cards[stage.name]
+        again = card.reason
         return StageRequest(
             ref=self._execution.ref,
             priority=self._execution.order.priority,
             stage=stage,
-            attempt=self._board.begin(stage),
-            head=verified or self._board.head,
+            attempt=self._board.begin(stage, verified),
+            head=verified or card.base,
             remaining_minutes=self._remaining[stage.name],
             mode=self._execution.mode,
             again=again,
@@ -159,6 +159,7 @@ class StageRunner:
             held=held if held and held.dependency else None,
             in_group=self._has_siblings(stage),
             exact=verified is not None,
+            resumed=card.resumes,
         )
 
     def _has_siblings(self, stage: Stage) -> bool:
@@ -184,4 +185,5 @@ class StageRunner:
             failure=failure_of(
                 error, stage=name, gate=f"run {name}", owners=(request.stage.agent,)
             ),
+            resumes=can_resume(error),
         )

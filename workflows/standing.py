@@ -30,7 +30,9 @@ class Standstill:
         """Look whether the agents must stand still; once at a time."""
         self._is_asked = True
         if self._execution.opening and not self.lasts:
-            self._task = asyncio.create_task(self._stand())
+            self._task = self._execution.faults.detach(
+                self._stand(), "let agents stand still, or go on", lambda _: None
+            )
 
     async def cancel(self) -> None:
         """Stop looking: the requirement's agents are ended."""
@@ -56,7 +58,8 @@ class Standstill:
         return Shown.held(hold)
 
     async def _look(self) -> Hold | None:
-        return await self._execution.do(
+        # Agents that stand still go on by this alone: it is tried again whatever has failed.
+        return await self._execution.insist(
             RunActivities.stand_still,
             self._execution.ref,
             **options.on_host(self._execution.host, "Stand still, or go on"),

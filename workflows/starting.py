@@ -1,10 +1,13 @@
 """How a requirement's workflow is started, by whoever does it: all inputs stand in its order."""
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from pipeline.errors import AlreadyStarted
+from pipeline.errors import AlreadyStarted, NumberElsewhere
+from pipeline.installation import Queues
 from pipeline.model import DeliveryReport, RequirementOrder
 from workflows import options
 from workflows.requirement import RequirementWorkflow
@@ -14,18 +17,18 @@ _SUMMARY_BYTES = 200
 
 
 async def start_requirement(
-    client: Client, order: RequirementOrder
+    client: Client, queues: Queues, order: RequirementOrder
 ) -> WorkflowHandle[RequirementWorkflow, DeliveryReport]:
     """Start the workflow of an accepted requirement; its number is used once.
 
-    Raises: AlreadyStarted; temporalio's RPCError if the server cannot be reached.
+    Raises: AlreadyStarted, NumberElsewhere; temporalio's RPCError if the server cannot be reached.
     """
     try:
         return await client.start_workflow(
             RequirementWorkflow.run,
             order,
             id=order.number,
-            task_queue=options.CENTRAL_QUEUE,
+            task_queue=queues.central,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             priority=Priority(priority_key=order.priority.rank + 1),
@@ -33,6 +36,16 @@ async def start_requirement(
             static_summary=order.title.encode()[:_SUMMARY_BYTES].decode(errors="ignore"),
         )
     except WorkflowAlreadyStartedError as error:
+        if await _queue_of(client, order.number) != queues.central:
+            raise NumberElsewhere(order.number) from error
         raise AlreadyStarted(
             f"{order.number} was started by somebody else just now. Join it with --attach."
         ) from error
+
+
+async def _queue_of(client: Client, number: str) -> str:
+    """Where the tasks of that workflow are; asked raw: the SDK cannot describe a paused one."""
+    execution = WorkflowExecution(workflow_id=number)
+    request = DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=execution)
+    answer = await client.workflow_service.describe_workflow_execution(request)
+    return answer.workflow_execution_info.task_queue

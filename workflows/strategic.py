@@ -1,6 +1,6 @@
 """The strategic orchestrator: failures go back to their owners until their gates are green."""
 
-import asyncio
+from functools import partial
 
 from temporalio import workflow
 
@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.display import Display
     from workflows.execution import Execution
+    from workflows.failures import words
     from workflows.fixes import FixRunner
     from workflows.gates import BuildGates
     from workflows.gathering import gather_all
@@ -50,8 +51,12 @@ class StrategicOrchestratorWorkflow:
     async def run(self, recovery: Recovery) -> Recovered:
         """Run and merge every fix, then make each red gate again, once."""
         await self._open(recovery, *recovery.fixes)
+        detach = self._execution.faults.detach
         await gather_all(
-            [asyncio.create_task(self._repair(recovery, fix)) for fix in recovery.fixes]
+            [
+                detach(self._repair(recovery, fix), fix.number, partial(self._give_up, fix))
+                for fix in recovery.fixes
+            ]
         )
         return await self._regating.run(recovery.fixes, self._fixes.results)
 
@@ -66,11 +71,15 @@ class StrategicOrchestratorWorkflow:
             await self._open(recovery, following)
             fix = following
 
+    def _give_up(self, first: Fix, error: Exception) -> None:
+        """An error that nobody foresaw ends the repair of that failure: a human is asked."""
+        self._fixes.give_up(first, first, f"{first.number}: {words(error)}")
+
     async def _open(self, recovery: Recovery, *fixes: Fix) -> None:
         orders = tuple(self._fixes.order(fix) for fix in fixes)
         for fix in fixes:
             self._view.tell(fix, "opened")
-        await self._execution.do(
+        await self._execution.insist(
             FixActivities.open_fixes,
             FixOpening(recovery.ref, recovery.round, fixes, orders),
             **options.central(f"Open {', '.join(fix.number for fix in fixes)}"),

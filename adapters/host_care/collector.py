@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from adapters.git.clone import CLONES, remove_tree
 from adapters.host_care.parts import Requirements
-from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.directory import RECORDS, RUNS, RunDirectory
 from adapters.runs.inventory import folders, has_unended, run_folders
-from adapters.workspaces.worktrees import WORKTREES, remove_tree
 from pipeline.errors import PipelineError, TransientError
 from pipeline.ports import Workspaces
 
@@ -24,9 +24,9 @@ KEPT_LOGS = timedelta(hours=1)
 
 
 class LeftoverKind(StrEnum):
-    """What is removed, in this order: a worktree's work is in its refs, a log is nowhere else."""
+    """What is removed, in this order: a clone's work is in its refs, a log is nowhere else."""
 
-    WORKTREES = "worktrees"
+    CLONES = "clones"
     RUNS = "runs"
 
 
@@ -40,7 +40,7 @@ class Leftover:
     ended_at: datetime
 
     def size(self) -> int:
-        """Bytes that it takes on the disk now. Blocks: a worktree may hold a million files."""
+        """Bytes that it takes on the disk now. Blocks: a clone may hold a million files."""
         return _size(self.path)
 
 
@@ -54,7 +54,7 @@ class Collected:
 
 
 class LeftoverCollector:
-    """Finds and removes worktrees and run directories of ended requirements."""
+    """Finds and removes clones and run directories of ended requirements."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class LeftoverCollector:
         workspaces: Workspaces | None,
         kept_logs: timedelta = KEPT_LOGS,
     ) -> None:
-        """Take the state directory; without a project (`workspaces` None) worktrees stay."""
+        """Take the state directory; without a project (`workspaces` None) clones stay."""
         self._home = home.absolute()
         self._requirements = requirements
         self._workspaces = workspaces
         self._kept_logs = kept_logs
 
     async def plan(self) -> Sequence[Leftover]:
-        """What would be removed, worktrees before runs, the longest ended first.
+        """What would be removed, clones before runs, the longest ended first.
 
         Raises: DependencyUnavailable if the database cannot be asked.
         """
@@ -106,7 +106,7 @@ class LeftoverCollector:
             await self._workspaces.release(leftover.number)
 
     def _numbers(self) -> Sequence[str]:
-        roots = (self._home / WORKTREES, self._home / RUNS)
+        roots = (self._home / CLONES, self._home / RECORDS)
         return sorted({folder.name for root in roots for folder in folders(root)})
 
     def _leftovers(self, ended: Mapping[str, datetime]) -> Sequence[Leftover]:
@@ -115,8 +115,8 @@ class LeftoverCollector:
         unread = datetime.now(UTC) - self._kept_logs
         trees = quiet if self._workspaces is not None else []
         return (
-            *_found(LeftoverKind.WORKTREES, self._home / WORKTREES, trees),
-            *_found(LeftoverKind.RUNS, self._home / RUNS, [o for o in quiet if o[1] <= unread]),
+            *_found(LeftoverKind.CLONES, self._home / CLONES, trees),
+            *_found(LeftoverKind.RUNS, self._home / RECORDS, [o for o in quiet if o[1] <= unread]),
         )
 
 
@@ -131,11 +131,14 @@ def _found(
 
 def _remove_runs(home: Path, leftover: Leftover) -> None:
     for path in run_folders(home, leftover.number):
+        run = RunDirectory(home.joinpath(RUNS, *path.parts[-3:]), "")
         # Under its lock: whoever would start the run finds nothing or waits for nothing.
-        with RunDirectory(path, "").locked() as lock:
+        with run.locked() as lock:
             if lock is None:
                 raise TransientError(f"{path} is held by a supervisor")
+            remove_tree(run.path)
             remove_tree(path)
+    remove_tree(home / RUNS / leftover.number)
     remove_tree(leftover.path)
 
 

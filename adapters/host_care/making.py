@@ -1,19 +1,19 @@
 """The care of a real host, put together of its parts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from adapters.git import GitWorkspaces
 from adapters.host_care.care import HostCare
 from adapters.host_care.collector import LeftoverCollector
 from adapters.host_care.deadlines import DeadlineCare
-from adapters.host_care.disk import DiskCare, free_bytes
+from adapters.host_care.disk import DiskCare
 from adapters.host_care.load import HostLoad, LoadCare, measure
 from adapters.host_care.orphaned_runs import OrphanedProcesses, OrphanedRuns
-from adapters.host_care.orphaned_trees import EndedWorktrees, LostRegistrations, StaleLocks
-from adapters.host_care.orphans import OrphanCare, Sort
+from adapters.host_care.orphaned_trees import EndedClones
+from adapters.host_care.orphans import OrphanCare
 from adapters.host_care.parts import Extend, Requirements, Slots
-from adapters.workspaces import GitWorkspaces
-from adapters.workspaces.registrations import Registrations
+from adapters.probes import free_bytes
 from pipeline.ports import AgentRuns
 
 
@@ -37,19 +37,12 @@ def host_care(
     """
     workspaces = GitWorkspaces(project_root, home) if project_root else None
     collector = LeftoverCollector(home, requirements, workspaces)
-    trees = _trees(home, project_root, requirements) if project_root else ()
+    clones = (EndedClones(home, requirements, workspaces),) if workspaces else ()
     return HostCare(
         LoadCare(host, slots, measuring),
         DiskCare(home, host, collector, min_free_bytes, free),
         DeadlineCare(home, extend),
         OrphanCare(OrphanedRuns(home, requirements, runs)),
         OrphanCare(OrphanedProcesses(home, requirements)),
-        *map(OrphanCare, trees),
+        *map(OrphanCare, clones),
     )
-
-
-def _trees(home: Path, project_root: Path, requirements: Requirements) -> Iterator[Sort]:
-    registrations = Registrations(project_root, home)
-    yield EndedWorktrees(home, requirements, GitWorkspaces(project_root, home))
-    yield LostRegistrations(home, registrations)
-    yield StaleLocks(home, registrations)

@@ -3,19 +3,18 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adapters.agents.simulated import SIMULATED
 from adapters.host_care.parts import Requirements
+from adapters.processes import all_processes, end_processes, variable_of
 from adapters.runs import records
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.inventory import is_supervised, requirement_of, unended_runs
-from adapters.runs.leftovers import leftovers, run_directory_of
 from adapters.runs.looks import Living
-from adapters.runs.processes import all_processes, end_processes
-from adapters.runs.supervised import SupervisedRuns
+from adapters.runs.supervised import RUN_DIRECTORY_VARIABLE, SupervisedRuns, leftovers
 from pipeline.errors import TransientError
 from pipeline.ports import AgentRuns
 
@@ -65,7 +64,7 @@ class OrphanedRuns:
 
 
 class OrphanedProcesses:
-    """Processes that name a run as theirs that has ended, or whose directory is gone."""
+    """Processes that name a run as theirs that has ended, or whose records are gone."""
 
     name = "processes"
 
@@ -77,7 +76,8 @@ class OrphanedProcesses:
     async def look(self) -> Mapping[str, str]:
         """Directories of their runs, relative to the folder of runs."""
         named = await asyncio.to_thread(_named_runs, self._root)
-        numbers = [path.parts[0] for path in named if not (self._root / path).is_dir()]
+        runs = {path: RunDirectory(self._root / path, "") for path in named}
+        numbers = [path.parts[0] for path, run in runs.items() if not run.records_path.is_dir()]
         over = await _over(self._requirements, numbers)
         return {
             str(path): f"processes {', '.join(map(str, sorted(pids)))} belong to a run that is over"
@@ -95,12 +95,12 @@ class OrphanedProcesses:
         return f"Ended {ended} processes of {name}, a run that is over."
 
     def _is_over(self, path: Path, ended: Mapping[str, datetime]) -> bool:
-        """A run that has no directory may be started again, unless its requirement has ended."""
-        directory = self._root / path
-        if not directory.is_dir():
+        """A run that has no records may be started again, unless its requirement has ended."""
+        run = RunDirectory(self._root / path, "")
+        if not run.records_path.is_dir():
             return path.parts[0] in ended
         try:
-            return (directory / records.EXIT).stat().st_mtime < time.time() - LEAVING_SECONDS
+            return run.file(records.EXIT).stat().st_mtime < time.time() - LEAVING_SECONDS
         except FileNotFoundError:
             return False
 
@@ -125,8 +125,9 @@ def _named_runs(root: Path) -> Mapping[Path, set[int]]:
     """Living processes by the run that they name, relative to `root`."""
     named: dict[Path, set[int]] = {}
     for pid, stat in all_processes().items():
-        directory = run_directory_of(pid) if stat.is_living and pid != os.getpid() else None
-        path = Path(os.fsdecode(directory)) if directory else root
+        is_other = stat.is_living and pid != os.getpid()
+        directory = variable_of(pid, RUN_DIRECTORY_VARIABLE) if is_other else None
+        path = Path(directory) if directory else root
         if path.parent.parent.parent == root:
             named.setdefault(path.relative_to(root), set()).add(pid)
     return named
@@ -134,11 +135,6 @@ def _named_runs(root: Path) -> Mapping[Path, set[int]]:
 
 def _end_leftovers(run: RunDirectory) -> int:
     found = leftovers(run)
-    end_processes(_until(lambda: leftovers(run), time.monotonic() + END_SECONDS))
-    if left := leftovers(run):
+    if left := end_processes(lambda: leftovers(run), END_SECONDS):
         raise TransientError(f"Processes {sorted(left)} of {run.path} cannot be ended.")
     return len(found)
-
-
-def _until(living: Callable[[], set[int]], deadline: float) -> Callable[[], set[int]]:
-    return lambda: living() if time.monotonic() < deadline else set()

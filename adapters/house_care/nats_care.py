@@ -56,22 +56,16 @@ class NatsCare:
         return "NATS answers again."
 
     async def _flaws(self) -> list[str]:
-        client = await self._login.connect()
-        try:
+        async with self._login.connected() as client:
             jetstream = client.jetstream(timeout=PROBE_SECONDS)
             await jetstream.account_info()
             return await asyncio.gather(*(find_flaw(jetstream, stream) for stream in STREAMS))
-        finally:
-            await client.close()
 
     async def _repair(self, name: str) -> str:
         (stream,) = (stream for stream in STREAMS if stream.name == name)
         with unavailable(self._login.url):
-            client = await self._login.connect()
-            try:
+            async with self._login.connected() as client:
                 return await _repaired(client, stream)
-            finally:
-                await client.close()
 
 
 async def _repaired(client: Client, stream: Stream) -> str:

@@ -10,14 +10,16 @@ from temporalio.service import RPCError
 
 from adapters.bounded import within
 from adapters.house_care.endings import Ending, ending_of
-from adapters.sdlc.attendance import OpenRow, latest_others, open_row, open_rows, order_of
+from adapters.installation import Identity
+from adapters.sdlc.attendance import OpenRow, open_row, open_rows, order_of
 from adapters.sdlc.database import Database
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.temporal_client import reaching_temporal
 from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
-from pipeline.errors import AlreadyStarted, NotRepairable
+from pipeline.errors import AlreadyStarted, NotRepairable, NumberElsewhere
 from pipeline.failures import cut
+from pipeline.installation import Queues
 from pipeline.model import (
     SASHA,
     Closing,
@@ -28,8 +30,8 @@ from pipeline.model import (
     SymptomKind,
 )
 
-Start = Callable[[Client, RequirementOrder], Awaitable[object]]
-"""Starts a requirement's workflow. Raises: AlreadyStarted."""
+Start = Callable[[Client, Queues, RequirementOrder], Awaitable[object]]
+"""Starts a requirement's workflow. Raises: AlreadyStarted, NumberElsewhere."""
 
 LOOK_SECONDS = 5.0
 GRACE = timedelta(minutes=1)
@@ -41,7 +43,6 @@ MOST = 500
 _COMPONENT = "record"
 _WORKFLOW_TYPE = "RequirementWorkflow"
 _AT_ONCE = 20
-_WITNESSES = 20
 
 
 class RecordCare:
@@ -52,14 +53,16 @@ class RecordCare:
 
     def __init__(
         self,
-        temporal: Client,
+        identity: Identity,
         store: PostgresSdlcStore,
         database: Database,
         start: Start,
         grace: timedelta = GRACE,
     ) -> None:
         """Read with `database`, write with `store`; neither is closed here."""
-        self._temporal = temporal
+        self._identity = identity
+        self._temporal = identity.client
+        self._queues = identity.installation.queues
         self._store = store
         self._database = database
         self._start = start
@@ -79,31 +82,38 @@ class RecordCare:
     async def act(self, symptom: Symptom) -> str:
         """Start the workflow or close the row, if that is still called for.
 
-        Raises: DependencyUnavailable; NotRepairable where this seems to be the wrong Temporal, and
-            where rows cannot be compared with it.
+        Raises: DependencyUnavailable, WrongInstallation where this is not the Temporal that they
+            were started on; NotRepairable where rows cannot be compared with it.
         """
         number = symptom.subject
         if not number:  # not a row: the look itself has failed, and why is for a human to see to
             raise NotRepairable(symptom.detail)
         row = await self._database.read(lambda c: open_row(c, number, self._grace))
-        standing = await workflow_standing(self._temporal, number)
+        standing = await self._standing(number)
+        await self._identity.prove()  # what has just answered is the Temporal they were started on
         if row is None or not _flaw(row, standing):
             return f"{number} has gone on or ended."
         if standing and _is_of(standing, row):
             return await self._close(row, standing.first_run, await self._ending(row, standing))
         if not row.may_be_started:
-            return await self._close_unknown(row)
+            ending = Ending(
+                RequirementState.FAILED, "Temporal does not know its workflow any more."
+            )
+            return await self._close(row, row.workflow_run or "", ending)
         return await (self._cancel(row.root) if row.root else self._start_again(number))
 
     async def _unattended(self) -> Sequence[Symptom]:
         rows = await self._database.read(lambda c: open_rows(c, self._grace))
-        running = await running_workflows(self._temporal, _WORKFLOW_TYPE) if rows else frozenset()
+        if not rows:
+            return []
+        await self._identity.prove()
+        running = await running_workflows(self._temporal, self._queues, _WORKFLOW_TYPE)
         suspects = [row for row in rows if row.number not in running][:MOST]
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def examine(row: OpenRow) -> str:
             async with slots:
-                return _flaw(row, await workflow_standing(self._temporal, row.number))
+                return _flaw(row, await self._standing(row.number))
 
         flaws = await asyncio.gather(*map(examine, suspects))
         return [
@@ -116,23 +126,10 @@ class RecordCare:
         with reaching_temporal(self._temporal):
             return await ending_of(self._temporal, row.number, standing.run)
 
-    async def _close_unknown(self, row: OpenRow) -> str:
-        """Close what Temporal has lost; what it merely does not know may run elsewhere."""
-        if not await self._is_our_temporal(row.number):
-            raise NotRepairable(
-                f"Temporal does not know {row.number}, nor any other requirement that was started."
-                " Is it the one that they were started on? Check TEMPORAL_ADDRESS and namespace."
-            )
-        ending = Ending(RequirementState.FAILED, "Temporal does not know its workflow any more.")
-        return await self._close(row, row.workflow_run or "", ending)
-
-    async def _is_our_temporal(self, number: str) -> bool:
-        others = await self._database.read(lambda c: latest_others(c, number, _WITNESSES))
-        for other, first_run in others:
-            standing = await workflow_standing(self._temporal, other)
-            if standing and first_run in (None, standing.first_run):
-                return True
-        return False
+    async def _standing(self, number: str) -> WorkflowStanding | None:
+        """How our workflow of that number stands; another installation's is none of ours."""
+        standing = await workflow_standing(self._temporal, number)
+        return standing if standing and standing.queue == self._queues.central else None
 
     async def _close(self, row: OpenRow, first_run: str, ending: Ending) -> str:
         ref = RequirementRef(row.number, row.workflow_run or first_run)
@@ -149,7 +146,10 @@ class RecordCare:
         order = await self._database.read(lambda c: order_of(c, number))
         try:
             with reaching_temporal(self._temporal):
-                await self._start(self._temporal, order)
+                await self._start(self._temporal, self._queues, order)
+        except NumberElsewhere as refusal:
+            row = OpenRow(number, RequirementState.ACCEPTED, None, None, False, True)
+            return await self._close(row, "", Ending(RequirementState.FAILED, str(refusal)))
         except AlreadyStarted:
             return f"A workflow works on {number}."
         return f"{number} was started: its start had got no further than its row."

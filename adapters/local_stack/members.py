@@ -48,11 +48,14 @@ class Member(Protocol):
 class ServerMember:
     """A server, on the ports that it got."""
 
-    def __init__(self, server: Server, home: Path, kept_ports: Mapping[str, int]) -> None:
-        """Prefer the ports of the last time over those that users expect."""
+    def __init__(
+        self, server: Server, home: Path, kept_ports: Mapping[str, int], usual_ports: bool = True
+    ) -> None:
+        """Prefer the ports of the last time over those that users expect, or over any."""
         self.server = server
         self.ports = {
-            name: kept_ports.get(name, port) for name, port in server.preferred_ports.items()
+            name: kept_ports.get(name, port if usual_ports else 0)
+            for name, port in server.preferred_ports.items()
         }
         self._home = home
         self._child: Child | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
 
+from adapters.bounded import cleaned
 from adapters.local_stack.addresses import NATS_PASSWORD, NATS_URL, NATS_USER
 from adapters.local_stack.child import ChildSpec
 from adapters.local_stack.files import kept_password, make_private_directory, write_private
@@ -73,7 +74,7 @@ class NatsServer:
         except (OSError, NatsError) as error:
             return f"no answer: {error!r}"
         finally:
-            await client.close()
+            await cleaned(client.close())
         return None
 
     def settings(self, ports: Mapping[str, int]) -> dict[str, str]:

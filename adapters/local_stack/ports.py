@@ -7,8 +7,8 @@ LOOPBACK = "127.0.0.1"
 
 
 def choose_ports(wishes: Mapping[str, int]) -> dict[str, int]:
-    """For each name its wished port, or a free one if somebody listens there."""
-    return {name: port if is_free(port) else _any_free() for name, port in wishes.items()}
+    """For each name its wished port, or a free one if somebody listens there or it is 0."""
+    return {name: port if port and is_free(port) else _any_free() for name, port in wishes.items()}
 
 
 def is_free(port: int) -> bool:

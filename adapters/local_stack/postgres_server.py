@@ -3,13 +3,15 @@
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 
 import psutil
 import psycopg
+from psycopg import AsyncConnection
 
 from adapters.local_stack.addresses import DATABASE_URL
 from adapters.local_stack.child import ChildSpec
@@ -63,7 +65,7 @@ class PostgresServer:
         """Sign in, make our database the first time and ask it something."""
         try:
             await self._ensure_database(ports["postgres"])
-            async with await self._connect(ports["postgres"], _DATABASE) as connection:
+            async with self._connected(ports["postgres"], _DATABASE) as connection:
                 await connection.execute("SELECT 1")
         except psycopg.Error as error:
             return f"no answer: {error}"
@@ -121,15 +123,16 @@ class PostgresServer:
             lock.unlink()
 
     async def _ensure_database(self, port: int) -> None:
-        async with await self._connect(port, "postgres") as connection:
+        async with self._connected(port, "postgres") as connection:
             known = await connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (_DATABASE,)
             )
             if not await known.fetchone():
                 await connection.execute(f"CREATE DATABASE {_DATABASE}")
 
-    async def _connect(self, port: int, database: str) -> psycopg.AsyncConnection:
-        return await psycopg.AsyncConnection.connect(
+    @asynccontextmanager
+    async def _connected(self, port: int, database: str) -> AsyncIterator[AsyncConnection]:
+        connection = await AsyncConnection.connect(
             host=LOOPBACK,
             port=port,
             user=_ROLE,
@@ -138,6 +141,11 @@ class PostgresServer:
             connect_timeout=_PROBE_SECONDS,
             autocommit=True,
         )
+        # Its own block leaves it open where the commit or rollback at its end is cancelled.
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
 
 def _major_version(programs: Path) -> int:

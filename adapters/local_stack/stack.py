@@ -67,8 +67,12 @@ class LocalStack:
         nats_password: str | None = None,
         database_url: str | None = None,
         children: Sequence[ChildSpec] = (),
+        usual_ports: bool = True,
     ) -> None:
-        """Start nothing yet; `children` are started after the servers and stopped before them."""
+        """Start nothing yet; `children` are started after the servers and stopped before them.
+
+        Without the usual ports, where users expect the servers, they listen on any.
+        """
         given = {
             TEMPORAL_ADDRESS: temporal_address,
             NATS_URL: nats_url,
@@ -80,6 +84,7 @@ class LocalStack:
         self._home = home.absolute()
         self._state = StackState(self._home)
         self._children = [ChildMember(spec, self._home) for spec in children]
+        self._usual_ports = usual_ports
         self._servers: list[ServerMember] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -132,13 +137,16 @@ class LocalStack:
             MovedPort(name, expected, member.ports[name])
             for member in self._servers
             for name, expected in member.server.preferred_ports.items()
-            if member.ports[name] != expected
+            if self._usual_ports and member.ports[name] != expected
         )
 
     async def _start_members(self) -> StackAddresses:
         self.leftovers = await stop_leftovers(self._home, last=_STOP_ORDER)
         kept = self._state.kept_ports()
-        self._servers = [ServerMember(server, self._home, kept) for server in self._own_servers()]
+        self._servers = [
+            ServerMember(server, self._home, kept, self._usual_ports)
+            for server in self._own_servers()
+        ]
         for server in self._servers:
             self._undo.push_async_callback(server.stop)
         await _start_together(self._servers)

@@ -3,8 +3,8 @@
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def read_stack(home: Path) -> StackAddresses | None:
     document = _read(home)
     if not document or not document["settings"]:
         return None
-    owner = ProcessIdentity(**{key: document[key] for key in _IDENTITY})
+    owner = _identity(document)
     return StackAddresses.from_settings(document["settings"]) if owner.process() else None
 
 
@@ -34,6 +34,40 @@ def is_embedded(home: Path, server: str, url: str) -> bool:
     """
     document = _read(home) or {}
     return server in document.get("servers", ()) and url in document["settings"].values()
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """The process that keeps a stack, as a worker of that stack watches it."""
+
+    home: Path
+    identity: ProcessIdentity
+
+    @classmethod
+    def of(cls, home: Path, addresses: Collection[str]) -> "Keeper | None":
+        """Who keeps the stack on that directory that answers there; None if none does.
+
+        A worker that was told of other servers is not of the stack.
+        """
+        document = _read(home)
+        if not document or set(addresses).isdisjoint(document["settings"].values()):
+            return None
+        return cls(home, _identity(document))
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether the process has ended, or keeps the stack no longer."""
+        return self.identity.process() is None or self._named() != self.identity
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another living process keeps a stack on the directory."""
+        named = self._named()
+        return named != self.identity and named.process() is not None
+
+    def _named(self) -> ProcessIdentity:
+        document = _read(self.home)
+        return _identity(document) if document else _NOBODY
 
 
 class StackState:
@@ -103,6 +137,10 @@ class StackState:
             f"A stack already runs on {self._home}: {where}."
             " Use it, stop it, or set AGOG_HOME to another directory."
         )
+
+
+def _identity(document: Mapping[str, Any]) -> ProcessIdentity:
+    return ProcessIdentity(**{key: document[key] for key in _IDENTITY})
 
 
 def _path(home: Path) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.runs import records
-from adapters.runs.directory import RUNS, RunDirectory
+from adapters.runs.directory import RECORDS, RUNS, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Census:
 
 def take_census(home: Path) -> Census:
     """Count the runs of a state directory. May block."""
-    directories = (RunDirectory(path, "") for path in home.glob(f"{RUNS}/*/*/*"))
+    paths = home.glob(f"{RECORDS}/*/*/*")
+    directories = (RunDirectory(home.joinpath(RUNS, *path.parts[-3:]), "") for path in paths)
     counted = Counter(_standing(run) for run in directories if not run.has(records.EXIT))
     return Census(counted["living"], counted["suspended"], counted["waiting"])
 

@@ -1,4 +1,8 @@
-"""The directory of one run: the only memory of an agent run that outlives every process."""
+"""The records of one run: the only memory of an agent run that outlives every process.
+
+They stand beside the directory that the agent is told of (`AGOG_RUN_DIR`): whatever it does to that
+one, or to single files in it, the run is found.
+"""
 
 import fcntl
 import json
@@ -15,16 +19,20 @@ from typing import Any
 from adapters.runs import records
 from pipeline.errors import RefusedInput
 from pipeline.model import Head, RunEnd, RunResult
+from pipeline.notice import last_block
 from pipeline.numbers import slug
 
 RUNS = "runs"
-"""Folder of the state directory that holds the runs: number / workflow run / stage-attempt."""
+"""Folder of the state directory that holds the directories which agents are told of: number /
+workflow run / stage-attempt."""
+RECORDS = "run-records"
+"""Folder of the state directory that holds our records of the runs, in the same shape."""
 
-OUTPUT_LIMIT = 8 * 1024 * 1024
-"""Bytes of standard output that are read back, from its end: a notice of 5 MB is seen whole."""
+SEARCH_LIMIT = 256 * 1024 * 1024
+"""Bytes of a longer one that are searched for the agent's last words, from its end, in pieces."""
 
-ERROR_OUTPUT_LIMIT = 64 * 1024
-"""Bytes of standard error that are read back, from its end: what a human wants to see."""
+_OVERLAP = 1024 * 1024
+"""Bytes that two pieces share, so that a block stands whole in one of them."""
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What may name a folder: never a way out of the state directory."""
@@ -56,12 +64,17 @@ class RunRecord:
 
 
 class RunDirectory:
-    """Paths, records and lock of one run. Every method may block on the disk."""
+    """Paths, records and lock of one run. Every method may block on the disk.
+
+    `path` is the agent's own: nothing in it is ours, and nothing that we know depends on it.
+    """
 
     def __init__(self, path: Path, run_id: str) -> None:
-        """Take the directory's absolute path; it need not exist yet."""
+        """Take the absolute path of the agent's directory; it need not exist yet."""
         self.path = path
         self.run_id = run_id
+        home, place = path.parents[3], path.parts[-3:]
+        self.records_path = home.joinpath(RECORDS, *place)
         self._order: RunRecord | None = None
 
     @classmethod
@@ -76,41 +89,46 @@ class RunDirectory:
         return cls(home.joinpath(RUNS, *parts), run_id)
 
     @classmethod
-    def at(cls, path: Path) -> "RunDirectory | None":
-        """The run whose directory that is; None if none was ordered there."""
-        fields = cls(path, "")._json(records.ORDER)
-        return cls(path, fields["run_id"]) if fields else None
+    def at(cls, records_path: Path) -> "RunDirectory | None":
+        """The run with those records; None if none was ordered there."""
+        home, place = records_path.parents[3], records_path.parts[-3:]
+        run = cls(home.joinpath(RUNS, *place), "")
+        fields = run._json(records.ORDER)
+        return cls(run.path, fields["run_id"]) if fields else None
 
     @classmethod
     def living(cls, home: Path) -> "Iterator[RunDirectory]":
         """Every run under that state directory that is started, or about to be, and has no end."""
-        for order in home.glob(f"{RUNS}/*/*/*/{records.ORDER}"):
-            run = cls(order.parent, "")
-            fields = run._json(records.ORDER)
-            if fields and not run.has(records.EXIT) and not run.is_fresh:
-                yield cls(order.parent, fields["run_id"])
+        for order in home.glob(f"{RECORDS}/*/*/*/{records.ORDER}"):
+            run = cls.at(order.parent)
+            if run and not run.has(records.EXIT) and not run.is_fresh:
+                yield run
 
     @classmethod
     def of_execution(cls, home: Path, key: str) -> "Iterator[RunDirectory]":
         """Every run of that execution (`REQ/workflow run`) that was ordered."""
-        for order in home.glob(f"{RUNS}/{key}/*/{records.ORDER}"):
-            fields = cls(order.parent, "")._json(records.ORDER)
-            if fields:
-                yield cls(order.parent, fields["run_id"])
+        for order in home.glob(f"{RECORDS}/{key}/*/{records.ORDER}"):
+            if run := cls.at(order.parent):
+                yield run
 
     @classmethod
     def forget_queued(cls, home: Path, key: str) -> None:
         """Nothing of that execution waits for a slot any more."""
-        for marker in home.glob(f"{RUNS}/{key}/*/{records.QUEUED}"):
+        for marker in home.glob(f"{RECORDS}/{key}/*/{records.QUEUED}"):
             marker.unlink(missing_ok=True)
 
     def file(self, name: str) -> Path:
-        """The path of one of the run's files."""
-        return self.path / name
+        """The path of one of the run's records."""
+        return self.records_path / name
 
     def has(self, name: str) -> bool:
-        """Whether that file is there."""
+        """Whether that record is there."""
         return self.file(name).exists()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether anybody has asked for it: it may only wait for a slot still."""
+        return self.records_path.exists()
 
     @property
     def is_fresh(self) -> bool:
@@ -123,7 +141,7 @@ class RunDirectory:
     @property
     def is_suspended(self) -> bool:
         """Whether it has to stand still, or stood still when it ended."""
-        return len(records.suspensions(str(self.path))) % 2 == 1
+        return len(records.suspensions(str(self.records_path))) % 2 == 1
 
     def suspended_time(self, until: datetime) -> timedelta:
         """How long it has stood still in all, up to then."""
@@ -132,12 +150,16 @@ class RunDirectory:
         return sum((max(timedelta(), last - first) for first, last in pairs), timedelta())
 
     def create(self) -> None:
-        """Make the directory, for this user's eyes only: prompts and logs are nobody else's."""
+        """Make both directories, for this user only: prompts and logs are nobody else's."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._create_records()
+
+    def _create_records(self) -> None:
+        self.records_path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def mark_queued(self) -> None:
-        """Say that the run waits for a slot."""
-        self.create()
+        """Say that the run waits for a slot; its agent's directory is made when it starts."""
+        self._create_records()
         self.file(records.QUEUED).touch()
 
     @contextmanager
@@ -146,7 +168,7 @@ class RunDirectory:
 
         A child that inherits the descriptor keeps the lock.
         """
-        self.create()
+        self._create_records()
         lock = os.open(self.file(records.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +187,7 @@ class RunDirectory:
     def order(self) -> RunRecord | None:
         """What was ordered, if the run got that far.
 
-        Raises: RefusedInput if the directory belongs to a run of another name.
+        Raises: RefusedInput if the records are those of a run of another name.
         """
         if self._order:
             return self._order
@@ -173,7 +195,8 @@ class RunDirectory:
         if fields is None:
             return None
         if fields["run_id"] != self.run_id:
-            raise RefusedInput(f"{self.path} belongs to {fields['run_id']}, not to {self.run_id}.")
+            found, wanted = fields["run_id"], self.run_id
+            raise RefusedInput(f"{self.records_path} belongs to {found}, not to {wanted}.")
         self._order = RunRecord(**fields)
         return self._order
 
@@ -201,41 +224,76 @@ class RunDirectory:
         """Process ids of the run with their start times; empty before there is one."""
         return self._json(records.IDENTITY) or {}
 
-    def write_exit(self, end: RunEnd, reason: str, *, durable: bool = True) -> None:
+    def write_exit(
+        self,
+        end: RunEnd,
+        reason: str,
+        *,
+        durable: bool = True,
+        started_at: datetime | None = None,
+    ) -> None:
         """Record an end that the supervisor could not record."""
-        started = self.starts()
+        started = self.starts() or ((started_at,) if started_at else ())
         records.write_exit(
-            str(self.path),
+            str(self.records_path),
             end,
             started_at=started[0].isoformat() if started else None,
             reason=reason,
             durable=durable,
         )
 
-    def result(self, limit: int = OUTPUT_LIMIT) -> RunResult:
+    def result(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
         """How the run ended, with the tails of its output. Raises: KeyError before its end."""
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)
         head = (self._json(records.ORDER) or {}).get("head")
-        end = RunEnd(record["end"])
+        end, started_at = RunEnd(record["end"]), _time(record["started_at"])
+        output, unread = self._output(limit)
         return RunResult(
             end=end,
             exit_code=record["exit_code"],
-            output=_tail(self.file(records.STDOUT), limit),
-            error_output=_tail(self.file(records.STDERR), min(limit, ERROR_OUTPUT_LIMIT)),
-            started_at=_time(record["started_at"]),
+            output=output,
+            error_output=_tail(self.file(records.STDERR), min(limit, records.ERROR_OUTPUT_LIMIT)),
+            started_at=started_at,
             ended_at=_time(record["ended_at"]),
-            starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()),
+            # The marker may be gone, and then the end still tells of a start.
+            starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()) or bool(started_at),
             log_reference=str(self.file(records.STDOUT)),
             reason=record["reason"],
             pre_empted=end is RunEnd.LOST and self.is_suspended,
             suspensions=self._suspensions(),
             head=Head(*head) if head else None,
+            unread=unread,
         )
 
+    def _output(self, limit: int) -> tuple[str, int]:
+        """The tail of standard output, after the agent's last block if that stands before it.
+
+        With it the number of bytes at its beginning that were not searched, though none was found.
+        """
+        path = self.file(records.STDOUT)
+        tail, size = _tail(path, limit), path.stat().st_size if path.exists() else 0
+        record = self.order()
+        if record is None or size <= limit or not limit:
+            return tail, 0  # whole, or nobody asks for it
+        agent, number = record.agent, self.run_id.partition("/")[0]
+        if last_block(tail, agent=agent, number=number):
+            return tail, 0
+        end, unread = size - limit, max(0, size - SEARCH_LIMIT)
+        while end > unread:
+            start = max(unread, end - limit)
+            text = _text(path, start, end + _OVERLAP)
+            is_named = any(name in text for name in (agent, number, "\\u"))
+            if is_named and (found := last_block(text, agent=agent, number=number, is_whole=False)):
+                block = found.block
+                said = f"```{'jsonc' if block.has_comments else 'json'}\n{block.text}\n```"
+                return f"{text if block.problem else said}\n{tail}", 0
+            end = start
+        return tail, unread
+
     def _suspensions(self) -> tuple[datetime, ...]:
-        return tuple(map(datetime.fromisoformat, records.suspensions(str(self.path))))
+        return tuple(map(datetime.fromisoformat, records.suspensions(str(self.records_path))))
 
     def _json(self, name: str) -> dict[str, Any] | None:
         try:
@@ -254,9 +312,13 @@ def _time(text: str | None) -> datetime | None:
 def _tail(path: Path, limit: int) -> str:
     """The last `limit` bytes of a file as text; a file that is not there is empty."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
-            return file.read(limit).decode(errors="replace")
+        size = path.stat().st_size
+        return _text(path, max(0, size - limit), size)
     except FileNotFoundError:
         return ""
+
+
+def _text(path: Path, start: int, end: int) -> str:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start).decode(errors="replace")

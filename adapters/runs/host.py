@@ -64,6 +64,8 @@ class HostRuns:
         living = (run.run_id for run in RunDirectory.living(self._home) if not run.is_suspended)
         self._slots = Slots(limit, living, self._has_ended)
         self._starts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._queued: set[str] = set()
+        """Runs that were queued in the block of a slot which is still open."""
 
     @property
     def used(self) -> int:
@@ -92,20 +94,27 @@ class HostRuns:
         run = RunDirectory.of(self._home, request.run_id)
         async with self._starts.setdefault(request.run_id, asyncio.Lock()):
             has_slot = self._slots.take(request)
+            if not has_slot:  # at once: what comes free until it is in the room may be its
+                self._slots.expect(request)
             try:
                 yield has_slot
             finally:
                 if has_slot:
                     self._settle(run)
+                elif request.run_id in self._queued:
+                    self._queued.remove(request.run_id)
+                else:
+                    self._slots.withdraw(request.run_id)
 
     async def queue(self, request: SlotRequest) -> None:
         """Note that the run waits for a slot, which it does in Temporal's queue or here.
 
-        A full waiting room lets it in before who is less urgent.
+        It is called in the block of a slot that was not free. A full waiting room lets it in
+        before who is less urgent.
         """
         run = RunDirectory.of(self._home, request.run_id)
         await in_thread(run.mark_queued)
-        self._slots.expect(request)
+        self._queued.add(request.run_id)
 
     async def wait_for_slot(self, request: SlotRequest) -> None:
         """Wait until a slot is kept for the run, which is then to be taken.
@@ -184,6 +193,7 @@ class HostRuns:
         # Not before: while it holds, nothing of the execution is started behind our back.
         await asyncio.to_thread(self._suspensions.lift, key)
         await asyncio.to_thread(RunDirectory.forget_queued, self._home, key)
+        self._slots.withdraw(key)
         self._tell_change()
         return results
 
@@ -259,7 +269,7 @@ class HostRuns:
 
     def _settle(self, run: RunDirectory) -> None:
         # Asked of the disk: a start that was cancelled half-way may have happened.
-        is_living = run.path.exists() and not run.is_fresh and not run.is_suspended
+        is_living = run.is_recorded and not run.is_fresh and not run.is_suspended
         if not is_living:
             run.file(records.QUEUED).unlink(missing_ok=True)
         self._slots.settle(run.run_id, is_living=is_living and not run.has(records.EXIT))
@@ -291,7 +301,7 @@ class HostRuns:
 
     def _look(self, run: RunDirectory) -> Look:
         # Nobody has asked for it to be started yet: looking leaves no trace.
-        return self._kinds.look(run) if run.path.exists() else Fresh()
+        return self._kinds.look(run) if run.is_recorded else Fresh()
 
     def _has_ended(self, run_id: str) -> bool:
         run = RunDirectory.of(self._home, run_id)
@@ -307,7 +317,8 @@ class HostRuns:
             return partial(self._kinds.simulated.start, run, record)
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, given)
-        return partial(self._kinds.supervised.start, run, record, order.prompt, given)
+        start = self._kinds.supervised.start
+        return partial(start, run, record, order.prompt, given, order.started_at)
 
 
 def _runs_of(home: Path, key: str) -> tuple[RunDirectory, ...]:

@@ -1,4 +1,4 @@
-"""What lies in a state directory's folder of runs, found without opening what has ended.
+"""What lies in a state directory's folder of run records, found without opening what has ended.
 
 A host keeps thousands of old runs: a look at all of them is one scan of folders.
 """
@@ -7,17 +7,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapters.processes import recorded_process
 from adapters.runs import records
-from adapters.runs.directory import RUNS, RunDirectory
-from adapters.runs.processes import boot_identity, process_stat
+from adapters.runs.directory import RECORDS, RunDirectory
 
 
 def run_folders(home: Path, number: str = "") -> Iterator[Path]:
-    """The directory of every run, or of every run of a requirement; one that vanishes is left out.
+    """The records of every run, or of every run of a requirement; one that vanishes is left out.
 
-    Shape: `home`/runs/number/workflow run/stage-attempt, in no order.
+    Shape: `home`/run-records/number/workflow run/stage-attempt, in no order.
     """
-    numbers = [home / RUNS / number] if number else folders(home / RUNS)
+    numbers = [home / RECORDS / number] if number else folders(home / RECORDS)
     for requirement in numbers:
         for execution in folders(requirement):
             yield from folders(execution)
@@ -35,6 +35,11 @@ def unended_runs(home: Path, number: str = "") -> Iterator[RunDirectory]:
 def has_unended(home: Path, number: str) -> bool:
     """Whether a requirement has a run without an end: nothing of it may be touched."""
     return any(True for _ in unended_runs(home, number))
+
+
+def has_agents(home: Path) -> bool:
+    """Whether an agent is at work: supervised, and not suspended."""
+    return any(is_supervised(run) and not run.is_suspended for run in unended_runs(home))
 
 
 def working_directories(home: Path) -> frozenset[Path]:
@@ -66,12 +71,8 @@ def folders(path: Path) -> list[Path]:
 
 
 def _has_living_supervisor(run: RunDirectory) -> bool:
-    identity = run.identity()
-    if not identity or identity["boot"] != boot_identity():
-        return False
-    stat = process_stat(identity["supervisor"])
-    is_same = stat is not None and stat.created == identity["created"]["supervisor"]
-    return is_same and stat is not None and stat.is_living
+    stat = recorded_process(run.identity(), "supervisor")
+    return stat is not None and stat.is_living
 
 
 def _is_locked(run: RunDirectory) -> bool:

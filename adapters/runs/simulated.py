@@ -64,7 +64,7 @@ class SimulatedRuns:
         if not is_late:
             run.file(records.STDOUT).write_text(record.output, encoding="utf-8")
         records.write_exit(
-            str(run.path),
+            str(run.records_path),
             RunEnd.TIMED_OUT if is_late else RunEnd.EXITED,
             exit_code=None if is_late else 0,
             started_at=started.isoformat(),

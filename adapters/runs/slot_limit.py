@@ -32,12 +32,21 @@ class SlotLimit:
         """Take the state directory and the limit that holds while nothing else was said."""
         self._home = home
         self.configured = configured
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let nobody start any more in this process; who lives goes on."""
+        self._is_closed = True
 
     def current(self) -> int:
         """The limit of this moment: what was set, or else configured, unless lowered; at least 1.
 
+        Once closed, 0.
+
         Raises: RefusedInput if a file says something else than a limit.
         """
+        if self._is_closed:
+            return 0
         wanted, lowered = self.chosen() or self.configured, self.lowered()
         return max(1, min(wanted, lowered.to)) if lowered else wanted
 
@@ -55,6 +64,8 @@ class SlotLimit:
 
     def why(self) -> str:
         """Why it is another limit than the configured one; empty if it is not."""
+        if self._is_closed:
+            return "closed: the worker ends with its servers"
         wanted, lowered = self.chosen() or self.configured, self.lowered()
         if lowered and lowered.to < wanted:
             return f"lowered: {lowered.why}"

@@ -25,9 +25,10 @@ WAITING_ROOM = 20
 and no more. All others wait in Temporal's queue. A slot that is given back calls one of them, and
 the next comes in within a poll; so twenty also serve a host whose agents end all at once."""
 
-RESERVED_SECONDS = 10.0
-"""How long a slot is kept for who was called. They come within a tenth of a second, unless their
-workflow is cancelled, or Temporal is slow: then they queue again."""
+RESERVED_SECONDS = 120.0
+"""The longest that a slot is kept for who was called. They come within a tenth of a second, on a
+loaded machine within some; who was cancelled is withdrawn. Only a workflow that was terminated
+neither comes nor is withdrawn."""
 
 _arrivals = count()
 
@@ -115,6 +116,7 @@ class Slots:
             reserved.cancel()
         elif run_id not in self._living and self.used >= self._slots:
             return False
+        self._arrived(run_id)
         self._starting.add(run_id)
         return True
 
@@ -161,6 +163,7 @@ class Slots:
         called = asyncio.get_running_loop().create_future()
         waiter = _Waiter(rank, request.run_id, called, resumes)
         self._queue.append(waiter)
+        self._make_way()
         self._follow()
         self._call()
         if self._sweeping is None or self._sweeping.done():
@@ -176,26 +179,42 @@ class Slots:
                 self._queue.remove(waiter)
             self._news.set()
 
-    def withdraw(self, run_id: str) -> None:
-        """The run is not to be started any more: nobody waits for it."""
-        for waiter in [waiter for waiter in self._queue if waiter.run_id == run_id]:
+    def withdraw(self, key: str) -> None:
+        """The run, or every run of the execution, is not to be started now: nobody waits for it."""
+
+        def is_meant(run_id: str) -> bool:
+            return run_id == key or run_id.startswith(f"{key}/")
+
+        for waiter in [waiter for waiter in self._queue if is_meant(waiter.run_id)]:
             self._dismiss(waiter)
+        for run_id in [*filter(is_meant, self._expected)]:
+            self._arrived(run_id)
+        for run_id in [*filter(is_meant, self._reserved)]:
+            self._give_up(run_id)
 
     def expect(self, request: SlotRequest) -> None:
-        """Somebody is about to come in from Temporal's queue.
+        """Somebody found no slot and is about to come in, by way of Temporal's queue.
 
-        The least urgent goes out of a full waiting room for somebody more urgent, and until then a
-        slot that comes free is theirs.
+        Until then a slot that comes free is kept for them if they are more urgent than all who wait
+        here, and there is a place in the room for them.
         """
         loop = asyncio.get_running_loop()
         late = loop.call_later(RESERVED_SECONDS, self._arrived, request.run_id)
         self._arrived(request.run_id)
         self._expected[request.run_id] = (request.priority, late)
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """Let the least urgent out of a full room in which somebody more urgent is expected.
+
+        Also when one comes in: Temporal may have let him in first, since the other was not in its
+        queue yet.
+        """
         room = [waiter for waiter in self._queue if not waiter.resumes]
-        if len(room) < WAITING_ROOM:
+        if len(room) < WAITING_ROOM or not self._expected:
             return
         last = max(room, key=lambda waiter: waiter.rank)
-        if last.rank.priority > request.priority:
+        if last.rank.priority > min(priority for priority, _ in self._expected.values()):
             self._dismiss(last)
 
     def _arrived(self, run_id: str) -> None:
@@ -216,11 +235,14 @@ class Slots:
         while self._queue and self.used < self._slots:
             first = min(self._queue, key=lambda waiter: waiter.rank)
             urgent, run_id = min(
-                ((priority, run_id) for run_id, (priority, _) in self._expected.items()),
+                (
+                    (priority, run_id)
+                    for run_id, (priority, _) in self._expected.items()
+                    if run_id not in self._reserved
+                ),
                 default=(first.rank.priority, ""),
             )
             if urgent < first.rank.priority:
-                self._arrived(run_id)
                 self._reserve(run_id)
                 continue
             self._dismiss(first)

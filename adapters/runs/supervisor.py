@@ -1,12 +1,12 @@
 """Supervisor of one agent run: a process of its own, so that the agent outlives the worker.
 
 It holds the run's lock for its life, counts the start before it makes it, keeps the deadline, lets
-the run stand still, ends every process of it and writes how it ended. Standard library only, and
-few modules: it starts with every agent.
+the run stand still, passes on what the agent prints, ends every process of it and writes how it
+ended, as soon as the disk has room for that. Standard library only, and few modules: it starts with
+every agent.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -17,26 +17,32 @@ import sys
 import time
 from collections.abc import Callable
 
-from adapters.runs.processes import (
+from adapters.processes import (
     all_processes,
-    boot_identity,
+    become_subreaper,
     descendants,
     end_processes,
+    identify,
     living_group,
-    process_stat,
+    signal_pipe,
+    start_of_command,
 )
 from adapters.runs.records import (
     CANCELLED,
     DEADLINE,
+    ERROR_OUTPUT_LIMIT,
     EXIT,
     IDENTITY,
     LOCK,
     ORDER,
+    OUTPUT_LIMIT,
     PROMPT,
     STARTED,
     STDERR,
     STDOUT,
+    Output,
     count_start,
+    is_no_room,
     now,
     write_atomically,
     write_exit,
@@ -46,43 +52,45 @@ from adapters.runs.standstill import LOOK_SECONDS, Standstill
 REFUSED = 3
 """Exit code of a supervisor that found another one, or a run that was started before."""
 
-_PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_WAIT_SECONDS = 3600.0
+_ROOM_SECONDS = 0.5
+"""Between two tries to write what a disk has had no room for."""
 
 
 class Supervisor:
     """One run: starts its agent, watches it, ends everything that is left of it."""
 
     def __init__(self, directory: str) -> None:
-        """Take the run directory, whose lock this process holds."""
+        """Take the directory of the run's records, whose lock this process holds."""
         self._directory = directory
         with open(self._path(ORDER), encoding="utf-8") as file:
             self._order = json.load(file)
+        self._allowed: float = self._order["deadline_seconds"]
+        self._outputs: dict[str, Output] = {}
         self._agent: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
         self._ended_at: str | None = None
         self._cancelled = False
         self._standstill = Standstill(directory, self._living)
-        self._wake_up = _signal_pipe(self._cancel)
+        self._wake_up = signal_pipe(self._cancel)
 
     def run(self) -> None:
         """Live through the run and record its end."""
         become_subreaper()
-        self._record_identity()
+        self._when_there_is_room(self._record_identity)
         self._wait_until_wanted()
-        if self._cancelled or os.path.exists(self._path(CANCELLED)):
-            write_exit(self._directory, "cancelled", reason="cancelled before it started")
+        started_at = "" if self._is_cancelled() else self._when_there_is_room(self._count_start)
+        if not started_at:
+            self._write_exit("cancelled", reason="cancelled before it started")
             return
-        started_at = count_start(self._directory)
         try:
             self._start()
         except OSError as error:
             reason = f"cannot start {self._order['argv'][0]}: {error.strerror}: {error.filename}"
-            write_exit(self._directory, "not_started", reason=reason)
+            self._write_exit("not_started", reason=reason)
             return
         end, reason = self._watch_and_end()
-        write_exit(
-            self._directory,
+        self._write_exit(
             end,
             exit_code=self._exit_code if end == "exited" else None,
             started_at=started_at,
@@ -96,32 +104,85 @@ class Supervisor:
     def _cancel(self) -> None:
         self._cancelled = True
 
+    def _is_cancelled(self) -> bool:
+        return self._cancelled or os.path.exists(self._path(CANCELLED))
+
+    def _when_there_is_room(self, write: Callable[[], str]) -> str:
+        """Write as soon as the disk has room; empty if the run is cancelled before."""
+        while not self._is_cancelled():
+            try:
+                return write()
+            except OSError as error:
+                if not is_no_room(error):
+                    raise
+            self._sleep(_ROOM_SECONDS)
+        return ""
+
+    def _count_start(self) -> str:
+        """Everything that a start needs of the disk; when it was."""
+        for name, limit in ((STDOUT, OUTPUT_LIMIT), (STDERR, ERROR_OUTPUT_LIMIT)):
+            if name not in self._outputs:
+                self._outputs[name] = Output(self._path(name), limit)
+        return count_start(self._directory)
+
+    def _write_exit(
+        self,
+        end: str,
+        *,
+        exit_code: int | None = None,
+        started_at: str | None = None,
+        ended_at: str | None = None,
+        reason: str = "",
+    ) -> None:
+        """Record the end and what was printed, whatever the disk takes: somebody was paid for it.
+
+        Also where the records were removed meanwhile: they are made anew.
+        """
+        ended_at = ended_at or now()
+        while True:
+            try:
+                os.makedirs(self._directory, 0o700, exist_ok=True)
+                for output in self._outputs.values():
+                    output.settle()
+                if not os.path.exists(self._path(ORDER)):
+                    write_atomically(self._path(ORDER), json.dumps(self._order))
+                write_exit(
+                    self._directory,
+                    end,
+                    exit_code=exit_code,
+                    started_at=started_at,
+                    ended_at=ended_at,
+                    reason=reason,
+                )
+                return
+            except OSError:
+                time.sleep(_ROOM_SECONDS)
+
     def _start(self) -> None:
-        if "LC_CTYPE" not in self._order["variables"]:
-            os.unsetenv("LC_CTYPE")  # the interpreter sets it in a C locale (PEP 538)
-        with (
-            open(self._path(PROMPT), "rb") as prompt,
-            open(self._path(STDOUT), "ab") as output,
-            open(self._path(STDERR), "ab") as errors,
-        ):
+        argv = start_of_command(self._order["argv"], self._order["variables"])
+        output, errors = self._outputs[STDOUT], self._outputs[STDERR]
+        with open(self._path(PROMPT), "rb") as prompt:
             self._agent = subprocess.Popen(
-                self._order["argv"],
+                argv,
                 stdin=prompt,
-                stdout=output,
-                stderr=errors,
+                stdout=output.writable,
+                stderr=errors.writable,
                 cwd=self._order["directory"],
                 process_group=0,
             )
-        self._record_identity()
+        output.started()
+        errors.started()
+        with contextlib.suppress(OSError):  # without it the agent is found by its environment
+            self._record_identity()
 
-    def _record_identity(self) -> None:
+    def _record_identity(self) -> str:
         processes = {"supervisor": os.getpid()}
         if self._agent:
             processes["agent"] = processes["group"] = self._agent.pid
-        created = {name: _created(pid) for name, pid in processes.items()}
-        identity = {**processes, "created": created, "boot": boot_identity()}
         # Not durable: after a power cut these processes are gone in any case.
-        write_atomically(self._path(IDENTITY), json.dumps(identity), durable=False)
+        text = json.dumps(identify(**processes))
+        write_atomically(self._path(IDENTITY), text, durable=False)
+        return text
 
     def _wait_until_wanted(self) -> None:
         """Do not start an agent that would have to stand still."""
@@ -154,14 +215,31 @@ class Supervisor:
             self._sleep(min(left, _LONGEST_WAIT_SECONDS) if standing is None else standing)
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for a signal, at most so long."""
-        select.select([self._wake_up], [], [], seconds)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_up, 4096)
+        """Wait for a signal, at most so long; what the agent prints meanwhile is passed on."""
+        until = time.monotonic() + seconds
+        outputs = self._outputs.values()
+        while (left := until - time.monotonic()) >= 0:
+            if any(output.is_held for output in outputs):
+                left = min(left, _ROOM_SECONDS)
+            printing = [output.fileno() for output in outputs if output.is_open]
+            readable, _, _ = select.select([self._wake_up, *printing], [], [], left)
+            self._pump()
+            if self._wake_up in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_up, 4096)
+                return
+
+    def _pump(self) -> None:
+        for output in self._outputs.values():
+            output.pump()
+            with contextlib.suppress(OSError):
+                output.flush()
 
     def _deadline(self) -> float:
-        with open(self._path(DEADLINE), encoding="ascii") as file:
-            return float(file.read())
+        """What the file says, or has said last."""
+        with contextlib.suppress(OSError, ValueError), open(self._path(DEADLINE)) as file:
+            self._allowed = float(file.read())
+        return self._allowed
 
     def _reap(self) -> None:
         """Collect what has ended: the agent, and orphans that came to this process."""
@@ -176,20 +254,10 @@ class Supervisor:
 
     def _living(self) -> set[int]:
         self._reap()
+        self._pump()  # who is being ended must not hang in a full pipe
         if processes := all_processes():
             return descendants({os.getpid()}, processes)
         return living_group(self._agent.pid) if self._agent else set()
-
-
-def become_subreaper() -> None:
-    """Adopt orphans of the run, where the system can: a daemon of the agent stays below us."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _created(pid: int) -> int | None:
-    stat = process_stat(pid)
-    return stat.created if stat else None
 
 
 def _timeout_reason(allowed: float, stood: float) -> str:
@@ -205,20 +273,6 @@ def _exit(exit_code: int, *, was_standing: bool) -> tuple[str, str]:
     return ("lost", f"{reason} while it stood still") if was_standing else ("exited", reason)
 
 
-def _signal_pipe(cancel: Callable[[], None]) -> int:
-    """A descriptor that becomes readable with each signal; asks to stop call `cancel`."""
-    readable, writable = os.pipe()
-    os.set_blocking(readable, False)
-    os.set_blocking(writable, False)
-    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    # Handlers, not SIG_IGN: that would be inherited by the agent.
-    for number in (signal.SIGCHLD, signal.SIGUSR1):
-        signal.signal(number, lambda *_: None)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: cancel())
-    return readable
-
-
 def hold_lock(directory: str, inherited: int | None) -> bool:
     """Hold the run's lock until this process ends; False if another one holds it."""
     path = os.path.join(directory, LOCK)
@@ -232,7 +286,7 @@ def hold_lock(directory: str, inherited: int | None) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise the run of that directory; refuse one that is or was supervised."""
+    """Supervise the run with those records; refuse one that is or was supervised."""
     directory = arguments[0]
     if not hold_lock(directory, int(arguments[1]) if len(arguments) > 1 else None):
         sys.stderr.write("Another supervisor holds this run.\n")

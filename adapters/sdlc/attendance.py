@@ -60,19 +60,6 @@ async def order_of(connection: AsyncConnection, number: str) -> RequirementOrder
     return ORDER.validate_python((await connection.execute(query)).scalar_one())
 
 
-async def latest_others(
-    connection: AsyncConnection, number: str, limit: int
-) -> Sequence[tuple[str, str | None]]:
-    """Other requirements, open or not, with their first run ids; the latest written first."""
-    query = (
-        select(RequirementRow.number, RequirementRow.workflow_run)
-        .where(RequirementRow.number != number)
-        .order_by(RequirementRow.updated_at.desc())
-        .limit(limit)
-    )
-    return [(row.number, row.workflow_run) for row in await connection.execute(query)]
-
-
 def _open(grace: timedelta) -> Select[*tuple[object, ...]]:
     return (
         select(

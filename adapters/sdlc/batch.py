@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     DateTime,
+    Delete,
     Insert,
     Text,
     Update,
@@ -47,7 +48,7 @@ class Batch:
         self._at = at
         self._shapes: list[Shape] = []
         self._values: dict[str, object] = {}
-        self._others: list[Insert | Update] = []
+        self._others: list[Insert | Update | Delete] = []
         self._phases: list[Mapping[str, object]] = []
         self._events: list[Mapping[str, object]] = []
 
@@ -61,7 +62,7 @@ class Batch:
         """Columns of the row with that key."""
         self._write(table, key, values)
 
-    def add(self, *statements: Insert | Update) -> None:
+    def add(self, *statements: Insert | Update | Delete) -> None:
         """Writes of any other form."""
         self._others.extend(statements)
 

@@ -41,6 +41,8 @@ async def block(
     for stage, reason in _not_started(write, collection):
         _block_stage(write, stage, collection, reason)
     reason = report.text.partition("\n")[0]
+    if write.state is RequirementState.ACCEPTED:  # its opening has failed
+        write.move(RequirementState.HELD, why=reason)
     if write.state is not RequirementState.BLOCKED:  # a fix may have left it red
         write.move(RequirementState.BLOCKED, why=reason)
         write.update_all(end_boundary_holds(write))

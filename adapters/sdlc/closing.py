@@ -144,7 +144,7 @@ def _tell(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
             },
         )
     fields = {"stage": stage.stage, "agent": stage.agent, **_end_fields(ended)}
-    write.tell(run_id, _EVENTS[ended.outcome.state], fields)
+    write.tell(run_id, _EVENTS[ended.outcome.state], fields, occurrence=1 + stage.resumed)
 
 
 def _severity(ended: EndedRun) -> Severity:

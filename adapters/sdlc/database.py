@@ -1,17 +1,20 @@
 """The connection to the SDLC database: one engine, bounded waits, typed errors."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from psycopg import errors as postgres
+from sqlalchemy import event
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from adapters.sdlc.storable import storable_json
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, WrongInstallation
+from pipeline.installation import Installation
 
 T = TypeVar("T")
 
@@ -46,14 +49,51 @@ def connect_arguments() -> dict[str, object]:
     }
 
 
-def async_engine(database_url: str, *, pool_size: int = 8) -> AsyncEngine:
-    """An engine for `postgresql+psycopg://…`. Nothing is connected yet."""
-    return create_async_engine(
+def async_engine(database_url: str, *, pool_size: int = 8, installation: str = "") -> AsyncEngine:
+    """An engine for `postgresql+psycopg://…`. Nothing is connected yet.
+
+    With the id of an installation each new connection is refused unless the database is still its
+    own: behind the same address another may answer after an outage, and no row of a stranger may
+    ever be read or written for one of ours.
+    """
+    engine = create_async_engine(
         database_url,
         pool_size=pool_size,
         max_overflow=0,  # a connection made for one transaction costs more than waiting for one
         connect_args=connect_arguments(),
         json_serializer=storable_json,
+    )
+    if installation:
+        event.listen(engine.sync_engine, "connect", _proof(address_of(engine.url), installation))
+    return engine
+
+
+def _proof(address: str, installation: str) -> Callable[[DBAPIConnection, object], None]:
+    def prove(connection: DBAPIConnection, _: object) -> None:
+        try:
+            cursor = connection.cursor()
+            cursor.execute("SELECT id FROM installation")
+            found = cursor.fetchone()
+            cursor.close()
+            connection.rollback()
+        except postgres.UndefinedTable:
+            found = None
+        except postgres.Error as error:
+            raise DependencyUnavailable(NAME, address, f"{REMEDY} ({error})") from error
+        if not found or found[0] != installation:
+            raise wrong_database(address, found[0] if found else "", installation)
+
+    return prove
+
+
+def wrong_database(address: str, found: str, wanted: str) -> WrongInstallation:
+    """The error for a database that another installation has, or none yet."""
+    whose = f"it is {Installation(found).short}'s" if found else "it knows no installation yet"
+    return WrongInstallation(
+        NAME,
+        f"{NAME} at {address} belongs to another installation: {whose}, and this process works for"
+        f" {Installation(wanted).short}. Set DATABASE_URL to the right one, or restart this"
+        " process.",
     )
 
 
@@ -88,7 +128,6 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         """Take the engine; it is connected on first use."""
         self._engine = engine
-        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.address = address_of(engine.url)
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -97,7 +136,18 @@ class Database:
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do a read that needs no transaction of its own."""
-        return await self._once_more(work, self._autocommit.connect)
+        return await self._once_more(work, self._autocommit)
+
+    @asynccontextmanager
+    async def _autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """A connection without transactions.
+
+        Its mode is set when this block owns the connection. An engine with that mode sets it while
+        nobody does: a read that was cancelled then left its connection open to nobody.
+        """
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
 
     async def _once_more(
         self,
@@ -120,6 +170,6 @@ class Database:
         await self._engine.dispose()
 
 
-def open_database(database_url: str) -> Database:
-    """The database of that SQLAlchemy URL."""
-    return Database(async_engine(database_url))
+def open_database(database_url: str, installation: str = "") -> Database:
+    """The database of that SQLAlchemy URL; that installation's alone, if it is given."""
+    return Database(async_engine(database_url, installation=installation))

@@ -1,12 +1,14 @@
 """Checks that we made on an exact commit: verdicts, merges, builds."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.line import pass_line
+from adapters.sdlc.turns import leave_line
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import GateRow
 from pipeline.events import EventType
@@ -43,6 +45,8 @@ async def open_build(
     if evidence := await _evidence(connection, request.run_id):
         return evidence
     hold = await pass_line(write, f"build {request.build}", waiter, request.held)
+    if hold:
+        await leave_line(write, keeps_place=True)  # it was to deliver: others do so meanwhile
     await write.flush()
     return hold
 
@@ -64,6 +68,9 @@ async def record_build(
         started_at=result.started_at,
         ended_at=result.ended_at,
         log_reference=result.log_reference,
+        tree=result.tree,
+        clean=outcome.clean,
+        steps=[asdict(step) for step in result.steps],
         evidence=_OUTCOME.dump_python(outcome, mode="json"),
     )
     write.set(mode=mode_of(write, parallel=outcome.parallel))
@@ -117,7 +124,7 @@ def _decided(
     if verdict and notice and (red in (verdict, merged) or outcome.state is StageState.COMPLETED):
         yield verdict, request.head.commit if request.head else ""
     if merge:
-        yield merged, merge.commit if merge.conflicts else merge.head.commit
+        yield merged, merge.commit if red == merged else merge.head.commit
 
 
 def _verdict_gate(request: StageRequest) -> str:

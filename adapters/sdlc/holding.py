@@ -55,10 +55,14 @@ async def _begin(
     write: RequirementWrite, hold: Hold, waiter: str, ended_at: datetime | None = None
 ) -> int:
     """The row of a hold and its event; returns the occurrence that tells it from others."""
-    query = select(func.coalesce(func.max(HoldRow.occurrence), 0) + 1).where(
+    query = select(func.coalesce(func.max(HoldRow.occurrence), 0)).where(
         HoldRow.number == write.number, HoldRow.boundary == hold.boundary
     )
-    occurrence = int((await write.connection.execute(query)).scalar_one())
+    stored = int((await write.connection.execute(query)).scalar_one())
+    # An outage that is over and the P0 that holds next may begin in one transaction: the first row
+    # is not sent yet when the second one is numbered.
+    occurrence = max(stored, write.holds_begun.get(hold.boundary, 0)) + 1
+    write.holds_begun[hold.boundary] = occurrence
     write.insert(
         HoldRow,
         boundary=hold.boundary,

@@ -10,7 +10,9 @@ from adapters.sdlc.holding import end_holds, record_outage
 from adapters.sdlc.line import EXEMPT, is_blocked, move_line, pass_line
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
+from adapters.sdlc.retries import end_retries, leave_behind
 from adapters.sdlc.stages import lose
+from adapters.sdlc.turns import leave_line
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc.user_blockers import is_waited_for, resolve_dependents
 from adapters.sdlc.writing import RequirementWrite
@@ -20,7 +22,6 @@ from pipeline.events import EventType
 from pipeline.model import (
     OPENING,
     Closing,
-    DeliveryRequest,
     Extension,
     Held,
     Hold,
@@ -31,7 +32,6 @@ from pipeline.model import (
     RequirementState,
     StageState,
 )
-from pipeline.plan_rules import DELIVER
 
 _ENDS = {
     RequirementState.DELIVERED: EventType.WORKFLOW_COMPLETED,
@@ -88,7 +88,8 @@ async def open_requirement(
 async def close_requirement(connection: AsyncConnection, closing: Closing) -> bool:
     """Record the end and what the requirement brought; a repeat does nothing.
 
-    Returns whether somebody may have to be woken: it has moved the gate, or may have before.
+    Returns whether somebody may have to be woken: it has moved the gate or stood in the line of its
+    target, or may have before.
 
     Raises: IllegalTransition if it has ended otherwise, UnknownRequirement.
     """
@@ -112,16 +113,20 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
         resolve_blockers(write),
         close_escalations(write, end, closing.who, closing.reason),
         end_holds(write),
+        end_retries(write),
         _close_held_runs(write, closing.reason),
     )
+    if closing.left:
+        leave_behind(write, closing)
     if closing.state is RequirementState.DELIVERED:
         write.update_all(resolve_failures(write))
     _tell(write, closing)
     _tell_performance(write, closing, await measure(connection, write.number, write.at))
     await cancel_unstarted_fixes(connection, closing)  # before the gate: it locks their rows
     has_moved = await _clear_line(write, closing)
+    has_left = await leave_line(write, keeps_place=False)
     await write.flush()
-    return has_moved
+    return has_moved or has_left
 
 
 def _close_held_runs(write: RequirementWrite, reason: str) -> Update:
@@ -129,16 +134,6 @@ def _close_held_runs(write: RequirementWrite, reason: str) -> Update:
     mine = (RunRow.number == write.number) & (RunRow.state == str(StageState.HELD))
     closed = {"state": str(StageState.FAILED), "closed_at": write.at, "error": reason}
     return update(RunRow).where(mine).values(closed)
-
-
-async def pass_delivery(
-    connection: AsyncConnection, request: DeliveryRequest, waiter: str
-) -> Hold | None:
-    """Let a delivery begin, or say what holds it. Raises: UnknownRequirement."""
-    write = await RequirementWrite.lock(connection, request.ref.number)
-    hold = await pass_line(write, DELIVER, waiter, request.held)
-    await write.flush()
-    return hold
 
 
 async def record_hold(connection: AsyncConnection, held: Held) -> None:

@@ -23,7 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.holding import hold_back, let_go, record_outage
 from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import BlockerRow, HoldRow, LineRow, RequirementRow
+from adapters.sdlc_tables import (
+    BlockerRow,
+    DeliveryTurnRow,
+    HoldRow,
+    LineRow,
+    RequirementRow,
+)
 from pipeline.errors import IllegalTransition
 from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementState, Wake
 
@@ -79,12 +85,15 @@ _LOOK = select(
     func.array(_OWN.order_by(BlockerRow.blocked_by).scalar_subquery()).label("own"),
     func.array(OPEN_P0.order_by(RequirementRow.number).scalar_subquery()).label("urgent"),
 )
+_IN_LINE = select(DeliveryTurnRow.number).where(DeliveryTurnRow.left_at.is_(None))
 _MAY_GO_ON = (
     select(HoldRow.workflow_id)
     .distinct()
     .join(RequirementRow, RequirementRow.number == HoldRow.number)
     .where(
         HoldRow.ended_at.is_(None),
+        # Whoever waits for a turn is woken by those before it.
+        HoldRow.number.not_in(_IN_LINE),
         # Agents that run have what they needed.
         or_(~is_blocked(HoldRow), HoldRow.boundary == PRE_EMPTION),
         or_(
@@ -119,16 +128,27 @@ async def pass_line(
 
     Raises: IllegalTransition if the requirement has ended.
     """
+    hold = await held_at_gate(write, boundary, waiter, outage)
+    if hold:
+        return await hold_back(write, hold, waiter)
+    await let_go(write, waiter)
+    return None
+
+
+async def held_at_gate(
+    write: RequirementWrite, boundary: str, waiter: str, outage: Hold | None
+) -> Hold | None:
+    """The hold of `pass_line`, before it is written.
+
+    Raises: IllegalTransition if the requirement has ended.
+    """
     if write.state.is_final:
         raise IllegalTransition(f"{write.number} is {write.state}: {boundary} cannot begin.")
     if outage:
         await record_outage(write, outage, waiter)
     epoch = await share_line(write)
     by, reason = await _holders(write)
-    if by:
-        return await hold_back(write, Hold(boundary, by, reason, epoch, write.at), waiter)
-    await let_go(write, waiter)
-    return None
+    return Hold(boundary, by, reason, epoch, write.at) if by else None
 
 
 async def to_wake(connection: AsyncConnection) -> Wake:

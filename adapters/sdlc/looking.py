@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from adapters.sdlc.line import FINAL
+from adapters.sdlc.turns import standings
 from adapters.sdlc_tables import (
     EscalationRow,
     FailureRow,
@@ -15,11 +16,15 @@ from adapters.sdlc_tables import (
     GateRow,
     HoldRow,
     HostRow,
+    LeftoverRow,
     PhaseRow,
     RequirementRow,
+    RetryRow,
     RunRow,
     StageRow,
 )
+from pipeline.model import RequirementState, Turn
+from pipeline.plan_rules import DELIVER
 
 Query = Select[*tuple[Any, ...]]
 Row = Mapping[str, Any]
@@ -35,18 +40,22 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
     open_failures = failures(number).where(FailureRow.resolved_at.is_(None))
     asked = await rows(connection, _open_escalation(number))
     held = await rows(connection, holds(number))
-    open_holds = [hold for hold in held if hold["ended_at"] is None]
+    fixes = await rows(connection, _fixes(number))
+    (row,) = await in_line(connection, found)
+    open_holds = [_of_turn(hold, row) for hold in held if hold["ended_at"] is None]
     return {
-        **found[0],
+        **row,
         "stages": [_logged(row) for row in await rows(connection, _stages(number))],
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
-        "fixes": await rows(connection, _fixes(number)),
+        "fixes": fixes,
         "holds": open_holds,
         "past_holds": [hold for hold in held if hold["ended_at"] is not None],
         "holders": await _holders(connection, open_holds),
         "queued": await rows(connection, queued(number)),
         "escalation": asked[0] if asked else None,
+        "retries": await rows(connection, _retries(number, fixes)),
+        "leftover": next(iter(await rows(connection, leftovers(number))), None),
     }
 
 
@@ -113,9 +122,54 @@ def is_queued() -> ColumnElement[bool]:
     return and_(exists().where(waits), RequirementRow.state.not_in(FINAL))
 
 
+def retries() -> Query:
+    """Every step that is tried again now, longest first."""
+    return select(RetryRow).order_by(RetryRow.since, RetryRow.workflow_id, RetryRow.activity_id)
+
+
+def leftovers(number: str = "") -> Query:
+    """What that requirement has left, or all that is left still."""
+    query = select(LeftoverRow).order_by(LeftoverRow.created_at, LeftoverRow.number)
+    mine = LeftoverRow.number == number if number else LeftoverRow.cleaned_at.is_(None)
+    return query.where(mine)
+
+
+def is_retried() -> ColumnElement[bool]:
+    """Whether a step of the requirement is tried again now."""
+    return select(RetryRow.number).where(RetryRow.number == RequirementRow.number).exists()
+
+
 async def rows(connection: AsyncConnection, query: Query) -> Sequence[Row]:
     """What a query finds, as plain mappings."""
     return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def in_line(connection: AsyncConnection, found: Sequence[Row]) -> Sequence[Row]:
+    """Requirements' rows; one that waits for its turn to deliver with its place as of now.
+
+    The line moves on without a word to those who wait: what their rows say is of when they came.
+    """
+    if not any(row["state"] == RequirementState.HELD for row in found):
+        return [{**row, "turn": None} for row in found]
+    turns = await standings(connection)
+    return [_with_turn(row, turns.get(row["number"])) for row in found]
+
+
+def _with_turn(row: Row, turn: Turn | None) -> Row:
+    if turn is None or row["state"] != RequirementState.HELD:
+        return {**row, "turn": None}
+    shown = {**row, "turn": turn, "reason": turn.text, "waiting_for": turn.behind}
+    if "held_by" in row:
+        shown["held_by"] = [turn.behind] if turn.behind else []
+    return shown
+
+
+def _of_turn(hold: Row, row: Row) -> Row:
+    """An open hold; that of a delivery which waits for its turn says what the row says."""
+    turn: Turn | None = row["turn"]
+    if turn is None or hold["boundary"] != DELIVER:
+        return hold
+    return {**hold, "held_by": [turn.behind] if turn.behind else [], "reason": turn.text}
 
 
 async def _holders(connection: AsyncConnection, open_holds: Sequence[Row]) -> Sequence[Row]:
@@ -156,6 +210,10 @@ def _fixes(number: str) -> Query:
         .where(RequirementRow.number.in_(select(tree.c.number)))
         .order_by(RequirementRow.created_at, func.length(RequirementRow.number), FixRow.number)
     )
+
+
+def _retries(number: str, fixes: Sequence[Row]) -> Query:
+    return retries().where(RetryRow.number.in_([number, *(fix["number"] for fix in fixes)]))
 
 
 def _open_escalation(number: str) -> Query:

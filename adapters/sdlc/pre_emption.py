@@ -1,12 +1,12 @@
 """Running agents stand still while a P0 is open that was started to pre-empt them."""
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.holding import hold_back, let_go
 from adapters.sdlc.line import FINAL, PRE_EMPTING, is_exempt, share_line, waited_for
 from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import RequirementRow, RunRow
+from adapters.sdlc_tables import HoldRow, RequirementRow, RunRow
 from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, StageState
 
 
@@ -40,8 +40,21 @@ async def _has_agents(connection: AsyncConnection, number: str) -> bool:
     ).first() is not None
 
 
-async def to_pre_empt(connection: AsyncConnection) -> tuple[str, ...]:
-    """Every requirement and fix whose agents have to stand still; empty while no P0 pre-empts."""
+_HAS_AGENTS = exists().where(
+    RunRow.number == RequirementRow.number, RunRow.state == str(StageState.RUNNING)
+)
+_IS_TOLD = exists().where(
+    HoldRow.number == RequirementRow.number,
+    HoldRow.boundary == PRE_EMPTION,
+    HoldRow.ended_at.is_(None),
+)
+
+
+async def to_pre_empt(connection: AsyncConnection, *, missed: bool = False) -> tuple[str, ...]:
+    """Every requirement and fix whose agents have to stand still; empty while no P0 pre-empts.
+
+    `missed`: only those whose agents run all the same, since the signal to them was lost.
+    """
     if (await connection.execute(PRE_EMPTING)).first() is None:
         return ()
     query = (
@@ -54,4 +67,6 @@ async def to_pre_empt(connection: AsyncConnection) -> tuple[str, ...]:
         )
         .order_by(RequirementRow.number)
     )
+    if missed:
+        query = query.where(_HAS_AGENTS, ~_IS_TOLD)
     return tuple((await connection.execute(query)).scalars())

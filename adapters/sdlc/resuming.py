@@ -73,7 +73,11 @@ def resume(
     why: str,
 ) -> None:
     """BLOCKED -> RUNNING and `workflow.resumed`; `stages` are those that wait again."""
-    write.move(RequirementState.RUNNING, who=who, why=why)
+    if write.row["workflow_run"] is None:  # its opening has failed: no host has it
+        write.move(RequirementState.HELD, who=who, why=why)
+        write.move(RequirementState.ACCEPTED, who=who, why=why)
+    else:
+        write.move(RequirementState.RUNNING, who=who, why=why)
     write.set(reason="")
     fields = {"round": write.row["round"], "stages": list(stages), "who": who, "why": why}
     write.tell(ref.key, EventType.WORKFLOW_RESUMED, fields, occurrence=occurrence)
@@ -86,7 +90,7 @@ def resolve_failures(write: RequirementWrite) -> Update:
 
 
 def _resolve_answered(write: RequirementWrite, reopening: Reopening) -> Update:
-    reopened = (*reopening.stages, *reopening.approved)
+    reopened = (*reopening.stages, *reopening.approved, *reopening.checks)
     if not reopened:  # the delivery, which makes every check again
         return resolve_failures(write)
     return resolve_failures(write).where(FailureRow.stage.in_((*reopened, DELIVER)))

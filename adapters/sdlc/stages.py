@@ -1,11 +1,15 @@
 """A stage begins, or turns out not to be needed."""
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, load_context
 from adapters.sdlc.groups import complete_group
+from adapters.sdlc.holding import record_outage
 from adapters.sdlc.line import pass_line
 from adapters.sdlc.writing import RequirementWrite, StageRecord
 from adapters.sdlc_tables import RunRow
@@ -20,6 +24,9 @@ from pipeline.model import (
     StageState,
 )
 
+_GIVEN_UP = (StageState.WAITING, StageState.HELD)
+"""Of a stage that has a run: the run was given up, and the stage was reopened."""
+_STARTED = select(RunRow.started_at, RunRow.base_commit).where(RunRow.run_id == bindparam("run_id"))
 # Blocked, it still makes gates again: a fix is only as good as what says so.
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
@@ -38,11 +45,24 @@ async def open_stage(
     """
     write = await RequirementWrite.lock(connection, request.ref.number, LOCK_WITH_DESCRIPTION)
     context = await load_context(write, request)
-    stage, hold = await _pass(write, request, waiter)
+    stage, started, hold = await _pass(write, request, waiter)
     if not hold:
         _open(write, stage, request)
     await write.flush()
-    return hold or context
+    return hold or replace(context, **started)
+
+
+async def resume_stage(connection: AsyncConnection, request: StageRequest) -> None:
+    """Take up again a run that was started and given up since infrastructure failed.
+
+    Nothing starts, so nothing holds it. A repeat does nothing; what is wrong is said at its end.
+    """
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    await write.load_stages()
+    stage = write.stage(request.stage.name)
+    if stage.run_id == request.run_id and stage.state in _GIVEN_UP:
+        _open(write, stage, request)
+        await write.flush()
 
 
 async def queue_stage(
@@ -54,7 +74,7 @@ async def queue_stage(
     """
     write = await RequirementWrite.lock(connection, request.ref.number)
     await write.load_stages()
-    stage, hold = await _pass(write, request, waiter)
+    stage, _, hold = await _pass(write, request, waiter)
     if not hold:
         if stage.state is StageState.HELD:
             write.move_stage(stage, StageState.WAITING, why="It waits for a slot.")
@@ -66,8 +86,11 @@ async def queue_stage(
 
 async def _pass(
     write: RequirementWrite, request: StageRequest, waiter: str
-) -> tuple[StageRecord, Hold | None]:
-    """The stage, and what holds it at the P0 gate."""
+) -> tuple[StageRecord, dict[str, Any], Hold | None]:
+    """The stage, what is known of its run's start, and what holds it at the P0 gate.
+
+    What was started once is found again, though its records are gone: nothing holds it.
+    """
     stage = write.stage(request.stage.name)
     if stage.run_id != request.run_id:
         refuse_stale(stage, request.attempt)
@@ -76,10 +99,21 @@ async def _pass(
         raise IllegalTransition(
             f"{write.number} is {write.state}: {request.stage.name} cannot start."
         )
+    found = await write.connection.execute(_STARTED, {"run_id": request.run_id})
+    started = {
+        name: value
+        for row in found.mappings()
+        for name, value in row.items()
+        if row["started_at"] and value
+    }
+    if started:
+        if request.held:
+            await record_outage(write, request.held, waiter)
+        return stage, started, None
     hold = await pass_line(write, stage.stage, waiter, request.held)
     if hold:
         _hold(write, stage, hold)
-    return stage, hold
+    return stage, started, hold
 
 
 async def skip_stage(connection: AsyncConnection, skip: StageSkip) -> None:
@@ -123,7 +157,7 @@ def lose(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
         error=reason,
     )
     fields = {"stage": stage.stage, "agent": stage.agent, "error": reason, "action": "BLOCKED"}
-    write.tell(stage.run_id, EventType.STAGE_FAILED, fields)
+    write.tell(stage.run_id, EventType.STAGE_FAILED, fields, occurrence=1 + stage.resumed)
 
 
 def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
@@ -141,15 +175,23 @@ def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) ->
     if stage.run_id == request.run_id:
         if stage.state is not StageState.RUNNING:
             write.move_stage(stage, StageState.RUNNING)
-            stage.set(started_at=write.at)
-            write.update(RunRow, {"run_id": request.run_id}, state=StageState.RUNNING)
+            began = stage.started_at or write.at
+            stage.set(resumed=stage.resumed + 1, started_at=began, ended_at=None)
+            again = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
+            write.update(RunRow, {"run_id": request.run_id}, **again)
         else:
             stage.set(queued_at=None)
         return
     if request.again and (stage.state.is_done or stage.state is StageState.BLOCKED):
         write.move_stage(stage, StageState.WAITING, why=request.again)
     write.move_stage(stage, StageState.RUNNING)
-    stage.set(attempt=request.attempt, run_id=request.run_id, started_at=write.at, ended_at=None)
+    stage.set(
+        attempt=request.attempt,
+        run_id=request.run_id,
+        resumed=0,
+        started_at=write.at,
+        ended_at=None,
+    )
     write.insert(
         RunRow,
         run_id=request.run_id,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import Executable, RowMapping, Update, bindparam, select
+from sqlalchemy import Delete, Executable, RowMapping, Update, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.batch import Batch
@@ -47,6 +47,7 @@ STAGES = (
         StageRow.needs,
         StageRow.state,
         StageRow.attempt,
+        StageRow.resumed,
         StageRow.run_id,
         StageRow.started_at,
         StageRow.ended_at,
@@ -68,6 +69,7 @@ class StageRecord:
     needs: tuple[str, ...]
     state: StageState
     attempt: int
+    resumed: int
     run_id: str | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -84,6 +86,7 @@ class StageRecord:
             tuple(row["needs"]),
             StageState(row["state"]),
             row["attempt"],
+            row["resumed"],
             row["run_id"],
             row["started_at"],
             row["ended_at"],
@@ -107,6 +110,8 @@ class RequirementWrite:
         self.state = RequirementState(row["state"])
         self.at = datetime.now(UTC)
         self.stages: dict[str, StageRecord] = {}
+        self.holds_begun: dict[str, int] = {}
+        """The last occurrence that this transaction has given to a hold, by boundary."""
         self._changes: dict[str, object] = {"updated_at": self.at}
         self._batch = Batch(self.at)
 
@@ -175,8 +180,8 @@ class RequirementWrite:
         """Columns of the row with that key."""
         self._batch.update(table, key, values)
 
-    def update_all(self, *statements: Update) -> None:
-        """Columns of every row that such a statement finds."""
+    def update_all(self, *statements: Update | Delete) -> None:
+        """Columns of every row that such a statement finds; or the rows themselves."""
         self._batch.add(*statements)
 
     async def flush(self) -> None:

@@ -21,7 +21,11 @@ def upgrade() -> None:
     _create_fixes()
     _create_escalations()
     _create_line()
+    _create_installation()
     _create_holds()
+    _create_retries()
+    _create_leftovers()
+    _create_delivery_turns()
     _create_incidents()
     _create_extensions()
     _create_notes()
@@ -76,6 +80,7 @@ def _create_stages() -> None:
         sa.Column("needs", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("resumed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("run_id", sa.Text()),
         sa.Column("queued_at", sa.DateTime(timezone=True)),
         sa.Column("remaining_minutes", sa.Float()),
@@ -162,6 +167,9 @@ def _create_gates() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
         sa.Column("log_reference", sa.Text(), server_default="", nullable=False),
+        sa.Column("tree", sa.Text(), server_default="", nullable=False),
+        sa.Column("clean", sa.Boolean()),
+        sa.Column("steps", JSONB(), server_default="[]", nullable=False),
         sa.Column("evidence", JSONB()),
         _of_requirement("gates"),
         sa.PrimaryKeyConstraint("gate_id", name="gates_pkey"),
@@ -244,6 +252,17 @@ def _create_line() -> None:
     op.bulk_insert(line, [{"id": 1, "epoch": 1}])
 
 
+def _create_installation() -> None:
+    op.create_table(
+        "installation",
+        sa.Column("row", sa.Integer(), nullable=False),
+        *_texts("id", "namespace_id", "namespace", "temporal_address"),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("bound_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("row", name="installation_pkey"),
+    )
+
+
 def _create_holds() -> None:
     op.create_table(
         "holds",
@@ -259,6 +278,55 @@ def _create_holds() -> None:
         sa.PrimaryKeyConstraint("number", "boundary", "occurrence", name="holds_pkey"),
     )
     op.create_index("holds_open", "holds", ["number"], postgresql_where=sa.text("ended_at IS NULL"))
+
+
+def _create_retries() -> None:
+    op.create_table(
+        "retries",
+        *_texts("workflow_id", "activity_id", "number", "host", "step"),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        *_texts("error"),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("workflow_id", "activity_id", name="retries_pkey"),
+    )
+    op.create_index("retries_number_index", "retries", ["number"])
+
+
+def _create_leftovers() -> None:
+    op.create_table(
+        "leftovers",
+        *_texts("number", "workflow_run", "host", "reason"),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("tried_at", sa.DateTime(timezone=True)),
+        sa.Column("cleaned_at", sa.DateTime(timezone=True)),
+        _of_requirement("leftovers"),
+        sa.PrimaryKeyConstraint("number", name="leftovers_pkey"),
+    )
+    op.create_index(
+        "leftovers_open", "leftovers", ["host"], postgresql_where=sa.text("cleaned_at IS NULL")
+    )
+
+
+def _create_delivery_turns() -> None:
+    op.create_table(
+        "delivery_turns",
+        *_texts("number", "repository", "target_branch"),
+        sa.Column("arrived_at", sa.DateTime(timezone=True)),
+        sa.Column("taken_at", sa.DateTime(timezone=True)),
+        sa.Column("left_at", sa.DateTime(timezone=True)),
+        sa.Column("commit", sa.Text()),
+        _of_requirement("delivery_turns"),
+        sa.PrimaryKeyConstraint("number", name="delivery_turns_pkey"),
+    )
+    op.create_index(
+        "delivery_turns_in_line",
+        "delivery_turns",
+        ["repository", "target_branch"],
+        postgresql_where=sa.text("left_at IS NULL"),
+    )
+    op.create_index("delivery_turns_commit_index", "delivery_turns", ["commit"])
 
 
 def _create_incidents() -> None:

@@ -21,10 +21,10 @@ from pipeline.model.answers import (
     Reopening,
     RetryRequest,
 )
-from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, Proof
+from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, BuildStep, Proof
 from pipeline.model.cards import StageCard
 from pipeline.model.carried import Carried, Counts
-from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState
+from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState, Turn
 from pipeline.model.failures import Failure, FailureKind, Severity
 from pipeline.model.fixes import (
     Fix,
@@ -44,12 +44,14 @@ from pipeline.model.holds import (
     RELEASE,
     REPAIRED,
     STAND_STILL,
+    TURN,
     Held,
     Hold,
     Wake,
 )
 from pipeline.model.incidents import (
     DEPENDENCIES,
+    DISK,
     CaseStanding,
     Incident,
     IncidentEnd,
@@ -62,6 +64,9 @@ from pipeline.model.incidents import (
     SymptomKind,
     Waiting,
     Watch,
+    component_of,
+    disk_of,
+    place_of,
 )
 from pipeline.model.intervals import Interval, between
 from pipeline.model.opening import FixBase, Opening, OpeningRequest
@@ -73,6 +78,7 @@ from pipeline.model.requirement import (
     DeliveryReport,
     RequirementOrder,
 )
+from pipeline.model.retries import RETRY_BOUND, Leftover, Retry
 from pipeline.model.runs import RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
 from pipeline.model.stages import (
     BlockedStage,
@@ -89,6 +95,7 @@ from pipeline.model.tally import Tally
 
 __all__ = [
     "DEPENDENCIES",
+    "DISK",
     "HUMAN",
     "OPENING",
     "ORCHESTRATOR",
@@ -97,9 +104,11 @@ __all__ = [
     "REPAIR",
     "REPAIRED",
     "RETRY",
+    "RETRY_BOUND",
     "REWORK",
     "SASHA",
     "STAND_STILL",
+    "TURN",
     "Answer",
     "Ask",
     "BlockedStage",
@@ -107,6 +116,7 @@ __all__ = [
     "BuildOutcome",
     "BuildRequest",
     "BuildResult",
+    "BuildStep",
     "Carried",
     "CaseStanding",
     "Closing",
@@ -139,6 +149,7 @@ __all__ = [
     "InfrastructureOpening",
     "InfrastructureOrder",
     "Interval",
+    "Leftover",
     "MergeResult",
     "MergedFix",
     "Mode",
@@ -155,6 +166,7 @@ __all__ = [
     "RequirementOrder",
     "RequirementRef",
     "RequirementState",
+    "Retry",
     "RetryRequest",
     "RunEnd",
     "RunOrder",
@@ -178,8 +190,12 @@ __all__ = [
     "SymptomKind",
     "Tally",
     "Traces",
+    "Turn",
     "Waiting",
     "Wake",
     "Watch",
     "between",
+    "component_of",
+    "disk_of",
+    "place_of",
 ]

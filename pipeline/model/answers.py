@@ -57,6 +57,8 @@ class Reopening:
     """Fixes under way and, where other questions stay open, a human."""
     escalation: Escalation | None = None
     """The questions that stay open; asked anew in place of the answered one."""
+    checks: tuple[str, ...] = ()
+    """Stages whose work stands, and of which a check is made again."""
 
 
 @dataclass(frozen=True)

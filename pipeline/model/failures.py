@@ -10,6 +10,7 @@ class FailureKind(StrEnum):
     CRASH = "crash"
     TIMEOUT = "timeout"
     NOTICE = "notice"
+    UNREAD = "unread"
     FAILED = "failed"
     BLOCKED = "blocked"
     CRITIQUE = "critique"
@@ -26,6 +27,11 @@ class FailureKind(StrEnum):
     def is_of_run(self) -> bool:
         """Whether a run of the agent itself is at fault, which its fix then stands for."""
         return self.is_unanswered or self in (self.FAILED, self.CONFLICT)
+
+    @property
+    def judges_nobody(self) -> bool:
+        """Whether a check could not be made at all: what it was to judge stands as it is."""
+        return self in (self.INFRASTRUCTURE, self.REFUSED)
 
     @property
     def is_answer(self) -> bool:

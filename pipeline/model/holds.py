@@ -14,6 +14,9 @@ STAND_STILL = "stand_still"
 OPENING = "opening"
 """The boundary at which a host would take the requirement, and its work would begin."""
 
+TURN = "turn"
+"""The signal that tells a workflow that it may be its turn to deliver."""
+
 PRE_EMPTION = "running agents"
 """The boundary at which agents stand still that run already."""
 
@@ -25,7 +28,8 @@ REPAIRED = "repaired"
 class Hold:
     """Why nothing was started at a boundary, and what must come before it is tried again.
 
-    `by` are requirements, open P0s or blockers of its own, or a dependency that is away. The gate's
+    `by` are requirements, open P0s or blockers of its own or those that deliver before it, or a
+    dependency that is away. The gate's
     `epoch` rises whenever one of the former may be over: only a higher one than the hold's is worth
     another try. A `dependency` is tried again when it is said to be repaired.
     """
@@ -49,7 +53,11 @@ class Held:
 
 @dataclass(frozen=True)
 class Wake:
-    """Tells workflows that wait at the gate that it may be open again."""
+    """Tells workflows that wait at the gate that it may be open again.
+
+    `turns` are the workflows whose turn to deliver it is.
+    """
 
     workflow_ids: tuple[str, ...]
     epoch: int
+    turns: tuple[str, ...] = ()

@@ -20,10 +20,31 @@ class SymptomKind(StrEnum):
     HOST_OVERLOADED = "host_overloaded"
     RUN_NEAR_DEADLINE = "run_near_deadline"
     ORPHAN = "orphan"
+    WORKFLOW_FAULT = "workflow_fault"
 
 
 DEPENDENCIES = {"NATS": "nats", "SDLC database": "database"}
 """What holds everybody while it is away, by the name in its error, and its component."""
+
+DISK = "disk"
+"""The component that holds what its own host does while it has no room."""
+
+_DISK_OF = "disk of "
+
+
+def disk_of(host: str) -> str:
+    """The disk of that host's state directory, as the name of a dependency."""
+    return f"{_DISK_OF}{host}"
+
+
+def component_of(dependency: str) -> str:
+    """The component behind a dependency; empty for one that nobody is held by."""
+    return DISK if dependency.startswith(_DISK_OF) else DEPENDENCIES.get(dependency, "")
+
+
+def place_of(dependency: str) -> str:
+    """The host that a dependency belongs to; empty for one of the house."""
+    return dependency.removeprefix(_DISK_OF) if component_of(dependency) == DISK else ""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ class Closing:
     reason: str
     commit: str = ""
     who: str = ORCHESTRATOR
+    left: str = ""
+    """Why not everything could be cleaned up on the host `left_on`, which tries again."""
+    left_on: str = ""
 
 
 @dataclass(frozen=True)

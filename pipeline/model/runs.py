@@ -16,6 +16,8 @@ class RunEnd(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     NOT_STARTED = "not_started"
+    GONE = "gone"
+    """It was started, and neither a process nor an output of it is left."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,16 @@ class RunOrder:
     """Directory the agent works in; empty where no project is needed."""
     head: Head | None = None
     """The commit that stands there when it starts."""
+    started_at: datetime | None = None
+    """When the SDLC database says that it was started: then it is never started again."""
 
 
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended. `output` is the tail of its standard output, bounded.
+
+    A longer one is searched for the agent's last block, which then stands before the tail; `unread`
+    counts the bytes before what was searched, if that was in vain.
 
     `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
     suspended, and not by our own cancellation; `suspensions` are when it was suspended and went on
@@ -84,6 +91,7 @@ class RunResult:
     suspensions: tuple[datetime, ...] = ()
     head: Head | None = None
     """The commit that it started from; None without a project, or if it was never ordered."""
+    unread: int = 0
 
     @property
     def elapsed(self) -> timedelta:

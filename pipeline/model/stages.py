@@ -41,6 +41,8 @@ class StageRequest:
     """Whether what was verified is `head`, and nothing later."""
     waits_since: datetime | None = None
     """Since when it waits for a slot; None if it does not."""
+    resumed: bool = False
+    """Whether this attempt was given up after infrastructure had failed, and goes on now."""
 
     @property
     def run_id(self) -> str:
@@ -77,6 +79,8 @@ class StageOutcome:
     """Marks of the implementers' work that it has seen, where another board has started it."""
     base: Head | None = None
     """The integration tip that its agent has started on: what its verdict is about."""
+    resumes: bool = False
+    """Whether a retry goes on with this very attempt: no agent is at fault, its run stands."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class MergeResult:
     refusal: str = ""
     """Why git, or a rule of ours, refuses the agent's work; it is kept, nothing was merged."""
     changed: bool = True
-    """Whether the stage has changed any file."""
+    """Whether the stage has changed any file, or has merged something."""
     remarks: tuple[str, ...] = ()
     """What was left out or left elsewhere, by name: ignored files, other branches, stashes."""
 
@@ -142,3 +146,7 @@ class StageContext:
     """The requirement that a fix repairs."""
     tried: tuple[str, ...] = ()
     """What earlier fixes of the same gate did."""
+    started_at: datetime | None = None
+    """When the agent of this very attempt was started, if it was."""
+    base_commit: str = ""
+    """What it was started on then; empty without a project."""

@@ -8,6 +8,7 @@ _FREE = (
     FailureKind.INFRASTRUCTURE,
     FailureKind.PRE_EMPTED,
     FailureKind.REFUSED,
+    FailureKind.UNREAD,
     FailureKind.BLOCKED,
     FailureKind.ENDED,
 )

@@ -1,9 +1,11 @@
 """The outside world of one host."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pipeline.agents_file import AgentsFile
 from pipeline.errors import ProjectMissing
+from pipeline.model import RETRY_BOUND
 from pipeline.ports.care import Caretaker, HostCaretaker, Readiness
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import AgentRuns, Builds, Workspaces
@@ -15,7 +17,7 @@ class HostPorts:
     """The outside world of one host, and what its worker was told.
 
     `workspaces` is None on a host without a project; `parallel` is the worker's switch, told with
-    every outcome.
+    every outcome. An activity that goes on failing is given up after `retry_bound`.
     """
 
     store: SdlcStore
@@ -32,6 +34,9 @@ class HostPorts:
     host: str
     host_requirements: int
     parallel: bool
+    retry_bound: timedelta = RETRY_BOUND
+    repository: str = ""
+    """Names the project for deliveries that take turns: other hosts may have the same one."""
 
     async def publish(self, number: str) -> int:
         """Publish a requirement's pending events; a boundary does not pass before they are out."""

@@ -21,12 +21,14 @@ from pipeline.model import (
     Hold,
     Incident,
     InfrastructureOpening,
+    Leftover,
     MergeResult,
     Opening,
     OpeningRequest,
     Reminder,
     Reopening,
     RequirementRef,
+    Retry,
     RunResult,
     Settlement,
     SlotUsage,
@@ -88,8 +90,25 @@ class SdlcStore(Protocol):
     async def record_usage(self, host: str, usage: SlotUsage) -> None:
         """How many slots of a host are used, for those who wait for one."""
 
-    async def pass_delivery(self, request: DeliveryRequest, waiter: str) -> Hold | None:
-        """A hold as of `open_stage`, or None: it may be delivered."""
+    async def resume_stage(self, request: StageRequest) -> None:
+        """Takes up again a run that was started, and given up since infrastructure failed."""
+
+    async def pass_delivery(
+        self, request: DeliveryRequest, waiter: str, repository: str, *, is_verified: bool
+    ) -> Hold | None:
+        """A hold as of `open_stage`, or None: it is the requirement's turn at that branch.
+
+        It keeps the turn until it ends, is held or leaves. `is_verified`: it delivers now.
+        """
+
+    async def leave_line(self, number: str, *, keeps_place: bool) -> bool:
+        """Lets others deliver; whether the requirement stood in line.
+
+        One that `keeps_place` is served by its first arrival when it comes back.
+        """
+
+    async def is_delivery(self, commit: str) -> bool:
+        """Whether one of our requirements was to deliver that very commit."""
 
     async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
         """What the requirement's running agents must stand still for; None: they may go on.
@@ -97,14 +116,17 @@ class SdlcStore(Protocol):
         Raises: UnknownRequirement.
         """
 
-    async def to_pre_empt(self) -> Sequence[str]:
-        """Numbers of requirements and fixes whose agents have to stand still."""
+    async def to_pre_empt(self, *, missed: bool = False) -> Sequence[str]:
+        """Numbers of requirements and fixes whose agents have to stand still.
+
+        Those that were `missed`: they have agents that run, and were not told.
+        """
 
     async def record_hold(self, held: Held) -> None:
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
 
     async def to_wake(self) -> Wake:
-        """Everybody who is held and may go on."""
+        """Everybody who is held and may go on, and whose turn to deliver it is."""
 
     async def start_run(self, run_id: str, at: datetime, base_commit: str) -> None:
         """The run's agent was really started, on that commit; a repeat changes nothing."""
@@ -186,6 +208,18 @@ class SdlcStore(Protocol):
 
         Raises: AlreadyStarted if the number is taken.
         """
+
+    async def note_retry(self, retry: Retry) -> None:
+        """Shows that a step is tried again; a later failure takes the place of the one before."""
+
+    async def forget_retry(self, workflow_id: str, activity_id: str) -> None:
+        """Nothing of that activity is tried again any more."""
+
+    async def leftovers(self, host: str) -> Sequence[Leftover]:
+        """What requirements that have ended left on that host, and nobody has cleaned up yet."""
+
+    async def note_leftover(self, number: str, reason: str) -> None:
+        """Another try to clean up has failed; without a reason it is done, and that is said."""
 
     async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
         """Publishes committed, unpublished events in order under the requirement's lock.

@@ -95,7 +95,7 @@ class AgentRuns(Protocol):
 
 
 class Workspaces(Protocol):
-    """The project's git repository, seen through worktrees of our own.
+    """The project's git repository, worked on in clones of our own.
 
     Raises, everywhere: ProjectRefused if the repository cannot be worked on.
     """
@@ -106,8 +106,8 @@ class Workspaces(Protocol):
         A fix starts at its requirement's commit `base` and has no target.
         """
 
-    async def head(self, number: str) -> Head:
-        """The tip of the integration branch at this moment."""
+    async def head(self, number: str, commit: str = "") -> Head:
+        """The tip of the integration branch at this moment, or that commit on it."""
 
     async def prepare(self, request: StageRequest) -> str:
         """A fresh clone for the attempt at `request.head`; the same one when asked again.
@@ -117,13 +117,13 @@ class Workspaces(Protocol):
         """
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
-        """Commit the worktree's changes and merge them into the integration branch."""
+        """Commit the clone's files and merge them into the integration branch."""
 
     async def keep(self, request: StageRequest) -> str:
-        """Commit what an unsuccessful attempt left to a kept ref, remove its worktree; the ref."""
+        """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
 
-    async def checkout_build(self, number: str, build: str, commit: str) -> str:
-        """The build's worktree, reset to the commit; ignored files are kept."""
+    async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
+        """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
 
     async def merge_fix(self, number: str, fix: str) -> MergeResult:
         """Merge what a fix has done into the integration branch of its requirement."""
@@ -141,11 +141,14 @@ class Workspaces(Protocol):
         """
 
     async def release(self, number: str) -> None:
-        """Remove the requirement's worktrees; branches and kept refs stay."""
+        """Remove the requirement's clones; branches and kept refs stay."""
 
 
 class Builds(Protocol):
     """The project's own build commands."""
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
-        """Prepare if needed and build in that checkout (empty: simulated), bounded in time."""
+        """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
+
+        What `request` asks to be clean is prepared in any case.
+        """

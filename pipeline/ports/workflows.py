@@ -28,7 +28,7 @@ class Waker(Protocol):
         """
 
     async def wake(self, wake: Wake) -> None:
-        """Tell each of them the new epoch; one that has ended needs none.
+        """Tell each of them the new epoch, or its turn; one that has ended needs none.
 
         Raises: DependencyUnavailable.
         """

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,12 @@ import pytest
 
 from adapters.local_stack import StackAddresses
 from adapters.migrate import upgrade
+from adapters.sdlc_reader import create_reader
+from pipeline.installation import Installation
 from pipeline.team import TEAM
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE_SECONDS = 60.0
 
 Notice = Mapping[str, object]
 
@@ -74,10 +75,7 @@ class Cli:
 
 def until(claim: Callable[[], bool], what: str) -> None:
     """Wait for the claim to hold."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not claim():
-        assert time.monotonic() < deadline, f"{what} never came true"
-        time.sleep(0.1)
+    wait_until(claim, what)
 
 
 def plan_of(*stages: tuple[str, str]) -> str:
@@ -117,6 +115,17 @@ def addresses_of(stack: StackAddresses) -> Mapping[str, str]:
         "NATS_PASSWORD": stack.nats_password,
         "DATABASE_URL": stack.database_url,
     }
+
+
+async def installation_at(stack: StackAddresses) -> Installation:
+    """The installation of the commands beside those servers, which have met."""
+    reader = create_reader(stack.database_url)
+    try:
+        installation = await reader.installation()
+    finally:
+        await reader.close()
+    assert installation
+    return installation
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from adapters.local_stack import StackAddresses
 from adapters.locks import path_key
 from adapters.sdlc_views import IncidentView
 from pipeline.events import STREAMS
-from pipeline.model import SASHA, IncidentEnd, Pipeline, RequirementState
+from pipeline.model import IncidentEnd, Pipeline, RequirementState
 from pipeline.team import TEAM
 from tests.eventually import eventually_async
 from tests.fixtures_sdlc import NatsServer, PostgresServer
@@ -164,8 +164,9 @@ class Outages:
         await eventually_async(are_written, f"incidents of {', '.join(names)}")
         return sorted(found, key=lambda each: each.began_at)
 
-    async def history_length(self, workflow_id: str = SASHA) -> int:
-        """How many events Temporal has of that workflow's present run."""
+    async def history_length(self, workflow_id: str = "") -> int:
+        """How many events Temporal has of that workflow's present run; of Sasha's by default."""
+        workflow_id = workflow_id or self.orchestra.installation.sasha
         handle = self.orchestra.temporal.get_workflow_handle(workflow_id)
         return (await handle.describe()).history_length
 

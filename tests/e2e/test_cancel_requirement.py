@@ -1,11 +1,13 @@
 """Cancelling ends every process, records and publishes it, and leaves the user's project alone."""
 
+import time
+
 import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import is_cancelled_exception
 
 from pipeline.model import RequirementState, RunEnd, StageState
-from tests.eventually import eventually
+from tests.eventually import eventually, eventually_async
 from tests.fixtures_runs import is_running
 from tests.orchestra import Handle, Orchestra
 from tests.orchestra_plans import BACKEND, FRONTEND, PAIR, SOLO
@@ -67,7 +69,46 @@ async def test_a_cancelled_build_is_ended(orchestra: Orchestra) -> None:
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     assert orchestra.puppets.living("backend") == []
-    assert orchestra.worktrees() == []
+    assert orchestra.clones() == []
+
+
+async def test_requirement_whose_repository_is_broken_is_cancelled_within_a_minute(
+    orchestra: Orchestra,
+) -> None:
+    """Nothing can be merged, kept or removed; what is left is cleaned up when git works again."""
+    orchestra.puppets.hold("roy")
+    orchestra.puppets.task("roy", files={"backend/roy.txt": "half\n"})
+    await orchestra.worker.start()
+    handle = await orchestra.start(SOLO)
+    await eventually(lambda: bool(orchestra.puppets.living("roy")), "roy")
+    config = orchestra.project.root / ".git" / "config"
+    whole = config.read_text()
+    config.write_text("[broken")
+    orchestra.puppets.release("roy")
+
+    async def is_shown() -> bool:
+        view = await orchestra.view()
+        return bool(view.retries or view.escalation or view.state.is_final)
+
+    await eventually_async(is_shown, "why it does not go on")
+    began = time.monotonic()
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    assert time.monotonic() - began < 60
+    view = await orchestra.view()
+    assert (view.state, view.retries) == (RequirementState.CANCELLED, ())
+    assert orchestra.puppets.living() == []
+    config.write_text(whole)
+    orchestra.worker.stop()
+    await orchestra.worker.start()
+
+    async def is_clean() -> bool:
+        return not await orchestra.reader.leftovers()
+
+    await eventually_async(is_clean, "everything is cleaned up")
+    assert orchestra.clones() == []
 
 
 async def test_a_requirement_is_cancelled_before_a_host_took_it(orchestra: Orchestra) -> None:
@@ -97,7 +138,7 @@ async def test_a_blocked_requirement_is_cancelled(orchestra: Orchestra) -> None:
     with pytest.raises(WorkflowFailureError):
         await handle.result()
     view = await orchestra.until_state(RequirementState.CANCELLED)
-    assert (view.waiting_for, orchestra.worktrees()) == ("", [])
+    assert (view.waiting_for, orchestra.clones()) == ("", [])
 
 
 async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
@@ -108,11 +149,11 @@ async def assert_cancelled(orchestra: Orchestra, handle: Handle) -> None:
     supervisors = [run.identity()["supervisor"] for run in orchestra.runs()]
     await eventually(lambda: not any(map(is_running, supervisors)), "the end of the supervisors")
     await assert_recorded(orchestra)
-    project = orchestra.project
-    assert orchestra.worktrees() == []
+    store = orchestra.store
+    assert orchestra.clones() == []
     kept = f"refs/agog/{orchestra.number}/kept"
-    assert project.text(f"{kept}/backend-implementation-1", "backend/roy.txt") == "half"
-    assert project.text(f"{kept}/frontend-implementation-1", "frontend/jen.txt") == "half"
+    assert store.text(f"{kept}/backend-implementation-1", "backend/roy.txt") == "half"
+    assert store.text(f"{kept}/frontend-implementation-1", "frontend/jen.txt") == "half"
 
 
 async def assert_recorded(orchestra: Orchestra) -> None:

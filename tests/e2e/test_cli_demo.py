@@ -39,7 +39,7 @@ def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
         said = "".join(iter(demo.stderr.readline, "Ctrl-C ends it.\n"))
         root = Path(document["project"]).parent
         status = look(demo_cli, said, "status", document["req_number"], "--json")
-        commits = log(document["project"], document["branch"])
+        commits = log(document["store"], document["branch"])
         delivered = log(document["project"], "main")
         demo.send_signal(signal.SIGINT)
         _, rest = demo.communicate(timeout=60)
@@ -60,6 +60,7 @@ def check_document(document: dict[str, Any]) -> None:
     assert list(document) == [
         "schema_version", "req_number", "state", "pipeline", "mode", "sequential_seconds",
         "parallel_seconds", "percentage_saved", "stages", "fixes", "web_ui", "project", "branch",
+        "store",
     ]  # fmt: skip
     assert (document["schema_version"], document["state"]) == (1, "DELIVERED")
     assert (document["mode"], document["pipeline"]) == ("parallel", "standard")

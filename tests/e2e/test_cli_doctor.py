@@ -18,9 +18,8 @@ from adapters.temporal_sasha import TemporalSasha
 from pipeline.events import STREAMS
 from pipeline.model import SashaCall
 from pipeline.remedies import REMEDIES
-from tests.e2e.conftest import Cli, until
+from tests.e2e.conftest import Cli, installation_at, until
 from tests.fixtures_sdlc import NatsServer, PostgresServer
-from workflows import options
 
 MOST_SECONDS = 12.0
 """About ten, and the start of a process on a busy machine."""
@@ -36,7 +35,7 @@ def would_do(document: Any) -> dict[str, Any]:
 
 async def call_sasha(stack: StackAddresses) -> None:
     client = await connect(stack.temporal_address)
-    await TemporalSasha(client, options.CENTRAL_QUEUE).call(SashaCall(""))
+    await TemporalSasha(client, await installation_at(stack)).call(SashaCall(""))
 
 
 @pytest.mark.usefixtures("host")
@@ -64,7 +63,8 @@ def test_health_checks_ask_for_dependencies_alone(cli: Cli) -> None:
     said = cli("doctor", "--dependencies", "--json")
 
     assert said.code == 0, said.out
-    assert list(by_name(said.document)) == ["Temporal", "NATS", "SDLC database", "Worker"]
+    names = ["Temporal", "NATS", "SDLC database", "Installation", "Worker"]
+    assert list(by_name(said.document)) == names
     assert "sasha" not in said.document
 
 

@@ -9,8 +9,7 @@ import pytest
 from adapters.local_stack import StackAddresses
 from adapters.temporal_client import connect
 from pipeline.model import InfrastructureOrder, Symptom, SymptomKind
-from tests.e2e.conftest import Cli, plan_of, until
-from workflows import options
+from tests.e2e.conftest import Cli, installation_at, plan_of, until
 from workflows.infrastructure import InfrastructureWorkflow
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -25,8 +24,9 @@ async def begin(stack: StackAddresses, number: str) -> None:
     symptom = Symptom(SymptomKind.DISK_LOW, "disk", "nowhere", DETAIL)
     order = InfrastructureOrder(number, "nowhere", symptom, ("Removed nothing.",))
     client = await connect(stack.temporal_address)
+    queues = (await installation_at(stack)).queues
     await client.start_workflow(
-        InfrastructureWorkflow.run, order, id=number, task_queue=options.CENTRAL_QUEUE
+        InfrastructureWorkflow.run, order, id=number, task_queue=queues.central
     )
 
 

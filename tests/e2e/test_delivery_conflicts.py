@@ -16,7 +16,7 @@ async def test_the_later_of_two_conflicting_stages_is_repeated_on_the_merged_res
     handle = await orchestra.start(PAIR)
     await orchestra.until_stage(BACKEND, StageState.COMPLETED)
     integration = f"agog/{orchestra.number}/main"
-    merged = project.git("rev-parse", integration)
+    merged = orchestra.store.git("rev-parse", integration)
     puppets.release("jen")
 
     view = await orchestra.until_state(RequirementState.BLOCKED)
@@ -26,13 +26,13 @@ async def test_the_later_of_two_conflicting_stages_is_repeated_on_the_merged_res
         FRONTEND, FailureKind.CONFLICT, ("jen",),
     )  # fmt: skip
     assert "README.md" in failure.error
-    assert project.git("rev-parse", integration) == merged
+    assert orchestra.store.git("rev-parse", integration) == merged
     assert {s.stage: s.state for s in view.stages} == {
         BACKEND: StageState.COMPLETED,
         FRONTEND: StageState.FAILED,
     }
     kept = f"refs/agog/{orchestra.number}/kept/frontend-implementation-1"
-    assert project.text(kept, "README.md") == "jen"
+    assert orchestra.store.text(kept, "README.md") == "jen"
 
     puppets.task("jen", files={"frontend/jen.txt": "jen\n"})
     await orchestra.retry(handle, FRONTEND)
@@ -41,7 +41,7 @@ async def test_the_later_of_two_conflicting_stages_is_repeated_on_the_merged_res
     assert report.state is RequirementState.DELIVERED
     assert (puppets.starts("roy"), puppets.starts("jen")) == (1, 2)
     second = f"agog/{orchestra.number}/frontend-implementation-2"
-    assert project.git("rev-parse", f"{second}~1") == merged
+    assert orchestra.store.git("rev-parse", f"{second}~1") == merged
     assert project.text("main", "README.md") == "roy"
     assert project.text("main", "frontend/jen.txt") == "jen"
 
@@ -52,7 +52,7 @@ async def test_what_a_failed_attempt_left_is_kept_and_not_inherited(orchestra: O
     await orchestra.worker.start()
     handle = await orchestra.start(SOLO)
     await orchestra.until_state(RequirementState.BLOCKED)
-    base = project.git("rev-parse", f"agog/{orchestra.number}/main")
+    base = orchestra.store.git("rev-parse", f"agog/{orchestra.number}/main")
 
     puppets.task("roy", files={"backend/second.txt": "2\n"})
     await orchestra.retry(handle, BACKEND)
@@ -60,7 +60,7 @@ async def test_what_a_failed_attempt_left_is_kept_and_not_inherited(orchestra: O
 
     assert report.state is RequirementState.DELIVERED
     kept = f"refs/agog/{orchestra.number}/kept/backend-implementation-1"
-    assert project.text(kept, "backend/first.txt") == "1"
-    assert project.git("rev-parse", f"{report.commit}~1") == base
+    assert orchestra.store.text(kept, "backend/first.txt") == "1"
+    assert orchestra.store.git("rev-parse", f"{report.commit}~1") == base
     assert "backend/first.txt" not in project.files("main")
     assert project.text("main", "backend/second.txt") == "2"

@@ -42,7 +42,7 @@ async def delivered(orchestra: Orchestra, handle: Handle) -> str:
         sign.name for sign in orchestra.puppets.signs("start") if sign.attempt == report.commit
     }
     assert built == {"backend", "frontend"}
-    assert orchestra.worktrees() == []
+    assert orchestra.clones() == []
     return report.commit
 
 
@@ -88,7 +88,7 @@ async def test_a_target_that_conflicts_blocks(orchestra: Orchestra, working: Han
     assert project.git("rev-parse", "main") == theirs
     assert project.git("status", "--porcelain") == ""
     integration = f"agog/{orchestra.number}/main"
-    assert {*ROY, *JEN} <= set(project.files(integration))
+    assert {*ROY, *JEN} <= set(orchestra.store.files(integration))
 
     project.commit({"backend/roy.txt": "roy\n"}, "Give in")
     await orchestra.retry(working, DELIVER)
@@ -138,9 +138,9 @@ async def test_a_red_build_on_the_merge_with_the_target_blocks(
     """Roy's own build is green; what is red is his work together with the user's."""
     puppets = orchestra.puppets
     puppets.hold("backend")
-    theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
     release(orchestra)
     await eventually(lambda: len(puppets.living("backend")) == 1, "the build of roy's work")
+    theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
     puppets.task("backend", exit_code=1)
     puppets.release("backend")
 

@@ -63,7 +63,7 @@ async def test_a_merge_cut_short_is_made_once(orchestra: Orchestra) -> None:
     await orchestra.worker.start()
     handle = await orchestra.start(SOLO)
     await eventually(lambda: len(puppets.living("roy")) == 1, "roy")
-    git_lock = orchestra.project.root / ".git/refs/heads/agog" / number / "main.lock"
+    git_lock = orchestra.store.root / "refs/heads/agog" / number / "main.lock"
     git_lock.touch()
 
     puppets.release("roy")

@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_store import PostgresSdlcStore
@@ -53,7 +54,8 @@ async def house(
     client = await Client.connect(
         stack.temporal_address, namespace=host, data_converter=pydantic_data_converter
     )
-    async with House(client, RealClock(), sdlc_store, nats_publisher, host) as house:
+    identity = await establish(client, sdlc_store.database)
+    async with House(client, RealClock(), sdlc_store, nats_publisher, host, identity) as house:
         yield house
 
 

@@ -31,7 +31,7 @@ NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
 @pytest.fixture
 async def care(house: House, database_url: str) -> AsyncIterator[RecordCare]:
     database = open_database(database_url)
-    yield RecordCare(house._client, house.store, database, start_requirement, timedelta())
+    yield RecordCare(house.identity, house.store, database, start_requirement, timedelta())
     await database.close()
 
 

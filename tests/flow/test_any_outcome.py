@@ -21,6 +21,7 @@ from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.events import ESCALATION_PREFIX, EVENT_PREFIX
 from pipeline.model import RequirementState
 from tests.fakes import RealClock
+from tests.fixtures_workspaces import store_of
 from tests.namespaces import create_namespace
 from tests.outcomes.books import check_books
 from tests.outcomes.draws import SCENARIOS
@@ -67,7 +68,7 @@ class Theatre:
         project = house.project
         delivered = report.commit if report.state is RequirementState.DELIVERED else ""
         assert not delivered or delivered == project.git("rev-parse", "main")
-        assert project.git("worktree", "list").count("\n") == 0, "worktrees are left"
+        assert not list(house.home.glob("clones/*/*")), "clones are left"
         return Records(
             house.number,
             scenario,
@@ -77,7 +78,7 @@ class Theatre:
             house.agents.started,
             delivered,
             project.files(delivered) if delivered else [],
-            read_parents(project),
+            read_parents(store_of(project, house.home)),
         )
 
     async def _published(self, number: str) -> list[Row]:

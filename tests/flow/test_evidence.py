@@ -3,9 +3,12 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.git import GitWorkspaces
+from adapters.sdlc_reader import SdlcReader
+from pipeline.agents_file import BuildCommand
 from pipeline.model import Pipeline, RetryRequest
 from tests.fakes import Script
-from tests.house import House, retry_when_possible, until
+from tests.house import AGENTS, REPAIR, House, retry_when_possible, until
 from tests.plans import a_plan, a_stage, shipped
 from workflows.requirement import RequirementWorkflow
 
@@ -112,3 +115,52 @@ async def test_many_long_failures_travel_as_one_small_report(house: House) -> No
     ]
     assert max(len(payload.data) for payload in inputs) < 64 * 1024
     assert len((await house.blocked())["failures"]) == 20
+
+
+KEEPS_ITS_CHECKOUT = replace(
+    AGENTS, builds={"backend": BuildCommand("backend", ("true",), incremental=True)}
+)
+
+
+def built_then_tested() -> Pipeline:
+    """One build, one stage that stands on it, and nothing merged behind it."""
+    roy = replace(a_stage(ROY, "roy"), builds=("backend",))
+    return a_plan(roy, a_stage("QA", "billy", [ROY]))
+
+
+async def test_one_clean_build_serves_the_stage_and_the_delivery(house: House) -> None:
+    await house.open()
+
+    await house.deliver(built_then_tested())
+
+    assert [request.clean for request in house.builds.requests] == [True]
+
+
+async def test_delivery_does_not_stand_on_an_incremental_build(
+    house: House, workspaces: GitWorkspaces, sdlc_reader: SdlcReader
+) -> None:
+    await house.open(agents=KEEPS_ITS_CHECKOUT, workspaces=workspaces)
+
+    await house.deliver(built_then_tested())
+
+    assert [request.clean for request in house.builds.requests] == [False, True]
+    gates = (await sdlc_reader.requirement(house.number)).gates
+    assert [(gate.gate, gate.clean) for gate in gates if gate.clean is not None] == [
+        ("build backend", False),
+        ("build backend", True),
+    ]
+
+
+async def test_what_only_a_clean_build_finds_is_verified_clean_after_its_fix(
+    house: House, workspaces: GitWorkspaces
+) -> None:
+    await house.open(
+        builds={"backend": [0, 2, 0]}, agents=KEEPS_ITS_CHECKOUT, workspaces=workspaces
+    )
+    handle = await house.start(built_then_tested(), bounds=REPAIR)
+
+    async with asyncio.timeout(60):
+        report = await handle.result()
+
+    assert report.state == "DELIVERED"
+    assert [request.clean for request in house.builds.requests][:3] == [False, True, True]

@@ -41,7 +41,9 @@ async def asker(
     async with AsyncExitStack() as stack:
         client = house._client  # the test looks behind the house
         for _ in range(2):
-            extender = TemporalExtender(client, RequirementWorkflow.extend)
+            extender = TemporalExtender(
+                client, house.installation.queues, RequirementWorkflow.extend
+            )
             desk = a_desk(nats_server, facts, extender)
             await desk.start()
             stack.push_async_callback(desk.stop)

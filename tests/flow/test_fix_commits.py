@@ -3,8 +3,8 @@
 import asyncio
 from datetime import timedelta
 
+from adapters.git import GitWorkspaces
 from adapters.sdlc_reader import SdlcReader
-from adapters.workspaces import GitWorkspaces
 from pipeline.model import (
     RequirementState,
     RetryRequest,
@@ -99,7 +99,7 @@ async def test_target_that_moved_and_conflicts_is_merged_by_an_owner(
 
 
 async def test_orchestrator_ended_from_outside_leaves_no_merged_fix_unjudged(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject
+    house: House, workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
     """roy's fix is merged; jen's still runs when somebody terminates the orchestrator alone."""
     scripts = {
@@ -118,7 +118,7 @@ async def test_orchestrator_ended_from_outside_leaves_no_merged_fix_unjudged(
     handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
 
     async def is_merged() -> bool:
-        return bool(git_project.git("for-each-ref", f"refs/agog/{house.number}/merged/*FIX*"))
+        return bool(store.git("for-each-ref", f"refs/agog/{house.number}/merged/*FIX*"))
 
     await until(is_merged, "the first fix is merged")
     await house.handle(f"{house.number}/round-1").terminate()

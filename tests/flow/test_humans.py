@@ -120,7 +120,7 @@ async def test_same_answer_twice_has_one_effect(house: House) -> None:
 async def test_one_answer_leaves_the_other_question_open(
     house: House, sdlc_reader: SdlcReader
 ) -> None:
-    slow = Script(minutes=2_000)
+    slow = Script(lasts=True)
     await house.open({ROY: [ASKS, slow], JEN: [ASKS, Script()]})
     handle = await house.start(bounds=REPAIR)
     await house.until_blocked(handle)
@@ -133,6 +133,7 @@ async def test_one_answer_leaves_the_other_question_open(
     assert JEN in await current_details(handle)
 
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(JEN, "ada"))
+    await house.runs.let_end()
     report = await handle.result()
     assert report.state is RequirementState.DELIVERED
     answers = [asked.answer for asked in await sdlc_reader.escalations(house.number)]
@@ -200,7 +201,7 @@ async def test_late_answer_is_refused_with_the_reason(house: House) -> None:
 
 
 async def test_stage_that_asks_is_retried_while_another_is_repaired(house: House) -> None:
-    slow = Script(minutes=2_000)
+    slow = Script(lasts=True)
     await house.open(
         {ROY: [ASKS, Script()], JEN: [Script(exit_code=1, output="?")], f"Fix run {JEN}": [slow]}
     )
@@ -209,6 +210,7 @@ async def test_stage_that_asks_is_retried_while_another_is_repaired(house: House
 
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada", "postgres"))
     await until(lambda: is_started(house, ROY, 2), "roy runs again")
+    await house.runs.let_end()
     report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED

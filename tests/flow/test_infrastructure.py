@@ -11,7 +11,6 @@ from adapters.sdlc_reader import SdlcReader
 from cli.sasha_standing import sasha_standing
 from pipeline.infrastructure import PLAN
 from pipeline.model import (
-    SASHA,
     Answer,
     Closing,
     DecisionRequest,
@@ -38,7 +37,7 @@ FIRST, SECOND = "REQ-INFRA-disk-1", "REQ-INFRA-disk-2"
 @pytest.fixture
 async def records(house: House, database_url: str) -> AsyncIterator[RecordCare]:
     database = open_database(database_url)
-    yield RecordCare(house._client, house.store, database, start_requirement, timedelta())
+    yield RecordCare(house.identity, house.store, database, start_requirement, timedelta())
     await database.close()
 
 
@@ -58,7 +57,7 @@ async def until_state(reader: SdlcReader, number: str, state: RequirementState) 
 
 async def until_nothing_stands(house: House) -> None:
     async def is_idle() -> bool:
-        return await sasha_standing(house._client) == SashaStanding()
+        return await sasha_standing(house._client, house.installation) == SashaStanding()
 
     await until(is_idle, "nothing is treated, nothing is escalated")
 
@@ -86,7 +85,7 @@ async def test_trouble_is_treated_anew_whose_requirement_was_terminated(
 
     await until_state(sdlc_reader, FIRST, RequirementState.CANCELLED)
     await until_state(sdlc_reader, SECOND, RequirementState.BLOCKED)
-    assert (await sasha_standing(house._client)).escalated == (SECOND,)
+    assert (await sasha_standing(house._client, house.installation)).escalated == (SECOND,)
 
 
 async def test_trouble_is_treated_anew_whose_requirement_was_terminated_before_it_had_a_row(
@@ -172,16 +171,16 @@ async def test_trouble_that_was_given_up_is_left_alone_for_the_time_that_was_off
         return house.host_care.looks > looks + 1
 
     await until(has_looked_on, "a look of the next run was heeded")
-    assert await sasha_standing(house._client) == SashaStanding()
+    assert await sasha_standing(house._client, house.installation) == SashaStanding()
     assert len(await sdlc_reader.incidents()) == 1
 
 
 async def renew(house: House) -> None:
-    runs = len(await house.chain(SASHA))
+    runs = len(await house.chain(house.installation.sasha))
 
     async def is_renewed() -> bool:
         await house.patrol()
-        return len(await house.chain(SASHA)) > runs
+        return len(await house.chain(house.installation.sasha)) > runs
 
     await until(is_renewed, "Sasha goes on as new")
 
@@ -196,6 +195,6 @@ async def end_one(house: House, number: str) -> None:
 
 async def until_standing(house: House, number: str) -> None:
     async def stands() -> bool:
-        return (await sasha_standing(house._client)).escalated == (number,)
+        return (await sasha_standing(house._client, house.installation)).escalated == (number,)
 
     await until(stands, f"{number} stands for it")

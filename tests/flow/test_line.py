@@ -30,8 +30,8 @@ from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
 BILLY, BUILD = "Backend QA", "build backend"
-FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]}, minutes=500)
-LONG = Script(minutes=500)
+FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]})
+LONG = Script(lasts=True)
 RED = {"backend": [2, 0]}
 
 
@@ -40,10 +40,11 @@ def solo(number: str, priority: Priority = Priority.P2) -> RequirementOrder:
 
 
 async def open_p0(house: House, *, blocked_by: tuple[str, ...] = ()) -> str:
-    """A P0 that nobody has begun: it is open in any state."""
+    """A P0 that nobody has begun: it is open in any state. What lasts until then may end."""
     number = f"{house.number}-URGENT"
     order = solo(number, Priority.P0)
     await house.store.accept_all([Acceptance(order, "It burns.", blocked_by=blocked_by)])
+    await house.runs.let_end()
     return number
 
 
@@ -141,7 +142,7 @@ async def test_repair_is_held_while_the_requirement_stays_blocked(
     house: House, sdlc_reader: SdlcReader
 ) -> None:
     """The fix is held at its start."""
-    await house.open({BILLY: [FAIL, Script()]})
+    await house.open({BILLY: [replace(FAIL, lasts=True), Script()]})
     handle = await house.start(FOUR, bounds=REPAIR)
     await house.until_running(BILLY)
     urgent = await open_p0(house)

@@ -4,10 +4,14 @@ import pytest
 from temporalio.client import WorkflowFailureError
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_store import Acceptance
+from pipeline.errors import DependencyUnavailable
 from pipeline.model import (
     Answer,
     DecisionRequest,
     IncidentEnd,
+    Priority,
+    RequirementOrder,
     RequirementState,
     RetryRequest,
     Symptom,
@@ -23,8 +27,8 @@ ROY, BILLY = "Backend Implementation", "Backend QA"
 NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
 DATABASE = Symptom(SymptomKind.DATABASE_DOWN, "database", detail="No answer.")
 AWAY = {"NATS": NATS, "SDLC database": DATABASE}
-LONG = Script(minutes=300)
-"""Longer than it takes to take something away."""
+LONG = Script(lasts=True)
+"""Until something is away."""
 
 
 @pytest.fixture(params=AWAY)
@@ -39,10 +43,11 @@ async def until_called(house: House) -> None:
     await until(is_looked_at, "Sasha looks")
 
 
-def take_away(house: House, *symptoms: Symptom) -> None:
+async def take_away(house: House, *symptoms: Symptom) -> None:
     """Her first act brings it back."""
     house.house_care.symptoms = list(symptoms)
     house.house_care.cures = {symptom.kind: 1 for symptom in symptoms}
+    await house.runs.let_end()
 
 
 async def check_books(house: House, reader: SdlcReader, dependency: str, number: str = "") -> None:
@@ -64,7 +69,7 @@ async def test_no_stage_starts_while_a_dependency_is_away(
     await house.open({ROY: [LONG]})
     handle = await house.start(FOUR)
     await house.until_running(ROY)
-    take_away(house, AWAY[dependency])
+    await take_away(house, AWAY[dependency])
     house.house_care.cures = {}
     await until_called(house)
 
@@ -86,7 +91,7 @@ async def test_agent_that_ends_meanwhile_keeps_its_result(
     await house.open({stage: [LONG]})
     handle = await house.start(FOUR)
     await house.until_running(stage)
-    take_away(house, AWAY[dependency])
+    await take_away(house, AWAY[dependency])
     await delivered(handle)
 
     assert sorted(house.runs.started()) == sorted(s.name for s in FOUR.stages)
@@ -99,7 +104,7 @@ async def test_requirement_that_is_opened_meanwhile_waits(
     house: House, sdlc_reader: SdlcReader, dependency: str
 ) -> None:
     await house.open()
-    take_away(house, AWAY[dependency])
+    await take_away(house, AWAY[dependency])
     await delivered(await house.start(SOLO))
 
     await check_books(house, sdlc_reader, dependency)
@@ -109,7 +114,7 @@ async def test_requirement_that_is_cancelled_meanwhile_ends_when_it_can_be_writt
     house: House, sdlc_reader: SdlcReader, dependency: str
 ) -> None:
     await house.open()
-    take_away(house, AWAY[dependency])
+    await take_away(house, AWAY[dependency])
     house.house_care.cures = {}
     handle = await house.start(SOLO)
     await until_called(house)
@@ -130,16 +135,51 @@ async def test_repair_of_a_failure_is_held_and_goes_on(
     await house.open({ROY: [LONG]}, {"backend": [1, 0]})
     handle = await house.start(SOLO, bounds=REPAIR)
     await house.until_running(ROY)
-    take_away(house, AWAY[dependency])
+    await take_away(house, AWAY[dependency])
     await delivered(handle)
 
     assert (await house.types()).count("workflow.blocked") == 1
     assert (await sdlc_reader.requirement(house.number)).fixes
 
 
+async def test_p0_that_is_opened_meanwhile_holds_what_the_outage_has_held(
+    house: House, sdlc_reader: SdlcReader
+) -> None:
+    """Both holds at one boundary are rows, and the requirement goes on after both."""
+    await house.open()
+
+    async def away(*_: object) -> None:
+        raise DependencyUnavailable("SDLC database", "its address", "Start it.")
+
+    vars(house.database)["open_build"] = away
+    handle = await house.start(FOUR)
+    await until_called(house)
+    number = f"{house.number}-URGENT"
+    urgent = RequirementOrder(number, "A title", Priority.P0, SOLO, False, None)
+    await house.store.accept_all([Acceptance(urgent, "It burns.")])
+    del vars(house.database)["open_build"]
+
+    async def is_held() -> bool:
+        return any(hold.held_by == (number,) for hold in await sdlc_reader.holds(house.number))
+
+    await until(is_held, "the P0 holds it")
+    holds = await sdlc_reader.holds(house.number)
+    boundaries = {hold.boundary for hold in holds if hold.held_by == (number,)}
+    outages = {hold.boundary for hold in holds if hold.held_by == ("SDLC database",)}
+    assert boundaries & outages
+    await delivered(await house.start(SOLO, number=number, priority=Priority.P0))
+    await delivered(handle)
+
+    told = await house.types()
+    assert told.count("workflow.held") == len(await sdlc_reader.holds(house.number))
+    assert sorted(o.stage for o in house.runs.orders if o.number == house.number) == sorted(
+        stage.name for stage in FOUR.stages
+    )
+
+
 async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:
     await house.open()
-    take_away(house, NATS, DATABASE)
+    await take_away(house, NATS, DATABASE)
     await delivered(await house.start(SOLO))
 
     found = await recorded_incidents(sdlc_reader, 2)
@@ -150,7 +190,7 @@ async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:
 async def test_everybody_who_was_held_is_told(house: House, sdlc_reader: SdlcReader) -> None:
     await house.open()
     numbers = [f"{house.number}-{nth}" for nth in range(20)]
-    take_away(house, NATS)
+    await take_away(house, NATS)
     await delivered(*[await house.start(SOLO, number=number) for number in numbers])
 
     assert len(await recorded_incidents(sdlc_reader)) == 1

@@ -6,11 +6,13 @@ from datetime import timedelta
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc_store import Acceptance
 from pipeline.model import (
     PRE_EMPTION,
     Answer,
     DecisionRequest,
     Priority,
+    RequirementOrder,
     RequirementState,
     RunEnd,
 )
@@ -20,7 +22,7 @@ from tests.orchestra_plans import FOUR, SOLO
 from workflows.requirement import RequirementWorkflow
 
 RESEARCH, ROY, BILLY = "Research", "Backend Implementation", "Backend QA"
-LONG = Script(minutes=1_500)
+LONG = Script(lasts=True)
 FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]})
 
 
@@ -35,9 +37,15 @@ async def until_standing(house: House, *numbers: str) -> None:
 async def pre_empt(house: House, name: str = "P0", *, blocked: bool = False) -> Handle:
     """Start a P0, which fails if it is to be blocked."""
     number = f"{house.number}-{name}"
-    script = Script(exit_code=1, output="no notice") if blocked else Script(minutes=100)
+    script = Script(exit_code=1, output="no notice") if blocked else LONG
     house.runs.by_number[number] = script
     return await house.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
+
+
+async def finished(house: House, *handles: Handle) -> None:
+    """Let their agents end, and wait until they are delivered."""
+    await house.runs.let_end(*(handle.id for handle in handles))
+    await delivered(*handles)
 
 
 async def test_what_runs_stands_still_and_goes_on_as_the_same_run(
@@ -56,7 +64,7 @@ async def test_what_runs_stands_still_and_goes_on_as_the_same_run(
     view = await sdlc_reader.requirement(house.number)
     assert PRE_EMPTION in {hold.boundary for hold in view.holds}
     assert view.waiting_for == urgent.id
-    await delivered(urgent, handle)
+    await finished(house, urgent, handle)
 
     assert {run.attempt for run in await sdlc_reader.runs(house.number)} == {1}
     assert (await house.types()).count("workflow.resumed") == 1
@@ -79,10 +87,10 @@ async def test_agents_stand_still_as_long_as_one_p0_that_pre_empts_is_open(
     await until_standing(house, house.number)
 
     await abort(first)
-    await delivered(plain)
+    await finished(house, plain)
     await until_standing(house, house.number)
     await abort(second)
-    await delivered(handle)
+    await finished(house, handle)
 
     assert (await sdlc_reader.requirement(house.number)).holds == ()
 
@@ -105,7 +113,7 @@ async def test_p0_that_comes_while_agents_are_let_go_lets_them_stand_still(house
         return standing
 
     house.runs.resume = slowly  # type: ignore[method-assign] # a slow host
-    await delivered(first)
+    await finished(house, first)
     await looked.wait()
     second = await pre_empt(house, "B", blocked=True)
     await house.until_blocked(second)
@@ -114,7 +122,24 @@ async def test_p0_that_comes_while_agents_are_let_go_lets_them_stand_still(house
     await resumed.wait()
     await until_standing(house, house.number)
     await abort(second)
-    await delivered(handle)
+    await finished(house, handle)
+
+
+async def test_lost_signal_to_stand_still_is_made_up_for_by_a_look_at_the_house(
+    house: House,
+) -> None:
+    """Its sender was killed behind his commit: the P0 is open, and nobody was told."""
+    await house.open({ROY: [LONG]})
+    handle = await house.start(SOLO)
+    await house.until_running(ROY)
+    number = f"{house.number}-P0"
+    order = RequirementOrder(number, "It burns", Priority.P0, SOLO, False, None, pre_empts=True)
+    await house.store.accept_all([Acceptance(order, "")])
+    assert not house.runs.suspended
+
+    await house.patrol()
+    await until_standing(house, house.number)
+    await finished(house, await house.start(SOLO, number=number, priority=Priority.P0), handle)
 
 
 async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(
@@ -137,11 +162,11 @@ async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(
     assert f"starter.py decide {handle.id} abort" in await current_details(handle)
     assert (await sdlc_reader.requirement(handle.id)).past_holds == ()
     await abort(handle)
-    await delivered(running)
+    await finished(house, running)
 
 
 async def test_who_goes_on_is_shown_as_running(house: House) -> None:
-    await house.open({ROY: [Script(minutes=3_000)]})
+    await house.open({ROY: [LONG]})
     handle = await house.start(SOLO)
     await house.until_running(ROY)
     urgent = await pre_empt(house, blocked=True)
@@ -151,7 +176,7 @@ async def test_who_goes_on_is_shown_as_running(house: House) -> None:
     await until_shown(house, handle, RequirementState.RUNNING)
 
     assert house.runs.order(ROY).run_id not in house.runs.ended
-    await delivered(handle)
+    await finished(house, handle)
 
 
 async def until_shown(house: House, handle: Handle, state: RequirementState) -> None:
@@ -173,6 +198,7 @@ async def test_fix_that_runs_stands_still(house: House) -> None:
     await house.until_running(fix)
     urgent = await pre_empt(house)
     await until_standing(house, f"{house.number}-FIX-1")
+    await house.runs.let_end()
     await delivered(urgent, handle)
 
 
@@ -186,7 +212,7 @@ async def test_what_the_p0_waits_for_goes_on(house: House) -> None:
         SOLO, number=number, priority=Priority.P0, pre_empts=True, blocked_by=(handle.id,)
     )
     await until_standing(house, other.id)
-    await delivered(handle, urgent, other)
+    await finished(house, handle, urgent, other)
 
 
 async def test_requirement_that_stands_still_can_be_cancelled(house: House) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,11 +9,12 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import ActivityEnvironment
 
 from activities.delivery import DeliveryActivities
+from adapters.git import GitWorkspaces
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
-from adapters.workspaces import GitWorkspaces
 from pipeline.answers import ERROR_LENGTH
+from pipeline.errors import DependencyUnavailable
 from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
 from tests.fakes import (
@@ -27,7 +29,7 @@ from tests.fakes import (
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 from tests.house import WITH_PROJECT, Handle, House, until
 from tests.orchestra_plans import team_of
-from tests.sdlc_factory import an_order
+from tests.sdlc_factory import an_order, begin
 
 
 @pytest.fixture
@@ -92,11 +94,12 @@ async def test_blocked_requirement_begins_on_what_its_blocker_has_delivered(
 
 
 async def test_target_that_has_moved_counts_as_delivered_whatever_remains(
-    delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject
+    delivery: DeliveryActivities, workspaces: GitWorkspaces, git_project: GitProject, tmp_path: Path
 ) -> None:
     head = await merged(workspaces, {"new.txt": "new\n"})
-    await workspaces.prepare(stage_request(head, "Left Behind"))
-    git_project.git("update-ref", "-d", f"refs/agog/{NUMBER}/base")
+    left = Path(await workspaces.prepare(stage_request(head, "Left Behind")))
+    (left / "work").write_text("x")
+    write(tmp_path / "state home/indexes" / NUMBER / left.name, {"index": "damaged"})
 
     outcome = await ActivityEnvironment().run(delivery.deliver, request(head))
 
@@ -120,6 +123,31 @@ async def test_worker_that_stops_during_a_delivery_finishes_it(
 
     assert outcome.state is DeliveryState.DELIVERED
     assert git_project.git("status", "--porcelain") == ""
+
+
+async def test_outage_lets_others_deliver(
+    delivery: DeliveryActivities, workspaces: GitWorkspaces, sdlc_store: PostgresSdlcStore
+) -> None:
+    """The one that has the turn has to wait for NATS: it must not make others wait for it."""
+    head = await merged(workspaces, {"new.txt": "new\n"})
+    outcome = await ActivityEnvironment().run(delivery.take_turn, request(head))
+    assert outcome.state is DeliveryState.READY
+    other = await begin(sdlc_store, "REQ-OTHER")
+    asked = DeliveryRequest(other.ref, head, "main", 1)
+    assert await sdlc_store.pass_delivery(asked, other.number, "here", is_verified=False)
+
+    away = DeliveryActivities(replace(delivery._ports, readiness=NatsIsAway()))
+    with pytest.raises(DependencyUnavailable):
+        await ActivityEnvironment().run(away.deliver, request(head))
+
+    assert (await sdlc_store.to_wake()).turns == (other.number,)
+
+
+class NatsIsAway:
+    """What the worker's own look has found."""
+
+    def check(self) -> None:
+        raise DependencyUnavailable("NATS", "its address", "Start it.")
 
 
 async def test_conflict_in_many_files_stays_small(
@@ -165,8 +193,9 @@ async def is_waiting(handle: Handle) -> bool:
 
 
 async def test_requirement_whose_project_is_gone_can_be_cancelled(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject
+    house: House, workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
+    """What its agent has done lies in a repository of ours."""
     await house.open({"Research": [Script(minutes=40_000)]}, workspaces=workspaces)
     handle = await house.start(heartbeat=timedelta(seconds=5))
 
@@ -178,4 +207,5 @@ async def test_requirement_whose_project_is_gone_can_be_cancelled(
             await handle.result()
 
     ended = next(e for e in await house.events() if e["eventType"] == "workflow.cancelled")
-    assert str(git_project.root) in ended["reason"]
+    assert ended["reason"] == "Cancelled."
+    assert store.git("rev-parse", f"refs/agog/{house.number}/kept/research-1")

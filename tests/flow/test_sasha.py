@@ -108,7 +108,7 @@ async def test_house_is_treated_while_a_look_at_a_lost_host_is_still_under_way(
 ) -> None:
     monkeypatch.setattr(options, "_CARE_PATIENCE", timedelta(hours=1))
     await house.open()
-    sasha = TemporalSasha(house._client, options.CENTRAL_QUEUE)
+    sasha = TemporalSasha(house._client, house.installation)
     await sasha.call(SashaCall("lost"))
 
     async def has_looked() -> bool:
@@ -120,7 +120,10 @@ async def test_house_is_treated_while_a_look_at_a_lost_host_is_still_under_way(
     await sasha.call(SashaCall(house.host, "NATS", "REQ-1"))
 
     async def is_repaired() -> bool:
-        return bool(house.house_care.acts) and not (await sasha_standing(house._client)).waiting
+        return (
+            bool(house.house_care.acts)
+            and not (await sasha_standing(house._client, house.installation)).waiting
+        )
 
     await until(is_repaired, "the repair, and the end of the wait")
 

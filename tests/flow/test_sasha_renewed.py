@@ -3,7 +3,7 @@
 import pytest
 
 from adapters.sdlc_reader import SdlcReader
-from pipeline.model import SASHA, IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
+from pipeline.model import IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
 from pipeline.plan_rules import DELIVER
 from tests.house import House, until
 from tests.orchestra_plans import SOLO
@@ -33,7 +33,7 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
 
     async def is_renewed() -> bool:
         await house.patrol()
-        return len(await house.chain(SASHA)) > 1
+        return len(await house.chain(house.installation.sasha)) > 1
 
     await until(is_asked, "a human is asked")
     await until(is_renewed, "Sasha goes on as new")

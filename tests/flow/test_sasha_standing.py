@@ -18,7 +18,7 @@ async def test_standing_names_the_case_its_attempts_and_who_waits(house: House) 
 
     async def is_treated() -> bool:
         if house.house_care.acts:
-            seen.append(await sasha_standing(house._client))
+            seen.append(await sasha_standing(house._client, house.installation))
         return bool(seen and seen[-1].cases and seen[-1].cases[0].actions)
 
     await until(is_treated, "she acts")
@@ -34,6 +34,6 @@ async def test_standing_names_the_case_its_attempts_and_who_waits(house: House) 
     await handle.result()
 
     async def is_idle() -> bool:
-        return await sasha_standing(house._client) == SashaStanding()
+        return await sasha_standing(house._client, house.installation) == SashaStanding()
 
     await until(is_idle, "nothing is treated")

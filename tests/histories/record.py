@@ -19,11 +19,13 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters import nats_events
+from adapters.installation import Identity
 from adapters.local_stack import LocalStack, StackAddresses
 from adapters.migrate import upgrade
 from adapters.sdlc_store import create_store
 from adapters.temporal_client import SEARCH_ATTRIBUTES
-from pipeline.model import SASHA, Answer, Bounds, DecisionRequest, Symptom, SymptomKind
+from pipeline.installation import Installation
+from pipeline.model import Answer, Bounds, DecisionRequest, Symptom, SymptomKind
 from tests.fakes import RealClock, Script
 from tests.house import (
     NO_REPAIR,
@@ -116,7 +118,8 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
     store = create_store(stack.database_url)
     publisher = await nats_events.connect(stack.nats_url, stack.nats_user, stack.nats_password)
     await publisher.ensure_streams()
-    async with House(client, RealClock(), store, publisher, "recorded") as house:
+    identity = Identity(client, store.database, Installation("recorded"))
+    async with House(client, RealClock(), store, publisher, "recorded", identity) as house:
         await house.open(scenario.scripts, scenario.builds)
         house.house_care.symptoms = list(scenario.outage)
         house.house_care.cures = {symptom.kind: 1 for symptom in scenario.outage}
@@ -131,7 +134,7 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
         assert report.state == "DELIVERED", report
         found = await house.family(number)
         if scenario.outage:
-            found += await house.family(SASHA)
+            found += await house.family(identity.installation.sasha)
         # stack traces of refusals name files
         histories = [history.to_json().replace(f"{HOUSE}/", "") for history in found]
     await publisher.close()

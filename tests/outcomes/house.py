@@ -9,9 +9,9 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
+from adapters.git import GitWorkspaces
 from adapters.sdlc_reader import SdlcReader
 from adapters.temporal_waker import TemporalWaker
-from adapters.workspaces import GitWorkspaces
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
@@ -39,13 +39,15 @@ class AnyHouse(House):
     """
 
     project: GitProject
+    home: Path
     agents: AnyRuns
 
     async def play(self, scenario: Scenario, directory: Path, reader: SdlcReader) -> DeliveryReport:
         """Run it to its end; a loop that does not end is a TimeoutError."""
         self.project = a_project(directory / "project")
         self.agents = AnyRuns(scenario, self.project)
-        await self._open(GitWorkspaces(self.project.root, directory / "home"))
+        self.home = directory / "home"
+        await self._open(GitWorkspaces(self.project.root, self.home))
         plan = PLANS[scenario.pipeline]
         handle = await self.start(plan, bounds=scenario.bounds, sequential=scenario.sequential)
         async with asyncio.timeout(SECONDS):
@@ -80,7 +82,9 @@ class AnyHouse(House):
             host_requirements=50,
             parallel=True,
         )
-        for worker in build_workers(self._client, ports, UnsandboxedWorkflowRunner()):
+        for worker in build_workers(
+            self._client, self.installation.queues, ports, UnsandboxedWorkflowRunner()
+        ):
             await self._stack.enter_async_context(worker)
 
 

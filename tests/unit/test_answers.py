@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.answers import ERROR_LENGTH, read_run
+from pipeline.answers import ERROR_LENGTH, Reading, read_run, unchanged
 from pipeline.model import (
     FailureKind,
     Head,
+    MergeResult,
     Priority,
     RequirementRef,
     RunEnd,
@@ -120,3 +121,60 @@ def test_failure_says_where_to_look() -> None:
     assert reading.failure
     assert reading.failure.log_reference == "runs/x/stdout"
     assert len(reading.failure.error) <= ERROR_LENGTH
+
+
+def test_an_answer_that_was_not_found_in_too_long_an_output_asks_a_human() -> None:
+    silent = replace(a_result(), output="noise", unread=3_000_000_000)
+    reading = read_run(a_request(), silent)
+
+    assert reading.failure
+    assert reading.failure.kind is FailureKind.UNREAD
+    assert not reading.failure.kind.is_unanswered
+    assert not reading.failure.kind.is_of_run
+    assert "its first 3000 MB were not searched" in reading.failure.error
+    assert "runs/x/stdout" in reading.failure.error
+    assert read_run(a_request(), replace(a_result(), unread=1)).failure is None
+
+
+MERGED = MergeResult(Head("c0ffee", 3), "c0ffee", changed=False)
+
+
+def answered(
+    stage: str = "Backend Implementation", agent: str = "roy", no_changes_needed: object = ""
+) -> Reading:
+    result = a_result(agent=agent, no_changes_needed=no_changes_needed)
+    return read_run(a_request(stage), result)
+
+
+@pytest.mark.parametrize("reason", ["", " ", None, True, False, "none", "-"])
+def test_an_implementation_that_changes_nothing_must_say_why(reason: object) -> None:
+    failure = unchanged(a_request(), answered(no_changes_needed=reason), MERGED)
+
+    assert failure
+    assert (failure.kind, failure.owners) == (FailureKind.FAILED, ("roy",))
+    assert failure.gate == "run Backend Implementation"
+    assert "roy says COMPLETE, but has changed no file" in failure.error
+    assert "no_changes_needed" in failure.error
+    assert not failure.kind.is_unanswered
+
+
+@pytest.mark.parametrize(
+    ("reading", "merge"),
+    [
+        (answered(no_changes_needed="The greeter knows French already."), MERGED),
+        (answered(no_changes_needed=""), replace(MERGED, changed=True)),
+        (answered(no_changes_needed=""), replace(MERGED, conflicts=("a",))),
+        (answered(no_changes_needed=""), replace(MERGED, refusal="git says no")),
+    ],
+)
+def test_who_changed_something_or_says_why_not_is_not_asked(
+    reading: Reading, merge: MergeResult
+) -> None:
+    assert unchanged(a_request(), reading, merge) is None
+
+
+def test_only_implementers_must_change_something() -> None:
+    for stage in shipped("standard").stages:
+        reading = answered(stage.name, stage.agent)
+        asked = unchanged(a_request(stage.name), reading, MERGED) is not None
+        assert asked == (stage.agent in ("roy", "jen"))

@@ -1,11 +1,24 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import StringIO
+from typing import cast
 
 import pytest
+from rich.console import Console
 
-from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
+from adapters.sdlc_views import (
+    EscalationView,
+    FailureView,
+    FixView,
+    LeftoverView,
+    RequirementView,
+    RetryView,
+    StageView,
+)
+from cli.documents import status_document
 from cli.progress import ProgressLines
 from cli.repairs_view import ask_line
+from cli.status_view import full_status
 from pipeline.model import Ask, FailureKind, Mode, Priority, RequirementState, StageState
 from pipeline.steering import addressed
 
@@ -116,3 +129,46 @@ def test_a_question_names_what_is_red_once() -> None:
     assert ask_line(Ask("deliver", "delivery", "the target branch is yours")) == (
         "delivery: the target branch is yours"
     )
+
+
+RETRY = RetryView("REQ-1", "here", "Work: take over its work", AT, 7, "fatal: disk\nfull", AT)
+
+
+def test_step_that_fails_is_said_once_and_its_end_too(said: Said) -> None:
+    said(RUNNING)
+    failing = replace(RUNNING, retries=(RETRY,))
+    (first, silent) = said(failing)
+    assert first.startswith("Retrying Work: take over its work since ")
+    assert first.endswith("fatal: disk")
+    assert "here has not tried for" in silent
+    assert said(replace(RUNNING, retries=(replace(RETRY, tries=8),))) == []
+    assert said(RUNNING) == ["No longer retrying Work: take over its work"]
+
+
+def test_status_tells_of_every_step_that_fails_and_of_what_was_left() -> None:
+    now = datetime.now(UTC)
+    of_fix = replace(RETRY, number="REQ-1-FIX-1", step="open", since=now, last_at=now, tries=1)
+    left = LeftoverView("REQ-1", "here", "fatal: broken", AT, 1, None)
+    view = replace(RUNNING, retries=(RETRY, of_fix), leftover=left)
+    console = Console(width=200, file=StringIO())
+    console.print(full_status(view))
+    text = cast(StringIO, console.file).getvalue()
+
+    assert "Retrying Work: take over its work since " in text
+    assert "failed 7 times" in text
+    assert "Retrying REQ-1-FIX-1: open" in text
+    assert "failed once" in text
+    assert "Not cleaned up on here, which tries again: fatal: broken" in text
+    document = status_document(view)
+    assert document["retries"] == [
+        {
+            "req_number": each.number,
+            "host": "here",
+            "step": each.step,
+            "since": each.since,
+            "tries": each.tries,
+            "error": each.error,
+            "last_at": each.last_at,
+        }
+        for each in (RETRY, of_fix)
+    ]

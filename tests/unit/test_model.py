@@ -16,6 +16,7 @@ from pipeline.model import (
     Severity,
     StageRequest,
     StageState,
+    Turn,
 )
 from tests.plans import a_stage, shipped
 
@@ -69,7 +70,7 @@ def test_a_pipeline_knows_its_stages_and_builds() -> None:
 def test_runs_and_builds_are_keyed_by_execution_name_and_count() -> None:
     ref = RequirementRef("REQ-1", "run")
     stage = StageRequest(ref, Priority.P2, a_stage("Backend QA"), 2, None, 10)
-    build = BuildRequest(ref, "backend", "Backend QA", "roy", Head("abc", 1), "3")
+    build = BuildRequest(ref, "backend", "Backend QA", "roy", Head("abc", 1), "3", True)
 
     assert ref.key == "REQ-1/run"
     assert stage.run_id == "REQ-1/run/Backend QA/2"
@@ -85,3 +86,17 @@ def test_an_error_explains_itself() -> None:
     down = DependencyUnavailable("NATS", "localhost:1", "Start it.")
     assert str(down) == "NATS cannot be reached at localhost:1. Start it."
     assert down.dependency == "NATS"
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        (Turn("main", 2, "REQ-1", "REQ-1"), "2nd in line, behind REQ-1, which is delivering."),
+        (Turn("main", 3, "REQ-2", "REQ-1"), "3rd in line, behind REQ-2; REQ-1 is delivering."),
+        (Turn("main", 12, "REQ-2", ""), "12th in line, behind REQ-2."),
+        (Turn("main", 21, "REQ-2", ""), "21st in line, behind REQ-2."),
+        (Turn("main", 1, "", "", True), "1st in line; an open P0 or a blocker comes first."),
+    ],
+)
+def test_a_turn_says_the_place_and_who_stands_before_it(turn: Turn, said: str) -> None:
+    assert turn.text == f"It waits for its turn to deliver to main: {said}"

@@ -86,7 +86,9 @@ def test_a_string_may_hold_fences_and_braces() -> None:
     [
         fenced(notice("billy", summary="I tested what roy did for REQ-1.")),
         fenced(notice(req_number="REQ-2")),
-        fenced({"agent": "roy"}),
+        fenced({"status": "ok", "summary": "a program's answer"}),
+        fenced({"status": "FAILED"}),
+        fenced(notice(fields={"agent": "nobody"})),
         fenced("{}"),
         fenced("{ not json, but roy's REQ-1 }"),
         fenced('{"agent": "billy", "req_number": "REQ-1", "status"'),
@@ -100,6 +102,103 @@ def test_a_string_may_hold_fences_and_braces() -> None:
 )
 def test_what_is_not_the_agents_own_is_noise(later: str) -> None:
     assert parse(f"{later}\n{fenced(notice())}{later}\n").raw == notice()
+
+
+LATER = (
+    (without("req_number"), "says req_number nothing, not 'REQ-1'"),
+    (notice(req_number=None), "says req_number None"),
+    (notice(req_number=""), "says req_number ''"),
+    (notice(req_number=1), "says req_number 1"),
+    (notice(req_number="req-1"), "says req_number 'req-1'"),
+    (notice(req_number="REQ-1-FIX-2"), "says req_number 'REQ-1-FIX-2'"),
+    (notice(req_number="REQ 1"), "says req_number 'REQ 1'"),
+    ({"agent": "roy"}, "says req_number nothing"),
+    ({"agent": "roy", "test_result": "FAIL"}, "says req_number nothing"),
+    ({"agent": "roy", "reqNumber": "REQ-1", "status": "FAILED"}, "says req_number nothing"),
+    (without("agent"), "says agent nothing, not 'roy'"),
+    (notice(fields={"agent": None}), "says agent None"),
+    (notice(fields={"agent": "Roy"}), "says agent 'Roy'"),
+    ({"status": "FAILED", "summary": "tests fail"}, "says agent nothing"),
+    ({"Status": "failed", "testResult": "FAIL"}, "says agent nothing"),
+    (notice(status="PERHAPS"), "unknown status 'PERHAPS'"),
+    (without("summary"), "summary is missing"),
+    ('{"agent": "roy", "status": "FAILED",}', "is not valid JSON"),
+    ('{"agent": "roy", "status": "FAILED" // it fails\n}', "is not valid JSON"),
+    ("{'agent': 'roy', 'req_number': 'REQ-1', 'status': 'FAILED'}", "is not valid JSON"),
+    ('{agent: "roy", req_number: "REQ-1", status: "FAILED"}', "is not valid JSON"),
+    ('{"\\u0061gent": "roy", "status": "FAILED"', "is only half there"),
+    ('{"req_number": "REQ-1", "status": "FAI', "is only half there"),
+    ('{"status": "FAILED", "summary": "it', "is only half there"),
+    ('{"agent": "roy", "req_number": "REQ-1", "status": "FAILED", "status": "COMPLETE"}', "twice"),
+)
+
+
+@pytest.mark.parametrize(("later", "reason"), LATER)
+def test_a_later_block_of_the_agent_that_is_no_notice_leaves_doubt(
+    later: dict[str, object] | str, reason: str
+) -> None:
+    for output in (
+        fenced(notice()) + fenced(later),
+        fenced(notice()) + fenced(later).removesuffix("```\n"),
+        fenced(notice()) + "And:\n" + fenced(later, info="") + fenced(notice("billy")) + "Bye.\n",
+    ):
+        assert reason in refusal(output)
+        assert parse(output + fenced(notice())).raw == notice()
+
+
+@pytest.mark.parametrize("length", range(1, 40))
+def test_a_second_answer_that_is_cut_off_leaves_doubt(length: int) -> None:
+    second = "```json\n" + json.dumps({"summary": "Wait: the tests fail", "agent": "roy"})[:length]
+
+    assert "only half there" in refusal(fenced(notice()) + second)
+
+
+@pytest.mark.parametrize(
+    ("repeated", "key"),
+    [
+        ('"status": "FAILED", "status": "COMPLETE"', "'status' twice"),
+        ('"status": "COMPLETE", "status": "COMPLETE"', "'status' twice"),
+        ('"st\\u0061tus": "FAILED", "status": "COMPLETE"', "'status' twice"),
+        ('"status": "COMPLETE", "agent": "roy"', "'agent' twice"),
+        ('"status": "COMPLETE", "req_number": "REQ-2"', "'req_number' twice"),
+        ('"status": "COMPLETE", "changes": {"a": 1, "a": 2}', "'a' twice"),
+        ('"status": "COMPLETE", "failures": [{"b": [{"a": 1, "a": 1}]}]', "'a' twice"),
+        ('"status": "COMPLETE", "Status": "FAILED"', "status and Status are the same field"),
+        ('"status": "COMPLETE", "needsVic": true, "needs_vic": false', "needsVic and needs_vic"),
+        ('"status": "COMPLETE", "test_result": "PASS", "Test-Result": "FAIL"', "the same field"),
+    ],
+)
+def test_a_repeated_key_is_refused(repeated: str, key: str) -> None:
+    text = f'{{"agent": "roy", "req_number": "REQ-1", "summary": "s", {repeated}}}'
+
+    assert key in refusal(fenced(text))
+    assert key in refusal(fenced(notice()) + fenced(text))
+
+
+def test_other_keys_may_look_alike() -> None:
+    changes = {"a.py": 1, "A.py": 2}
+
+    assert parse(fenced(notice(changes=changes, my_note="a", myNote="b"))).raw["myNote"] == "b"
+    assert parse(fenced(notice("billy", testResult="PASS")), "billy").test_result == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("It is there already.", "It is there already."),
+        ("  kept \n", "kept"),
+        ("", ""),
+        (" . ", ""),
+        ("N/A", ""),
+        ("None.", ""),
+        (None, ""),
+        (True, ""),
+        (False, ""),
+        (["why"], ""),
+    ],
+)
+def test_a_reason_for_no_changes_is_one_in_words(said: object, reason: str) -> None:
+    assert parse(fenced(notice(no_changes_needed=said))).no_changes_needed == reason
 
 
 def test_the_last_own_notice_wins() -> None:
@@ -140,7 +239,7 @@ def test_an_earlier_notice_does_not_stand_in_for_a_broken_one(broken: str, reaso
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("", "the output holds no fenced JSON object"),
+        ("", "the output holds no fenced JSON object; it is empty"),
         ("I am done, roy, REQ-1.", "the output holds no fenced JSON object"),
         (json.dumps(notice()), "the output holds no fenced JSON object"),
         (fenced("[]"), "the output holds no fenced JSON object"),
@@ -159,7 +258,7 @@ def test_without_an_own_notice_the_reason_says_why(output: str, reason: str) -> 
 
     assert message.startswith("No notice of roy: ")
     assert reason in message
-    assert len(message) < 300
+    assert len(message) < 400
 
 
 @pytest.mark.parametrize(
@@ -278,13 +377,13 @@ def test_a_large_notice_is_refused_with_its_size() -> None:
     "noise",
     [
         "`" * 4_000_000,
-        "```\n" * 1_000_000,
+        "```\n" * 500_000,
         "```json\n{" * 500_000,
-        "```\n{\n" * 600_000,
+        "```\n{\n" * 200_000,
         "{" * 4_000_000,
         "```json\n" + "{" * 4_000_000,
         "```json\n" + '{"roy REQ-1":' * 300_000,
-        '```\n{"agent": "roy", "req_number": "REQ-1"\n' * 100_000,
+        '```\n{"agent": "roy", "req_number": "REQ-1"\n' * 50_000,
         '```\n{"agent": "roy"' + " " * 4_000_000,
         '```\n{"' + "\\u0041" * 600_000,
         " " * 4_000_000,
@@ -326,7 +425,7 @@ NOISE = st.lists(
 ).map("".join)
 OTHERS = st.lists(
     st.one_of(
-        st.text(alphabet=st.characters(exclude_characters="`~")),
+        st.text(alphabet=st.characters(exclude_characters="`~{")),
         st.sampled_from([fenced(notice("billy")), fenced({"a": 1}), "```", "~~~", "{}", "```json"]),
     ).map(lambda text: text + "\n")
 ).map("".join)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from adapters.git import GitWorkspaces
 from adapters.host_care.collector import LeftoverCollector
-from adapters.host_care.disk import MIB, DiskCare
-from adapters.workspaces import GitWorkspaces
+from adapters.host_care.disk import DiskCare
+from adapters.probes import MIB
 from pipeline.errors import DependencyUnavailable, TransientError
 from pipeline.model import Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run
@@ -95,11 +96,11 @@ async def test_worktrees_go_and_what_no_ref_held_is_kept(
     collector: LeftoverCollector,
     requirements: KnownRequirements,
     workspaces: GitWorkspaces,
-    git_project: GitProject,
+    store: GitProject,
 ) -> None:
     path = await worktree(workspaces, "REQ-1", {"work": "paid for"})
     requirements.end("REQ-1", timedelta(seconds=1))
-    refs = git_project.git("for-each-ref", "--format=%(refname)").splitlines()
+    refs = store.git("for-each-ref", "--format=%(refname)").splitlines()
 
     plan = await collector.plan()
     collected = await collector.collect(plan)
@@ -109,9 +110,8 @@ async def test_worktrees_go_and_what_no_ref_held_is_kept(
     assert collected.freed > 0
     assert not path.parent.exists()
     kept = "refs/agog/REQ-1/kept/backend-implementation-1"
-    assert git_project.text(kept, "work") == "paid for"
-    assert {*refs, kept} <= set(git_project.git("for-each-ref", "--format=%(refname)").split())
-    assert str(path) not in git_project.git("worktree", "list")
+    assert store.text(kept, "work") == "paid for"
+    assert {*refs, kept} <= set(store.git("for-each-ref", "--format=%(refname)").split())
 
 
 async def test_a_requirement_whose_run_has_no_end_keeps_everything(
@@ -165,11 +165,11 @@ async def test_what_cannot_be_removed_is_told_and_keeps_nothing_else_from_going(
     collector: LeftoverCollector,
     requirements: KnownRequirements,
     workspaces: GitWorkspaces,
-    git_project: GitProject,
     state_home: Path,
 ) -> None:
     damaged = await worktree(workspaces, "REQ-1", {"work": "1"})
-    git_project.git("update-ref", "-d", "refs/agog/REQ-1/base")  # it cannot be kept without
+    index = state_home / "indexes/REQ-1" / damaged.name / "index"
+    index.write_text("damaged")  # it cannot be kept with this one
     a_run(state_home, "REQ-2/wf/Research/1")
     for number in ("REQ-1", "REQ-2"):
         requirements.end(number)
@@ -177,5 +177,5 @@ async def test_what_cannot_be_removed_is_told_and_keeps_nothing_else_from_going(
     collected = await collector.collect(await collector.plan())
 
     assert [leftover.number for leftover in collected.removed] == ["REQ-2"]
-    assert "refs/agog/REQ-1/base" in collected.refused[0]
+    assert "index" in collected.refused[0]
     assert (damaged / "work").exists()

@@ -16,7 +16,7 @@ from pipeline.model import RunEnd
 from tests.care import KnownRequirements, a_run, sleeper
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
 
-AGENT = "echo $$ > pid; setsid sleep 300 & echo $! > child; sleep 300"
+AGENT = "echo $$ > pid; setsid sleep 300 & echo $! > child; touch at_work; sleep 300"
 
 
 def care_of(runs: Bench, known: KnownRequirements) -> OrphanedRuns:
@@ -29,13 +29,15 @@ async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
     order: Order = runs.order(number=number)
     attached = asyncio.create_task(attach(runs.host(), order))
     run = runs.directory(order)
-    await until(lambda: run.has("child") and "agent" in run.identity())
+    await until(lambda: run.path.joinpath("child").exists() and "agent" in run.identity())
     attached.cancel()
+    # A look that is under way would see to a dead supervisor before the care does.
+    await asyncio.wait({attached})
     return run
 
 
 def pids(run: RunDirectory) -> list[int]:
-    return [int(run.file(name).read_text()) for name in ("pid", "child")]
+    return [int(run.path.joinpath(name).read_text()) for name in ("pid", "child")]
 
 
 def stray(directory: Path) -> AbstractContextManager[subprocess.Popen[bytes]]:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from adapters.git import GitWorkspaces
 from adapters.host_care import care as bounds
 from adapters.host_care.care import UNSEEN, HostCare
-from adapters.host_care.disk import MIB
 from adapters.host_care.load import HostLoad, LoadCare
 from adapters.host_care.making import host_care
-from adapters.runs.directory import RUNS
-from adapters.workspaces import GitWorkspaces
+from adapters.probes import MIB
+from adapters.runs.directory import RECORDS
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
 from pipeline.model import RunEnd, Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run, subjects
 from tests.fixtures_runs import Bench, attach, until
-from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, store_of
 
 CALM = HostLoad(8192 * MIB, 16384 * MIB, load=0.0, processors=2)
 
@@ -117,10 +117,10 @@ async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
             await care.act(symptom)
 
     # The worktree stays until the agent has ended; the run's directory stays for `logs`.
-    assert patrols == [[f"run:{order.run_id}"], [f"worktrees:{NUMBER}"]]
+    assert patrols == [[f"run:{order.run_id}"], [f"clones:{NUMBER}"]]
     assert not exists(worktree)
     kept = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
-    assert git_project.text(kept, "work") == "paid for"
+    assert store_of(git_project, runs.home).text(kept, "work") == "paid for"
     assert runs.directory(order).result().end is RunEnd.CANCELLED
 
 
@@ -128,7 +128,7 @@ async def test_a_look_at_five_thousand_old_runs_takes_a_moment(
     tmp_path: Path, git_project: GitProject
 ) -> None:
     known = KnownRequirements()
-    five_thousand_copies(a_run(tmp_path, "REQ-0/wf/Research/1").path, tmp_path / RUNS)
+    five_thousand_copies(a_run(tmp_path, "REQ-0/wf/Research/1").records_path, tmp_path / RECORDS)
     for number in range(500):
         known.end(f"REQ-{number}")
     care = whole(Bench(tmp_path), known, git_project.root)
@@ -177,11 +177,7 @@ async def test_a_project_that_is_gone_hides_no_run(runs: Bench, tmp_path: Path) 
 
     found = await whole(runs, known, tmp_path / "not mounted").look()
 
-    assert subjects(found) == [
-        f"lock:{UNSEEN}",
-        f"registration:{UNSEEN}",
-        f"run:{run.run_id}",
-    ]
+    assert subjects(found) == [f"run:{run.run_id}"]
 
 
 async def test_orphans_are_not_over_because_the_database_cannot_be_asked(runs: Bench) -> None:

@@ -10,6 +10,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from adapters.house_care import RecordCare
+from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import SdlcReader
@@ -32,13 +33,14 @@ async def records(
         stack.temporal_address, namespace=namespace, data_converter=pydantic_data_converter
     )
     database = open_database(database_url)
-    care = RecordCare(client, sdlc_store, database, start_requirement, grace=timedelta())
+    identity = await establish(client, database)
+    care = RecordCare(identity, sdlc_store, database, start_requirement, grace=timedelta())
     worker = Worker(
         client,
-        task_queue="agog",
+        task_queue=identity.installation.queues.central,
         workflows=[Scripted],
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
     async with worker:
-        yield Records(client, sdlc_store, sdlc_reader, care)
+        yield Records(identity, sdlc_store, sdlc_reader, care)
     await database.close()

@@ -183,7 +183,7 @@ async def test_trouble_is_not_over_because_a_greater_one_hides_it(
 ) -> None:
     nowhere = nobody_at(dependencies)
     database = open_database(nowhere.database_url)
-    care = RecordCare(records.temporal, records.store, database, start_requirement)
+    care = RecordCare(records.identity, records.store, database, start_requirement)
     house = house_care(nowhere, care)
 
     assert not await is_over(house, hidden)

@@ -16,7 +16,7 @@ from pipeline.errors import DependencyUnavailable, RefusedInput
 from tests.eventually import eventually
 from tests.fixtures_sdlc import free_port
 
-FACTS = WorkerFacts("host-1", "1.2.3", lambda: (2, 4))
+FACTS = WorkerFacts("an-id", "host-1", "1.2.3", lambda: (2, 4))
 
 
 class Server:
@@ -76,6 +76,7 @@ async def test_worker_that_is_ready_says_everything_about_itself(
         {
             "schema_version": 1,
             "ready": True,
+            "installation": "an-id",
             "host": "host-1",
             "version": "1.2.3",
             "permits": {"used": 2, "limit": 4},

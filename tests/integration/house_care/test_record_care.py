@@ -1,11 +1,16 @@
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from temporalio.client import Client
 
 from adapters.house_care import RecordCare
+from adapters.installation import Identity
+from adapters.local_stack import StackAddresses
 from adapters.temporal_workflows import workflow_standing
-from pipeline.errors import NotRepairable
+from pipeline.errors import NotRepairable, WrongInstallation
+from pipeline.installation import Queues
 from pipeline.model import (
     DeliveryReport,
     Fix,
@@ -19,6 +24,7 @@ from pipeline.model import (
     SymptomKind,
 )
 from tests.eventually import eventually_async
+from tests.namespaces import create_namespace
 from tests.records import Records
 from tests.sdlc_factory import PLAN, RESEARCH, Requirement, an_order
 from workflows.starting import start_requirement
@@ -78,7 +84,7 @@ async def test_start_that_got_no_further_than_its_row_is_completed(records: Reco
 async def test_row_that_was_just_written_is_left_alone(records: Records) -> None:
     await records.accept("REQ-1")
     patient = RecordCare(
-        records.temporal,
+        records.identity,
         records.store,
         records.care._database,
         start_requirement,
@@ -186,7 +192,7 @@ async def test_workflow_that_ran_out_of_time_has_failed(records: Records) -> Non
         "RequirementWorkflow",
         order,
         id="REQ-1",
-        task_queue="agog",
+        task_queue=records.queues.central,
         execution_timeout=timedelta(seconds=1),
     )
     await records.open("REQ-1", await records.first_run("REQ-1"))
@@ -228,18 +234,45 @@ async def test_requirement_that_temporal_has_lost_is_closed_beside_one_that_it_k
     )
 
 
-async def test_nothing_is_closed_on_a_temporal_that_knows_nothing_of_this_database(
+async def test_nothing_is_looked_at_or_closed_on_a_temporal_that_is_not_ours(
+    records: Records, stack: StackAddresses
+) -> None:
+    await records.start("REQ-1")
+    await records.accept("REQ-2")
+    await records.open("REQ-2", "a-run-that-was-deleted")
+    elsewhere = f"elsewhere-{uuid.uuid4().hex[:8]}"
+    await create_namespace(stack.temporal_address, elsewhere)
+    stranger = await Client.connect(stack.temporal_address, namespace=elsewhere)
+    database, installation = records.care._database, records.identity.installation
+    identity = Identity(stranger, database, installation)
+    care = RecordCare(identity, records.store, database, start_requirement, timedelta())
+
+    with pytest.raises(WrongInstallation, match="belongs to another installation"):
+        await care.look()
+    for number in ("REQ-1", "REQ-2"):
+        with pytest.raises(WrongInstallation, match="belongs to another installation"):
+            await care.act(Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", number))
+
+    for number in ("REQ-1", "REQ-2"):
+        assert (await records.reader.requirement(number)).state is RequirementState.RUNNING
+
+
+async def test_workflow_of_another_installation_neither_attends_to_a_row_nor_ends_it(
     records: Records,
 ) -> None:
-    await start_requirement(records.temporal, an_order("REQ-1", "wait"))  # a namesake
-    for number in ("REQ-1", "REQ-2"):
-        await records.accept(number)
-        await records.open(number, f"run of {number} elsewhere")
+    """Its number was quicker there; the row that lost is closed, and nothing else happens."""
+    theirs = Queues("agog-theirs")
+    handle = await start_requirement(records.temporal, theirs, an_order("REQ-1", "deliver"))
+    await records.accept("REQ-1")
+    assert await records.found() == ["REQ-1"]
 
-    with pytest.raises(NotRepairable, match="Check TEMPORAL_ADDRESS"):
-        await records.act("REQ-2")
+    said = await records.act("REQ-1")
 
-    assert (await records.reader.requirement("REQ-2")).state is RequirementState.RUNNING
+    assert "REQ-1 belongs to another installation in this Temporal namespace" in said
+    assert (await records.reader.requirement("REQ-1")).state is RequirementState.FAILED
+    standing = await workflow_standing(records.temporal, handle.id)
+    assert standing
+    assert not standing.has_ended
 
 
 async def test_fix_whose_turn_has_not_come_is_left_to_its_requirement(records: Records) -> None:

@@ -18,7 +18,7 @@ from tests.fixtures_runs import Bench, Order, attach, is_running, until
 
 ROOT = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("small_worker.py")
-SUPERVISE = ROOT / "adapters" / "runs" / "supervise.py"
+SUPERVISE = ROOT / "adapters" / "supervise.py"
 AGENT = "echo $$ >> pids; until test -e go; do sleep 0.02; done; echo done"
 
 
@@ -59,7 +59,7 @@ def kill(worker: subprocess.Popen[bytes]) -> None:
 
 
 def agents_started(runs: Bench) -> list[int]:
-    files = [run.file("pids") for run in runs.all_runs()]
+    files = [run.path.joinpath("pids") for run in runs.all_runs()]
     return [int(pid) for file in files if file.exists() for pid in file.read_text().split()]
 
 
@@ -69,12 +69,12 @@ def agents_living(runs: Bench) -> list[int]:
 
 def release(runs: Bench) -> None:
     for run in runs.all_runs():
-        run.file("go").touch()
+        run.path.joinpath("go").touch()
 
 
 async def running(runs: Bench, order: Order) -> None:
     run = runs.directory(order)
-    await until(lambda: run.has("pids") and "agent" in run.identity())
+    await until(lambda: run.path.joinpath("pids").exists() and "agent" in run.identity())
 
 
 async def test_an_agent_outlives_twenty_killed_workers_and_is_started_once(runs: Bench) -> None:
@@ -151,7 +151,14 @@ async def test_a_second_supervisor_refuses(runs: Bench) -> None:
     order = runs.order()
     attached = asyncio.create_task(attach(runs.host(), order))
     await running(runs, order)
-    command = [sys.executable, "-I", "-S", str(SUPERVISE), str(runs.directory(order).path)]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(SUPERVISE),
+        "run",
+        str(runs.directory(order).records_path),
+    ]
 
     second = await asyncio.to_thread(subprocess.run, command, capture_output=True)
     release(runs)

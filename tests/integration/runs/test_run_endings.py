@@ -25,7 +25,7 @@ PIDS = "pids"
 def pids(run: RunDirectory, expected: int) -> list[int]:
     """Process ids that the agent wrote down, once they are all there."""
     try:
-        found = [int(line) for line in run.file(PIDS).read_text().split()]
+        found = [int(line) for line in run.path.joinpath(PIDS).read_text().split()]
     except FileNotFoundError:
         return []
     return found if len(found) == expected else []
@@ -73,7 +73,7 @@ async def test_an_extension_moves_the_deadline_of_a_running_agent(runs: Bench) -
     await host.extend(order.run_id, timedelta(minutes=1))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(attached), 1.5)
-    runs.directory(order).file("go").touch()
+    runs.let_go(order)
 
     assert (await attached).end is RunEnd.EXITED
 
@@ -115,7 +115,7 @@ async def test_a_run_that_was_ended_before_it_started_is_never_started(runs: Ben
     result = await runs.run("touch started-all-the-same")
 
     assert (result.end, result.starts) == (RunEnd.CANCELLED, 0)
-    assert not runs.directory(runs.order()).has("started-all-the-same")
+    assert not runs.directory(runs.order()).path.joinpath("started-all-the-same").exists()
 
 
 async def test_a_cancelled_attach_leaves_the_agent_alone(runs: Bench) -> None:
@@ -129,7 +129,7 @@ async def test_a_cancelled_attach_leaves_the_agent_alone(runs: Bench) -> None:
         await attached
 
     assert living(processes) == processes
-    runs.directory(order).file("go").touch()
+    runs.let_go(order)
     result = await attach(runs.host(), order)
     assert (result.output, result.starts) == ("done\n", 1)
 
@@ -141,12 +141,13 @@ async def test_an_end_is_seen_at_once(runs: Bench) -> None:
     assert time.time() - result.ended_at.timestamp() < 0.45  # the tick is 0.5
 
 
-async def test_a_supervisor_that_cannot_work_is_a_loss_and_not_a_hang(runs: Bench) -> None:
+async def test_a_supervisor_that_cannot_work_is_a_loss_and_not_a_hang(
+    runs: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.runs.supervised._ENTRY", "no such file")
     runs.agents["roy"] = CommandAgent(("true",))
     order = runs.order()
     run = runs.directory(order)
-    run.create()
-    run.file("started").symlink_to(runs.home / "no such folder" / "started")
 
     result = await attach(runs.host(), order)
 

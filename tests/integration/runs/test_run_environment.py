@@ -1,5 +1,7 @@
 import stat
 
+import pytest
+
 from adapters.runs.directory import RunDirectory
 from pipeline.agents_file import CommandAgent
 from tests.fixtures_runs import Bench, attach
@@ -73,10 +75,12 @@ async def test_no_secret_is_written_to_the_run_directory(runs: Bench) -> None:
     assert not [file for file in files if SECRET.encode() in file.read_bytes()]
 
 
+@pytest.mark.ordinary_user
 async def test_a_run_directory_is_for_its_owner_only(runs: Bench) -> None:
     await environment_of(runs)
 
-    assert stat.S_IMODE(runs.directory(runs.order()).path.stat().st_mode) == 0o700
+    run = runs.directory(runs.order())
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (run.path, run.records_path)] == [0o700] * 2
 
 
 async def test_an_agent_inherits_no_descriptor_but_the_standard_three(runs: Bench) -> None:

@@ -24,7 +24,7 @@ def a_claim(runs: Bench, stage: str, priority: int = 2, minutes: float = 60) -> 
 
 
 def has_started(runs: Bench, order: Order) -> bool:
-    return runs.directory(order).has("pids")
+    return runs.directory(order).path.joinpath("pids").exists()
 
 
 async def waiting(host: HostRuns, order: Order) -> "asyncio.Task[RunResult]":

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from adapters.runs.directory import ERROR_OUTPUT_LIMIT, OUTPUT_LIMIT
+from adapters.runs import directory
+from adapters.runs.records import ERROR_OUTPUT_LIMIT, OUTPUT_LIMIT
 from adapters.user_files import find_agents
 from pipeline.agents_file import CommandAgent
+from pipeline.answers import read_run
 from pipeline.errors import AgentsFileRefused, NoticeRefused, RefusedInput
-from pipeline.model import RunEnd, RunResult
+from pipeline.model import FailureKind, RunEnd, RunResult, StageContext
 from pipeline.notice import parse_notice
+from pipeline.prompt import stage_prompt
 from tests.fixtures_runs import Bench, attach
+from tests.fixtures_workspaces import stage_request
 
 NOTICE = {"agent": "roy", "req_number": "REQ-1", "status": "COMPLETE", "summary": "done"}
 FENCED = f"```json\n{json.dumps(NOTICE)}\n```"
@@ -75,6 +79,77 @@ async def test_a_notice_of_5_mb_is_seen_whole_and_refused(runs: Bench) -> None:
     assert len(result.output) > 5_000_000
     with pytest.raises(NoticeRefused):
         summary(result)
+
+
+NOISE = "for _ in range(12): print(('roy, REQ-1 ' * 90 + '\\n') * 1_000, end='')"
+"""12 MB that tell of the agent."""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        f"print({FENCED!r}); {NOISE}",
+        f"{NOISE}; print({FENCED!r}); {NOISE}; {NOISE}",
+        f"print({FENCED!r}, flush=True); print('x' * 30_000_000)",
+        f"print({FENCED.replace('done', 'older')!r}); {NOISE}; print({FENCED!r}); {NOISE}",
+        f"print({FENCED.replace('json', 'jsonc').replace('}', ',}')!r}); {NOISE}",
+        f"print({FENCED!r}); {NOISE}; print({FENCED.replace('roy', 'jen')!r}); {NOISE}",
+        f"print({FENCED!r}); print('```json'); print('{{\"data\": [' + '1,' * 8_000_000)",
+    ],
+    ids=range(7),
+)
+async def test_a_notice_far_before_the_end_is_found(runs: Bench, program: str) -> None:
+    result = await python(runs, f"for _ in '1':\n    {program}".replace("; for", "\n    for"))
+
+    assert len(log_of(result)) > OUTPUT_LIMIT
+    assert summary(result) == "done"
+    assert len(result.output) < 2 * OUTPUT_LIMIT + 1_000_000
+
+
+async def test_a_doubt_after_a_notice_is_found_far_before_the_end(runs: Bench) -> None:
+    doubt = '```json\n{"agent": "roy", "status": "FAILED"}\n```'
+
+    result = await python(runs, f"print({FENCED!r})\nprint({doubt!r})\n{NOISE}")
+
+    with pytest.raises(NoticeRefused, match="says req_number nothing"):
+        summary(result)
+
+
+async def test_what_is_too_long_to_be_searched_is_red_and_not_paid_again(
+    runs: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "SEARCH_LIMIT", OUTPUT_LIMIT)
+
+    result = await python(runs, f"print({FENCED!r})\n{NOISE}")
+
+    assert result.unread == len(log_of(result)) - OUTPUT_LIMIT
+    failure = read_run(stage_request(None), result).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.UNREAD
+    assert result.log_reference in failure.error
+
+
+async def test_a_result_without_its_output_searches_nothing(runs: Bench) -> None:
+    runs.shell("echo noise")
+    order = runs.order()
+    await attach(runs.host(), order)
+
+    result = runs.directory(order).result(limit=0)
+
+    assert (result.end, result.output, result.unread) == (RunEnd.EXITED, "", 0)
+
+
+async def test_an_agent_that_echoes_its_prompt_has_not_answered(runs: Bench) -> None:
+    request = stage_request(None)
+    context = StageContext("T", f"Print this:\n{FENCED}", earlier=json.dumps(NOTICE))
+    prompt = stage_prompt(request, context)
+
+    result = await runs.run("cat", prompt=prompt)
+
+    assert result.output == prompt
+    failure = read_run(request, result).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.NOTICE
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ async def test_the_start_of_a_living_run_is_told_to_each_who_attaches(runs: Benc
 
     attached = [asyncio.create_task(attach(runs.host(), order, hear)) for _ in range(2)]
     await until(lambda: len(told) == 2)
-    runs.directory(order).file("go").touch()
+    runs.let_go(order)
     results = await asyncio.gather(*attached)
 
     assert {result.started_at for result in results} == set(told)
@@ -44,5 +44,5 @@ async def test_every_run_of_an_execution_is_ended_and_told(runs: Bench) -> None:
         held.run_id: RunEnd.CANCELLED,
     }
     assert not runs.directory(other).has(records.EXIT)
-    runs.directory(other).file("go").touch()
+    runs.let_go(other)
     assert [result.output for result in await asyncio.gather(*attached)] == ["", "done\n"]

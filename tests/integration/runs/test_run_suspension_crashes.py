@@ -144,4 +144,4 @@ async def test_an_agent_survives_many_suspensions_and_killed_workers_started_onc
     result = await attach(runs.host(), order)
 
     assert (result.output, result.starts, result.pre_empted) == ("done\n", 1, False)
-    assert len(runs.directory(order).file("pids").read_text().split()) == 1
+    assert len(runs.directory(order).path.joinpath("pids").read_text().split()) == 1

@@ -69,7 +69,9 @@ async def test_a_suspended_run_can_be_ended(runs: Bench) -> None:
     }
     result = await attached
     assert (result.end, result.pre_empted) == (RunEnd.CANCELLED, False)
-    assert runs.directory(order).has("told")  # it was continued, and so could act on SIGTERM
+    assert (
+        runs.directory(order).path.joinpath("told").exists()
+    )  # it was continued, and so could act on SIGTERM
     assert not any(map(is_running, processes))
     assert list(runs.home.glob("suspended/*/*")) == []
 
@@ -99,7 +101,7 @@ async def test_an_order_between_permit_and_start_is_heeded_by_the_supervisor(run
     assert (await ended_after(host, runs, other)).output == "done\n"
     assert not run.has(records.STARTED)
     await host.resume(KEY)
-    await until(lambda: run.has("pids"))
+    await until(lambda: run.path.joinpath("pids").exists())
     let_go(runs, order)
 
     assert (await attached).starts == 1

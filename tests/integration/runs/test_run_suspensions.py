@@ -32,11 +32,11 @@ async def test_every_process_of_a_suspended_run_stops_and_the_same_run_goes_on(r
     assert await host.suspend(KEY) == (order.run_id,)
     await until(lambda: stands_still(runs, order))
     assert len(family(runs, order)) >= 5
-    beats = runs.directory(order).file("beats").stat().st_size
+    beats = runs.directory(order).path.joinpath("beats").stat().st_size
 
     assert await host.resume(KEY) == (order.run_id,)
     await until(lambda: moves(runs, order))
-    await until(lambda: runs.directory(order).file("beats").stat().st_size > beats)
+    await until(lambda: runs.directory(order).path.joinpath("beats").stat().st_size > beats)
     let_go(runs, order)
     result = await attached
 
@@ -155,7 +155,7 @@ async def test_a_run_that_is_yet_to_start_waits_without_a_permit(runs: Bench) ->
     await attached
 
     assert await host.resume(KEY) == ()
-    await until(lambda: runs.directory(order).has("pids"))
+    await until(lambda: runs.directory(order).path.joinpath("pids").exists())
     let_go(runs, order)
     result = await waiting
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
+from nats.aio.client import Client
 
+from adapters.nats_connection import settled
 from adapters.rule_desk import RuleDesk
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import RULE_QUESTIONS
@@ -139,13 +141,45 @@ async def test_a_desk_without_nats_does_not_open(nats_server: NatsServer) -> Non
         await a_desk(nats_server).start()
 
 
-async def test_a_desk_that_closes_answers_what_it_has_taken(
-    nats_server: NatsServer, desk: RuleDesk, asker: Asker
-) -> None:
+async def test_a_desk_that_closes_answers_what_it_has_taken(desk: RuleDesk, asker: Asker) -> None:
     for index in range(50):
         await asker.tell("May I skip QA?", correlationId=str(index))
-    await asker.client.flush()
+    await settled(asker.client)
 
     await desk.stop()
 
     await eventually(lambda: len(asker.heard) == 50, "every answer")
+
+
+async def test_a_desk_that_closes_leaves_no_question_between_itself_and_the_next_one(
+    nats_server: NatsServer, desk: RuleDesk, asker: Asker, late_desk: None
+) -> None:
+    other = a_desk(nats_server)
+    await other.start()
+    closing = asyncio.create_task(desk.stop())
+    asked = 0
+    while not closing.done():
+        await asker.tell("May I skip QA?", correlationId=str(asked))
+        asked += 1
+        await asyncio.sleep(0.001)
+
+    await eventually(lambda: len(asker.heard) == asked, "every answer")
+    await other.stop()
+
+
+@pytest.fixture
+def late_desk(monkeypatch: pytest.MonkeyPatch, asker: Asker) -> None:
+    """A desk on a busy event loop: it comes to write what is pending only after a while."""
+    kick, kicks = Client._flush_pending, set[asyncio.Future[None]]()
+
+    async def late(client: Client) -> None:
+        await asyncio.sleep(0.05)
+        await kick(client)
+
+    async def kick_late(client: Client, force_flush: bool = False) -> None:
+        if client is asker.client:
+            await kick(client)
+        else:
+            kicks.add(asyncio.ensure_future(late(client)))
+
+    monkeypatch.setattr(Client, "_flush_pending", kick_late)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,6 +13,7 @@ from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import (
     BuildRequest,
+    DeliveryRequest,
     Head,
     Hold,
     Priority,
@@ -19,6 +22,7 @@ from pipeline.model import (
     StageContext,
     StageState,
 )
+from pipeline.plan_rules import DELIVER
 from tests.sdlc_factory import (
     BACKEND,
     CRITIQUE,
@@ -246,7 +250,7 @@ async def test_workflows_that_wait_at_one_boundary_are_all_woken(
     """A requirement that a human set going, and its round of fixes, may need the same build."""
     ours = await begin(sdlc_store, "REQ-1")
     urgent = await begin(sdlc_store, "REQ-0", Priority.P0)
-    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1")
+    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1", True)
     for waiter in ("REQ-1", "REQ-1/round-1"):
         assert isinstance(await sdlc_store.open_build(build, waiter), Hold)
 
@@ -300,3 +304,41 @@ async def test_list_tells_who_holds_the_repair_of_a_blocked_requirement(
     _, listed = await sdlc_reader.requirements()
 
     assert (listed.state, listed.held_by) == (RequirementState.BLOCKED, ("REQ-0",))
+
+
+@pytest.mark.parametrize("boundary", ["stage", "build", "delivery"])
+async def test_outage_that_meets_an_open_p0_at_one_boundary_writes_both_holds(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader, boundary: str
+) -> None:
+    """The database is there again, and a P0 was opened meanwhile: one transaction tells of both."""
+    ours = await begin(sdlc_store, "REQ-1")
+    await begin(sdlc_store, "REQ-0", Priority.P0)
+    since = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+    outage = Hold("x", ("NATS",), "NATS cannot be reached.", 0, since, "NATS")
+
+    for _ in range(2):  # an activity may be repeated
+        hold: object
+        if boundary == "stage":
+            request = replace(ours.request(RESEARCH), held=replace(outage, boundary=RESEARCH))
+            hold = await sdlc_store.open_stage(request, "REQ-1")
+        elif boundary == "build":
+            build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1", True)
+            held = replace(outage, boundary="build backend")
+            hold = await sdlc_store.open_build(replace(build, held=held), "REQ-1")
+        else:
+            delivery = DeliveryRequest(ours.ref, Head("c1", 1), "main", 1)
+            held = replace(outage, boundary=DELIVER)
+            hold = await sdlc_store.pass_delivery(
+                replace(delivery, held=held), "REQ-1", "here", is_verified=True
+            )
+        assert isinstance(hold, Hold)
+        assert hold.by == ("REQ-0",)
+
+    holds = await sdlc_reader.holds("REQ-1")
+    assert [(each.held_by, each.ended_at is None) for each in holds] == [
+        (("NATS",), False),
+        (("REQ-0",), True),
+    ]
+    told = await types(sdlc_reader, "REQ-1")
+    assert (told.count("workflow.held"), told.count("workflow.resumed")) == (2, 1)
+    assert (await sdlc_reader.requirement("REQ-1")).state is RequirementState.HELD

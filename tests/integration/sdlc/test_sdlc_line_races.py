@@ -166,13 +166,13 @@ async def test_everything_at_once_ends_without_a_deadlock(
 
 
 async def open_build(each: Requirement, nth: int) -> object:
-    request = BuildRequest(each.ref, "backend", BACKEND, "roy", Head("c1", 1), str(nth))
+    request = BuildRequest(each.ref, "backend", BACKEND, "roy", Head("c1", 1), str(nth), True)
     return await each.store.open_build(request, each.number)
 
 
 async def pass_delivery(each: Requirement, nth: int) -> object:
     request = DeliveryRequest(each.ref, Head("c1", 1), "main", nth, ())
-    return await each.store.pass_delivery(request, each.number)
+    return await each.store.pass_delivery(request, each.number, "here", is_verified=True)
 
 
 async def _come_and_go(store: PostgresSdlcStore, number: str) -> None:

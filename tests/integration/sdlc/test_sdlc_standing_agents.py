@@ -72,8 +72,8 @@ async def test_nothing_of_an_ended_requirement_passes_the_gate(
 
     delivery = DeliveryRequest(ours.ref, Head("c1", 1), "main", 1, ())
     with pytest.raises(IllegalTransition, match="REQ-1 is CANCELLED: deliver cannot begin"):
-        await sdlc_store.pass_delivery(delivery, "REQ-1")
-    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1")
+        await sdlc_store.pass_delivery(delivery, "REQ-1", "here", is_verified=True)
+    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1", True)
     with pytest.raises(IllegalTransition, match="build backend cannot begin"):
         await sdlc_store.open_build(build, "REQ-1")
     assert await open_boundaries(sdlc_reader) == []
@@ -135,7 +135,7 @@ async def test_hold_of_a_repair_ends_although_an_answer_has_set_the_rest_going(
     await ours.fail(RESEARCH)
     await ours.block(a_failure(RESEARCH, f"run {RESEARCH}", owners=("cynthia",)))
     urgent = await pre_empt(sdlc_store)
-    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1")
+    build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1", True)
     assert isinstance(await sdlc_store.open_build(build, "REQ-1/round-1"), Hold)
     await ours.reopen(RESEARCH)
     await urgent.close()

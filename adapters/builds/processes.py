@@ -1,0 +1,147 @@
+"""Commands of builds, each below a supervisor: ended whole, found again after a crash."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from adapters.locks import path_key
+from adapters.processes import (
+    END_GRACE_SECONDS,
+    Identity,
+    end_processes,
+    identify,
+    leftovers,
+    recorded_process,
+    signal_recorded,
+)
+from adapters.runs.records import write_atomically
+from pipeline.errors import TransientError
+
+BUILD_VARIABLE = "AGOG_BUILD_DIR"
+"""Every process of a build has this variable, the checkout: found by it without its supervisor."""
+
+PATIENCE_SECONDS = END_GRACE_SECONDS + 5.0
+"""After this a supervisor that was asked to end its command is ended itself."""
+END_SECONDS = 10.0
+"""Until what outlived its supervisor must be gone; one that hangs in the kernel is reported."""
+
+_POLL_SECONDS = 0.05
+_ENTRY = str(Path(__file__).parents[1] / "supervise.py")
+
+
+class BuildProcesses:
+    """Builds of a state directory, at most one per checkout; each is recorded while it runs."""
+
+    def __init__(self, home: Path) -> None:
+        """Take the host's state directory."""
+        self._records = home / "builds" / "running"
+
+    async def run(
+        self,
+        checkout: Path,
+        command: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        log: Path,
+    ) -> int:
+        """Run a command of the checkout's build; its exit code, negative for a signal.
+
+        Both its streams are appended to the log. Whatever it leaves running has ended when this
+        returns, and when it is cancelled.
+
+        Raises: OSError if the program cannot be started, TransientError if it was ended from
+        outside, or something of it cannot be ended.
+        """
+        given = {**environment, BUILD_VARIABLE: str(checkout)}
+        order = {
+            "argv": list(command),
+            "directory": str(directory),
+            "log": str(log),
+            "variables": sorted(given),
+        }
+        with log.open("ab") as output:
+            supervisor = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", _ENTRY, "build", json.dumps(order),
+                stdin=PIPE, stdout=PIPE, stderr=output, env=given, start_new_session=True,
+            )  # fmt: skip
+        try:
+            self._record(checkout, supervisor.pid)
+            # Asked for; the types cannot know.
+            assert supervisor.stdout is not None
+            answer = await supervisor.stdout.read()
+        finally:
+            await _to_its_end(self._let_go(checkout, supervisor))
+        return _exit_code(command, answer)
+
+    async def end(self, checkout: Path) -> None:
+        """End whatever the checkout's build left running, also that of a worker which died.
+
+        Raises: TransientError if a process cannot be ended.
+        """
+        record = self._path(checkout)
+        # A worker may have died before it recorded what it had started: found by its variable.
+        identity: Identity = json.loads(record.read_text()) if record.exists() else {}
+        asked_at = monotonic()
+        while (stat := recorded_process(identity, "supervisor")) and stat.is_living:
+            patient = monotonic() - asked_at < PATIENCE_SECONDS
+            number = signal.SIGTERM if patient else signal.SIGKILL
+            signal_recorded(identity, "supervisor", number)
+            await asyncio.sleep(_POLL_SECONDS)
+        if left := await asyncio.to_thread(_end_leftovers, checkout, identity):
+            pids = ", ".join(map(str, sorted(left)))
+            raise TransientError(f"Processes {pids} of the build in {checkout} cannot be ended.")
+        record.unlink(missing_ok=True)
+
+    async def _let_go(self, checkout: Path, supervisor: Process) -> None:
+        """Let the supervisor end all that is left of the build, and see that it did."""
+        assert supervisor.stdin is not None
+        supervisor.stdin.close()
+        try:
+            await asyncio.wait_for(supervisor.wait(), PATIENCE_SECONDS)
+        except TimeoutError:
+            supervisor.kill()
+            await supervisor.wait()
+        await self.end(checkout)
+
+    def _record(self, checkout: Path, pid: int) -> None:
+        record = self._path(checkout)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(str(record), json.dumps(identify(supervisor=pid)), durable=False)
+
+    def _path(self, checkout: Path) -> Path:
+        return self._records / f"{path_key(checkout)}.json"
+
+
+def _end_leftovers(checkout: Path, identity: Identity) -> set[int]:
+    return end_processes(lambda: leftovers(BUILD_VARIABLE, str(checkout), identity), END_SECONDS)
+
+
+async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
+    """Let the step end before a cancellation goes on: nothing is left alive then either."""
+    task = asyncio.create_task(step)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+def _exit_code(command: Sequence[str], answer: bytes) -> int:
+    if not answer:
+        raise TransientError(f"The supervisor of {command[0]} was killed: the build is repeated.")
+    ended = json.loads(answer)
+    if "errno" in ended:
+        raise OSError(ended["errno"], ended["error"] or os.strerror(ended["errno"]))
+    if ended["left"]:
+        raise TransientError(f"Processes {ended['left']} of {command[0]} are not ours to end.")
+    if ended["exit_code"] is None:
+        raise TransientError(f"{command[0]} was ended from outside: the build is repeated.")
+    code: int = ended["exit_code"]
+    return code

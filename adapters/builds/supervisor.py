@@ -1,0 +1,103 @@
+"""Supervisor of one command of a build: whatever the command starts ends with it.
+
+It adopts the command's orphans, and lives as long as the worker holds the other end of its standard
+input: a worker that is killed ends its build by that alone. How the command ended is said on
+standard output, so that no disk is needed to know it. Standard library only.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Any
+
+from adapters.processes import (
+    all_processes,
+    become_subreaper,
+    descendants,
+    end_processes,
+    living_group,
+    signal_pipe,
+    start_of_command,
+)
+
+_LIFELINE, _ANSWER = 0, 1
+
+
+class BuildSupervisor:
+    """One command, from its start to the end of everything that it has started."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        """Take what to run: `argv`, `directory`, `log` and the names of its `variables`."""
+        self._order = order
+        self._command: subprocess.Popen[bytes] | None = None
+        self._exit_code: int | None = None
+        self._is_over = False
+        self._wake_up = signal_pipe(self._stop)
+
+    def run(self) -> dict[str, Any]:
+        """Run the command; how it ended."""
+        become_subreaper()
+        try:
+            self._start()
+        except OSError as error:
+            return {"errno": error.errno, "error": error.strerror}
+        try:
+            self._watch()
+        finally:
+            left = end_processes(self._living)
+        return {"exit_code": self._exit_code, "left": sorted(left)}
+
+    def _start(self) -> None:
+        argv = start_of_command(self._order["argv"], self._order["variables"])
+        with open(self._order["log"], "ab") as log:
+            self._command = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._order["directory"],
+                process_group=0,
+            )
+
+    def _watch(self) -> None:
+        """Wait for the command's exit, a signal, or the end of the worker."""
+        while not self._is_over:
+            self._reap()
+            if self._exit_code is not None:
+                return
+            readable, _, _ = select.select([self._wake_up, _LIFELINE], [], [])
+            with suppress(BlockingIOError):
+                os.read(self._wake_up, 4096)
+            if _LIFELINE in readable and not os.read(_LIFELINE, 4096):
+                return
+
+    def _stop(self) -> None:
+        self._is_over = True
+
+    def _reap(self) -> None:
+        """Collect what has ended: the command, and orphans that came to this process."""
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if self._command and pid == self._command.pid:
+                    self._exit_code = self._command.returncode = os.waitstatus_to_exitcode(status)
+
+    def _living(self) -> set[int]:
+        self._reap()
+        if processes := all_processes():
+            return descendants({os.getpid()}, processes)
+        return living_group(self._command.pid) if self._command else set()
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the command of that order, a JSON object."""
+    answer = BuildSupervisor(json.loads(arguments[0])).run()
+    with suppress(BrokenPipeError):  # nobody is left to be told
+        os.write(_ANSWER, json.dumps(answer).encode())
+        sys.stdout = None
+    return 0

@@ -1,0 +1,244 @@
+"""Clones of our store, one for each stage and each build: whole, their own, and thrown away.
+
+A clone borrows the store's objects and has a git directory of its own, in which whoever works there
+may do what it likes. We never read that directory as configuration: files are written and taken by
+the store's git, with an index that lies where no agent is told of.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import stat
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adapters.git.command import Git
+from adapters.git.store import Store
+from pipeline.errors import GitFailed, RefusedInput
+
+CLONES = "clones"
+"""Folder of the state directory that holds the clones: number / name."""
+PRIVATE = "indexes"
+"""Folder of the state directory that holds what we know of each clone, by the same path."""
+
+_CHECKOUT = "checkout.json"
+_SHA1_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A place to work in: `path` is the agent's or the build's, `private` is ours alone."""
+
+    path: Path
+    private: Path
+    store: Store
+
+    @property
+    def index(self) -> Path:
+        """The index with which the files were written: it knows which are unchanged since."""
+        return self.private / "index"
+
+    @property
+    def git(self) -> Git:
+        """The store's git on these files."""
+        return self.store.git.on(self.path, self.index)
+
+    @property
+    def git_dir(self) -> Path:
+        """The clone's own git directory: whatever lies there by now."""
+        return self.path / ".git"
+
+    @property
+    def commit(self) -> str:
+        """The commit that was checked out; empty unless the clone was made to its end."""
+        found = _read(self.private)
+        return found.commit if found else ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its files can be trusted to be all that was left in it."""
+        return self.path.is_dir() and bool(self.commit)
+
+    def below(self, path: str, store: Store) -> "Clone":
+        """The clone of a submodule in this one."""
+        return Clone(self.path / path, self.private / "modules" / store.path.name, store)
+
+    async def make(self, commit: str, *, branch: str = "", author: str = "") -> None:
+        """Check the commit out, on a branch or detached; what was there before is removed.
+
+        `author` is the name under which git commits there. Raises: GitFailed.
+        """
+        await self.discard()
+        await asyncio.to_thread(os.makedirs, self.path)
+        await self._write(commit, branch, author)
+
+    async def reset(self, commit: str) -> bool:
+        """Check out another commit, detached, and remove what is not ignored; False if damaged.
+
+        Nothing may run in it any more.
+        """
+        if not self.is_usable:
+            return False
+        try:
+            await asyncio.to_thread((self.private / _CHECKOUT).unlink)
+            await asyncio.to_thread(remove_tree, self.git_dir)
+            await self._write(commit, "", "", clean=True)
+        except (GitFailed, OSError):
+            return False
+        return True
+
+    async def discard(self) -> None:
+        """Remove it, whatever state it is in. Raises: GitFailed."""
+        try:
+            # What says that it is whole goes first.
+            await asyncio.to_thread(remove_tree, self.private)
+            await asyncio.to_thread(remove_tree, self.path)
+        except OSError as error:
+            raise GitFailed(f"{self.path} cannot be removed: {error}") from error
+
+    async def _write(self, commit: str, branch: str, author: str, *, clean: bool = False) -> None:
+        await asyncio.to_thread(os.makedirs, self.private, exist_ok=True)
+        await self._make_git_dir(commit, branch, author)
+        await self.git.run("read-tree", "-u", "--reset", commit)
+        if clean:
+            await self.git.run("clean", "--quiet", "-ffd")
+        for module in await self.store.submodules(commit):
+            store = self.store.module(module.name, module.path)
+            if store.exists and await store.git.commit_of(module.commit):
+                below = self.below(module.path, store)
+                await asyncio.to_thread(os.makedirs, below.path, exist_ok=True)
+                await asyncio.to_thread(remove_tree, below.git_dir)
+                await below._write(module.commit, "", author, clean=clean)
+                config = Git.ours(self.git_dir)
+                await config.run("config", f"submodule.{module.name}.active", "true")
+        tree = (await self.git.run("write-tree")).line
+        await asyncio.to_thread(self._finish, CheckedOut(commit, tree, str(self.store.path)))
+
+    async def _make_git_dir(self, commit: str, branch: str, author: str) -> None:
+        """A git directory with the project's branches and tags, without a remote or a setting.
+
+        Refs are written as one file: a process for each would take longer than the checkout.
+        """
+        head = f"refs/heads/{branch}"
+        listed = await self.store.packed_refs()
+        if branch:
+            listed += f"{commit} {head}\n"
+        objects = f"--object-format={'sha256' if len(commit) > _SHA1_LENGTH else 'sha1'}"
+        await Git.ours(self.git_dir, directory=self.path).run(
+            "init", "--quiet", "--template=", objects, "--initial-branch", branch or "none",
+        )  # fmt: skip
+        await asyncio.to_thread(self._fill_git_dir, commit, branch, author, listed)
+
+    def _fill_git_dir(self, commit: str, branch: str, author: str, packed: str) -> None:
+        git_dir, objects = self.git_dir, self.store.path / "objects"
+        (git_dir / "objects" / "info" / "alternates").write_bytes(bytes(objects) + b"\n")
+        (git_dir / "packed-refs").write_text(packed, "utf-8", "surrogateescape")
+        if not branch:
+            (git_dir / "HEAD").write_text(f"{commit}\n")
+        shallow = self.store.path / "shallow"
+        if shallow.exists():
+            shutil.copyfile(shallow, git_dir / "shallow")
+        if author:
+            with (git_dir / "config").open("a") as config:
+                email = f"{author.lower()}@agents.agog.invalid"
+                config.write(f"[user]\n\tname = {author}\n\temail = {email}\n")
+
+    def _finish(self, made: "CheckedOut") -> None:
+        # The copy's time must stay: git compares with it which files may have changed since.
+        shutil.copy2(self.index, self.git_dir / "index")
+        (self.private / _CHECKOUT).write_text(json.dumps(asdict(made)), "utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class CheckedOut:
+    """What was checked out in a clone, and the store that it was taken from."""
+
+    commit: str
+    tree: str
+    store: str
+
+
+def checked_out(home: Path, path: Path) -> tuple[CheckedOut, Path, Git] | None:
+    """What the clone at that path holds, the folder that we keep beside it, and our git on it.
+
+    None if it was not made to its end. What was built or left there has no say.
+    """
+    private = home / PRIVATE / path.parent.name / path.name
+    found = _read(private)
+    if found is None:
+        return None
+    return found, private, Git.ours(Path(found.store)).on(path, private / "index")
+
+
+def _read(private: Path) -> CheckedOut | None:
+    try:
+        text = (private / _CHECKOUT).read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+    return CheckedOut(**json.loads(text))
+
+
+class Clones:
+    """The clones of one state directory."""
+
+    def __init__(self, home: Path, store: Store) -> None:
+        """Take the state directory and the store that clones borrow from."""
+        self._root = home / CLONES
+        self._private = home / PRIVATE
+        self._store = store
+
+    def at(self, number: str, name: str) -> Clone:
+        """The clone of that name, made or not. Raises: RefusedInput for a name that leads out."""
+        place = self.place(number)
+        if not name or Path(name).name != name or name.startswith("."):
+            raise RefusedInput(f"{number}/{name} is no place for a clone.")
+        return Clone(place / name, self._private / number / name, self._store)
+
+    def below(self, number: str) -> tuple[Clone, ...]:
+        """Whatever lies in a requirement's directory."""
+        names = sorted(path.name for path in self.place(number).glob("*"))
+        return tuple(self.at(number, name) for name in names if not name.startswith("."))
+
+    def place(self, number: str) -> Path:
+        """The directory of a requirement's clones.
+
+        Raises: RefusedInput if the number leads out of it: what lies there gets deleted.
+        """
+        if not number or Path(number).name != number or number in (".", ".."):
+            raise RefusedInput(f"{number!r} is no place for clones.")
+        return self._root / number
+
+    async def discard_all(self, number: str) -> None:
+        """Remove a requirement's directory, with whatever is left in it. Raises: GitFailed."""
+        try:
+            for place in (self._private / number, self.place(number)):
+                await asyncio.to_thread(remove_tree, place)
+        except OSError as error:
+            raise GitFailed(f"{self.place(number)} cannot be removed: {error}") from error
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder, read-only ones included. Raises: OSError."""
+    try:
+        _remove(path)
+    except PermissionError:
+        # Package managers write read-only caches; an agent may have closed a folder.
+        _open_folders(path)
+        _remove(path)
+
+
+def _open_folders(path: Path) -> None:
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        os.chmod(folder, os.lstat(folder).st_mode | stat.S_IRWXU)
+        with os.scandir(folder) as entries:
+            folders += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,355 @@
+"""The user's repository: read when a requirement opens, fast-forwarded when it is delivered.
+
+Nothing else of it is ever changed. Git runs here with the user's own settings, but without hooks,
+and with those filters alone that the installation allows.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.git.command import Git
+from adapters.git.store import Store
+from pipeline.errors import ProjectRefused
+
+OLDEST_GIT = (2, 38)
+"""The first with `merge-tree --write-tree` (its release notes)."""
+
+_SUBMODULE_FIELD = 2
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is checked out in the project: the base and the target of a requirement."""
+
+    branch: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A worktree of the user's, the main one included, and its branch."""
+
+    path: Path
+    branch: str
+
+
+class Project:
+    """The user's repository at `root`; `filters` are those that the installation allows."""
+
+    def __init__(self, root: Path, filters: Sequence[str] = ()) -> None:
+        """Take the root of the project's work tree."""
+        self.root = root.absolute()
+        self._filters = tuple(filters)
+        self._git = Git(self.root)
+
+    async def check(self) -> Checked:
+        """The branch and commit to start from.
+
+        Raises: ProjectRefused with the reason and what to do about it.
+        """
+        await self.check_repository()
+        commit = await self._git.commit_of("HEAD")
+        if commit is None:
+            raise ProjectRefused(f"{self.root} has no commit yet. Make a first one, then start.")
+        branch = await self._branch()
+        await self._check_clean(self._git, branch)
+        await self._check_whole(commit)
+        await self._check_filters(commit)
+        return Checked(branch, commit)
+
+    async def check_repository(self) -> None:
+        """Refuse what is not the root of a work tree, or a git that is too old."""
+        if not self.root.is_dir():
+            raise ProjectRefused(
+                f"{self.root} is not a directory. Set PROJECT_ROOT to the project."
+            )
+        version = (await self._git.run("--version")).line
+        found = re.search(r"(\d+)\.(\d+)", version)
+        if not found or (int(found[1]), int(found[2])) < OLDEST_GIT:
+            raise ProjectRefused(f"{version}: at least {OLDEST_GIT[0]}.{OLDEST_GIT[1]} is needed.")
+        await self._check_root()
+
+    async def filter_options(self) -> Mapping[str, str]:
+        """The definitions of the allowed filters, as settings for our own git.
+
+        Raises: ProjectRefused for a filter that the user has not defined.
+        """
+        defined = await self._defined_filters()
+        for name in self._filters:
+            if not any(key.startswith(f"filter.{name}.") for key in defined):
+                raise ProjectRefused(
+                    f"AGOG_GIT_FILTERS allows the filter {name}, which git does not know here: "
+                    f"install it (for git-lfs: git lfs install), or take {name} out."
+                )
+        allowed = tuple(f"filter.{name}." for name in self._filters)
+        return {key: value for key, value in defined.items() if key.startswith(allowed)}
+
+    async def target_commit(self, target: str) -> str:
+        """The target's tip. Raises: ProjectRefused if the branch is gone."""
+        commit = await self._git.commit_of(f"refs/heads/{target}")
+        if commit is None:
+            raise ProjectRefused(
+                f"The target branch {target} is gone. Create it again, then retry."
+            )
+        return commit
+
+    async def holds(self, target: str, commit: str) -> bool:
+        """Whether the target has that commit already. Raises: ProjectRefused if it is gone."""
+        current = await self.target_commit(target)
+        known = await self._git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128))
+        return known.code == 0 and await self._git.succeeds(
+            "merge-base", "--is-ancestor", commit, current
+        )
+
+    async def swap(self, store: Store, number: str, target: str, commit: str) -> bool:
+        """Fast-forward the target to the store's commit; False if it holds something else too.
+
+        Raises: ProjectRefused if it is checked out and cannot be moved there.
+        """
+        if await self.holds(target, commit):
+            return True
+        current = await self.target_commit(target)
+        await store.fetch_branch(target)
+        if not await store.is_ancestor(current, commit):
+            return False
+        await self._check_rebases(target)
+        git = Git(self.root, options=await self._quiet_filters())
+        await _hand_over(git, store.path, commit)
+        await self._hand_over_submodules(store, number, current, commit)
+        for checkout in await self._checkouts():
+            if checkout.branch == f"refs/heads/{target}":
+                place = Git(checkout.path, options=git.options)
+                return await self._forward_checkout(place, target, current, commit)
+        moved = await git.run(
+            "update-ref", f"refs/heads/{target}", commit, current, accept=(0, 128)
+        )
+        if moved.code and await self.target_commit(target) == current:
+            raise ProjectRefused(f"Git refused to move {target}: {moved.error.strip()[-2000:]}")
+        return moved.code == 0
+
+    async def _forward_checkout(self, place: Git, target: str, current: str, commit: str) -> bool:
+        await self._check_clean(place, target)
+        merged = await place.run(
+            # Each of these can be turned by a setting of the repository; none of them may be.
+            "merge", "--ff-only", "--no-squash", "--commit", "--no-autostash",
+            "--no-overwrite-ignore", "--no-verify-signatures", "--no-edit", "--no-stat",
+            "--quiet", commit, accept=(0, 1, 2, 128),
+        )  # fmt: skip
+        now = await self.target_commit(target)
+        if now == commit:
+            await self._check_arrived(place, target, current)
+            return True
+        if now != current:
+            return False
+        raise ProjectRefused(
+            f"{target} is checked out in {place.directory}, where git refused to move it: "
+            f"{(merged.error or merged.text).strip()[-2000:]}"
+        )
+
+    async def _check_arrived(self, place: Git, target: str, before: str) -> None:
+        """The branch has moved; so must have the files, unless git was stopped half-way."""
+        if not await _changes(place):
+            return
+        raise ProjectRefused(
+            f"{target} was moved from {before[:10]}, but its files in {place.directory} were not "
+            f"all brought along. Look at `git status` there; `git reset --hard {target}` brings "
+            "them to the branch."
+        )
+
+    async def _hand_over_submodules(self, store: Store, number: str, old: str, new: str) -> None:
+        """Give the user's submodules the commits that the new pointers name, under refs of ours."""
+        before = {module.path: module.commit for module in await store.submodules(old)}
+        for module in await store.submodules(new):
+            below = store.module(module.name, module.path)
+            if module.commit == before.get(module.path) or not below.is_mirrored:
+                continue
+            if await below.git.commit_of(module.commit) is None:
+                continue  # it was there before us, and is fetched from its own remote
+            git = Git(below.source)
+            await _hand_over(git, below.path, module.commit)
+            await git.run("update-ref", f"refs/agog/{number}/{module.commit}", module.commit)
+            earlier = before.get(module.path) or module.commit
+            user = Project(below.source)
+            await user._hand_over_submodules(below, number, earlier, module.commit)
+
+    async def _check_clean(self, git: Git, branch: str) -> None:
+        """Refuse uncommitted changes of tracked files; untracked files are nobody's business."""
+        changes = await _changes(git)
+        if not changes:
+            return
+        if earlier := await _left_behind(git, branch):
+            raise ProjectRefused(
+                f"{branch} was moved from {earlier[:10]} by somebody who did not bring the files "
+                f"in {git.directory} along: they still stand at {earlier[:10]}. Nothing of yours "
+                f"is changed. Run `git read-tree -m -u {earlier} HEAD` there, then retry."
+            )
+        raise ProjectRefused(
+            f"{git.directory} has uncommitted changes ({', '.join(changes[:5])}). "
+            "Commit or stash them first."
+        )
+
+    async def _check_whole(self, commit: str) -> None:
+        """Refuse a partial clone that lacks objects of the commit: we never fetch for the user."""
+        partial = await self._git.run(
+            "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$",
+            accept=(0, 1),
+        )  # fmt: skip
+        if not partial.text:
+            return
+        missing = await self._git.run(
+            "rev-list", "--objects", "--missing=print", "--no-object-names", commit
+        )
+        count = sum(line.startswith("?") for line in missing.text.splitlines())
+        if count:
+            raise ProjectRefused(
+                f"{self.root} is a partial clone: {count} objects of {commit[:10]} are not there. "
+                "Run `git fetch --refetch --no-filter` there, then start."
+            )
+
+    async def _check_filters(self, commit: str) -> None:
+        """Refuse attributes that ask for a filter which is defined but not allowed."""
+        defined = await self._defined_filters()
+        names = {key.split(".", 1)[1].rpartition(".")[0] for key in defined} - {*self._filters}
+        if not names:
+            return
+        listed = await self._git.run("ls-tree", "-r", "-z", "--name-only", commit)
+        asked = await self._git.run("check-attr", "-z", "--stdin", "filter", stdin=listed.text)
+        fields = asked.text.split("\0")
+        wanted = sorted(set(fields[2::3]) & names)
+        if wanted:
+            raise ProjectRefused(
+                f"Files of {self.root} go through the filter {', '.join(wanted)}, a program that "
+                "may not run unless this installation allows it: set AGOG_GIT_FILTERS="
+                f"{','.join((*self._filters, *wanted))} for worker and commands."
+            )
+
+    async def _defined_filters(self) -> Mapping[str, str]:
+        listed = await self._git.run("config", "-z", "--get-regexp", r"^filter\.", accept=(0, 1))
+        entries = (entry.partition("\n") for entry in listed.fields)
+        return {key: value for key, _, value in entries}
+
+    async def _quiet_filters(self) -> Mapping[str, str]:
+        """Settings that turn off every filter which is not allowed."""
+        allowed = tuple(f"filter.{name}." for name in self._filters)
+        off = {"required": "false"}
+        return {
+            key: off.get(key.rpartition(".")[2], "")
+            for key in await self._defined_filters()
+            if not key.startswith(allowed or "\0")
+        }
+
+    async def _branch(self) -> str:
+        head = await self._git.run("symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))
+        if head.code:
+            raise ProjectRefused(
+                f"{self.root} is on a detached HEAD. Check out the branch to deliver to."
+            )
+        if head.line.startswith("agog/"):
+            raise ProjectRefused(
+                f"{self.root} is on {head.line}, a branch of the orchestrator. "
+                "Check out the branch to deliver to."
+            )
+        if await self._git.commit_of("refs/heads/agog"):
+            raise ProjectRefused(
+                f"{self.root} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
+            )
+        return head.line
+
+    async def _check_root(self) -> None:
+        """The directory must be the root of a work tree, not a bare repository, not a folder."""
+        asked = await self._git.run(
+            "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-prefix",
+            accept=(0, 128),
+        )  # fmt: skip
+        if asked.code:
+            raise ProjectRefused(
+                f"{self.root} cannot be used as a git repository: {asked.error.strip()}. "
+                "Run `git init` and make a first commit there, or set PROJECT_ROOT to a repository."
+            )
+        is_bare, is_inside, prefix = (*asked.text.splitlines(), "")[:3]
+        if is_bare == "true" or is_inside == "false":
+            raise ProjectRefused(
+                f"{self.root} is a bare repository or a git directory. "
+                "Set PROJECT_ROOT to a clone with a work tree."
+            )
+        if prefix:
+            raise ProjectRefused(
+                f"{self.root} is the folder {prefix} of a repository. Set PROJECT_ROOT to its root."
+            )
+
+    async def _checkouts(self) -> tuple[Checkout, ...]:
+        """The worktrees of the project that are there and on a branch."""
+        listed = await self._git.run("worktree", "list", "--porcelain", "-z")
+        blocks = (block.split("\0") for block in listed.text.split("\0\0"))
+        entries = [dict(line.partition(" ")[::2] for line in block if line) for block in blocks]
+        found = (Checkout(Path(e["worktree"]), e["branch"]) for e in entries if "branch" in e)
+        return tuple(checkout for checkout in found if checkout.path.is_dir())
+
+    async def _check_rebases(self, target: str) -> None:
+        """A branch in a rebase is checked out nowhere, yet moving it would break the rebase."""
+        common = await self._git.run("rev-parse", "--git-common-dir")
+        directory = self.root / common.line
+        for git_dir in (directory, *directory.glob("worktrees/*")):
+            for head in git_dir.glob("rebase-*/head-name"):
+                if head.read_text().strip() == f"refs/heads/{target}":
+                    raise ProjectRefused(
+                        f"{target} is being rebased. Finish the rebase, then retry."
+                    )
+
+
+async def check_project(project_root: Path, filters: Sequence[str] = ()) -> Checked:
+    """The branch and commit to start from; asked before anything is written.
+
+    Raises: ProjectRefused with the reason and what to do about it.
+    """
+    return await Project(project_root, filters).check()
+
+
+async def _hand_over(git: Git, store: Path, commit: str) -> None:
+    """Bring a commit of ours into a repository of the user's; no ref of it is touched."""
+    fetched = await git.run(
+        "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+        "--no-auto-maintenance", "--update-shallow", str(store), commit, accept=(0, 1, 128),
+    )  # fmt: skip
+    if fetched.code:
+        raise ProjectRefused(
+            f"{git.directory} does not take the commit {commit[:10]}: "
+            f"{fetched.error.strip()[-2000:]}"
+        )
+
+
+async def _changes(git: Git) -> list[str]:
+    """Tracked files that differ from HEAD. A submodule that merely stands elsewhere does not."""
+    status = await git.run(
+        "status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=no",
+        "--ignore-submodules=dirty",
+    )  # fmt: skip
+    found = []
+    for entry in status.fields:
+        kind, changed, *rest = entry.split(" ", 8)
+        is_submodule = rest and rest[0].startswith("S")
+        if kind == "1" and is_submodule and changed[0] == ".":
+            continue
+        found.append(entry.split(" ", 10)[-1] if kind == "u" else rest[-1])
+    return found
+
+
+async def _left_behind(git: Git, branch: str) -> str:
+    """The earlier commit of the branch at which index and files still stand; empty if at none.
+
+    So it looks where a branch was moved without its checkout, for instance by `git update-ref`.
+    """
+    if (await git.run("diff-files", "--quiet", "--ignore-submodules", accept=(0, 1))).code:
+        return ""
+    moved = await git.run("reflog", "show", "--format=%H", "-n", "20", branch, accept=(0, 128))
+    before = await git.run("rev-list", "-n", "50", "HEAD", accept=(0, 128))
+    for commit in dict.fromkeys((*moved.text.split(), *before.text.split())):
+        same = await git.run(
+            "diff-index", "--cached", "--quiet", "--ignore-submodules", commit, "--",
+            accept=(0, 1, 128),
+        )  # fmt: skip
+        if same.code == 0:
+            return commit
+    return ""

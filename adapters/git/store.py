@@ -1,0 +1,336 @@
+"""Our own bare repository of a project: the only place where results, merges and kept work live.
+
+It is made from the user's repository by git and shares its object files by hard links. No agent is
+told of it, its configuration is ours alone, and nothing in it is ever collected: clones borrow its
+objects. A submodule that the user has initialised has a store of its own below that of its project.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from adapters.git.command import Git
+from adapters.locks import Locks, path_key
+from pipeline.errors import GitFailed, ProjectRefused
+from pipeline.model import StageRequest
+from pipeline.numbers import integration_branch, stage_branch
+
+STORES = "repositories"
+"""Folder of the state directory that holds the stores, one for each project."""
+UNNAMED_CONFLICT = "(a conflict that git names no file for)"
+ATTRIBUTES = ".gitattributes"
+
+PROJECT_REFS = "refs/project/"
+"""The user's branches and tags as they were when they were taken over."""
+
+_BRANCHES, _TAGS = f"{PROJECT_REFS}heads/", f"{PROJECT_REFS}tags/"
+_CONFIGURATION = {
+    "core.bare": "true",
+    "core.logAllRefUpdates": "false",
+    "core.fsync": "committed,reference",
+    "core.fsyncMethod": "batch",
+    "gc.auto": "0",
+    "gc.pruneExpire": "never",
+    "uploadpack.allowAnySHA1InWant": "true",
+}
+
+
+def attempt_key(request: StageRequest) -> str:
+    """Names one attempt of one stage within its requirement."""
+    branch = stage_branch(request.ref.number, request.stage.name, request.attempt)
+    return branch.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Refs of one requirement in the store; `key` is an `attempt_key`."""
+
+    number: str
+
+    @property
+    def all(self) -> tuple[str, str]:
+        """The two folders that hold every ref of the requirement."""
+        return f"{self.integration.rpartition('/')[0]}/", f"refs/agog/{self.number}/"
+
+    @property
+    def integration(self) -> str:
+        """The branch that collects the merges; that it exists says that opening is complete."""
+        return f"refs/heads/{integration_branch(self.number)}"
+
+    @property
+    def base(self) -> str:
+        """Where the integration branch started: positions are counted from here."""
+        return f"refs/agog/{self.number}/base"
+
+    @property
+    def target(self) -> str:
+        """The name of the branch that was checked out at the start, in a blob."""
+        return f"refs/agog/{self.number}/target"
+
+    def stage(self, key: str) -> str:
+        """The result of an attempt."""
+        return f"{self.all[0]}{key}"
+
+    def merged(self, key: str) -> str:
+        """The integration tip right after the attempt, or the fix of that number, was merged.
+
+        Its merge is not repeated.
+        """
+        return f"refs/agog/{self.number}/merged/{key}"
+
+    def outcome(self, key: str) -> str:
+        """What became of an attempt, as a JSON blob: written before its clone is removed."""
+        return f"refs/agog/{self.number}/outcome/{key}"
+
+    def kept(self, key: str) -> str:
+        """What an unsuccessful attempt left."""
+        return f"refs/agog/{self.number}/kept/{key}"
+
+    def left(self, key: str, name: str) -> str:
+        """A commit that an attempt made and did not end on: another branch, a stash."""
+        return f"refs/agog/{self.number}/left/{key}/{name}"
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The new tip, or the old one and the files in conflict."""
+
+    tip: str
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Submodule:
+    """An entry of a commit's `.gitmodules` that the commit has a pointer for."""
+
+    name: str
+    path: str
+    commit: str
+
+
+class Store:
+    """One bare repository of ours, mirrored from `source` (the user's work tree, or one below)."""
+
+    def __init__(self, path: Path, source: Path, locks: Locks, options: Mapping[str, str]) -> None:
+        """Take its place, the user's repository, the host's locks, and what allows filters."""
+        self.path = path
+        self.source = source
+        self._locks = locks
+        self._options = options
+
+    @classmethod
+    def of_project(
+        cls, home: Path, project_root: Path, locks: Locks, options: Mapping[str, str]
+    ) -> "Store":
+        """The store of that project in that state directory."""
+        return cls(store_path(home, project_root), project_root, locks, options)
+
+    def module(self, name: str, path: str) -> "Store":
+        """The store of the submodule of that name, at that path of the project."""
+        place = self.path / "modules" / path_key(Path("/") / name)
+        return Store(place, self.source / path, self._locks, self._options)
+
+    @property
+    def git(self) -> Git:
+        """Our git on it."""
+        return Git.ours(self.path, self._options)
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was made."""
+        return (self.path / "HEAD").is_file()
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether the user has the repository: what is new in it can be handed over."""
+        return self.exists and (self.source / ".git").exists()
+
+    async def refresh(self) -> None:
+        """Make it if it is not there, and take over the user's branches and tags as they are.
+
+        Raises: GitFailed.
+        """
+        async with self._locks.hold(f"store.{path_key(self.path)}"):
+            if not self.exists:
+                origin = ("--origin", "origin")
+                await self._make("clone", "--bare", "--local", *origin, "--", str(self.source))
+            await self._fetch(f"+refs/heads/*:{_BRANCHES}*", f"+refs/tags/*:{_TAGS}*", "--prune")
+
+    async def refresh_submodules(self, commit: str) -> None:
+        """Take over those submodules of the commit that the user has initialised, and theirs."""
+        for module in await self.submodules(commit):
+            store = self.module(module.name, module.path)
+            if (store.source / ".git").exists():
+                await store.refresh()
+                if await store.git.commit_of(module.commit):
+                    await store.refresh_submodules(module.commit)
+
+    async def make_empty(self) -> None:
+        """Make it if it is not there: for a submodule that the user has not initialised."""
+        async with self._locks.hold(f"store.{path_key(self.path)}"):
+            if not self.exists:
+                await self._make("init", "--bare", "--initial-branch=none")
+
+    async def fetch_branch(self, branch: str) -> str | None:
+        """Take over one branch of the user's repository; its commit, None if it is not there."""
+        await self._fetch(f"+refs/heads/{branch}:{_BRANCHES}{branch}", accept=(0, 128))
+        return await self.git.commit_of(f"{_BRANCHES}{branch}")
+
+    async def branch(self, name: str) -> str | None:
+        """The commit of a branch of the project as it was when it was taken over."""
+        return await self.git.commit_of(f"{_BRANCHES}{name}")
+
+    async def commit(self, ref: str) -> str:
+        """The commit of a ref of ours. Raises: ProjectRefused if it is gone."""
+        commit = await self.git.commit_of(ref)
+        if commit is None:
+            raise ProjectRefused(f"{ref} is gone from {self.path}.")
+        return commit
+
+    async def tree(self, revision: str) -> str:
+        """The tree of a commit."""
+        return (await self.git.run("rev-parse", f"{revision}^{{tree}}")).line
+
+    async def is_ancestor(self, one: str, other: str) -> bool:
+        """Whether `other` holds `one`."""
+        return await self.git.succeeds("merge-base", "--is-ancestor", one, other)
+
+    async def packed_refs(self) -> str:
+        """The project's branches and tags under their own names, as a file of packed refs."""
+        listed = await self.git.run(
+            "for-each-ref", "--format=%(objectname) %(refname)", _BRANCHES, _TAGS
+        )
+        lines = [line.replace(PROJECT_REFS, "refs/", 1) for line in listed.text.splitlines()]
+        ours = " refs/heads/agog/"
+        return "".join(f"{line}\n" for line in lines if ours not in line)
+
+    async def submodules(self, commit: str) -> tuple[Submodule, ...]:
+        """The commit's declared submodules; a pointer without a declaration is left out."""
+        listed = await self.git.run(
+            "config", "--blob", f"{commit}:.gitmodules", "-z", "--get-regexp",
+            r"^submodule\..*\.path$", accept=(0, 1, 128),
+        )  # fmt: skip
+        declared = {}
+        for entry in listed.fields:
+            key, _, path = entry.partition("\n")
+            declared[path] = key.removeprefix("submodule.").removesuffix(".path")
+        if not declared:
+            return ()
+        entries = await self.git.run("ls-tree", "-z", "--full-tree", commit, "--", *declared)
+        found = (line.partition("\t") for line in entries.fields)
+        return tuple(
+            Submodule(declared[path], path, meta.split(" ")[2])
+            for meta, _, path in found
+            if meta.startswith("160000 ") and path in declared
+        )
+
+    async def write_blob(self, text: str) -> str:
+        """Store a text; the name of its blob."""
+        return (await self.git.run("hash-object", "-w", "--stdin", stdin=text)).line
+
+    async def read_blob(self, ref: str) -> str | None:
+        """The text of the blob that a ref of ours stands for, if there is one."""
+        read = await self.git.run("cat-file", "blob", ref, accept=(0, 128))
+        return read.text if read.code == 0 else None
+
+    async def merge(self, ours: str, theirs: str, message: str, attributes_of: str) -> Merge:
+        """Merge `theirs` into `ours`: nothing, a fast-forward or a merge commit, what suffices.
+
+        Attributes (`merge=union`) are those of the commit `attributes_of`: no agent's.
+        A conflict leaves nothing behind, because nothing was checked out.
+        """
+        if await self.is_ancestor(theirs, ours):
+            return Merge(ours)
+        if await self.is_ancestor(ours, theirs):
+            return Merge(theirs)
+        async with self._attributes(attributes_of) as git:
+            merged = await git.run(
+                "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, theirs,
+                accept=(0, 1),
+            )  # fmt: skip
+        tree, *names = merged.fields
+        if merged.code:
+            # The exit code decides; git-merge-tree(1) warns that the list may be empty.
+            conflicts = tuple(dict.fromkeys(printable(name) for name in names))
+            return Merge(ours, conflicts or (UNNAMED_CONFLICT,))
+        parents = ("-p", ours, "-p", theirs)
+        commit = await self.git.run("commit-tree", tree, *parents, "-F", "-", stdin=message)
+        return Merge(commit.line)
+
+    async def move_refs(self, guarded: str, old: str | None, new: Mapping[str, str]) -> bool:
+        """Move all refs or none; False if `guarded` no longer stands at `old` (None: not there)."""
+        expected = old or "0" * len(new[guarded])
+        commands = "".join(
+            f"update {ref}\0{commit}\0{expected if ref == guarded else ''}\0"
+            for ref, commit in new.items()
+        )
+        moved = await self.git.run("update-ref", "-z", "--stdin", stdin=commands, accept=(0, 128))
+        if moved.code == 0:
+            return True
+        if await self.git.commit_of(guarded) != old:
+            return False
+        raise GitFailed(f"git update-ref in {self.path}: {moved.error.strip()}")
+
+    @asynccontextmanager
+    async def _attributes(self, commit: str) -> AsyncIterator[Git]:
+        """Git in a directory that holds just the attribute files of that commit.
+
+        `git merge-tree` reads attributes from files alone, and from none in a bare repository.
+        """
+        with TemporaryDirectory(prefix="merge-", dir=self.path) as scratch:
+            place, index = Path(scratch, "files"), Path(scratch, "index")
+            await asyncio.to_thread(place.mkdir)
+            git = self.git.on(place, index)
+            listed = await git.run("ls-tree", "-r", "-z", "--name-only", commit)
+            names = [n for n in listed.fields if n == ATTRIBUTES or n.endswith(f"/{ATTRIBUTES}")]
+            if names:
+                await git.run("read-tree", commit)
+                await git.run("checkout-index", "-z", "--stdin", stdin="\0".join(names))
+            yield git
+
+    async def _make(self, *command: str) -> None:
+        """Make the repository beside its place, then put it there: half of one is never seen."""
+        draft = self.path.with_name(f"{self.path.name}.new")
+        await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+        await asyncio.to_thread(self.path.parent.mkdir, parents=True, exist_ok=True)
+        verb, *arguments = command
+        await Git(self.path.parent).run(verb, "--quiet", "--template=", *arguments, str(draft))
+        await asyncio.to_thread(_forget_origin, draft)
+        git = Git.ours(draft)
+        await git.run("config", "--remove-section", "remote.origin", accept=(0, 128))
+        for name, value in _CONFIGURATION.items():
+            await git.run("config", name, value)
+        await git.run("symbolic-ref", "HEAD", "refs/heads/none")
+        await asyncio.to_thread(draft.rename, self.path)
+
+    async def _fetch(self, *refspecs: str, accept: tuple[int, ...] = (0,)) -> None:
+        options = [one for one in refspecs if one.startswith("--")]
+        refs = [one for one in refspecs if not one.startswith("--")]
+        await self.git.with_users_settings().run(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+            "--update-shallow", *options, str(self.source), *refs,
+            accept=accept,
+        )  # fmt: skip
+
+
+def store_path(home: Path, project_root: Path) -> Path:
+    """Where the store of that project lies, made or not."""
+    return home / STORES / f"{path_key(project_root.resolve())}.git"
+
+
+def printable(name: str) -> str:
+    """A file name that can be stored as text: what is no UTF-8 in it is replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _forget_origin(git_dir: Path) -> None:
+    """Remove the refs that a clone has brought along: they come again under names of their own."""
+    (git_dir / "packed-refs").unlink(missing_ok=True)
+    for refs in ("heads", "tags", "remotes"):
+        shutil.rmtree(git_dir / "refs" / refs, ignore_errors=True)
+        os.makedirs(git_dir / "refs" / refs, exist_ok=True)

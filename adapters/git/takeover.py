@@ -1,0 +1,622 @@
+"""What an agent has left in its clone, taken into the store: its files, and where else it worked.
+
+The files are taken by the store's git with an index of ours: no setting, hook, filter, exclude list
+or sparse pattern of the clone has a say. The clone's own refs are read through a view with our
+configuration, and only to find commits that the files do not show.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from adapters.git.clone import Clone
+from adapters.git.command import Git, GitOutput
+from adapters.git.store import PROJECT_REFS, Store, Submodule, printable
+from pipeline.errors import GitFailed
+
+GITLINK, SYMLINK = "160000", "120000"
+SHOWN = 20
+"""Names that a remark or a refusal gives before it counts the rest."""
+MOST_TIPS = 200
+"""Commits elsewhere that are kept of one clone, the newest first."""
+WIDTH = 7
+"""Characters of a conflict marker, unless the path's attribute says otherwise."""
+MARKER_LIMIT = 8 * 1024 * 1024
+"""Bytes of a changed file that are searched for conflict markers."""
+
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_UNREAD = re.compile(r"^warning: could not open directory '(.*)': (.*)$", re.MULTILINE)
+_FULL = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory")
+"""What the host is to blame for, whatever git was asked to do."""
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """The commit that holds everything that was left, and what speaks against it.
+
+    `refusal` says why it must not be merged; `unresolved` files carry conflict markers. `left` are
+    commits elsewhere in the clone by the name of their place, already in the store.
+    """
+
+    commit: str
+    changed: bool
+    refusal: str = ""
+    unresolved: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Findings:
+    refusals: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+async def take_over(clone: Clone, base: str, message: str) -> Takeover:
+    """Commit what the clone holds, ignore files respected, where its HEAD stands or on `base`.
+
+    Where nothing is uncommitted the result is HEAD itself. Nothing of the clone is changed.
+
+    Raises: GitFailed for what the host, not the agent, is to blame for.
+    """
+    store = clone.store
+    with TemporaryDirectory(prefix="take-", dir=store.path) as scratch:
+        view = await _View.open(clone, Path(scratch, "view"))
+        tips = await view.tips()
+        parent = await view.head_of(base)
+        findings = _Findings(remarks=list(view.remarks))
+        files = _Files(clone, Path(scratch), findings)
+        tree = await files.tree(base, parent, await view.tracked())
+        await files.refuse_links(base, tree)
+        unresolved = await files.unresolved(tree, await view.parents(base, parent))
+        await files.note_ignored()
+        tips = {**tips, **await view.worktrees(Path(scratch, "index"))}
+    commit = parent
+    if tree != await store.tree(parent):
+        made = await store.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
+        commit = made.line
+    left = {name: tip for name, tip in tips.items() if not await store.is_ancestor(tip, commit)}
+    return Takeover(
+        commit,
+        await _has_changed(store, base, commit),
+        "\n".join(findings.refusals),
+        unresolved,
+        tuple(findings.remarks),
+        left,
+    )
+
+
+async def _has_changed(store: Store, base: str, commit: str) -> bool:
+    """Whether files differ, or something was merged: "ours" may resolve a conflict."""
+    if await store.is_ancestor(commit, base):
+        return False
+    found = await store.git.run("merge-base", base, commit, accept=(0, 1))
+    if await store.tree(found.line or base) != await store.tree(commit):
+        return True
+    return bool((await store.git.run("rev-list", "--merges", "-1", commit, f"^{base}")).text)
+
+
+class _View:
+    """The clone's refs and objects, read with our configuration instead of the clone's."""
+
+    def __init__(self, clone: Clone, path: Path, git_dir: Path | None) -> None:
+        self._clone = clone
+        self._path = path
+        self._theirs = git_dir
+        self._git = Git.ours(path)
+        self.head = ""
+        """The commit that HEAD stands at, once the tips were read."""
+        self.remarks: list[str] = []
+        if git_dir is None:
+            self.remarks.append(
+                "Its .git was removed or replaced: commits in it could not be looked at."
+            )
+
+    @classmethod
+    async def open(cls, clone: Clone, path: Path) -> "_View":
+        """A git directory at `path` that shows the clone's refs and objects."""
+        git_dir = await asyncio.to_thread(_git_dir_of, clone)
+        view = cls(clone, path, git_dir)
+        if git_dir is not None:
+            await asyncio.to_thread(view._link, git_dir)
+        return view
+
+    def _link(self, theirs: Path) -> None:
+        store = self._clone.store.path
+        (self._path / "objects" / "info").mkdir(parents=True)
+        (self._path / "objects" / "info" / "alternates").write_bytes(
+            bytes(theirs / "objects") + b"\n" + bytes(store / "objects") + b"\n"
+        )
+        (self._path / "refs").symlink_to(theirs / "refs")
+        if (theirs / "worktrees").is_dir():
+            (self._path / "worktrees").symlink_to(theirs / "worktrees")
+        for name in ("HEAD", "packed-refs", "shallow"):
+            if _is_plain(theirs / name):
+                shutil.copyfile(theirs / name, self._path / name)
+        shutil.copyfile(store / "config", self._path / "config")
+
+    async def tips(self) -> Mapping[str, str]:
+        """Commits that the clone's refs, stashes and history of HEAD name and the store lacks.
+
+        They are taken into the store, by a name for each.
+        """
+        if self._theirs is None:
+            return {}
+        named = await self._named(self._theirs)
+        known = await self._clone.store.git.run(
+            "cat-file", "--batch-check=%(objecttype)", stdin="".join(f"{c}\n" for c in named)
+        )
+        answers = zip(named.items(), known.text.splitlines(), strict=False)
+        new = {commit: name for (commit, name), said in answers if said.endswith(" missing")}
+        taken = await self._take(new)
+        return {name: commit for commit, name in new.items() if commit in taken}
+
+    async def _named(self, theirs: Path) -> dict[str, str]:
+        """Every commit that has a name in the clone, HEAD first."""
+        found: dict[str, str] = {}
+        head = await self._git.commit_of("HEAD")
+        if head:
+            self.head = head
+            found[head] = "HEAD"
+        for name, _ in await asyncio.to_thread(_worktrees_of, theirs):
+            if commit := await self._git.commit_of(f"worktrees/{name}/HEAD"):
+                found.setdefault(commit, f"worktree-{name}")
+        listed = await self._git.run(
+            "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", accept=(0, 128)
+        )
+        for line in listed.text.splitlines():
+            name, kind, ref = line.split(" ", 2)
+            if kind in ("commit", "tag"):
+                found.setdefault(name, ref.removeprefix("refs/"))
+        for log, label in (("logs/refs/stash", "stash"), ("logs/HEAD", "history")):
+            hashes = await asyncio.to_thread(_hashes_in, theirs / log)
+            for n, commit in enumerate(hashes):
+                found.setdefault(commit, f"{label}-{n}")
+        return dict(list(found.items())[:MOST_TIPS])
+
+    async def _take(self, new: Mapping[str, str]) -> set[str]:
+        """Fetch them, together or, where one is damaged, one by one; those that came."""
+        if not new or (await self._fetch(*new)).code == 0:
+            return set(new)
+        taken = set()
+        for commit, name in new.items():
+            fetched = await self._fetch(commit)
+            if fetched.code == 0:
+                taken.add(commit)
+            elif commit == self.head:
+                self.remarks.append(f"Its HEAD cannot be read: {fetched.error.strip()[-500:]}")
+            else:
+                self.remarks.append(f"{name} ({commit[:10]}) cannot be read.")
+        return taken
+
+    async def _fetch(self, *commits: str) -> GitOutput:
+        return await self._clone.store.git.run(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+            "--update-shallow", str(self._path), *commits, accept=(0, 1, 128),
+        )  # fmt: skip
+
+    async def is_published(self, commit: str) -> bool:
+        """Whether the commit came from a remote of the clone, so that others can fetch it."""
+        if self._theirs is None:
+            return False
+        found = await self._git.run(
+            "for-each-ref", "--count=1", "--contains", commit, "refs/remotes", accept=(0, 128, 129)
+        )
+        return found.code == 0 and bool(found.text)
+
+    async def worktrees(self, own_index: Path) -> Mapping[str, str]:
+        """Worktrees that the agent has added and that hold what is not committed: as commits."""
+        found = {}
+        for name, place in await asyncio.to_thread(_worktrees_of, self._theirs):
+            head = await self._git.commit_of(f"worktrees/{name}/HEAD")
+            if head is None or not await self._clone.store.git.commit_of(head):
+                continue
+            git = self._clone.store.git.on(place, own_index.with_name(f"worktree-{name}"))
+            await git.run("read-tree", head)
+            await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1, 128))
+            tree = (await git.run("write-tree")).line
+            if tree != await self._clone.store.tree(head):
+                message = f"Left in the worktree {name}\n"
+                made = await git.run("commit-tree", tree, "-p", head, "-F", "-", stdin=message)
+                found[f"worktrees/{name}"] = made.line
+        return found
+
+    async def head_of(self, base: str) -> str:
+        """HEAD wherever the agent left it; unrelated or unreadable, `base`."""
+        store = self._clone.store
+        known = self.head and await store.git.commit_of(self.head)
+        if known and await store.git.succeeds("merge-base", self.head, base):
+            return self.head
+        return base
+
+    async def parents(self, base: str, head: str) -> tuple[str, ...]:
+        """Commits of the project that the result was made of: the base, and what was merged.
+
+        What agents have left is none: its conflict may be the one that is to be resolved.
+        """
+        git, known = self._clone.store.git, ("--not", base, f"--glob={PROJECT_REFS}*")
+        listed = await git.run("rev-list", "--parents", head, *known)
+        rows = [line.split(" ") for line in listed.text.splitlines()]
+        made = {commit for commit, *_ in rows}
+        found = [base, *(p for _, *parents in rows for p in parents if p not in made)]
+        if self._theirs is not None:  # a merge that is not finished counts as well
+            for commit in await asyncio.to_thread(_hashes_in, self._theirs / "MERGE_HEAD"):
+                ahead = await git.run("rev-list", "-n1", commit, *known, accept=(0, 128))
+                if ahead.code == 0 and not ahead.text:
+                    found.append(commit)
+        return tuple(dict.fromkeys(found))
+
+    async def tracked(self) -> Mapping[str, bool]:
+        """Paths in the clone's own index; true for those that a sparse cone keeps off the disk."""
+        if self._theirs is None or not _is_plain(self._theirs / "index"):
+            return {}
+        copy = self._path / "index-of-clone"
+        await asyncio.to_thread(shutil.copyfile, self._theirs / "index", copy)
+        git = Git(self._path, {**self._git.variables, "GIT_INDEX_FILE": str(copy)})
+        listed = await git.run("ls-files", "-t", "-z", accept=(0, 128))
+        return {entry[2:]: entry.startswith("S ") for entry in listed.fields}
+
+
+class _Files:
+    """Builds the tree of a clone's files in index files of our own, one for each repository."""
+
+    def __init__(self, clone: Clone, scratch: Path, findings: _Findings) -> None:
+        self._clone = clone
+        self._scratch = scratch
+        self._findings = findings
+        self._indexes = 0
+        self._git = clone.git
+
+    async def tree(self, base: str, parent: str, tracked: Mapping[str, bool]) -> str:
+        """The tree of everything that lies there and is not ignored.
+
+        What the agent's own index tracks is taken although it is ignored (`git add --force`).
+        """
+        store, index = self._clone.store, self._new_index()
+        self._git = git = store.git.on(self._clone.path, index)
+        if self._clone.index.exists():
+            # The copy knows which files are unchanged; its time must stay: git compares with it.
+            shutil.copy2(self._clone.index, index)
+        else:
+            await git.run("read-tree", base)
+        modules = await self._declared(base)
+        nested = await self._add(git)
+        await self._restore_hidden(git, base, [path for path, off in tracked.items() if off])
+        entries = await _entries(git)
+        await self._force(git, [path for path in tracked if path not in entries])
+        links = _gitlinks(entries)
+        committed = await _gitlinks_of(git, parent) if links else {}
+        for path in dict.fromkeys((*links, *nested)):
+            place = self._clone.path / path
+            if path in modules and path in links:
+                pointers = (links[path], committed.get(path, ""))
+                await self._take_submodule(git, modules[path], *pointers)
+            elif await asyncio.to_thread(_is_repository, place):
+                await self._flatten(git, path)
+        return (await git.run("write-tree")).line
+
+    async def _declared(self, base: str) -> dict[str, Submodule]:
+        """Submodules by path: of the base, and those that the agent has declared since."""
+        modules = {module.path: module for module in await self._clone.store.submodules(base)}
+        file = self._clone.path / ".gitmodules"
+        if not _is_plain(file):
+            return modules
+        listed = await self._clone.store.git.run(
+            "config", "--file", str(file), "-z", "--get-regexp", r"^submodule\..*\.path$",
+            accept=(0, 1, 128),
+        )  # fmt: skip
+        for entry in listed.fields:
+            key, _, path = entry.partition("\n")
+            name = key.removeprefix("submodule.").removesuffix(".path")
+            known = modules.get(path)
+            modules[path] = Submodule(name, path, known.commit if known else "")
+        return modules
+
+    async def _add(self, git: Git) -> tuple[str, ...]:
+        """Add all files; returns repositories inside that git cannot add as such."""
+        added = await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1, 128))
+        _blame_host(added)
+        left = (await git.run("ls-files", "--others", "--exclude-standard", "-z")).fields
+        nested = tuple(name.rstrip("/") for name in left if name.endswith("/"))
+        lost = [printable(name) for name in left if not name.endswith("/")]
+        unread = [f"{name}/ ({why})" for name, why in _UNREAD.findall(added.error)]
+        if lost or unread or (added.code and not nested):
+            said = [line for line in added.error.splitlines() if not line.startswith("hint:")]
+            self._findings.refusals.append(
+                f"Git cannot take {_named([*lost, *unread]) or 'its files'}: "
+                + "\n".join(said).strip()[-2000:]
+            )
+        return nested
+
+    async def _force(self, git: Git, paths: Sequence[str]) -> None:
+        """Add files that are ignored all the same."""
+        names = await asyncio.to_thread(_files_among, git.directory, paths)
+        if names:
+            listed = "".join(f"{name}\0" for name in names)
+            said = await git.run(
+                "update-index", "--add", "-z", "--stdin", stdin=listed, accept=(0, 128)
+            )
+            _blame_host(said)
+
+    async def _restore_hidden(self, git: Git, base: str, hidden: Sequence[str]) -> None:
+        """Files outside of the agent's sparse cone were not deleted: they are as in the base."""
+        there = await asyncio.to_thread(_files_among, self._clone.path, hidden)
+        gone = set(hidden) - set(there)
+        if not gone:
+            return
+        listed = await git.run("ls-tree", "-r", "-z", "--full-tree", base)
+        entries = "".join(f"{e}\0" for e in listed.fields if e.partition("\t")[2] in gone)
+        await git.run("update-index", "-z", "--index-info", stdin=entries)
+
+    async def _take_submodule(
+        self, git: Git, module: Submodule, commit: str, committed: str
+    ) -> None:
+        """What lies below a gitlink: taken over like the project, or refused and kept as files."""
+        place = self._clone.path / module.path
+        store = self._clone.store.module(module.name, module.path)
+        if not await asyncio.to_thread(_has_entries, place):
+            if committed and committed != module.commit:  # moved without having been checked out
+                await self._point(git, module.path, committed)
+                if not (store.exists and await store.git.commit_of(committed)):
+                    self._refuse_pointer(module.path, committed)
+        elif not await asyncio.to_thread(_is_repository, place):
+            await self._flatten(git, module.path)
+            self._findings.refusals.append(
+                f"{module.path} is a submodule that is not initialised: what lies in it cannot be "
+                "committed. It is kept as files. Initialise it in PROJECT_ROOT (git submodule "
+                "update --init), or let it be."
+            )
+        else:
+            await self._take_repository(git, module, store, module.commit or commit)
+
+    async def _take_repository(self, git: Git, module: Submodule, store: Store, base: str) -> None:
+        """An initialised submodule, which started at `base`."""
+        await store.make_empty()
+        below = self._clone.below(module.path, store)
+        with TemporaryDirectory(prefix="take-", dir=store.path) as scratch:
+            view = await _View.open(below, Path(scratch, "view"))
+            await view.tips()
+            known = [each for each in (base, view.head) if each and await store.git.commit_of(each)]
+            if not known:
+                await self._flatten(git, module.path)
+                return self._refuse_pointer(module.path, base)
+            taken = await take_over(below, known[0], f"Changes in {module.path}\n")
+            is_reachable = store.is_mirrored or await view.is_published(taken.commit)
+        await _pin(store, (taken.commit, *taken.left.values()))
+        self._tell(module.path, taken)
+        if taken.commit != module.commit:
+            await self._point(git, module.path, taken.commit)
+            if not is_reachable:
+                self._refuse_pointer(module.path, taken.commit)
+
+    def _tell(self, path: str, taken: Takeover) -> None:
+        """What was found in a submodule."""
+        self._findings.remarks += [f"{path}: {remark}" for remark in taken.remarks]
+        if taken.left:
+            self._findings.remarks.append(f"{path}: left elsewhere: {_named([*taken.left])}")
+        if taken.refusal:
+            self._findings.refusals.append(f"{path}: {taken.refusal}")
+        if taken.unresolved:
+            self._findings.refusals.append(f"{path}: conflict in {_named(taken.unresolved)}")
+
+    async def _point(self, git: Git, path: str, commit: str) -> None:
+        await git.run("update-index", "--add", "--cacheinfo", f"{GITLINK},{commit},{path}")
+
+    def _refuse_pointer(self, path: str, commit: str) -> None:
+        self._findings.refusals.append(
+            f"The submodule {path} points to {commit[:10]}, which PROJECT_ROOT cannot reach: its "
+            "submodule is not initialised there. Run `git submodule update --init` in PROJECT_ROOT."
+        )
+
+    async def _flatten(self, git: Git, name: str) -> None:
+        """Take a nested repository's files as files.
+
+        Git would record its commit alone, which nobody has: the agent's work would be lost.
+        """
+        directory = git.directory / name
+        await git.run("update-index", "--force-remove", "--", name)
+        if await asyncio.to_thread(self._is_worktree_of_clone, directory):
+            return
+        inner = self._clone.store.git.on(directory, self._new_index())
+        empty = (await inner.run("mktree")).line
+        await inner.run("read-tree", "--empty")
+        for below in await self._add(inner):
+            await self._flatten(inner, below)
+        for below in _gitlinks(await _entries(inner)):
+            await self._flatten(inner, below)
+        tree = (await inner.run("write-tree")).line
+        if tree != empty:
+            await git.run("read-tree", f"--prefix={name}/", tree)
+
+    def _is_worktree_of_clone(self, directory: Path) -> bool:
+        """A worktree that the agent has added inside: its commits are in the clone's refs."""
+        pointer = directory / ".git"
+        if not _is_plain(pointer):
+            return False
+        text = pointer.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
+        place = (directory / text).resolve()
+        return place.parent == (self._clone.git_dir / "worktrees").resolve()
+
+    def _new_index(self) -> Path:
+        self._indexes += 1
+        return self._scratch / f"index-{self._indexes}"
+
+    async def refuse_links(self, base: str, tree: str) -> None:
+        """Refuse symbolic links that lead out of the tree: another clone would lack what is there.
+
+        Those of the base stay: they are not this agent's.
+        """
+        changed = await _changed(self._git, base, tree)
+        links = [entry for entry in changed if entry.mode == SYMLINK]
+        leading_out = []
+        for link in links:
+            target = (await self._git.run("cat-file", "blob", link.blob)).text
+            if _leads_out(link.path, target):
+                leading_out.append(f"{printable(link.path)} -> {printable(target)}")
+        if leading_out:
+            self._findings.refusals.append(
+                "Symbolic links that lead out of the repository work on this machine alone: "
+                f"{_named(leading_out)}. Commit a relative link, or none."
+            )
+
+    async def unresolved(self, tree: str, parents: Sequence[str]) -> tuple[str, ...]:
+        """Changed files with lines of conflict markers that stand in none of the parents."""
+        changed = await _changed(self._git, parents[0], tree)
+        widths = await self._marker_widths([entry.path for entry in changed if entry.is_file])
+        narrowest = min((WIDTH, *widths.values()))
+        marked = await _changed(self._git, parents[0], tree, f"-G{_marker(narrowest, ',')}")
+        found = []
+        for entry in marked:
+            pattern = re.compile(_marker(widths.get(entry.path, WIDTH)), re.MULTILINE)
+            texts = [await self._text(f"{parent}:{entry.path}") for parent in parents]
+            allowed: Counter[str] = Counter()
+            for text in texts:
+                allowed |= _lines(pattern, text)
+            if not _lines(pattern, await self._text(entry.blob)) <= allowed:
+                found.append(printable(entry.path))
+        return tuple(found)
+
+    async def _text(self, revision: str) -> str:
+        read = await self._git.run("cat-file", "blob", revision, accept=(0, 128))
+        return read.text[:MARKER_LIMIT] if read.code == 0 else ""
+
+    async def _marker_widths(self, paths: Sequence[str]) -> Mapping[str, int]:
+        listed = await self._git.run(
+            "check-attr", "-z", "--stdin", "conflict-marker-size", stdin="\0".join(paths)
+        )
+        fields = listed.text.split("\0")
+        values = zip(fields[::3], fields[2::3], strict=False)
+        return {path: int(value) for path, value in values if value.isdecimal() and int(value)}
+
+    async def note_ignored(self) -> None:
+        """Name what ignore files leave out; caches of tools, mostly."""
+        listed = await self._git.run(
+            "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"
+        )
+        names = [printable(name) for name in listed.fields]
+        if names:
+            self._findings.remarks.append(f"Left out, since it is ignored: {_named(names)}")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A path that is new or changed."""
+
+    mode: str
+    blob: str
+    path: str
+
+    @property
+    def is_file(self) -> bool:
+        return self.mode.startswith("100")
+
+
+async def _changed(git: Git, base: str, tree: str, *options: str) -> list[_Entry]:
+    listed = await git.run(
+        "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=AMT", *options, base, tree
+    )
+    entries = zip(listed.fields[::2], listed.fields[1::2], strict=True)
+    return [_Entry(meta.split(" ")[1], meta.split(" ")[3], path) for meta, path in entries]
+
+
+async def _entries(git: Git) -> dict[str, str]:
+    """What the index says of each path: mode, object and stage."""
+    listed = await git.run("ls-files", "--stage", "-z")
+    return {path: meta for meta, _, path in (line.partition("\t") for line in listed.fields)}
+
+
+def _gitlinks(entries: Mapping[str, str]) -> dict[str, str]:
+    """Paths that are recorded as a bare commit of another repository."""
+    return {p: meta.split(" ")[1] for p, meta in entries.items() if meta.startswith(GITLINK)}
+
+
+async def _gitlinks_of(git: Git, commit: str) -> dict[str, str]:
+    listed = await git.run("ls-tree", "-r", "-z", "--full-tree", commit)
+    entries = (line.partition("\t") for line in listed.fields if line.startswith(GITLINK))
+    return {path: meta.split(" ")[2] for meta, _, path in entries}
+
+
+async def _pin(store: Store, commits: Iterable[str]) -> None:
+    """Give commits of a submodule names of their own: its store has no requirement's refs."""
+    commands = "".join(f"update refs/agog/taken/{c} {c}\n" for c in dict.fromkeys(commits))
+    await store.git.run("update-ref", "--stdin", stdin=commands)
+
+
+def _marker(width: int, more: str = "") -> str:
+    """Lines that git writes around a conflict; `=======` alone underlines titles as well."""
+    repeated = f"{{{width}{more}}}"
+    return rf"^(<{repeated}|>{repeated}|[|]{repeated})( .*)?$"
+
+
+def _lines(pattern: "re.Pattern[str]", text: str) -> "Counter[str]":
+    return Counter(found[0] for found in pattern.finditer(text))
+
+
+def _blame_host(output: GitOutput) -> None:
+    if output.code and any(reason in output.error for reason in _FULL):
+        raise GitFailed(f"git add: {output.error.strip()[-2000:]}")
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _git_dir_of(clone: Clone) -> Path | None:
+    """The clone's git directory: its own, or for a submodule one that a repository above keeps."""
+    place = clone.git_dir
+    if _is_plain(place):
+        text = place.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
+        place = (clone.path / text).resolve()
+        keepers = (above.resolve() / ".git" / "modules" for above in clone.path.parents)
+        if not any(place.is_relative_to(keeper) for keeper in keepers):
+            return None
+    is_own = not place.is_symlink() and _is_plain(place / "HEAD") and (place / "objects").is_dir()
+    return place if is_own else None
+
+
+def _worktrees_of(git_dir: Path | None) -> list[tuple[str, Path]]:
+    """Name and directory of the worktrees that are registered there and still exist."""
+    entries = sorted((git_dir / "worktrees").glob("*/gitdir")) if git_dir else []
+    named = ((entry.parent.name, entry.read_text(errors="surrogateescape")) for entry in entries)
+    places = ((name, Path(text.strip()).parent) for name, text in named)
+    return [(name, place) for name, place in places if place.is_absolute() and place.is_dir()]
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _leads_out(link: str, target: str) -> bool:
+    inside = os.path.normpath(os.path.join(os.path.dirname(link), target))
+    return os.path.isabs(target) or inside == ".." or inside.startswith("../")
+
+
+def _files_among(root: Path, names: Iterable[str]) -> list[str]:
+    """Those that are there as a file or a link, whatever the link points to."""
+    places = ((name, root / name) for name in names)
+    return [n for n, p in places if p.is_symlink() or (os.path.lexists(p) and not p.is_dir())]
+
+
+def _is_repository(path: Path) -> bool:
+    return path.is_dir() and os.path.lexists(path / ".git")
+
+
+def _has_entries(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
+def _hashes_in(log: Path) -> list[str]:
+    """New values in a reflog, or the lines of a file of hashes; the newest first."""
+    if not _is_plain(log):
+        return []
+    lines = log.read_text("utf-8", "replace").splitlines()[-MOST_TIPS:]
+    words = [line.split(" ")[1] if "\t" in line or line.count(" ") > 1 else line for line in lines]
+    hashes = [word for word in reversed(words) if _HASH.fullmatch(word) and word.strip("0")]
+    return list(dict.fromkeys(hashes))

@@ -1,0 +1,360 @@
+"""The project's repository as the pipeline sees it: open, prepare, integrate, build, deliver."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adapters.builds.processes import BuildProcesses
+from adapters.git.clone import Clone, Clones
+from adapters.git.project import Project
+from adapters.git.store import Merge, Names, Store, attempt_key
+from adapters.git.takeover import Takeover, take_over
+from adapters.locks import Locks, path_key
+from pipeline.errors import GitFailed, ProjectRefused
+from pipeline.model import Head, MergeResult, StageRequest
+from pipeline.numbers import slug
+from pipeline.team import TEAM, Role
+
+STAGE_PREFIX = "stage-"
+MOVE_TRIES = 10
+"""Tries to move the integration branch; our own merges queue, so only a stranger can interfere."""
+SUBJECT_LENGTH = 72
+BODY_LENGTH = 4000
+
+
+class GitWorkspaces:
+    """Implements `pipeline.ports.Workspaces` by git alone.
+
+    Integration branches, results and merges live in a store of ours; agents and builds work in
+    clones of it. The user's repository is read by `open` and `merge_target`, and moved by
+    `swap_target`. All refs of one step move in one transaction, so that a crash leaves either none
+    of it or all of it.
+    """
+
+    def __init__(self, project_root: Path, home: Path, filters: Sequence[str] = ()) -> None:
+        """Take the root of the project's work tree, the state directory, and allowed filters."""
+        home = home.absolute().resolve()
+        self._project = Project(project_root, filters)
+        self._locks = Locks(home / "locks")
+        self._options: dict[str, str] = {}
+        self._store = Store.of_project(home, self._project.root, self._locks, self._options)
+        self._clones = Clones(home, self._store)
+        self._processes = BuildProcesses(home)
+
+    async def open(self, number: str, base: str = "") -> tuple[Head, str]:
+        """Create the integration branch; returns its tip and the target branch.
+
+        A fix starts at its requirement's commit `base` and has no target.
+        """
+        names = Names(number)
+        await self._project.check_repository()
+        self._options.update(await self._project.filter_options())
+        async with self._merging(number):
+            if self._store.exists:
+                if not self._is_ours(number):
+                    await self._check_unused(names)
+                is_open = await self._store.git.commit_of(names.integration) is not None
+            if not self._store.exists or not is_open:
+                await self._create(names, base)
+            target = await self._store.read_blob(names.target)
+            return await self._head(names), target or ""
+
+    async def head(self, number: str, commit: str = "") -> Head:
+        """The tip of the integration branch at this moment, or that commit on it."""
+        return await self._head(Names(number), commit)
+
+    async def prepare(self, request: StageRequest) -> str:
+        """A clone for the attempt at `request.head`; untouched when asked again for that.
+
+        One at another commit is made anew: no agent has been in it yet.
+        """
+        clone, base = self._stage_clone(request), _base(request)
+        async with self._locks.hold(path_key(clone.path)):
+            if not clone.is_usable or clone.commit != base:
+                branch = Names(request.ref.number).stage(attempt_key(request))
+                author = request.stage.agent.capitalize()
+                short = branch.removeprefix("refs/heads/")
+                await clone.make(base, branch=short, author=author)
+        return str(clone.path)
+
+    async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
+        """Commit the clone's files and merge them into the integration branch.
+
+        What became of it is stored before the clone is removed: a repeat gives the same answer.
+        """
+        names, key, clone = self._parts(request)
+        async with self._locks.hold(path_key(clone.path)):
+            result = await self._outcome(names, key)
+            if result is None:
+                result = await self._integrate(request, clone, summary)
+            await clone.discard()
+        return result
+
+    async def keep(self, request: StageRequest) -> str:
+        """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
+        names, key, clone = self._parts(request)
+        message = _stage_message(request, "kept after an unsuccessful attempt")
+        async with self._locks.hold(path_key(clone.path)):
+            return await self._keep(names, key, clone, _base(request), message)
+
+    async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
+        """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
+        # Two places: what is built in the kept one must not lie about in the clean one.
+        clone = self._clones.at(number, f"{'build' if clean else 'kept'}-{slug(build)}")
+        async with self._locks.hold(path_key(clone.path)):
+            await self._processes.end(clone.path)
+            if clean or not await clone.reset(commit):
+                await clone.make(commit)
+        return str(clone.path)
+
+    async def merge_fix(self, number: str, fix: str) -> MergeResult:
+        """Merge what a fix has done into the integration branch of its requirement."""
+        names = Names(number)
+        theirs = await self._store.commit(Names(fix).integration)
+        tip = await self._store.git.commit_of(names.merged(fix))
+        if tip:
+            return MergeResult(await self._head(names, tip), theirs)
+
+        async def moves(merge: Merge) -> Mapping[str, str]:
+            return {} if merge.conflicts else {names.merged(fix): merge.tip}
+
+        merge = await self._advance(names, theirs, f"Merge {fix} into {number}\n", moves)
+        return MergeResult(await self._head(names, merge.tip), theirs, merge.conflicts)
+
+    async def merge_target(self, number: str, target_branch: str) -> MergeResult:
+        """Merge a moved target into the integration branch."""
+        names = Names(number)
+        await self._project.target_commit(target_branch)
+        theirs = await self._store.fetch_branch(target_branch)
+        if theirs is None:
+            raise GitFailed(f"{target_branch} could not be read from {self._project.root}.")
+
+        async def moves(_: Merge) -> Mapping[str, str]:
+            return {}
+
+        message = f"Merge {target_branch} into {number}\n"
+        merge = await self._advance(names, theirs, message, moves)
+        return MergeResult(await self._head(names, merge.tip), theirs, merge.conflicts)
+
+    async def holds(self, target_branch: str, commit: str) -> bool:
+        """Whether the target has the commit already."""
+        return await self._project.holds(target_branch, commit)
+
+    async def swap_target(self, number: str, target_branch: str, commit: str) -> bool:
+        """Fast-forward the target to the commit; False if the target has moved on."""
+        async with self._locks.hold(f"target.{path_key(self._project.root / target_branch)}"):
+            return await self._project.swap(self._store, number, target_branch, commit)
+
+    async def release(self, number: str) -> None:
+        """Remove the requirement's clones; branches and kept refs stay.
+
+        What an attempt left that was neither merged nor kept is kept first.
+        """
+        names = Names(number)
+        for clone in self._clones.below(number):
+            async with self._locks.hold(path_key(clone.path)):
+                await self._processes.end(clone.path)
+                key = clone.path.name.removeprefix(STAGE_PREFIX)
+                if key != clone.path.name and clone.is_usable:
+                    await self._keep_unmerged(names, key, clone)
+                await clone.discard()
+        await self._clones.discard_all(number)
+
+    def _is_ours(self, number: str) -> bool:
+        """Whether this host has opened the requirement: its directory is made before any ref."""
+        return self._clones.place(number).is_dir()
+
+    async def _check_unused(self, names: Names) -> None:
+        """Refuse the refs of an earlier life: they would pass for merges of this one."""
+        if (await self._store.git.run("for-each-ref", "--count=1", *names.all)).text:
+            git = f"git --git-dir='{self._store.path}'"
+            raise ProjectRefused(
+                f"{self._store.path} holds branches of an earlier {names.number}. Take another "
+                f"number, or delete them: {git} for-each-ref --format='delete %(refname)' "
+                f"{' '.join(names.all)} | {git} update-ref --stdin"
+            )
+
+    async def _create(self, names: Names, base: str) -> None:
+        target, commit = "", base
+        if not base:
+            checked = await self._project.check()
+            await self._store.refresh()
+            target = checked.branch
+            # Not the commit that was checked: the branch may have moved since.
+            commit = await self._store.branch(target) or checked.commit
+            await self._store.refresh_submodules(commit)
+        place = self._clones.place(names.number)
+        await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
+        written = await self._store.write_blob(target)
+        refs = {names.base: commit, names.integration: commit, names.target: written}
+        await self._store.move_refs(names.integration, None, refs)
+
+    async def _integrate(self, request: StageRequest, clone: Clone, summary: str) -> MergeResult:
+        names, key, _ = self._parts(request)
+        if not clone.is_usable:
+            raise ProjectRefused(f"The clone of {request.run_id} is gone before its merge.")
+        taken = await take_over(clone, _base(request), _stage_message(request, summary))
+        refs = {names.left(key, name): commit for name, commit in taken.left.items()}
+        refusal = taken.refusal or _refuse_empty(request, taken)
+        if refusal or taken.unresolved:
+            refs |= {names.stage(key): taken.commit, names.kept(key): taken.commit}
+            result = await self._result(names, taken, "", taken.unresolved, refusal)
+            refs[names.outcome(key)] = await self._stored(result)
+            before = await self._store.git.commit_of(names.stage(key))
+            await self._store.move_refs(names.stage(key), before, refs)
+            return result
+        refs[names.stage(key)] = taken.commit
+        return await self._merge(request, taken, refs)
+
+    async def _merge(
+        self, request: StageRequest, taken: Takeover, refs: Mapping[str, str]
+    ) -> MergeResult:
+        """Merge, and store the outcome with the refs that it moves: all of them or none."""
+        names, key, _ = self._parts(request)
+
+        async def moves(merge: Merge) -> Mapping[str, str]:
+            tip = "" if merge.conflicts else merge.tip
+            result = await self._result(names, taken, tip, merge.conflicts, "")
+            told = {**refs, names.outcome(key): await self._stored(result)}
+            if merge.conflicts:
+                return {**told, names.kept(key): taken.commit}
+            return {**told, names.merged(key): merge.tip}
+
+        await self._advance(names, taken.commit, _merge_message(request), moves)
+        result = await self._outcome(names, key)
+        assert result is not None  # it was stored with the merge
+        return result
+
+    async def _result(
+        self, names: Names, taken: Takeover, tip: str, conflicts: tuple[str, ...], refusal: str
+    ) -> MergeResult:
+        elsewhere = [name for name in taken.left if not name.startswith("history")]
+        remarks = taken.remarks
+        if elsewhere:
+            told = f"Left elsewhere, kept as {names.left('…', '')}: {', '.join(elsewhere[:20])}"
+            remarks = (*remarks, told)
+        head = await self._head(names, tip)
+        return MergeResult(head, taken.commit, conflicts, refusal, taken.changed, remarks)
+
+    async def _outcome(self, names: Names, key: str) -> MergeResult | None:
+        """What an earlier call for the attempt achieved."""
+        stored = await self._store.read_blob(names.outcome(key)) if self._store.exists else None
+        if stored is None:
+            return None
+        fields: dict[str, Any] = json.loads(stored)
+        fields |= {name: tuple(fields[name]) for name in ("conflicts", "remarks")}
+        return MergeResult(**{**fields, "head": Head(**fields["head"])})
+
+    async def _stored(self, result: MergeResult) -> str:
+        return await self._store.write_blob(json.dumps(asdict(result)))
+
+    async def _keep(self, names: Names, key: str, clone: Clone, base: str, message: str) -> str:
+        ref = names.kept(key)
+        # A ref that stands is not written again: its clone may be half removed by now.
+        if await self._store.git.commit_of(ref) is None:
+            commit = await self._store.git.commit_of(names.stage(key)) or base
+            refs = {}
+            if clone.is_usable:
+                taken = await take_over(clone, base, message)
+                commit = taken.commit
+                refs = {names.left(key, name): tip for name, tip in taken.left.items()}
+            await self._store.move_refs(ref, None, {**refs, ref: commit})
+        await clone.discard()
+        return ref
+
+    async def _keep_unmerged(self, names: Names, key: str, clone: Clone) -> None:
+        if await self._store.git.commit_of(names.merged(key)) is None:
+            base = clone.commit
+            await self._keep(names, key, clone, base, f"Keep what {key} left\n")
+
+    async def _advance(
+        self,
+        names: Names,
+        theirs: str,
+        message: str,
+        moves: Callable[[Merge], Awaitable[Mapping[str, str]]],
+    ) -> Merge:
+        """Merge into the integration branch and move it together with what `moves` says."""
+        base = await self._store.commit(names.base)
+        async with self._merging(names.number):
+            for _ in range(MOVE_TRIES):
+                old = await self._store.commit(names.integration)
+                merge = await self._store.merge(old, theirs, message, base)
+                refs = {**await moves(merge), names.integration: merge.tip}
+                if await self._store.move_refs(names.integration, old, refs):
+                    return merge
+        raise GitFailed(f"{names.integration} moved {MOVE_TRIES} times while it was merged into.")
+
+    async def _head(self, names: Names, tip: str = "") -> Head:
+        """The integration tip; its position is the number of commits since the base."""
+        commit = tip or await self._store.commit(names.integration)
+        counted = await self._store.git.run("rev-list", "--count", f"{names.base}..{commit}")
+        return Head(commit, int(counted.line))
+
+    def _parts(self, request: StageRequest) -> tuple[Names, str, Clone]:
+        key = attempt_key(request)
+        clone = self._clones.at(request.ref.number, f"{STAGE_PREFIX}{key}")
+        return Names(request.ref.number), key, clone
+
+    def _stage_clone(self, request: StageRequest) -> Clone:
+        return self._parts(request)[2]
+
+    def _merging(self, number: str) -> AbstractAsyncContextManager[None]:
+        return self._locks.hold(f"merge.{number}")
+
+
+def _refuse_empty(request: StageRequest, taken: Takeover) -> str:
+    """Why a stage without a change must not pass: its work may lie where nobody looks."""
+    if taken.changed:
+        return ""
+    builds = TEAM[request.stage.agent].role is Role.IMPLEMENTATION
+    # Others try things out and take them back; an implementer that has nothing to show has not.
+    left = [name for name in taken.left if builds or not name.startswith("history")]
+    if not left:
+        return ""
+    return (
+        "The files are as they were, but commits were left elsewhere: "
+        f"{', '.join(left[:20])}. End on the branch that holds the work."
+    )
+
+
+def _base(request: StageRequest) -> str:
+    if request.head is None:
+        raise ProjectRefused(f"{request.run_id} has no commit to start from.")
+    return request.head.commit
+
+
+def _stage_message(request: StageRequest, summary: str) -> str:
+    """A stage's work in the agent's words: subject, the whole summary if longer, trailers."""
+    lines = _clean(summary).splitlines()
+    subject = f"{request.stage.name}: {lines[0] if lines else 'changes'}"
+    is_told = len(lines) <= 1 and len(subject) <= SUBJECT_LENGTH
+    body = "" if is_told else "\n".join(lines)[:BODY_LENGTH].strip() + "\n\n"
+    return f"{_cut(subject)}\n\n{body}{_trailers(request)}"
+
+
+def _merge_message(request: StageRequest) -> str:
+    """The merge of a stage into the integration branch."""
+    subject = f"Merge {request.stage.name} into {request.ref.number}"
+    return f"{_cut(subject)}\n\n{_trailers(request)}"
+
+
+def _trailers(request: StageRequest) -> str:
+    agent = request.stage.agent
+    return (
+        f"Co-authored-by: {agent.capitalize()} <{agent}@agents.agog.invalid>\n"
+        f"Agog-Run: {request.run_id}\n"
+    )
+
+
+def _clean(text: str) -> str:
+    """Without control characters, which git refuses (NUL) or a terminal obeys."""
+    return "".join(mark for mark in text if mark == "\n" or mark.isprintable()).strip()
+
+
+def _cut(subject: str) -> str:
+    return subject if len(subject) <= SUBJECT_LENGTH else subject[: SUBJECT_LENGTH - 1] + "…"

@@ -1,0 +1,252 @@
+"""Which installation this is: kept in the SDLC database, proved against the Temporal namespace.
+
+The database's one row holds the id, and the namespace that the installation is bound to, by the
+namespace's own uuid: a development server keeps it with its data, and no two clusters share one.
+First contact binds. Whoever reaches another namespace, or a database with another id, is told so
+and takes nothing; a move that is meant is said with `starter.py bind`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import RowMapping, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from adapters.bounded import within
+from adapters.sdlc.database import Database, wrong_database
+from adapters.sdlc_tables import InstallationRow, RequirementRow
+from adapters.temporal_client import reaching_temporal
+from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
+from pipeline.installation import Installation, installation_of_patrol
+from pipeline.model import RequirementState
+
+log = logging.getLogger(__name__)
+
+PROVE_SECONDS = 2.0
+"""Between two proofs of a worker. The clients reconnect silently, so it is asked at intervals;
+meanwhile the names of its queues keep it from a stranger's tasks."""
+
+_ASK_SECONDS = 4.0
+_NAMING_SECONDS = 2.0
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A Temporal namespace: `id` is its own uuid, and told from all others by that alone."""
+
+    id: str
+    name: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The row: which installation the database belongs to, and to which namespace that belongs."""
+
+    installation: Installation
+    namespace: Namespace
+    bound_at: datetime
+
+
+class Identity:
+    """One installation, as a process has proved it; proves it again as often as it is asked."""
+
+    def __init__(
+        self,
+        client: Client,
+        database: Database,
+        installation: Installation,
+        binding: Binding | None = None,
+    ) -> None:
+        """Take connections, which are closed by whoever opened them.
+
+        `binding` is what the row has said before, and counts while the database is away.
+        """
+        self.client = client
+        self.installation = installation
+        self._database = database
+        self._binding = binding
+
+    async def prove(self) -> None:
+        """Let pass while database and namespace are those of the installation.
+
+        Raises: WrongInstallation; DependencyUnavailable if one of them cannot be asked.
+        """
+        await self._prove_database()
+        await self._prove_namespace()
+
+    async def watch_database(self) -> None:
+        """Prove the database at intervals, for ever. Raises: WrongInstallation."""
+        await _again_and_again(self._prove_database)
+
+    async def watch_namespace(self) -> None:
+        """Prove the namespace likewise, also while the database is away: often both are."""
+        await _again_and_again(self._prove_namespace)
+
+    async def _prove_database(self) -> None:
+        binding = await self._database.read(binding_of)
+        if binding is None or binding.installation != self.installation:
+            found = binding.installation.id if binding else ""
+            raise wrong_database(self._database.address, found, self.installation.id)
+        self._binding = binding
+
+    async def _prove_namespace(self) -> None:
+        if self._binding:
+            await _check_namespace(self.client, self._database, self._binding)
+
+
+async def _again_and_again(prove: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        await asyncio.sleep(PROVE_SECONDS)
+        try:
+            await within(_ASK_SECONDS, prove())
+        except WrongInstallation:
+            raise
+        except (DependencyUnavailable, TimeoutError) as error:
+            # Who is away is said by others, and may come back as somebody else.
+            log.debug("Not proved: %s", error)
+
+
+async def establish(client: Client, database: Database) -> Identity:
+    """The identity of the installation, made and bound at first contact, and proved.
+
+    Raises: WrongInstallation, DependencyUnavailable.
+    """
+    binding = await proved(client, database)
+    if binding is None:
+        namespace = await namespace_of(client)
+        binding = await database.write(lambda connection: _bound(connection, namespace))
+        await _check_namespace(client, database, binding)  # another may have been quicker
+    return Identity(client, database, binding.installation, binding)
+
+
+async def proved(client: Client, database: Database) -> Binding | None:
+    """The row, proved without being written; None before the first contact.
+
+    Raises: WrongInstallation, DependencyUnavailable.
+    """
+    binding = await database.read(binding_of)
+    if binding:
+        await _check_namespace(client, database, binding)
+    return binding
+
+
+async def bind(client: Client, database: Database, *, force: bool) -> Binding:
+    """Bind the installation to the namespace that answers, because its data was moved or lost.
+
+    Raises: RefusedInput while requirements are open, unless forced; DependencyUnavailable.
+    """
+    namespace = await namespace_of(client)
+    return await database.write(lambda connection: _rebound(connection, namespace, force=force))
+
+
+async def namespace_of(client: Client) -> Namespace:
+    """The namespace that answers. Raises: DependencyUnavailable, also if there is none."""
+    address = client.service_client.config.target_host
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    try:
+        with reaching_temporal(client):
+            answer = await client.workflow_service.describe_namespace(request)
+    except RPCError as error:
+        remedy = f"Its namespace {client.namespace} cannot be described: {error.message}"
+        if error.status is RPCStatusCode.NOT_FOUND:
+            remedy = (
+                f"There is no namespace {client.namespace}: create it or set TEMPORAL_NAMESPACE."
+            )
+        raise DependencyUnavailable("Temporal", address, remedy) from error
+    return Namespace(answer.namespace_info.id, client.namespace, address)
+
+
+async def binding_of(connection: AsyncConnection) -> Binding | None:
+    """The row; None before the first contact."""
+    row = (await connection.execute(select(InstallationRow.__table__))).mappings().one_or_none()
+    return _binding(row) if row else None
+
+
+async def _bound(connection: AsyncConnection, namespace: Namespace) -> Binding:
+    """Write the row unless somebody else has been quicker, whose row then counts."""
+    now = datetime.now(UTC)
+    fields = {"row": 1, "id": str(uuid4()), "created_at": now, **_columns(namespace, now)}
+    await connection.execute(insert(InstallationRow).values(fields).on_conflict_do_nothing())
+    binding = await binding_of(connection)
+    assert binding
+    return binding
+
+
+async def _rebound(connection: AsyncConnection, namespace: Namespace, *, force: bool) -> Binding:
+    binding = await _bound(connection, namespace)
+    if binding.namespace.id == namespace.id:
+        return binding
+    final = [str(state) for state in RequirementState if state.is_final]
+    numbers = select(RequirementRow.number).where(RequirementRow.state.not_in(final))
+    found = (await connection.execute(numbers.order_by(RequirementRow.number))).scalars().all()
+    if found and not force:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise RefusedInput(
+            f"Open requirements: {', '.join(found[:_NAMED])}{more}. Their workflows are in"
+            f" {_tell(binding.namespace)}, and Sasha will close as FAILED what the new namespace"
+            " does not know. End them there first, or say --force."
+        )
+    change = update(InstallationRow).values(_columns(namespace, datetime.now(UTC)))
+    await connection.execute(change)
+    bound = await binding_of(connection)
+    assert bound
+    return bound
+
+
+def _columns(namespace: Namespace, at: datetime) -> dict[str, object]:
+    return {
+        "namespace_id": namespace.id,
+        "namespace": namespace.name,
+        "temporal_address": namespace.address,
+        "bound_at": at,
+    }
+
+
+def _binding(row: RowMapping) -> Binding:
+    namespace = Namespace(row["namespace_id"], row["namespace"], row["temporal_address"])
+    return Binding(Installation(row["id"]), namespace, row["bound_at"])
+
+
+async def _check_namespace(client: Client, database: Database, binding: Binding) -> None:
+    namespace = await namespace_of(client)
+    if namespace.id == binding.namespace.id:
+        return
+    users = await _users_of(client)
+    others = f" (used by {users})" if users else ""
+    raise WrongInstallation(
+        "Temporal",
+        f"Temporal at {namespace.address} belongs to another installation: its"
+        f" namespace {namespace.name} is {namespace.id}{others}. Installation"
+        f" {binding.installation.short} (SDLC database {database.address}) is bound to"
+        f" {_tell(binding.namespace)} since {binding.bound_at:%Y-%m-%d %H:%M} UTC. Nothing was"
+        " taken or started. Set TEMPORAL_ADDRESS and TEMPORAL_NAMESPACE to the right one. If its"
+        " data was lost or moved on purpose: python starter.py bind",
+    )
+
+
+def _tell(namespace: Namespace) -> str:
+    return f"namespace {namespace.name} ({namespace.id}) at {namespace.address}"
+
+
+async def _users_of(client: Client) -> str:
+    """Which installations have workers there, as far as that can be found out."""
+    with suppress(RPCError, TimeoutError):
+        return await within(_NAMING_SECONDS, _listed_users(client))
+    return ""
+
+
+async def _listed_users(client: Client) -> str:
+    listed = [installation_of_patrol(each.id) async for each in await client.list_schedules()]
+    return ", ".join(f"installation {short}" for short in sorted(set(filter(None, listed))))

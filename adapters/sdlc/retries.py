@@ -1,0 +1,85 @@
+"""Rows of what is tried again because it fails, and of what an end has left behind."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Delete, Update, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.writing import RequirementWrite
+from adapters.sdlc_tables import LeftoverRow, RetryRow
+from pipeline.events import EventType
+from pipeline.model import Closing, Leftover, RequirementRef, Retry
+
+
+async def note_retry(connection: AsyncConnection, retry: Retry) -> None:
+    """One row per activity: its latest failure."""
+    key = {"workflow_id": retry.workflow_id, "activity_id": retry.activity_id}
+    values = {
+        "number": retry.number,
+        "host": retry.host,
+        "step": retry.step,
+        "since": retry.since,
+        "tries": retry.tries,
+        "error": retry.error,
+        "last_at": retry.last_at,
+    }
+    written = insert(RetryRow).values(**key, **values)
+    await connection.execute(written.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+async def forget_retry(connection: AsyncConnection, workflow_id: str, activity_id: str) -> None:
+    """It has succeeded, or is tried no more."""
+    mine = (RetryRow.workflow_id == workflow_id) & (RetryRow.activity_id == activity_id)
+    await connection.execute(delete(RetryRow).where(mine))
+
+
+def end_retries(write: RequirementWrite) -> Delete:
+    """Nothing of a requirement that has ended is tried again; a cancelled try cannot say so."""
+    return delete(RetryRow).where(RetryRow.number == write.number)
+
+
+def leave_behind(write: RequirementWrite, closing: Closing) -> None:
+    """Name what could not be cleaned up, in a row that its host works off and in an event."""
+    write.insert(
+        LeftoverRow,
+        workflow_run=closing.ref.workflow_run,
+        host=closing.left_on,
+        reason=closing.left,
+        created_at=write.at,
+    )
+    fields = {"host": closing.left_on, "reason": closing.left}
+    write.tell(closing.ref.key, EventType.WORKFLOW_UNCLEANED, fields)
+
+
+async def leftovers(connection: AsyncConnection, host: str) -> Sequence[Leftover]:
+    """What is left on that host, oldest first."""
+    query = (
+        select(LeftoverRow.number, LeftoverRow.workflow_run, LeftoverRow.reason, LeftoverRow.tries)
+        .where(LeftoverRow.host == host, LeftoverRow.cleaned_at.is_(None))
+        .order_by(LeftoverRow.created_at, LeftoverRow.number)
+    )
+    return [
+        Leftover(RequirementRef(number, run), reason, tries)
+        for number, run, reason, tries in await connection.execute(query)
+    ]
+
+
+async def note_leftover(connection: AsyncConnection, number: str, reason: str) -> None:
+    """Another try has failed; without a reason everything is cleaned up, which is said once."""
+    if reason:
+        values = {"reason": reason, "tries": LeftoverRow.tries + 1, "tried_at": func.now()}
+        await connection.execute(_open(number).values(values))
+        return
+    write = await RequirementWrite.lock(connection, number)
+    done = _open(number).values(cleaned_at=write.at).returning(LeftoverRow.host)
+    host = (await connection.execute(done)).scalar_one_or_none()
+    if host is None:
+        return
+    run = write.row["workflow_run"]
+    write.tell(f"{number}/{run}", EventType.WORKFLOW_CLEANED, {"host": host})
+    await write.flush()
+
+
+def _open(number: str) -> Update:
+    return update(LeftoverRow).where(LeftoverRow.number == number, LeftoverRow.cleaned_at.is_(None))

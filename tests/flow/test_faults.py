@@ -1,0 +1,116 @@
+"""An error that nobody foresaw in a task beside the main flow is an incident; nothing blocks."""
+
+from typing import Any
+
+import pytest
+
+from adapters.sdlc_reader import SdlcReader
+from pipeline.model import IncidentEnd, RetryRequest, SymptomKind
+from pipeline.remedies import Finding
+from tests.fakes import Script
+from tests.house import House, delivered, recorded_incidents, until
+from tests.orchestra_plans import FOUR, PAIR, SOLO
+from workflows import care
+from workflows.gates import BuildGates
+from workflows.requirement import RequirementWorkflow
+from workflows.stages import StageRunner
+from workflows.standing import Standstill
+
+# The patches stand as long as histories are replayed: `monkeypatch` comes before `house`.
+
+ROY, JEN = "Backend Implementation", "Frontend Implementation"
+
+
+async def check_incident(reader: SdlcReader, what: str) -> None:
+    (incident, *_) = await recorded_incidents(reader)
+    assert (incident.kind, incident.end) == (SymptomKind.WORKFLOW_FAULT, IncidentEnd.LEFT)
+    assert incident.detail.startswith(what)
+    assert "KeyError: 'nobody foresaw it'" in incident.detail
+
+
+def broken(original: Any, stage: str = "") -> Any:
+    """The method fails until a human has answered, of that stage or of any."""
+
+    async def method(self: Any, *arguments: Any) -> Any:
+        is_meant = not stage or arguments[0].name == stage
+        if is_meant and not self._execution.counts.answers:
+            raise KeyError("nobody foresaw it")
+        return await original(self, *arguments)
+
+    return method
+
+
+async def test_error_in_a_verification_asks_a_human_and_leaves_no_key_behind(
+    monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
+) -> None:
+    monkeypatch.setattr(BuildGates, "_build", broken(BuildGates._build))
+    await house.open()
+    handle = await house.start(FOUR)
+    await house.until_blocked(handle)
+
+    failures = (await sdlc_reader.requirement(house.number)).failures
+    assert {failure.kind for failure in failures} == {"infrastructure"}
+    assert {failure.gate for failure in failures} == {"build backend", "build frontend"}
+    await check_incident(sdlc_reader, "build ")
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
+    await delivered(handle)
+
+    assert sorted(house.runs.started()) == sorted(stage.name for stage in FOUR.stages)
+
+
+async def test_error_in_a_stage_fails_that_stage_alone(
+    monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
+) -> None:
+    monkeypatch.setattr(StageRunner, "_attempts", broken(StageRunner._attempts, ROY))
+    await house.open()
+    handle = await house.start(PAIR)
+    await house.until_blocked(handle)
+
+    (failure,) = (await sdlc_reader.requirement(house.number)).failures
+    assert (failure.stage, failure.kind, failure.owners) == (ROY, "infrastructure", ())
+    await check_incident(sdlc_reader, ROY)
+    assert house.runs.started() == [JEN]
+    await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
+    await delivered(handle)
+
+
+async def test_error_while_agents_stand_still_is_told_and_a_later_signal_looks_again(
+    monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
+) -> None:
+    async def failing(_: Standstill) -> None:
+        raise KeyError("nobody foresaw it")
+
+    monkeypatch.setattr(Standstill, "_stand", failing)
+    await house.open({ROY: [Script(minutes=2_000)]})
+    handle = await house.start(SOLO)
+    await house.until_running(ROY)
+    await handle.signal(RequirementWorkflow.stand_still)
+    await check_incident(sdlc_reader, "let agents stand still")
+    await handle.signal(RequirementWorkflow.stand_still)
+
+    assert len(await recorded_incidents(sdlc_reader, 2)) == 2
+    await delivered(handle)
+
+
+async def test_look_of_sashas_that_fails_does_not_keep_her_from_the_next(
+    monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
+) -> None:
+    original = care.look
+
+    async def failing(place: str) -> tuple[Finding, ...] | None:
+        found = await original(place)
+        if place:
+            raise KeyError("nobody foresaw it")
+        return found
+
+    monkeypatch.setattr(care, "look", failing)  # her own module is imported anew for each run
+    await house.open()
+    await house.patrol()
+    await check_incident(sdlc_reader, f"look at {house.host}")
+    looks = house.host_care.looks
+    await house.patrol()
+
+    async def looks_again() -> bool:
+        return house.host_care.looks > looks
+
+    await until(looks_again, "she looks again")

@@ -1,0 +1,290 @@
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adapters.git import GitWorkspaces
+from pipeline.errors import ProjectRefused
+from pipeline.model import Head
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
+
+
+@pytest.fixture
+async def tip(workspaces: GitWorkspaces) -> Head:
+    """An integration branch with one stage merged, ready for delivery."""
+    return await integrated(workspaces, {"shared.txt": "two\n", "new.txt": "new\n"})
+
+
+async def integrated(
+    workspaces: GitWorkspaces, files: dict[str, str], number: str = NUMBER
+) -> Head:
+    head, _ = await workspaces.open(number)
+    request = stage_request(head, number=number)
+    write(Path(await workspaces.prepare(request)), files)
+    return (await workspaces.integrate(request, "done")).head
+
+
+async def test_checked_out_target_moves_with_its_files(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    write(git_project.root, {"notes.txt": "untracked\n"})
+
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert git_project.git("rev-parse", "main") == tip.commit
+    assert git_project.git("status", "--porcelain") == "?? notes.txt"
+    assert exists(git_project.root / "new.txt")
+
+
+async def test_target_that_is_not_checked_out_moves_alone(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    git_project.git("switch", "--quiet", "--create", "other")
+
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert git_project.git("rev-parse", "main") == tip.commit
+    assert git_project.git("status", "--porcelain", "--branch") == "## other"
+    assert not exists(git_project.root / "new.txt")
+
+
+async def test_target_checked_out_elsewhere_moves_there(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    git_project.git("switch", "--quiet", "--create", "other")
+    elsewhere = git_project.root.parent / "else where"
+    git_project.git("worktree", "add", "--quiet", str(elsewhere), "main")
+
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert exists(elsewhere / "new.txt")
+    assert git_project.git("status", "--porcelain", at=elsewhere) == ""
+
+
+async def test_delivery_again_is_true_though_the_target_went_on(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    await workspaces.swap_target(NUMBER, "main", tip.commit)
+    moved = git_project.commit({"later.txt": "later\n"})
+
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+    assert git_project.git("rev-parse", "main") == moved
+
+
+async def test_moved_target_is_left_alone_then_merged_and_delivered(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    moved = git_project.commit({"later.txt": "later\n"})
+
+    assert not await workspaces.swap_target(NUMBER, "main", tip.commit)
+    assert git_project.git("rev-parse", "main") == moved
+
+    merge = await workspaces.merge_target(NUMBER, "main")
+    assert merge.conflicts == ()
+    assert merge.head.position > tip.position
+    assert await workspaces.merge_target(NUMBER, "main") == merge
+    assert await workspaces.swap_target(NUMBER, "main", merge.head.commit)
+    assert {"later.txt", "new.txt"} <= set(git_project.files("main"))
+
+
+async def test_target_that_conflicts_changes_nothing(
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject, tip: Head
+) -> None:
+    git_project.commit({"shared.txt": "theirs\n"})
+
+    merge = await workspaces.merge_target(NUMBER, "main")
+
+    assert merge.conflicts == ("shared.txt",)
+    assert merge.head == tip
+    assert store.git("rev-parse", f"agog/{NUMBER}/main") == tip.commit
+    assert git_project.git("status", "--porcelain") == ""
+
+
+async def test_dirty_target_is_refused_and_left_alone(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    write(git_project.root, {"readme.md": "half written\n"})
+    before = git_project.state()
+
+    with pytest.raises(ProjectRefused, match="uncommitted changes"):
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert git_project.state() == before
+
+
+async def test_untracked_file_in_the_way_is_refused_with_its_name(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    write(git_project.root, {"new.txt": "precious\n"})
+    before = git_project.state()
+
+    with pytest.raises(ProjectRefused, match=r"new\.txt"):
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert git_project.state() == before
+    assert (git_project.root / "new.txt").read_text() == "precious\n"
+
+
+async def test_target_in_a_rebase_is_refused(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    environment = {**os.environ, "GIT_SEQUENCE_EDITOR": "sed -i 1ibreak"}
+    git_project.git("rebase", "--quiet", "--interactive", "HEAD", environment=environment)
+
+    with pytest.raises(ProjectRefused, match="being rebased"):
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    git_project.git("rebase", "--continue")
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+
+async def test_target_that_is_gone_is_refused(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    git_project.git("switch", "--quiet", "--create", "other")
+    git_project.git("branch", "--quiet", "-D", "main")
+
+    with pytest.raises(ProjectRefused, match="gone"):
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+
+async def test_one_of_two_deliveries_wins_and_the_other_merges_first(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path
+) -> None:
+    other = GitWorkspaces(git_project.root, state_home)
+    heads = [
+        await integrated(workspaces, {f"{number}.txt": number}, number)
+        for number in ("REQ-1", "REQ-2")
+    ]
+
+    swapped = await asyncio.gather(
+        workspaces.swap_target("REQ-1", "main", heads[0].commit),
+        other.swap_target("REQ-2", "main", heads[1].commit),
+    )
+
+    assert sorted(swapped) == [False, True]
+    loser = f"REQ-{swapped.index(False) + 1}"
+    merge = await workspaces.merge_target(loser, "main")
+    assert await workspaces.swap_target(loser, "main", merge.head.commit)
+    assert {"REQ-1.txt", "REQ-2.txt"} <= set(git_project.files("main"))
+    assert git_project.git("status", "--porcelain") == ""
+
+
+async def test_ignored_file_in_the_way_is_refused_like_any_other(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path
+) -> None:
+    """An agent that adds an ignored file by force must not overwrite the user's own."""
+    git_project.commit({".gitignore": ".env\n"})
+    write(git_project.root, {".env": "SECRET=mine\n"})
+    head, target = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    write(clone.root, {".env": "SECRET=theirs\n", "app.py": "a\n"})
+    clone.git("add", "--force", ".env")
+    clone.git("commit", "--quiet", "--message", "by force")
+    tip = (await workspaces.integrate(request, "done")).head
+
+    with pytest.raises(ProjectRefused, match=r"\.env"):
+        await workspaces.swap_target(NUMBER, target, tip.commit)
+
+    assert (git_project.root / ".env").read_text() == "SECRET=mine\n"
+    assert git_project.git("status", "--porcelain") == ""
+    (git_project.root / ".env").unlink()
+    assert await workspaces.swap_target(NUMBER, target, tip.commit)
+    assert exists(git_project.root / "app.py")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("merge.verifySignatures", "true"),
+        ("branch.main.mergeOptions", "--squash"),
+        ("branch.main.mergeOptions", "--no-ff --edit"),
+        ("branch.main.mergeOptions", "--no-commit"),
+        ("merge.ff", "false"),
+        ("merge.autoStash", "true"),
+        ("pull.rebase", "true"),
+        ("submodule.recurse", "true"),
+        ("core.editor", "false"),
+        ("commit.gpgSign", "true"),
+        ("fetch.prune", "true"),
+        ("receive.denyCurrentBranch", "refuse"),
+        ("core.hooksPath", "hooks"),
+    ],
+)
+async def test_no_setting_of_the_user_turns_the_fast_forward(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head, key: str, value: str
+) -> None:
+    git_project.git("config", key, value)
+    before = git_project.git("for-each-ref", "--format=%(refname)")
+
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert git_project.git("rev-parse", "main") == tip.commit
+    assert git_project.git("status", "--porcelain") == ""
+    assert git_project.git("for-each-ref", "--format=%(refname)") == before
+
+
+async def test_target_that_was_moved_without_its_files_is_told_with_the_remedy(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    """As an agent does by path: committing what `git status` shows would revert the move."""
+    before = git_project.git("rev-parse", "main")
+    tree = git_project.git("rev-parse", "main^{tree}")
+    write(git_project.root.parent, {"feature.py": "f\n"})
+    blob = git_project.git("hash-object", "-w", "../feature.py")
+    listing = f"{git_project.git('ls-tree', tree)}\n100644 blob {blob}\tfeature.py\n"
+    write(git_project.root.parent, {"listing": listing})
+    git_project.shell("git mktree < ../listing > ../made")
+    made = (git_project.root.parent / "made").read_text().strip()
+    moved = git_project.git("commit-tree", made, "-p", before, "-m", "by path")
+    git_project.git("update-ref", "refs/heads/main", moved)
+    merged = await workspaces.merge_target(NUMBER, "main")
+
+    with pytest.raises(ProjectRefused, match=f"moved from {before[:10]}") as refusal:
+        await workspaces.swap_target(NUMBER, "main", merged.head.commit)
+
+    remedy = str(refusal.value).split("`")[1]
+    git_project.shell(remedy)
+    assert git_project.git("status", "--porcelain") == ""
+    assert await workspaces.swap_target(NUMBER, "main", merged.head.commit)
+    assert {"feature.py", "new.txt"} <= set(git_project.files("main"))
+
+
+async def test_build_checkout_is_exact_but_keeps_what_is_ignored(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    base = git_project.git("rev-parse", "main")
+    path = Path(await workspaces.checkout_build(NUMBER, "backend", base, clean=False))
+    write(
+        path,
+        {
+            "shared.txt": "spoilt by the build\n",
+            "dist/out.js": "untracked\n",
+            "nested/.git/HEAD": "ref: refs/heads/main\n",
+            "node_modules/pad/index.js": "ignored\n",
+        },
+    )
+    (path / ".git/index.lock").touch()  # of a build that was killed while it ran git
+
+    again = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit, clean=False))
+
+    assert again == path
+    assert git_project.git("rev-parse", "HEAD", at=path) == tip.commit
+    assert sorted(os.listdir(path)) == [
+        ".git", ".gitignore", "new.txt", "node_modules", "readme.md", "shared.txt",
+    ]  # fmt: skip
+    assert (path / "shared.txt").read_text() == "two\n"
+
+
+async def test_damaged_build_clone_is_made_anew(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    path = Path(await workspaces.checkout_build(NUMBER, "backend", tip.commit, clean=False))
+    shutil.rmtree(path / ".git")
+    (path / "shared.txt").unlink()
+
+    assert await workspaces.checkout_build(NUMBER, "backend", tip.commit, clean=False) == str(path)
+    assert git_project.git("status", "--porcelain", at=path) == ""

@@ -1,0 +1,119 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.git import GitWorkspaces, check_project
+from pipeline.errors import ProjectRefused
+from tests.fixtures_workspaces import NUMBER, GitProject, write
+
+Spoil = Callable[[GitProject], Path]
+
+
+def missing(project: GitProject) -> Path:
+    return project.root / "nowhere"
+
+
+def no_repository(project: GitProject) -> Path:
+    plain = project.root.parent / "plain"
+    plain.mkdir()
+    return plain
+
+
+def no_commit(project: GitProject) -> Path:
+    empty = project.root.parent / "empty"
+    project.git("init", "--quiet", str(empty))
+    return empty
+
+
+def bare(project: GitProject) -> Path:
+    clone = project.root.parent / "bare.git"
+    project.git("clone", "--quiet", "--bare", str(project.root), str(clone))
+    return clone
+
+
+def git_directory(project: GitProject) -> Path:
+    return project.root / ".git"
+
+
+def folder(project: GitProject) -> Path:
+    write(project.root, {"backend/app.py": ""})
+    return project.root / "backend"
+
+
+def dirty(project: GitProject) -> Path:
+    write(project.root, {"shared.txt": "changed\n"})
+    return project.root
+
+
+def staged(project: GitProject) -> Path:
+    write(project.root, {"new.txt": "new\n"})
+    project.git("add", "new.txt")
+    return project.root
+
+
+def detached(project: GitProject) -> Path:
+    project.git("switch", "--quiet", "--detach")
+    return project.root
+
+
+def own_branch(project: GitProject) -> Path:
+    project.git("switch", "--quiet", "--create", "agog/REQ-7/main")
+    return project.root
+
+
+def name_taken(project: GitProject) -> Path:
+    project.git("branch", "agog")
+    return project.root
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (missing, "is not a directory"),
+        (no_repository, "git init"),
+        (no_commit, "no commit yet"),
+        (bare, "bare"),
+        (git_directory, "git directory"),
+        (folder, "Set PROJECT_ROOT to its root"),
+        (dirty, r"uncommitted changes \(shared.txt\)"),
+        (staged, r"uncommitted changes \(new.txt\)"),
+        (detached, "detached HEAD"),
+        (own_branch, "a branch of the orchestrator"),
+        (name_taken, "a branch `agog`"),
+    ],
+)
+async def test_project_is_refused_and_left_as_it_was(
+    git_project: GitProject, state_home: Path, spoil: Spoil, reason: str
+) -> None:
+    root = spoil(git_project)
+    before = git_project.git("for-each-ref")
+
+    with pytest.raises(ProjectRefused, match=reason):
+        await check_project(root)
+    with pytest.raises(ProjectRefused, match=reason):
+        await GitWorkspaces(root, state_home).open(NUMBER)
+
+    assert git_project.git("for-each-ref") == before
+    assert not (state_home / "clones").exists()
+
+
+async def test_untracked_files_are_not_dirty(git_project: GitProject) -> None:
+    write(git_project.root, {"notes.txt": "mine\n"})
+
+    project = await check_project(git_project.root)
+
+    assert project.branch == "main"
+    assert project.commit == git_project.git("rev-parse", "main")
+
+
+async def test_surrounding_repository_is_not_taken_for_the_project(
+    git_project: GitProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the worker was started from a git hook."""
+    other = git_project.root.parent / "other"
+    git_project.git("init", "--quiet", str(other))
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+
+    assert (await check_project(git_project.root)).branch == "main"

@@ -1,0 +1,183 @@
+"""Submodules: their new commits travel like the project's, or the stage is red."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adapters.git import GitWorkspaces
+from adapters.git.project import check_project
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
+
+ALLOW = ("-c", "protocol.file.allow=always")
+
+
+@pytest.fixture
+def library(git_project: GitProject) -> GitProject:
+    """What the project has as its submodule `vendor`."""
+    library = GitProject(git_project.root.parent / "library").init()
+    library.commit({"lib.c": "int x;\n"})
+    git_project.git(*ALLOW, "submodule", "--quiet", "add", str(library.root), "vendor")
+    git_project.git("commit", "--quiet", "--message", "add a submodule")
+    return library
+
+
+@pytest.fixture
+async def clone(workspaces: GitWorkspaces, library: GitProject) -> GitProject:
+    head, _ = await workspaces.open(NUMBER)
+    return GitProject(Path(await workspaces.prepare(stage_request(head))))
+
+
+async def test_submodule_of_the_user_is_there_for_agents_and_builds(
+    workspaces: GitWorkspaces, store: GitProject, clone: GitProject, library: GitProject
+) -> None:
+    head = await workspaces.head(NUMBER)
+    build = Path(await workspaces.checkout_build(NUMBER, "backend", head.commit, clean=True))
+    assert (clone.root / "vendor/lib.c").read_text() == "int x;\n"
+    assert (build / "vendor/lib.c").read_text() == "int x;\n"
+    assert clone.git("submodule", "status").startswith(library.git("rev-parse", "HEAD"))
+    write(clone.root, {"app.c": "int y;\n"})
+
+    result = await workspaces.integrate(stage_request(head), "done")
+
+    assert store.git("rev-parse", f"{result.commit}:vendor") == library.git("rev-parse", "HEAD")
+    assert "app.c" in store.files(result.commit)
+    assert result.remarks == ()
+
+
+@pytest.mark.parametrize("deed", ["committed", "committed in both", "left uncommitted"])
+async def test_new_commits_of_a_submodule_arrive_with_the_delivery(
+    workspaces: GitWorkspaces, git_project: GitProject, clone: GitProject, deed: str
+) -> None:
+    vendor = GitProject(clone.root / "vendor")
+    write(vendor.root, {"lib.c": "int better;\n", "new.c": "int n;\n"})
+    if deed != "left uncommitted":
+        vendor.commit({}, "better")
+    if deed == "committed in both":
+        clone.git("add", "vendor")
+        clone.git("commit", "--quiet", "--message", "new pointer")
+    head = await workspaces.head(NUMBER)
+
+    result = await workspaces.integrate(stage_request(head), "done")
+    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit, clean=True))
+
+    assert result.refusal == ""
+    assert (build / "vendor/lib.c").read_text() == "int better;\n"
+    assert await workspaces.swap_target(NUMBER, "main", result.head.commit)
+    assert (git_project.root / "vendor/lib.c").read_text() == "int x;\n"  # the user's to update
+    git_project.git("submodule", "--quiet", "update")
+    assert (git_project.root / "vendor/lib.c").read_text() == "int better;\n"
+    assert exists(git_project.root / "vendor/new.c")
+
+
+async def test_submodule_at_its_old_commit_is_no_change_of_the_user(
+    workspaces: GitWorkspaces, git_project: GitProject, clone: GitProject
+) -> None:
+    GitProject(clone.root / "vendor").commit({"lib.c": "int better;\n"})
+    result = await workspaces.integrate(stage_request(await workspaces.head(NUMBER)), "done")
+    await workspaces.swap_target(NUMBER, "main", result.head.commit)
+    assert git_project.git("status", "--porcelain") != ""
+
+    assert (await check_project(git_project.root)).branch == "main"
+    head, _ = await workspaces.open("REQ-2")
+    later = stage_request(head, number="REQ-2")
+    write(Path(await workspaces.prepare(later)), {"app.c": "int y;\n"})
+    tip = (await workspaces.integrate(later, "done")).head
+    assert await workspaces.swap_target("REQ-2", "main", tip.commit)
+
+
+@pytest.fixture
+def uninitialised(git_project: GitProject, library: GitProject, tmp_path: Path) -> GitProject:
+    """The user's checkout as `git clone` alone leaves it."""
+    copy = GitProject(tmp_path / "copy")
+    git_project.git("clone", "--quiet", str(git_project.root), str(copy.root))
+    return copy
+
+
+async def test_files_in_a_submodule_that_is_not_initialised_are_red_and_kept(
+    uninitialised: GitProject, tmp_path: Path
+) -> None:
+    workspaces = GitWorkspaces(uninitialised.root, tmp_path / "home")
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    write(clone, {"vendor/src/new.txt": "work\n", "app.c": "int y;\n"})
+
+    result = await workspaces.integrate(request, "done")
+
+    assert "vendor is a submodule that is not initialised" in result.refusal
+    assert result.head == head
+    store = GitProject(next((tmp_path / "home/repositories").glob("*.git")))
+    assert store.text(await workspaces.keep(request), "vendor/src/new.txt") == "work"
+
+
+async def test_commit_of_a_submodule_that_the_user_cannot_reach_is_red_and_kept(
+    uninitialised: GitProject, tmp_path: Path
+) -> None:
+    """The agent has initialised it by itself: its new commit would exist nowhere else."""
+    workspaces = GitWorkspaces(uninitialised.root, tmp_path / "home")
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    clone.git(*ALLOW, "submodule", "--quiet", "update", "--init", "vendor")
+    commit = GitProject(clone.root / "vendor").commit({"lib.c": "int better;\n"})
+    clone.git("add", "vendor")
+    clone.git("commit", "--quiet", "--message", "new pointer")
+
+    result = await workspaces.integrate(request, "done")
+
+    assert f"vendor points to {commit[:10]}" in result.refusal
+    assert "git submodule update --init" in result.refusal
+    module = next((tmp_path / "home/repositories").glob("*.git/modules/*"))
+    assert GitProject(module).text(commit, "lib.c") == "int better;"
+
+
+async def test_submodule_that_an_agent_adds_from_its_remote_is_taken(
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject, tmp_path: Path
+) -> None:
+    other = GitProject(tmp_path / "other").init()
+    pinned = other.commit({"o.c": "int o;\n"})
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    clone.git(*ALLOW, "submodule", "--quiet", "add", str(other.root), "third")
+
+    result = await workspaces.integrate(request, "done")
+
+    assert result.refusal == ""
+    assert store.git("rev-parse", f"{result.commit}:third") == pinned
+    assert ".gitmodules" in store.files(result.commit)
+
+
+async def test_submodule_that_an_agent_removes_is_removed(
+    workspaces: GitWorkspaces, store: GitProject, clone: GitProject
+) -> None:
+    clone.git("rm", "--quiet", "--force", "vendor")
+    shutil.rmtree(clone.root / "vendor", ignore_errors=True)
+
+    result = await workspaces.integrate(stage_request(await workspaces.head(NUMBER)), "done")
+
+    assert "vendor" not in store.files(result.commit)
+
+
+async def test_submodule_of_a_submodule_travels_too(
+    git_project: GitProject, library: GitProject, tmp_path: Path
+) -> None:
+    deep = GitProject(tmp_path / "deep").init()
+    deep.commit({"deep.c": "int d;\n"})
+    vendor = GitProject(git_project.root / "vendor")
+    vendor.git(*ALLOW, "submodule", "--quiet", "add", str(deep.root), "deep")
+    vendor.commit({}, "add deep")
+    git_project.commit({}, "with deep")
+    workspaces = GitWorkspaces(git_project.root, tmp_path / "home")
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    write(clone, {"vendor/deep/deep.c": "int deeper;\n"})
+
+    result = await workspaces.integrate(request, "done")
+
+    assert result.refusal == ""
+    assert await workspaces.swap_target(NUMBER, "main", result.head.commit)
+    git_project.git(*ALLOW, "submodule", "--quiet", "update", "--recursive")
+    assert (git_project.root / "vendor/deep/deep.c").read_text() == "int deeper;\n"
