@@ -126,6 +126,38 @@ async def test_slot_that_comes_free_is_kept_for_a_more_urgent_one_that_is_about_
     await tasks[0]
 
 
+async def test_place_that_temporal_gives_to_a_less_urgent_one_is_freed_again(
+    tmp_path: Path, tasks: "list[asyncio.Task[None]]"
+) -> None:
+    """The more urgent was not in Temporal's queue yet; a slot that is his waits for him."""
+    slots = slots_of(tmp_path, 1, "living")
+    tasks += await queued(slots, *(ask(f"run-{n}", 3) for n in range(WAITING_ROOM)))
+    slots.expect(ask("urgent", 1))
+    await tasks[-1]
+    slots.free("living")
+
+    tasks += await queued(slots, ask("came first", 3))
+    await tasks[-1]
+    assert not slots.take(ask("came first", 3))
+    await slots.wait(ask("urgent", 1))
+    assert slots.take(ask("urgent", 1))
+
+
+async def test_slot_of_an_execution_that_is_withdrawn_goes_to_the_next(
+    tmp_path: Path, tasks: "list[asyncio.Task[None]]"
+) -> None:
+    slots = slots_of(tmp_path, 1, "living")
+    tasks += await queued(slots, ask("REQ-1/wf/a/1", 2), ask("REQ-10/wf/a/1", 2))
+    slots.expect(ask("REQ-1/wf/b/1", 0))
+    slots.free("living")
+    assert not any(task.done() for task in tasks)
+
+    slots.withdraw("REQ-1/wf")
+    await asyncio.gather(*tasks)
+    assert slots.take(ask("REQ-10/wf/a/1", 2))
+    assert not slots.take(ask("REQ-1/wf/a/1", 2))
+
+
 async def test_one_sweep_looks_after_the_host_for_all_who_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: "list[asyncio.Task[None]]"
 ) -> None:
