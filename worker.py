@@ -15,9 +15,12 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.runtime import Runtime
 from temporalio.worker import (
+    CustomSlotSupplier,
+    FixedSizeSlotSupplier,
     Interceptor,
     UnsandboxedWorkflowRunner,
     Worker,
+    WorkerTuner,
     WorkflowRunner,
 )
 
@@ -26,10 +29,12 @@ from activities.cleaning import clean_leftovers
 from activities.interceptor import HouseInterceptor
 from adapters.local_stack.state import Keeper
 from adapters.runs.inventory import has_agents
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import MOST_SLOTS, SlotLimit
+from adapters.runs.slots import WAITING_ROOM
 from adapters.temporal_client import connect, quiet_runtime
 from hosting.desk import rule_desk
 from hosting.host import Host, keeper_of, open_host, reporting_health
+from hosting.room import RoomSupplier
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.installation import Queues
 from pipeline.ports import HostPorts
@@ -56,9 +61,11 @@ WORKFLOWS = (
     InfrastructureWorkflow,
     PatrolWorkflow,
 )
+_TASKS = 100  # of workflows and local activities at once: the SDK's own default
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
-_AGENT_SLOTS = 1_000  # permits bound the agents; waiting for one must not fill the Worker
+# Slots bound the agents, and who waits for one is elsewhere: never full, it takes back what runs.
+_AGENT_SLOTS = 4 * MOST_SLOTS
 _HOST_SLOTS = 100  # brief, but for one look of Sasha's at a time
 _TOOL_SLOTS = max(2, os.cpu_count() or 2)  # git and builds use the machine: a bound of their own
 
@@ -69,12 +76,17 @@ def build_workers(
     """The Workers of one host; the tests run these very ones, with the sandbox on."""
     lists = all_activities(ports)
     host = ports.host
+
+    async def has_room() -> bool:
+        return await ports.store.has_room(host, ports.host_requirements)
+
     make = partial(_worker, client, HouseInterceptor(ports))
     return (
         make(queues.central, lists.central, _CENTRAL_SLOTS, runner or _runner()),
-        make(queues.opening, lists.opening, _OPENING_SLOTS),
+        make(queues.opening, lists.opening, RoomSupplier(has_room)),
         make(queues.urgent, lists.opening, _OPENING_SLOTS),
         make(queues.agents(host), lists.agents, _AGENT_SLOTS),
+        make(queues.waiting(host), lists.waiting, WAITING_ROOM),
         make(queues.host(host), lists.host, _HOST_SLOTS),
         make(queues.tools(host), lists.tools, _TOOL_SLOTS),
     )
@@ -90,9 +102,10 @@ def _worker(
     interceptor: Interceptor,
     queue: str,
     activities: Activities,
-    slots: int,
+    slots: int | CustomSlotSupplier,
     runner: WorkflowRunner | None = None,
 ) -> Worker:
+    tasks = FixedSizeSlotSupplier(_TASKS)
     return Worker(
         client,
         task_queue=queue,
@@ -100,7 +113,12 @@ def _worker(
         workflow_runner=runner or _runner(),
         activities=activities,
         interceptors=[interceptor],
-        max_concurrent_activities=slots,
+        tuner=WorkerTuner.create_composite(
+            workflow_supplier=tasks,
+            activity_supplier=FixedSizeSlotSupplier(slots) if isinstance(slots, int) else slots,
+            local_activity_supplier=tasks,
+            nexus_supplier=tasks,
+        ),
         # After a kill -9 the next worker gets the workflow's tasks after this, not after 10 s.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         # A cancellation reaches an activity with the next heartbeat that is really sent.
@@ -119,6 +137,15 @@ async def publish_forgotten(ports: HostPorts) -> None:
         except DependencyUnavailable as error:
             log.warning("Events wait: %s", error)
         await asyncio.sleep(PUBLISH_INTERVAL_SECONDS)
+
+
+async def tell_usage(ports: HostPorts) -> None:
+    """Say how many slots are used, for ever, to those who wait for one."""
+    async for usage in ports.runs.usages():
+        try:
+            await ports.store.record_usage(ports.host, usage)
+        except DependencyUnavailable as error:
+            log.warning("What is said of slots may be old: %s", error)
 
 
 async def serve(settings: Settings) -> None:
@@ -153,6 +180,7 @@ async def _serve(
         tasks = [
             host.readiness.watch(),
             publish_forgotten(host.ports),
+            tell_usage(host.ports),
             clean_leftovers(host.ports),
             host.identity.watch_database(),
             host.identity.watch_namespace(),
@@ -163,7 +191,7 @@ async def _serve(
         log.info("Stopping; agents in flight go on and are found again")
 
 
-async def until_orphaned(keeper: Keeper, home: Path, slots: Slots) -> None:
+async def until_orphaned(keeper: Keeper, home: Path, slots: SlotLimit) -> None:
     """Return when the worker of an embedded stack has to end, because its `up` has.
 
     Its agents may end first, and what they did is recorded if the servers live; none is started.

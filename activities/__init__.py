@@ -26,6 +26,7 @@ class ActivityLists:
     central: Activities
     opening: Activities
     agents: Activities
+    waiting: Activities
     host: Activities
     tools: Activities
 
@@ -34,6 +35,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
     """The only list of activities."""
     records, delivery = RecordActivities(ports), DeliveryActivities(ports)
     opening, fixes = OpeningActivities(ports), FixActivities(ports)
+    stages = StageActivities(ports)
     sasha, care, runs = SashaActivities(ports), HostCareActivities(ports), RunActivities(ports)
     return ActivityLists(
         central=(
@@ -59,7 +61,8 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             PerformanceActivities(ports).publish_performance,
         ),
         opening=(opening.open_requirement,),
-        agents=(StageActivities(ports).run_stage,),
+        agents=(stages.run_stage,),
+        waiting=(stages.wait_for_slot,),
         host=(
             runs.stand_still,
             runs.extend_run,

@@ -10,12 +10,13 @@ from pipeline.errors import ProjectRefused
 from pipeline.model import Opening, OpeningRequest
 from pipeline.ports import HostPorts
 
-ROOM_INTERVAL_SECONDS = 1.0
-"""How often a full host looks whether one of its requirements has ended."""
-
 
 class OpeningActivities:
-    """Opens requirements on this host, one at a time, as long as it has room; P0s always."""
+    """Opens requirements on this host, one at a time, as long as it has room; P0s always.
+
+    A full host asks for none (`hosting/room.py`): they wait in Temporal's queue, the more urgent
+    first, for whichever host has room.
+    """
 
     def __init__(self, ports: HostPorts) -> None:
         """Take the host's ports."""
@@ -24,7 +25,7 @@ class OpeningActivities:
 
     @activity.defn
     async def open_requirement(self, request: OpeningRequest) -> Opening:
-        """Check agents and project, wait for room unless it is a P0, record the opening.
+        """Check agents and project, and that there is room unless it is a P0; record the opening.
 
         While something holds the requirement it is not taken: the answer says what. So work begins
         on what its blockers have delivered, and a P0 finds the host as full as it was.
@@ -36,7 +37,11 @@ class OpeningActivities:
         if not request.needs_room:
             return await self._held(request) or await self._take(request)
         async with self._door:
-            return await self._wait_for_room(request) or await self._take(request)
+            if held := await self._held(request):
+                return held
+            if await self._is_full(request):  # it has filled up since it asked for an opening
+                return Opening("", None, "", self._ports.parallel, is_full=True)
+            return await self._take(request)
 
     @activity.defn
     async def open_fix(self, request: OpeningRequest) -> Opening:
@@ -62,13 +67,6 @@ class OpeningActivities:
             return Opening(self._ports.host, None, "", self._ports.parallel)
         head, _ = await self._ports.project.open(request.ref.number, base.commit)
         return Opening(self._ports.host, head, "", self._ports.parallel)
-
-    async def _wait_for_room(self, request: OpeningRequest) -> Opening | None:
-        """None as soon as there is room; who is held meanwhile lets others to the door."""
-        # Any process may end a requirement: there is no event in this one to wait for.
-        while not (held := await self._held(request)) and await self._is_full(request):  # noqa: ASYNC110
-            await asyncio.sleep(ROOM_INTERVAL_SECONDS)
-        return held
 
     async def _is_full(self, request: OpeningRequest) -> bool:
         limit, number = self._ports.host_requirements, request.ref.number

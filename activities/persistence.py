@@ -24,7 +24,7 @@ _CALL_AGAIN_SECONDS = 60.0
 async def written(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
     """The write's result, which must be idempotent: it is repeated until every dependency is there.
 
-    An agent that has ended holds no permit meanwhile, and its result waits in the run directory.
+    An agent that has ended holds no slot meanwhile, and its result waits in the run directory.
     What is tried again here is shown like any other retry, and has no bound: what has happened
     must be written down.
     """

@@ -7,7 +7,7 @@ retry to people while the database is up.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -53,9 +53,9 @@ class Streak:
     @classmethod
     def told(cls, details: Sequence[Any]) -> "Streak | None":
         """The streak that the attempt before has told of, if it has."""
-        if not details or not isinstance(details[0], dict):
+        said = details[0] if details else None
+        if not isinstance(said, dict) or "failing_seconds" not in said:
             return None
-        said = details[0]
         return cls(
             step=str(said["step"]),
             since=datetime.fromisoformat(said["since"]),
@@ -75,13 +75,23 @@ class Attempt:
         self._info = info = activity.info()
         self._streak = None if info.is_local else Streak.told(info.heartbeat_details)
         self._subject = _subject(arguments)
+        self._tells: list[Callable[[], object]] = []
         self._step = info.activity_type.replace("_", " ")
         self._began = self._step_began = monotonic()
 
     def beat(self) -> None:
-        """Say that the worker lives; every heartbeat carries the streak, or it would be lost."""
-        if not self._info.is_local:
-            activity.heartbeat(*(() if self._streak is None else (self._streak,)))
+        """Say that the worker lives; every heartbeat carries the streak, or it would be lost.
+
+        What else is told follows it: the first place is the streak's, also while there is none.
+        """
+        if self._info.is_local:
+            return
+        told = [tell() for tell in self._tells]
+        activity.heartbeat(*((self._streak, *told) if told or self._streak else ()))
+
+    def tell(self, what: Callable[[], object]) -> None:
+        """Let every heartbeat carry that, for whoever looks at the activity from outside."""
+        self._tells.append(what)
 
     @asynccontextmanager
     async def at(self, step: str) -> AsyncIterator[None]:
@@ -206,6 +216,12 @@ async def step(name: str) -> AsyncIterator[None]:
         return
     async with attempt.at(name):
         yield
+
+
+def tell_with_each_beat(what: Callable[[], object]) -> None:
+    """Let every heartbeat of this activity carry that, for whoever looks at it from outside."""
+    if attempt := _ATTEMPT.get():
+        attempt.tell(what)
 
 
 async def waits_for(error: Exception) -> None:

@@ -1,21 +1,21 @@
-"""The stage: open its row, attach to the agent's run, merge what it did, close its row."""
+"""The stage: a slot, the P0 gate, a clone, the agent; then merge what it did and close its row."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 
 from temporalio import activity
 
 from activities.persistence import written
-from activities.retrying import step
+from activities.retrying import step, tell_with_each_beat
 from activities.waiting import waiter
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut
 from pipeline.model import (
     Failure,
     FailureKind,
+    Head,
     Hold,
     MergeResult,
     Mode,
@@ -31,14 +31,6 @@ from pipeline.prompt import stage_prompt
 from pipeline.signatures import signature
 
 
-class _HeldAgain(Exception):
-    """The stage was opened, but must not start any more now that it has a permit."""
-
-    def __init__(self, hold: Hold) -> None:
-        super().__init__(hold.reason)
-        self.hold = hold
-
-
 class StageActivities:
     """Runs stages on this host."""
 
@@ -50,40 +42,79 @@ class StageActivities:
     async def run_stage(self, request: StageRequest) -> StageOutcome:
         """Run one attempt of one stage; repeated, it finds the run and starts nothing twice.
 
-        While something holds the requirement nothing is started: the outcome says what. An agent
-        that was started is attached to, whatever is away: its result is recorded when it can be.
+        Without a free slot, or while something holds the requirement, nothing is opened: the
+        outcome says so. An agent that was started is attached to, and nothing else is asked: its
+        result is recorded when it can be, whatever is away.
 
         Raises: DependencyUnavailable before the start; StaleAttempt, ProjectMissing,
             ProjectRefused.
         """
-        context = await self._open(request)
-        if isinstance(context, Hold):
-            return self._held(request, context)
         try:
-            result = await self._attach(request, context)
-        except _HeldAgain as held:
-            return self._held(request, held.hold)
+            if not_started := await self._start(request):
+                return not_started
+            on_start = partial(self._started, request)
+            async with step("run its agent"):
+                result = await self._ports.runs.attach(request.slot, on_start)
         except asyncio.CancelledError:
             await self._cancelled(request)
             raise
-        return await self._close(request, result)
+        return await self._close(replace(request, head=result.head or request.head), result)
 
-    async def _open(self, request: StageRequest) -> StageContext | Hold | None:
-        """What the agent must be told, what holds it, or None: it was started before."""
-        if await self._ports.runs.is_started(request.run_id):
-            if request.resumed:
-                await self._ports.store.resume_stage(request)
-            return None
-        self._ports.readiness.check()
-        opened = await self._ports.store.open_stage(request, waiter())
-        await self._ports.publish(request.ref.number)
-        return opened
+    @activity.defn
+    async def wait_for_slot(self, request: StageRequest) -> None:
+        """Wait in this host's waiting room until the stage is called; then it is to be run.
 
-    async def _pass_again(self, request: StageRequest) -> None:
-        """Look again after a wait for a permit: a P0 that came meanwhile goes first."""
-        if hold := await self._ports.store.pass_again(request, waiter()):
-            await self._ports.publish(request.ref.number)
-            raise _HeldAgain(hold)
+        Whoever runs in vain because no slot was kept for it comes back. Nothing is opened here.
+        """
+        tell_with_each_beat(partial(self._ports.runs.queue_place, request.run_id))
+        await self._ports.runs.wait_for_slot(request.slot)
+
+    async def _start(self, request: StageRequest) -> StageOutcome | None:
+        """See that the run is started; the outcome if it is not, for want of a slot or held."""
+        runs = self._ports.runs
+        while True:
+            async with runs.slot(request.slot) as has_slot:
+                if await runs.is_started(request.run_id):
+                    if request.resumed:
+                        await self._ports.store.resume_stage(request)
+                    return None
+                self._ports.readiness.check()
+                pass_gate = (
+                    self._ports.store.open_stage if has_slot else self._ports.store.queue_stage
+                )
+                opened = await pass_gate(request, waiter())
+                await self._ports.publish(request.ref.number)
+                if not isinstance(opened, StageContext):
+                    if not opened:
+                        await runs.queue(request.slot)
+                    return self._not_started(request, opened)
+                order = await self._prepared(request, opened)
+                if await runs.start(order):
+                    _announce(request)
+                    return None
+            # Suspended in this very moment: with a slot in hand it passes the gate again.
+            await runs.until_resumed(request.run_id)
+
+    def _not_started(self, request: StageRequest, hold: Hold | None) -> StageOutcome:
+        """Something holds it, or else it waits for a slot."""
+        name, parallel = request.stage.name, self._ports.parallel
+        state = StageState.HELD if hold else StageState.WAITING
+        return StageOutcome(name, request.attempt, state, None, parallel, hold=hold)
+
+    async def _prepared(self, request: StageRequest, context: StageContext) -> RunOrder:
+        """The order of the run, with a clone at the one commit that everything names from now."""
+        if not request.head:
+            return _order(request, context, "")
+        project = self._ports.project
+        async with step("make its working copy"):
+            if context.started_at:  # its records are gone, and its agent may be at work there
+                head = await project.head(request.ref.number, context.base_commit)
+            elif request.exact:
+                head = request.head
+            else:
+                head = await project.head(request.ref.number)
+            request = replace(request, head=head)
+            return _order(request, context, await project.prepare(request))
 
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
@@ -97,35 +128,17 @@ class StageActivities:
         await written(self._ports, partial(self._ports.publish, request.ref.number))
         return outcome
 
-    def _held(self, request: StageRequest, hold: Hold) -> StageOutcome:
-        name, parallel = request.stage.name, self._ports.parallel
-        return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
-
-    async def _attach(self, request: StageRequest, context: StageContext | None) -> RunResult:
-        async with step("make its working copy"):
-            worktree = await self._ports.project.prepare(request) if request.head else ""
-        order = _order(request, context, worktree)
-        announce = cache(partial(_announce, request)) if context else _nothing_new
-        async with step("run its agent"):
-            result = await self._ports.runs.attach(
-                order,
-                on_start=partial(self._started, request.run_id, announce),
-                after_wait=partial(self._pass_again, request),
-            )
-        announce()  # one that ended at once was never seen alive
-        return result
-
-    async def _started(self, run_id: str, announce: Callable[[], None], at: datetime) -> None:
-        announce()
-        await written(self._ports, partial(self._ports.store.start_run, run_id, at))
+    async def _started(self, request: StageRequest, at: datetime, head: Head | None) -> None:
+        start_run, commit = self._ports.store.start_run, head.commit if head else ""
+        await written(self._ports, partial(start_run, request.run_id, at, commit))
 
     async def _cancelled(self, request: StageRequest) -> None:
         """End the agent if the stage was cancelled; a worker that stops leaves it alone."""
         details = activity.cancellation_details()
-        if details and details.cancel_requested:
-            await self._ports.runs.end(request.run_id)
-            if request.head:
-                await self._ports.project.keep(request)
+        if not (details and details.cancel_requested):
+            return
+        if head := (await self._ports.runs.end(request.run_id)).head:
+            await self._ports.project.keep(replace(request, head=head))
 
     async def _merge(self, request: StageRequest, reading: Reading) -> MergeResult | None:
         if not request.head:
@@ -152,6 +165,7 @@ class StageActivities:
             verdict=reading.verdict,
             flags=reading.notice.flags if reading.notice else (),
             failure=red or reading.failure,
+            base=request.head,
         )
 
 
@@ -166,11 +180,7 @@ def _announce(request: StageRequest) -> None:
     )
 
 
-def _nothing_new() -> None:
-    """The agent was started before, and that was said."""
-
-
-def _order(request: StageRequest, context: StageContext | None, worktree: str) -> RunOrder:
+def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOrder:
     return RunOrder(
         run_id=request.run_id,
         number=request.ref.number,
@@ -180,11 +190,10 @@ def _order(request: StageRequest, context: StageContext | None, worktree: str) -
         minutes=request.stage.minutes,
         deadline=request.stage.deadline,
         grace=request.stage.grace,
-        priority=request.priority.rank,
-        remaining_minutes=request.remaining_minutes,
-        prompt=stage_prompt(request, context) if context else "",
+        prompt=stage_prompt(request, context),
         worktree=worktree,
-        started_at=context.started_at if context else None,
+        head=request.head,
+        started_at=context.started_at,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from sqlalchemy import Select, or_, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.installation import binding_of
 from adapters.sdlc import looking
@@ -116,16 +116,9 @@ class SdlcReader:
         if states:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
-            query = query.where(or_(RequirementRow.waiting_for != "", looking.is_retried()))
-        found = await self._rows(query.limit(limit))
-        retried: dict[str, list[RetryView]] = {}
-        for retry in await self.retries() if found else ():
-            retried.setdefault(retry.number, []).append(retry)
-        shown = await self._database.read(lambda connection: looking.in_line(connection, found))
-        return _views(
-            ListedRequirement,
-            [{**row, "retries": retried.get(row["number"], [])} for row in shown],
-        )
+            waits = (looking.is_queued(), looking.is_retried())
+            query = query.where(or_(RequirementRow.waiting_for != "", *waits))
+        return await self._database.read(lambda connection: _listed(connection, query.limit(limit)))
 
     async def retries(self) -> tuple[RetryView, ...]:
         """Every step that failed and is tried again now, longest first."""
@@ -203,6 +196,29 @@ class SdlcReader:
 
     async def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Mapping[str, Any]]:
         return await self._database.read(lambda connection: looking.rows(connection, query))
+
+
+async def _listed(
+    connection: AsyncConnection, query: looking.Query
+) -> tuple[ListedRequirement, ...]:
+    """What the query lists, each with its stages that wait for a slot, and steps that fail."""
+    found = await looking.in_line(connection, await looking.rows(connection, query))
+    if not found:
+        return ()
+    numbers = [row["number"] for row in found]
+    queued = await looking.rows(connection, looking.queued(*numbers))
+    retried = await looking.rows(connection, looking.retries())
+    return _views(
+        ListedRequirement,
+        [
+            {
+                **row,
+                "queued": [each for each in queued if each["number"] == row["number"]],
+                "retries": [each for each in retried if each["number"] == row["number"]],
+            }
+            for row in found
+        ],
+    )
 
 
 def _views(view: type[T], rows: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:

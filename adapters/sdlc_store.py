@@ -58,6 +58,7 @@ from pipeline.model import (
     Retry,
     RunResult,
     Settlement,
+    SlotUsage,
     StageContext,
     StageOutcome,
     StageRequest,
@@ -127,6 +128,10 @@ class PostgresSdlcStore:
         """Whether the host has no room for that requirement."""
         return await self._read(lifecycle.is_full, host, limit, number)
 
+    async def has_room(self, host: str, limit: int) -> bool:
+        """Whether the host may ask for an opening."""
+        return await self._read(lifecycle.has_room, host, limit)
+
     async def pass_opening(self, request: OpeningRequest, waiter: str) -> Hold | None:
         """What holds a requirement that no host has taken yet; its rows and events."""
         return await self._write(lifecycle.pass_opening, request, waiter)
@@ -181,17 +186,21 @@ class PostgresSdlcStore:
         """Opens the run's row, `stage.started`; what the agent must be told, or what holds."""
         return await self._write(stages.open_stage, request, waiter)
 
-    async def pass_again(self, request: StageRequest, waiter: str) -> Hold | None:
-        """What holds an opened stage that has waited for a permit; its rows and events."""
-        return await self._write(stages.pass_again, request, waiter)
+    async def queue_stage(self, request: StageRequest, waiter: str) -> Hold | None:
+        """Says that the stage waits for a slot, or what holds it."""
+        return await self._write(stages.queue_stage, request, waiter)
 
     async def resume_stage(self, request: StageRequest) -> None:
         """Takes up again a run that was started, and given up since infrastructure failed."""
         await self._write(stages.resume_stage, request)
 
-    async def start_run(self, run_id: str, at: datetime) -> None:
+    async def start_run(self, run_id: str, at: datetime, base_commit: str) -> None:
         """The run's agent was really started; a repeat changes nothing."""
-        await self._write(runs.start_run, run_id, at)
+        await self._write(runs.start_run, run_id, at, base_commit)
+
+    async def record_usage(self, host: str, usage: SlotUsage) -> None:
+        """How many slots of a host are used."""
+        await self._write(runs.record_usage, host, usage)
 
     async def record_ends(self, number: str, results: Mapping[str, RunResult]) -> None:
         """How runs ended that no stage has closed, and what they cost."""

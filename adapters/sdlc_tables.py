@@ -80,10 +80,15 @@ class RequirementRow(Base):
 class StageRow(Base):
     """A stage of a requirement: its place in the plan and its latest run.
 
+    `queued_at` says since when it waits for a slot of its host, and `remaining_minutes` how long
+    the plan goes on from it: who has the longer path is served first.
     `resumed` counts how often that run was given up because of infrastructure and went on.
     """
 
     __tablename__ = "stages"
+    __table_args__ = (
+        Index("stages_queued", "number", postgresql_where=text("queued_at IS NOT NULL")),
+    )
 
     number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
     stage: Mapped[str] = mapped_column(primary_key=True)
@@ -95,6 +100,8 @@ class StageRow(Base):
     attempt: Mapped[int] = mapped_column(server_default="0")
     resumed: Mapped[int] = mapped_column(server_default="0")
     run_id: Mapped[str | None]
+    queued_at: Mapped[datetime | None]
+    remaining_minutes: Mapped[float | None]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     reason: Mapped[str] = mapped_column(server_default="")
@@ -116,7 +123,10 @@ class PhaseRow(Base):
 
 
 class RunRow(Base):
-    """One execution of one agent for one stage; `notice` is the accepted one as it came."""
+    """One execution of one agent for one stage; `notice` is the accepted one as it came.
+
+    `base_commit` is what the agent has started on, `commit` holds its own changes.
+    """
 
     __tablename__ = "runs"
 
@@ -139,10 +149,24 @@ class RunRow(Base):
     required_fixes: Mapped[list[str]] = mapped_column(server_default="{}")
     summary: Mapped[str] = mapped_column(server_default="")
     error: Mapped[str] = mapped_column(server_default="")
+    base_commit: Mapped[str | None]
     commit: Mapped[str | None]
     head_commit: Mapped[str | None]
     log_reference: Mapped[str] = mapped_column(server_default="")
     host: Mapped[str | None]
+
+
+class HostRow(Base):
+    """The slots of a host, as its worker has last said to those who wait for one."""
+
+    __tablename__ = "hosts"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    used: Mapped[int]
+    slots: Mapped[int]
+    configured: Mapped[int]
+    why: Mapped[str]
+    updated_at: Mapped[datetime]
 
 
 class GateRow(Base):

@@ -150,6 +150,24 @@ class HolderView:
 
 
 @dataclass(frozen=True)
+class QueuedView:
+    """A stage that waits for a slot of its host: its `place` among those that do, the first is 1.
+
+    The host's slots are None until its worker has told of them.
+    """
+
+    stage: str
+    since: datetime
+    host: str
+    place: int
+    waiting: int
+    used: int | None
+    slots: int | None
+    configured: int | None
+    why: str | None
+
+
+@dataclass(frozen=True)
 class IncidentView:
     """Something that was wrong with the infrastructure; `place` is a host, empty for the house."""
 
@@ -194,12 +212,14 @@ class ListedRequirement(RequirementSummary):
     """A requirement as one line of a list; `asks` is what a human is asked now.
 
     `held_by` are those that hold it at some boundary, also if it waits for others as well;
-    `retries` are its steps that fail now and are tried again.
+    `queued` are its stages that wait for a slot, `retries` its steps that fail now and are tried
+    again.
     """
 
     waiting_since: datetime | None
     held_by: tuple[str, ...]
     asks: tuple[Ask, ...]
+    queued: tuple[QueuedView, ...] = ()
     retries: tuple[RetryView, ...] = ()
     turn: Turn | None = None
     """Its place among those that wait to deliver to its target, as of now."""
@@ -226,6 +246,7 @@ class RequirementView(RequirementSummary):
     escalation: EscalationView | None
     past_holds: tuple[HoldView, ...] = ()
     holders: tuple[HolderView, ...] = ()
+    queued: tuple[QueuedView, ...] = ()
     retries: tuple[RetryView, ...] = ()
     leftover: LeftoverView | None = None
     turn: Turn | None = None
@@ -250,6 +271,7 @@ class RunView:
     verdict: str
     summary: str
     error: str
+    base_commit: str | None
     commit: str | None
     log_reference: str
     host: str | None

@@ -32,6 +32,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "assignee": view.assignee,
         "fixes": [fix_document(fix) for fix in view.fixes],
         "escalation": _question(view.escalation) if view.escalation else None,
+        "queued": [asdict(queued) for queued in view.queued],
         "holds": [asdict(hold) for hold in view.holds],
         "past_holds": [asdict(hold) for hold in view.past_holds],
         "holders": [

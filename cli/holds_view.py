@@ -1,4 +1,4 @@
-"""How holds look to people: by whom, since when, why, and what to do about one that never ends."""
+"""How waiting looks: who holds it or which slot is missing, since when, and what helps."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from adapters.sdlc_views import (
     HoldView,
     LeftoverView,
+    QueuedView,
     RequirementView,
     RetryView,
     StageView,
@@ -22,6 +23,23 @@ def stands_still(stage: StageView, view: RequirementView) -> bool:
     """Whether the agent that runs the stage is suspended, or is about to be."""
     is_pre_empted = any(hold.boundary == PRE_EMPTION for hold in view.holds)
     return is_pre_empted and stage.state is StageState.RUNNING
+
+
+def queued_line(queued: QueuedView) -> str:
+    """That a stage waits for a slot: its place, how many slots are used, and why not more."""
+    line = (
+        f"{queued.stage} is queued for a slot on {queued.host} since "
+        f"{output.since(queued.since, datetime.now(UTC))}: {queued_place(queued)}"
+    )
+    if queued.slots is not None and queued.slots != queued.configured:
+        line += f"; {queued.configured} are configured, {queued.why}"
+    return output.plain(line)
+
+
+def queued_place(queued: QueuedView) -> str:
+    """Its place, and how many slots are used."""
+    place = f"place {queued.place} of {queued.waiting}"
+    return place if queued.slots is None else f"{place}, {queued.used} of {queued.slots} slots used"
 
 
 def retry_lines(retries: Sequence[RetryView], number: str = "") -> Iterator[str]:

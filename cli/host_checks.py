@@ -9,7 +9,7 @@ from adapters.git.project import check_project
 from adapters.host_care.load import measure
 from adapters.probes import disk_problem, free_bytes
 from adapters.runs.census import take_census
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.user_files import find_agents
 from cli.checks import Finding, Kind, Look
 from cli.permits import permits_document
@@ -85,7 +85,7 @@ async def _permits(settings: Settings) -> Finding:
 
 
 def _counted_permits(settings: Settings) -> Finding:
-    slots = Slots(settings.home, settings.max_parallel_stages)
+    slots = SlotLimit(settings.home, settings.max_parallel_stages)
     permits = permits_document(slots, take_census(settings.home))
     counts = ", ".join(f"{permits[name]} {name}" for name in ("living", "suspended", "waiting"))
     lowered = slots.lowered()

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from adapters.runs.census import Census
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 
 
-def permits_document(limit: Slots, census: Census) -> Mapping[str, object]:
+def permits_document(limit: SlotLimit, census: Census) -> Mapping[str, object]:
     """The limit of now with where it comes from, and who lives, stands still and waits.
 
     Raises: RefusedInput if a file of the state directory says no limit.

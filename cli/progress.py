@@ -5,7 +5,7 @@ from datetime import datetime
 
 from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
 from cli import output
-from cli.holds_view import pre_emption_lines, release_lines, retry_lines
+from cli.holds_view import pre_emption_lines, queued_line, release_lines, retry_lines
 from cli.repairs_view import ask_line
 from pipeline.model import RequirementState, StageState
 
@@ -21,6 +21,7 @@ class ProgressLines:
         self._fixes: dict[str, RequirementState | None] = {}
         self._escalation = 0
         self._advice: tuple[str, ...] = ()
+        self._queued: frozenset[str] = frozenset()
         self._failing: set[tuple[str, str, datetime]] = set()
 
     def __call__(self, view: RequirementView) -> None:
@@ -28,6 +29,7 @@ class ProgressLines:
         for line in (
             *self._ended_fix_lines(view),
             *self._stage_lines(view),
+            *self._queued_lines(view),
             *self._failure_lines(view),
             *self._opened_fix_lines(view),
             *self._state_lines(view),
@@ -42,6 +44,11 @@ class ProgressLines:
             if self._stages.get(stage.stage, (StageState.WAITING, 0)) != now:
                 yield _stage_line(stage)
             self._stages[stage.stage] = now
+
+    def _queued_lines(self, view: RequirementView) -> Iterator[str]:
+        """Once for each stage: its place changes with every agent that ends."""
+        yield from (queued_line(each) for each in view.queued if each.stage not in self._queued)
+        self._queued = frozenset(each.stage for each in view.queued)
 
     def _failure_lines(self, view: RequirementView) -> Iterator[str]:
         new = [failure for failure in view.failures if failure.round > self._round]

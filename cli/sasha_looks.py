@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from adapters.runs.host import HostRuns
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc_store import create_store
 from adapters.user_files import find_agents
 from hosting.caring import care_of_host, care_of_house
@@ -48,7 +48,7 @@ async def advice_on_host(
     settings: Settings, client: Client, installation: Installation
 ) -> tuple[Advice, ...]:
     """What is wrong with this host. Raises: RefusedInput for a bad agents file."""
-    slots = Slots(settings.home, settings.max_parallel_stages)
+    slots = SlotLimit(settings.home, settings.max_parallel_stages)
     agents = find_agents(settings.agents_file)
     runs = HostRuns(settings.home, agents, slots, settings.children_environment)
     async with care_of_host(settings, client, installation, runs, slots) as host:

@@ -14,7 +14,7 @@ from adapters.sdlc_views import ListedRequirement, RequirementView
 from cli import output
 from cli.documents import status_document, summary_document
 from cli.environment import load_settings
-from cli.holds_view import retry_lines
+from cli.holds_view import queued_line, retry_lines
 from cli.installation import hint_of_stranger
 from cli.records import records
 from cli.repairs_view import ask_line
@@ -122,23 +122,26 @@ def _waits_for(listed: ListedRequirement) -> str:
     """Whom it waits for: fixes that are held themselves wait for who holds them."""
     if listed.state is RequirementState.HELD:
         return listed.waiting_for
+    slot = "slot" if listed.queued else ""
     retried = "a retry" if listed.retries else ""
-    return ", ".join(filter(None, dict.fromkeys((listed.waiting_for, *listed.held_by, retried))))
+    waits = (listed.waiting_for, *listed.held_by, slot, retried)
+    return ", ".join(filter(None, dict.fromkeys(waits)))
 
 
 def _since(listed: ListedRequirement) -> datetime:
-    """Since when it waits, or fails."""
-    failing = min((retry.since for retry in listed.retries), default=None)
-    return listed.waiting_since or failing or listed.updated_at
+    """Since when it waits, for a slot too, or fails."""
+    since = (*(retry.since for retry in listed.retries), *(each.since for each in listed.queued))
+    return listed.waiting_since or min(since, default=None) or listed.updated_at
 
 
 def _why(listed: ListedRequirement) -> str:
-    """What a human is asked, or why it is held."""
+    """What a human is asked, why it is held, or which slot is missing."""
     if listed.asks:
         return ask_line(listed.asks[0])
     if listed.state is RequirementState.HELD:
         return listed.reason
-    return next(retry_lines(listed.retries, listed.number), "")
+    waits = (*map(queued_line, listed.queued), *retry_lines(listed.retries, listed.number))
+    return "; ".join(waits)
 
 
 def _title(listed: ListedRequirement) -> str:

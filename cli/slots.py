@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adapters.runs.census import take_census
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from cli import output
 from cli.environment import load_settings
 from cli.permits import permits_document
@@ -39,7 +39,7 @@ def slots(
     if reset and number is not None:
         raise RefusedInput("Give a number or --reset, not both.")
     settings = load_settings()
-    limit = Slots(settings.home, settings.max_parallel_stages)
+    limit = SlotLimit(settings.home, settings.max_parallel_stages)
     if number is not None:
         limit.set(number)
     elif reset:
@@ -51,7 +51,7 @@ def slots(
         _show(document, limit)
 
 
-def _show(document: Mapping[str, object], limit: Slots) -> None:
+def _show(document: Mapping[str, object], limit: SlotLimit) -> None:
     lowered = limit.lowered()
     rows = output.table("", "slots", numbers=("slots",))
     rows.add_column("", no_wrap=False)

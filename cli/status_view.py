@@ -13,6 +13,7 @@ from cli.holds_view import (
     hold_lines,
     leftover_line,
     past_hold_lines,
+    queued_line,
     retry_lines,
     stands_still,
 )
@@ -28,7 +29,8 @@ def overview(view: RequirementView) -> RenderableType:
     stages = [_stages_table(view)] if view.stages else []
     reasons = [_reason(stage) for stage in view.stages if _has_reason(stage)]
     fixes = [fixes_part(view.fixes)] if view.fixes else []
-    holds = (output.unfolded(Text(line)) for line in hold_lines(view))
+    waits = (*map(queued_line, view.queued), *hold_lines(view))
+    holds = (output.unfolded(Text(line)) for line in waits)
     said = [*retry_lines(view.retries, view.number)]
     said += [leftover_line(view.leftover)] if view.leftover else []
     shown = (output.unfolded(Text(line)) for line in said)
@@ -72,11 +74,14 @@ def _stages_table(view: RequirementView) -> Table:
         "stage", "agent", "state", "attempt", "starts", "start", "took",
         numbers=("attempt", "starts", "took"), fold=("stage",),
     )  # fmt: skip
+    queued = {each.stage for each in view.queued}
     for stage in view.stages:
+        waits = "queued" if stage.stage in queued else ""
+        waits = "stands still" if stands_still(stage, view) else waits
         rows.add_row(
             stage.stage,
             stage.agent,
-            Text("stands still", "yellow") if stands_still(stage, view) else styled(stage.state),
+            Text(waits, "yellow") if waits else styled(stage.state),
             str(stage.attempt or ""),
             str(stage.starts or ""),
             output.clock(stage.started_at),

@@ -10,7 +10,7 @@ from adapters.host_care.making import host_care
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.installation import Identity
 from adapters.probes import NatsLogin
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
@@ -58,7 +58,7 @@ async def care_of_host(
     client: Client,
     installation: Installation,
     runs: AgentRuns,
-    slots: Slots,
+    slots: SlotLimit,
 ) -> AsyncIterator[HostCare]:
     """Disk, load, deadlines and orphans; its connection is closed when the block ends."""
     reader = create_reader(settings.database_url.get_secret_value(), installation.id)

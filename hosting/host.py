@@ -19,7 +19,7 @@ from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha
@@ -40,7 +40,7 @@ class Host:
     readiness: WatchedDependencies
     facts: WorkerFacts
     sasha: TemporalSasha
-    slots: Slots
+    slots: SlotLimit
 
 
 @asynccontextmanager
@@ -67,7 +67,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         stack.push_async_callback(publisher.close)
         await publisher.ensure_streams()
         root = settings.project_root
-        slots = Slots(settings.home, settings.max_parallel_stages)
+        slots = SlotLimit(settings.home, settings.max_parallel_stages)
         watched = (
             *nats_and_database(publisher, settings.nats_url, database_url),
             disk(settings.host, settings.home, settings.min_free_disk_bytes),
@@ -76,7 +76,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         readiness = WatchedDependencies(
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
-        runs = HostRuns(settings.home, agents, slots, environment, readiness.check)
+        runs = HostRuns(settings.home, agents, slots, environment)
         house = await stack.enter_async_context(
             care_of_house(settings, client, installation, store)
         )
@@ -105,7 +105,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             installation.id,
             settings.host,
             version("agog-orchestrator"),
-            lambda: (runs.living, slots.current()),
+            lambda: (runs.used, slots.current()),
         )
         yield Host(identity, ports, readiness, facts, sasha, slots)
 

@@ -30,7 +30,8 @@ from pipeline.work import Work
 class Board:
     """The stages of one requirement and its open failures, keyed by stage and gate.
 
-    `repairs` names the fixes under way by the stage whose failure they repair.
+    `repairs` names the fixes under way by the stage whose failure they repair, `queued` those of
+    the running stages that wait for a slot of their host.
     """
 
     pipeline: Pipeline
@@ -39,6 +40,7 @@ class Board:
     failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     repairs: dict[str, str] = field(default_factory=dict)
+    queued: set[str] = field(default_factory=set)
     work: Work = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -170,6 +172,7 @@ class Board:
         if not card.resumes:
             card.attempt += 1
             card.extended_minutes = 0.0
+            # It may wait for a slot, and then sees more: the commit that it starts on tells.
             card.judged = self.work.seen_by(stage)
             card.base = base or self.head
         return card.attempt
@@ -223,7 +226,8 @@ class Board:
         card.state = outcome.state
         card.attempt, card.summary = outcome.attempt, outcome.summary
         card.verdict = outcome.verdict
-        card.judged = outcome.judged or card.judged
+        card.judged, card.base = outcome.judged or card.judged, outcome.base or card.base
+        card.merged = outcome.head or card.merged
         card.resumes = outcome.resumes
         if outcome.state is StageState.COMPLETED:
             card.flags = outcome.flags

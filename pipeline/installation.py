@@ -31,8 +31,12 @@ class Queues:
         return f"{self.central}-open-p0"
 
     def agents(self, host: str) -> str:
-        """Stages of a host: their worktrees and processes live there."""
+        """Stages of a host: their clones and processes live there. Nothing waits for a slot."""
         return f"{self.central}-agents-{host}"
+
+    def waiting(self, host: str) -> str:
+        """Stages that wait for a slot of a host: few at once are let in, the more urgent first."""
+        return f"{self.central}-waiting-{host}"
 
     def tools(self, host: str) -> str:
         """Git and builds of a host, with their own bound."""

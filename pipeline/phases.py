@@ -35,7 +35,7 @@ STAGE_MOVES: Mapping[StageState, frozenset[StageState]] = MappingProxyType(
             {StageState.RUNNING, StageState.WAITING, StageState.SKIPPED, StageState.BLOCKED}
         ),
         StageState.RUNNING: frozenset(
-            # held: it waited for a permit when a P0 was opened, and was not started yet
+            # held: a crash kept it from its start, and a P0 was opened meanwhile
             {StageState.COMPLETED, StageState.FAILED, StageState.BLOCKED, StageState.HELD}
         ),
         StageState.COMPLETED: frozenset({StageState.WAITING}),

@@ -41,7 +41,8 @@ def restore(board: Board, message: Standing) -> None:
 
 def add_fix(board: Board, fix: MergedFix) -> None:
     """Count a merged fix as part of the stage that it belongs to: it voids older evidence."""
-    board.cards[fix.stage].fixes += (fix.number,)
+    card = board.cards[fix.stage]
+    card.fixes, card.merged = (*card.fixes, fix.number), fix.head
 
 
 def run_again(board: Board, name: str, why: str) -> None:
@@ -65,6 +66,7 @@ def outcome_of(board: Board, name: str) -> StageOutcome:
         flags=card.flags,
         failure=next((f for f in board.open_failures() if f.stage == name), None),
         judged=card.judged,
+        base=card.base,
     )
 
 

@@ -67,8 +67,14 @@ class Work:
             return ()
         work = (s for s in self._implementers() if s.name in self.before[stage.name])
         judged = (s for s in work if judge.side in (None, TEAM[s.agent].side))
-        seen = self.cards[stage.name].judged
-        return tuple(mark for mark in self.marks(judged) if mark not in seen)
+        return self.marks(s for s in judged if not self._has_seen(self.cards[stage.name], s))
+
+    def _has_seen(self, verdict: StageCard, stage: Stage) -> bool:
+        """Whether the stage's latest work was merged into what the verdict is about."""
+        work, base = self.cards[stage.name], verdict.base
+        if work.mark(stage.name) in verdict.judged:
+            return True
+        return bool(base and work.merged and work.merged.position <= base.position)
 
     def _implementers(self) -> Iterator[Stage]:
         """Those whose work is in; one who was skipped has done none."""

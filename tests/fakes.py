@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +21,14 @@ from pipeline.model import (
     RunOrder,
     RunResult,
     SashaCall,
+    SlotRequest,
+    SlotUsage,
     Symptom,
     SymptomKind,
     Waiting,
     Wake,
 )
-from pipeline.ports import StartCheck, StartListener
+from pipeline.ports import StartListener
 from pipeline.verdicts import green_notice
 
 Notice = Mapping[str, object]
@@ -174,26 +177,62 @@ class ScriptedRuns:
         self._changed = asyncio.Condition()
         self._over: set[str] | None = set()
         """Requirements whose runs that last may end; None: all of them may."""
+        self.slots: int | None = None
+        """How many agents may live at once; None: as many as come."""
+        self.claims = 0
+        """How often somebody asked for a slot to start with."""
         self.by_number: dict[str, Script] = {}
         """What every run of a requirement does, whatever its stage's script says."""
         self.on_start: dict[str, Callable[[Path], object]] = {}
         """What else a stage's agent does in its worktree, by stage."""
 
     async def is_started(self, run_id: str) -> bool:
-        return run_id in self._results
+        return any(order.run_id == run_id for order in self.orders)
 
-    async def attach(
-        self, order: RunOrder, on_start: StartListener, after_wait: StartCheck
-    ) -> RunResult:
-        if order.run_id not in self._results:
-            self.orders.append(order)
-            self._results[order.run_id] = await self._run(order, on_start)
-        return self._results[order.run_id]
+    @asynccontextmanager
+    async def slot(self, request: SlotRequest) -> AsyncIterator[bool]:
+        has_slot = self.slots is None or self.used < self.slots
+        self.claims += 1
+        yield has_slot
+
+    async def queue(self, request: SlotRequest) -> None:
+        """Nobody is less urgent."""
+
+    async def wait_for_slot(self, request: SlotRequest) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.slots is None or self.used < self.slots)
+
+    @property
+    def used(self) -> int:
+        return sum(order.run_id not in self._results for order in self.orders)
+
+    def queue_place(self, run_id: str) -> tuple[int, SlotUsage]:
+        return 1, SlotUsage(self.used, self.slots or 0, self.slots or 0)
+
+    async def usages(self) -> AsyncIterator[SlotUsage]:
+        await asyncio.Event().wait()
+        yield SlotUsage(0, 0, 0)
+
+    async def start(self, order: RunOrder) -> bool:
+        self.orders.append(order)
+        return True
+
+    async def until_resumed(self, run_id: str) -> None:
+        raise AssertionError(run_id)
+
+    async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
+        if request.run_id not in self._results:
+            order = next(order for order in self.orders if order.run_id == request.run_id)
+            result = replace(await self._run(order, on_start), head=order.head)
+            async with self._changed:
+                self._results[request.run_id] = result
+                self._changed.notify_all()
+        return self._results[request.run_id]
 
     async def _run(self, order: RunOrder, on_start: StartListener) -> RunResult:
         script = self._script(order)
         started = await self._clock.now()
-        await on_start(started)
+        await on_start(started, order.head)
         minutes = order.minutes if script.minutes is None else script.minutes
         await self._clock.sleep(0 if script.lasts else minutes)
         async with self._changed:
@@ -233,8 +272,10 @@ class ScriptedRuns:
         nth = sum(o.stage == order.stage for o in self.orders) - 1
         return scripts[min(nth, len(scripts) - 1)]
 
-    async def end(self, run_id: str) -> None:
+    async def end(self, run_id: str) -> RunResult:
         self.ended.append(run_id)
+        head = next((order.head for order in self.orders if order.run_id == run_id), None)
+        return RunResult(RunEnd.CANCELLED, None, "", "", None, None, 0, "", head=head)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
         self.ended.append(key)

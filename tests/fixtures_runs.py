@@ -12,11 +12,38 @@ import pytest
 from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.runs.supervised import leftovers
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
-from pipeline.model import RunOrder, RunResult
+from pipeline.model import RunOrder, RunResult, SlotRequest
+from pipeline.ports import StartListener
 from tests.eventually import eventually
+
+
+@dataclass(frozen=True)
+class Order(RunOrder):
+    """An order with its place among those who wait for a slot."""
+
+    priority: int = 2
+    remaining_minutes: float = 60.0
+
+    @property
+    def slot(self) -> SlotRequest:
+        return SlotRequest(self.run_id, self.priority, self.remaining_minutes)
+
+
+async def attach(host: HostRuns, order: Order, on_start: StartListener | None = None) -> RunResult:
+    """Start the run if it was never started, as the stage's activity does, and wait for its end."""
+    while True:
+        async with host.slot(order.slot) as has_slot:
+            if await host.is_started(order.run_id) or (has_slot and await host.start(order)):
+                break
+        if has_slot:
+            await host.until_resumed(order.run_id)
+        else:
+            await host.queue(order.slot)
+            await host.wait_for_slot(order.slot)
+    return await (host.attach(order.slot, on_start) if on_start else host.attach(order.slot))
 
 
 @dataclass
@@ -34,9 +61,9 @@ class Bench:
 
     def host(self) -> HostRuns:
         file = AgentsFile("agents.toml", self.home, self.agents, {}, self.minute_seconds)
-        return HostRuns(self.home, file, Slots(self.home, self.limit), self.environment)
+        return HostRuns(self.home, file, SlotLimit(self.home, self.limit), self.environment)
 
-    def order(self, **changes: object) -> RunOrder:
+    def order(self, **changes: object) -> Order:
         order = replace(_ORDER, **changes)  # type: ignore[arg-type] # the fields of the caller
         run_id = f"{order.number}/wf-1/{order.stage}/{order.attempt}"
         return replace(order, run_id=run_id)
@@ -52,13 +79,13 @@ class Bench:
 
     async def run(self, script: str, **changes: object) -> RunResult:
         self.shell(script)
-        return await self.host().attach(self.order(**changes))
+        return await attach(self.host(), self.order(**changes))
 
     def all_runs(self) -> list[RunDirectory]:
         return [RunDirectory(path, "") for path in self.home.glob(f"{RUNS}/*/*/*")]
 
 
-_ORDER = RunOrder(
+_ORDER = Order(
     run_id="",
     number="REQ-1",
     stage="Backend Implementation",
@@ -67,8 +94,6 @@ _ORDER = RunOrder(
     minutes=60.0,
     deadline=timedelta(hours=2),
     grace=timedelta(0),
-    priority=2,
-    remaining_minutes=60.0,
     prompt="Do it.",
     worktree="",
 )

@@ -26,10 +26,11 @@ GREEN = {
 def main(directory: Path, kind: str) -> int:
     is_agent = kind == "agent"
     name = os.environ["AGOG_AGENT"] if is_agent else kind
-    attempt = os.environ["AGOG_ATTEMPT"] if is_agent else _built_commit()
+    attempt = os.environ["AGOG_ATTEMPT"] if is_agent else _checked_out()
     number = os.environ["AGOG_REQUIREMENT"]
     who = f"{number} {name} {attempt} {os.getpid()}"
     names = (f"{number}.{name}", name)
+    base = _checked_out()
     _say(directory, f"start {who}")
     task = next(filter(None, (_task(directory / f"{each}.json") for each in names)), {})
     for path, text in task.get("files", {}).items():
@@ -39,6 +40,7 @@ def main(directory: Path, kind: str) -> int:
         time.sleep(0.02)
     time.sleep(task.get("seconds", 0.0))
     if is_agent:
+        (directory / f"{name}.worked-on").write_text(base)
         _print_notice(name, task.get("notice", {}))
     _say(directory, f"end {who}")
     return int(task.get("exit_code", 0))
@@ -55,9 +57,10 @@ def _say(directory: Path, line: str) -> None:
     os.close(log)
 
 
-def _built_commit() -> str:
+def _checked_out() -> str:
+    """The commit that it works on; empty where there is no project."""
     command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _print_notice(agent: str, extra: dict[str, object]) -> None:

@@ -110,10 +110,13 @@ class Orchestra:
         await self._store.close()
         await self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)"))
 
-    async def start(self, pipeline: Pipeline, *, number: str = "") -> Handle:
+    async def start(
+        self, pipeline: Pipeline, *, number: str = "", priority: Priority = Priority.P2
+    ) -> Handle:
         """Start a requirement the way `starter.py start` does."""
         number = number or self.number
-        submission = Submission(number, "Greet in the user's language", pipeline=pipeline.name)
+        title, plan = "Greet in the user's language", pipeline.name
+        submission = Submission(number, title, priority=priority, pipeline=plan)
         await launch(
             Services(self.temporal, self._store, self.reader, self.installation),
             [Launch(submission, pipeline)],
@@ -122,9 +125,11 @@ class Orchestra:
         )
         return self.handle(number)
 
-    async def accept(self, pipeline: Pipeline, *, number: str) -> None:
+    async def accept(
+        self, pipeline: Pipeline, *, number: str, priority: Priority = Priority.P2
+    ) -> None:
         """Accept a requirement, as a start does that gets no further than its row."""
-        order = RequirementOrder(number, "Greet", Priority.P2, pipeline, False, HEARTBEAT)
+        order = RequirementOrder(number, "Greet", priority, pipeline, False, HEARTBEAT)
         await self._store.accept(order, "")
         self._accepted[number] = order
 

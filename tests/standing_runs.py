@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from adapters.runs.host import HostRuns
-from pipeline.model import RunOrder, RunResult
-from tests.fixtures_runs import Bench, until
+from pipeline.model import RunResult
+from tests.fixtures_runs import Bench, Order, attach, until
 
 KEY = "REQ-1/wf-1"
 AGENT = "echo $$ >> pids; until test -e go; do sleep 0.01; done; echo done"
@@ -37,7 +37,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def family(runs: Bench, order: RunOrder) -> list[int]:
+def family(runs: Bench, order: Order) -> list[int]:
     """Every living process of the run but its supervisor."""
     found: list[int] = []
     frontier = [runs.directory(order).identity()["supervisor"]]
@@ -48,7 +48,7 @@ def family(runs: Bench, order: RunOrder) -> list[int]:
     return found
 
 
-def stands_still(runs: Bench, order: RunOrder) -> bool:
+def stands_still(runs: Bench, order: Order) -> bool:
     processes = family(runs, order)
     return bool(processes) and all(map(_is_still, processes))
 
@@ -59,13 +59,13 @@ def _is_still(pid: int) -> bool:
     return waits or state(pid) in ("T", "Z", "")
 
 
-def moves(runs: Bench, order: RunOrder) -> bool:
+def moves(runs: Bench, order: Order) -> bool:
     return "T" not in [state(pid) for pid in family(runs, order)]
 
 
-async def attached_to(runs: Bench, host: HostRuns, order: RunOrder, processes: int = 1) -> Attached:
+async def attached_to(runs: Bench, host: HostRuns, order: Order, processes: int = 1) -> Attached:
     """Attach, and wait until the agent has said who it is."""
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     pids = runs.directory(order).path.joinpath("pids")
     await until(lambda: pids.exists() and len(pids.read_text().split()) == processes)
     await until(lambda: "agent" in runs.directory(order).identity())
@@ -79,11 +79,11 @@ def stood_still(result: RunResult) -> timedelta:
     return result.ended_at - result.started_at - result.elapsed
 
 
-def let_go(runs: Bench, order: RunOrder) -> None:
+def let_go(runs: Bench, order: Order) -> None:
     runs.let_go(order)
 
 
-async def ended_after(host: HostRuns, runs: Bench, order: RunOrder) -> RunResult:
+async def ended_after(host: HostRuns, runs: Bench, order: Order) -> RunResult:
     attached = await attached_to(runs, host, order)
     let_go(runs, order)
     return await attached

@@ -52,6 +52,10 @@ class Display:
         """Show again what was shown before it was held."""
         self._show(self._before_hold)
 
+    def refresh(self) -> None:
+        """Show what stages do by now; the rest stays as it is shown."""
+        self._show(self.shown)
+
     def _show(self, shown: Shown) -> None:
         self.shown = shown
         self._view.show(shown.state, self._board, shown.waiting_for, shown.note)

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
         FixMerged,
         GivenUp,
         Group,
+        Head,
         MergedFix,
         Pipeline,
         RequirementOrder,
@@ -119,12 +120,14 @@ class FixRunner:
             return report
 
     async def _merge(self, fix: Fix, commit: str) -> Failure | None:
+        head: Head | None = None
         if commit:  # none where no project is needed
             merged = await self._merge_commit(fix, commit)
             self._execution.heed(merged.parallel, merged.head)
             if merged.failure:
                 return merged.failure
-        done = MergedFix(fix.number, fix.stage)
+            head = merged.head
+        done = MergedFix(fix.number, fix.stage, head)
         self.results.merged.append(done)
         add_fix(self._execution.board, done)
         return None

@@ -41,7 +41,7 @@ _RETRY = RetryPolicy(
     maximum_interval=timedelta(seconds=10),
 )
 
-# The deadline belongs to the run. An activity may also queue for a permit, for days.
+# The deadline belongs to the run. An activity may also be queued for a slot, for days.
 _UNBOUNDED = timedelta(days=365)
 
 # One database transaction and a publish: a minute is an outage, and the next try may find it over.
@@ -147,6 +147,13 @@ def stage(host: str, order: RequirementOrder, request: StageRequest) -> Activity
     config = _long(queues().agents(host), order, f"{request.stage.name} ({request.stage.agent})")
     config["activity_id"] = f"{request.stage.name} {request.attempt}"
     return config
+
+
+def waiting(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
+    """Waits for a slot, mostly in Temporal's queue."""
+    return _long(
+        queues().waiting(host), order, f"{request.stage.name}: queued for a slot on {host}"
+    )
 
 
 def on_host(host: str, summary: str) -> ActivityConfig:

@@ -186,9 +186,12 @@ class RequirementWorkflow:
             return await self._execution.do(
                 OpeningActivities.open_fix, request, **options.tools(fix.host, order, "Open")
             )
-        return await self._execution.do(
-            OpeningActivities.open_requirement, request, **options.opening(order)
-        )
+        while True:
+            opening = await self._execution.do(
+                OpeningActivities.open_requirement, request, **options.opening(order)
+            )
+            if not opening.is_full:
+                return opening
 
     async def _fix(self) -> DeliveryReport:
         """Run the one stage; its commit and its answer are the orchestrator's to judge."""

@@ -1,5 +1,9 @@
 """One stage of a round: wait for its needs, pass its gates, run it as often as it is allowed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -108,14 +112,35 @@ class StageRunner:
             return await self._execution.tried(self._run_stage(request), held)
 
     async def _run_stage(self, request: StageRequest) -> StageOutcome:
+        """Run it as soon as its host has a slot for it."""
+        host, order = self._execution.host, self._execution.order
         try:
-            return await workflow.execute_activity_method(
-                StageActivities.run_stage,
-                request,
-                **options.stage(self._execution.host, self._execution.order, request),
-            )
+            while True:
+                outcome = await workflow.execute_activity_method(
+                    StageActivities.run_stage, request, **options.stage(host, order, request)
+                )
+                if outcome.state is not StageState.WAITING:
+                    return outcome
+                since = request.waits_since or workflow.now()
+                request = replace(request, waits_since=since, held=None)
+                with self._shown_as_queued(request.stage):
+                    await workflow.execute_activity_method(
+                        StageActivities.wait_for_slot,
+                        request,
+                        **options.waiting(host, order, request),
+                    )
         except ActivityError as error:
             return self._held(request, error) or self._lost(request, error)
+
+    @contextmanager
+    def _shown_as_queued(self, stage: Stage) -> Iterator[None]:
+        self._board.queued.add(stage.name)
+        self._execution.display.refresh()
+        try:
+            yield
+        finally:
+            self._board.queued.remove(stage.name)
+            self._execution.display.refresh()
 
     def _request(self, stage: Stage, verified: Head | None, held: Hold | None) -> StageRequest:
         card = self._board.cards[stage.name]
@@ -125,7 +150,7 @@ class StageRunner:
             priority=self._execution.order.priority,
             stage=stage,
             attempt=self._board.begin(stage, verified),
-            head=card.base,
+            head=verified or card.base,
             remaining_minutes=self._remaining[stage.name],
             mode=self._execution.mode,
             again=again,
@@ -133,6 +158,7 @@ class StageRunner:
             repeated_after=self._board.repeated_after(stage),
             held=held if held and held.dependency else None,
             in_group=self._has_siblings(stage),
+            exact=verified is not None,
             resumed=card.resumes,
         )
 

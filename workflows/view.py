@@ -138,7 +138,8 @@ def _details(
     lines += ["| stage | agent | state | attempt |", "| --- | --- | --- | --- |"]
     for stage in board.pipeline.stages:
         card = board.cards[stage.name]
-        lines.append(f"| {stage.name} | {stage.agent} | {card.state} | {card.attempt or ''} |")
+        does = "queued for a slot" if stage.name in board.queued else card.state
+        lines.append(f"| {stage.name} | {stage.agent} | {does} | {card.attempt or ''} |")
     for failure in board.open_failures():
         owners = ", ".join(failure.owners) or "nobody"
         first = failure.error.splitlines()[0] if failure.error else failure.kind

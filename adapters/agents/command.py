@@ -42,6 +42,7 @@ def command_record(
         run_id=order.run_id,
         kind=COMMAND,
         agent=order.agent,
+        head=(order.head.commit, order.head.position) if order.head else None,
         directory=working_directory(order, run),
         deadline_seconds=order.deadline.total_seconds(),
         grace_seconds=order.grace.total_seconds(),

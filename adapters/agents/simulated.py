@@ -19,6 +19,7 @@ def simulated_record(
         run_id=order.run_id,
         kind=SIMULATED,
         agent=order.agent,
+        head=(order.head.commit, order.head.position) if order.head else None,
         directory=order.worktree or str(run.path),
         deadline_seconds=_scaled(order.deadline.total_seconds(), minute_seconds),
         grace_seconds=_scaled(order.grace.total_seconds(), minute_seconds),

@@ -63,20 +63,23 @@ class GitWorkspaces:
             target = await self._store.read_blob(names.target)
             return await self._head(names), target or ""
 
-    async def head(self, number: str) -> Head:
-        """The tip of the integration branch at this moment."""
-        return await self._head(Names(number))
+    async def head(self, number: str, commit: str = "") -> Head:
+        """The tip of the integration branch at this moment, or that commit on it."""
+        return await self._head(Names(number), commit)
 
     async def prepare(self, request: StageRequest) -> str:
-        """A clone for the attempt at `request.head`; untouched when asked again."""
+        """A clone for the attempt at `request.head`; untouched when asked again for that.
+
+        One at another commit is made anew: no agent has been in it yet.
+        """
         await self._allow_filters()
-        clone = self._stage_clone(request)
+        clone, base = self._stage_clone(request), _base(request)
         async with self._locks.hold(path_key(clone.path)):
-            if not clone.is_usable:
+            if not clone.is_usable or clone.commit != base:
                 branch = Names(request.ref.number).stage(attempt_key(request))
                 author = request.stage.agent.capitalize()
                 short = branch.removeprefix("refs/heads/")
-                await clone.make(_base(request), branch=short, author=author)
+                await clone.make(base, branch=short, author=author)
         return str(clone.path)
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:

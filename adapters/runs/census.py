@@ -1,4 +1,4 @@
-"""Who lives, stands still and waits on a host, told from its files alone.
+"""Who lives, stands still and waits for a slot on a host, told from its files alone.
 
 No lock is taken: a start must not fail because somebody is looking.
 """
@@ -30,5 +30,5 @@ def take_census(home: Path) -> Census:
 
 def _standing(run: RunDirectory) -> str:
     if not run.has(records.ORDER):
-        return "waiting"
+        return "waiting" if run.has(records.QUEUED) else ""
     return "suspended" if run.is_suspended else "living"

@@ -18,7 +18,7 @@ from typing import Any
 
 from adapters.runs import records
 from pipeline.errors import RefusedInput
-from pipeline.model import RunEnd, RunResult
+from pipeline.model import Head, RunEnd, RunResult
 from pipeline.notice import last_block
 from pipeline.numbers import slug
 
@@ -59,6 +59,8 @@ class RunRecord:
     """How long a simulated run takes."""
     output: str = ""
     """What a simulated run will have printed."""
+    head: tuple[str, int] | None = None
+    """Commit and position on the integration branch of what the agent starts from."""
 
 
 class RunDirectory:
@@ -109,6 +111,12 @@ class RunDirectory:
             if run := cls.at(order.parent):
                 yield run
 
+    @classmethod
+    def forget_queued(cls, home: Path, key: str) -> None:
+        """Nothing of that execution waits for a slot any more."""
+        for marker in home.glob(f"{RECORDS}/{key}/*/{records.QUEUED}"):
+            marker.unlink(missing_ok=True)
+
     def file(self, name: str) -> Path:
         """The path of one of the run's records."""
         return self.records_path / name
@@ -116,6 +124,11 @@ class RunDirectory:
     def has(self, name: str) -> bool:
         """Whether that record is there."""
         return self.file(name).exists()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether anybody has asked for it: it may only wait for a slot still."""
+        return self.records_path.exists()
 
     @property
     def is_fresh(self) -> bool:
@@ -143,6 +156,11 @@ class RunDirectory:
 
     def _create_records(self) -> None:
         self.records_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def mark_queued(self) -> None:
+        """Say that the run waits for a slot; its agent's directory is made when it starts."""
+        self._create_records()
+        self.file(records.QUEUED).touch()
 
     @contextmanager
     def locked(self) -> Iterator[int | None]:
@@ -229,6 +247,7 @@ class RunDirectory:
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)
+        head = (self._json(records.ORDER) or {}).get("head")
         end, started_at = RunEnd(record["end"]), _time(record["started_at"])
         output, unread = self._output(limit)
         return RunResult(
@@ -244,6 +263,7 @@ class RunDirectory:
             reason=record["reason"],
             pre_empted=end is RunEnd.LOST and self.is_suspended,
             suspensions=self._suspensions(),
+            head=Head(*head) if head else None,
             unread=unread,
         )
 

@@ -1,4 +1,4 @@
-"""One worker per state directory: two would each hand out the permits of one host."""
+"""One worker per state directory: two would each hand out the slots of one host."""
 
 import fcntl
 import os

@@ -1,22 +1,24 @@
-"""The agents of this host: one port in front of run directories, kinds and permits."""
+"""The agents of this host: one port in front of run directories, kinds and slots."""
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from weakref import WeakValueDictionary
 
 from adapters.agents.command import command_environment, command_record
 from adapters.agents.simulated import simulated_record
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from adapters.runs.kinds import RunKinds
-from adapters.runs.looks import Ended, Fresh, Living, Standing, Start
+from adapters.runs.looks import Ended, Fresh, Living, Look, Standing, Start
+from adapters.runs.slot_limit import SlotLimit
 from adapters.runs.slots import Slots
 from adapters.runs.suspensions import Suspensions
-from adapters.runs.turns import Turns
 from adapters.runs.waiting import (
     TICK_SECONDS,
     appearance,
@@ -26,8 +28,8 @@ from adapters.runs.waiting import (
 )
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
-from pipeline.model import RunOrder, RunResult
-from pipeline.ports import StartCheck, StartListener
+from pipeline.model import Head, RunOrder, RunResult, SlotRequest, SlotUsage
+from pipeline.ports import StartListener
 
 PATIENCE_SECONDS = 15.0
 """After this a supervisor that was asked to end is ended itself: it has had its agent's grace."""
@@ -37,99 +39,145 @@ _ENDING_POLL_SECONDS = 0.05
 MINUTE = timedelta(minutes=1)
 
 
-async def _unheard(_: datetime) -> None:
+async def _unheard(at: datetime, head: Head | None) -> None:
     """Nobody listens."""
-
-
-async def _unasked() -> None:
-    """Nothing has changed while it waited."""
-
-
-def _start_anyway() -> None:
-    """Nothing prevents a start."""
 
 
 class HostRuns:
     """Implements `pipeline.ports.AgentRuns`. One per state directory (see HomeLock)."""
 
     def __init__(
-        self,
-        home: Path,
-        agents: AgentsFile,
-        slots: Slots,
-        environment: Mapping[str, str],
-        check_start: Callable[[], None] = _start_anyway,
+        self, home: Path, agents: AgentsFile, limit: SlotLimit, environment: Mapping[str, str]
     ) -> None:
         """Count what lives in the state directory already.
 
-        `environment` is what agents may be given; the agents file says who gets what. What
-        `check_start` raises, asked in the moment of a start, prevents that start.
+        `environment` is what agents may be given; the agents file says who gets what.
 
-        Raises: RefusedInput if the slots cannot be read.
+        Raises: RefusedInput if the limit of slots cannot be read.
         """
         self._home = home.absolute()
         self._agents = agents
         self._environment = environment
-        self._check_start = check_start
         self._kinds = RunKinds()
         self._suspensions = Suspensions(self._home)
         self._changed = asyncio.Event()
-        self._turns = Turns(self._home, slots, self._kinds.look)
+        living = (run.run_id for run in RunDirectory.living(self._home) if not run.is_suspended)
+        self._slots = Slots(limit, living, self._has_ended)
+        self._starts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._queued: set[str] = set()
+        """Runs that were queued in the block of a slot which is still open."""
 
     @property
-    def living(self) -> int:
-        """How many agents hold a permit."""
-        return self._turns.living
+    def used(self) -> int:
+        """How many slots are used."""
+        return self._slots.used
+
+    @property
+    def sweeps(self) -> int:
+        """How often it has looked after itself because somebody waits for a slot."""
+        return self._slots.sweeps
+
+    # --- starting -------------------------------------------------------------------------------
 
     async def is_started(self, run_id: str) -> bool:
-        """Whether the run's agent was started once: then it is never started again."""
+        """Whether the run's agent was started, or is about to be: it is never started again."""
         run = RunDirectory.of(self._home, run_id)
-        return await in_thread(lambda: run.has(records.STARTED) or run.has(records.EXIT))
+        return await in_thread(lambda: not isinstance(self._look(run), Fresh))
 
-    async def attach(
-        self,
-        order: RunOrder,
-        on_start: StartListener = _unheard,
-        after_wait: StartCheck = _unasked,
-    ) -> RunResult:
-        """Find the run, starting it only if it was never started, and wait for its end.
+    @asynccontextmanager
+    async def slot(self, request: SlotRequest) -> AsyncIterator[bool]:
+        """Hold a slot to start the run with, for the block; False if none is free.
 
-        `on_start` is awaited once if the run is found living, `after_wait` when it has waited for
-        its turn to start. Cancelled, it leaves the agent alone.
+        Whoever asks for the same run meanwhile waits until the block has ended. A run that was
+        started in it keeps the slot.
+        """
+        run = RunDirectory.of(self._home, request.run_id)
+        async with self._starts.setdefault(request.run_id, asyncio.Lock()):
+            has_slot = self._slots.take(request)
+            if not has_slot:  # at once: what comes free until it is in the room may be its
+                self._slots.expect(request)
+            try:
+                yield has_slot
+            finally:
+                if has_slot:
+                    self._settle(run)
+                elif request.run_id in self._queued:
+                    self._queued.remove(request.run_id)
+                else:
+                    self._slots.withdraw(request.run_id)
 
-        Raises, only if the run is to be started: AgentsFileRefused if the agents file lacks its
-            agent; what `after_wait` and the check of a start raise when it is its turn.
+    async def queue(self, request: SlotRequest) -> None:
+        """Note that the run waits for a slot, which it does in Temporal's queue or here.
+
+        It is called in the block of a slot that was not free. A full waiting room lets it in
+        before who is less urgent.
+        """
+        run = RunDirectory.of(self._home, request.run_id)
+        await in_thread(run.mark_queued)
+        self._queued.add(request.run_id)
+
+    async def wait_for_slot(self, request: SlotRequest) -> None:
+        """Wait until a slot is kept for the run, which is then to be taken.
+
+        It may also return without one: who is more urgent needs the place, or nothing is to be
+        started any more. Then ask again.
+        """
+        await self._slots.wait(request)
+
+    def queue_place(self, run_id: str) -> tuple[int, SlotUsage]:
+        """The place of the run among those who wait on this host, and how many slots are used."""
+        return self._slots.place(run_id), self._slots.usage
+
+    def usages(self) -> AsyncIterator[SlotUsage]:
+        """How many slots are used, whenever it changes while somebody waits for one."""
+        return self._slots.usages()
+
+    async def start(self, order: RunOrder) -> bool:
+        """Start the run with the slot that is held; False if it may not be started now.
+
+        Raises: AgentsFileRefused if the agents file lacks its agent.
         """
         run = RunDirectory.of(self._home, order.run_id)
-        was_started = is_told = False
-        while True:
-            changed = self._changed  # taken before the look: what comes after it is not missed
-            seen = await in_thread(partial(self._observe, run))
-            if isinstance(seen, RunResult):
-                self._turns.free(order.run_id)
-                return seen
-            if isinstance(seen, Standing):
-                await self._stand(run, order, seen, changed)
-            elif isinstance(seen, Living):
-                self._turns.adopt(order.run_id)
-                is_told = is_told or await _tell_start(run, on_start)
-                wait = end_of(seen) if is_told else appearance()
-                await until_event(changed, wait)
-            elif was_started:
-                await in_thread(partial(self._kinds.supervised.give_up, run))
-            else:
-                was_started = await self._start(run, order, after_wait)
+        start = self._starter(run, order)
+        return await in_thread(lambda: not self._suspensions.holds(run) and start())
 
-    async def end(self, run_id: str) -> None:
-        """End the run's processes, all of them, and record it as cancelled; never start it."""
+    async def until_resumed(self, run_id: str) -> None:
+        """Return when the run's execution has no order to be suspended."""
+        run = RunDirectory.of(self._home, run_id)
+        while True:
+            changed = self._changed
+            if not await in_thread(partial(self._suspensions.holds, run)):
+                return
+            await changed.wait()
+
+    async def attach(self, request: SlotRequest, on_start: StartListener = _unheard) -> RunResult:
+        """Wait for the end of a run that was started.
+
+        `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
+        """
+        run = RunDirectory.of(self._home, request.run_id)
+        self._slots.attach(request.run_id)
+        try:
+            return await self._follow(run, request, on_start)
+        finally:
+            self._slots.detach(request.run_id)
+
+    # --- steering -------------------------------------------------------------------------------
+
+    async def end(self, run_id: str) -> RunResult:
+        """End the run's processes, all of them, and record it as cancelled; never start it.
+
+        Returns how it has ended, without its output.
+        """
         run = RunDirectory.of(self._home, run_id)
         asked_at = monotonic()
         while True:
             patient = monotonic() - asked_at < PATIENCE_SECONDS
             asking = signal.SIGTERM if patient else signal.SIGKILL
             if await asyncio.to_thread(self._kinds.try_end, run, asking):
-                self._turns.free(run_id)
-                return
+                self._slots.withdraw(run_id)
+                self._slots.free(run_id)
+                return await asyncio.to_thread(run.result, limit=0)
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
@@ -144,6 +192,9 @@ class HostRuns:
             results[run.run_id] = await asyncio.to_thread(run.result, limit=0)
         # Not before: while it holds, nothing of the execution is started behind our back.
         await asyncio.to_thread(self._suspensions.lift, key)
+        await asyncio.to_thread(RunDirectory.forget_queued, self._home, key)
+        self._slots.withdraw(key)
+        self._tell_change()
         return results
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
@@ -161,18 +212,67 @@ class HostRuns:
         """
         suspended = await in_thread(partial(self._suspend, key))
         for run_id in suspended:
-            self._turns.free(run_id)
+            self._slots.free(run_id)
         self._tell_change()
         return suspended
 
     async def resume(self, key: str) -> tuple[str, ...]:
-        """Let the runs of an execution go on, each as soon as who is attached has a permit.
+        """Let the runs of an execution go on, each as soon as who is attached has a slot.
 
         Returns the ids of the living runs that stood still. Raises: RefusedInput for a bad key.
         """
         standing = await in_thread(partial(self._resume, key))
         self._tell_change()
         return standing
+
+    # --- how ------------------------------------------------------------------------------------
+
+    async def _follow(
+        self, run: RunDirectory, request: SlotRequest, on_start: StartListener
+    ) -> RunResult:
+        is_told = False
+        while True:
+            changed = self._changed  # taken before the look: what comes after it is not missed
+            seen = await in_thread(partial(self._observe, run))
+            if isinstance(seen, RunResult):
+                self._slots.free(run.run_id)
+                return seen
+            if isinstance(seen, Standing):
+                await self._stand(run, request, seen, changed)
+            elif isinstance(seen, Living):
+                self._slots.adopt(run.run_id)
+                is_told = is_told or await _tell_start(run, on_start)
+                wait = end_of(seen) if is_told else appearance()
+                await until_event(changed, wait)
+            else:
+                await in_thread(partial(self._kinds.supervised.give_up, run))
+
+    async def _stand(
+        self, run: RunDirectory, request: SlotRequest, seen: Standing, changed: asyncio.Event
+    ) -> None:
+        """Wait without a slot until the order is lifted; then for a slot, and go on."""
+        self._slots.free(run.run_id)
+        if not seen.may_go_on:
+            return await until_event(changed, asyncio.sleep(TICK_SECONDS))
+        waiting = asyncio.create_task(self._slots.wait(request, resumes=True))
+        try:
+            # Suspended again, or ended from outside, it is wanted no more.
+            while not waiting.done() and await in_thread(lambda: self._observe(run) == seen):
+                await asyncio.wait({waiting}, timeout=TICK_SECONDS)
+        finally:
+            await _cancelled(waiting)
+        if self._slots.take(request):
+            try:
+                await in_thread(lambda: self._observe(run) == seen and self._suspensions.go_on(run))
+            finally:
+                self._settle(run)
+
+    def _settle(self, run: RunDirectory) -> None:
+        # Asked of the disk: a start that was cancelled half-way may have happened.
+        is_living = run.is_recorded and not run.is_fresh and not run.is_suspended
+        if not is_living:
+            run.file(records.QUEUED).unlink(missing_ok=True)
+        self._slots.settle(run.run_id, is_living=is_living and not run.has(records.EXIT))
 
     def _tell_change(self) -> None:
         """Let all who are attached look at once."""
@@ -191,44 +291,21 @@ class HostRuns:
         return tuple(standing)
 
     def _observe(self, run: RunDirectory) -> RunResult | Fresh | Living | Standing:
-        seen = self._kinds.look(run)
+        seen = self._look(run)
         if isinstance(seen, Ended):
             return run.result()
-        is_ordered = self._suspensions.holds(run)
         if isinstance(seen, Fresh):
-            return Standing(may_go_on=False) if is_ordered else seen
-        return Standing(may_go_on=not is_ordered) if self._suspensions.heed(run) else seen
+            return seen
+        is_suspended = self._suspensions.heed(run)
+        return Standing(may_go_on=not self._suspensions.holds(run)) if is_suspended else seen
 
-    async def _start(self, run: RunDirectory, order: RunOrder, after_wait: StartCheck) -> bool:
-        """Wait for a permit and start the run with it; False if that is no longer called for."""
-        start = self._starter(run, order)
-        return await self._turns.take(
-            run,
-            order,
-            is_wanted=lambda: isinstance(self._observe(run), Fresh),
-            act=lambda: self._start_now(run, start),
-            after_wait=after_wait,
-        )
+    def _look(self, run: RunDirectory) -> Look:
+        # Nobody has asked for it to be started yet: looking leaves no trace.
+        return self._kinds.look(run) if run.is_recorded else Fresh()
 
-    def _start_now(self, run: RunDirectory, start: Start) -> bool:
-        # Hours may have passed since the stage was opened: what held then may not hold now.
-        self._check_start()
-        return not self._suspensions.holds(run) and start()
-
-    async def _stand(
-        self, run: RunDirectory, order: RunOrder, seen: Standing, changed: asyncio.Event
-    ) -> None:
-        """Wait without a permit until the order is lifted; then for a permit, and go on."""
-        self._turns.free(run.run_id)
-        if not seen.may_go_on:
-            return await until_event(changed, asyncio.sleep(TICK_SECONDS))
-        await self._turns.take(
-            run,
-            order,
-            is_wanted=lambda: self._observe(run) == seen,
-            act=lambda: self._suspensions.go_on(run),
-            after_wait=_unasked,
-        )
+    def _has_ended(self, run_id: str) -> bool:
+        run = RunDirectory.of(self._home, run_id)
+        return not isinstance(self._look(run), Living) or run.is_suspended
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
         agent = self._agents.agents.get(order.agent)
@@ -248,11 +325,18 @@ def _runs_of(home: Path, key: str) -> tuple[RunDirectory, ...]:
     return tuple(RunDirectory.of_execution(home, key))
 
 
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    """End the task; what it raises is nobody's business."""
+    task.cancel()
+    await asyncio.wait({task})
+
+
 async def _tell_start(run: RunDirectory, on_start: StartListener) -> bool:
     """Whether the agent was started: a supervisor lives a moment longer."""
     starts = await in_thread(run.starts)
     if starts:
-        await on_start(starts[0])
+        order = await in_thread(run.order)
+        await on_start(starts[0], Head(*order.head) if order and order.head else None)
     return bool(starts)
 
 

@@ -28,7 +28,7 @@ class Living:
 class Standing:
     """It stands still, or would have to if it were started.
 
-    `may_go_on` says that the order is lifted, so that only a permit is missing.
+    `may_go_on` says that the order is lifted, so that only a slot is missing.
     """
 
     may_go_on: bool

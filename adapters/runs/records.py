@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 
 LOCK, ORDER, PROMPT, STDOUT, STDERR = "lock", "order.json", "prompt", "stdout", "stderr"
 DEADLINE, STARTED, IDENTITY, EXIT = "deadline", "started", "identity.json", "exit.json"
+QUEUED = "queued"
+"""Marker: the run waits for a slot, and was not ordered yet."""
 CANCELLED = "cancelled"
 """Marker: the run was cancelled and must not be started any more."""
 SUSPENSIONS = "suspensions"

@@ -67,8 +67,10 @@ class SupervisedRuns:
                 return False
             # Before its first start a run has no directory, and no supervisor to be looked for.
             if (started_at or run.path.exists()) and self._survives(run):
+                self._order_again(run, record)
                 return False
             if started_at:
+                self._order_again(run, record)
                 self._settle(run, RunEnd.GONE, _GONE, started_at)
                 return False
             run.create()
@@ -77,6 +79,11 @@ class SupervisedRuns:
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
             self._children.add(_spawn(run, lock, environment))
             return True
+
+    def _order_again(self, run: RunDirectory, record: RunRecord) -> None:
+        """Record what it was started on, for whoever merges what it did."""
+        if not run.has(records.ORDER):
+            run.write_order(record)
 
     def look(self, run: RunDirectory) -> Look:
         """Where the run stands. What outlived its supervisor is ended and recorded as lost."""
@@ -115,7 +122,7 @@ class SupervisedRuns:
     def give_up(self, run: RunDirectory) -> None:
         """Record that the supervisor ended before it came to start the agent."""
         with run.locked() as lock:
-            if lock is not None and not run.has(records.EXIT):
+            if lock is not None and not run.has(records.EXIT) and not self._survives(run):
                 log = run.file(SUPERVISOR_LOG)
                 self._settle(run, RunEnd.LOST, f"its supervisor could not start; see {log}")
 

@@ -37,7 +37,7 @@ class Suspensions:
         path.touch()
 
     def lift(self, key: str) -> None:
-        """Let the execution go on: its runs may, as soon as they have permits."""
+        """Let the execution go on: its runs may, as soon as they have slots."""
         self._order(key).unlink(missing_ok=True)
 
     def holds(self, run: RunDirectory) -> bool:

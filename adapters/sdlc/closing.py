@@ -101,6 +101,7 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
         required_fixes=list(notice.required_fixes) if notice else [],
         summary=outcome.summary,
         error=ended.error,
+        base_commit=ended.request.head.commit if ended.request.head else None,
         commit=merge.commit if merge else None,
         head_commit=outcome.head.commit if outcome.head else None,
         log_reference=result.log_reference,

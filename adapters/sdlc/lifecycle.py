@@ -162,6 +162,21 @@ async def extend(connection: AsyncConnection, extension: Extension) -> None:
     await write.flush()
 
 
+async def has_room(connection: AsyncConnection, host: str, limit: int) -> bool:
+    """Whether the host may ask for an opening.
+
+    It has room, or an open P0 waits for a requirement that no host has taken yet: whatever else it
+    gets then is held by that P0.
+    """
+    if not await is_full(connection, host, limit, ""):
+        return True
+    waited_for = RequirementRow.number.in_(EXEMPT) & RequirementRow.workflow_run.is_(None)
+    query = select(RequirementRow.number).where(
+        waited_for, RequirementRow.priority != str(Priority.P0), RequirementRow.parent.is_(None)
+    )
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
 async def is_full(connection: AsyncConnection, host: str, limit: int, number: str) -> bool:
     """Whether the host has so many others that run, or will as soon as the gate is open.
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Label, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Label, Select, and_, case, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
+from adapters.sdlc.line import FINAL
 from adapters.sdlc.turns import standings
 from adapters.sdlc_tables import (
     EscalationRow,
@@ -14,6 +15,7 @@ from adapters.sdlc_tables import (
     FixRow,
     GateRow,
     HoldRow,
+    HostRow,
     LeftoverRow,
     PhaseRow,
     RequirementRow,
@@ -50,6 +52,7 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
         "holds": open_holds,
         "past_holds": [hold for hold in held if hold["ended_at"] is not None],
         "holders": await _holders(connection, open_holds),
+        "queued": await rows(connection, queued(number)),
         "escalation": asked[0] if asked else None,
         "retries": await rows(connection, _retries(number, fixes)),
         "leftover": next(iter(await rows(connection, leftovers(number))), None),
@@ -80,6 +83,43 @@ def holds(number: str) -> Query:
         .where(HoldRow.number == number)
         .order_by(HoldRow.created_at, HoldRow.boundary)
     )
+
+
+def queued(*numbers: str) -> Query:
+    """Stages of those requirements that wait for a slot, with their place on the host."""
+    order = (
+        RequirementRow.priority,
+        StageRow.remaining_minutes.desc(),
+        StageRow.queued_at,
+        StageRow.number,
+        StageRow.position,
+    )
+    everybody = (
+        select(
+            StageRow.number,
+            StageRow.stage,
+            StageRow.queued_at.label("since"),
+            RequirementRow.host,
+            func.row_number().over(partition_by=RequirementRow.host, order_by=order).label("place"),
+            func.count().over(partition_by=RequirementRow.host).label("waiting"),
+        )
+        .join(RequirementRow, RequirementRow.number == StageRow.number)
+        .where(StageRow.queued_at.is_not(None), RequirementRow.state.not_in(FINAL))
+        .subquery()
+    )
+    slots = (HostRow.used, HostRow.slots, HostRow.configured, HostRow.why)
+    return (
+        select(*everybody.columns, *slots)
+        .outerjoin(HostRow, HostRow.host == everybody.columns.host)
+        .where(everybody.columns.number.in_(numbers))
+        .order_by(everybody.columns.place)
+    )
+
+
+def is_queued() -> ColumnElement[bool]:
+    """Whether some stage of the requirement waits for a slot."""
+    waits = (StageRow.number == RequirementRow.number) & StageRow.queued_at.is_not(None)
+    return and_(exists().where(waits), RequirementRow.state.not_in(FINAL))
 
 
 def retries() -> Query:

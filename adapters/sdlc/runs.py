@@ -1,20 +1,31 @@
-"""What a host tells of its runs outside their stages' transactions: that they began and ended."""
+"""What a host tells outside the stages' transactions: that runs began and ended, and its slots."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 
 from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc_tables import CostRow, RunRow
-from pipeline.model import RunResult
+from adapters.sdlc_tables import CostRow, HostRow, RunRow
+from pipeline.model import RunResult, SlotUsage
 
 
-async def start_run(connection: AsyncConnection, run_id: str, at: datetime) -> None:
+async def start_run(
+    connection: AsyncConnection, run_id: str, at: datetime, base_commit: str
+) -> None:
     """The agent was really started; a repeat, or a run that is over, changes nothing."""
     is_open = (RunRow.run_id == run_id) & RunRow.closed_at.is_(None) & (RunRow.starts == 0)
-    await connection.execute(update(RunRow).where(is_open).values(starts=1, started_at=at))
+    started = {"starts": 1, "started_at": at, "base_commit": base_commit or None}
+    await connection.execute(update(RunRow).where(is_open).values(started))
+
+
+async def record_usage(connection: AsyncConnection, host: str, usage: SlotUsage) -> None:
+    """How many slots of a host are used, for those who wait for one."""
+    values = {**asdict(usage), "updated_at": datetime.now(UTC)}
+    row = insert(HostRow).values(host=host, **values)
+    await connection.execute(row.on_conflict_do_update(index_elements=["host"], set_=values))
 
 
 async def record_ends(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,8 +26,7 @@ from pipeline.model import (
 
 _GIVEN_UP = (StageState.WAITING, StageState.HELD)
 """Of a stage that has a run: the run was given up, and the stage was reopened."""
-_WAITS_FOR_PERMIT = (StageState.RUNNING, StageState.HELD)
-_STARTED = select(RunRow.started_at).where(RunRow.run_id == bindparam("run_id"))
+_STARTED = select(RunRow.started_at, RunRow.base_commit).where(RunRow.run_id == bindparam("run_id"))
 # Blocked, it still makes gates again: a fix is only as good as what says so.
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
@@ -34,32 +34,22 @@ _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.
 async def open_stage(
     connection: AsyncConnection, request: StageRequest, waiter: str
 ) -> StageContext | Hold:
-    """Open the run's row, unless it is held; a repeat only reads what the agent must be told.
+    """Open the run's row unless it is held; a repeat opens it once and passes the gate again.
 
-    `waiter` is the workflow that waits if it is held.
+    It is asked with a slot in hand, and never for a run that was started: a row that is open and
+    has to be held is one that a crash has kept from its start. `waiter` is the workflow that waits
+    if it is held.
 
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
     """
     write = await RequirementWrite.lock(connection, request.ref.number, LOCK_WITH_DESCRIPTION)
     context = await load_context(write, request)
-    stage = write.stage(request.stage.name)
-    if stage.run_id != request.run_id or stage.state in _GIVEN_UP:
-        refuse_stale(stage, request.attempt)
-        _check_startable(write, request)
-        lose(write, stage, f"Lost; attempt {request.attempt} takes its place.")
-        hold = await pass_line(write, stage.stage, waiter, request.held)
-        if hold:
-            _hold(write, stage, hold)
-        else:
-            _open(write, stage, request)
-        await write.flush()
-        return hold or context
-    if request.held:  # it was opened, and went away before its agent could start
-        await record_outage(write, request.held, waiter)
-        await write.flush()
-    row = await connection.execute(_STARTED, {"run_id": request.run_id})
-    return replace(context, started_at=row.scalar())
+    stage, started, hold = await _pass(write, request, waiter)
+    if not hold:
+        _open(write, stage, request)
+    await write.flush()
+    return hold or replace(context, **started)
 
 
 async def resume_stage(connection: AsyncConnection, request: StageRequest) -> None:
@@ -75,29 +65,55 @@ async def resume_stage(connection: AsyncConnection, request: StageRequest) -> No
         await write.flush()
 
 
-async def pass_again(
+async def queue_stage(
     connection: AsyncConnection, request: StageRequest, waiter: str
 ) -> Hold | None:
-    """Whether an opened stage may still start after it has waited for a permit; else it is held.
+    """Say that the stage waits for a slot of its host, unless it is held; a repeat says it again.
 
-    Held, it is opened again later: its run stays the same, and so does what was told of it. It may
-    be held already, by a twin: an activity that was given up while it went on waiting.
-
-    Raises: StaleAttempt if its run is not the stage's current one, IllegalTransition if the
-        requirement has ended, UnknownRequirement.
+    Raises: as `open_stage`.
     """
     write = await RequirementWrite.lock(connection, request.ref.number)
     await write.load_stages()
-    stage = write.stage(request.stage.name)
-    if stage.attempt != request.attempt or stage.state not in _WAITS_FOR_PERMIT:
-        raise StaleAttempt(f"{request.run_id} is not the current run of its stage any more.")
-    hold = await pass_line(write, stage.stage, waiter)
-    if hold and stage.state is StageState.RUNNING:
-        _take_back(write, stage, hold)
-    elif not hold and stage.state is StageState.HELD:
-        _open(write, stage, request)
+    stage, _, hold = await _pass(write, request, waiter)
+    if not hold:
+        if stage.state is StageState.HELD:
+            write.move_stage(stage, StageState.WAITING, why="It waits for a slot.")
+        since = request.waits_since or write.at
+        stage.set(queued_at=since, remaining_minutes=request.remaining_minutes)
     await write.flush()
     return hold
+
+
+async def _pass(
+    write: RequirementWrite, request: StageRequest, waiter: str
+) -> tuple[StageRecord, dict[str, Any], Hold | None]:
+    """The stage, what is known of its run's start, and what holds it at the P0 gate.
+
+    What was started once is found again, though its records are gone: nothing holds it.
+    """
+    stage = write.stage(request.stage.name)
+    if stage.run_id != request.run_id:
+        refuse_stale(stage, request.attempt)
+        lose(write, stage, f"Lost; attempt {request.attempt} takes its place.")
+    if write.state not in _STARTABLE:
+        raise IllegalTransition(
+            f"{write.number} is {write.state}: {request.stage.name} cannot start."
+        )
+    found = await write.connection.execute(_STARTED, {"run_id": request.run_id})
+    started = {
+        name: value
+        for row in found.mappings()
+        for name, value in row.items()
+        if row["started_at"] and value
+    }
+    if started:
+        if request.held:
+            await record_outage(write, request.held, waiter)
+        return stage, started, None
+    hold = await pass_line(write, stage.stage, waiter, request.held)
+    if hold:
+        _hold(write, stage, hold)
+    return stage, started, hold
 
 
 async def skip_stage(connection: AsyncConnection, skip: StageSkip) -> None:
@@ -144,45 +160,38 @@ def lose(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
     write.tell(stage.run_id, EventType.STAGE_FAILED, fields, occurrence=1 + stage.resumed)
 
 
-def _check_startable(write: RequirementWrite, request: StageRequest) -> None:
-    if write.state not in _STARTABLE:
-        raise IllegalTransition(
-            f"{write.number} is {write.state}: {request.stage.name} cannot start."
-        )
-
-
 def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
     if stage.state is StageState.HELD:
         return
-    if stage.state is not StageState.WAITING:
+    if stage.state is StageState.RUNNING:  # a crash came between its row and its start
+        write.update(RunRow, {"run_id": stage.run_id}, state=StageState.HELD)
+        stage.set(started_at=None)
+    elif stage.state is not StageState.WAITING:
         write.move_stage(stage, StageState.WAITING, why="It is to run again.")
     write.move_stage(stage, StageState.HELD, why=hold.reason)
 
 
-def _take_back(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
-    write.update(RunRow, {"run_id": stage.run_id}, state=StageState.HELD)
-    write.move_stage(stage, StageState.HELD, why=hold.reason)
-    stage.set(run_id=None, started_at=None)
-
-
 def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
+    if stage.run_id == request.run_id:
+        if stage.state is not StageState.RUNNING:
+            write.move_stage(stage, StageState.RUNNING)
+            began = stage.started_at or write.at
+            stage.set(resumed=stage.resumed + 1, started_at=began, ended_at=None)
+            again = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
+            write.update(RunRow, {"run_id": request.run_id}, **again)
+        else:
+            stage.set(queued_at=None)
+        return
     if request.again and (stage.state.is_done or stage.state is StageState.BLOCKED):
         write.move_stage(stage, StageState.WAITING, why=request.again)
     write.move_stage(stage, StageState.RUNNING)
-    was_taken_back = stage.attempt == request.attempt
-    resumed = stage.resumed + 1 if stage.run_id == request.run_id else 0
-    began = stage.started_at if resumed and stage.started_at else write.at
     stage.set(
         attempt=request.attempt,
         run_id=request.run_id,
-        resumed=resumed,
-        started_at=began,
+        resumed=0,
+        started_at=write.at,
         ended_at=None,
     )
-    if was_taken_back:
-        again = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
-        write.update(RunRow, {"run_id": request.run_id}, **again)
-        return
     write.insert(
         RunRow,
         run_id=request.run_id,

@@ -153,10 +153,10 @@ class RequirementWrite:
     def move_stage(
         self, stage: StageRecord, target: StageState, *, who: str = ORCHESTRATOR, why: str = ""
     ) -> None:
-        """Change a stage's phase. Raises: IllegalTransition."""
+        """Change a stage's phase; it waits for no slot any more. Raises: IllegalTransition."""
         check_stage_move(stage.state, target)
         self._record_phase(stage.stage, stage.state, target, who, why)
-        stage.set(state=target, reason=why)
+        stage.set(state=target, reason=why, queued_at=None)
 
     def set(self, **values: object) -> None:
         """Change columns of the requirement's row."""

@@ -14,6 +14,7 @@ def upgrade() -> None:
     _create_stages()
     _create_phase_history()
     _create_runs()
+    _create_hosts()
     _create_gates()
     _create_failures()
     _create_blockers()
@@ -81,11 +82,16 @@ def _create_stages() -> None:
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("resumed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("run_id", sa.Text()),
+        sa.Column("queued_at", sa.DateTime(timezone=True)),
+        sa.Column("remaining_minutes", sa.Float()),
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         _of_requirement("stages"),
         sa.PrimaryKeyConstraint("number", "stage", name="stages_pkey"),
+    )
+    op.create_index(
+        "stages_queued", "stages", ["number"], postgresql_where=sa.text("queued_at IS NOT NULL")
     )
 
 
@@ -130,6 +136,7 @@ def _create_runs() -> None:
         sa.Column("required_fixes", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("summary", sa.Text(), server_default="", nullable=False),
         sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.Column("base_commit", sa.Text()),
         sa.Column("commit", sa.Text()),
         sa.Column("head_commit", sa.Text()),
         sa.Column("log_reference", sa.Text(), server_default="", nullable=False),
@@ -138,6 +145,19 @@ def _create_runs() -> None:
         sa.PrimaryKeyConstraint("run_id", name="runs_pkey"),
     )
     op.create_index("runs_number_index", "runs", ["number"])
+
+
+def _create_hosts() -> None:
+    op.create_table(
+        "hosts",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("used", sa.Integer(), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("configured", sa.Integer(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("host", name="hosts_pkey"),
+    )
 
 
 def _create_gates() -> None:

@@ -79,7 +79,7 @@ from pipeline.model.requirement import (
     RequirementOrder,
 )
 from pipeline.model.retries import RETRY_BOUND, Leftover, Retry
-from pipeline.model.runs import RunEnd, RunOrder, RunResult
+from pipeline.model.runs import RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
 from pipeline.model.stages import (
     BlockedStage,
     Deliverable,
@@ -176,6 +176,8 @@ __all__ = [
     "SashaState",
     "Settlement",
     "Severity",
+    "SlotRequest",
+    "SlotUsage",
     "Stage",
     "StageCard",
     "StageContext",

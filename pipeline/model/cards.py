@@ -15,9 +15,13 @@ class StageCard:
     """One stage's standing.
 
     `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
-    belong to the current attempt; `fixes` are those merged on the stage's behalf; `judged` marks
-    the implementers' work that a verdict has seen. An attempt that `resumes` was given up because
-    of infrastructure: the next one is the same, from the same `base`.
+    belong to the current attempt; `fixes` are those merged on the stage's behalf. An attempt that
+    `resumes` was given up because of infrastructure: the next one is the same.
+
+    A verdict has seen the implementers' work whose marks stood when it was asked for (`judged`),
+    and whatever was merged by the integration tip that its agent has started on (`base`): it may
+    have waited for a slot in between. Until that is known `base` is the tip when the attempt was
+    first asked for. `merged` is the tip with the stage's latest work.
     """
 
     state: StageState = StageState.WAITING
@@ -30,9 +34,10 @@ class StageCard:
     flags: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
+    base: Head | None = None
+    merged: Head | None = None
     extended_minutes: float = 0.0
     resumes: bool = False
-    base: Head | None = None
 
     def mark(self, stage: str) -> str:
         """Names what of the stage is merged: `stage#attempt`, then the fixes."""

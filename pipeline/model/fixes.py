@@ -81,10 +81,14 @@ class Recovery:
 
 @dataclass(frozen=True)
 class MergedFix:
-    """A fix whose commit is in the integration branch, and the stage that it belongs to."""
+    """A fix whose commit is in the integration branch, and the stage that it belongs to.
+
+    `head` is the tip with its merge; None if that is not known.
+    """
 
     number: str
     stage: str
+    head: Head | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class OpeningRequest:
 class Opening:
     """A host's answer: it took the requirement, unless that is held: then it has no host yet.
 
-    `head` is None where no project is needed (every agent and build is simulated).
+    `head` is None where no project is needed (every agent and build is simulated). A host that
+    `is_full` after all has taken nothing: all are asked again.
     """
 
     host: str
@@ -39,3 +40,4 @@ class Opening:
     target_branch: str
     parallel: bool
     hold: Hold | None = None
+    is_full: bool = False

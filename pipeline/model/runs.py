@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pipeline.model.intervals import between
+from pipeline.model.references import Head
 
 
 class RunEnd(StrEnum):
@@ -20,8 +21,33 @@ class RunEnd(StrEnum):
 
 
 @dataclass(frozen=True)
+class SlotRequest:
+    """Asks a host for a slot, to start a run or to resume one.
+
+    The more urgent goes first, then who has the longer path to the end of the plan, then who has
+    waited longer.
+    """
+
+    run_id: str
+    priority: int
+    remaining_minutes: float
+    since: datetime | None = None
+    """Since when it waits; None if it has just come."""
+
+
+@dataclass(frozen=True)
+class SlotUsage:
+    """How many slots of a host are used, and why there may be fewer than configured."""
+
+    used: int
+    slots: int
+    configured: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class RunOrder:
-    """What a host needs to start or find the run of an agent."""
+    """What a host needs to start the run of an agent."""
 
     run_id: str
     number: str
@@ -31,11 +57,11 @@ class RunOrder:
     minutes: float
     deadline: timedelta
     grace: timedelta
-    priority: int
-    remaining_minutes: float
     prompt: str
     worktree: str
     """Directory the agent works in; empty where no project is needed."""
+    head: Head | None = None
+    """The commit that stands there when it starts."""
     started_at: datetime | None = None
     """When the SDLC database says that it was started: then it is never started again."""
 
@@ -63,6 +89,8 @@ class RunResult:
     reason: str = ""
     pre_empted: bool = False
     suspensions: tuple[datetime, ...] = ()
+    head: Head | None = None
+    """The commit that it started from; None without a project, or if it was never ordered."""
     unread: int = 0
 
     @property

@@ -7,12 +7,17 @@ from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Stage
 from pipeline.model.references import Head, RequirementRef
+from pipeline.model.runs import SlotRequest
 from pipeline.model.states import Mode, Priority, StageState
 
 
 @dataclass(frozen=True)
 class StageRequest:
-    """Asks a host to run one attempt of one stage from one commit."""
+    """Asks a host to run one attempt of one stage.
+
+    It starts on the integration tip of the moment when it has a slot, which is `head` or a later
+    one; only an `exact` one starts on `head` itself. `head` is None where no project is needed.
+    """
 
     ref: RequirementRef
     priority: Priority
@@ -32,6 +37,10 @@ class StageRequest:
     """The hold by a dependency that is over with this opening."""
     in_group: bool = False
     """Whether its group has other stages."""
+    exact: bool = False
+    """Whether what was verified is `head`, and nothing later."""
+    waits_since: datetime | None = None
+    """Since when it waits for a slot; None if it does not."""
     resumed: bool = False
     """Whether this attempt was given up after infrastructure had failed, and goes on now."""
 
@@ -40,12 +49,19 @@ class StageRequest:
         """`REQ/workflow run/stage/attempt`."""
         return f"{self.ref.key}/{self.stage.name}/{self.attempt}"
 
+    @property
+    def slot(self) -> SlotRequest:
+        """The slot that it needs to start."""
+        rank, minutes = self.priority.rank, self.remaining_minutes
+        return SlotRequest(self.run_id, rank, minutes, self.waits_since)
+
 
 @dataclass(frozen=True)
 class StageOutcome:
     """How one attempt of a stage ended. `head` is the integration tip after its merge.
 
-    `parallel` is the switch of the worker that ran it: the latest outcome decides.
+    `parallel` is the switch of the worker that ran it: the latest outcome decides. The state is
+    `held` if something holds it, `waiting` if no slot is free: nothing was started then.
     """
 
     stage: str
@@ -61,6 +77,8 @@ class StageOutcome:
     """Why nothing was started; the state is `held` then."""
     judged: tuple[str, ...] = ()
     """Marks of the implementers' work that it has seen, where another board has started it."""
+    base: Head | None = None
+    """The integration tip that its agent has started on: what its verdict is about."""
     resumes: bool = False
     """Whether a retry goes on with this very attempt: no agent is at fault, its run stands."""
 
@@ -130,3 +148,5 @@ class StageContext:
     """What earlier fixes of the same gate did."""
     started_at: datetime | None = None
     """When the agent of this very attempt was started, if it was."""
+    base_commit: str = ""
+    """What it was started on then; empty without a project."""

@@ -6,7 +6,7 @@ Every method is idempotent by the run id or execution key in its argument: activ
 from pipeline.ports.care import Caretaker, HostCaretaker, Readiness
 from pipeline.ports.host import HostPorts
 from pipeline.ports.records import EventPublisher, SdlcStore
-from pipeline.ports.work import AgentRuns, Builds, StartCheck, StartListener, Workspaces
+from pipeline.ports.work import AgentRuns, Builds, StartListener, Workspaces
 from pipeline.ports.workflows import Extender, RuleFacts, Sasha, Waker
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "RuleFacts",
     "Sasha",
     "SdlcStore",
-    "StartCheck",
     "StartListener",
     "Waker",
     "Workspaces",

@@ -31,6 +31,7 @@ from pipeline.model import (
     Retry,
     RunResult,
     Settlement,
+    SlotUsage,
     StageContext,
     StageOutcome,
     StageRequest,
@@ -67,6 +68,9 @@ class SdlcStore(Protocol):
         It always has room for what an open P0 waits for.
         """
 
+    async def has_room(self, host: str, limit: int) -> bool:
+        """Whether the host may ask for an opening: it has room, or a P0 waits for one."""
+
     async def pass_opening(self, request: OpeningRequest, waiter: str) -> Hold | None:
         """A hold as of `open_stage`, or None: a host may take the requirement."""
 
@@ -77,16 +81,14 @@ class SdlcStore(Protocol):
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
 
         While something holds the requirement: a hold that `waiter`, a workflow, is woken from;
-        `workflow.held`. A row that is open already is never held.
+        `workflow.held`. It is asked with a slot in hand, for a run that was not started.
         """
 
-    async def pass_again(self, request: StageRequest, waiter: str) -> Hold | None:
-        """A hold as of `open_stage` for a stage that is open and was not started, or None.
+    async def queue_stage(self, request: StageRequest, waiter: str) -> Hold | None:
+        """Says of a stage that it waits for a slot; or a hold as of `open_stage`."""
 
-        Held, `open_stage` opens its row again.
-
-        Raises: StaleAttempt if the row is not the stage's current one.
-        """
+    async def record_usage(self, host: str, usage: SlotUsage) -> None:
+        """How many slots of a host are used, for those who wait for one."""
 
     async def resume_stage(self, request: StageRequest) -> None:
         """Takes up again a run that was started, and given up since infrastructure failed."""
@@ -126,8 +128,8 @@ class SdlcStore(Protocol):
     async def to_wake(self) -> Wake:
         """Everybody who is held and may go on, and whose turn to deliver it is."""
 
-    async def start_run(self, run_id: str, at: datetime) -> None:
-        """The run's agent was really started; a repeat changes nothing."""
+    async def start_run(self, run_id: str, at: datetime, base_commit: str) -> None:
+        """The run's agent was really started, on that commit; a repeat changes nothing."""
 
     async def record_ends(self, number: str, results: Mapping[str, RunResult]) -> None:
         """How runs ended that no stage has closed, and what they cost."""

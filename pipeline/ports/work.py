@@ -1,6 +1,7 @@
 """Where the work is done: agents, the project's repository, its builds."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -11,34 +12,61 @@ from pipeline.model import (
     MergeResult,
     RunOrder,
     RunResult,
+    SlotRequest,
+    SlotUsage,
     StageRequest,
 )
 
-StartListener = Callable[[datetime], Awaitable[None]]
-"""Is told when an agent was really started."""
-StartCheck = Callable[[], Awaitable[None]]
-"""Is asked when an agent has waited for its turn; what it raises prevents the start."""
+StartListener = Callable[[datetime, Head | None], Awaitable[None]]
+"""Is told when an agent was really started, and on what."""
 
 
 class AgentRuns(Protocol):
-    """The agents of this host."""
+    """The agents of this host, and its slots: the right to have one living agent each."""
 
     async def is_started(self, run_id: str) -> bool:
-        """Whether the run's agent was started once: then it is never started again."""
+        """Whether the run's agent was started, or is about to be: it is never started again."""
 
-    async def attach(
-        self, order: RunOrder, on_start: StartListener, after_wait: StartCheck
-    ) -> RunResult:
-        """Find the run, starting it only if it was never started, and wait for its end.
+    def slot(self, request: SlotRequest) -> AbstractAsyncContextManager[bool]:
+        """Hold a slot to start the run with, for the block; False if none is free.
 
-        `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
-
-        Raises: DependencyUnavailable, or what `after_wait` raises, instead of starting it; one that
-            was started is attached to.
+        Whoever asks for the same run meanwhile waits until the block has ended. A run that was
+        started in it keeps the slot.
         """
 
-    async def end(self, run_id: str) -> None:
-        """End the run's processes, all of them, and record it as cancelled."""
+    async def queue(self, request: SlotRequest) -> None:
+        """Note that the run waits for a slot; less urgent ones make way for it."""
+
+    async def wait_for_slot(self, request: SlotRequest) -> None:
+        """Wait until a slot is kept for the run, which is then to be taken.
+
+        It may also return without one: who is more urgent needs the place, or nothing is to be
+        started any more. Then ask again.
+        """
+
+    def queue_place(self, run_id: str) -> tuple[int, SlotUsage]:
+        """The place of the run among those who wait on this host, and how many slots are used."""
+
+    def usages(self) -> AsyncIterator[SlotUsage]:
+        """How many slots are used, whenever it changes while somebody waits for one."""
+
+    async def start(self, order: RunOrder) -> bool:
+        """Start the run with the slot that is held; False if its execution is suspended by now."""
+
+    async def until_resumed(self, run_id: str) -> None:
+        """Return when the run's execution has no order to be suspended."""
+
+    async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
+        """Wait for the end of a run that was started.
+
+        `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
+        """
+
+    async def end(self, run_id: str) -> RunResult:
+        """End the run's processes, all of them, and record it as cancelled.
+
+        Returns how it has ended, without its output.
+        """
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
         """End every run of an execution: also those that no activity is attached to any more.
@@ -55,12 +83,12 @@ class AgentRuns(Protocol):
     async def suspend(self, key: str) -> tuple[str, ...]:
         """Let every run of an execution (`REQ/workflow run`) stand still until it is resumed.
 
-        Its agents' processes are stopped, its deadlines do not come nearer, its permits are given
+        Its agents' processes are stopped, its deadlines do not come nearer, its slots are given
         back, and none of its runs starts. Returns the ids of the living runs that stand still.
         """
 
     async def resume(self, key: str) -> tuple[str, ...]:
-        """Let the runs of an execution go on, each as soon as it has a permit again.
+        """Let the runs of an execution go on, each as soon as it has a slot again.
 
         Returns the ids of the living runs that stood still.
         """
@@ -78,11 +106,15 @@ class Workspaces(Protocol):
         A fix starts at its requirement's commit `base` and has no target.
         """
 
-    async def head(self, number: str) -> Head:
-        """The tip of the integration branch at this moment."""
+    async def head(self, number: str, commit: str = "") -> Head:
+        """The tip of the integration branch at this moment, or that commit on it."""
 
     async def prepare(self, request: StageRequest) -> str:
-        """A fresh clone for the attempt at `request.head`; the same one when asked again."""
+        """A fresh clone for the attempt at `request.head`; the same one when asked again.
+
+        It is asked only before the attempt's agent was started. One that stands at another commit
+        is made anew: a start that a crash has cut short left it.
+        """
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
         """Commit the clone's files and merge them into the integration branch."""

@@ -12,7 +12,7 @@ from psycopg import sql
 from adapters.local_stack import StackAddresses
 from adapters.migrate import Schema, schema
 from adapters.nats_streams import configuration, find_flaw
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from adapters.temporal_client import connect
 from adapters.temporal_sasha import TemporalSasha
 from pipeline.events import STREAMS
@@ -167,7 +167,7 @@ def test_doctor_says_what_sasha_would_do_about_a_full_disk(cli: Cli) -> None:
 
 
 def test_doctor_shows_why_permits_are_lowered(bare_cli: Cli, tmp_path: Any) -> None:
-    Slots(tmp_path, 4).lower(2, "Memory was short.")
+    SlotLimit(tmp_path, 4).lower(2, "Memory was short.")
 
     said = bare_cli("doctor", "--json", AGOG_HOME=str(tmp_path), TEMPORAL_ADDRESS="127.0.0.1:1")
 

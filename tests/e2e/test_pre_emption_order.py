@@ -8,7 +8,7 @@ from adapters.runs.census import take_census
 from pipeline.model import RequirementState
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Handle, Orchestra
-from tests.orchestra_plans import BACKEND, SOLO
+from tests.orchestra_plans import SOLO
 from tests.pre_emption import Emergency
 
 
@@ -21,14 +21,14 @@ async def crowd(orchestra: Orchestra, count: int) -> list[Handle]:
     return [await orchestra.start(SOLO, number=f"{orchestra.number}-{n}") for n in range(count)]
 
 
-async def until_opened(orchestra: Orchestra, handles: list[Handle]) -> None:
-    """Wait until each has passed the gate: it waits for a permit, or has one."""
+async def until_asked(orchestra: Orchestra, handles: list[Handle]) -> None:
+    """Wait until each has passed the gate: it waits for a slot, or has one."""
 
-    async def are_opened() -> bool:
-        views = [await orchestra.stage(BACKEND, handle.id) for handle in handles]
-        return all(view.attempt for view in views)
+    async def have_asked() -> bool:
+        views = [await orchestra.view(handle.id) for handle in handles]
+        return all(view.queued or view.stages[0].attempt for view in views)
 
-    await eventually_async(are_opened, "every stage is opened")
+    await eventually_async(have_asked, "every stage has asked for a slot")
 
 
 async def delivered(*handles: Handle) -> None:
@@ -39,16 +39,16 @@ async def delivered(*handles: Handle) -> None:
 async def test_p0_is_the_next_to_start_on_a_saturated_host(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
-    """Its agents have the next permit, before those who have waited for one all along."""
+    """Its agents have the next slot, before those who have waited for one all along."""
     puppets = orchestra.puppets
     puppets.hold("roy")
     await orchestra.worker.start(MAX_PARALLEL_STAGES="1")
     handles = await crowd(orchestra, 6)
-    await until_opened(orchestra, handles)
+    await until_asked(orchestra, handles)
     assert puppets.starts("roy") == 1
     emergency.begin()
     urgent = orchestra.handle(emergency.number)
-    await eventually(lambda: take_census(orchestra.home).waiting == 6, "it waits for a permit")
+    await eventually(lambda: take_census(orchestra.home).waiting == 6, "it waits for a slot")
 
     puppets.release("roy")
     await delivered(urgent, *handles)
@@ -59,17 +59,17 @@ async def test_p0_is_the_next_to_start_on_a_saturated_host(
 async def test_nobody_starts_between_the_stages_of_a_p0(
     orchestra: Orchestra, tmp_path: Path
 ) -> None:
-    """Also not who had been opened before it, and waited for a permit: they are held again."""
+    """Also not who had been opened before it, and waited for a slot: they are held."""
     emergency = Emergency(orchestra, tmp_path, (("Research", "cynthia"), ("Critique", "sylvia")))
     puppets = orchestra.puppets
     puppets.task("sylvia", notice={"critique_verdict": "APPROVED"})
     puppets.hold("roy")
     await orchestra.worker.start(MAX_PARALLEL_STAGES="1")
     handles = await crowd(orchestra, 4)
-    await until_opened(orchestra, handles)
+    await until_asked(orchestra, handles)
     emergency.begin()
     urgent = orchestra.handle(emergency.number)
-    await eventually(lambda: take_census(orchestra.home).waiting == 4, "it waits for a permit")
+    await eventually(lambda: take_census(orchestra.home).waiting == 4, "it waits for a slot")
 
     puppets.release("roy")
     await delivered(urgent, *handles)
@@ -144,7 +144,7 @@ async def test_slots_are_followed_by_the_running_worker(
     puppets.hold("roy")
     await orchestra.worker.start(MAX_PARALLEL_STAGES="2")
     handles = await crowd(orchestra, 6)
-    await until_opened(orchestra, handles)
+    await until_asked(orchestra, handles)
     await eventually(lambda: len(puppets.living("roy")) == 2, "two agents")
 
     emergency.run("slots", "4")

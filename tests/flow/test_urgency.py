@@ -13,10 +13,10 @@ from pipeline.model import (
     DeliveryReport,
     Priority,
     RequirementState,
-    RunOrder,
     RunResult,
+    SlotRequest,
 )
-from pipeline.ports import StartCheck, StartListener
+from pipeline.ports import StartListener
 from tests.fakes import Script
 from tests.house import REPAIR, House
 from tests.orchestra_plans import FOUR
@@ -32,10 +32,8 @@ class Urgencies:
         self.keys: dict[str, set[int | None]] = defaultdict(set)
         attach, run = house.runs.attach, house.builds.run
 
-        async def attached(
-            order: RunOrder, on_start: StartListener, after_wait: StartCheck
-        ) -> RunResult:
-            return await self._noted(lambda: attach(order, on_start, after_wait))
+        async def attached(request: SlotRequest, on_start: StartListener) -> RunResult:
+            return await self._noted(lambda: attach(request, on_start))
 
         async def built(request: BuildRequest, directory: str) -> BuildResult:
             return await self._noted(lambda: run(request, directory))

@@ -3,14 +3,24 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.model import BuildRequest, BuildResult, RunEnd, RunOrder, RunResult
+from pipeline.model import (
+    BuildRequest,
+    BuildResult,
+    RunEnd,
+    RunOrder,
+    RunResult,
+    SlotRequest,
+    SlotUsage,
+)
 from pipeline.notice import VERDICTS
 from pipeline.numbers import slug
-from pipeline.ports import StartCheck, StartListener
+from pipeline.ports import StartListener
 from pipeline.team import OWNERS, TEAM, Role
 from pipeline.verdicts import green_notice
 from tests.fixtures_workspaces import GitProject
@@ -42,20 +52,44 @@ class AnyRuns:
         self._scenario = scenario
         self._project = project
         self._counts: Counter[str] = Counter()
+        self._orders: dict[str, RunOrder] = {}
         self._results: dict[str, RunResult] = {}
         self.started: list[str] = []
         self.bases: dict[str, str] = {}
 
     async def is_started(self, run_id: str) -> bool:
-        return run_id in self._results
+        return run_id in self.started
 
-    async def attach(
-        self, order: RunOrder, on_start: StartListener, after_wait: StartCheck
-    ) -> RunResult:
+    @asynccontextmanager
+    async def slot(self, request: SlotRequest) -> AsyncIterator[bool]:
+        yield True
+
+    async def queue(self, request: SlotRequest) -> None:
+        """Nobody is less urgent."""
+
+    async def wait_for_slot(self, request: SlotRequest) -> None:
+        raise AssertionError(request)
+
+    def queue_place(self, run_id: str) -> tuple[int, SlotUsage]:
+        raise AssertionError(run_id)
+
+    async def usages(self) -> AsyncIterator[SlotUsage]:
+        await asyncio.Event().wait()
+        yield SlotUsage(0, 0, 0)
+
+    async def start(self, order: RunOrder) -> bool:
+        self.started.append(order.run_id)
+        self._orders[order.run_id] = order
+        return True
+
+    async def until_resumed(self, run_id: str) -> None:
+        raise AssertionError(run_id)
+
+    async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
+        order = self._orders[request.run_id]
         if order.run_id not in self._results:
-            self.started.append(order.run_id)
             self._results[order.run_id] = await self._run(order, on_start)
-        return self._results[order.run_id]
+        return replace(self._results[order.run_id], head=order.head)
 
     async def _run(self, order: RunOrder, on_start: StartListener) -> RunResult:
         who = f"fix {order.agent}" if "-FIX-" in order.number else order.stage
@@ -65,7 +99,7 @@ class AnyRuns:
         worktree = Path(order.worktree)
         self.bases[order.run_id] = self._project.git("rev-parse", "HEAD", at=worktree)
         started = datetime.now(UTC)
-        await on_start(started)
+        await on_start(started, order.head)
         await asyncio.sleep(outcome.minutes * _SECONDS_A_MINUTE)
         self._move_target(order)
         self._work(order, outcome, worktree)
@@ -90,8 +124,11 @@ class AnyRuns:
             name = SHARED if self._scenario.target == "in conflict" else "theirs.txt"
             self._project.commit({name: "theirs\n"})
 
-    async def end(self, run_id: str) -> None:
-        """Nothing: a scripted agent ends with its activity."""
+    async def end(self, run_id: str) -> RunResult:
+        """A scripted agent ends with its activity."""
+        order = self._orders.get(run_id)
+        head = order.head if order else None
+        return RunResult(RunEnd.CANCELLED, None, "", "", None, None, 0, "", head=head)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
         return {}

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from cli.app import app
 from pipeline.errors import RefusedInput
 
@@ -52,7 +52,7 @@ def test_slots_are_set_shown_and_reset(home: Path) -> None:
 
 
 def test_a_limit_of_the_while_is_shown_with_its_reason(home: Path) -> None:
-    Slots(home, 4).lower(2, "memory is short")
+    SlotLimit(home, 4).lower(2, "memory is short")
 
     said = runner.invoke(app, ["slots"])
 
@@ -64,7 +64,8 @@ def test_a_limit_of_the_while_is_shown_with_its_reason(home: Path) -> None:
 def test_runs_are_counted_by_what_their_directories_say(home: Path) -> None:
     a_run(home, "living", records.ORDER)
     a_run(home, "suspended", records.ORDER, records.SUSPENSIONS)
-    a_run(home, "waiting", records.LOCK)
+    a_run(home, "waiting", records.QUEUED)
+    a_run(home, "asked for", records.LOCK)
     a_run(home, "ended", records.ORDER, records.EXIT)
 
     assert [shown()[name] for name in ("living", "suspended", "waiting")] == [1, 1, 1]

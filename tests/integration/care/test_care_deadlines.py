@@ -16,11 +16,11 @@ from adapters.runs.host import HostRuns
 from adapters.runs.suspensions import Suspensions
 from pipeline.agents_file import SimulatedAgent
 from pipeline.errors import PermanentError, TransientError
-from pipeline.model import RunOrder, Symptom, SymptomKind
+from pipeline.model import Symptom, SymptomKind
 from pipeline.remedies import PATROL_INTERVAL, REMEDIES
 from tests.care import subjects
 from tests.eventually import eventually, eventually_async
-from tests.fixtures_runs import Bench, until
+from tests.fixtures_runs import Bench, Order, attach, until
 
 DEADLINE = timedelta(hours=2)
 PRINTS = "while :; do echo word; sleep 0.05; done"
@@ -36,7 +36,7 @@ class House:
 
     bench: Bench
     host: HostRuns
-    order: RunOrder
+    order: Order
     asked: list[tuple[str, float, str]] = field(default_factory=list)
     error: TransientError | None = None
 
@@ -68,7 +68,7 @@ class House:
 async def at_work(runs: Bench, script: str, **changes: object) -> House:
     runs.shell(script)
     house = House(runs, runs.host(), runs.order(**{"deadline": DEADLINE, **changes}))
-    attached = asyncio.create_task(house.host.attach(house.order))
+    attached = asyncio.create_task(attach(house.host, house.order))
     await until(lambda: "agent" in house.run.identity())
     attached.cancel()
     return house
@@ -258,7 +258,7 @@ async def test_suspended_simulated_and_ended_runs_have_no_deadline_to_look_at(ru
     runs.agents["jen"] = SimulatedAgent(60.0, {})
     runs.minute_seconds = 60.0
     simulated = House(runs, runs.host(), runs.order(agent="jen", stage="Frontend"))
-    attached = asyncio.create_task(simulated.host.attach(simulated.order))
+    attached = asyncio.create_task(attach(simulated.host, simulated.order))
     await until(lambda: simulated.run.has("started"))
     simulated.leave(timedelta(minutes=4))
     attached.cancel()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from adapters.host_care.orphaned_runs import OrphanedProcesses, OrphanedRuns
 from adapters.runs.directory import RunDirectory
-from pipeline.model import RunEnd, RunOrder
+from pipeline.model import RunEnd
 from tests.care import KnownRequirements, a_run, sleeper
-from tests.fixtures_runs import Bench, is_running, until
+from tests.fixtures_runs import Bench, Order, attach, is_running, until
 
 AGENT = "echo $$ > pid; setsid sleep 300 & echo $! > child; touch at_work; sleep 300"
 
@@ -26,8 +26,8 @@ def care_of(runs: Bench, known: KnownRequirements) -> OrphanedRuns:
 async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
     """An agent at work to which no worker is attached."""
     runs.shell(AGENT)
-    order: RunOrder = runs.order(number=number)
-    attached = asyncio.create_task(runs.host().attach(order))
+    order: Order = runs.order(number=number)
+    attached = asyncio.create_task(attach(runs.host(), order))
     run = runs.directory(order)
     await until(lambda: run.path.joinpath("child").exists() and "agent" in run.identity())
     attached.cancel()

@@ -18,7 +18,7 @@ from adapters.runs.directory import RECORDS
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
 from pipeline.model import RunEnd, Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run, subjects
-from tests.fixtures_runs import Bench, until
+from tests.fixtures_runs import Bench, attach, until
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, store_of
 
 CALM = HostLoad(8192 * MIB, 16384 * MIB, load=0.0, processors=2)
@@ -102,7 +102,7 @@ async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
     worktree = await workspaces.prepare(stage_request(head))
     runs.shell("echo paid for > work; sleep 300")
     order = runs.order(number=NUMBER, worktree=worktree)
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     await until(lambda: exists(f"{worktree}/work"))
     attached.cancel()
     known = KnownRequirements()

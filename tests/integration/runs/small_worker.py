@@ -8,27 +8,27 @@ from pathlib import Path
 
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
-from adapters.runs.slots import Slots
+from adapters.runs.slot_limit import SlotLimit
 from pipeline.agents_file import AgentsFile, CommandAgent
-from pipeline.model import RunOrder
+from tests.fixtures_runs import Order, attach
 
 AGENT = "echo $$ >> pids; until test -e go; do sleep 0.02; done; echo done"
 
 
-def order(run_id: str) -> RunOrder:
+def order(run_id: str) -> Order:
     number, _, stage, attempt = run_id.split("/")
     hour = timedelta(hours=1)
-    return RunOrder(run_id, number, stage, "roy", int(attempt), 60, hour, hour, 2, 60, "", "")
+    return Order(run_id, number, stage, "roy", int(attempt), 60, hour, hour, "", "")
 
 
 async def main(home: Path, limit: int, run_ids: list[str]) -> None:
     agents = {"roy": CommandAgent(("sh", "-c", AGENT))}
     file = AgentsFile("agents.toml", home, agents, {}, 1.0)
     with HomeLock(home):
-        host = HostRuns(home, file, Slots(home, limit), os.environ)
+        host = HostRuns(home, file, SlotLimit(home, limit), os.environ)
         sys.stdout.write("attached\n")
         sys.stdout.flush()
-        for ended in asyncio.as_completed([host.attach(order(i)) for i in run_ids]):
+        for ended in asyncio.as_completed([attach(host, order(i)) for i in run_ids]):
             result = await ended
             sys.stdout.write(f"{result.end} {result.exit_code} {result.starts} {result.output}")
 

@@ -10,8 +10,8 @@ import pytest
 from adapters.processes import end_processes
 from adapters.runs.records import OUTPUT_LIMIT
 from adapters.runs.supervised import leftovers
-from pipeline.model import RunEnd, RunOrder
-from tests.fixtures_runs import Bench, is_running, until
+from pipeline.model import RunEnd
+from tests.fixtures_runs import Bench, Order, attach, is_running, until
 from tests.full_disk import SmallDisk, small_disk
 
 AGENT = """
@@ -40,11 +40,11 @@ def runs(disk: SmallDisk) -> Iterator[Bench]:
         end_processes(lambda run=run: leftovers(run))  # type: ignore[misc] # bound per run
 
 
-async def in_flight(runs: Bench, signs: Path, deed: str = "") -> tuple[RunOrder, asyncio.Task]:  # type: ignore[type-arg]
+async def in_flight(runs: Bench, signs: Path, deed: str = "") -> tuple[Order, asyncio.Task]:  # type: ignore[type-arg]
     """An agent that has printed a line, and who waits for it."""
     runs.shell(AGENT.format(signs, deed))
     order = runs.order()
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     stdout = runs.directory(order).file("stdout")
     await until(lambda: stdout.exists() and stdout.read_text() == "before\n")
     return order, attached
@@ -69,7 +69,7 @@ async def test_agent_that_ends_on_a_full_disk_is_not_lost(
 
     assert (result.end, result.exit_code, result.starts) == (RunEnd.EXITED, 0, 1)
     assert result.output == "before\nafter\n"
-    assert await runs.host().attach(order) == result
+    assert await attach(runs.host(), order) == result
     assert len(starts(tmp_path)) == 1
 
 
@@ -81,7 +81,7 @@ async def test_worker_may_be_killed_while_a_result_waits_for_room(
     attached.cancel()
     (tmp_path / "go").touch()
     await until(lambda: not is_running(starts(tmp_path)[0]))
-    again = asyncio.create_task(runs.host().attach(order))
+    again = asyncio.create_task(attach(runs.host(), order))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(again), 1.0)
 
@@ -118,12 +118,12 @@ async def test_agent_does_not_start_on_a_full_disk_and_is_not_counted(
     disk.fill()
 
     with pytest.raises(OSError, match="No space left"):
-        await runs.host().attach(order)
+        await attach(runs.host(), order)
 
     assert not (tmp_path / "starts").exists()
     assert not run.has("started")
     disk.empty()
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
     assert (result.output, result.starts, len(starts(tmp_path))) == ("done\n", 1, 1)
 
 
@@ -144,7 +144,7 @@ async def test_agent_can_be_cancelled_on_a_full_disk(
 async def test_deadline_holds_on_a_full_disk(runs: Bench, disk: SmallDisk, tmp_path: Path) -> None:
     runs.shell(f"echo $$ >> {tmp_path}/starts; echo before; sleep 600")
     order = runs.order(deadline=timedelta(seconds=2))
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     await until((tmp_path / "starts").exists)
     disk.fill()
     await until(lambda: not is_running(starts(tmp_path)[0]))

@@ -13,8 +13,8 @@ import pytest
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.supervised import SupervisedRuns
 from pipeline.errors import RefusedInput
-from pipeline.model import RunEnd, RunOrder
-from tests.fixtures_runs import Bench, is_running, until
+from pipeline.model import RunEnd
+from tests.fixtures_runs import Bench, Order, attach, is_running, until
 
 ROOT = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("small_worker.py")
@@ -72,7 +72,7 @@ def release(runs: Bench) -> None:
         run.path.joinpath("go").touch()
 
 
-async def running(runs: Bench, order: RunOrder) -> None:
+async def running(runs: Bench, order: Order) -> None:
     run = runs.directory(order)
     await until(lambda: run.path.joinpath("pids").exists() and "agent" in run.identity())
 
@@ -102,7 +102,7 @@ async def test_an_agent_may_end_while_no_worker_lives(runs: Bench) -> None:
     release(runs)
     await until(lambda: runs.directory(order).has("exit.json"))
 
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
 
     assert (result.end, result.output, result.starts) == (RunEnd.EXITED, "done\n", 1)
 
@@ -115,7 +115,7 @@ async def test_a_killed_supervisor_is_a_loss_and_its_agents_processes_are_ended_
         "echo $$ >> pids; sleep 300"
     )
     order, host = runs.order(), runs.host()
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     await until(lambda: len(agents_started(runs)) == 3)
     await running(runs, order)
 
@@ -124,7 +124,7 @@ async def test_a_killed_supervisor_is_a_loss_and_its_agents_processes_are_ended_
 
     assert (result.end, result.exit_code, result.starts) == (RunEnd.LOST, None, 1)
     assert agents_living(runs) == []
-    assert await host.attach(order) == result
+    assert await attach(host, order) == result
 
 
 async def test_a_recorded_process_number_of_somebody_else_is_left_alone(runs: Bench) -> None:
@@ -138,7 +138,7 @@ async def test_a_recorded_process_number_of_somebody_else_is_left_alone(runs: Be
     run.file("identity.json").write_text(json.dumps(identity))
     run.file("started").write_text("2026-01-01T00:00:00+00:00\n")
 
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
     await runs.host().end(order.run_id)
 
     assert result.end is RunEnd.LOST
@@ -149,7 +149,7 @@ async def test_a_recorded_process_number_of_somebody_else_is_left_alone(runs: Be
 async def test_a_second_supervisor_refuses(runs: Bench) -> None:
     runs.shell(AGENT)
     order = runs.order()
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     await running(runs, order)
     command = [
         sys.executable,
@@ -174,7 +174,7 @@ async def test_two_attached_at_once_start_the_agent_once(runs: Bench) -> None:
     runs.shell("echo $$ >> pids; sleep 0.2; echo done")
     host = runs.host()
 
-    results = await asyncio.gather(*(host.attach(runs.order()) for _ in range(8)))
+    results = await asyncio.gather(*(attach(host, runs.order()) for _ in range(8)))
 
     assert set(results) == {results[0]}
     assert len(agents_started(runs)) == 1
@@ -213,7 +213,7 @@ async def test_a_permit_is_freed_by_the_end_of_a_run_that_nobody_waits_for(runs:
     kill(worker)
 
     runs.shell("echo second")
-    attached = asyncio.create_task(runs.host().attach(second))
+    attached = asyncio.create_task(attach(runs.host(), second))
     await _stays(lambda: not runs.directory(second).has("started"), seconds=1.0)
     release(runs)
 
@@ -248,7 +248,7 @@ async def _stays(condition: Callable[[], bool], seconds: float) -> None:
 async def test_a_supervisor_that_hangs_does_not_save_its_agent_from_the_end(runs: Bench) -> None:
     runs.shell(AGENT)
     order = runs.order()
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     await running(runs, order)
     run = runs.directory(order)
     os.kill(run.identity()["supervisor"], signal.SIGSTOP)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.answers import read_run
-from pipeline.model import FailureKind, RunEnd, RunOrder
-from tests.fixtures_runs import Bench, is_running, until
+from pipeline.model import FailureKind, RunEnd
+from tests.fixtures_runs import Bench, Order, attach, is_running, until
 from tests.fixtures_workspaces import stage_request
 
 AGENT = """
@@ -48,10 +48,10 @@ def starts(runs: Bench) -> list[int]:
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
-async def left_alone(runs: Bench, order: RunOrder, deed: str, records: Callable[[], None]) -> None:
+async def left_alone(runs: Bench, order: Order, deed: str, records: Callable[[], None]) -> None:
     """Start the agent, stop attending to it, and let it do its deed."""
     runs.shell(AGENT.format(signs(runs), deed))
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     await until(lambda: len(starts(runs)) == 1 and "agent" in runs.directory(order).identity())
     attached.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -72,7 +72,7 @@ async def test_agent_is_started_once_whatever_it_does_to_its_run_directory(
     order = runs.order()
     await left_alone(runs, order, DEEDS[deed], untouched)
 
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     signs(runs).joinpath("go").touch()
     result = await attached
 
@@ -95,14 +95,14 @@ async def test_supervisor_is_found_without_its_records(runs: Bench, names: list[
     await left_alone(runs, order, "true", remove)
 
     for _ in range(2):  # a worker that is killed again
-        attached = asyncio.create_task(runs.host().attach(order))
+        attached = asyncio.create_task(attach(runs.host(), order))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(attached), 0.5)
         attached.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attached
     signs(runs).joinpath("go").touch()
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
 
     assert (result.end, result.output, result.starts) == (RunEnd.EXITED, "answered\n", 1)
     assert len(starts(runs)) == 1
@@ -116,7 +116,7 @@ async def test_run_without_records_can_be_ended(runs: Bench) -> None:
     await runs.host().end(order.run_id)
 
     assert not [pid for pid in starts(runs) if is_running(pid)]
-    assert (await runs.host().attach(order)).end is RunEnd.CANCELLED
+    assert (await attach(runs.host(), order)).end is RunEnd.CANCELLED
 
 
 async def test_run_of_which_nothing_is_left_is_red_and_not_started_again(runs: Bench) -> None:
@@ -130,7 +130,7 @@ async def test_run_of_which_nothing_is_left_is_red_and_not_started_again(runs: B
 
     await left_alone(runs, first, "true", kill_all)
 
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
     reading = read_run(stage_request(None), result)
 
     assert (result.end, result.starts) == (RunEnd.GONE, 1)

@@ -8,8 +8,8 @@ import pytest
 from adapters.runs.directory import RunDirectory
 from pipeline.agents_file import CommandAgent
 from pipeline.errors import UnknownRequirement
-from pipeline.model import RunEnd, RunOrder
-from tests.fixtures_runs import Bench, is_running, until
+from pipeline.model import RunEnd
+from tests.fixtures_runs import Bench, Order, attach, is_running, until
 
 STUBBORN = "trap '' TERM; echo $$ > pids; while :; do sleep 0.05; done"
 CHILDREN = """
@@ -31,7 +31,7 @@ def pids(run: RunDirectory, expected: int) -> list[int]:
     return found if len(found) == expected else []
 
 
-async def started(runs: Bench, order: RunOrder, expected: int = 1) -> list[int]:
+async def started(runs: Bench, order: Order, expected: int = 1) -> list[int]:
     run = runs.directory(order)
     await until(lambda: bool(pids(run, expected)))
     return pids(run, expected)
@@ -67,7 +67,7 @@ async def test_an_answer_within_the_grace_is_accepted(runs: Bench) -> None:
 async def test_an_extension_moves_the_deadline_of_a_running_agent(runs: Bench) -> None:
     runs.shell("echo $$ > pids; until test -e go; do sleep 0.01; done; echo done")
     order, host = runs.order(deadline=timedelta(seconds=1)), runs.host()
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     await started(runs, order)
 
     await host.extend(order.run_id, timedelta(minutes=1))
@@ -90,7 +90,7 @@ async def test_only_a_running_run_can_be_extended(runs: Bench) -> None:
 async def test_ending_a_run_leaves_no_process_of_it(runs: Bench) -> None:
     runs.shell(CHILDREN + "sleep 300")
     order, host = runs.order(), runs.host()
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     processes = await started(runs, order, 4)
 
     await host.end(order.run_id)
@@ -121,7 +121,7 @@ async def test_a_run_that_was_ended_before_it_started_is_never_started(runs: Ben
 async def test_a_cancelled_attach_leaves_the_agent_alone(runs: Bench) -> None:
     runs.shell("echo $$ > pids; until test -e go; do sleep 0.01; done; echo done")
     order = runs.order()
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     processes = await started(runs, order)
 
     attached.cancel()
@@ -130,7 +130,7 @@ async def test_a_cancelled_attach_leaves_the_agent_alone(runs: Bench) -> None:
 
     assert living(processes) == processes
     runs.let_go(order)
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
     assert (result.output, result.starts) == ("done\n", 1)
 
 
@@ -149,7 +149,7 @@ async def test_a_supervisor_that_cannot_work_is_a_loss_and_not_a_hang(
     order = runs.order()
     run = runs.directory(order)
 
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
 
     assert (result.end, result.starts) == (RunEnd.LOST, 0)
     assert "supervisor.log" in result.reason

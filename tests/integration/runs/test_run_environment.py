@@ -4,7 +4,7 @@ import pytest
 
 from adapters.runs.directory import RunDirectory
 from pipeline.agents_file import CommandAgent
-from tests.fixtures_runs import Bench
+from tests.fixtures_runs import Bench, attach
 
 SECRET = "s3cr3t-value"
 HOST = {
@@ -21,7 +21,7 @@ HOST = {
 async def environment_of(runs: Bench, *names: str, **changes: object) -> dict[str, str]:
     runs.environment = HOST
     runs.agents["roy"] = CommandAgent(("env", "-0"), names)
-    result = await runs.host().attach(runs.order(**changes))
+    result = await attach(runs.host(), runs.order(**changes))
     return dict(line.split("=", 1) for line in result.output.split("\0") if line)
 
 
@@ -67,7 +67,7 @@ async def test_no_secret_is_written_to_the_run_directory(runs: Bench) -> None:
     runs.agents["roy"] = CommandAgent(("sh", "-c", 'test -n "$MY_API_KEY"'), ("MY_API_KEY",))
     order = runs.order()
 
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
 
     assert result.exit_code == 0
     files = [file for file in runs.home.rglob("*") if file.is_file()]

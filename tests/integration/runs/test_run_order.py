@@ -5,11 +5,10 @@ import logging
 
 import pytest
 
-from adapters.runs import records
 from adapters.runs.host import HostRuns
-from adapters.runs.slots import LOWERED, SLOTS, Slots
-from pipeline.model import RunOrder, RunResult
-from tests.fixtures_runs import Bench, until
+from adapters.runs.slot_limit import LOWERED, SLOTS, SlotLimit
+from pipeline.model import RunResult
+from tests.fixtures_runs import Bench, Order, attach, until
 from tests.standing_runs import AGENT, attached_to, let_go
 
 WAITING = (("short", 2, 30), ("late", 2, 60), ("later", 2, 60), ("P1 short", 1, 5), ("P1", 1, 90))
@@ -18,55 +17,21 @@ WAITING = (("short", 2, 30), ("late", 2, 60), ("later", 2, 60), ("P1 short", 1, 
 SERVED = ["P0", "P1", "P1 short", "late", "later", "short"]
 
 
-def a_claim(runs: Bench, stage: str, priority: int = 2, minutes: float = 60) -> RunOrder:
+def a_claim(runs: Bench, stage: str, priority: int = 2, minutes: float = 60) -> Order:
     return runs.order(
         number=f"REQ-{stage.replace(' ', '-')}", priority=priority, remaining_minutes=minutes
     )
 
 
-def has_started(runs: Bench, order: RunOrder) -> bool:
+def has_started(runs: Bench, order: Order) -> bool:
     return runs.directory(order).path.joinpath("pids").exists()
 
 
-async def waiting(runs: Bench, host: HostRuns, order: RunOrder) -> "asyncio.Task[RunResult]":
-    """Attach, and wait until it has asked for a permit."""
-    attached = asyncio.create_task(host.attach(order))
-    await until(lambda: runs.directory(order).has(records.LOCK))
+async def waiting(host: HostRuns, order: Order) -> "asyncio.Task[RunResult]":
+    """Attach, and wait until it is queued for a slot."""
+    attached = asyncio.create_task(attach(host, order))
+    await until(lambda: host.queue_place(order.run_id)[0] > 0)
     return attached
-
-
-class Held(Exception):
-    """What came meanwhile prevents the start."""
-
-
-async def test_only_who_has_waited_is_asked_again_and_a_refusal_frees_its_permit(
-    runs: Bench,
-) -> None:
-    runs.shell(AGENT)
-    runs.limit = 1
-    host, asked = runs.host(), list[str]()
-    busy, refused, last = (a_claim(runs, name) for name in ("busy", "refused", "last"))
-
-    async def refuse() -> None:
-        asked.append("refused")
-        raise Held
-
-    async def allow() -> None:
-        asked.append("last")
-
-    first = asyncio.create_task(host.attach(busy, after_wait=refuse))
-    await until(lambda: has_started(runs, busy))
-    second = asyncio.create_task(host.attach(refused, after_wait=refuse))
-    await until(lambda: runs.directory(refused).has(records.LOCK))
-    third = asyncio.create_task(host.attach(last, after_wait=allow))
-    await until(lambda: runs.directory(last).has(records.LOCK))
-    for order in (busy, last):
-        let_go(runs, order)
-
-    with pytest.raises(Held):
-        await second
-    assert [(await each).output for each in (first, third)] == ["done\n", "done\n"]
-    assert (asked, has_started(runs, refused)) == (["refused", "last"], False)
 
 
 async def test_on_a_full_host_the_p0_that_comes_last_is_the_next_to_start(runs: Bench) -> None:
@@ -76,7 +41,7 @@ async def test_on_a_full_host_the_p0_that_comes_last_is_the_next_to_start(runs: 
     busy = [a_claim(runs, name) for name in ("busy-1", "busy-2")]
     tasks = [await attached_to(runs, host, order) for order in busy]
     queue = [a_claim(runs, *claim) for claim in (*WAITING, ("P0", 0, 1.0))]
-    tasks += [await waiting(runs, host, order) for order in queue]
+    tasks += [await waiting(host, order) for order in queue]
     living, served = list(busy), list[str]()
 
     while queue:
@@ -102,7 +67,7 @@ async def test_a_run_that_goes_on_takes_its_place_by_priority_and_path(runs: Ben
     tasks = [await attached_to(runs, host, order)]
     await host.suspend("REQ-suspended/wf-1")
     tasks += [await attached_to(runs, host, p0)]
-    tasks += [await waiting(runs, host, claim) for claim in (after, before)]
+    tasks += [await waiting(host, claim) for claim in (after, before)]
     await host.resume("REQ-suspended/wf-1")
 
     let_go(runs, p0)
@@ -122,15 +87,15 @@ async def test_a_higher_limit_starts_who_waits_and_holds_after_a_restart(runs: B
     host = runs.host()
     orders = [a_claim(runs, name) for name in "abc"]
     tasks = [await attached_to(runs, host, orders[0])]
-    tasks += [await waiting(runs, host, order) for order in orders[1:]]
+    tasks += [await waiting(host, order) for order in orders[1:]]
 
-    Slots(runs.home, 1).set(2)
+    SlotLimit(runs.home, 1).set(2)
     await until(lambda: any(has_started(runs, order) for order in orders[1:]))
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     host = runs.host()
-    tasks = [asyncio.create_task(host.attach(order)) for order in orders]
+    tasks = [asyncio.create_task(attach(host, order)) for order in orders]
     done, _ = await asyncio.wait(tasks, timeout=1.2)
     assert not done
     assert [has_started(runs, order) for order in orders] == [True, True, False]
@@ -147,7 +112,7 @@ async def test_a_claim_follows_the_limit_at_once(runs: Bench) -> None:
     first, second = a_claim(runs, "first"), a_claim(runs, "second")
     tasks = [await attached_to(runs, host, first)]
 
-    Slots(runs.home, 1).set(2)
+    SlotLimit(runs.home, 1).set(2)
     tasks += [await attached_to(runs, host, second)]
 
     for order in (first, second):
@@ -160,11 +125,11 @@ async def test_agents_above_a_lowered_limit_end_by_themselves_before_another_sta
 ) -> None:
     runs.shell(AGENT)
     runs.limit = 2
-    host, slots = runs.host(), Slots(runs.home, 2)
+    host, slots = runs.host(), SlotLimit(runs.home, 2)
     first, second, third = (a_claim(runs, name) for name in ("first", "second", "third"))
     tasks = [await attached_to(runs, host, order) for order in (first, second)]
     slots.lower(1, "memory is short")
-    tasks += [await waiting(runs, host, third)]
+    tasks += [await waiting(host, third)]
 
     let_go(runs, first)
     await tasks[0]
@@ -191,7 +156,7 @@ async def test_a_limit_that_cannot_be_read_changes_nothing_and_is_told_once(
     (runs.home / name).write_text("many")
 
     with caplog.at_level(logging.ERROR):
-        tasks += [await waiting(runs, host, second)]
+        tasks += [await waiting(host, second)]
         done, _ = await asyncio.wait(tasks, timeout=1.2)
     assert not done
     assert [name in record.getMessage() for record in caplog.records] == [True]

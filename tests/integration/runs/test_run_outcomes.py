@@ -16,7 +16,7 @@ from pipeline.errors import AgentsFileRefused, NoticeRefused, RefusedInput
 from pipeline.model import FailureKind, RunEnd, RunResult, StageContext
 from pipeline.notice import parse_notice
 from pipeline.prompt import stage_prompt
-from tests.fixtures_runs import Bench
+from tests.fixtures_runs import Bench, attach
 from tests.fixtures_workspaces import stage_request
 
 NOTICE = {"agent": "roy", "req_number": "REQ-1", "status": "COMPLETE", "summary": "done"}
@@ -26,7 +26,7 @@ FENCED = f"```json\n{json.dumps(NOTICE)}\n```"
 async def python(runs: Bench, program: str) -> RunResult:
     """Run a Python program as the agent."""
     runs.agents["roy"] = CommandAgent((sys.executable, "-c", program))
-    return await runs.host().attach(runs.order())
+    return await attach(runs.host(), runs.order())
 
 
 def summary(result: RunResult) -> str:
@@ -51,11 +51,11 @@ async def test_a_log_of_100_mb_costs_neither_memory_nor_time(runs: Bench) -> Non
     program = f"print(('x' * 999 + '\\n') * 100_000, flush=True); print({FENCED!r})"
     runs.agents["roy"] = CommandAgent((sys.executable, "-c", program))
     order = runs.order()
-    await runs.host().attach(order)
+    await attach(runs.host(), order)
 
     tracemalloc.start()
     started = time.monotonic()
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
     seconds = time.monotonic() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -132,7 +132,7 @@ async def test_what_is_too_long_to_be_searched_is_red_and_not_paid_again(
 async def test_a_result_without_its_output_searches_nothing(runs: Bench) -> None:
     runs.shell("echo noise")
     order = runs.order()
-    await runs.host().attach(order)
+    await attach(runs.host(), order)
 
     result = runs.directory(order).result(limit=0)
 
@@ -210,7 +210,7 @@ async def test_a_program_that_cannot_be_started_is_named(runs: Bench, program: s
     (runs.home / "not-executable").write_text("#!/bin/sh\n")
     runs.agents["roy"] = CommandAgent((program,))
 
-    result = await runs.host().attach(runs.order())
+    result = await attach(runs.host(), runs.order())
 
     assert (result.end, result.starts) == (RunEnd.NOT_STARTED, 0)
     assert program.removeprefix("./") in result.reason
@@ -233,21 +233,21 @@ async def test_a_relative_program_is_relative_to_the_agents_file(runs: Bench) ->
     agents_file.write_text('[agents.roy]\ncommand = ["./agent"]\n')
     runs.agents.update(find_agents(agents_file).agents)
 
-    result = await runs.host().attach(runs.order(worktree=str(worktree)))
+    result = await attach(runs.host(), runs.order(worktree=str(worktree)))
 
     assert result.output == f"{worktree}\n"
 
 
 async def test_an_agent_absent_from_the_agents_file_is_refused(runs: Bench) -> None:
     with pytest.raises(AgentsFileRefused, match=r"agents\.roy"):
-        await runs.host().attach(runs.order())
+        await attach(runs.host(), runs.order())
     assert runs.directory(runs.order()).starts() == ()
 
 
 @pytest.mark.parametrize("number", ["../../etc", "REQ-1;x", "", ".."])
 async def test_a_run_id_that_makes_no_safe_path_is_refused(runs: Bench, number: str) -> None:
     with pytest.raises(RefusedInput):
-        await runs.host().attach(runs.order(number=number))
+        await attach(runs.host(), runs.order(number=number))
 
 
 async def test_two_stages_of_one_slug_are_not_taken_for_each_other(runs: Bench) -> None:

@@ -4,35 +4,37 @@ import asyncio
 from datetime import datetime
 
 from adapters.runs import records
-from pipeline.model import RunEnd
-from tests.fixtures_runs import Bench, until
+from pipeline.model import Head, RunEnd
+from tests.fixtures_runs import Bench, attach, until
 
 HELD = "until test -e go; do sleep 0.01; done; echo done"
 
 
 async def test_the_start_of_a_living_run_is_told_to_each_who_attaches(runs: Bench) -> None:
     runs.shell(HELD)
-    order, told = runs.order(), list[datetime]()
+    order, told = runs.order(head=Head("c0ffee", 7)), list[datetime]()
 
-    async def hear(at: datetime) -> None:
+    async def hear(at: datetime, head: Head | None) -> None:
+        assert head == order.head
         told.append(at)
 
-    attached = [asyncio.create_task(runs.host().attach(order, hear)) for _ in range(2)]
+    attached = [asyncio.create_task(attach(runs.host(), order, hear)) for _ in range(2)]
     await until(lambda: len(told) == 2)
     runs.let_go(order)
     results = await asyncio.gather(*attached)
 
     assert {result.started_at for result in results} == set(told)
+    assert {result.head for result in results} == {order.head}
     assert len(told) == 2
 
 
 async def test_every_run_of_an_execution_is_ended_and_told(runs: Bench) -> None:
     runs.shell("true")
     done, other = runs.order(stage="Research"), runs.order(number="REQ-2")
-    await runs.host().attach(done)
+    await attach(runs.host(), done)
     runs.shell(HELD)
     held = runs.order()
-    attached = [asyncio.create_task(runs.host().attach(order)) for order in (held, other)]
+    attached = [asyncio.create_task(attach(runs.host(), order)) for order in (held, other)]
     await until(lambda: all(runs.directory(o).has(records.STARTED) for o in (held, other)))
 
     results = await runs.host().end_all("REQ-1/wf-1")

@@ -10,7 +10,7 @@ from pathlib import Path
 from adapters.runs import records
 from adapters.runs.suspensions import ORDERS
 from pipeline.model import RunEnd
-from tests.fixtures_runs import Bench, is_running, until
+from tests.fixtures_runs import Bench, attach, is_running, until
 from tests.standing_runs import AGENT, KEY, attached_to, family, let_go, moves, stands_still
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +40,7 @@ async def test_a_run_stays_suspended_over_restarts_and_holds_no_permit(runs: Ben
     await until(lambda: stands_still(runs, order))
 
     restarted = runs.host()
-    attached = asyncio.create_task(restarted.attach(order))
+    attached = asyncio.create_task(attach(restarted, order))
     second = await attached_to(runs, restarted, other)
     assert stands_still(runs, order)
     let_go(runs, other)
@@ -67,7 +67,7 @@ async def test_a_lifted_order_is_honoured_by_who_attaches_next(runs: Bench) -> N
 
     let_go(runs, order)
 
-    assert (await runs.host().attach(order)).output == "done\n"
+    assert (await attach(runs.host(), order)).output == "done\n"
 
 
 async def test_an_order_without_its_signal_is_made_up_for_by_who_attaches(runs: Bench) -> None:
@@ -78,7 +78,7 @@ async def test_an_order_without_its_signal_is_made_up_for_by_who_attaches(runs: 
     path.parent.mkdir(parents=True)
     path.touch()  # a worker was killed before it came to tell the supervisors
 
-    attached = asyncio.create_task(runs.host().attach(order))
+    attached = asyncio.create_task(attach(runs.host(), order))
     await until(lambda: stands_still(runs, order))
 
     path.unlink()
@@ -100,7 +100,7 @@ async def test_a_run_goes_on_though_the_signal_to_do_so_was_lost(runs: Bench) ->
 
     await until(lambda: moves(runs, order))
     let_go(runs, order)
-    assert (await runs.host().attach(order)).output == "done\n"
+    assert (await attach(runs.host(), order)).output == "done\n"
 
 
 async def test_what_died_suspended_without_a_worker_is_pre_empted_and_leaves_nothing(
@@ -118,7 +118,7 @@ async def test_what_died_suspended_without_a_worker_is_pre_empted_and_leaves_not
 
     host = runs.host()
     await host.resume(KEY)
-    result = await host.attach(order)
+    result = await attach(host, order)
 
     assert (result.end, result.pre_empted, result.starts) == (RunEnd.LOST, True, 1)
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
@@ -135,13 +135,13 @@ async def test_an_agent_survives_many_suspensions_and_killed_workers_started_onc
         await runs.host().resume(KEY)
         await killed_worker(runs, order.run_id)
         host = runs.host()
-        attached = asyncio.create_task(host.attach(order))
+        attached = asyncio.create_task(attach(host, order))
         await until(lambda: moves(runs, order))
         attached.cancel()
         await asyncio.wait({attached})
 
     let_go(runs, order)
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
 
     assert (result.output, result.starts, result.pre_empted) == ("done\n", 1, False)
     assert len(runs.directory(order).path.joinpath("pids").read_text().split()) == 1

@@ -9,8 +9,8 @@ import pytest
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.supervised import SupervisedRuns
-from pipeline.model import RunEnd, RunOrder
-from tests.fixtures_runs import Bench, is_running, until
+from pipeline.model import RunEnd
+from tests.fixtures_runs import Bench, Order, attach, is_running, until
 from tests.standing_runs import (
     AGENT,
     FAMILY,
@@ -38,7 +38,7 @@ async def test_only_a_run_that_died_while_suspended_is_pre_empted(runs: Bench, v
     assert (result.end, result.exit_code, result.pre_empted) == (RunEnd.LOST, None, True)
     assert not any(map(is_running, processes))
     assert await host.resume(KEY) == ()
-    assert (await host.attach(order)).pre_empted
+    assert (await attach(host, order)).pre_empted
 
 
 async def test_a_run_that_dies_after_it_went_on_is_not_pre_empted(runs: Bench) -> None:
@@ -76,7 +76,7 @@ async def test_a_suspended_run_can_be_ended(runs: Bench) -> None:
     assert list(runs.home.glob("suspended/*/*")) == []
 
 
-def supervised_before_its_start(runs: Bench, order: RunOrder) -> RunDirectory:
+def supervised_before_its_start(runs: Bench, order: Order) -> RunDirectory:
     """A run that was suspended when its supervisor was started, but not yet the agent."""
     run = runs.directory(order)
     run.create()
@@ -97,7 +97,7 @@ async def test_an_order_between_permit_and_start_is_heeded_by_the_supervisor(run
 
     host = runs.host()
     assert await host.suspend(KEY) == (order.run_id,)
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     assert (await ended_after(host, runs, other)).output == "done\n"
     assert not run.has(records.STARTED)
     await host.resume(KEY)
@@ -115,7 +115,7 @@ async def test_a_run_whose_supervisor_waits_to_start_can_be_ended(runs: Bench) -
     await host.suspend(KEY)
     await host.end(order.run_id)
 
-    result = await host.attach(order)
+    result = await attach(host, order)
     assert (result.end, result.starts, result.pre_empted) == (RunEnd.CANCELLED, 0, False)
 
 
@@ -124,7 +124,7 @@ async def test_a_run_that_ends_in_the_same_moment_has_ended_by_itself(runs: Benc
     host = runs.host()
     for nth in range(12):
         order = runs.order(number=f"REQ-{nth}")
-        attached = asyncio.create_task(host.attach(order))
+        attached = asyncio.create_task(attach(host, order))
         await until(lambda order=order: "agent" in runs.directory(order).identity())  # type: ignore[misc] # bound per run
         let_go(runs, order)
         await asyncio.sleep(nth / 1000)

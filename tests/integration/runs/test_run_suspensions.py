@@ -8,7 +8,7 @@ import pytest
 from adapters.runs import records
 from pipeline.errors import RefusedInput
 from pipeline.model import RunEnd
-from tests.fixtures_runs import Bench, until
+from tests.fixtures_runs import Bench, attach, until
 from tests.standing_runs import (
     AGENT,
     DAEMON,
@@ -148,7 +148,7 @@ async def test_a_run_that_is_yet_to_start_waits_without_a_permit(runs: Bench) ->
     runs.limit = 1
     order, other, host = runs.order(), runs.order(number="REQ-2", priority=4), runs.host()
     assert await host.suspend(KEY) == ()
-    waiting = asyncio.create_task(host.attach(order))
+    waiting = asyncio.create_task(attach(host, order))
     attached = await attached_to(runs, host, other)
     assert not runs.directory(order).has(records.STARTED)
     let_go(runs, other)
@@ -162,7 +162,7 @@ async def test_a_run_that_is_yet_to_start_waits_without_a_permit(runs: Bench) ->
     assert (result.output, result.starts) == ("done\n", 1)
 
 
-async def test_a_run_that_waits_for_a_permit_gives_up_its_place_when_suspended(runs: Bench) -> None:
+async def test_a_run_that_waits_for_a_slot_leaves_it_to_others_when_suspended(runs: Bench) -> None:
     runs.shell(AGENT)
     runs.limit = 1
     first, order, last = (
@@ -170,8 +170,8 @@ async def test_a_run_that_waits_for_a_permit_gives_up_its_place_when_suspended(r
     )
     host = runs.host()
     running = await attached_to(runs, host, first)
-    waiting = asyncio.create_task(host.attach(order))
-    await until(lambda: runs.directory(order).has(records.LOCK))
+    waiting = asyncio.create_task(attach(host, order))
+    await until(lambda: host.queue_place(order.run_id)[0] > 0)
     assert await host.suspend(KEY) == ()
     let_go(runs, first)
     await running

@@ -5,14 +5,14 @@ from datetime import timedelta
 from pipeline.agents_file import SimulatedAgent
 from pipeline.model import RunEnd
 from pipeline.notice import parse_notice
-from tests.fixtures_runs import Bench, until
+from tests.fixtures_runs import Bench, attach, until
 from tests.standing_runs import stood_still
 
 
 async def test_a_simulated_run_answers_with_the_scripted_notice(runs: Bench) -> None:
     runs.agents["billy"] = SimulatedAgent(notice={"needs_vic": True, "summary": "Häagen"})
 
-    result = await runs.host().attach(runs.order(agent="billy"))
+    result = await attach(runs.host(), runs.order(agent="billy"))
 
     notice = parse_notice(result.output, agent="billy", number="REQ-1")
     assert (result.end, result.exit_code, result.starts) == (RunEnd.EXITED, 0, 1)
@@ -23,7 +23,7 @@ async def test_a_simulated_run_takes_its_minutes_at_the_pace_of_the_simulation(r
     runs.minute_seconds = 0.01
     runs.agents["roy"] = SimulatedAgent(minutes=30)
 
-    result = await runs.host().attach(runs.order(minutes=5))
+    result = await attach(runs.host(), runs.order(minutes=5))
 
     assert result.started_at is not None
     assert result.ended_at is not None
@@ -33,11 +33,11 @@ async def test_a_simulated_run_takes_its_minutes_at_the_pace_of_the_simulation(r
 async def test_a_simulated_run_sleeps_only_the_rest_after_a_restart(runs: Bench) -> None:
     runs.minute_seconds = 0.02
     runs.agents["roy"] = SimulatedAgent()
-    attached = asyncio.create_task(runs.host().attach(runs.order()))
+    attached = asyncio.create_task(attach(runs.host(), runs.order()))
     await asyncio.wait({attached}, timeout=0.7)
     attached.cancel()
 
-    result = await runs.host().attach(runs.order())
+    result = await attach(runs.host(), runs.order())
 
     assert result.started_at is not None
     assert result.ended_at is not None
@@ -50,7 +50,7 @@ async def test_a_simulated_run_ends_at_its_deadline_and_grace(runs: Bench) -> No
     runs.agents["roy"] = SimulatedAgent(minutes=10_000)
     order = runs.order(deadline=timedelta(minutes=10), grace=timedelta(minutes=5))
 
-    result = await runs.host().attach(order)
+    result = await attach(runs.host(), order)
 
     assert (result.end, result.output) == (RunEnd.TIMED_OUT, "")
     assert result.started_at is not None
@@ -62,7 +62,7 @@ async def test_a_simulated_run_can_be_extended_and_ended(runs: Bench) -> None:
     runs.minute_seconds = 0.01
     runs.agents["roy"] = SimulatedAgent(minutes=10_000)
     order, host = runs.order(deadline=timedelta(minutes=50)), runs.host()
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     await asyncio.wait({attached}, timeout=0.2)
 
     await host.extend(order.run_id, timedelta(minutes=6_000))
@@ -76,11 +76,11 @@ async def test_a_simulated_run_can_be_extended_and_ended(runs: Bench) -> None:
 async def test_a_simulated_run_holds_a_permit_also_after_a_restart(runs: Bench) -> None:
     runs.minute_seconds, runs.limit = 0.01, 1
     runs.agents["roy"] = SimulatedAgent()
-    first = asyncio.create_task(runs.host().attach(runs.order()))
+    first = asyncio.create_task(attach(runs.host(), runs.order()))
     await asyncio.wait({first}, timeout=0.1)
     first.cancel()
 
-    second = await runs.host().attach(runs.order(number="REQ-2"))
+    second = await attach(runs.host(), runs.order(number="REQ-2"))
 
     # The first took 0.6 s, with nobody attached to it for most of that.
     first_started = runs.directory(runs.order()).starts()[0]
@@ -92,7 +92,7 @@ async def test_the_clock_of_a_suspended_simulated_run_stops(runs: Bench) -> None
     runs.minute_seconds = 0.01
     runs.agents["roy"] = SimulatedAgent()
     order, host = runs.order(), runs.host()
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     await until(lambda: runs.directory(order).has("started"))
 
     assert await host.suspend("REQ-1/wf-1") == (order.run_id,)
@@ -100,7 +100,7 @@ async def test_the_clock_of_a_suspended_simulated_run_stops(runs: Bench) -> None
     assert not done
     attached.cancel()
     restarted = runs.host()
-    attached = asyncio.create_task(restarted.attach(order))
+    attached = asyncio.create_task(attach(restarted, order))
     assert await restarted.resume("REQ-1/wf-1") == (order.run_id,)
     result = await attached
 
@@ -113,11 +113,11 @@ async def test_a_suspended_simulated_run_holds_no_permit_and_can_be_ended(runs: 
     runs.minute_seconds, runs.limit = 0.01, 1
     runs.agents["roy"] = SimulatedAgent()
     order, host = runs.order(), runs.host()
-    attached = asyncio.create_task(host.attach(order))
+    attached = asyncio.create_task(attach(host, order))
     await until(lambda: runs.directory(order).has("started"))
     await host.suspend("REQ-1/wf-1")
 
-    second = await host.attach(runs.order(number="REQ-2"))
+    second = await attach(host, runs.order(number="REQ-2"))
     await host.end(order.run_id)
 
     assert second.end is RunEnd.EXITED
@@ -130,15 +130,15 @@ async def test_two_hundred_simulated_runs_at_once_all_end(runs: Bench) -> None:
     host = runs.host()
     orders = [runs.order(number=f"REQ-{number}") for number in range(200)]
 
-    results = await asyncio.gather(*(host.attach(order) for order in orders))
+    results = await asyncio.gather(*(attach(host, order) for order in orders))
 
     assert {result.end for result in results} == {RunEnd.EXITED}
 
 
 async def test_a_kind_that_changed_in_the_agents_file_does_not_change_a_run(runs: Bench) -> None:
     runs.agents["roy"] = SimulatedAgent(minutes=0)
-    first = await runs.host().attach(runs.order())
+    first = await attach(runs.host(), runs.order())
     runs.shell("echo something else")
 
-    assert await runs.host().attach(runs.order()) == first
+    assert await attach(runs.host(), runs.order()) == first
     assert json.loads(runs.directory(runs.order()).file("order.json").read_text())["kind"]

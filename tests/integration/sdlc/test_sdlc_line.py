@@ -103,16 +103,6 @@ async def test_requirement_held_at_two_boundaries_resumes_once(
     assert (await sdlc_reader.requirement("REQ-1")).state is RequirementState.RUNNING
 
 
-async def test_repeated_opening_is_not_held(sdlc_store: PostgresSdlcStore) -> None:
-    """Its agent runs: the activity that is repeated must find it."""
-    ours = await begin(sdlc_store, "REQ-1")
-    await ours.open_stage(RESEARCH)
-    await accept(sdlc_store, "REQ-0", Priority.P0)
-
-    assert isinstance(await ours.try_stage(RESEARCH), StageContext)
-    assert isinstance(await ours.try_stage(RESEARCH, 2), Hold)
-
-
 async def test_p0s_never_hold_each_other(sdlc_store: PostgresSdlcStore) -> None:
     first = await begin(sdlc_store, "REQ-0", Priority.P0)
     second = await begin(sdlc_store, "REQ-00", Priority.P0)

@@ -16,14 +16,14 @@ PLUGINS = ("leftovers", "fixtures_sdlc", "fixtures_stack", "fixtures_runs")
 INNER = """
 import asyncio, os
 from pathlib import Path
-from tests.fixtures_runs import until
+from tests.fixtures_runs import attach, until
 
 async def test_waits(stack, postgres_server, nats_server, runs):
     here = Path(__file__).parent
     here.joinpath("port").write_text(stack.temporal_address.rpartition(":")[2])
     daemon = "(env -i PATH=$PATH setsid sh -c 'sleep 600; true' &)"
     runs.shell(f"{daemon}; echo $$ > {here}/agent; sleep 600")
-    attached = asyncio.create_task(runs.host().attach(runs.order()))
+    attached = asyncio.create_task(attach(runs.host(), runs.order()))
     await until(lambda: here.joinpath("agent").exists())
     here.joinpath("directory").write_text(str(Path(os.environ["TMPDIR"]).parent))
     here.joinpath("pid").write_text(str(os.getpid()))
