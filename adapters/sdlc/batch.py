@@ -52,6 +52,11 @@ class Batch:
         self._phases: list[Mapping[str, object]] = []
         self._events: list[Mapping[str, object]] = []
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was collected."""
+        return not (self._shapes or self._others or self._phases or self._events)
+
     def insert(self, table: type[Base], values: Mapping[str, object]) -> None:
         """A new row."""
         self._write(table, {}, values)

@@ -172,14 +172,14 @@ def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
 
 
 def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
-    if stage.run_id == request.run_id:
-        if stage.state is not StageState.RUNNING:
+    if stage.run_id == request.run_id:  # a closed one stays as it was closed
+        if stage.state in _GIVEN_UP:
             write.move_stage(stage, StageState.RUNNING)
             began = stage.started_at or write.at
             stage.set(resumed=stage.resumed + 1, started_at=began, ended_at=None)
             again = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
             write.update(RunRow, {"run_id": request.run_id}, **again)
-        else:
+        elif stage.queued_at:
             stage.set(queued_at=None)
         return
     if request.again and (stage.state.is_done or stage.state is StageState.BLOCKED):

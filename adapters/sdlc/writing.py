@@ -51,6 +51,7 @@ STAGES = (
         StageRow.run_id,
         StageRow.started_at,
         StageRow.ended_at,
+        StageRow.queued_at,
     )
     .where(StageRow.number == bindparam("number"))
     .order_by(StageRow.position)
@@ -73,6 +74,7 @@ class StageRecord:
     run_id: str | None
     started_at: datetime | None
     ended_at: datetime | None
+    queued_at: datetime | None
     changes: dict[str, object] = field(default_factory=dict)
 
     @classmethod
@@ -90,6 +92,7 @@ class StageRecord:
             row["run_id"],
             row["started_at"],
             row["ended_at"],
+            row["queued_at"],
         )
 
     def set(self, **values: object) -> None:
@@ -185,11 +188,13 @@ class RequirementWrite:
         self._batch.add(*statements)
 
     async def flush(self) -> None:
-        """Send everything that was collected."""
+        """Send everything that was collected; where nothing was, nothing has changed."""
         key = {"number": self.number}
         for stage in self.stages.values():
             if stage.changes:
                 self.update(StageRow, {**key, "stage": stage.stage}, **stage.changes)
+        if self._batch.is_empty and self._changes.keys() == {"updated_at"}:
+            return
         self.update(RequirementRow, key, **self._changes)
         await self._batch.execute(self.connection)
 

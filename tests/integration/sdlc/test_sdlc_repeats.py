@@ -1,6 +1,7 @@
 """Every write may be repeated by an activity: the second time changes nothing."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.sdlc_tables import Base
-from pipeline.model import Extension, RequirementState
+from pipeline.model import Extension, RequirementState, StageContext
 from tests.sdlc_factory import (
     BACKEND,
     CRITIQUE,
@@ -99,7 +100,10 @@ async def test_repeated_opening_tells_the_agent_the_same(sdlc_store: PostgresSdl
     assert told == await requirement.open_stage(CRITIQUE)
 
     await requirement.close_stage(CRITIQUE)
-    assert told == await requirement.open_stage(CRITIQUE)
+    again = await requirement.open_stage(CRITIQUE)
+    assert isinstance(again, StageContext)
+    assert again.started_at
+    assert told == replace(again, started_at=None, base_commit="")
 
 
 async def test_second_extension_is_no_repeat(
