@@ -27,10 +27,10 @@ async def working(orchestra: Orchestra) -> Handle:
 
 async def until_edited(orchestra: Orchestra) -> None:
     """Wait until both agents have written their files."""
-    worktrees = orchestra.home / "worktrees" / orchestra.number
+    clones = orchestra.home / "clones" / orchestra.number
     edited = [("backend-implementation-1", "roy.txt"), ("frontend-implementation-1", "jen.txt")]
     await eventually(
-        lambda: all(list(worktrees.glob(f"stage-{key}/*/{name}")) for key, name in edited),
+        lambda: all(list(clones.glob(f"stage-{key}/*/{name}")) for key, name in edited),
         "the work of roy and jen",
     )
 

@@ -46,8 +46,9 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     assert list(document) == [
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
-        "holds", "past_holds", "holders", "reason", "host", "created_at", "started_at", "ended_at",
-        "installation", "missing_dependency", "wrong_installation",
+        "queued", "holds", "past_holds", "holders", "retries", "leftover", "turn", "reason", "host",
+        "created_at", "started_at", "ended_at", "installation", "missing_dependency",
+        "wrong_installation",
     ]  # fmt: skip
     assert document["schema_version"] == 1
     assert document["title"] == "[bold]Greet[/bold] ü"

@@ -67,7 +67,7 @@ async def test_a_project_refused_by_the_host_ends_the_requirement(
     assert (view.state, reason in view.reason) == (RequirementState.FAILED, True)
     assert orchestra.puppets.signs("start") == []
     assert not orchestra.runs()
-    assert not list((orchestra.home / "worktrees").glob("*"))
+    assert not list((orchestra.home / "clones").glob("*"))
     if (orchestra.project.root / ".git").exists():
         assert orchestra.project.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
     types = [event["eventType"] for event in await orchestra.events()]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.runs.directory import RECORDS
 from adapters.runs.slot_limit import SlotLimit
 from adapters.runs.slots import WAITING_ROOM
 from pipeline.model import Priority, RequirementState
@@ -125,7 +126,7 @@ async def test_who_was_held_starts_on_what_was_merged_meanwhile_and_all_say_so(
     merged = {gate.gate: gate.commit for gate in (await orchestra.view(handle.id)).gates}
     tip = merged[f"merge {BACKEND if waits == FRONTEND else FRONTEND}"]
     slug = f"{waits.lower().replace(' ', '-')}-1"
-    [run] = orchestra.home.glob(f"runs/{handle.id}/*/{slug}")
+    [run] = orchestra.home.glob(f"{RECORDS}/{handle.id}/*/{slug}")
     assert f"at {tip}." in (run / "prompt").read_text()
     agent = "jen" if waits == FRONTEND else "roy"
     assert (puppets.directory / f"{agent}.worked-on").read_text() == tip

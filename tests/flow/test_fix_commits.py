@@ -118,7 +118,8 @@ async def test_orchestrator_ended_from_outside_leaves_no_merged_fix_unjudged(
     handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
 
     async def is_merged() -> bool:
-        return bool(store.git("for-each-ref", f"refs/agog/{house.number}/merged/*FIX*"))
+        merged = f"refs/agog/{house.number}/merged/*FIX*"
+        return store.root.exists() and bool(store.git("for-each-ref", merged))
 
     await until(is_merged, "the first fix is merged")
     await house.handle(f"{house.number}/round-1").terminate()
