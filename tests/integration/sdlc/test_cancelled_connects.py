@@ -98,9 +98,11 @@ async def _use(connection: AsyncConnection) -> None:
 
 
 @asynccontextmanager
-async def a_database(url: str, *, is_dead: bool = False) -> AsyncIterator[Database]:
+async def a_database(
+    url: str, *, is_dead: bool = False, installation: str = ""
+) -> AsyncIterator[Database]:
     """One connection for all: who leaves it behind is found out by the next one who needs it."""
-    engine = async_engine(url, pool_size=1)
+    engine = async_engine(url, pool_size=1, installation=installation)
     database = Database(engine)
     if is_dead:
         async with engine.connect() as connection:
@@ -149,6 +151,26 @@ async def test_cancelled_use_of_the_database_leaves_no_connection(
     async def case() -> AsyncIterator[Callable[[], Work]]:
         async with a_database(database_url, is_dead=is_dead) as database:
             yield lambda: getattr(database, way)(_use)
+
+    await leaves_nothing(case)
+    await eventually(lambda: not connections_left(), "a server without clients")
+
+
+@pytest.mark.usefixtures("busy_loop")
+async def test_cancelled_proof_of_whose_database_it_is_leaves_no_connection(
+    database_url: str, connections_left: Callable[[], bool]
+) -> None:
+    ours = "11111111-1111-4111-8111-111111111111"
+    engine = async_engine(database_url)
+    async with engine.begin() as connection:
+        values = f"(1, '{ours}', 'n', 'default', 'here', now(), now())"
+        await connection.execute(text(f"INSERT INTO installation VALUES {values}"))
+    await engine.dispose()
+
+    @asynccontextmanager
+    async def case() -> AsyncIterator[Callable[[], Work]]:
+        async with a_database(database_url, installation=ours) as database:
+            yield lambda: database.read(_use)
 
     await leaves_nothing(case)
     await eventually(lambda: not connections_left(), "a server without clients")
