@@ -1,0 +1,257 @@
+"""Where else an agent has worked: the refs, stashes and index of its clone.
+
+A clone's own settings are never read. A git directory of ours shows its refs and objects, and what
+the files do not show is found there.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapters.git.clone import Clone
+from adapters.git.command import Git, GitOutput
+from adapters.git.store import PROJECT_REFS
+
+MOST_TIPS = 200
+"""Commits elsewhere that are kept of one clone, the newest first."""
+
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Paths in a clone's own index, those kept off the disk, and versions of unmerged ones."""
+
+    paths: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    unmerged: Mapping[str, set[str]] = field(default_factory=dict)
+
+
+class CloneView:
+    """The clone's refs and objects, read with our configuration instead of the clone's."""
+
+    def __init__(self, clone: Clone, path: Path, git_dir: Path | None) -> None:
+        """Take the clone, our place for the view, and the clone's git directory; use `open`."""
+        self._clone = clone
+        self._path = path
+        self._theirs = git_dir
+        self._git = Git.ours(path)
+        self.head = ""
+        """The commit that HEAD stands at, once the tips were read."""
+        self.remarks: list[str] = []
+        if git_dir is None:
+            self.remarks.append(
+                "Its .git was removed or replaced: commits in it could not be looked at."
+            )
+
+    @classmethod
+    async def open(cls, clone: Clone, path: Path) -> "CloneView":
+        """A git directory at `path` that shows the clone's refs and objects."""
+        git_dir = await asyncio.to_thread(_git_dir_of, clone)
+        view = cls(clone, path, git_dir)
+        if git_dir is not None:
+            await asyncio.to_thread(view._link, git_dir)
+        return view
+
+    def _link(self, theirs: Path) -> None:
+        store = self._clone.store.path
+        (self._path / "objects" / "info").mkdir(parents=True)
+        (self._path / "objects" / "info" / "alternates").write_bytes(
+            bytes(theirs / "objects") + b"\n" + bytes(store / "objects") + b"\n"
+        )
+        (self._path / "refs").symlink_to(theirs / "refs")
+        if (theirs / "worktrees").is_dir():
+            (self._path / "worktrees").symlink_to(theirs / "worktrees")
+        for name in ("HEAD", "packed-refs", "shallow"):
+            if is_plain(theirs / name):
+                shutil.copyfile(theirs / name, self._path / name)
+        shutil.copyfile(store / "config", self._path / "config")
+
+    async def tips(self) -> Mapping[str, str]:
+        """Commits that the clone's refs, stashes and history of HEAD name and no ref of ours holds.
+
+        They are in the store afterwards, by a name for each. Asked again after a crash, when they
+        are there but have no ref yet, it answers the same.
+        """
+        if self._theirs is None:
+            return {}
+        store = self._clone.store.git
+        named = await self._named(self._theirs)
+        await self._take(await self._missing(named))
+        there = set(named) - set(await self._missing(named))
+        listed = await store.run(
+            "rev-list", "--ignore-missing", "--stdin",
+            "--not", f"--glob={PROJECT_REFS}*", "--glob=refs/heads/*",
+            stdin="".join(f"{commit}\n" for commit in there),
+        )  # fmt: skip
+        new = set(listed.text.split())
+        left = {name: commit for commit, name in named.items() if commit in new}
+        if len(left) > MOST_TIPS:
+            self.remarks.append(f"{len(left) - MOST_TIPS} more commits elsewhere are not kept.")
+        return dict(list(left.items())[:MOST_TIPS])
+
+    async def _missing(self, named: Mapping[str, str]) -> dict[str, str]:
+        """Those that the store does not have."""
+        asked = "".join(f"{commit}\n" for commit in named)
+        known = await self._clone.store.git.run("cat-file", "--batch-check", stdin=asked)
+        lines = known.text.split("\n")
+        return {c: n for (c, n), said in zip(named.items(), lines, strict=False)
+                if said.endswith(" missing")}  # fmt: skip
+
+    async def _named(self, theirs: Path) -> dict[str, str]:
+        """Every commit that has a name in the clone, HEAD first."""
+        found: dict[str, str] = {}
+        head = await self._git.commit_of("HEAD")
+        if head:
+            self.head = head
+            found[head] = "HEAD"
+        for name, place in await asyncio.to_thread(_worktrees_of, theirs):
+            if not place.is_relative_to(self._clone.path):
+                self.remarks.append(f"Its worktree {place} lies outside and was not looked at.")
+            if commit := await self._git.commit_of(f"worktrees/{name}/HEAD"):
+                found.setdefault(commit, f"worktree-{name}")
+        listed = await self._git.run(
+            "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", accept=(0, 128)
+        )
+        # Not `splitlines`: a ref name may hold what Unicode calls the end of a line.
+        for line in filter(None, listed.text.split("\n")):
+            name, kind, ref = line.split(" ", 2)
+            if kind in ("commit", "tag"):
+                found.setdefault(name, ref.removeprefix("refs/"))
+        for log, label in (("logs/refs/stash", "stash"), ("logs/HEAD", "history")):
+            hashes = await asyncio.to_thread(_hashes_in, theirs / log)
+            for n, commit in enumerate(hashes):
+                found.setdefault(commit, f"{label}-{n}")
+        return found
+
+    async def _take(self, new: Mapping[str, str]) -> None:
+        """Fetch them, together or, where one is damaged, one by one."""
+        if not new or (await self._fetch(*new)).code == 0:
+            return
+        for commit, name in list(new.items())[:MOST_TIPS]:
+            fetched = await self._fetch(commit)
+            if fetched.code and commit == self.head:
+                self.remarks.append(f"Its HEAD cannot be read: {fetched.error.strip()[-500:]}")
+            elif fetched.code:
+                self.remarks.append(f"{name} ({commit[:10]}) cannot be read.")
+
+    async def _fetch(self, *commits: str) -> GitOutput:
+        return await self._clone.store.git.run(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+            "--update-shallow", "--stdin", str(self._path), accept=(0, 1, 128),
+            stdin="".join(f"{commit}\n" for commit in commits),
+        )  # fmt: skip
+
+    async def is_published(self, commit: str) -> bool:
+        """Whether the commit came from a remote of the clone, so that others can fetch it."""
+        if self._theirs is None:
+            return False
+        found = await self._git.run(
+            "for-each-ref", "--count=1", "--contains", commit, "refs/remotes", accept=(0, 128, 129)
+        )
+        return found.code == 0 and bool(found.text)
+
+    async def worktrees(self, base: str, scratch: Path) -> Mapping[str, str]:
+        """Worktrees that the agent has added inside and that hold what is not committed."""
+        found: dict[str, str] = {}
+        store = self._clone.store
+        for name, place in await asyncio.to_thread(_worktrees_of, self._theirs):
+            if not place.is_relative_to(self._clone.path):
+                continue
+            head = await self._git.commit_of(f"worktrees/{name}/HEAD")
+            parent = head if head and await store.git.commit_of(head) else base
+            git = store.git.on(place, scratch / f"worktree-{len(found)}")
+            await git.run("read-tree", parent)
+            await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1, 128))
+            tree = (await git.run("write-tree")).line
+            if tree != await store.tree(parent):
+                message = f"Left in the worktree {name}\n"
+                made = await git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
+                found[f"worktrees/{name}"] = made.line
+        return found
+
+    async def head_of(self, base: str) -> str:
+        """HEAD wherever the agent left it; unrelated or unreadable, `base`."""
+        store = self._clone.store
+        known = self.head and await store.git.commit_of(self.head)
+        if known and await store.git.succeeds("merge-base", self.head, base):
+            return self.head
+        return base
+
+    async def parents(self, base: str, head: str) -> tuple[str, ...]:
+        """Commits of the project that the result was made of: the base, and what was merged.
+
+        What agents have left is none: its conflict may be the one that is to be resolved.
+        """
+        git, known = self._clone.store.git, ("--not", base, f"--glob={PROJECT_REFS}*")
+        listed = await git.run("rev-list", "--parents", head, *known)
+        rows = [line.split(" ") for line in listed.text.splitlines()]
+        made = {commit for commit, *_ in rows}
+        found = [base, *(p for _, *parents in rows for p in parents if p not in made)]
+        if self._theirs is not None:  # a merge that is not finished counts as well
+            for commit in await asyncio.to_thread(_hashes_in, self._theirs / "MERGE_HEAD"):
+                ahead = await git.run("rev-list", "-n1", commit, *known, accept=(0, 128))
+                if ahead.code == 0 and not ahead.text:
+                    found.append(commit)
+        return tuple(dict.fromkeys(found))
+
+    async def tracked(self) -> "Tracked":
+        """What the clone's own index says."""
+        if self._theirs is None or not is_plain(self._theirs / "index"):
+            return Tracked()
+        copy = self._path / "index-of-clone"
+        await asyncio.to_thread(shutil.copyfile, self._theirs / "index", copy)
+        git = Git(self._path, {**self._git.variables, "GIT_INDEX_FILE": str(copy)})
+        listed = await git.run("ls-files", "-t", "-z", accept=(0, 128))
+        unmerged = await git.run("ls-files", "-u", "-z", accept=(0, 128))
+        sides: dict[str, set[str]] = {}
+        for meta, _, path in (entry.partition("\t") for entry in unmerged.fields):
+            sides.setdefault(path, set()).add(meta.split(" ")[1])
+        return Tracked(
+            tuple(dict.fromkeys(entry[2:] for entry in listed.fields)),
+            tuple(entry[2:] for entry in listed.fields if entry.startswith("S ")),
+            sides,
+        )
+
+
+def _git_dir_of(clone: Clone) -> Path | None:
+    """The clone's git directory: its own, or for a submodule one that a repository above keeps."""
+    place = clone.git_dir
+    if is_plain(place):
+        text = place.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
+        place = (clone.path / text).resolve()
+        keepers = (above.resolve() / ".git" / "modules" for above in clone.path.parents)
+        if not any(place.is_relative_to(keeper) for keeper in keepers):
+            return None
+    is_own = not place.is_symlink() and is_plain(place / "HEAD") and (place / "objects").is_dir()
+    return place if is_own else None
+
+
+def _worktrees_of(git_dir: Path | None) -> list[tuple[str, Path]]:
+    """Name and directory of the worktrees that are registered there and still exist."""
+    if git_dir is None:
+        return []
+    entries = sorted((git_dir / "worktrees").glob("*/gitdir"))
+    named = ((entry.parent.name, entry.read_text(errors="surrogateescape")) for entry in entries)
+    places = ((name, (git_dir / "worktrees" / name / text.strip()).parent) for name, text in named)
+    found = ((name, Path(os.path.normpath(place))) for name, place in places)
+    return [(name, place) for name, place in found if place.is_dir()]
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file of its own, not a link to another one."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _hashes_in(log: Path) -> list[str]:
+    """New values in a reflog, or the lines of a file of hashes; the newest first."""
+    if not is_plain(log):
+        return []
+    lines = log.read_text("utf-8", "replace").splitlines()[-MOST_TIPS:]
+    words = [line.split(" ")[1] if "\t" in line or line.count(" ") > 1 else line for line in lines]
+    hashes = [word for word in reversed(words) if _HASH.fullmatch(word) and word.strip("0")]
+    return list(dict.fromkeys(hashes))
