@@ -74,9 +74,9 @@ def _parallel(question: Question, text: str, facts: RequirementFacts | None) -> 
     return Ruling(Verdict.YES, rule, reason)
 
 
-def _worktrees(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
+def _clones(question: Question, _: str, facts: RequirementFacts | None) -> Ruling:
     reason = (
-        "Every run has a worktree and a branch of its own, made from the integration branch; what "
+        "Every run has a clone and a branch of its own, made from the integration branch; what "
         "others did is in it as soon as it is merged. Nothing is written anywhere else."
     )
     return Ruling(Verdict.NO, "Fact: parallel agents never share a tree", reason)
@@ -142,7 +142,7 @@ def _delivery(question: Question, text: str, facts: RequirementFacts | None) -> 
             return Ruling(Verdict.YES, rule, reason)
         return Ruling(Verdict.UNCLEAR, rule, f"Only while your stage runs. {reason} {NAME_IT}")
     reason = (
-        "Leave your changes in your worktree: they are merged when your stage finishes, and the "
+        "Leave your changes in your clone: they are merged when your stage finishes, and the "
         "target branch moves once, when both builds are green on the exact commit. Deployments are "
         "a stage of their own."
     )
@@ -181,7 +181,7 @@ PERMISSIONS = (
             words("work-? ?trees?", "branch~", "checkouts?", "work-?spaces?", "director(?:y|ies)"),
             words("others?", "another", "else", "shared?", "same", *TEAM, "project ?root"),
         ),
-        _worktrees,
+        _clones,
     ),
     Topic(
         (

@@ -95,7 +95,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         again=timedelta(minutes=1),  # by the next patrol: in an hour the run is over
     ),
     SymptomKind.ORPHAN: Remedy(
-        "A process, lock or worktree has outlived what it was for.",
+        "A process or clone has outlived what it was for.",
         "End the process, remove what it left; work that no ref holds yet is kept first.",
         timedelta(seconds=5),
         escalates=False,
