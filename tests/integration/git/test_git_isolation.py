@@ -1,6 +1,7 @@
 """No agent's git, setting or file decides what our own git does: to it, or to the user."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -496,3 +497,24 @@ async def test_shallow_project_is_worked_on(git_project: GitProject, tmp_path: P
     assert await workspaces.swap_target(NUMBER, target, result.head.commit)
     assert shallow.git("status", "--porcelain") == ""
     assert shallow.git("rev-list", "--count", "main") == "2"
+
+
+@pytest.mark.ordinary_user
+@pytest.mark.parametrize("closed", ["a new file", "a tracked file", "a new folder"])
+async def test_what_cannot_be_read_is_refused_by_name_and_the_rest_is_kept(
+    workspaces: GitWorkspaces,
+    store: GitProject,
+    at_work: StageRequest,
+    clone: GitProject,
+    closed: str,
+) -> None:
+    write(clone.root, {"app.py": "a\n", "shut/inner": "x\n", "shared.txt": "edited\n"})
+    name = {"a new file": "shut/inner", "a tracked file": "shared.txt", "a new folder": "shut"}
+    (clone.root / name[closed]).chmod(0)
+    is_readable = os.access(clone.root / name[closed], os.R_OK)  # to root everything is
+
+    result = await workspaces.integrate(at_work, "done")
+
+    assert (name[closed] in result.refusal) is not is_readable
+    assert "app.py" in store.files(result.commit)
+    assert not exists(clone.root)
