@@ -118,12 +118,14 @@ class DeliveryActivities:
             merge = await self._merge_target(request)
             is_ours = await self._ports.store.is_delivery(merge.commit)
             return replace(self._merged(request, merge), is_foreign=not is_ours)
+        left = ""
         try:
             await project.release(number)
-        except (ProjectRefused, GitFailed) as error:
+        except (ProjectRefused, GitFailed, OSError) as error:
             # The target has moved: what remains in our own directories cannot undo that.
-            log.error("[%s] Delivered, but not everything was tidied up: %s", number, error)
-        return DeliveryOutcome(DeliveryState.DELIVERED, head, self._ports.parallel)
+            log.error("[%s] Delivered, but not everything was cleaned up: %s", number, error)
+            left = str(error)
+        return DeliveryOutcome(DeliveryState.DELIVERED, head, self._ports.parallel, left=left)
 
     def _merged(
         self,

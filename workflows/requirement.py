@@ -113,7 +113,8 @@ class RequirementWorkflow:
         while not await self._rounds.run():
             await self._continue_if_long()
             await self._see_to_failures()
-        return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
+        left = self._rounds.left
+        return await self._ending.close(RequirementState.DELIVERED, "Delivered.", left=left)
 
     async def _continue_if_long(self) -> None:
         """Continue as new between two rounds, when nothing is under way."""

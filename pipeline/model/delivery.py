@@ -82,3 +82,5 @@ class DeliveryOutcome:
     """Why nothing was moved yet."""
     is_foreign: bool = True
     """Whether somebody else has moved the target, not a delivery of ours."""
+    left: str = ""
+    """Why not everything could be cleaned up, although it is delivered."""
