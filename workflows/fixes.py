@@ -133,9 +133,10 @@ class FixRunner:
         return None
 
     async def _merge_commit(self, fix: Fix, commit: str) -> FixMerged:
+        """Merge what is paid for: while infrastructure prevents it, it is tried again."""
         execution = self._execution
         try:
-            return await execution.do(
+            return await execution.insist(
                 FixActivities.merge_fix,
                 FixMerge(execution.ref, self._round, fix, commit),
                 **options.tools(execution.host, execution.order, f"Merge {fix.number}"),
