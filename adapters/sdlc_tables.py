@@ -125,7 +125,8 @@ class PhaseRow(Base):
 class RunRow(Base):
     """One execution of one agent for one stage; `notice` is the accepted one as it came.
 
-    `base_commit` is what the agent has started on, `commit` holds its own changes.
+    `base_commit` is what the agent has started on, `commit` holds its own changes, and `remarks`
+    name what was left out of it, or left elsewhere in the clone.
     """
 
     __tablename__ = "runs"
@@ -148,6 +149,7 @@ class RunRow(Base):
     notice: Mapped[Document | None] = mapped_column(JSONB(none_as_null=True))
     required_fixes: Mapped[list[str]] = mapped_column(server_default="{}")
     summary: Mapped[str] = mapped_column(server_default="")
+    remarks: Mapped[list[str]] = mapped_column(server_default="{}")
     error: Mapped[str] = mapped_column(server_default="")
     base_commit: Mapped[str | None]
     commit: Mapped[str | None]

@@ -20,7 +20,10 @@ from pipeline.model import (
 
 @dataclass(frozen=True)
 class StageView:
-    """A stage and its latest attempt; `starts` counts real starts over all attempts."""
+    """A stage and its latest attempt; `starts` counts real starts over all attempts.
+
+    `remarks` name what was left out of its result, or left elsewhere in its clone.
+    """
 
     stage: str
     agent: str
@@ -32,6 +35,7 @@ class StageView:
     ended_at: datetime | None
     reason: str
     log_reference: str
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -91,4 +91,5 @@ def _stage(stage: StageView, view: RequirementView) -> Mapping[str, object]:
         "ended_at": stage.ended_at,
         "reason": stage.reason,
         "stands_still": stands_still(stage, view),
+        "remarks": stage.remarks,
     }

@@ -28,6 +28,7 @@ def overview(view: RequirementView) -> RenderableType:
     """The requirement in a line, its stages and fixes, the reasons of what was not done."""
     stages = [_stages_table(view)] if view.stages else []
     reasons = [_reason(stage) for stage in view.stages if _has_reason(stage)]
+    reasons += [_remark(stage, each) for stage in view.stages for each in stage.remarks]
     fixes = [fixes_part(view.fixes)] if view.fixes else []
     waits = (*map(queued_line, view.queued), *hold_lines(view))
     holds = (output.unfolded(Text(line)) for line in waits)
@@ -105,6 +106,10 @@ def _has_reason(stage: StageView) -> bool:
 def _reason(stage: StageView) -> str:
     """Beside the table: there it would squeeze all else on a terminal of 80 columns."""
     return f"{stage.stage} {stage.state}: {output.plain(output.first_line(stage.reason))}"
+
+
+def _remark(stage: StageView, remark: str) -> str:
+    return f"{stage.stage}: {output.plain(output.first_line(remark))}"
 
 
 def _gates_table(view: RequirementView) -> Table:

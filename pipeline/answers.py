@@ -73,6 +73,7 @@ def unchanged(request: StageRequest, reading: Reading, merge: MergeResult) -> Fa
         f"{request.stage.agent} says COMPLETE, but has changed no file"
         + (f", and {said!r:.80} is no reason for that" if said else "")
         + '. If nothing has to be changed, the notice must say why: "no_changes_needed": "…".'
+        + "".join(f"\n{remark}" for remark in merge.remarks)
     )
     return Failure(
         stage=request.stage.name,

@@ -83,14 +83,15 @@ async def take_over(
     if tree != await store.tree(parent):
         made = await store.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
         commit = made.line
-    left = {name: tip for name, tip in tips.items() if not await store.is_ancestor(tip, commit)}
+    left = [each for each in tips.items() if not await store.is_ancestor(each[1], commit)]
+    # What is told of it travels as text: an agent's names and git's words need not be any.
     return Takeover(
         commit,
         await _has_changed(store, base, commit),
-        "\n".join(findings.refusals),
+        printable("\n".join(findings.refusals)),
         unresolved,
-        tuple(findings.remarks),
-        left,
+        tuple(map(printable, findings.remarks)),
+        {printable(name): tip for name, tip in left},
     )
 
 

@@ -100,6 +100,7 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
         notice=dict(notice.raw) if notice else None,
         required_fixes=list(notice.required_fixes) if notice else [],
         summary=outcome.summary,
+        remarks=list(merge.remarks) if merge else [],
         error=ended.error,
         base_commit=ended.request.head.commit if ended.request.head else None,
         commit=merge.commit if merge else None,

@@ -185,7 +185,7 @@ async def _holders(connection: AsyncConnection, open_holds: Sequence[Row]) -> Se
 
 def _stages(number: str) -> Query:
     return (
-        select(*StageRow.__table__.columns, RunRow.log_reference, _starts(number))
+        select(*StageRow.__table__.columns, RunRow.log_reference, RunRow.remarks, _starts(number))
         .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
         .where(StageRow.number == number)
         .order_by(StageRow.position)
@@ -245,5 +245,5 @@ def _starts(number: str) -> Label[int]:
 
 
 def _logged(row: Row) -> Row:
-    """A stage that never ran has no log."""
-    return {**row, "log_reference": row["log_reference"] or ""}
+    """A stage that never ran has no log, and nothing that was told of it."""
+    return {**row, "log_reference": row["log_reference"] or "", "remarks": row["remarks"] or ()}

@@ -135,6 +135,7 @@ def _create_runs() -> None:
         sa.Column("notice", JSONB()),
         sa.Column("required_fixes", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("summary", sa.Text(), server_default="", nullable=False),
+        sa.Column("remarks", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("error", sa.Text(), server_default="", nullable=False),
         sa.Column("base_commit", sa.Text()),
         sa.Column("commit", sa.Text()),
