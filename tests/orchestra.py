@@ -182,10 +182,12 @@ class Orchestra:
         return next(s for s in (await self.view(number)).stages if s.stage == name)
 
     async def until_state(self, state: RequirementState, number: str = "") -> RequirementView:
-        """Wait until the requirement stands there."""
+        """Wait until the requirement stands there; one that ended elsewhere never will."""
 
         async def stands() -> bool:
-            return (await self.view(number)).state is state
+            view = await self.view(number)
+            assert view.state is state or not view.state.is_final, explained(view)
+            return view.state is state
 
         await eventually_async(stands, f"{state} of {number or self.number}")
         return await self.view(number)
@@ -255,3 +257,9 @@ class Orchestra:
         connection = await psycopg.AsyncConnection.connect(address, autocommit=True)
         async with connection:
             await connection.execute(statement.format(sql.Identifier(self.name)))
+
+
+def explained(view: RequirementView) -> str:
+    """Where a requirement stands and why, for a test that wants it elsewhere."""
+    errors = (f"{failure.stage}: {failure.error}" for failure in view.failures)
+    return "\n".join([f"{view.number} is {view.state}. {view.reason}", *errors])
