@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from adapters.sdlc.storable import storable_json
 from pipeline.errors import DependencyUnavailable, WrongInstallation
@@ -166,8 +167,16 @@ class Database:
                 return await work(connection)
 
     async def close(self) -> None:
-        """Give the connections back to the server."""
+        """End the connections: the idle ones now, one in use as soon as that use ends.
+
+        Without the event such a connection would go back into a pool that nobody has any more.
+        """
+        event.listen(self._engine.sync_engine.pool, "checkin", _end_connection)
         await self._engine.dispose()
+
+
+def _end_connection(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.invalidate()
 
 
 def open_database(database_url: str, installation: str = "") -> Database:

@@ -196,6 +196,36 @@ async def test_cancelled_wait_for_a_connection_leaves_it_to_others(database_url:
     await leaves_nothing(case)
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_database_that_closes_during_a_use_leaves_no_connection(
+    database_url: str, connections_left: Callable[[], bool], is_cancelled: bool
+) -> None:
+    """A worker that stops gives up what it does, and closes, at the same moment."""
+    database = Database(async_engine(database_url))
+    taken, over = asyncio.Event(), asyncio.Event()
+
+    async def occupy(connection: AsyncConnection) -> None:
+        await _use(connection)
+        taken.set()
+        await over.wait()
+
+    gc.collect()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        use = asyncio.create_task(database.read(occupy))
+        await taken.wait()
+        closing = asyncio.create_task(database.close())
+        await asyncio.sleep(0)
+        use.cancel() if is_cancelled else over.set()
+        await asyncio.wait({use, closing})
+        await closing
+        del use, closing
+        gc.collect()
+
+    assert [str(warning.message) for warning in said] == []
+    assert not connections_left()
+
+
 @pytest.mark.usefixtures("busy_loop")
 async def test_cancelled_probe_of_the_database_leaves_no_connection(
     database_url: str, connections_left: Callable[[], bool]
