@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import PurePath
 
 from adapters.agents.command import PASSED_ON
+from adapters.programs import exited, running
 from pipeline.adviser_file import AdviserCommand
 from pipeline.errors import AdviserFailed, MessageRefused
 from pipeline.rule_messages import MESSAGE_BYTES, read_advice
@@ -17,9 +18,6 @@ from pipeline.rulings import Question, Ruling, Verdict
 
 AT_ONCE = 2
 """Programs beside the agents, which have permits; further questions do without."""
-
-END_SECONDS = 1.0
-"""How long a program's output is waited for after its end."""
 
 
 class ProgramAdviser:
@@ -48,25 +46,23 @@ class ProgramAdviser:
             self._running -= 1
 
     async def _run(self, told: bytes) -> bytes:
+        start = asyncio.create_subprocess_exec(
+            *self._adviser.command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            cwd=self._directory,
+            env=self._variables,
+            start_new_session=True,
+        )
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._adviser.command,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                cwd=self._directory,
-                env=self._variables,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise AdviserFailed("Sasha's program could not be started") from error
-        try:
-            async with asyncio.timeout(self._adviser.timeout.total_seconds()):
-                said = await _converse(process, told)
+            async with running(start, _end) as process:
+                async with asyncio.timeout(self._adviser.timeout.total_seconds()):
+                    said = await _converse(process, told)
         except TimeoutError as error:
             raise AdviserFailed("Sasha's program was too slow") from error
-        finally:
-            await _end(process)
+        except OSError as error:
+            raise AdviserFailed("Sasha's program could not be started") from error
         if process.returncode != 0:
             raise AdviserFailed("Sasha's program has failed")
         return said
@@ -105,10 +101,4 @@ async def _end(process: Process) -> None:
     """Leave nothing behind, whatever it has started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
-    assert process.stdout
-    # what was not read keeps the pipe open; one that has left the group may hold it for ever
-    with suppress(TimeoutError):
-        async with asyncio.timeout(END_SECONDS):
-            while await process.stdout.read(MESSAGE_BYTES):
-                pass
+    await exited(process)

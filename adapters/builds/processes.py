@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from adapters.locks import path_key
 from adapters.processes import (
@@ -21,6 +21,7 @@ from adapters.processes import (
     recorded_process,
     signal_recorded,
 )
+from adapters.programs import exited, running
 from adapters.runs.records import write_atomically
 from pipeline.errors import TransientError
 
@@ -67,17 +68,15 @@ class BuildProcesses:
             "variables": sorted(given),
         }
         with log.open("ab") as output:
-            supervisor = await asyncio.create_subprocess_exec(
+            start = asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", _ENTRY, "build", json.dumps(order),
                 stdin=PIPE, stdout=PIPE, stderr=output, env=given, start_new_session=True,
             )  # fmt: skip
-        try:
-            self._record(checkout, supervisor.pid)
-            # Asked for; the types cannot know.
-            assert supervisor.stdout is not None
-            answer = await supervisor.stdout.read()
-        finally:
-            await _to_its_end(self._let_go(checkout, supervisor))
+            async with running(start, partial(self._let_go, checkout)) as supervisor:
+                self._record(checkout, supervisor.pid)
+                # Asked for; the types cannot know.
+                assert supervisor.stdout is not None
+                answer = await supervisor.stdout.read()
         return _exit_code(command, answer)
 
     async def end(self, checkout: Path) -> None:
@@ -104,10 +103,10 @@ class BuildProcesses:
         assert supervisor.stdin is not None
         supervisor.stdin.close()
         try:
-            await asyncio.wait_for(supervisor.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(exited(supervisor), PATIENCE_SECONDS)
         except TimeoutError:
             supervisor.kill()
-            await supervisor.wait()
+            await exited(supervisor)
         await self.end(checkout)
 
     def _record(self, checkout: Path, pid: int) -> None:
@@ -121,16 +120,6 @@ class BuildProcesses:
 
 def _end_leftovers(checkout: Path, identity: Identity) -> set[int]:
     return end_processes(lambda: leftovers(BUILD_VARIABLE, str(checkout), identity), END_SECONDS)
-
-
-async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
-    """Let the step end before a cancellation goes on: nothing is left alive then either."""
-    task = asyncio.create_task(step)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def _exit_code(command: Sequence[str], answer: bytes) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from adapters.programs import exited, running
 from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
 
 OUTPUT_LIMIT = 64 * 1024 * 1024
@@ -198,19 +199,16 @@ class Git:
         return True
 
     async def _once(self, arguments: tuple[str, ...], stdin: str) -> GitOutput:
-        process = await asyncio.create_subprocess_exec(
+        start = asyncio.create_subprocess_exec(
             *self._command(arguments),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
             start_new_session=True,  # the terminal's Ctrl-C is for us; we end git ourselves
         )
-        try:
+        async with running(start, _terminate) as process:
             text, error = await _communicate(process, stdin)
             code = await process.wait()
-        except asyncio.CancelledError:
-            await _terminate(process)
-            raise
         if len(text) >= OUTPUT_LIMIT:
             raise GitFailed(f"git {arguments[0]} printed more than {OUTPUT_LIMIT} bytes.")
         return GitOutput(code, _decoded(text), _decoded(error))
@@ -258,7 +256,6 @@ async def _fed(stream: asyncio.StreamWriter, data: bytes) -> None:
         stream.write(data)
         await stream.drain()
         stream.close()
-        await stream.wait_closed()
     except (BrokenPipeError, ConnectionResetError):
         return
 
@@ -275,7 +272,7 @@ async def _terminate(process: Process) -> None:
     """SIGTERM, on which git removes its lock files and half-made worktrees."""
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
-    await process.wait()
+    await exited(process)
 
 
 def _decoded(data: bytes) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -105,6 +107,17 @@ async def test_a_slow_program_is_ended_with_all_that_it_started(tmp_path: Path) 
     assert time.monotonic() - began < 10
     child = int((tmp_path / "child").read_text())
     await eventually(lambda: not is_running(child), "the end of its child")
+
+
+async def test_a_child_that_left_holds_the_output_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    script = "setsid sleep 1000 & echo $! > child; wait"
+    began = time.monotonic()
+
+    answer = await ask(counsel(script, tmp_path, timedelta(seconds=0.5)))
+
+    assert answer.source == "rules; Sasha's program was too slow"
+    assert time.monotonic() - began < 10
+    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
 async def test_the_third_question_does_not_wait_for_the_program(tmp_path: Path) -> None:
