@@ -8,9 +8,10 @@ found: in the delivered tree, in a kept ref, or the deed's name in a red gate or
 from collections.abc import Mapping
 
 _SUBMODULE = (
-    "git init -q -b main ../library && cd ../library && echo 'int x;' > lib.c && git add -A"
-    " && git commit -qm lib && cd - && git -c protocol.file.allow=always submodule --quiet add"
-    ' "$PWD/../library" vendor && git commit -qm submodule'
+    "test -d vendor || { git init -q -b main ../library && cd ../library"
+    " && echo 'int x;' > lib.c && git add -A && git commit -qm lib && cd -"
+    " && git -c protocol.file.allow=always submodule --quiet add"
+    ' "$PWD/../library" vendor && git commit -qm submodule; }'
 )
 FEATURES: Mapping[str, str] = {
     "submodule": _SUBMODULE,

@@ -29,6 +29,10 @@ from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, store_o
 T = TypeVar("T")
 
 
+LAST = ("worktree of the user", "sparse checkout", "strange settings", "hooks")
+"""Features that disturb whoever makes the next one, in an order in which they can be made."""
+
+
 class Killed(BaseException):
     """The worker ended here."""
 
@@ -72,11 +76,11 @@ class Trial:
         files = {"readme.md": "r\n", "shared.txt": "one\n", "docs/a.txt": "a\n"}
         self.project.commit({**files, ".gitignore": "node_modules/\n.env\n"})
         self.project.commit({"backend/app.py": "print()\n"})
-        # Hooks and settings last: they are there to disturb us, not the making.
-        for feature in sorted(scenario.features, key=("hooks", "strange settings").__contains__):
-            self._shell(FEATURES[feature], self.project.root)
+        names = sorted(scenario.features - {*LAST})
+        for feature in [*names, *(name for name in LAST if name in scenario.features)]:
+            self._shell(FEATURES[feature], self.project.root, check=True)
 
-    def _shell(self, script: str, place: Path, token: str = "") -> None:
+    def _shell(self, script: str, place: Path, token: str = "", *, check: bool = False) -> None:
         who = {f"GIT_{role}_{part}": "user" for role in ("AUTHOR", "COMMITTER")
                for part in ("NAME", "EMAIL")}  # fmt: skip
         subprocess.run(
@@ -84,7 +88,7 @@ class Trial:
             cwd=place,
             env={**os.environ, **who, "HOME": str(self.root), "T": token},
             capture_output=True,
-            check=False,
+            check=check,
         )
 
     async def run(self) -> None:
