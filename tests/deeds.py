@@ -1,6 +1,7 @@
 """What repositories are like, and what agents do in their clones: lists to draw from.
 
-Each feature is a shell script that runs in a new project. Each deed is a shell script that runs in
+Each way and each feature is a shell script that runs in a new project: how its owner has the
+repository, and what stands in it. Each deed is a shell script that runs in
 the clone with `$T`, a token of its own that it writes somewhere. Afterwards the token must be
 found: in the delivered tree, in a kept ref, or the deed's name in a red gate or a remark.
 """
@@ -8,11 +9,39 @@ found: in the delivered tree, in a kept ref, or the deed's name in a red gate or
 from collections.abc import Mapping
 
 _SUBMODULE = (
-    "test -d vendor || { git init -q -b main ../library && cd ../library"
+    "test -d vendor || { git init -q -b main"
+    ' --object-format="$(git rev-parse --show-object-format)" ../library && cd ../library'
     " && echo 'int x;' > lib.c && git add -A && git commit -qm lib && cd -"
     " && git -c protocol.file.allow=always submodule --quiet add"
     ' "$PWD/../library" vendor && git commit -qm submodule; }'
 )
+_MOVED = "cd .. && mv project origin &&"
+
+WAYS: Mapping[str, str] = {
+    "made here": ":",
+    "a shallow clone": f'{_MOVED} git clone -q --depth 1 "file://$PWD/origin" project',
+    "a partial clone": (
+        f"git config uploadpack.allowFilter true; {_MOVED} git clone -q --filter=blob:none"
+        ' --no-checkout "file://$PWD/origin" project && cd project && git checkout -q main'
+    ),
+    "a clone with borrowed objects": f"{_MOVED} git clone -q --shared origin project",
+    "a linked worktree": (
+        f"git checkout -q --detach && {_MOVED} cd origin && git worktree add -q ../project main"
+    ),
+    "a separate git directory": "git init -q --separate-git-dir ../elsewhere.git",
+    "with SHA-256": (
+        f"{_MOVED} git init -q -b main --object-format=sha256 project && cd project"
+        " && cp -r ../origin/[!.]* ../origin/.gitignore . && git add -A && git commit -qm all"
+    ),
+    "a submodule of another project": (
+        f"{_MOVED} mkdir super && cd super && git init -q -b main && git -c"
+        " protocol.file.allow=always submodule --quiet add -b main ../origin project"
+        " && git commit -qm super && cd .. && ln -s super/project project"
+    ),
+    "packed": "git gc -q && git pack-refs --all",
+    "with a split index": "git update-index --split-index && git config core.splitIndex true",
+}
+
 FEATURES: Mapping[str, str] = {
     "submodule": _SUBMODULE,
     "submodule that is not initialised": (
@@ -26,6 +55,11 @@ FEATURES: Mapping[str, str] = {
         "printf '*.md merge=union\\n*.txt text\\n*.bin -text\\n' > .gitattributes"
         " && printf '\\r\\n' > x.bin && git add -A && git commit -qm attributes"
     ),
+    "other encodings": (
+        "printf '*.u16 text working-tree-encoding=UTF-16LE\\n*.bat text eol=crlf\\n*.id ident\\n'"
+        " >> .gitattributes && printf 'x\\0\\n\\0' > a.u16 && printf 'x\\r\\n' > b.bat"
+        " && printf '$Id$\\n' > c.id && git add -A && git commit -qm encodings"
+    ),
     "links": "ln -s shared.txt link && git add -A && git commit -qm link",
     "odd names": (
         "echo l > \"$(printf 'caf\\351')\" && echo x > \"$(printf 'two\\nlines')\""
@@ -34,8 +68,9 @@ FEATURES: Mapping[str, str] = {
     ),
     "tags and branches": "git tag v1 && git branch feature/x",
     "hooks": (
-        "for h in post-checkout post-merge reference-transaction pre-commit; do"
-        " printf '#!/bin/sh\\nexit 1\\n' > .git/hooks/$h && chmod +x .git/hooks/$h; done"
+        'd="$(git rev-parse --git-path hooks)"; mkdir -p "$d";'
+        " for h in post-checkout post-merge reference-transaction pre-commit; do"
+        ' printf \'#!/bin/sh\\nexit 1\\n\' > "$d/$h" && chmod +x "$d/$h"; done'
     ),
     "strange settings": (
         "git config core.autocrlf input; git config merge.ff false; git config fetch.prune true;"

@@ -307,11 +307,16 @@ class Project:
             )
 
     async def _checkouts(self) -> tuple[Checkout, ...]:
-        """The worktrees of the project that are there and on a branch."""
+        """The worktrees of the project that are there and on a branch.
+
+        Where the git directory lies apart from the files, git lists it in their place.
+        """
         listed = await self._git.run("worktree", "list", "--porcelain", "-z")
+        apart = (await self._git.run("rev-parse", "--absolute-git-dir")).line
         blocks = (block.split("\0") for block in listed.text.split("\0\0"))
         entries = [dict(line.partition(" ")[::2] for line in block if line) for block in blocks]
-        found = (Checkout(Path(e["worktree"]), e["branch"]) for e in entries if "branch" in e)
+        places = ((e["worktree"], e["branch"]) for e in entries if "branch" in e)
+        found = (Checkout(self.root if p == apart else Path(p), branch) for p, branch in places)
         return tuple(checkout for checkout in found if checkout.path.is_dir())
 
     async def _check_rebases(self, target: str) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from adapters.git import Git, GitWorkspaces
 from adapters.git.command import GitOutput
 from pipeline.model import Head, MergeResult
-from tests.deeds import DEEDS, FEATURES
+from tests.deeds import DEEDS, FEATURES, WAYS
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, store_of
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class Killed(BaseException):
 class Scenario:
     """What is drawn: the repository, what two agents do, and at which git command we are killed."""
 
+    way: str
     features: frozenset[str]
     deeds: tuple[tuple[str, ...], tuple[str, ...]]
     kills: tuple[int, ...]
@@ -48,6 +49,7 @@ class Scenario:
 
 SCENARIOS = st.builds(
     Scenario,
+    st.sampled_from(sorted(WAYS)),
     st.frozensets(st.sampled_from(sorted(FEATURES)), max_size=4),
     st.tuples(*[st.lists(st.sampled_from(sorted(DEEDS)), min_size=1, max_size=3).map(tuple)] * 2),
     st.lists(st.integers(1, 60), max_size=3).map(tuple),
@@ -76,6 +78,7 @@ class Trial:
         files = {"readme.md": "r\n", "shared.txt": "one\n", "docs/a.txt": "a\n"}
         self.project.commit({**files, ".gitignore": "node_modules/\n.env\n"})
         self.project.commit({"backend/app.py": "print()\n"})
+        self._shell(WAYS[scenario.way], self.project.root, check=True)
         names = sorted(scenario.features - {*LAST})
         for feature in [*names, *(name for name in LAST if name in scenario.features)]:
             self._shell(FEATURES[feature], self.project.root, check=True)
@@ -108,7 +111,7 @@ class Trial:
         build = await self._step(
             lambda w: w.checkout_build(NUMBER, "backend", tip.commit, clean=True)
         )
-        built = self._bytes_of(Path(build))
+        built = _texts(Path(build))
         await self._deliver(target, tip, before, built)
         self._check_nothing_lost(stages, tip)
         await self._step(lambda w: w.release(NUMBER))
@@ -160,7 +163,7 @@ class Trial:
         fresh = GitProject(self.root / "fresh")
         self.project.git("-c", "core.hooksPath=/dev/null", "clone", "--quiet", "--no-local",
                          str(self.project.root), str(fresh.root), at=self.root)  # fmt: skip
-        cloned = self._bytes_of(fresh.root)
+        cloned = _texts(fresh.root)
         ours = {k: v for k, v in built.items() if not k.startswith("vendor/")}
         assert {k: v for k, v in cloned.items() if not k.startswith("vendor/")} == ours
         assert fresh.git("fsck", "--no-dangling") == ""
@@ -176,15 +179,12 @@ class Trial:
         return {
             "main": refs.pop("refs/heads/main"),
             "refs": refs,
-            "config": (self.project.root / ".git/config").read_text(),
+            "config": self.project.git("config", "--local", "--list"),
             "untracked": self.project.git(
                 "ls-files", "--others", "--ignored", "--exclude-standard"
             ),
             "env": _read(self.project.root / ".env"),
         }
-
-    def _bytes_of(self, root: Path) -> dict[str, bytes]:
-        return {name: data for name, data in _texts(root).items() if not name.startswith(".git/")}
 
     def _check_nothing_lost(self, stages: list[Stage], tip: Head) -> None:
         """Each token is in a tree that a ref of ours holds, or its deed is told by name."""
@@ -213,7 +213,7 @@ def _texts(root: Path) -> dict[str, bytes]:
         for name in names:
             path = os.path.join(folder, name)
             key = os.path.relpath(path, bytes(root)).decode("utf-8", "surrogateescape")
-            if key.startswith(".git/"):
+            if key == ".git" or key.startswith(".git/"):
                 continue
             if os.path.islink(path):
                 found[key] = os.readlink(path)
@@ -275,4 +275,12 @@ def test_whatever_agents_do_nothing_is_lost_at_length(scenario: Scenario) -> Non
 @pytest.mark.parametrize("feature", ["", "submodule"])
 def test_each_deed_by_itself(deed: str, feature: str) -> None:
     features = frozenset({feature} if feature else ())
-    play(Scenario(features, ((deed,), ("writes a file",)), ()))
+    play(Scenario("made here", features, ((deed,), ("writes a file",)), ()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", sorted(WAYS))
+@pytest.mark.parametrize("feature", sorted(FEATURES))
+def test_each_way_with_each_feature(way: str, feature: str) -> None:
+    deeds = ("edits a tracked file", "commits"), ("writes below a new folder",)
+    play(Scenario(way, frozenset({feature}), deeds, ()))
