@@ -23,7 +23,7 @@ from cli.exits import ENDS, ExitCode
 from cli.running import run
 from cli.stack import running, worker_process
 from pipeline.errors import ServerNotStarted
-from settings import HERE, EnvironmentSettings
+from settings import HERE
 
 EXAMPLES = {
     "demo": """
@@ -87,9 +87,8 @@ def demo(
 async def _demo(house: DemoHouse, mishaps: Sequence[str], *, keep: bool, as_json: bool) -> ExitCode:
     output.say("Starting Temporal, NATS, PostgreSQL and a worker …")
     await asyncio.to_thread(house.furnish, mishaps)
-    async with running(
-        LocalStack(house.state, usual_ports=EnvironmentSettings().usual_ports)
-    ) as addresses:
+    # The usual ports are left to the user's own stack, and nothing of the shell is read.
+    async with running(LocalStack(house.state, usual_ports=False)) as addresses:
         environment = house.environment(addresses)
         async with _worker(house, environment) as worker:
             code = await _beside(worker, _deliver(environment))

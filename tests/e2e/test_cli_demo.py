@@ -5,7 +5,7 @@ import subprocess
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -34,9 +34,11 @@ def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
     with demo_cli.open("demo", "--keep", "--json") as demo:
         assert demo.stdout
         assert demo.stderr
-        document = json.loads("".join(iter(demo.stdout.readline, "}\n")) + "}")
+        printed = until_line(demo.stdout, "}\n")
         seconds = time.monotonic() - begin
-        said = "".join(iter(demo.stderr.readline, "Ctrl-C ends it.\n"))
+        said = until_line(demo.stderr, "Ctrl-C ends it.\n")
+        assert said.endswith("Ctrl-C ends it.\n"), f"it has ended: {said}"
+        document = json.loads(printed)
         root = Path(document["project"]).parent
         status = look(demo_cli, said, "status", document["req_number"], "--json")
         commits = log(document["store"], document["branch"])
@@ -54,6 +56,16 @@ def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
     assert processes_naming(str(root)) == []
     assert root.exists()
     shutil.rmtree(root)
+
+
+def until_line(stream: IO[str], last: str) -> str:
+    """What is said up to that line, or up to the end."""
+    said = ""
+    for line in stream:
+        said += line
+        if line == last:
+            break
+    return said
 
 
 def check_document(document: dict[str, Any]) -> None:
