@@ -4,6 +4,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from adapters.sdlc_reader import SdlcReader
 from pipeline.model import Priority
+from tests.fakes import Script
 from tests.house import Handle, House, delivered, until
 from tests.orchestra_plans import FOUR, SOLO
 
@@ -15,34 +16,33 @@ async def current_details(handle: Handle) -> str:
     return metadata.current_details
 
 
-async def saturated(house: House, reader: SdlcReader) -> tuple[Handle, str, Handle]:
-    """One whose agent has the only slot until its execution is resumed, and one that is queued."""
+async def saturated(house: House, reader: SdlcReader) -> tuple[Handle, Handle]:
+    """One whose agent has the only slot until it is let end, and one that is queued."""
     await house.open()
     house.runs.slots = 1
+    house.runs.by_number[house.number] = Script(lasts=True)
     first = await house.start(SOLO)
     await house.until_running(ROY)
-    key = house.runs.order(ROY).run_id.rsplit("/", 2)[0]
-    house.runs.suspended.add(key)
     second = await house.start(SOLO, number=f"{house.number}-B")
 
     async def is_queued() -> bool:
         return bool((await reader.requirement(second.id)).queued)
 
     await until(is_queued, "it waits for a slot")
-    return first, key, second
+    return first, second
 
 
 async def test_stage_waits_for_a_slot_and_nothing_of_it_is_opened(
     house: House, sdlc_reader: SdlcReader
 ) -> None:
-    first, key, second = await saturated(house, sdlc_reader)
+    first, second = await saturated(house, sdlc_reader)
     assert await sdlc_reader.runs(second.id) == ()
 
     async def is_shown() -> bool:
         return f"| {ROY} | roy | queued for a slot |" in await current_details(second)
 
     await until(is_shown, "the Web UI says so")
-    await house.runs.resume(key)
+    await house.runs.let_end(first.id)
     await delivered(first, second)
 
     [run] = await sdlc_reader.runs(second.id)
@@ -61,14 +61,14 @@ async def test_whole_plan_runs_on_one_slot(house: House) -> None:
 async def test_stage_that_waits_for_a_slot_is_held_when_its_turn_comes_under_a_p0(
     house: House, sdlc_reader: SdlcReader
 ) -> None:
-    first, key, second = await saturated(house, sdlc_reader)
+    first, second = await saturated(house, sdlc_reader)
     urgent = await house.start(SOLO, number=f"{house.number}-P0", priority=Priority.P0)
 
     async def is_urgent_queued() -> bool:
         return bool((await sdlc_reader.requirement(urgent.id)).queued)
 
     await until(is_urgent_queued, "the P0 waits for a slot")
-    await house.runs.resume(key)
+    await house.runs.let_end(first.id)
     await delivered(urgent, first, second)
 
     numbers = [order.number for order in house.runs.orders]

@@ -73,14 +73,27 @@ def word(directory: Path, name: str) -> int:
 
 
 def inner_run(directory: Path, *options: str) -> subprocess.Popen[bytes]:
-    """One test of its own that waits, as its user starts it."""
+    """One test of its own that waits, as its user starts it.
+
+    A shell that put us in the background lets us, and our children, ignore Ctrl-C.
+    """
     test = directory / "test_inner.py"
     test.write_text(INNER)
     plugins = [part for name in PLUGINS for part in ("-p", f"tests.{name}")]
     base = ("-c", str(ROOT / "pyproject.toml"), f"--basetemp={directory / 'base'}")
     with directory.joinpath("log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *plugins, *base, *options, str(test)],
+            [
+                "env",
+                "--default-signal=INT",
+                sys.executable,
+                "-m",
+                "pytest",
+                *plugins,
+                *base,
+                *options,
+                str(test),
+            ],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=directory,
             stdin=subprocess.DEVNULL,
