@@ -80,9 +80,9 @@ def decide(
     answer: Annotated[Answer, typer.Argument(help="What to do about it.")],
     note: Note = "",
 ) -> None:
-    """Answer a blocked requirement: approve, send back, or give up.
+    """Answer a blocked requirement: approve, or send back; give any requirement up.
 
-    What is approved or sent back to research is the critique.
+    What is approved or sent back to research is the critique. One that is given up ends FAILED.
     """
     check_note(note)
 

@@ -50,13 +50,17 @@ def check_retry(board: Board, name: str) -> None:
 
 
 def check_decision(board: Board, answer: Answer) -> None:
-    """Raises: RefusedInput with the reason if that answer is not possible now."""
+    """Raises: RefusedInput with the reason if that answer is not possible now.
+
+    A requirement may be given up at any time.
+    """
+    if answer is Answer.ABORT:
+        return
     if not board.is_stuck():
-        raise RefusedInput("The requirement is not blocked: there is nothing to decide.")
-    if answer is not Answer.ABORT:
-        critique = pending_verdict(board)
-        if answer is Answer.REQUEST_CHANGES:
-            research_of(board, critique)
+        raise RefusedInput("The requirement is not blocked: only `abort` is possible.")
+    critique = pending_verdict(board)
+    if answer is Answer.REQUEST_CHANGES:
+        research_of(board, critique)
 
 
 def check_extension(board: Board, name: str, minutes: float) -> None:

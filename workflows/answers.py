@@ -85,7 +85,15 @@ class Answers:
             return self._go_on((request.stage,))
 
     async def decide(self, request: DecisionRequest) -> Reopened:
-        """Pass a critique, send it back, or give the requirement up."""
+        """Pass a critique, send it back, or give the requirement up.
+
+        Giving up waits for nobody: another answer may hold the books for as long as an outage.
+        """
+        if request.answer is Answer.ABORT:
+            if not self._is_repeated(request):
+                accept(lambda: self.check_decision(request))
+            self._execution.abort = request
+            return Reopened(())
         async with self.books:
             if self._decided and self._is_repeated(request):
                 return self._decided[1]
@@ -102,9 +110,6 @@ class Answers:
         await self._reopen(research, ORCHESTRATOR, f"{count} asks for changes: {reasons}", REWORK)
 
     async def _decide(self, request: DecisionRequest) -> Reopened:
-        if request.answer is Answer.ABORT:
-            self._execution.abort = request
-            return Reopened(())
         critique = pending_verdict(self._board)
         if request.answer is Answer.APPROVE:
             return await self._approve(critique.name, request)
@@ -167,9 +172,10 @@ class Answers:
 
     def _is_repeated(self, request: DecisionRequest) -> bool:
         """Whether that very answer was given last, and nothing was asked since."""
+        if request.answer is Answer.ABORT:
+            return request == self._execution.abort
         is_same = self._decided is not None and self._decided[0] == request
-        is_over = not self._board.is_stuck() or self._execution.abort == request
-        return is_same and is_over
+        return is_same and not self._board.is_stuck()
 
     def _check_answerable(self) -> None:
         self._execution.check_under_way()

@@ -10,6 +10,7 @@ from adapters.sdlc_reader import SdlcReader
 from pipeline.model import Answer, DecisionRequest, RequirementState, RetryRequest
 from tests.fakes import Script
 from tests.house import REPAIR, Handle, House, retry_when_possible, until
+from tests.orchestra_plans import SOLO
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -110,10 +111,27 @@ async def test_retry_beside_an_abort_starts_nothing_after_it(house: House) -> No
     )
     report = await handle.result()
 
-    is_aborted = not isinstance(abort, BaseException)
-    assert isinstance(retry, BaseException) == is_aborted
-    assert report.state == ("FAILED" if is_aborted else "DELIVERED")
-    assert house.runs.started().count("Research") == (1 if is_aborted else 2)
+    assert not isinstance(abort, BaseException)
+    assert report.state == "FAILED"
+    assert (await house.types())[-2:] == ["workflow.failed", "workflow.performance"]
+    if isinstance(retry, BaseException):
+        assert house.runs.started().count("Research") == 1
+
+
+async def test_requirement_at_work_is_given_up_with_its_agents(house: House) -> None:
+    await house.open({ROY: [Script(minutes=40_000)]})
+    handle = await house.start(SOLO, heartbeat=BEAT)
+    await house.until_running(ROY)
+    abort = DecisionRequest(Answer.ABORT, "ada", "Not needed")
+
+    async with asyncio.timeout(15):
+        for _ in range(2):  # the answer to the first one may be lost
+            await handle.execute_update(RequirementWorkflow.decide, abort)
+        report = await handle.result()
+
+    assert (report.state, report.reason) == ("FAILED", "Aborted by ada. Not needed")
+    assert house.runs.order(ROY).run_id in house.runs.ended
+    assert (await house.types())[-2:] == ["workflow.failed", "workflow.performance"]
 
 
 async def test_cancelled_requirement_ends_its_fixes_first(

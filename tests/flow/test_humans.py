@@ -196,8 +196,8 @@ async def test_late_answer_is_refused_with_the_reason(house: House) -> None:
     await handle.execute_update(RequirementWorkflow.decide, decide(Answer.APPROVE))
 
     with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await handle.execute_update(RequirementWorkflow.decide, decide(Answer.ABORT))
-    assert "nothing to decide" in str(refused.value.cause)
+        await handle.execute_update(RequirementWorkflow.decide, decide(Answer.REQUEST_CHANGES))
+    assert "only `abort` is possible" in str(refused.value.cause)
 
 
 async def test_stage_that_asks_is_retried_while_another_is_repaired(house: House) -> None:

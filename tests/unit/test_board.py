@@ -228,11 +228,12 @@ def test_nothing_but_a_verdict_can_be_approved(board: Board, answer: Answer) -> 
         check_decision(board, answer)
 
 
-def test_nothing_is_decided_while_work_goes_on(board: Board) -> None:
+def test_nothing_but_the_end_is_decided_while_work_goes_on(board: Board) -> None:
     board.begin(a_stage(board, "Research"))
 
-    with pytest.raises(RefusedInput, match="not blocked"):
-        check_decision(board, Answer.ABORT)
+    check_decision(board, Answer.ABORT)
+    with pytest.raises(RefusedInput, match="only `abort` is possible"):
+        check_decision(board, Answer.APPROVE)
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("inf"), float("nan")])
