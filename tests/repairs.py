@@ -11,6 +11,7 @@ from pipeline.model import (
     RequirementState,
     RunEnd,
 )
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import REPAIR, ExitCodes, House, Scripts
 
@@ -34,7 +35,7 @@ async def deliver(
 ) -> DeliveryReport:
     await house.open(scripts, builds, workspaces=changes.pop("workspaces", None))
     handle = await house.start(pipeline, bounds=REPAIR, **changes)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
     assert report.state is RequirementState.DELIVERED, report
     return report

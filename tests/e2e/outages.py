@@ -21,14 +21,12 @@ from adapters.sdlc_views import IncidentView
 from pipeline.events import STREAMS
 from pipeline.model import IncidentEnd, Pipeline, RequirementState
 from pipeline.team import TEAM
-from tests.eventually import eventually_async
+from tests.eventually import PATIENCE_SECONDS, eventually_async
 from tests.fixtures_sdlc import NatsServer, PostgresServer
 from tests.orchestra import Handle, Orchestra
 from tests.stack_usage import own_port
 
 NATS, DATABASE = "NATS", "SDLC database"
-CONVERGENCE = timedelta(seconds=90)
-"""From the return of the servers until everything is delivered: nothing waits for a slow timer."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,8 @@ class Outages:
         await eventually_async(is_taken, f"{activity} of {name}")
 
     async def all_delivered(self) -> None:
-        """Wait until every requirement is delivered."""
-        async with asyncio.timeout(CONVERGENCE.total_seconds()):
+        """Wait until every requirement is delivered, which no timer of minutes brings about."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
             results = (handle.result() for handle in self.handles.values())
             reports = await asyncio.gather(*results)
         assert {report.state for report in reports} == {RequirementState.DELIVERED}, reports

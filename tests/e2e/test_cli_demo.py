@@ -2,7 +2,6 @@ import json
 import shutil
 import signal
 import subprocess
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -10,6 +9,7 @@ from typing import IO, Any
 import pytest
 
 from tests.e2e.conftest import Cli, until
+from tests.eventually import PATIENCE_SECONDS
 from tests.stack_usage import processes_naming
 
 FOREIGN = {
@@ -30,12 +30,10 @@ def demo_cli(bare_cli: Cli, tmp_path: Path) -> Cli:
 
 
 def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
-    begin = time.monotonic()
     with demo_cli.open("demo", "--keep", "--json") as demo:
         assert demo.stdout
         assert demo.stderr
         printed = until_line(demo.stdout, "}\n")
-        seconds = time.monotonic() - begin
         said = until_line(demo.stderr, "Ctrl-C ends it.\n")
         assert said.endswith("Ctrl-C ends it.\n"), f"it has ended: {said}"
         document = json.loads(printed)
@@ -44,10 +42,9 @@ def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
         commits = log(document["store"], document["branch"])
         delivered = log(document["project"], "main")
         demo.send_signal(signal.SIGINT)
-        _, rest = demo.communicate(timeout=60)
+        _, rest = demo.communicate(timeout=PATIENCE_SECONDS)
 
     assert demo.returncode == 0, said + rest
-    assert seconds < 45
     check_document(document)
     assert status["state"] == "DELIVERED"
     assert commits == delivered
@@ -148,7 +145,7 @@ def test_an_interrupted_demo_leaves_no_agent_behind(demo_cli: Cli) -> None:
             lambda: bool(processes_naming("demo/agent.py")) or demo.poll() is not None, "an agent"
         )
         demo.send_signal(signal.SIGINT)
-        _, err = demo.communicate(timeout=60)
+        _, err = demo.communicate(timeout=PATIENCE_SECONDS)
 
     assert demo.returncode == 130, err
     assert "CANCELLED" in err

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Cli, plan_of, until
+from tests.eventually import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -66,7 +67,7 @@ def test_pre_empted_agent_is_seen_to_stand_still(
         until_state(cli, "REQ-SEEN-1", "RUNNING")
         assert watch.poll() is None
         watch.send_signal(signal.SIGINT)
-        _, err = watch.communicate(timeout=30)
+        _, err = watch.communicate(timeout=PATIENCE_SECONDS)
     assert watch.returncode == 130, err
     over = cli("status", "REQ-SEEN-1", "--json").document
     assert [hold["boundary"] for hold in over["past_holds"]] == ["running agents"]
@@ -88,7 +89,7 @@ def test_blocker_that_is_not_delivered_is_named_with_the_way_out(
         way_out = said.partition("Go on without it:\n  python starter.py ")[2].splitlines()[0]
         assert way_out == "unblock REQ-SEEN-3 --by REQ-SEEN-2"
         assert cli(*way_out.split()).code == 0
-        _, err = watch.communicate(timeout=30)
+        _, err = watch.communicate(timeout=PATIENCE_SECONDS)
 
     assert watch.returncode == 0, err
     assert "[REQ-SEEN-3] HELD, waits for REQ-SEEN-2" in err

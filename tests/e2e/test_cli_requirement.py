@@ -10,6 +10,7 @@ from adapters.local_stack import StackAddresses
 from adapters.sdlc_store import create_store
 from pipeline.model import Priority, RequirementOrder
 from tests.e2e.conftest import Cli, Host, plan_of, until
+from tests.eventually import PATIENCE_SECONDS
 from tests.plans import shipped
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -201,7 +202,7 @@ def test_a_running_requirement_is_left_extended_and_cancelled(cli: Cli, endless_
         until(lambda: "Check" in str(running_of(cli, "REQ-E2E-long")), "a running stage")
         assert "[REQ-E2E-long]" in watching.stderr.readline()  # it looks on by now
         watching.send_signal(signal.SIGINT)
-        out, err = watching.communicate(timeout=20)
+        out, err = watching.communicate(timeout=PATIENCE_SECONDS)
     assert (watching.returncode, out) == (130, "")
     assert "python starter.py watch REQ-E2E-long" in err
     assert state_of(cli, "REQ-E2E-long") == "RUNNING"

@@ -3,6 +3,7 @@ import signal
 from pathlib import Path
 
 from tests.e2e.conftest import Cli, Said, until, write_agents
+from tests.eventually import PATIENCE_SECONDS
 from tests.stack_usage import processes_naming
 
 
@@ -20,7 +21,7 @@ def test_up_runs_everything_until_it_is_told_to_stop(bare_cli: Cli, tmp_path: Pa
         second = cli("up")
 
         up.send_signal(signal.SIGINT)
-        out, err = up.communicate(timeout=60)
+        out, err = up.communicate(timeout=PATIENCE_SECONDS)
     assert delivered.code == 0, delivered.err
     addresses = json.loads((home / "stack.json").read_text())
     assert second.code == 2

@@ -9,7 +9,7 @@ import pytest
 from adapters.local_stack import StackAddresses
 from adapters.sdlc_views import IncidentView
 from pipeline.model import IncidentEnd, RequirementState, disk_of
-from tests.eventually import eventually, eventually_async
+from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async
 from tests.full_disk import SmallDisk, small_disk
 from tests.orchestra import Orchestra
 from tests.orchestra_plans import SOLO
@@ -58,7 +58,7 @@ async def test_full_disk_holds_and_loses_nobody(orchestra: Orchestra, disk: Smal
     assert puppets.starts("roy") == AGENTS
     disk.empty()
     puppets.release(*(f"{number}.roy" for number in numbers))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         reports = await asyncio.gather(*(handle.result() for handle in handles))
 
     assert {report.state for report in reports} == {RequirementState.DELIVERED}

@@ -20,6 +20,7 @@ from adapters.local_stack import StackAddresses
 from adapters.migrate import upgrade
 from tests.e2e.conftest import Cli, addresses_of, until, write_agents
 from tests.e2e.up_stack import SERVERS, Up, is_over
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_sdlc import TEMPLATE, PostgresServer
 from tests.namespaces import create_namespace
 from tests.worker_process import WorkerProcess
@@ -227,7 +228,7 @@ async def test_two_installations_on_one_temporal_share_nothing(
         backlog.write_text("\n".join(lines))
         waiting.append(each.cli.open("start", "--batch", str(backlog), "--wait"))
     for process in waiting:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, err
 
     for name, each in zip("ab", checkouts, strict=True):

@@ -16,6 +16,7 @@ from adapters.local_stack.child import recorded_process
 from adapters.local_stack.files import write_private
 from demo.project import make_project
 from tests.e2e.conftest import Cli, plan_of, until
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_workspaces import GitProject
 from tests.puppets import Puppets
 from tests.stack_usage import keep_own_ports, own_port, processes_naming
@@ -127,7 +128,7 @@ class Up:
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE_SECONDS)
         worker = recorded_process(self.home, "worker")
         for left in filter(None, [worker, *processes_naming(str(self.directory))]):
             left.kill()

@@ -8,6 +8,7 @@ from temporalio.exceptions import CancelledError
 
 from adapters.sdlc_reader import SdlcReader
 from pipeline.model import Answer, DecisionRequest, RequirementState, RetryRequest
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import REPAIR, Handle, House, retry_when_possible, until
 from tests.orchestra_plans import SOLO
@@ -73,7 +74,7 @@ async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(house: Ho
     await house.until_running("Backend QA", 2)
 
     await handle.cancel()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await check_cancelled(handle)
 
     assert {run_id.split("/")[2] for run_id in house.runs.ended if run_id.count("/") == 3} == {
@@ -124,7 +125,7 @@ async def test_requirement_at_work_is_given_up_with_its_agents(house: House) -> 
     await house.until_running(ROY)
     abort = DecisionRequest(Answer.ABORT, "ada", "Not needed")
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(2):  # the answer to the first one may be lost
             await handle.execute_update(RequirementWorkflow.decide, abort)
         report = await handle.result()

@@ -7,6 +7,7 @@ from adapters.git import GitWorkspaces
 from adapters.sdlc_reader import SdlcReader
 from pipeline.agents_file import BuildCommand
 from pipeline.model import Pipeline, RetryRequest
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import AGENTS, REPAIR, House, retry_when_possible, until
 from tests.plans import a_plan, a_stage, shipped
@@ -23,7 +24,7 @@ def with_conditional_builder() -> Pipeline:
 async def test_build_of_a_skipped_stage_is_not_waited_for(house: House) -> None:
     await house.open()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await house.deliver(with_conditional_builder())
 
     assert house.runs.started() == ["QA", "Docs"]
@@ -37,7 +38,7 @@ async def test_retry_while_the_sibling_still_builds_is_not_blocked_by_the_old_re
     house.builds.minutes["frontend"] = 3_000
     handle = await house.start()
     await retry_when_possible(handle, ROY)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await handle.result()
 
     assert "workflow.blocked" not in await house.types()
@@ -91,7 +92,7 @@ async def test_red_final_build_is_verified_again_by_retrying_the_delivery(house:
     await house.until_blocked(handle)
 
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest("deliver", "ada"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state == "DELIVERED"
@@ -159,7 +160,7 @@ async def test_what_only_a_clean_build_finds_is_verified_clean_after_its_fix(
     )
     handle = await house.start(built_then_tested(), bounds=REPAIR)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state == "DELIVERED"

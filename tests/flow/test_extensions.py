@@ -5,6 +5,7 @@ from temporalio.client import WorkflowUpdateFailedError
 
 import worker
 from pipeline.model import ExtensionRequest, Priority
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import Handle, House, until
 from tests.orchestra_plans import SOLO
@@ -57,7 +58,7 @@ async def test_extension_waits_for_no_build(house: House) -> None:
         return len(house.builds.requests) == 2
 
     await until(is_building, "both builds are under way")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await extend(handle, 10)
 
 
@@ -68,7 +69,7 @@ async def test_what_a_host_is_asked_waits_for_no_stage(
     monkeypatch.setattr(worker, "_AGENT_SLOTS", 1)
     handle = await running_research(house)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await extend(handle, 10)
     await house.start(SOLO, number="REQ-URGENT", priority=Priority.P0, pre_empts=True)
 

@@ -12,6 +12,7 @@ from pipeline.model import (
     RequirementState,
     RunEnd,
 )
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import REPAIR, House, until
 from tests.plans import a_plan, a_stage
@@ -115,7 +116,7 @@ def two_sides() -> Pipeline:
 async def test_build_that_later_work_turns_green_lets_everybody_go_on(house: House) -> None:
     await house.open(builds={"backend": [2, 0]})
     handle = await house.start(two_sides(), bounds=REPAIR)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
@@ -125,7 +126,7 @@ async def test_build_that_later_work_turns_green_lets_everybody_go_on(house: Hou
 async def test_build_that_is_red_on_two_commits_of_a_round_is_red_once(house: House) -> None:
     await house.open(builds={"backend": [2, 2, 0]})
     handle = await house.start(two_sides(), bounds=REPAIR)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED

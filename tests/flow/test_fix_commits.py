@@ -9,6 +9,7 @@ from pipeline.model import (
     RequirementState,
     RetryRequest,
 )
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.fixtures_workspaces import GitProject
 from tests.house import REPAIR, House, until
@@ -90,7 +91,7 @@ async def test_target_that_moved_and_conflicts_is_merged_by_an_owner(
         "merge", "--quiet", "-s", "ours", "main", at=worktree
     )
     handle = await house.start(bounds=REPAIR)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
@@ -126,7 +127,7 @@ async def test_orchestrator_ended_from_outside_leaves_no_merged_fix_unjudged(
     await house.until_blocked(handle)
     answer = RetryRequest("Statistics", "ada")
     await handle.execute_update(RequirementWorkflow.retry, answer)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED

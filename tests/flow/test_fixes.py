@@ -10,6 +10,7 @@ from pipeline.model import (
     RetryRequest,
     StageState,
 )
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import REPAIR, House
 from tests.repairs import (
@@ -150,7 +151,7 @@ async def test_notes_of_people_reach_fixes(house: House) -> None:
     await house.until_blocked(handle)
     answer = RetryRequest(ROY, "ada", "use postgres")
     await handle.execute_update(RequirementWorkflow.retry, answer)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await handle.result()
 
     assert "use postgres" in house.runs.order(FIX_BACKEND).prompt

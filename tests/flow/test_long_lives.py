@@ -15,6 +15,7 @@ from pipeline.model import (
     RequirementState,
     RetryRequest,
 )
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import NO_REPAIR, REPAIR, Handle, House
 from tests.orchestra_plans import SOLO
@@ -38,7 +39,7 @@ async def test_requirement_that_is_retried_without_end_continues_as_new(house: H
     await house.open({"Research": [*[ASKS] * times, Script()]})
     handle = await house.start(bounds=NO_REPAIR)
     await retried(house, handle, "Research", times)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
@@ -92,7 +93,7 @@ async def test_longest_repair_stays_far_below_the_limit(house: House) -> None:
     }
     await house.open(scripts)
     handle = await house.start(bounds=REPAIR)
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED

@@ -17,6 +17,7 @@ from pipeline.answers import ERROR_LENGTH
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import (
     AlwaysReady,
     NobodyWaits,
@@ -202,7 +203,7 @@ async def test_requirement_whose_project_is_gone_can_be_cancelled(
     await until(lambda: is_running(house), "Research runs")
     shutil.rmtree(git_project.root)
     await handle.cancel()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(WorkflowFailureError):
             await handle.result()
 

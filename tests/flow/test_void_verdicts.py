@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.model import RequirementState, RetryRequest
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import REPAIR, Handle, House, Scripts, until
 from tests.plans import a_plan, a_stage
@@ -31,7 +32,7 @@ async def started(house: House, scripts: Scripts, pipeline: str = "standard") ->
 
 async def delivered(house: House, handle: Handle) -> Sequence[str]:
     """The stages in the order of their starts."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
     assert report.state is RequirementState.DELIVERED, report
     return house.runs.started()

@@ -15,6 +15,7 @@ from adapters.temporal_waker import TemporalWaker
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
+from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import AlwaysReady, NobodyWaits, ScriptedCare
 from tests.fixtures_workspaces import GitProject
 from tests.house import AGENTS, Handle, House
@@ -23,8 +24,6 @@ from tests.outcomes.scenarios import PLANS, Scenario
 from worker import WORKFLOWS, build_workers
 from workflows.requirement import RequirementWorkflow
 
-SECONDS = 40
-"""A scenario's work takes about two; the machine may be busy."""
 _AGENTS = replace(AGENTS, agents=dict.fromkeys(AGENTS.agents, CommandAgent(("true",))))
 """Programs, which need a project in every plan, although a scenario answers for them."""
 _ABORT = f"decide {Answer.ABORT}"
@@ -50,7 +49,7 @@ class AnyHouse(House):
         await self._open(GitWorkspaces(self.project.root, self.home))
         plan = PLANS[scenario.pipeline]
         handle = await self.start(plan, bounds=scenario.bounds, sequential=scenario.sequential)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await Human(handle, reader, scenario).answer_until_the_end()
 
     async def replay(self) -> None:

@@ -17,6 +17,7 @@ from adapters.git import GitWorkspaces
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed, TransientError
 from pipeline.model import BuildRequest, BuildResult, Head, RequirementRef, RunEnd
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, exists
 from tests.full_disk import small_disk
 
@@ -78,7 +79,7 @@ def seconds(number: float) -> timedelta:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             if condition():
                 return

@@ -27,7 +27,7 @@ from pipeline.errors import DependencyUnavailable, NotRepairable
 from pipeline.events import STREAMS
 from pipeline.model import Symptom, SymptomKind, Watch
 from pipeline.ports import Caretaker, HostPorts
-from tests.eventually import eventually_async
+from tests.eventually import PATIENCE_SECONDS, eventually_async
 from tests.fixtures_sdlc import NatsServer, PostgresServer, free_port
 from tests.records import Records
 from tests.stack_usage import keep_own_ports
@@ -274,7 +274,7 @@ async def test_server_that_the_command_leaves_running_does_not_delay_it(
     changed = nobody_at(dependencies, restart_database=command(program))
     house = house_care(changed, records.care)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await house.act(DATABASE_DOWN)
 
     os.kill(int(mark.read_text()), signal.SIGKILL)  # it lived

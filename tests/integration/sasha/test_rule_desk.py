@@ -12,7 +12,7 @@ from adapters.nats_connection import settled
 from adapters.rule_desk import RuleDesk
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import RULE_QUESTIONS
-from tests.eventually import eventually, eventually_async
+from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async
 from tests.fixtures_sdlc import NatsServer
 from tests.rule_asking import Asker, a_desk
 
@@ -57,7 +57,7 @@ async def test_a_thousand_questions_get_one_answer_each(
     other = a_desk(nats_server)
     await other.start()
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for index in range(1_000):
             await asker.tell("May I skip QA?", correlationId=str(index))
         await eventually(lambda: len(asker.heard) >= 1_000, "a thousand answers")

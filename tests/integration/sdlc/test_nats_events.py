@@ -10,6 +10,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from adapters.nats_events import NatsEventPublisher, connect
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Event, EventType, deliverable, event
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_sdlc import NatsServer, free_port
 
 AT = datetime(2026, 1, 5, tzinfo=UTC)
@@ -121,7 +122,7 @@ async def test_follower_sees_what_comes_later(nats_publisher: NatsEventPublisher
     await nats_publisher.publish([an_event(1)])
     seen: list[object] = []
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         events = nats_publisher.events(follow=True)
         async for each in events:
             seen.append(each["eventId"])

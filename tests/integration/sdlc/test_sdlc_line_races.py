@@ -25,6 +25,7 @@ from pipeline.model import (
     RequirementState,
     StageContext,
 )
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_sdlc import PostgresServer
 from tests.sdlc_factory import (
     BACKEND,
@@ -198,7 +199,7 @@ async def test_p0_comes_through_a_storm_of_openings(
 
     storms = [asyncio.create_task(storm(each, stores[nth % 2])) for nth, each in enumerate(crowd)]
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             for nth in range(10):
                 await _come_and_go(stores[2], f"REQ-P0-{nth}")
     finally:

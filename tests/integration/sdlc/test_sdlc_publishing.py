@@ -8,6 +8,7 @@ from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import Event
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_sdlc import NatsServer
 from tests.sdlc_factory import CRITIQUE, RESEARCH, Requirement
 
@@ -96,7 +97,7 @@ async def test_events_wait_while_nats_is_down_and_go_out_after(
 
 
 async def _publish_when_back(store: PostgresSdlcStore, publisher: NatsEventPublisher) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await store.numbers_with_pending_events():
             try:
                 await store.publish_pending("REQ-1", publisher)

@@ -10,6 +10,7 @@ from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore
 from pipeline.errors import IllegalTransition
 from pipeline.model import DeliveryRequest, Head, Hold, Priority, RequirementState
+from tests.eventually import PATIENCE_SECONDS
 from tests.sdlc_factory import Requirement, begin
 
 HERE = "node:/srv/project"
@@ -261,7 +262,7 @@ async def test_nobody_is_forgotten_and_nobody_delivers_beside_another(
         await each.close()
         await wake()
 
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*map(deliver, everybody))
     assert most == 1
     assert replace(await sdlc_store.to_wake(), epoch=0).turns == ()
