@@ -31,13 +31,13 @@ _READ_ONLY = ("GET", "HEAD")
 class WorkerFacts:
     """What `/readyz` says beside the dependencies.
 
-    `permits` answers with the start permits that are used, and with their limit.
+    `slots` answers with the start slots that are used, and with their limit.
     """
 
     installation: str
     host: str
     version: str
-    permits: Callable[[], tuple[int, int]] = field(repr=False)
+    slots: Callable[[], tuple[int, int]] = field(repr=False)
 
 
 @asynccontextmanager
@@ -135,14 +135,14 @@ class _Health:
         return status, self._readiness_document(is_ready)
 
     def _readiness_document(self, is_ready: bool) -> Mapping[str, object]:
-        used, limit = self._facts.permits()
+        used, limit = self._facts.slots()
         return {
             "schema_version": SCHEMA_VERSION,
             "ready": is_ready,
             "installation": self._facts.installation,
             "host": self._facts.host,
             "version": self._facts.version,
-            "permits": {"used": used, "limit": limit},
+            "slots": {"used": used, "limit": limit},
             "dependencies": [_standing(each) for each in self._readiness.standings],
         }
 

@@ -17,7 +17,7 @@ from pipeline.rule_messages import MESSAGE_BYTES, read_advice
 from pipeline.rulings import Question, Ruling, Verdict
 
 AT_ONCE = 2
-"""Programs beside the agents, which have permits; further questions do without."""
+"""Programs beside the agents, which have slots of their own; further questions do without."""
 
 
 class ProgramAdviser:

@@ -1,6 +1,6 @@
 """Sasha's desk on core NATS: questions about the rules, and wishes for more time.
 
-All workers answer in one queue group, so that one of them takes each message. No permit, no stream
+All workers answer in one queue group, so that one of them takes each message. No slot, no stream
 and no workflow stands before an answer to a question.
 """
 

@@ -1,4 +1,4 @@
-"""The doctor's looks at this host: git, agents file, project, disk, load, permits."""
+"""The doctor's looks at this host: git, agents file, project, disk, load, slots."""
 
 import asyncio
 import shutil
@@ -12,8 +12,8 @@ from adapters.runs.census import take_census
 from adapters.runs.slot_limit import SlotLimit
 from adapters.user_files import find_agents
 from cli.checks import Finding, Kind, Look
-from cli.permits import permits_document
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
+from cli.slots import slots_document
 from pipeline.agents_file import CommandAgent, check_plan
 from settings import HERE, Settings
 
@@ -29,7 +29,7 @@ def host_looks(settings: Settings) -> tuple[Look, ...]:
         Look("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
         Look("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
         Look("Load", Kind.CONFIGURATION, settings.host, _load),
-        Look("Permits", Kind.CONFIGURATION, str(settings.home), lambda: _permits(settings)),
+        Look("Slots", Kind.CONFIGURATION, str(settings.home), lambda: _slots(settings)),
     )
 
 
@@ -80,14 +80,14 @@ async def _load() -> Finding:
     return Finding(detail=load.told, facts={**asdict(load), "is_too_high": load.is_too_high})
 
 
-async def _permits(settings: Settings) -> Finding:
-    return await asyncio.to_thread(_counted_permits, settings)
+async def _slots(settings: Settings) -> Finding:
+    return await asyncio.to_thread(_counted_slots, settings)
 
 
-def _counted_permits(settings: Settings) -> Finding:
+def _counted_slots(settings: Settings) -> Finding:
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
-    permits = permits_document(slots, take_census(settings.home))
-    counts = ", ".join(f"{permits[name]} {name}" for name in ("living", "suspended", "waiting"))
+    document = slots_document(slots, take_census(settings.home))
+    counts = ", ".join(f"{document[name]} {name}" for name in ("living", "suspended", "waiting"))
     lowered = slots.lowered()
     why = f"; lowered: {lowered.why}" if lowered else ""
-    return Finding(detail=f"{slots.current()} slots; agents: {counts}{why}", facts=permits)
+    return Finding(detail=f"{slots.current()} slots; agents: {counts}{why}", facts=document)

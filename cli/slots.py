@@ -1,15 +1,15 @@
 """`slots`: how many agents may live at once on this host, shown and changed while it works."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from adapters.runs.census import take_census
+from adapters.runs.census import Census, take_census
 from adapters.runs.slot_limit import SlotLimit
 from cli import output
 from cli.environment import load_settings
-from cli.permits import permits_document
 from pipeline.errors import RefusedInput
 
 EXAMPLES = {
@@ -44,7 +44,7 @@ def slots(
         limit.set(number)
     elif reset:
         limit.reset()
-    document = permits_document(limit, take_census(settings.home))
+    document = slots_document(limit, take_census(settings.home))
     if as_json:
         output.write_json(document)
     else:
@@ -64,3 +64,18 @@ def _show(document: Mapping[str, object], limit: SlotLimit) -> None:
     output.data().print(rows)
     counts = (f"{document[name]} {name}" for name in ("living", "suspended", "waiting"))
     output.write(f"Agents: {', '.join(counts)}.")
+
+
+def slots_document(limit: SlotLimit, census: Census) -> Mapping[str, object]:
+    """The limit of now with where it comes from, and who lives, stands still and waits.
+
+    Raises: RefusedInput if a file of the state directory says no limit.
+    """
+    lowered = limit.lowered()
+    return {
+        "slots": limit.current(),
+        "configured": limit.configured,
+        "set": limit.chosen(),
+        "lowered": asdict(lowered) if lowered else None,
+        **asdict(census),
+    }

@@ -80,9 +80,10 @@ def decide(
     answer: Annotated[Answer, typer.Argument(help="What to do about it.")],
     note: Note = "",
 ) -> None:
-    """Answer a blocked requirement: approve, or send back; give any requirement up.
+    """Answer a blocked requirement, or give any up.
 
-    What is approved or sent back to research is the critique. One that is given up ends FAILED.
+    `approve` and `request-changes` answer the critique. `abort` ends a requirement FAILED, also one
+    that is not blocked.
     """
     check_note(note)
 

@@ -51,8 +51,8 @@ async def _health(home: Path) -> Finding:
     except OSError as error:
         return Finding(advice=f"Its worker, process {worker['pid']}, does not answer: {error}")
     problems = [each["problem"] for each in said["dependencies"] if each["problem"]]
-    permits = f"{said['permits']['used']} of {said['permits']['limit']} permits used"
-    return Finding(worker["version"], permits, _not_ready(problems), said)
+    slots = f"{said['slots']['used']} of {said['slots']['limit']} slots used"
+    return Finding(worker["version"], slots, _not_ready(problems), said)
 
 
 def _not_ready(problems: list[str]) -> str:

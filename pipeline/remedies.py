@@ -80,7 +80,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     ),
     SymptomKind.HOST_OVERLOADED: Remedy(
         "Memory or processors of the host are used up.",
-        "Lower the host's permits by half, never below one; raise them again when it is over.",
+        "Lower the host's slots by half, never below one; raise them again when it is over.",
         timedelta(minutes=6),  # one step has five minutes to show
         attempts=1,
         escalates=False,

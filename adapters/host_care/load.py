@@ -1,4 +1,4 @@
-"""Load of the host: its permits are lowered while it is too high, and raised when it is over."""
+"""Load of the host: its slots are lowered while it is too high, and raised when it is over."""
 
 import os
 import time
@@ -20,7 +20,7 @@ MOST_LOAD = 4.0
 """Processes that want a processor, or wait for a disk, per processor: builds use one each, so this
 is four times what the host can do; agents' deadlines go by while they wait."""
 CALM_SHARE = 0.5
-"""Of a bound: what it must stay within before permits are raised; else they would swing."""
+"""Of a bound: what it must stay within before slots are raised; else they would swing."""
 STEP_SECONDS = 300.0
 """Between two steps, down or up: what a step has done shows in a load average of five minutes."""
 
@@ -79,7 +79,7 @@ class LoadCare:
         measuring: Callable[[], HostLoad] = measure,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the host's name and its permits; `clock` counts seconds."""
+        """Take the host's name and its slots; `clock` counts seconds."""
         self._host = host
         self._slots = slots
         self._measure = measuring
@@ -92,20 +92,20 @@ class LoadCare:
         return (self._symptom(load),) if load.is_too_high else ()
 
     async def act(self, symptom: Symptom) -> str:
-        """Lower the host's permits by half, never below one; a repeat waits for it to show."""
+        """Lower the host's slots by half, never below one; a repeat waits for it to show."""
         load, now = self._measure(), self._slots.current()
         if not load.is_too_high:
             return f"It is over. {load.told}"
         if now <= 1:
             return f"The host starts one agent at a time already. {load.told}"
         if not self._is_settled():
-            return f"The host's permits were changed to {now} just now: not lowered again yet."
+            return f"The host's slots were changed to {now} just now: not lowered again yet."
         self._slots.lower(now // 2, load.told)
         self._stepped_at = self._clock()
-        return f"The host's permits were lowered from {now} to {self._slots.current()}."
+        return f"The host's slots were lowered from {now} to {self._slots.current()}."
 
     async def relax(self) -> str:
-        """Raise lowered permits by one step if the host is calm; what was done, empty if nothing.
+        """Raise lowered slots by one step if the host is calm; what was done, empty if nothing.
 
         To be called at each patrol: it is no treatment of a symptom.
         """
@@ -117,7 +117,7 @@ class LoadCare:
         if after == before:
             return ""
         self._stepped_at = self._clock()
-        return f"The host's permits were raised from {before} to {after}."
+        return f"The host's slots were raised from {before} to {after}."
 
     def _symptom(self, load: HostLoad) -> Symptom:
         return Symptom(self.kind, self.component, self._host, load.told)

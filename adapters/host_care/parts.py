@@ -24,7 +24,7 @@ class Slots(Protocol):
     """How many agents may start on this host at once."""
 
     def current(self) -> int:
-        """The permits of now."""
+        """The slots of now."""
 
     def lower(self, to: int, why: str) -> None:
         """Allow no more than that."""

@@ -32,9 +32,7 @@ def test_a_worker_answers(cli: Cli, host: Host) -> None:
     assert "Rule 2" in shown.out
 
 
-def test_every_permit_is_taken_and_the_answer_comes(
-    cli: Cli, host: Host, endless_plan: str
-) -> None:
+def test_every_slot_is_taken_and_the_answer_comes(cli: Cli, host: Host, endless_plan: str) -> None:
     numbers = [f"REQ-ASK-{index}" for index in range(SLOTS)]
     for number in numbers:
         started = cli("start", number, "--title", "Endless", "--pipeline", endless_plan)

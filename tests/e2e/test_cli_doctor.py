@@ -51,7 +51,7 @@ def test_doctor_names_everything_that_is_well(cli: Cli, stack: StackAddresses) -
     assert {"Temporal", "NATS", "SDLC database", "Worker", "Migrations", *streams} < set(checks)
     assert checks["Health"]["facts"]["ready"] is True
     assert checks["Hosts"]["facts"]["hosts"] == {"e2e": True}
-    assert checks["Permits"]["facts"]["configured"] == 4
+    assert checks["Slots"]["facts"]["configured"] == 4
     assert checks["Load"]["facts"]["processors"] >= 1
     sasha = said.document["sasha"]
     assert (sasha["is_there"], sasha["unknown"]) == (True, [])
@@ -166,14 +166,14 @@ def test_doctor_says_what_sasha_would_do_about_a_full_disk(cli: Cli) -> None:
     assert "(3 times at most, then a P0 asks a human)" in said.out
 
 
-def test_doctor_shows_why_permits_are_lowered(bare_cli: Cli, tmp_path: Any) -> None:
+def test_doctor_shows_why_slots_are_lowered(bare_cli: Cli, tmp_path: Any) -> None:
     SlotLimit(tmp_path, 4).lower(2, "Memory was short.")
 
     said = bare_cli("doctor", "--json", AGOG_HOME=str(tmp_path), TEMPORAL_ADDRESS="127.0.0.1:1")
 
-    permits = by_name(said.document)["Permits"]["facts"]
-    assert permits["lowered"] == {"to": 2, "why": "Memory was short."}
-    assert (permits["slots"], permits["configured"]) == (2, 4)
+    slots = by_name(said.document)["Slots"]["facts"]
+    assert slots["lowered"] == {"to": 2, "why": "Memory was short."}
+    assert (slots["slots"], slots["configured"]) == (2, 4)
 
 
 def test_doctor_tells_of_a_worker_that_was_killed(bare_cli: Cli, tmp_path: Any) -> None:

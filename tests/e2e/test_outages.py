@@ -15,7 +15,7 @@ RESEARCH = team_of("Research")
 BUILT_EARLY = team_of("Backend", "Research")
 """Its build is not the last one, for which it would need the turn to deliver."""
 SHORT, MINUTE = timedelta(seconds=9), timedelta(seconds=60)
-PERMITS = "8"
+SLOTS = "8"
 NO_MORE_THAN_DOZENS = 150
 """Events of Temporal over one outage of a minute, of Sasha and of whoever is held."""
 
@@ -58,7 +58,7 @@ async def survive(
     outages: Outages, names: Sequence[str], length: timedelta, *, kill: bool = False
 ) -> None:
     """Stand at every boundary while those are away, and come to a good end."""
-    await outages.worker.start(MAX_PARALLEL_STAGES=PERMITS)
+    await outages.worker.start(MAX_PARALLEL_STAGES=SLOTS)
     with outages.deliveries_held():
         await at_every_boundary(outages)
         await outages.orchestra.accept(SOLO, number=outages.number("NEW"))
@@ -71,7 +71,7 @@ async def survive(
     await outages.lasted(length)
     absence = await outages.bring_back(names)
     if kill:
-        await outages.worker.start(MAX_PARALLEL_STAGES=PERMITS)
+        await outages.worker.start(MAX_PARALLEL_STAGES=SLOTS)
     await outages.orchestra.retry(outages.handles["ASKS"], BACKEND)
     await outages.all_delivered()
 

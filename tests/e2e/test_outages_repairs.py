@@ -134,7 +134,7 @@ async def until_asked(outages: Outages, number: str) -> RequirementView:
     return await outages.orchestra.until_state(RequirementState.BLOCKED, number)
 
 
-async def test_question_is_answered_while_the_database_is_away_and_every_permit_taken(
+async def test_question_is_answered_while_the_database_is_away_and_every_slot_taken(
     outages: Outages, tmp_path: Path
 ) -> None:
     await hold_an_agent(outages, MAX_PARALLEL_STAGES="1")

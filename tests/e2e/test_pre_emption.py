@@ -25,7 +25,7 @@ def emergency(orchestra: Orchestra, tmp_path: Path) -> Emergency:
 async def test_agents_stand_still_give_way_and_go_on_as_the_same_processes(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
-    """Also when the worker is killed meanwhile: both permits of the host are the P0's."""
+    """Also when the worker is killed meanwhile: both slots of the host are the P0's."""
     puppets = orchestra.puppets
     puppets.hold("roy", "jen", "cynthia")
     await orchestra.worker.start(**SATURATED)

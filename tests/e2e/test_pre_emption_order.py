@@ -1,4 +1,4 @@
-"""Who is next on a host that is saturated or full: a P0; and permits that change as it runs."""
+"""Who is next on a host that is saturated or full: a P0; and slots that change as it runs."""
 
 from pathlib import Path
 

@@ -56,7 +56,7 @@ async def test_worker_says_that_it_is_not_ready_while_nats_is_away(
     home = tmp_path / "home"
     await worker.start()
     status, document = readyz(home)
-    assert (status, document["permits"]) == (200, {"used": 0, "limit": 4})
+    assert (status, document["slots"]) == (200, {"used": 0, "limit": 4})
 
     nats_server.stop()
     await eventually(lambda: readyz(home)[0] == 503, "a worker that is not ready")

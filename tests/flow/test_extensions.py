@@ -65,7 +65,7 @@ async def test_extension_waits_for_no_build(house: House) -> None:
 async def test_what_a_host_is_asked_waits_for_no_stage(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host has room for so many stages that wait for a permit, and they may wait for days."""
+    """A host has room for so many stages that wait for a slot, and they may wait for days."""
     monkeypatch.setattr(worker, "_AGENT_SLOTS", 1)
     handle = await running_research(house)
 

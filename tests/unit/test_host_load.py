@@ -1,4 +1,4 @@
-"""Load of a host: when permits are lowered, and when they are raised again."""
+"""Load of a host: when slots are lowered, and when they are raised again."""
 
 from dataclasses import dataclass, field
 
@@ -15,20 +15,20 @@ class Host:
     """A host whose load is whatever the test says."""
 
     load: HostLoad
-    permits: int = 8
+    slots: int = 8
     configured: int = 8
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
     def current(self) -> int:
-        return self.permits
+        return self.slots
 
     def lower(self, to: int, why: str) -> None:
-        self.permits = to
+        self.slots = to
         self.reasons.append(why)
 
     def raise_again(self) -> None:
-        self.permits = min(self.configured, 2 * self.permits)
+        self.slots = min(self.configured, 2 * self.slots)
 
 
 CALM = HostLoad(8 * GIB, 16 * GIB, load=1.0, processors=2)
@@ -70,13 +70,13 @@ def test_this_host_can_be_measured() -> None:
     assert load.processors >= 1
 
 
-async def test_an_overloaded_host_has_its_permits_halved_and_never_below_one() -> None:
+async def test_an_overloaded_host_has_its_slots_halved_and_never_below_one() -> None:
     host = Host(OVERLOADED)
     care = care_of(host)
     steps = []
     for _ in range(5):
         await lower(care)
-        steps.append(host.permits)
+        steps.append(host.slots)
         host.seconds += STEP_SECONDS
 
     assert steps == [4, 2, 1, 1, 1]
@@ -94,7 +94,7 @@ async def test_a_repeat_lowers_nothing_before_the_first_step_could_show() -> Non
 
     assert "not lowered again yet" in await lower(care)
 
-    assert host.permits == 4
+    assert host.slots == 4
 
 
 async def test_what_is_over_when_it_is_treated_lowers_nothing() -> None:
@@ -105,11 +105,11 @@ async def test_what_is_over_when_it_is_treated_lowers_nothing() -> None:
 
     assert (await care.act(symptom)).startswith("It is over.")
 
-    assert host.permits == 8
+    assert host.slots == 8
 
 
-async def test_permits_are_doubled_step_by_step_while_the_host_is_calm() -> None:
-    host = Host(BUSY, permits=1, configured=6)
+async def test_slots_are_doubled_step_by_step_while_the_host_is_calm() -> None:
+    host = Host(BUSY, slots=1, configured=6)
     care = care_of(host)
     assert await care.relax() == ""  # within the bounds, but not far within
 
@@ -118,7 +118,7 @@ async def test_permits_are_doubled_step_by_step_while_the_host_is_calm() -> None
     for _ in range(5):
         host.seconds += STEP_SECONDS / 2
         await care.relax()
-        steps.append(host.permits)
+        steps.append(host.slots)
 
     assert steps == [2, 2, 4, 4, 6]
     host.seconds += STEP_SECONDS
@@ -133,4 +133,4 @@ async def test_looks_of_a_calm_host_do_not_hold_up_a_lowering() -> None:
 
     await lower(care)
 
-    assert host.permits == 4
+    assert host.slots == 4

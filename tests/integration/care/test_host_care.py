@@ -25,7 +25,7 @@ CALM = HostLoad(8192 * MIB, 16384 * MIB, load=0.0, processors=2)
 
 
 class FourSlots:
-    """Four permits that nobody lowers."""
+    """Four slots that nobody lowers."""
 
     def current(self) -> int:
         return 4

@@ -79,7 +79,7 @@ async def test_worker_that_is_ready_says_everything_about_itself(
             "installation": "an-id",
             "host": "host-1",
             "version": "1.2.3",
-            "permits": {"used": 2, "limit": 4},
+            "slots": {"used": 2, "limit": 4},
         },
     )
     assert dependency.pop("latency_ms") >= 0

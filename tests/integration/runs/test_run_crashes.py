@@ -205,7 +205,7 @@ async def test_never_more_than_two_agents_live_also_after_a_killed_worker(runs: 
     assert most <= 2
 
 
-async def test_a_permit_is_freed_by_the_end_of_a_run_that_nobody_waits_for(runs: Bench) -> None:
+async def test_a_slot_is_freed_by_the_end_of_a_run_that_nobody_waits_for(runs: Bench) -> None:
     runs.limit = 1
     first, second = runs.order(number="REQ-1"), runs.order(number="REQ-2")
     worker = small_worker(runs, first.run_id)

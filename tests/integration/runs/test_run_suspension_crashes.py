@@ -31,7 +31,7 @@ async def killed_worker(runs: Bench, run_id: str) -> None:
     await asyncio.to_thread(worker.wait)
 
 
-async def test_a_run_stays_suspended_over_restarts_and_holds_no_permit(runs: Bench) -> None:
+async def test_a_run_stays_suspended_over_restarts_and_holds_no_slot(runs: Bench) -> None:
     runs.shell(AGENT)
     runs.limit = 1
     order, other = runs.order(), runs.order(number="REQ-2")
@@ -63,7 +63,7 @@ async def test_a_lifted_order_is_honoured_by_who_attaches_next(runs: Bench) -> N
     await host.suspend(KEY)
     await until(lambda: stands_still(runs, order))
     assert await host.resume(KEY) == (order.run_id,)
-    assert stands_still(runs, order)  # nobody is attached who could ask for a permit
+    assert stands_still(runs, order)  # nobody is attached who could ask for a slot
 
     let_go(runs, order)
 

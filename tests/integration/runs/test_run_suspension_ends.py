@@ -88,7 +88,7 @@ def supervised_before_its_start(runs: Bench, order: Order) -> RunDirectory:
     return run
 
 
-async def test_an_order_between_permit_and_start_is_heeded_by_the_supervisor(runs: Bench) -> None:
+async def test_an_order_between_slot_and_start_is_heeded_by_the_supervisor(runs: Bench) -> None:
     runs.limit = 1
     runs.shell(AGENT)
     order, other = runs.order(), runs.order(number="REQ-2")

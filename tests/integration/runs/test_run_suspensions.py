@@ -58,7 +58,7 @@ async def test_only_the_runs_of_that_execution_stand_still(runs: Bench) -> None:
     await host.end(order.run_id)
 
 
-async def test_the_permit_of_a_suspended_run_serves_another_and_is_needed_to_go_on(
+async def test_the_slot_of_a_suspended_run_serves_another_and_is_needed_to_go_on(
     runs: Bench,
 ) -> None:
     runs.shell(AGENT)
@@ -143,7 +143,7 @@ async def test_going_on_without_an_order_changes_nothing(runs: Bench) -> None:
     assert (await attached).suspensions == ()
 
 
-async def test_a_run_that_is_yet_to_start_waits_without_a_permit(runs: Bench) -> None:
+async def test_a_run_that_is_yet_to_start_waits_without_a_slot(runs: Bench) -> None:
     runs.shell(AGENT)
     runs.limit = 1
     order, other, host = runs.order(), runs.order(number="REQ-2", priority=4), runs.host()

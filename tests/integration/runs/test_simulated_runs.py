@@ -73,7 +73,7 @@ async def test_a_simulated_run_can_be_extended_and_ended(runs: Bench) -> None:
     assert (await attached).end is RunEnd.CANCELLED
 
 
-async def test_a_simulated_run_holds_a_permit_also_after_a_restart(runs: Bench) -> None:
+async def test_a_simulated_run_holds_a_slot_also_after_a_restart(runs: Bench) -> None:
     runs.minute_seconds, runs.limit = 0.01, 1
     runs.agents["roy"] = SimulatedAgent()
     first = asyncio.create_task(attach(runs.host(), runs.order()))
@@ -109,7 +109,7 @@ async def test_the_clock_of_a_suspended_simulated_run_stops(runs: Bench) -> None
     assert abs(result.elapsed - timedelta(seconds=0.6)) < timedelta(milliseconds=1)
 
 
-async def test_a_suspended_simulated_run_holds_no_permit_and_can_be_ended(runs: Bench) -> None:
+async def test_a_suspended_simulated_run_holds_no_slot_and_can_be_ended(runs: Bench) -> None:
     runs.minute_seconds, runs.limit = 0.01, 1
     runs.agents["roy"] = SimulatedAgent()
     order, host = runs.order(), runs.host()

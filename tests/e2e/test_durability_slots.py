@@ -1,4 +1,4 @@
-"""Permits of a host: over all requirements, also those that a killed worker gave out."""
+"""Slots of a host: over all requirements, also those that a killed worker gave out."""
 
 import asyncio
 
@@ -7,32 +7,32 @@ from tests.eventually import eventually
 from tests.orchestra import Orchestra
 from tests.orchestra_plans import PAIR
 
-PERMITS = 2
+SLOTS = 2
 REQUIREMENTS = 5
 
 
-async def test_never_more_agents_than_permits_whatever_happens_to_the_worker(
+async def test_never_more_agents_than_slots_whatever_happens_to_the_worker(
     orchestra: Orchestra,
 ) -> None:
     puppets = orchestra.puppets
     puppets.hold("roy", "jen")
-    permits = {"MAX_PARALLEL_STAGES": str(PERMITS)}
-    await orchestra.worker.start(**permits)
+    slots = {"MAX_PARALLEL_STAGES": str(SLOTS)}
+    await orchestra.worker.start(**slots)
     handles = [
         await orchestra.start(PAIR, number=f"{orchestra.number}-{n}") for n in range(REQUIREMENTS)
     ]
     for handle in handles:
         await orchestra.until_taken(handle, stages=2)
-    await eventually(lambda: len(puppets.living()) == PERMITS, "as many agents as permits")
+    await eventually(lambda: len(puppets.living()) == SLOTS, "as many agents as slots")
 
     orchestra.worker.kill()
     taken_over = [asyncio.create_task(orchestra.until_taken_over(h, stages=2)) for h in handles]
-    await orchestra.worker.start(**permits)
+    await orchestra.worker.start(**slots)
     await asyncio.gather(*taken_over)
-    assert len(puppets.living()) == PERMITS
+    assert len(puppets.living()) == SLOTS
     puppets.release("roy", "jen")
     reports = [await handle.result() for handle in handles]
 
     assert {report.state for report in reports} == {RequirementState.DELIVERED}
-    assert puppets.most_at_once() == PERMITS
+    assert puppets.most_at_once() == SLOTS
     assert puppets.starts("roy") == puppets.starts("jen") == REQUIREMENTS

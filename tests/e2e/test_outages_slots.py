@@ -1,4 +1,4 @@
-"""Whoever waits for a permit when a dependency goes away does not start without it."""
+"""Whoever waits for a slot when a dependency goes away does not start without it."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ AWAY = (NATS, DATABASE)
 SHORT = timedelta(seconds=9)
 
 
-async def test_permit_that_becomes_free_meanwhile_starts_nobody(outages: Outages) -> None:
+async def test_slot_that_becomes_free_meanwhile_starts_nobody(outages: Outages) -> None:
     puppets, number = outages.puppets, outages.number
     puppets.hold("roy")
     await outages.worker.start(MAX_PARALLEL_STAGES="1")
@@ -28,7 +28,7 @@ async def test_permit_that_becomes_free_meanwhile_starts_nobody(outages: Outages
             f"the outage of {name} that is seen",
         )
     puppets.release("roy")
-    await eventually(lambda: puppets.ends("roy", number("FIRST")) == 1, "a free permit")
+    await eventually(lambda: puppets.ends("roy", number("FIRST")) == 1, "a free slot")
     await outages.lasted(SHORT)
     assert puppets.starts("roy") == 1
     absence = await outages.bring_back(AWAY)
