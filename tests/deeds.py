@@ -104,7 +104,8 @@ DEEDS: Mapping[str, str] = {
     "stashes": 'echo "$T" >> shared.txt; git stash -q',
     "stashes untracked files": 'echo "$T" > "s $T"; git stash -q -u',
     "adds a worktree inside": (
-        'git worktree add -q -b "side-$T" "trees/$T"; echo "$T" > "trees/$T/draft"'
+        'git worktree add -q -b "side-$T" "trees/$T" || mkdir -p "trees/$T";'
+        ' echo "$T" > "trees/$T/draft"'
     ),
     "hides files by info/exclude": (
         'mkdir -p .git/info notes; echo "/notes/" >> .git/info/exclude; echo "$T" > "notes/$T"'
