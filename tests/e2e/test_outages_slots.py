@@ -20,7 +20,7 @@ async def test_slot_that_becomes_free_meanwhile_starts_nobody(outages: Outages) 
     await eventually(lambda: puppets.starts("roy", number("FIRST")) == 1, "an agent")
     await outages.start("SECOND", SOLO)
     await outages.orchestra.until_state(RequirementState.RUNNING, number("SECOND"))
-    await outages.until_under_way("SECOND", "run_stage")
+    await outages.until_under_way("SECOND", "wait_for_slot")
 
     await outages.take_away(AWAY)
     for name in AWAY:
