@@ -122,7 +122,7 @@ async def check(theatre: Theatre, scenario: Scenario) -> None:
         check_delivered(records)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1_200)
 @settings(_SETTINGS, max_examples=EXAMPLES, derandomize=True)
 @given(scenario=SCENARIOS)
 async def test_any_outcome(theatre: Theatre, scenario: Scenario) -> None:
