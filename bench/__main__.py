@@ -22,6 +22,7 @@ from bench.ground import Ground, running_ground
 from bench.machine import describe_machine, describe_versions, load
 from bench.measuring import Measuring, Sample
 from bench.report import Result
+from cli.running import run
 
 _PROGRESS = Console(stderr=True)
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.profile.mkdir(parents=True, exist_ok=True)
     Runtime.set_default(quiet_runtime("temporal.core"), error_if_already_set=False)
     with tempfile.TemporaryDirectory(prefix="agog-bench-") as directory:
-        result = asyncio.run(_bench(Path(directory), options))
+        result = run(_bench(Path(directory), options))
     if options.json:
         print(json.dumps(result.document(), ensure_ascii=False, indent=2))
     else:

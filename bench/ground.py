@@ -35,7 +35,7 @@ async def running_ground(home: Path, profile: Path | None) -> AsyncIterator[Grou
     """Start everything in an empty directory; stop it when the block ends."""
     agents = home / "agents.toml"
     agents.write_text(_agents_file())
-    async with LocalStack(home) as addresses:
+    async with LocalStack(home, usual_ports=False) as addresses:
         environment = _environment(home, agents, addresses)
         workers = {
             name: Child(_worker_process(name, environment, profile), home)
