@@ -40,8 +40,6 @@ class Delivery:
         self._board = execution.board
         self._gates = gates
         self._has_turn = False
-        self.left = ""
-        """Why not everything could be cleaned up after the delivery."""
 
     async def run(self) -> bool:
         """Deliver; False leaves the failures on the board, and lets others deliver."""
@@ -64,7 +62,7 @@ class Delivery:
                 return False
             self._heed(outcome)
             if outcome.state is not DeliveryState.MOVED:
-                self.left = outcome.left
+                self._execution.left = outcome.left
                 return outcome.state is DeliveryState.DELIVERED
             moves += outcome.is_foreign
         self._give_up()

@@ -38,18 +38,18 @@ class Ending:
         In haste it is closed within seconds: what could not be cleaned up is named, and left to its
         host, which goes on trying.
         """
-        left = await self._release(is_hasty=is_hasty) if self._execution.opening else ""
-        return await self.close(state, reason, who, left)
+        if self._execution.opening:
+            self._execution.left = await self._release(is_hasty=is_hasty)
+        return await self.close(state, reason, who)
 
     async def close(
-        self, state: RequirementState, reason: str, who: str = ORCHESTRATOR, left: str = ""
+        self, state: RequirementState, reason: str, who: str = ORCHESTRATOR
     ) -> DeliveryReport:
         """Record the end and report; from here on a cancellation comes too late."""
         self._execution.is_ending = True
-        board, host = self._execution.board, self._execution.host
-        closing = Closing(
-            self._execution.ref, state, reason, board.commit, who, left, host if left else ""
-        )
+        board, left = self._execution.board, self._execution.left
+        host = self._execution.host if left else ""
+        closing = Closing(self._execution.ref, state, reason, board.commit, who, left, host)
         await to_the_end(self._record(closing))
         number, failures = self._execution.order.number, shared_out(board.open_failures())
         return DeliveryReport(number, state, reason, closing.commit, failures)

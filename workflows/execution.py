@@ -65,6 +65,8 @@ class Execution:
     counts: Counts = field(default_factory=Counts)
     is_ending: bool = False
     """Whether it ends whatever comes: what its end needs is waited for, cancelled or not."""
+    left: str = ""
+    """Why not everything on its host could be cleaned up."""
     line: Line = field(default_factory=Line)
     faults: Faults = field(default_factory=Faults)
 
@@ -81,7 +83,8 @@ class Execution:
 
     def check_under_way(self) -> None:
         """Raises: RefusedInput once the end has begun."""
-        if why := self.why_over():
+        why = self.why_over() or ("the requirement is ending" if self.is_ending else "")
+        if why:
             raise RefusedInput(f"It is too late for an answer: {why}.")
 
     def take(self, opening: Opening) -> None:

@@ -113,8 +113,7 @@ class RequirementWorkflow:
         while not await self._rounds.run():
             await self._continue_if_long()
             await self._see_to_failures()
-        left = self._rounds.left
-        return await self._ending.close(RequirementState.DELIVERED, "Delivered.", left=left)
+        return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
 
     async def _continue_if_long(self) -> None:
         """Continue as new between two rounds, when nothing is under way."""

@@ -37,11 +37,6 @@ class Rounds:
         while unblock(self._board):  # a build was red, and is green on what was merged since
             await self._crew.run()
 
-    @property
-    def left(self) -> str:
-        """Why not everything could be cleaned up after the delivery."""
-        return self._delivery.left
-
     def start_waiting(self) -> None:
         """Let an answer take effect at once, whatever else is going on."""
         self._crew.start_waiting()
