@@ -31,7 +31,7 @@ _READ_ONLY = ("GET", "HEAD")
 class WorkerFacts:
     """What `/readyz` says beside the dependencies.
 
-    `slots` answers with the start slots that are used, and with their limit.
+    `slots` answers with how many slots are used, and with their limit.
     """
 
     installation: str

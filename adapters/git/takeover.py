@@ -83,15 +83,19 @@ async def take_over(
     if tree != await store.tree(parent):
         made = await store.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
         commit = made.line
-    left = [each for each in tips.items() if not await store.is_ancestor(each[1], commit)]
     # What is told of it travels as text: an agent's names and git's words need not be any.
+    left = {
+        printable(name): tip
+        for name, tip in tips.items()
+        if not await store.is_ancestor(tip, commit)
+    }
     return Takeover(
         commit,
         await _has_changed(store, base, commit),
         printable("\n".join(findings.refusals)),
         unresolved,
         tuple(map(printable, findings.remarks)),
-        {printable(name): tip for name, tip in left},
+        left,
     )
 
 

@@ -34,7 +34,7 @@ def host_care(
     """The caretaker of the host with that state directory and name.
 
     `filters` are those that git may run; `requirements` says what has ended, `runs` ends agents,
-    `slots` are the host's slots, and `extend` moves a deadline. `free` and `measuring` measure
+    `slots` are the host's, and `extend` moves a deadline. `free` and `measuring` measure
     the disk and the load.
     """
     workspaces = GitWorkspaces(project_root, home, filters) if project_root else None

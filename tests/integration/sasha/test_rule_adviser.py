@@ -97,8 +97,15 @@ async def test_a_program_that_is_not_there_leaves_the_ruling(tmp_path: Path) -> 
     assert answer.source == "rules; Sasha's program could not be started"
 
 
-async def test_a_slow_program_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    script = "sleep 1000 & echo $! > child; wait"
+@pytest.mark.parametrize(
+    ("sleeper", "is_ended"),
+    [("sleep", True), ("setsid sleep", False)],
+    ids=["in its group", "that left it and holds the output"],
+)
+async def test_a_slow_program_is_ended_whatever_its_child_does(
+    tmp_path: Path, sleeper: str, is_ended: bool
+) -> None:
+    script = f"{sleeper} 1000 & echo $! > child; wait"
     began = time.monotonic()
 
     answer = await ask(counsel(script, tmp_path, timedelta(seconds=0.5)))
@@ -106,18 +113,10 @@ async def test_a_slow_program_is_ended_with_all_that_it_started(tmp_path: Path) 
     assert answer.source == "rules; Sasha's program was too slow"
     assert time.monotonic() - began < 10
     child = int((tmp_path / "child").read_text())
-    await eventually(lambda: not is_running(child), "the end of its child")
-
-
-async def test_a_child_that_left_holds_the_output_and_nobody_waits_for_it(tmp_path: Path) -> None:
-    script = "setsid sleep 1000 & echo $! > child; wait"
-    began = time.monotonic()
-
-    answer = await ask(counsel(script, tmp_path, timedelta(seconds=0.5)))
-
-    assert answer.source == "rules; Sasha's program was too slow"
-    assert time.monotonic() - began < 10
-    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+    if is_ended:
+        await eventually(lambda: not is_running(child), "the end of its child")
+    else:
+        os.kill(child, signal.SIGKILL)
 
 
 async def test_the_third_question_does_not_wait_for_the_program(tmp_path: Path) -> None:
