@@ -7,7 +7,7 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 
 from adapters.sdlc_reader import SdlcReader
-from pipeline.model import Answer, DecisionRequest, RequirementState, RetryRequest
+from pipeline.model import Answer, Closing, DecisionRequest, RequirementState, RetryRequest
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import REPAIR, Handle, House, retry_when_possible, until
@@ -133,6 +133,32 @@ async def test_requirement_at_work_is_given_up_with_its_agents(house: House) -> 
     assert (report.state, report.reason) == ("FAILED", "Aborted by ada. Not needed")
     assert house.runs.order(ROY).run_id in house.runs.ended
     assert (await house.types())[-2:] == ["workflow.failed", "workflow.performance"]
+
+
+async def test_abort_is_refused_once_the_end_has_begun(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, may_close = asyncio.Event(), asyncio.Event()
+    close = house.store.close_requirement
+
+    async def close_later(end: Closing) -> None:
+        closing.set()
+        await may_close.wait()
+        await close(end)
+
+    monkeypatch.setattr(house.store, "close_requirement", close_later)
+    await house.open()
+    handle = await house.start(SOLO)
+    await closing.wait()
+
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await handle.execute_update(
+            RequirementWorkflow.decide, DecisionRequest(Answer.ABORT, "ada")
+        )
+    may_close.set()
+
+    assert "the requirement is ending" in str(refused.value.cause)
+    assert (await handle.result()).state == "DELIVERED"
 
 
 async def test_cancelled_requirement_ends_its_fixes_first(
