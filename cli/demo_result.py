@@ -130,8 +130,7 @@ def _figures(done: Demonstrated) -> str:
         f"{view.number} is {view.state}\n"
         f"{figures.parallel_seconds:.1f} s of work instead of {figures.sequential_seconds:.1f} s:"
         f" {figures.percentage_saved}% saved\n"
-        f"{branch}\n"
-        f"Web UI {done.web_ui}"
+        f"{branch}"
     )
 
 

@@ -101,6 +101,8 @@ async def _demo(house: DemoHouse, mishaps: Sequence[str], *, keep: bool, as_json
                 show(done)
             if keep:
                 await _keep(house, addresses)
+            else:
+                output.say("`starter.py demo --keep` leaves it up, with its Web UI.")
             return code
 
 
