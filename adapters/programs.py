@@ -1,4 +1,4 @@
-"""Programs that run for us: started, and seen off whatever happens to who waits for them."""
+"""Child processes that we start and wait for, cleaned up even if the caller is cancelled."""
 
 import asyncio
 from asyncio.subprocess import Process
@@ -14,12 +14,12 @@ _POLL_SECONDS = 0.01
 async def running(
     start: Coroutine[Any, Any, Process], end: Callable[[Process], Coroutine[Any, Any, None]]
 ) -> AsyncIterator[Process]:
-    """The process that `start` makes; `end` sees it off when the block is left, and is waited for.
+    """Start a process and yield it; on leaving the block, run `end` on it and wait for that.
 
-    Also where the caller is cancelled while it starts: asyncio's own start then waits for the end
-    of the pipes, which a child of the program may never close (Python 3.11.7).
+    This holds even if the caller is cancelled while the process starts. asyncio's own start would
+    then wait until the pipes are closed, and a grandchild may never close them (Python 3.11.7).
 
-    Raises: OSError if it cannot be started.
+    Raises: OSError if the process cannot be started.
     """
     starting = asyncio.create_task(start)
     try:
@@ -34,10 +34,10 @@ async def running(
 
 
 async def exited(process: Process) -> None:
-    """Wait for the end of the process alone, and drop what it says.
+    """Wait until the process itself exits, and discard its output.
 
-    `Process.wait` waits for its pipes too (Python 3.11.7, asyncio/base_subprocess.py): where nobody
-    reads them any more, or a child of it holds them, that never ends.
+    `Process.wait` also waits until its pipes are closed (Python 3.11.7, asyncio/base_subprocess.py).
+    If nobody reads them, or a grandchild holds them, it never returns.
     """
     streams = (stream for stream in (process.stdout, process.stderr) if stream is not None)
     dropping = [asyncio.create_task(_drop(stream)) for stream in streams]
@@ -54,12 +54,12 @@ async def _see_off(
 ) -> None:
     await asyncio.wait({starting})
     if starting.cancelled() or starting.exception():
-        return  # whoever waited for the start has been told
+        return  # the caller gets that error
     process = starting.result()
     try:
         await end(process)
     finally:
-        # There is no public way to close what a child of it may hold open.
+        # A grandchild may still hold the pipes, and asyncio has no public way to close our ends.
         process._transport.close()  # type: ignore[attr-defined]
 
 

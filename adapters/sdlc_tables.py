@@ -125,8 +125,8 @@ class PhaseRow(Base):
 class RunRow(Base):
     """One execution of one agent for one stage; `notice` is the accepted one as it came.
 
-    `base_commit` is what the agent has started on, `commit` holds its own changes, and `remarks`
-    name what was left out of it, or left elsewhere in the clone.
+    The agent started on `base_commit`; `commit` holds its own changes; `remarks` name what that
+    leaves out, and work that lies elsewhere in the clone.
     """
 
     __tablename__ = "runs"

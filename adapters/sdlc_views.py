@@ -22,7 +22,7 @@ from pipeline.model import (
 class StageView:
     """A stage and its latest attempt; `starts` counts real starts over all attempts.
 
-    `remarks` name what was left out of its result, or left elsewhere in its clone.
+    `remarks` name what the result leaves out, and work that lies elsewhere in the clone.
     """
 
     stage: str

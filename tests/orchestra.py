@@ -182,7 +182,7 @@ class Orchestra:
         return next(s for s in (await self.view(number)).stages if s.stage == name)
 
     async def until_state(self, state: RequirementState, number: str = "") -> RequirementView:
-        """Wait until the requirement stands there; one that ended elsewhere never will."""
+        """Wait for that state; fail at once if the requirement has ended in another."""
 
         async def stands() -> bool:
             view = await self.view(number)
@@ -260,6 +260,6 @@ class Orchestra:
 
 
 def explained(view: RequirementView) -> str:
-    """Where a requirement stands and why, for a test that wants it elsewhere."""
+    """The state of a requirement and its reasons, as a failure message."""
     errors = (f"{failure.stage}: {failure.error}" for failure in view.failures)
     return "\n".join([f"{view.number} is {view.state}. {view.reason}", *errors])

@@ -167,9 +167,9 @@ class Database:
                 return await work(connection)
 
     async def close(self) -> None:
-        """End the connections: the idle ones now, one in use as soon as that use ends.
+        """Close idle connections now, and each busy one as soon as it is returned.
 
-        Without the event such a connection would go back into a pool that nobody has any more.
+        Without the event a busy connection would return to a pool that no longer has an owner.
         """
         event.listen(self._engine.sync_engine.pool, "checkin", _end_connection)
         await self._engine.dispose()
