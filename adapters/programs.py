@@ -36,8 +36,8 @@ async def running(
 async def exited(process: Process) -> None:
     """Wait until the process itself exits, and discard its output.
 
-    `Process.wait` also waits until its pipes are closed (Python 3.11.7, asyncio/base_subprocess.py).
-    If nobody reads them, or a grandchild holds them, it never returns.
+    `Process.wait` also waits until its pipes are closed (Python 3.11.7, asyncio's
+    base_subprocess.py). If nobody reads them, or a grandchild holds them, it never returns.
     """
     streams = (stream for stream in (process.stdout, process.stderr) if stream is not None)
     dropping = [asyncio.create_task(_drop(stream)) for stream in streams]
