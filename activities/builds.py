@@ -29,7 +29,6 @@ class BuildActivities:
     """Verifies builds on this host."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

@@ -32,7 +32,6 @@ class DeliveryActivities:
     """Moves target branches of this host's project and tidies up after requirements."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

@@ -15,7 +15,6 @@ class FailureActivities:
     """Reports failures and blocks their requirement."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

@@ -21,7 +21,6 @@ class FixActivities:
     """Keeps the books of fixes and merges what they did."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

@@ -19,7 +19,6 @@ class OpeningActivities:
     """
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
         self._door = asyncio.Lock()
 

@@ -10,7 +10,6 @@ class RecordActivities:
     """Writes one row group each, and publishes what it says."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

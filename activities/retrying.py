@@ -70,7 +70,6 @@ class Attempt:
     """One attempt of an activity: what it is doing, and what has failed before it."""
 
     def __init__(self, ports: HostPorts, arguments: Sequence[Any]) -> None:
-        """Begin where the attempt before has failed."""
         self._ports = ports
         self._info = info = activity.info()
         self._streak = None if info.is_local else Streak.told(info.heartbeat_details)

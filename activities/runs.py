@@ -11,7 +11,6 @@ class RunActivities:
     """Moves the bounds of this host's runs."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

@@ -40,7 +40,6 @@ class SashaActivities:
     """What the house does for Sasha, on whichever worker."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn
@@ -115,7 +114,6 @@ class HostCareActivities:
     """What this host does for Sasha."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

@@ -35,7 +35,6 @@ class StageActivities:
     """Runs stages on this host."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports."""
         self._ports = ports
 
     @activity.defn

@@ -20,7 +20,6 @@ class ExtensionDesk:
     """Turns a wish for a new total into minutes more than what is recorded."""
 
     def __init__(self, facts: RuleFacts, extender: Extender) -> None:
-        """Take where deadlines are read, and who moves them."""
         self._facts = facts
         self._extender = extender
 

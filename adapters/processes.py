@@ -38,7 +38,6 @@ class ProcessStat:
     __slots__ = ("created", "is_living", "parent", "session")
 
     def __init__(self, line: bytes) -> None:
-        """Read a line of /proc/PID/stat."""
         # The command in parentheses may hold spaces and parentheses of its own.
         fields = line.rpartition(b")")[2].split()
         self.is_living = fields[0] not in (b"Z", b"X")

@@ -26,7 +26,6 @@ class ProgramAdviser:
     def __init__(
         self, adviser: AdviserCommand, directory: PurePath, environment: Mapping[str, str]
     ) -> None:
-        """Take its command, where it runs, and the environment that its variables come from."""
         self._adviser = adviser
         self._directory = directory
         names = (*PASSED_ON, *adviser.environment)

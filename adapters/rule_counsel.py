@@ -22,7 +22,6 @@ class RuleCounsel:
     """Answers questions; `source` of an answer says what stood behind it."""
 
     def __init__(self, facts: RuleFacts, adviser: Adviser | None = None) -> None:
-        """Take where the facts come from, and who may look at a ruling once more."""
         self._facts = facts
         self._adviser = adviser
 

@@ -55,7 +55,6 @@ class RuleDesk:
     """Answers every message once: to its inbox if it has one, and on the subject of answers."""
 
     def __init__(self, nats: NatsLogin, counsel: RuleCounsel, extensions: ExtensionDesk) -> None:
-        """Take where NATS is, and who answers."""
         self._nats = nats
         self._counsel = counsel
         self._extensions = extensions

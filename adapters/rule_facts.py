@@ -27,7 +27,6 @@ class SdlcRuleFacts:
     """Reads the facts of requirements; close it in the end."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take an engine that nobody else keeps busy."""
         self._database = Database(engine)
         # whoever waits for a connection has not yet asked the database
         self._turns = asyncio.Semaphore(_CONNECTIONS)

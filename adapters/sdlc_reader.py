@@ -64,7 +64,6 @@ class SdlcReader:
     """Every method raises DependencyUnavailable if the database cannot be reached."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine."""
         self._database = Database(engine)
 
     async def close(self) -> None:

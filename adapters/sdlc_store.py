@@ -87,7 +87,6 @@ class PostgresSdlcStore:
     """Writes of the SDLC database. Close it in the end."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """Take the engine."""
         self._database = Database(engine)
         self._outbox = publishing.Outbox(self._database)
 

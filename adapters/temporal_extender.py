@@ -29,7 +29,6 @@ class TemporalExtender:
     """Sends updates; Temporal drops a repeat by its id, within a run of the workflow."""
 
     def __init__(self, client: Client, queues: Queues, update: ExtendUpdate) -> None:
-        """Take the client, the installation's queues and the workflow's update."""
         self._client = client
         self._queues = queues
         self._update = update

@@ -25,7 +25,6 @@ class TemporalSasha:
     """Reaches Sasha. Names are strings: adapters know no workflows."""
 
     def __init__(self, client: Client, installation: Installation) -> None:
-        """Take the client and the installation that she looks after."""
         self._client = client
         self._installation = installation
         self._queue = installation.queues.central

@@ -17,7 +17,6 @@ class TemporalWaker:
     """Signals workflows; a repeat does no harm, since an epoch never falls."""
 
     def __init__(self, client: Client) -> None:
-        """Take the client."""
         self._client = client
 
     async def wake(self, wake: Wake) -> None:

@@ -14,7 +14,6 @@ class ProgressLines:
     """Says what has changed since it was last shown one requirement."""
 
     def __init__(self) -> None:
-        """Start with nothing said."""
         self._state = ""
         self._stages: dict[str, tuple[StageState, int]] = {}
         self._round = 0

@@ -113,7 +113,6 @@ class Desk:
     """Takes submissions in, each checked as far as that needs no server."""
 
     def __init__(self, agents: AgentsFile) -> None:
-        """Check plans against that agents file."""
         self._agents = agents
         self._pipelines: dict[str, Pipeline] = {}
         self.launches: list[Launch] = []

@@ -25,7 +25,6 @@ class RoomSupplier(CustomSlotSupplier):
     """
 
     def __init__(self, has_room: Callable[[], Awaitable[bool]]) -> None:
-        """Take the look at the room."""
         self._has_room = has_room
         self._door = asyncio.Semaphore()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -33,7 +33,6 @@ class PipelineError(Exception):
     """Something went wrong; the docstring of the class is the default message."""
 
     def __init__(self, message: str | None = None) -> None:
-        """Take a message that names the thing and what to do about it."""
         super().__init__(message or (self.__doc__ or "").strip())
 
 
@@ -53,7 +52,6 @@ class PlanRefused(RefusedInput):
     """The pipeline file is not acceptable."""
 
     def __init__(self, source: str, key: str, reason: str) -> None:
-        """Name the file, the key in it and the reason."""
         super().__init__(f"{source}: {key}: {reason}")
 
 
@@ -61,7 +59,6 @@ class AgentsFileRefused(RefusedInput):
     """The agents file is not acceptable."""
 
     def __init__(self, source: str, key: str, reason: str) -> None:
-        """Name the file, the key in it and the reason."""
         super().__init__(f"{source}: {key}: {reason}")
 
 
@@ -94,7 +91,6 @@ class NumberElsewhere(AlreadyStarted):
     """The requirement number is another installation's in this Temporal namespace."""
 
     def __init__(self, *numbers: str) -> None:
-        """Name them."""
         one = len(numbers) == 1
         super().__init__(
             f"{', '.join(numbers)} belong{'s' if one else ''} to another installation in this"
@@ -120,7 +116,6 @@ class RetriesExhausted(PermanentError):
     """It was tried for as long as a transient error may last."""
 
     def __init__(self, error: str, tries: int, minutes: float) -> None:
-        """Say what the last error was, in its own words, and how long it was tried."""
         super().__init__(f"{error} (tried {tries} times in {minutes:.1f} minutes)")
 
 
@@ -147,7 +142,6 @@ class DependencyUnavailable(TransientError):
     """A dependency cannot be reached."""
 
     def __init__(self, dependency: str, address: str, remedy: str) -> None:
-        """Name the dependency, where it was looked for and how to start it."""
         super().__init__(f"{dependency} cannot be reached at {address}. {remedy}")
         self.dependency = dependency
 
@@ -165,7 +159,6 @@ class ServerNotStarted(DependencyUnavailable):
     """A server of the embedded stack could not be started."""
 
     def __init__(self, server: str, reason: str) -> None:
-        """Name the server and say why."""
         PipelineError.__init__(self, f"{server} could not be started: {reason}")
         self.dependency = server
 

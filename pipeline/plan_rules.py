@@ -25,7 +25,6 @@ class BrokenRule(Exception):
     """A rule that the plan breaks, with the key that breaks it."""
 
     def __init__(self, key: str, reason: str) -> None:
-        """Name the key in the file and the reason."""
         super().__init__(f"{key}: {reason}")
         self.key = key
         self.reason = reason

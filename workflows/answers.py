@@ -40,7 +40,6 @@ class Answers:
     def __init__(
         self, execution: Execution, gates: BuildGates, rounds: Rounds, questions: Questions
     ) -> None:
-        """Share the execution with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates

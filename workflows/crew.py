@@ -17,7 +17,6 @@ class Crew:
     """Runs stages side by side; answers and repeated verdicts may add more while it works."""
 
     def __init__(self, execution: Execution, runner: StageRunner) -> None:
-        """Share the execution with whoever lets it work."""
         self._execution = execution
         self._runner = runner
         self._tasks: dict[str, asyncio.Task[None]] = {}

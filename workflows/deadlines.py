@@ -18,7 +18,6 @@ class Deadlines:
     """Moves deadlines one at a time: each extension counts on those before it."""
 
     def __init__(self, execution: Execution) -> None:
-        """Share the execution with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._turn = asyncio.Lock()

@@ -35,7 +35,6 @@ class Delivery:
     """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
-        """Share the execution and its gates with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates

@@ -30,7 +30,6 @@ class Display:
     """Shows where a requirement stands, by its view."""
 
     def __init__(self, view: View, board: Board) -> None:
-        """Show nothing yet."""
         self._view = view
         self._board = board
         self.shown = Shown(RequirementState.ACCEPTED)

@@ -22,7 +22,6 @@ class Ending:
     """Ends one requirement, delivered or not."""
 
     def __init__(self, execution: Execution) -> None:
-        """Share the execution with the workflow."""
         self._execution = execution
 
     async def give_up(

@@ -28,7 +28,6 @@ class Faults:
     """
 
     def __init__(self) -> None:
-        """Start without any."""
         self._count = 0
         self._records: list[asyncio.Task[None]] = []
 

@@ -51,7 +51,6 @@ class FixRunner:
     """Runs fixes as children and merges them; how each ended stands in `results`."""
 
     def __init__(self, execution: Execution, view: FixesView, round_: int) -> None:
-        """Share the execution of the orchestrator."""
         self._execution = execution
         self._view = view
         self._round = round_

@@ -16,7 +16,6 @@ class Line:
     """What a workflow has heard: the gate's latest epoch, and repairs of each dependency."""
 
     def __init__(self) -> None:
-        """Start without news."""
         self._epoch = 0
         self.turns = 0
         """How often it was said that it may be the requirement's turn to deliver."""

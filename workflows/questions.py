@@ -27,7 +27,6 @@ class Questions:
     """Reports failures once each, and keeps the question that is open."""
 
     def __init__(self, execution: Execution) -> None:
-        """Share the execution with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._spent_before = timedelta()

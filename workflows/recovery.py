@@ -32,7 +32,6 @@ class Recoveries:
     """Has failures repaired, and takes over what came of it."""
 
     def __init__(self, execution: Execution, gates: BuildGates, questions: Questions) -> None:
-        """Share the execution with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates

@@ -42,7 +42,6 @@ class Regating:
     """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
-        """Share the execution of the orchestrator."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates

@@ -16,7 +16,6 @@ class Rounds:
     """Runs what can run, as often as answers reopen something."""
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
-        """Share the execution and its gates with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates

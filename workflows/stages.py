@@ -35,7 +35,6 @@ class StageRunner:
     """Runs stages; how each one ends stands on the board, nothing is raised but cancellation."""
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
-        """Share the execution and its gates with the workflow."""
         self._execution = execution
         self._board = execution.board
         self._gates = gates

@@ -16,7 +16,6 @@ class Standstill:
     """Suspends and resumes agents; the stages that wait for them notice nothing."""
 
     def __init__(self, execution: Execution) -> None:
-        """Share the execution with the workflow."""
         self._execution = execution
         self._task: asyncio.Task[None] | None = None
         self._is_asked = False

@@ -17,7 +17,6 @@ class Turnstile:
     """
 
     def __init__(self, *, parallel: bool = True) -> None:
-        """Start in that mode, empty."""
         self.parallel = parallel
         self._waiting: list[Rank] = []
         self._inside = 0

@@ -65,7 +65,6 @@ class FixesView:
     """Shows the fixes of a round, and nothing of their requirement: it shows itself."""
 
     def __init__(self, number: str, round_: int) -> None:
-        """Show the fixes of that requirement and round."""
         self._title = f"**{number}**, round {round_}: failures go back to their owners"
         self._states: dict[str, tuple[Fix, str]] = {}
         self._hold = ""
@@ -95,7 +94,6 @@ class SashaView:
     """Shows what Sasha treats."""
 
     def __init__(self) -> None:
-        """Show that all is well."""
         self._cases: dict[tuple[str, str, str], tuple[Symptom, str]] = {}
         self._render()
 

@@ -41,7 +41,6 @@ class BuildProcesses:
     """Builds of a state directory, at most one per checkout; each is recorded while it runs."""
 
     def __init__(self, home: Path) -> None:
-        """Take the host's state directory."""
         self._records = home / "builds" / "running"
 
     async def run(

@@ -22,7 +22,6 @@ class ProjectBuilds:
     """Implements `pipeline.ports.Builds`: one build at a time per worktree, nothing left alive."""
 
     def __init__(self, agents: AgentsFile, home: Path, environment: Mapping[str, str]) -> None:
-        """Take the build commands, the host's state directory and the variables to choose from."""
         home = home.absolute().resolve()
         self._agents = agents
         self._home = home

@@ -193,7 +193,6 @@ class Clones:
     """The clones of one state directory."""
 
     def __init__(self, home: Path, store: Store) -> None:
-        """Take the state directory and the store that clones borrow from."""
         self._root = home / CLONES
         self._private = home / PRIVATE
         self._store = store

@@ -42,7 +42,6 @@ class Project:
     """The user's repository at `root`; `filters` are those that the installation allows."""
 
     def __init__(self, root: Path, filters: Sequence[str] = ()) -> None:
-        """Take the root of the project's work tree."""
         self.root = root.absolute()
         self._filters = tuple(filters)
         self._git = Git(self.root)

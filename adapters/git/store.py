@@ -121,7 +121,6 @@ class Store:
     """One bare repository of ours, mirrored from `source` (the user's work tree, or one below)."""
 
     def __init__(self, path: Path, source: Path, locks: Locks, options: Mapping[str, str]) -> None:
-        """Take its place, the user's repository, the host's locks, and what allows filters."""
         self.path = path
         self.source = source
         self._locks = locks

@@ -36,7 +36,6 @@ class GitWorkspaces:
     """
 
     def __init__(self, project_root: Path, home: Path, filters: Sequence[str] = ()) -> None:
-        """Take the root of the project's work tree, the state directory, and allowed filters."""
         home = home.absolute().resolve()
         self._project = Project(project_root, filters)
         self._locks = Locks(home / "locks")

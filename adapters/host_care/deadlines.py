@@ -55,7 +55,6 @@ class DeadlineCare:
     prefix = ""
 
     def __init__(self, home: Path, extend: Extend, progress: Progress | None = None) -> None:
-        """Take the state directory and the way to extend a run."""
         self._home = home.absolute()
         self._extend = extend
         self._progress = progress or Progress()

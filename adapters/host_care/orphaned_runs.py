@@ -32,7 +32,6 @@ class OrphanedRuns:
     name = "run"
 
     def __init__(self, home: Path, requirements: Requirements, runs: AgentRuns) -> None:
-        """Take the state directory, what is known of requirements, and the port that ends runs."""
         self._home = home.absolute()
         self._requirements = requirements
         self._runs = runs
@@ -69,7 +68,6 @@ class OrphanedProcesses:
     name = "processes"
 
     def __init__(self, home: Path, requirements: Requirements) -> None:
-        """Take the state directory and what is known of requirements."""
         self._root = home.absolute() / RUNS
         self._requirements = requirements
 

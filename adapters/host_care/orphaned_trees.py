@@ -20,7 +20,6 @@ class EndedClones:
     name = "clones"
 
     def __init__(self, home: Path, requirements: Requirements, workspaces: Workspaces) -> None:
-        """Take the state directory, what is known of requirements, and the project."""
         self._home = home.absolute()
         self._requirements = requirements
         self._workspaces = workspaces

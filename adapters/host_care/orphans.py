@@ -25,7 +25,6 @@ class OrphanCare:
     component = "orphan"
 
     def __init__(self, sort: Sort) -> None:
-        """Take the sort."""
         self.prefix = f"{sort.name}:"
         self._sort = sort
 

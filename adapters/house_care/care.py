@@ -37,7 +37,6 @@ class HouseCare:
     """Looks at all parts at once, and sends a symptom to the part that it is of."""
 
     def __init__(self, *parts: Part) -> None:
-        """Look after these."""
         self._parts = parts
         self._by_kind = {kind: part for part in parts for kind in part.kinds}
 

@@ -25,7 +25,6 @@ class NatsCare:
     blind = Symptom(SymptomKind.NATS_DOWN, _COMPONENT).key
 
     def __init__(self, login: NatsLogin, restart: DependencyRestart) -> None:
-        """Sign in so, restart so."""
         self._login = login
         self._restart = restart
 

@@ -51,7 +51,6 @@ class ServerMember:
     def __init__(
         self, server: Server, home: Path, kept_ports: Mapping[str, int], usual_ports: bool = True
     ) -> None:
-        """Prefer the ports of the last time over those that users expect, or over any."""
         self.server = server
         self.ports = {
             name: kept_ports.get(name, port if usual_ports else 0)
@@ -132,7 +131,6 @@ class ChildMember:
     """Any other program that lives and dies with the stack, such as the worker."""
 
     def __init__(self, spec: ChildSpec, home: Path) -> None:
-        """Run it as given."""
         self._child = Child(spec, home)
 
     @property

@@ -13,7 +13,6 @@ class RunKinds:
     """The kinds of runs of one host, as one. Every method may block."""
 
     def __init__(self) -> None:
-        """Start with no process of ours."""
         self.supervised = SupervisedRuns()
         self.simulated = SimulatedRuns()
 

@@ -29,7 +29,6 @@ class SlotLimit:
     """The limit of one host. Whoever changes it, its worker follows. Every method may block."""
 
     def __init__(self, home: Path, configured: int) -> None:
-        """Take the state directory and the limit that holds while nothing else was said."""
         self._home = home
         self.configured = configured
         self._is_closed = False

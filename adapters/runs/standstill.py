@@ -20,7 +20,6 @@ class Standstill:
     """Stops every process of a run, and continues them, as the run directory says."""
 
     def __init__(self, directory: str, living: Callable[[], set[int]]) -> None:
-        """Take the run directory, and who finds the run's living processes."""
         self._directory = directory
         self._living = living
         self._stopped: set[int] = set()

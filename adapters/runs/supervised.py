@@ -43,7 +43,6 @@ class SupervisedRuns:
     """Starts, finds and ends supervisors. Every method may block."""
 
     def __init__(self) -> None:
-        """Start with no supervisor of this process."""
         self._children: set[int] = set()
         self._survivors: dict[Path, dict[str, Any]] = {}
         """Supervisors that were found without any record of theirs, by the path of the records."""

@@ -61,7 +61,6 @@ class Supervisor:
     """One run: starts its agent, watches it, ends everything that is left of it."""
 
     def __init__(self, directory: str) -> None:
-        """Take the directory of the run's records, whose lock this process holds."""
         self._directory = directory
         with open(self._path(ORDER), encoding="utf-8") as file:
             self._order = json.load(file)

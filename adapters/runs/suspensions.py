@@ -27,7 +27,6 @@ class Suspensions:
     """The orders of one state directory. Every method may block."""
 
     def __init__(self, home: Path) -> None:
-        """Take the state directory."""
         self._home = home
 
     def order(self, key: str) -> None:
