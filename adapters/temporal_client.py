@@ -28,11 +28,8 @@ _UNREACHED = (
     RPCStatusCode.RESOURCE_EXHAUSTED,
 )
 
-SEARCH_ATTRIBUTES = ("ReqNumber", "Priority", "DeliveryStatus", "Stage", "WaitingFor")
-"""Our search attributes, all keywords: a user looks for one value.
-
-Where stages run in parallel, `Stage` holds their names in pipeline order in one string.
-"""
+SEARCH_ATTRIBUTES = ("ReqNumber", "Priority", "DeliveryStatus", "WaitingFor")
+"""Our search attributes, all keywords: a user looks for one value."""
 
 
 async def connect(address: str | None) -> Client:

@@ -14,7 +14,7 @@ until known=$(temporal operator search-attribute list); do
     [ "$attempt" -lt 30 ] || exit 1
     sleep 1
 done
-for name in ReqNumber Priority DeliveryStatus Stage WaitingFor; do
+for name in ReqNumber Priority DeliveryStatus WaitingFor; do
     if ! echo "$known" | grep -qw "$name"; then
         temporal operator search-attribute create --name "$name" --type Keyword
     fi

@@ -13,7 +13,6 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.steering import addressed
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
-STAGE = SearchAttributeKey.for_keyword("Stage")
 WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
 
 
@@ -27,8 +26,9 @@ class View(Protocol):
 class RequirementView:
     """Shows where a requirement stands; the attributes only where the server knows them.
 
-    Changes of one workflow task go out as one update, and only when a value changed: each is an
-    event of the history. `Stage` names what was started last.
+    An update of attributes is the most expensive thing that is shown: an event of the history, and
+    a write to the server's index. So they hold only what lists are filtered by and what lasts; the
+    stages stand in the details, which cost nothing. Changes of one workflow task are one update.
     """
 
     def __init__(self, number: str, known: tuple[str, ...]) -> None:
@@ -44,8 +44,6 @@ class RequirementView:
         workflow.set_current_details(details)
         self._want("DeliveryStatus", str(state), STATUS.value_set(str(state)))
         self._want("WaitingFor", waiting_for, WAITING_FOR.value_set(waiting_for))
-        if running := ", ".join(board.running()):
-            self._want("Stage", running, STAGE.value_set(running))
 
     def _want(self, name: str, value: object, update: SearchAttributeUpdate[Any]) -> None:
         if name not in self._known or self._shown.get(name, "") == value:
