@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.sdlc.gates import add_gates, mode_of
 from adapters.sdlc.groups import complete_group
 from adapters.sdlc.stages import refuse_stale
-from adapters.sdlc.writing import RequirementWrite, StageRecord
+from adapters.sdlc.writing import STAGES, RequirementWrite, StageRecord
 from adapters.sdlc_tables import CostRow, RunRow
 from pipeline.errors import StaleAttempt
 from pipeline.events import EventType, deliverable
@@ -58,7 +58,8 @@ async def close_stage(connection: AsyncConnection, ended: EndedRun) -> None:
 
     Raises: StaleAttempt, IllegalTransition, UnknownRequirement.
     """
-    write = await RequirementWrite.lock(connection, ended.request.ref.number)
+    number = ended.request.ref.number
+    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}))
     await write.load_stages()
     stage = write.stage(ended.request.stage.name)
     if stage.run_id != ended.request.run_id or stage.state is not StageState.RUNNING:

@@ -34,7 +34,7 @@ async def load_context(write: RequirementWrite, request: StageRequest) -> StageC
     if write.row["parent"] is not None:
         return await load_fix_context(write, request)
     name = request.stage.name
-    records, upstream = await load_upstream(write.connection, write.number, name)
+    records, upstream = await load_upstream(write, write.number, name)
     write.take_stages(records)
     context = StageContext(
         title=write.row["title"],

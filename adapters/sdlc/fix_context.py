@@ -43,7 +43,7 @@ async def load_fix_context(write: RequirementWrite, request: StageRequest) -> St
     """Read it for a fix whose row is locked; the stages of the fix are loaded with it."""
     await write.load_stages()
     fix = (await write.connection.execute(_FIX, {"number": write.number})).mappings().one()
-    _, upstream = await load_upstream(write.connection, fix["root"], fix["stage"])
+    _, upstream = await load_upstream(write, fix["root"], fix["stage"])
     return StageContext(
         title=fix["title"],
         description=fix["description"],

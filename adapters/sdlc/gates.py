@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.line import pass_line
+from adapters.sdlc.line import gate_reads, pass_line
 from adapters.sdlc.turns import leave_line
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import GateRow
@@ -41,9 +41,10 @@ async def open_build(
 
     Raises: UnknownRequirement.
     """
-    write = await RequirementWrite.lock(connection, request.ref.number)
-    if evidence := await _evidence(connection, request.run_id):
-        return evidence
+    number, evidence = request.ref.number, (_EVIDENCE, {"gate_id": request.run_id})
+    write = await RequirementWrite.lock(connection, number, evidence, *gate_reads(number))
+    if known := await _evidence(write, request.run_id):
+        return known
     hold = await pass_line(write, f"build {request.build}", waiter, request.held)
     if hold:
         await leave_line(write, keeps_place=True)  # it was to deliver: others do so meanwhile
@@ -55,8 +56,9 @@ async def record_build(
     connection: AsyncConnection, request: BuildRequest, outcome: BuildOutcome, result: BuildResult
 ) -> None:
     """The evidence of one verification; a repeat does nothing. Raises: UnknownRequirement."""
-    write = await RequirementWrite.lock(connection, request.ref.number)
-    if await _evidence(connection, request.run_id):
+    evidence = (_EVIDENCE, {"gate_id": request.run_id})
+    write = await RequirementWrite.lock(connection, request.ref.number, evidence)
+    if await _evidence(write, request.run_id):
         return
     write.insert(
         GateRow,
@@ -78,9 +80,11 @@ async def record_build(
     await write.flush()
 
 
-async def _evidence(connection: AsyncConnection, run_id: str) -> BuildOutcome | None:
-    evidence = (await connection.execute(_EVIDENCE, {"gate_id": run_id})).scalar()
-    return None if evidence is None else _OUTCOME.validate_python(evidence)
+async def _evidence(write: RequirementWrite, run_id: str) -> BuildOutcome | None:
+    for gate in await write.read(_EVIDENCE, gate_id=run_id):
+        if gate["evidence"] is not None:
+            return _OUTCOME.validate_python(gate["evidence"])
+    return None
 
 
 def add_gates(

@@ -1,6 +1,5 @@
 """Rows and events of holds: a requirement waits at a boundary, and goes on."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Update, bindparam, func, select, update
@@ -10,24 +9,28 @@ from adapters.sdlc_tables import HoldRow
 from pipeline.events import EventType, timestamp
 from pipeline.model import ORCHESTRATOR, PRE_EMPTION, Hold, RequirementState
 
-_OPEN_HOLDS = select(HoldRow).where(
-    HoldRow.number == bindparam("number"), HoldRow.ended_at.is_(None)
+OPEN_HOLDS = (
+    select(HoldRow.boundary, HoldRow.occurrence, HoldRow.workflow_id, HoldRow.created_at)
+    .where(HoldRow.number == bindparam("number"), HoldRow.ended_at.is_(None))
+    .order_by(HoldRow.created_at, HoldRow.boundary)
 )
+"""What a requirement is held by now."""
 
 
 async def hold_back(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
     """Record that the requirement waits; one that is BLOCKED stays so: its repair is held."""
-    open_holds = await _open_holds(write)
+    open_holds = await write.read(OPEN_HOLDS, number=write.number)
     if write.state in (RequirementState.RUNNING, RequirementState.ACCEPTED):
         write.move(RequirementState.HELD, why=hold.reason)
     if write.state is RequirementState.HELD:
         write.set(reason=hold.reason, waiting_for=", ".join(hold.by))
     for row in open_holds:
-        if (row.boundary, row.workflow_id) == (hold.boundary, waiter):
-            key = {"number": write.number, "boundary": row.boundary, "occurrence": row.occurrence}
+        if (row["boundary"], row["workflow_id"]) == (hold.boundary, waiter):
+            key = {name: row[name] for name in ("boundary", "occurrence")}
+            key["number"] = write.number
             now = {"held_by": list(hold.by), "reason": hold.reason, "epoch": hold.epoch}
             write.update(HoldRow, key, **now)
-            return Hold(hold.boundary, hold.by, hold.reason, hold.epoch, row.created_at)
+            return Hold(hold.boundary, hold.by, hold.reason, hold.epoch, row["created_at"])
     await _begin(write, hold, waiter)
     return hold
 
@@ -87,11 +90,15 @@ async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) 
     The requirement runs again, or waits for a host again, unless it is the agents' that is over and
     another one is not.
     """
-    holds = await _open_holds(write)
-    mine = [r for r in holds if r.workflow_id == waiter and agents == (r.boundary == PRE_EMPTION)]
+    holds = await write.read(OPEN_HOLDS, number=write.number)
+    mine = [
+        row
+        for row in holds
+        if row["workflow_id"] == waiter and agents == (row["boundary"] == PRE_EMPTION)
+    ]
     if not mine:
         return
-    names = [row.boundary for row in mine]
+    names = [row["boundary"] for row in mine]
     over = (HoldRow.workflow_id == waiter) & HoldRow.boundary.in_(names)
     write.update_all(end_holds(write).where(over))
     is_held = agents and len(mine) < len(holds)
@@ -102,7 +109,7 @@ async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) 
     write.move(RequirementState.RUNNING if is_taken else RequirementState.ACCEPTED, why=why)
     write.set(reason="", waiting_for="")
     fields = {"round": write.row["round"], "stages": names, "who": ORCHESTRATOR, "why": why}
-    scope, occurrence = _scope(write, names[0]), mine[0].occurrence
+    scope, occurrence = _scope(write, names[0]), mine[0]["occurrence"]
     write.tell(scope, EventType.WORKFLOW_RESUMED, fields, occurrence=occurrence)
 
 
@@ -115,11 +122,6 @@ def end_holds(write: RequirementWrite) -> Update:
     """Nothing of the requirement waits any more."""
     mine = (HoldRow.number == write.number) & HoldRow.ended_at.is_(None)
     return update(HoldRow).where(mine).values(ended_at=write.at)
-
-
-async def _open_holds(write: RequirementWrite) -> Sequence[HoldRow]:
-    query = _OPEN_HOLDS.order_by(HoldRow.created_at, HoldRow.boundary)
-    return (await write.connection.execute(query, {"number": write.number})).all()  # type: ignore[return-value] # a row has its columns
 
 
 def _scope(write: RequirementWrite, boundary: str) -> str:

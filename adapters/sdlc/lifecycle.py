@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.answers import close_escalations
 from adapters.sdlc.holding import end_holds, record_outage
-from adapters.sdlc.line import EXEMPT, is_blocked, move_line, pass_line
+from adapters.sdlc.line import EXEMPT, gate_reads, is_blocked, move_line, pass_line
 from adapters.sdlc.performance import Performance, measure
 from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.retries import end_retries, leave_behind
@@ -15,7 +15,7 @@ from adapters.sdlc.stages import lose
 from adapters.sdlc.turns import leave_line
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc.user_blockers import is_waited_for, resolve_dependents
-from adapters.sdlc.writing import RequirementWrite
+from adapters.sdlc.writing import STAGES, RequirementWrite
 from adapters.sdlc_tables import ExtensionRow, RequirementRow, RunRow
 from pipeline.errors import AlreadyStarted
 from pipeline.events import EventType
@@ -44,7 +44,8 @@ async def pass_opening(
     connection: AsyncConnection, request: OpeningRequest, waiter: str
 ) -> Hold | None:
     """Let a host take the requirement, or say what holds it. Raises: UnknownRequirement."""
-    write = await RequirementWrite.lock(connection, request.ref.number)
+    number = request.ref.number
+    write = await RequirementWrite.lock(connection, number, *gate_reads(number))
     if write.row["workflow_run"] == request.ref.workflow_run:
         return None
     before = write.state
@@ -93,7 +94,8 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
 
     Raises: IllegalTransition if it has ended otherwise, UnknownRequirement.
     """
-    write = await RequirementWrite.lock(connection, closing.ref.number)
+    number = closing.ref.number
+    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}))
     if write.state is closing.state:
         return True
     await write.load_stages()

@@ -8,12 +8,16 @@ waits in a circle.
 """
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Select,
+    Text,
+    all_,
     and_,
     bindparam,
     exists,
     func,
+    literal,
     or_,
     select,
     text,
@@ -21,7 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.holding import hold_back, let_go, record_outage
+from adapters.sdlc.holding import OPEN_HOLDS, hold_back, let_go, record_outage
+from adapters.sdlc.reads import Read
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import (
     BlockerRow,
@@ -36,7 +41,8 @@ from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementState, Wake
 USER_ROUND = 0
 """The round of blockers that a user has named; the others belong to rounds of failures."""
 
-FINAL = [str(state) for state in RequirementState if state.is_final]
+_FINAL = [str(state) for state in RequirementState if state.is_final]
+HAS_NOT_ENDED = RequirementRow.state != all_(literal(_FINAL, ARRAY(Text)))
 
 # A row that is shared without a pause is never free for its owner: new sharers do not queue behind
 # him. This lock conflicts with that of their FOR SHARE on the table, and there they do.
@@ -48,7 +54,7 @@ _MOVE = (
 # A fix has its requirement's priority, and is over when that is.
 OPEN_P0 = select(RequirementRow.number).where(
     RequirementRow.priority == str(Priority.P0),
-    RequirementRow.state.not_in(FINAL),
+    HAS_NOT_ENDED,
     RequirementRow.parent.is_(None),
 )
 
@@ -107,6 +113,11 @@ _MAY_GO_ON = (
 )
 
 
+def gate_reads(number: str) -> tuple[Read, ...]:
+    """What `pass_line` reads, in its order, to be read ahead: who looks has shared the gate."""
+    return (_SHARE, {}), (_LOOK, {"number": number}), (OPEN_HOLDS, {"number": number})
+
+
 async def move_line(connection: AsyncConnection) -> int:
     """Own the gate until the transaction ends, before all who come to share it; its new epoch."""
     await connection.execute(_NEXT)
@@ -115,7 +126,8 @@ async def move_line(connection: AsyncConnection) -> int:
 
 async def share_line(write: RequirementWrite) -> int:
     """Share the gate until the transaction ends: what is looked at then holds. Its epoch."""
-    return int((await write.connection.execute(_SHARE)).scalar_one())
+    (gate,) = await write.read(_SHARE)
+    return int(gate["epoch"])
 
 
 async def pass_line(
@@ -158,13 +170,14 @@ async def to_wake(connection: AsyncConnection) -> Wake:
 
 
 async def _holders(write: RequirementWrite) -> tuple[tuple[str, ...], str]:
-    found = (await write.connection.execute(_LOOK, {"number": write.number})).one()
-    if found.own:
-        return tuple(found.own), f"It is blocked by {', '.join(found.own)}."
-    if not found.urgent or await is_exempt(write):
+    (found,) = await write.read(_LOOK, number=write.number)
+    own, urgent = tuple(found["own"]), tuple(found["urgent"])
+    if own:
+        return own, f"It is blocked by {', '.join(own)}."
+    if not urgent or await is_exempt(write):
         return (), ""
-    are = "is" if len(found.urgent) == 1 else "are"
-    return tuple(found.urgent), f"{', '.join(found.urgent)} {are} open and P0."
+    are = "is" if len(urgent) == 1 else "are"
+    return urgent, f"{', '.join(urgent)} {are} open and P0."
 
 
 async def is_exempt(write: RequirementWrite) -> bool:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Label, Select, and_, case, exists, func, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from adapters.sdlc.line import FINAL
+from adapters.sdlc.line import HAS_NOT_ENDED
 from adapters.sdlc.turns import standings
 from adapters.sdlc_tables import (
     EscalationRow,
@@ -104,7 +104,7 @@ def queued(*numbers: str) -> Query:
             func.count().over(partition_by=RequirementRow.host).label("waiting"),
         )
         .join(RequirementRow, RequirementRow.number == StageRow.number)
-        .where(StageRow.queued_at.is_not(None), RequirementRow.state.not_in(FINAL))
+        .where(StageRow.queued_at.is_not(None), HAS_NOT_ENDED)
         .subquery()
     )
     slots = (HostRow.used, HostRow.slots, HostRow.configured, HostRow.why)
@@ -119,7 +119,7 @@ def queued(*numbers: str) -> Query:
 def is_queued() -> ColumnElement[bool]:
     """Whether some stage of the requirement waits for a slot."""
     waits = (StageRow.number == RequirementRow.number) & StageRow.queued_at.is_not(None)
-    return and_(exists().where(waits), RequirementRow.state.not_in(FINAL))
+    return and_(exists().where(waits), HAS_NOT_ENDED)
 
 
 def retries() -> Query:

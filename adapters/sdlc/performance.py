@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, CompoundSelect, bindparam, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
+from adapters.sdlc.reads import read_together
 from adapters.sdlc_tables import EscalationRow, FixRow, GateRow, HoldRow, PhaseRow, RunRow
 from pipeline.model import Interval, RequirementState, between
 from pipeline.savings import Savings, savings
@@ -67,18 +68,21 @@ class Performance:
 
 async def measure(connection: AsyncConnection, number: str, until: datetime) -> Performance:
     """Everything up to that moment, from the recorded intervals and phases."""
-    work = (await connection.execute(_WORK, {"number": number})).all()
-    asked = (await connection.execute(_ASKED, {"number": number})).all()
-    held = (await connection.execute(_HELD, {"number": number})).all()
-    phases = [(p.target, p.at) for p in await connection.execute(_PHASES, {"number": number})]
-    waits = (max(timedelta(), each.started_at - each.asked_at) for each in work)
-    suspended = [each for w in work for each in _suspended(w.ended_at, w.suspensions)]
+    reads = (_WORK, _ASKED, _HELD, _PHASES)
+    work, asked, held, phases = await read_together(
+        connection, *((each, {"number": number}) for each in reads)
+    )
+    waits = (max(timedelta(), run["started_at"] - run["asked_at"]) for run in work)
+    worked = [(run["started_at"], run["ended_at"], run["suspensions"]) for run in work]
+    suspended = [each for _, ended, times in worked for each in _suspended(ended, times)]
+    holds = [_interval(hold["created_at"], hold["ended_at"] or until) for hold in held]
+    questions = [_interval(ask["created_at"], ask["answered_at"] or until) for ask in asked]
     return Performance(
-        savings([each for w in work for each in between(w.started_at, w.ended_at, w.suspensions)]),
-        wall=_wall(phases, until),
+        savings([each for times in worked for each in between(*times)]),
+        wall=_wall([(phase["target"], phase["at"]) for phase in phases], until),
         queue=sum(waits, timedelta()),
-        hold=_together([_interval(h.created_at, h.ended_at or until) for h in held] + suspended),
-        human=_together([_interval(a.created_at, a.answered_at or until) for a in asked]),
+        hold=_together(holds + suspended),
+        human=_together(questions),
     )
 
 

@@ -4,7 +4,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.holding import hold_back, let_go
-from adapters.sdlc.line import FINAL, PRE_EMPTING, is_exempt, share_line, waited_for
+from adapters.sdlc.line import HAS_NOT_ENDED, PRE_EMPTING, is_exempt, share_line, waited_for
 from adapters.sdlc.writing import RequirementWrite
 from adapters.sdlc_tables import HoldRow, RequirementRow, RunRow
 from pipeline.model import PRE_EMPTION, Hold, Priority, RequirementRef, StageState
@@ -61,7 +61,7 @@ async def to_pre_empt(connection: AsyncConnection, *, missed: bool = False) -> t
         select(RequirementRow.number)
         .where(
             RequirementRow.priority != str(Priority.P0),
-            RequirementRow.state.not_in(FINAL),
+            HAS_NOT_ENDED,
             RequirementRow.workflow_run.is_not(None),
             RequirementRow.number.not_in(waited_for(PRE_EMPTING)),
         )

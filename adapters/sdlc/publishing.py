@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ARRAY, Row, Text, any_, bindparam, func, select, update
+from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.database import Database
+from adapters.sdlc.reads import read_together
 from adapters.sdlc_tables import EventRow
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import Event, EventType
@@ -115,13 +117,11 @@ async def publish_batch(
     Raises: DependencyUnavailable; nothing is marked then.
     """
     asked = {"numbers": list(numbers)}
-    if not (await connection.execute(_LOCK_OWING, asked)).all():
-        return Counter()
-    # A statement of its own: its snapshot is younger than the locks, so it sees what is left.
-    taken = (await connection.execute(_TAKE, asked)).all()
+    # Two statements: the snapshot of the second is younger than the locks, so it sees what is left.
+    _, taken = await read_together(connection, (_LOCK_OWING, asked), (_TAKE, asked))
     if taken:
-        await publisher.publish([_event(row) for row in sorted(taken, key=lambda row: row.id)])
-    return Counter(row.number for row in taken)
+        await publisher.publish([_event(row) for row in sorted(taken, key=itemgetter("id"))])
+    return Counter(row["number"] for row in taken)
 
 
 async def numbers_owing(connection: AsyncConnection) -> Sequence[str]:
@@ -129,5 +129,6 @@ async def numbers_owing(connection: AsyncConnection) -> Sequence[str]:
     return (await connection.execute(_NUMBERS)).scalars().all()
 
 
-def _event(row: Row[*tuple[Any, ...]]) -> Event:
-    return Event(row.event_id, EventType(row.type), row.number, row.subject, row.payload)
+def _event(row: Mapping[str, Any]) -> Event:
+    kind = EventType(row["type"])
+    return Event(row["event_id"], kind, row["number"], row["subject"], row["payload"])

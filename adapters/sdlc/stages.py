@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, load_context
 from adapters.sdlc.groups import complete_group
 from adapters.sdlc.holding import record_outage
-from adapters.sdlc.line import pass_line
-from adapters.sdlc.writing import RequirementWrite, StageRecord
+from adapters.sdlc.line import gate_reads, pass_line
+from adapters.sdlc.upstream import STAGES_AND_NOTICES
+from adapters.sdlc.writing import STAGES, RequirementWrite, StageRecord
 from adapters.sdlc_tables import RunRow
 from pipeline.errors import IllegalTransition, StaleAttempt
 from pipeline.events import EventType
@@ -43,7 +44,15 @@ async def open_stage(
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
     """
-    write = await RequirementWrite.lock(connection, request.ref.number, LOCK_WITH_DESCRIPTION)
+    number = request.ref.number
+    write = await RequirementWrite.lock(
+        connection,
+        number,
+        (STAGES_AND_NOTICES, {"number": number}),
+        (_STARTED, {"run_id": request.run_id}),
+        *gate_reads(number),
+        statement=LOCK_WITH_DESCRIPTION,
+    )
     context = await load_context(write, request)
     stage, started, hold = await _pass(write, request, waiter)
     if not hold:
@@ -72,7 +81,14 @@ async def queue_stage(
 
     Raises: as `open_stage`.
     """
-    write = await RequirementWrite.lock(connection, request.ref.number)
+    number = request.ref.number
+    write = await RequirementWrite.lock(
+        connection,
+        number,
+        (STAGES, {"number": number}),
+        (_STARTED, {"run_id": request.run_id}),
+        *gate_reads(number),
+    )
     await write.load_stages()
     stage, _, hold = await _pass(write, request, waiter)
     if not hold:
@@ -99,10 +115,9 @@ async def _pass(
         raise IllegalTransition(
             f"{write.number} is {write.state}: {request.stage.name} cannot start."
         )
-    found = await write.connection.execute(_STARTED, {"run_id": request.run_id})
     started = {
         name: value
-        for row in found.mappings()
+        for row in await write.read(_STARTED, run_id=request.run_id)
         for name, value in row.items()
         if row["started_at"] and value
     }

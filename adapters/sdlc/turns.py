@@ -76,7 +76,8 @@ async def pass_delivery(
 
     Raises: UnknownRequirement, IllegalTransition if the requirement has ended.
     """
-    write = await RequirementWrite.lock(connection, request.ref.number)
+    number = request.ref.number
+    write = await RequirementWrite.lock(connection, number, *line.gate_reads(number))
     hold = await line.held_at_gate(write, DELIVER, waiter, request.held)
     if hold:
         await leave_line(write, keeps_place=True)

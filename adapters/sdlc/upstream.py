@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import RowMapping, Text, and_, any_, bindparam, cast, select
+from sqlalchemy import Text, and_, any_, bindparam, cast, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.writing import STAGES, StageRecord
+from adapters.sdlc.reads import Rows
+from adapters.sdlc.writing import STAGES, RequirementWrite, StageRecord
 from adapters.sdlc_tables import NoteRow, RunRow, StageRow
 from pipeline.model import Deliverable, StageState
 from pipeline.team import TEAM, Role
 
 _TOLD_OF_FIXES = (Role.IMPLEMENTATION, Role.QA)
 
-_STAGES_AND_NOTICES = STAGES.add_columns(
+STAGES_AND_NOTICES = STAGES.add_columns(
     cast(RunRow.notice, Text).label("notice"), RunRow.required_fixes
 ).outerjoin(
     RunRow,
@@ -45,7 +47,7 @@ _NOTES = (
 class Upstream:
     """Everything before a stage, transitively, in plan order."""
 
-    rows: Sequence[RowMapping]
+    rows: Rows
 
     @property
     def deliverables(self) -> tuple[Deliverable, ...]:
@@ -58,11 +60,11 @@ class Upstream:
 
 
 async def load_upstream(
-    connection: AsyncConnection, number: str, stage: str
+    write: RequirementWrite, number: str, stage: str
 ) -> tuple[tuple[StageRecord, ...], Upstream]:
     """Every stage of a requirement, and what stands before that one."""
-    rows = await connection.execute(_STAGES_AND_NOTICES, {"number": number})
-    known = {row["stage"]: row for row in rows.mappings()}
+    rows = await write.read(STAGES_AND_NOTICES, number=number)
+    known: dict[str, Mapping[str, Any]] = {row["stage"]: row for row in rows}
     records = {name: StageRecord.of(row) for name, row in known.items()}
     names = _before(records, records[stage].needs)
     return tuple(records.values()), Upstream([known[name] for name in names])

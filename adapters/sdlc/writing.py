@@ -4,14 +4,16 @@ Locking the requirement's row first makes two parallel closings see each other; 
 that is collected and sent as one statement, so that a stage costs few trips.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Delete, Executable, RowMapping, Update, bindparam, select
+from sqlalchemy import Delete, Executable, Update, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.batch import Batch
+from adapters.sdlc.reads import Read, Rows, read_together
 from adapters.sdlc_tables import Base, RequirementRow, StageRow
 from pipeline.errors import UnknownRequirement
 from pipeline.events import Event, EventType, event
@@ -78,7 +80,7 @@ class StageRecord:
     changes: dict[str, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, row: RowMapping) -> "StageRecord":
+    def of(cls, row: Mapping[str, Any]) -> "StageRecord":
         """The record of a row that has at least these columns."""
         return cls(
             row["number"],
@@ -105,7 +107,12 @@ class StageRecord:
 class RequirementWrite:
     """Holds the requirement's row locked and collects what the transaction changes."""
 
-    def __init__(self, connection: AsyncConnection, row: RowMapping) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        row: Mapping[str, Any],
+        ahead: Sequence[tuple[Read, Rows]],
+    ) -> None:
         """Take the locked row; use `lock`."""
         self.connection = connection
         self.row = row
@@ -115,23 +122,43 @@ class RequirementWrite:
         self.stages: dict[str, StageRecord] = {}
         self.holds_begun: dict[str, int] = {}
         """The last occurrence that this transaction has given to a hold, by boundary."""
+        self._ahead = list(ahead)
         self._changes: dict[str, object] = {"updated_at": self.at}
         self._batch = Batch(self.at)
 
     @classmethod
     async def lock(
-        cls, connection: AsyncConnection, number: str, statement: Executable = LOCK
+        cls,
+        connection: AsyncConnection,
+        number: str,
+        *ahead: Read,
+        statement: Executable = LOCK,
     ) -> "RequirementWrite":
-        """Begin with the requirement's row. Raises: UnknownRequirement."""
-        row = (await connection.execute(statement, {"number": number})).mappings().one_or_none()
-        if row is None:
+        """Begin with the requirement's row.
+
+        What `read` is going to be asked for in any case is read `ahead`, in the same trip.
+
+        Raises: UnknownRequirement.
+        """
+        rows, *found = await read_together(connection, (statement, {"number": number}), *ahead)
+        if not rows:
             raise UnknownRequirement(f"There is no requirement {number}.")
-        return cls(connection, row)
+        return cls(connection, rows[0], list(zip(ahead, found, strict=True)))
+
+    async def read(self, statement: Executable, **values: object) -> Rows:
+        """The rows of a statement, read ahead or now."""
+        for ahead in self._ahead:
+            (read, known), rows = ahead
+            if read is statement and known == values:
+                self._ahead.remove(ahead)  # what is asked again is to be read again
+                return rows
+        (rows,) = await read_together(self.connection, (statement, values))
+        return rows
 
     async def load_stages(self) -> None:
         """Read every stage in the order of the plan, as of now: after the lock was had."""
-        rows = await self.connection.execute(STAGES, {"number": self.number})
-        self.take_stages(StageRecord.of(row) for row in rows.mappings())
+        rows = await self.read(STAGES, number=self.number)
+        self.take_stages(map(StageRecord.of, rows))
 
     def take_stages(self, records: Iterable[StageRecord]) -> None:
         """Use rows that were read together with something else."""

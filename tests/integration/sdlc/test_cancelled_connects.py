@@ -21,6 +21,7 @@ from adapters.local_stack.postgres_server import PostgresServer as EmbeddedPostg
 from adapters.nats_connection import open_connection
 from adapters.probes import NatsLogin, probe_database, probe_nats
 from adapters.sdlc.database import Database, async_engine
+from adapters.sdlc.reads import read_together
 from tests.eventually import eventually
 from tests.fixtures_sdlc import NatsServer, PostgresServer
 
@@ -97,6 +98,12 @@ async def _use(connection: AsyncConnection) -> None:
     await connection.execute(text("SELECT 1"))
 
 
+async def _use_together(connection: AsyncConnection) -> None:
+    assert await read_together(
+        connection, (text("SELECT 1 AS one"), {}), (text("SELECT 2 AS two"), {})
+    ) == [[{"one": 1}], [{"two": 2}]]
+
+
 @asynccontextmanager
 async def a_database(
     url: str, *, is_dead: bool = False, installation: str = ""
@@ -143,14 +150,19 @@ def connections_left(database_url: str, postgres_server: PostgresServer) -> Call
 
 @pytest.mark.parametrize("way", ["read", "write"])
 @pytest.mark.parametrize("is_dead", [False, True])
+@pytest.mark.parametrize("use", [_use, _use_together])
 @pytest.mark.usefixtures("busy_loop")
 async def test_cancelled_use_of_the_database_leaves_no_connection(
-    database_url: str, connections_left: Callable[[], bool], way: str, is_dead: bool
+    database_url: str,
+    connections_left: Callable[[], bool],
+    use: Callable[[AsyncConnection], Work],
+    way: str,
+    is_dead: bool,
 ) -> None:
     @asynccontextmanager
     async def case() -> AsyncIterator[Callable[[], Work]]:
         async with a_database(database_url, is_dead=is_dead) as database:
-            yield lambda: getattr(database, way)(_use)
+            yield lambda: getattr(database, way)(use)
 
     await leaves_nothing(case)
     await eventually(lambda: not connections_left(), "a server without clients")
