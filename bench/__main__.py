@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from temporalio.runtime import Runtime
 
-from adapters.migrate import upgrade
-from adapters.sdlc_store import create_store
+from adapters.sdlc.migrate import upgrade
+from adapters.sdlc.store import create_store
 from adapters.temporal_client import quiet_runtime
 from bench.contenders import Bare, Contender, Ours, Plain
 from bench.figures import batches, figures, metrics

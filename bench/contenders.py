@@ -16,7 +16,8 @@ from temporalio.common import (
 )
 
 from adapters.installation import establish
-from adapters.sdlc_store import Acceptance, PostgresSdlcStore
+from adapters.sdlc.requirements import Acceptance
+from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal_client import known_search_attributes
 from bench.bare import QUEUE, BareOrder, BareWorkflow
 from bench.plain import run_requirement

@@ -13,8 +13,8 @@ from temporalio.client import (
 from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_views import LeftoverView
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.views import LeftoverView
 from adapters.temporal_client import reaching_temporal, refusal_reason
 from adapters.temporal_workflows import check_ours
 from cli.connections import Services, services

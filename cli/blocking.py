@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.store import PostgresSdlcStore
 from cli import output
 from cli.connections import move_held, services
 from cli.environment import load_settings

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_views import FailureView, NoteView, PerformanceView, RequirementView, RunView
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.views import FailureView, NoteView, PerformanceView, RequirementView, RunView
 from cli import output
 from cli.documents import fix_document
 from cli.gantt import bar

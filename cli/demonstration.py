@@ -15,7 +15,7 @@ import typer
 from adapters.git.store import store_path
 from adapters.local_stack import Child, LocalStack, StackAddresses
 from adapters.local_stack.logs import tail
-from adapters.sdlc_reader import create_reader
+from adapters.sdlc.reader import create_reader
 from cli import output
 from cli.demo_house import DemoHouse
 from cli.demo_result import Demonstrated, document, read_records, show

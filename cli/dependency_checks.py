@@ -9,10 +9,10 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSystemInfoRequest
 from temporalio.client import Client
 
-from adapters.migrate import pending
 from adapters.nats_connection import address_of, open_connection, unavailable
 from adapters.sdlc.database import address_of as database_address
 from adapters.sdlc.database import open_database
+from adapters.sdlc.migrate import pending
 from adapters.temporal_client import (
     DEFAULT_ADDRESS,
     SEARCH_ATTRIBUTES,

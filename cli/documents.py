@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from adapters.sdlc_views import (
+from adapters.sdlc.views import (
     EscalationView,
     FixView,
     ListedRequirement,

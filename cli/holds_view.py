@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from adapters.sdlc_views import (
+from adapters.sdlc.views import (
     HoldView,
     LeftoverView,
     QueuedView,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.sdlc_views import IncidentView
+from adapters.sdlc.views import IncidentView
 from cli import output
 from cli.environment import load_settings
 from cli.incidents_view import incident_document, incident_text

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from adapters.sdlc_views import IncidentView
+from adapters.sdlc.views import IncidentView
 from cli import output
 from pipeline.model import IncidentEnd
 

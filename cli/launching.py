@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from adapters.sdlc_store import Acceptance
+from adapters.sdlc.requirements import Acceptance
 from adapters.temporal_client import known_search_attributes, reaching_temporal
 from adapters.temporal_workflows import workflow_standing
 from cli.connections import Services, wake_held

@@ -10,7 +10,7 @@ import typer
 
 from adapters.runs import records as run_files
 from adapters.runs.directory import RunDirectory
-from adapters.sdlc_views import RunView
+from adapters.sdlc.views import RunView
 from cli import output
 from cli.environment import load_settings
 from cli.naming import stage_name

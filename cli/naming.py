@@ -1,6 +1,6 @@
 """Which stage a user means."""
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.errors import UnknownRequirement
 from pipeline.numbers import slug
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
+from adapters.sdlc.views import EscalationView, FailureView, FixView, RequirementView, StageView
 from cli import output
 from cli.holds_view import pre_emption_lines, queued_line, release_lines, retry_lines
 from cli.repairs_view import ask_line

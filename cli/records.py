@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from adapters.sdlc_reader import SdlcReader, create_reader
+from adapters.sdlc.reader import SdlcReader, create_reader
 from settings import Settings
 
 

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from adapters.sdlc_views import EscalationView, FixView, RequirementView
+from adapters.sdlc.views import EscalationView, FixView, RequirementView
 from cli import output
 from cli.states import styled
 from pipeline.model import Ask

@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from adapters.bounded import within
-from adapters.sdlc_views import IncidentView, ListedRequirement
+from adapters.sdlc.views import IncidentView, ListedRequirement
 from adapters.temporal_workflows import workflow_standing
 from cli.checks import LOOK_SECONDS
 from cli.connections import temporal_client

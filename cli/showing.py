@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from adapters.sdlc_views import ListedRequirement, RequirementView
+from adapters.sdlc.views import ListedRequirement, RequirementView
 from cli import output
 from cli.documents import status_document, summary_document
 from cli.environment import load_settings

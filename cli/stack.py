@@ -13,7 +13,7 @@ from rich.panel import Panel
 from temporalio.envconfig import ClientConfig
 
 from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackIncident
-from adapters.migrate import upgrade
+from adapters.sdlc.migrate import upgrade
 from adapters.user_files import find_agents
 from cli import output
 from cli.environment import load_settings

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from adapters.sdlc_views import FailureView, GateView, RequirementView, StageView
+from adapters.sdlc.views import FailureView, GateView, RequirementView, StageView
 from cli import output
 from cli.holds_view import (
     hold_lines,

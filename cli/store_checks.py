@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 from sqlalchemy import make_url
 
-from adapters.migrate import Schema, schema
 from adapters.nats_connection import unavailable
 from adapters.nats_streams import find_flaw
 from adapters.probes import PROBE_SECONDS, NatsLogin
 from adapters.sdlc.database import address_of
+from adapters.sdlc.migrate import Schema, schema
 from cli.checks import Finding, Kind, Look
 from cli.documents import retry_document
 from cli.holds_view import leftover_line, retry_lines

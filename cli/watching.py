@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_views import RequirementView
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.views import RequirementView
 from cli import output
 from cli.documents import status_document
 from cli.environment import load_settings

@@ -12,8 +12,8 @@ from adapters.installation import Identity
 from adapters.probes import NatsLogin
 from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
-from adapters.sdlc_reader import create_reader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import create_reader
+from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal_extender import TemporalExtender
 from pipeline.installation import Installation, Queues
 from pipeline.model import SASHA, ExtensionRequest

@@ -15,13 +15,13 @@ from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.installation import Identity, establish
 from adapters.local_stack.state import Keeper
-from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
-from adapters.sdlc_store import create_store
+from adapters.sdlc.migrate import upgrade
+from adapters.sdlc.store import create_store
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from adapters.user_files import find_agents

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from adapters.sdlc_tables import Base
+from adapters.sdlc.tables import Base
 from settings import Settings
 
 

@@ -17,10 +17,10 @@ import pytest
 import pytest_asyncio
 from psycopg import sql
 
-from adapters.migrate import upgrade
 from adapters.nats_events import NatsEventPublisher, connect
-from adapters.sdlc_reader import SdlcReader, create_reader
-from adapters.sdlc_store import PostgresSdlcStore, create_store
+from adapters.sdlc.migrate import upgrade
+from adapters.sdlc.reader import SdlcReader, create_reader
+from adapters.sdlc.store import PostgresSdlcStore, create_store
 from tests.eventually import PATIENCE_SECONDS, wait_until
 
 TEMPLATE = "agog_template"

@@ -18,13 +18,13 @@ from temporalio.service import RPCError
 from adapters import nats_events
 from adapters.installation import establish
 from adapters.local_stack import StackAddresses
-from adapters.migrate import upgrade
 from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.supervised import leftovers
-from adapters.sdlc_reader import create_reader
-from adapters.sdlc_store import create_store
-from adapters.sdlc_views import RequirementView, StageView
+from adapters.sdlc.migrate import upgrade
+from adapters.sdlc.reader import create_reader
+from adapters.sdlc.store import create_store
+from adapters.sdlc.views import RequirementView, StageView
 from cli.connections import Services
 from cli.inputs import Submission
 from cli.launching import Launch, launch

@@ -9,9 +9,9 @@ from temporalio.exceptions import ApplicationError
 
 from adapters.house_care import RecordCare
 from adapters.installation import Identity
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
-from adapters.sdlc_tables import RequirementRow
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
+from adapters.sdlc.tables import RequirementRow
 from adapters.temporal_workflows import running_workflows, workflow_standing
 from pipeline.installation import Queues
 from pipeline.model import (

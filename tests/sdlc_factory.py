@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from adapters.sdlc_store import Acceptance, PostgresSdlcStore
+from adapters.sdlc.requirements import Acceptance
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import (
     HUMAN,
     ORCHESTRATOR,

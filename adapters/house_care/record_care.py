@@ -11,10 +11,10 @@ from temporalio.service import RPCError
 from adapters.bounded import within
 from adapters.house_care.endings import Ending, ending_of
 from adapters.installation import Identity
-from adapters.sdlc.attendance import OpenRow, open_row, open_rows, order_of
 from adapters.sdlc.database import Database
-from adapters.sdlc.unstarted import cancel_unstarted_fixes
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.orphans import OpenRow, open_row, open_rows, order_of
+from adapters.sdlc.requirements import cancel_unstarted_fixes
+from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal_client import reaching_temporal
 from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
 from pipeline.errors import AlreadyStarted, NotRepairable, NumberElsewhere

@@ -1,1 +1,1 @@
-"""The transactions of the SDLC database, by idea; `adapters.sdlc_store` puts them together."""
+"""The transactions of the SDLC database, by subject; `store` lists them all."""

@@ -1,15 +1,104 @@
-"""What an agent must be told: the deliverables before it, conditions, notes, failures."""
+"""What an agent is told: the deliverables before it, conditions, notes, failures."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import any_, bindparam, or_, select
+from sqlalchemy import RowMapping, Text, and_, any_, bindparam, cast, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
 
-from adapters.sdlc.fix_context import load_fix_context
-from adapters.sdlc.upstream import earlier_notice, load_upstream, notes_for, required_fixes
-from adapters.sdlc.writing import LOCK, RequirementWrite
-from adapters.sdlc_tables import FailureRow, RequirementRow, RunRow
-from pipeline.model import StageContext, StageRequest
-from pipeline.team import TEAM
+from adapters.sdlc.tables import FailureRow, FixRow, NoteRow, RequirementRow, RunRow, StageRow
+from adapters.sdlc.transaction import LOCK, STAGES, RequirementWrite, Rows, StageRecord
+from pipeline.model import Deliverable, StageContext, StageRequest, StageState
+from pipeline.team import TEAM, Role
+
+_TOLD_OF_FIXES = (Role.IMPLEMENTATION, Role.QA)
+
+STAGES_AND_NOTICES = STAGES.add_columns(
+    cast(RunRow.notice, Text).label("notice"), RunRow.required_fixes
+).outerjoin(
+    RunRow,
+    and_(RunRow.run_id == StageRow.run_id, StageRow.state == str(StageState.COMPLETED)),
+)
+_EARLIER = (
+    select(cast(RunRow.notice, Text))
+    .where(
+        RunRow.number == bindparam("number"),
+        RunRow.stage == bindparam("stage"),
+        RunRow.notice.is_not(None),
+    )
+    .order_by(RunRow.attempt.desc())
+    .limit(1)
+)
+
+_NOTES = (
+    select(NoteRow.who, NoteRow.why)
+    .where(
+        NoteRow.number == bindparam("number"),
+        NoteRow.why != "",
+        bindparam("stage") == any_(NoteRow.stages),
+    )
+    .order_by(NoteRow.answer)
+)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Everything before a stage, transitively, in plan order."""
+
+    rows: Rows
+
+    @property
+    def deliverables(self) -> tuple[Deliverable, ...]:
+        """The notices of completed stages."""
+        return tuple(
+            Deliverable(row["stage"], row["agent"], row["notice"])
+            for row in self.rows
+            if row["notice"] is not None
+        )
+
+
+async def load_upstream(
+    write: RequirementWrite, number: str, stage: str
+) -> tuple[tuple[StageRecord, ...], Upstream]:
+    """Every stage of a requirement, and what stands before that one."""
+    rows = await write.read(STAGES_AND_NOTICES, number=number)
+    known: dict[str, Mapping[str, Any]] = {row["stage"]: row for row in rows}
+    records = {name: StageRecord.of(row) for name, row in known.items()}
+    names = _before(records, records[stage].needs)
+    return tuple(records.values()), Upstream([known[name] for name in names])
+
+
+def required_fixes(upstream: Upstream, role: Role) -> tuple[str, ...]:
+    """The conditions of a critique that passed, for those who must meet or check them."""
+    if role not in _TOLD_OF_FIXES:
+        return ()
+    critiques = (row for row in upstream.rows if TEAM[row["agent"]].role is Role.CRITIQUE)
+    return tuple(fix for row in critiques for fix in row["required_fixes"] or ())
+
+
+async def earlier_notice(connection: AsyncConnection, number: str, stage: str) -> str:
+    """The latest accepted notice of a stage as JSON text; empty if it never gave one."""
+    found = await connection.execute(_EARLIER, {"number": number, "stage": stage})
+    return str(found.scalar() or "")
+
+
+async def notes_for(connection: AsyncConnection, number: str, stage: str) -> tuple[str, ...]:
+    """What people, or the orchestrator, have said to a stage of a requirement."""
+    rows = await connection.execute(_NOTES, {"number": number, "stage": stage})
+    return tuple(f"{row.who}: {row.why}" for row in rows)
+
+
+def _before(stages: Mapping[str, StageRecord], needs: Sequence[str]) -> list[str]:
+    found = set(needs)
+    for name in reversed(tuple(stages)):
+        if name in found:
+            found.update(stages[name].needs)
+    return [name for name in stages if name in found]
+
+
+# --- a stage of a requirement ---------------------------------------------------------------------
 
 LOCK_WITH_DESCRIPTION = LOCK.add_columns(RequirementRow.description)
 """Begins a transaction that `load_context` is part of: the long text is read with the lock."""
@@ -67,3 +156,68 @@ async def _failures(write: RequirementWrite, request: StageRequest) -> tuple[str
     if last and last not in {row.error for row in reported}:
         texts.append(f"Attempt {previous.attempt}: {last}")
     return tuple(texts)
+
+
+# --- a fix: the task, its own work, what failed, what was tried -----------------------------------
+
+_TRIED_ERROR_LENGTH = 1_000
+
+_ROOT = aliased(RequirementRow)
+_FIX = (
+    select(
+        FixRow.root,
+        FixRow.stage,
+        FixRow.gate,
+        FixRow.failure,
+        _ROOT.title,
+        _ROOT.description,
+    )
+    .join(_ROOT, _ROOT.number == FixRow.root)
+    .where(FixRow.number == bindparam("number"))
+)
+_TRIED = (
+    select(FixRow.number, RunRow.summary, RunRow.error)
+    .join(RunRow, RunRow.number == FixRow.number)
+    .where(
+        FixRow.root == bindparam("root"),
+        FixRow.gate == bindparam("gate"),
+        RunRow.closed_at.is_not(None),
+    )
+    .order_by(RunRow.opened_at, RunRow.run_id)
+)
+
+
+async def load_fix_context(write: RequirementWrite, request: StageRequest) -> StageContext:
+    """Read it for a fix whose row is locked; the stages of the fix are loaded with it."""
+    await write.load_stages()
+    fix = (await write.connection.execute(_FIX, {"number": write.number})).mappings().one()
+    _, upstream = await load_upstream(write, fix["root"], fix["stage"])
+    return StageContext(
+        title=fix["title"],
+        description=fix["description"],
+        deliverables=upstream.deliverables,
+        required_fixes=required_fixes(upstream, TEAM[request.stage.agent].role),
+        notes=await notes_for(write.connection, fix["root"], fix["stage"]),
+        failures=(_failure_text(fix["failure"]),),
+        earlier=await earlier_notice(write.connection, fix["root"], fix["stage"]),
+        repairs=fix["root"],
+        tried=await _tried(write, fix),
+    )
+
+
+def _failure_text(failure: Mapping[str, Any]) -> str:
+    lines = [f"{failure['gate']} is red: {failure['error']}"]
+    if failure["commit"]:
+        lines.append(f"Commit: {failure['commit']}")
+    if failure["log_reference"]:
+        lines.append(f"Log: {failure['log_reference']}")
+    return "\n".join(lines)
+
+
+async def _tried(write: RequirementWrite, fix: RowMapping) -> tuple[str, ...]:
+    key = {"root": fix["root"], "gate": fix["gate"]}
+    return tuple(
+        f"{row.number}: {row.summary or row.error[:_TRIED_ERROR_LENGTH]}"
+        for row in await write.connection.execute(_TRIED, key)
+        if row.summary or row.error
+    )

@@ -7,10 +7,10 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.line import gate_reads, pass_line
-from adapters.sdlc.turns import leave_line
-from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import GateRow
+from adapters.sdlc.deliveries import leave_line
+from adapters.sdlc.holds import gate_reads, pass_gate
+from adapters.sdlc.tables import GateRow
+from adapters.sdlc.transaction import RequirementWrite
 from pipeline.events import EventType
 from pipeline.model import (
     BuildOutcome,
@@ -45,7 +45,7 @@ async def open_build(
     write = await RequirementWrite.lock(connection, number, evidence, *gate_reads(number))
     if known := await _evidence(write, request.run_id):
         return known
-    hold = await pass_line(write, f"build {request.build}", waiter, request.held)
+    hold = await pass_gate(write, f"build {request.build}", waiter, request.held)
     if hold:
         await leave_line(write, keeps_place=True)  # it was to deliver: others do so meanwhile
     await write.flush()

@@ -4,10 +4,9 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.acceptance import Acceptance, accept
-from adapters.sdlc.blocking import block
-from adapters.sdlc.lifecycle import open_requirement
-from adapters.sdlc_tables import IncidentRow, RequirementRow
+from adapters.sdlc.failures import block
+from adapters.sdlc.requirements import Acceptance, accept, open_requirement
+from adapters.sdlc.tables import IncidentRow, RequirementRow
 from pipeline.failures import aggregate
 from pipeline.infrastructure import (
     PLAN,

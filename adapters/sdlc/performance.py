@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, CompoundSelect, bindparam, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
-from adapters.sdlc.reads import read_together
-from adapters.sdlc_tables import EscalationRow, FixRow, GateRow, HoldRow, PhaseRow, RunRow
+from adapters.sdlc.tables import EscalationRow, FixRow, GateRow, HoldRow, PhaseRow, RunRow
+from adapters.sdlc.transaction import read_together
 from pipeline.model import Interval, RequirementState, between
 from pipeline.savings import Savings, savings
 

@@ -1,4 +1,4 @@
-"""Rows of what is tried again because it fails, and of what an end has left behind."""
+"""Retried steps, and what an ended requirement left behind on its host."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from sqlalchemy import Delete, Update, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import LeftoverRow, RetryRow
+from adapters.sdlc.tables import LeftoverRow, RetryRow
+from adapters.sdlc.transaction import RequirementWrite
 from pipeline.events import EventType
 from pipeline.model import Closing, Leftover, RequirementRef, Retry
 

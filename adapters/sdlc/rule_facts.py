@@ -6,9 +6,9 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from adapters.sdlc.acceptance import ORDER
-from adapters.sdlc.looking import Row, rows
-from adapters.sdlc_tables import BlockerRow, ExtensionRow, FixRow, RequirementRow, StageRow
+from adapters.sdlc.queries import Row, rows
+from adapters.sdlc.requirements import ORDER
+from adapters.sdlc.tables import BlockerRow, ExtensionRow, FixRow, RequirementRow, StageRow
 from pipeline.model import HUMAN, Mode, Pipeline, Priority, RequirementState, StageState
 from pipeline.rule_facts import RequirementFacts, StageFacts
 

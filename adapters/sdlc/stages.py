@@ -1,29 +1,40 @@
-"""A stage begins, or turns out not to be needed."""
+"""A stage's transactions: its run opens or is skipped, and closes.
 
-from dataclasses import replace
-from datetime import timedelta
+A run's row is opened at the P0 gate and closed with everything that follows from its end: gates,
+cost, deliverable, events, and its group.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, load_context
-from adapters.sdlc.groups import complete_group
-from adapters.sdlc.holding import record_outage
-from adapters.sdlc.line import gate_reads, pass_line
-from adapters.sdlc.upstream import STAGES_AND_NOTICES
-from adapters.sdlc.writing import STAGES, RequirementWrite, StageRecord
-from adapters.sdlc_tables import RunRow
+from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, STAGES_AND_NOTICES, load_context
+from adapters.sdlc.gates import add_gates, mode_of
+from adapters.sdlc.holds import gate_reads, pass_gate, record_outage
+from adapters.sdlc.tables import CostRow, HostRow, RunRow
+from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
 from pipeline.errors import IllegalTransition, StaleAttempt
-from pipeline.events import EventType
+from pipeline.events import EventType, deliverable
 from pipeline.model import (
     Hold,
+    MergeResult,
     RequirementState,
+    RunEnd,
+    RunResult,
+    Severity,
+    SlotUsage,
     StageContext,
+    StageOutcome,
     StageRequest,
     StageSkip,
     StageState,
 )
+from pipeline.notice import Notice
 
 _GIVEN_UP = (StageState.WAITING, StageState.HELD)
 """Of a stage that has a run: the run was given up, and the stage was reopened."""
@@ -125,7 +136,7 @@ async def _pass(
         if request.held:
             await record_outage(write, request.held, waiter)
         return stage, started, None
-    hold = await pass_line(write, stage.stage, waiter, request.held)
+    hold = await pass_gate(write, stage.stage, waiter, request.held)
     if hold:
         _hold(write, stage, hold)
     return stage, started, hold
@@ -228,3 +239,260 @@ def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) ->
             "timeout": request.stage.deadline // timedelta(milliseconds=1),
         },
     )
+
+
+# --- a run closes ---------------------------------------------------------------------------------
+
+_EVENTS = {
+    StageState.COMPLETED: EventType.STAGE_COMPLETED,
+    StageState.FAILED: EventType.STAGE_FAILED,
+    StageState.BLOCKED: EventType.STAGE_BLOCKED,
+}
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """Everything that is known when a run ends."""
+
+    request: StageRequest
+    outcome: StageOutcome
+    result: RunResult
+    notice: Notice | None
+    merge: MergeResult | None
+
+    @property
+    def error(self) -> str:
+        """Why it is red; empty where it is not."""
+        return self.outcome.failure.error if self.outcome.failure else ""
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether another attempt follows at once."""
+        failure = self.outcome.failure
+        return failure is not None and failure.kind in self.request.repeated_after
+
+
+async def close_stage(
+    connection: AsyncConnection,
+    request: StageRequest,
+    outcome: StageOutcome,
+    result: RunResult,
+    notice: Notice | None,
+    merge: MergeResult | None,
+) -> None:
+    """Close the run's row and everything that follows from it; a repeat does nothing.
+
+    Raises: StaleAttempt, IllegalTransition, UnknownRequirement.
+    """
+    number, ended = request.ref.number, EndedRun(request, outcome, result, notice, merge)
+    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}))
+    await write.load_stages()
+    stage = write.stage(request.stage.name)
+    if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
+        await _check_repeat(write, stage, request)
+        return
+    _close_run(write, ended)
+    _close_stage(write, stage, ended)
+    _charge(write, ended)
+    add_gates(write, ended.request, ended.outcome, ended.result, ended.notice, ended.merge)
+    _tell(write, stage, ended)
+    if ended.outcome.state.is_done:
+        await complete_group(write, stage)
+    await write.flush()
+
+
+async def _check_repeat(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
+    """A run that was closed stays as it is; one that was given up as lost stays lost."""
+    query = select(RunRow.end).where(RunRow.run_id == request.run_id)
+    if (await write.connection.execute(query)).scalar() is not None:
+        return
+    refuse_stale(stage, request.attempt)
+    raise StaleAttempt(f"{request.run_id} is not open.")
+
+
+def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
+    outcome, result, notice, merge = ended.outcome, ended.result, ended.notice, ended.merge
+    write.update(
+        RunRow,
+        {"run_id": ended.request.run_id},
+        state=outcome.state,
+        starts=result.starts,
+        started_at=result.started_at,
+        ended_at=result.ended_at,
+        suspensions=list(result.suspensions),
+        closed_at=write.at,
+        end=result.end,
+        exit_code=result.exit_code,
+        verdict=outcome.verdict,
+        notice=dict(notice.raw) if notice else None,
+        required_fixes=list(notice.required_fixes) if notice else [],
+        summary=outcome.summary,
+        remarks=list(merge.remarks) if merge else [],
+        error=ended.error,
+        base_commit=ended.request.head.commit if ended.request.head else None,
+        commit=merge.commit if merge else None,
+        head_commit=outcome.head.commit if outcome.head else None,
+        log_reference=result.log_reference,
+    )
+
+
+def _close_stage(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
+    write.move_stage(stage, ended.outcome.state, why=ended.error)
+    stage.set(
+        started_at=ended.result.started_at or stage.started_at,
+        ended_at=ended.result.ended_at or write.at,
+    )
+    write.set(mode=mode_of(write, parallel=ended.outcome.parallel))
+    if ended.outcome.head:
+        write.set(head_commit=ended.outcome.head.commit)
+
+
+def _charge(write: RequirementWrite, ended: EndedRun) -> None:
+    write.insert(
+        CostRow,
+        run_id=ended.request.run_id,
+        agent=ended.request.stage.agent,
+        seconds=ended.result.elapsed.total_seconds(),
+    )
+
+
+def _tell(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
+    run_id, number, at = ended.request.run_id, write.number, write.at
+    if ended.notice:
+        write.emit(deliverable(run_id, stage.agent, number, at, ended.notice.raw))
+    if ended.result.end is RunEnd.TIMED_OUT:
+        write.tell(
+            run_id,
+            EventType.STAGE_TIMEOUT,
+            {
+                "stage": stage.stage,
+                "agent": stage.agent,
+                "elapsedMs": ended.result.elapsed // timedelta(milliseconds=1),
+                "severity": _severity(ended).name,
+            },
+        )
+    fields = {"stage": stage.stage, "agent": stage.agent, **_end_fields(ended)}
+    write.tell(run_id, _EVENTS[ended.outcome.state], fields, occurrence=1 + stage.resumed)
+
+
+def _severity(ended: EndedRun) -> Severity:
+    return ended.outcome.failure.severity if ended.outcome.failure else Severity.ERROR
+
+
+def _end_fields(ended: EndedRun) -> dict[str, object]:
+    outcome = ended.outcome
+    if outcome.state is StageState.FAILED:
+        return {"error": ended.error, "action": "RETRY" if ended.is_repeated else "BLOCKED"}
+    if outcome.state is StageState.BLOCKED:
+        return {"reason": ended.error, "blockers": []}
+    return {
+        "attempt": outcome.attempt,
+        "summary": outcome.summary,
+        "commit": outcome.head.commit if outcome.head else "",
+    }
+
+
+# --- a group is complete when its last stage is ---------------------------------------------------
+
+_SPAN = select(func.min(RunRow.started_at), func.max(RunRow.ended_at)).where(
+    RunRow.number == bindparam("number"), RunRow.stage.in_(bindparam("stages", expanding=True))
+)
+
+
+async def complete_group(write: RequirementWrite, stage: StageRecord) -> None:
+    """Say `group.completed` if this stage, just moved, was the last one of its group to be done.
+
+    The requirement's row is locked, so of two stages that end at once the second sees the first.
+    """
+    group = [record for record in write.stages.values() if record.group == stage.group]
+    if not all(record.state.is_done for record in group):
+        return
+    completed = [record for record in group if record.state is StageState.COMPLETED]
+    write.tell(
+        str(stage.run_id),
+        EventType.GROUP_COMPLETED,
+        {
+            "group": stage.group,
+            "duration": await _duration(write, completed) // timedelta(milliseconds=1),
+            "stagesCompleted": len(completed),
+        },
+    )
+
+
+async def _duration(write: RequirementWrite, completed: list[StageRecord]) -> timedelta:
+    """From the group's first start, earlier attempts included, to its last end."""
+    if not completed:
+        return timedelta()
+    first, last = await _earlier_attempts(write, completed)
+    starts = _known(first, *(record.started_at for record in completed))
+    ends = _known(last, *(record.ended_at for record in completed))
+    return max(timedelta(), max(ends) - min(starts)) if starts and ends else timedelta()
+
+
+async def _earlier_attempts(
+    write: RequirementWrite, completed: list[StageRecord]
+) -> tuple[datetime | None, datetime | None]:
+    """Their first start and last end, if there were any."""
+    repeated = [record.stage for record in completed if record.attempt > 1]
+    if not repeated:
+        return None, None
+    key = {"number": write.number, "stages": repeated}
+    first, last = (await write.connection.execute(_SPAN, key)).one()
+    return first, last
+
+
+def _known(*times: datetime | None) -> list[datetime]:
+    return [time for time in times if time is not None]
+
+
+# --- what a host reports apart from its stages ----------------------------------------------------
+
+
+async def start_run(
+    connection: AsyncConnection, run_id: str, at: datetime, base_commit: str
+) -> None:
+    """The agent was really started; a repeat, or a run that is over, changes nothing."""
+    is_open = (RunRow.run_id == run_id) & RunRow.closed_at.is_(None) & (RunRow.starts == 0)
+    started = {"starts": 1, "started_at": at, "base_commit": base_commit or None}
+    await connection.execute(update(RunRow).where(is_open).values(started))
+
+
+async def record_usage(connection: AsyncConnection, host: str, usage: SlotUsage) -> None:
+    """How many slots of a host are used, for those who wait for one."""
+    values = {**asdict(usage), "updated_at": datetime.now(UTC)}
+    row = insert(HostRow).values(host=host, **values)
+    await connection.execute(row.on_conflict_do_update(index_elements=["host"], set_=values))
+
+
+async def record_ends(
+    connection: AsyncConnection, number: str, results: Mapping[str, RunResult]
+) -> None:
+    """How runs ended that no stage has closed, and what they cost; a repeat changes nothing."""
+    for run_id, result in results.items():
+        agent = await _end(connection, run_id, result)
+        if agent is not None:
+            seconds = result.elapsed.total_seconds()
+            cost = insert(CostRow).values(
+                run_id=run_id, number=number, agent=agent, seconds=seconds
+            )
+            await connection.execute(cost.on_conflict_do_nothing())
+
+
+async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> str | None:
+    """The agent of the run; None if its end is known or it was never opened."""
+    is_unended = (RunRow.run_id == run_id) & RunRow.end.is_(None)
+    ended = (
+        update(RunRow)
+        .where(is_unended)
+        .values(
+            starts=result.starts,
+            started_at=result.started_at,
+            ended_at=result.ended_at,
+            suspensions=list(result.suspensions),
+            end=str(result.end),
+            exit_code=result.exit_code,
+            log_reference=result.log_reference,
+        )
+        .returning(RunRow.agent)
+    )
+    return (await connection.execute(ended)).scalar_one_or_none()

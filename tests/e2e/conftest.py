@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from adapters.local_stack import StackAddresses
-from adapters.migrate import upgrade
-from adapters.sdlc_reader import create_reader
+from adapters.sdlc.migrate import upgrade
+from adapters.sdlc.reader import create_reader
 from pipeline.installation import Installation
 from pipeline.team import TEAM
 from tests.eventually import PATIENCE_SECONDS, wait_until

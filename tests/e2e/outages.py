@@ -17,7 +17,7 @@ from nats.js.api import Header
 
 from adapters.local_stack import StackAddresses
 from adapters.locks import path_key
-from adapters.sdlc_views import IncidentView
+from adapters.sdlc.views import IncidentView
 from pipeline.events import STREAMS
 from pipeline.model import IncidentEnd, Pipeline, RequirementState
 from pipeline.team import TEAM

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.sdlc_store import create_store
+from adapters.sdlc.store import create_store
 from pipeline.model import Incident, IncidentEnd, Symptom, SymptomKind
 from tests.e2e.conftest import Cli
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.local_stack import StackAddresses
-from adapters.sdlc_store import create_store
+from adapters.sdlc.store import create_store
 from pipeline.model import Priority, RequirementOrder
 from tests.e2e.conftest import Cli, Host, plan_of, until
 from tests.eventually import PATIENCE_SECONDS

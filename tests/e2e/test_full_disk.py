@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.local_stack import StackAddresses
-from adapters.sdlc_views import IncidentView
+from adapters.sdlc.views import IncidentView
 from pipeline.model import IncidentEnd, RequirementState, disk_of
 from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async
 from tests.full_disk import SmallDisk, small_disk

@@ -17,7 +17,7 @@ import pytest
 from temporalio.client import Client
 
 from adapters.local_stack import StackAddresses
-from adapters.migrate import upgrade
+from adapters.sdlc.migrate import upgrade
 from tests.e2e.conftest import Cli, addresses_of, until, write_agents
 from tests.e2e.up_stack import SERVERS, Up, is_over
 from tests.eventually import PATIENCE_SECONDS

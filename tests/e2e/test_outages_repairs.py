@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.sdlc_views import RequirementView
+from adapters.sdlc.views import RequirementView
 from adapters.temporal_workflows import workflow_standing
 from pipeline.model import IncidentEnd, RequirementState, RetryRequest
 from pipeline.plan_rules import DELIVER

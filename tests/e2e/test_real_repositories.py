@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.sdlc_views import RequirementView
+from adapters.sdlc.views import RequirementView
 from pipeline.model import RequirementState
 from tests.eventually import eventually_async
 from tests.orchestra import Orchestra, explained

@@ -7,7 +7,7 @@ import pytest
 
 from adapters.house_care import RecordCare
 from adapters.sdlc.database import open_database
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import (
     Closing,
     DeliveryReport,

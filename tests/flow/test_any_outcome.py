@@ -16,8 +16,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters.local_stack import StackAddresses
 from adapters.nats_events import NatsEventPublisher
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.events import ESCALATION_PREFIX, EVENT_PREFIX
 from pipeline.model import RequirementState
 from tests.fakes import RealClock

@@ -6,7 +6,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import Answer, Closing, DecisionRequest, RequirementState, RetryRequest
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script

@@ -11,7 +11,7 @@ from temporalio.client import WorkflowFailureError
 from adapters.git import GitWorkspaces
 from adapters.house_care import RecordCare
 from adapters.sdlc.database import open_database
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from adapters.temporal_waker import TemporalWaker
 from pipeline.model import (
     Answer,

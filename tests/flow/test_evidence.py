@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.git import GitWorkspaces
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.agents_file import BuildCommand
 from pipeline.model import Pipeline, RetryRequest
 from tests.eventually import PATIENCE_SECONDS

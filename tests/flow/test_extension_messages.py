@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from adapters.rule_facts import SdlcRuleFacts, create_rule_facts
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from adapters.temporal_extender import TemporalExtender
 from pipeline.events import EXTENSION_REQUESTS
 from tests.eventually import eventually

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import IncidentEnd, RetryRequest, SymptomKind
 from pipeline.remedies import Finding
 from tests.fakes import Script

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import (
     Answer,
     DecisionRequest,

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from adapters.git import GitWorkspaces
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import (
     RequirementState,
     RetryRequest,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import (
     RequirementState,
     RetryRequest,

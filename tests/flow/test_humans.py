@@ -9,7 +9,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import Answer, Bounds, DecisionRequest, RequirementState, RetryRequest
 from tests.fakes import Script
 from tests.house import REPAIR, Handle, House, until

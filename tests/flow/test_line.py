@@ -10,8 +10,8 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import WorkflowFailureError
 from temporalio.converter import default
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import Acceptance
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
 from pipeline.model import (
     OPENING,
     Answer,

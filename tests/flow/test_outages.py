@@ -3,8 +3,8 @@
 import pytest
 from temporalio.client import WorkflowFailureError
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import Acceptance
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import (
     Answer,

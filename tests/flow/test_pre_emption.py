@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import Acceptance
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
 from pipeline.model import (
     PRE_EMPTION,
     Answer,

@@ -11,8 +11,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.delivery import DeliveryActivities
 from adapters.git import GitWorkspaces
 from adapters.nats_events import NatsEventPublisher
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.answers import ERROR_LENGTH
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head

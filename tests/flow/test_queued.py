@@ -2,7 +2,7 @@
 
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import Priority
 from tests.fakes import Script
 from tests.house import Handle, House, delivered, until

@@ -11,7 +11,7 @@ from temporalio.exceptions import is_cancelled_exception
 
 from activities.cleaning import clean_leftovers
 from adapters.git import GitWorkspaces
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.errors import GitFailed, ProjectRefused
 from pipeline.model import (
     OPENING,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from adapters.temporal_sasha import TemporalSasha
 from cli.sasha_standing import sasha_standing
 from pipeline.model import IncidentEnd, RequirementState, SashaCall, Symptom, SymptomKind

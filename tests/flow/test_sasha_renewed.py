@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
+from adapters.sdlc.reader import SdlcReader
 from pipeline.model import IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
 from pipeline.plan_rules import DELIVER
 from tests.house import House, until

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.database import async_engine
-from adapters.sdlc_tables import (
+from adapters.sdlc.tables import (
     Base,
     BlockerRow,
     EscalationRow,

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from adapters.sdlc_views import (
+from adapters.sdlc.views import (
     EscalationView,
     FailureView,
     FixView,

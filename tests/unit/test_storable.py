@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.sdlc.storable import storable, storable_json
+from adapters.sdlc.database import storable, storable_json
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from adapters.house_care import RecordCare
 from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.sdlc.database import open_database
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from tests.namespaces import create_namespace
 from tests.records import Records, Scripted
 from workflows.starting import start_requirement

@@ -19,10 +19,10 @@ from activities.sasha import SashaActivities
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.local_stack import LocalStack
 from adapters.local_stack.child import recorded_process
-from adapters.migrate import upgrade
 from adapters.nats_events import NatsEventPublisher
 from adapters.probes import NatsLogin
 from adapters.sdlc.database import open_database
+from adapters.sdlc.migrate import upgrade
 from pipeline.errors import DependencyUnavailable, NotRepairable
 from pipeline.events import STREAMS
 from pipeline.model import Symptom, SymptomKind, Watch

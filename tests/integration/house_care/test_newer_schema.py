@@ -1,7 +1,7 @@
 import pytest
 from psycopg import sql
 
-from adapters.migrate import Schema, pending, schema, upgrade
+from adapters.sdlc.migrate import Schema, pending, schema, upgrade
 from pipeline.errors import NotRepairable
 from tests.fixtures_sdlc import PostgresServer
 

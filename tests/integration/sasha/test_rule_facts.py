@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from adapters.rule_counsel import RuleCounsel
 from adapters.rule_facts import ANSWER_SECONDS, create_rule_facts
-from adapters.sdlc_store import PostgresSdlcStore
-from adapters.sdlc_tables import BlockerRow
+from adapters.sdlc.store import PostgresSdlcStore
+from adapters.sdlc.tables import BlockerRow
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import Extension, Priority, RequirementState, StageState
 from pipeline.rule_facts import RequirementFacts

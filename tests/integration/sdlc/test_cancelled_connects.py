@@ -21,7 +21,7 @@ from adapters.local_stack.postgres_server import PostgresServer as EmbeddedPostg
 from adapters.nats_connection import open_connection
 from adapters.probes import NatsLogin, probe_database, probe_nats
 from adapters.sdlc.database import Database, async_engine
-from adapters.sdlc.reads import read_together
+from adapters.sdlc.transaction import read_together
 from tests.eventually import eventually
 from tests.fixtures_sdlc import NatsServer, PostgresServer
 

@@ -2,8 +2,9 @@ import asyncio
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import Acceptance, PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.errors import AlreadyStarted, IllegalTransition, UnknownRequirement
 from pipeline.model import Head, Mode, Opening, OpeningRequest, RequirementRef, RequirementState
 from tests.sdlc_factory import PLAN, RESEARCH, Requirement, an_order

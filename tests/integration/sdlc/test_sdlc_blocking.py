@@ -1,5 +1,5 @@
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import FailureKind, StageState
 from tests.sdlc_factory import (
     BACKEND,

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import Fix, FixOpening, Group, Pipeline, RequirementState
 from tests.sdlc_factory import BACKEND, PLAN, Requirement, a_failure, an_order
 

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
-from adapters.sdlc_reader import create_reader
-from adapters.sdlc_store import create_store
+from adapters.sdlc.reader import create_reader
+from adapters.sdlc.store import create_store
 from pipeline.errors import DependencyUnavailable, UnknownRequirement, WrongInstallation
 from tests.sdlc_factory import an_order
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from adapters.sdlc.acceptance import Acceptance
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import (
     BuildRequest,

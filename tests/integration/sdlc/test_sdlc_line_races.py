@@ -8,9 +8,9 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from adapters.sdlc.acceptance import Acceptance
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore, create_store
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
+from adapters.sdlc.store import PostgresSdlcStore, create_store
 from pipeline.errors import RefusedInput
 from pipeline.model import (
     BuildRequest,

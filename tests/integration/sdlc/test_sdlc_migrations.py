@@ -6,8 +6,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import NullPool, create_engine
 
-from adapters.migrate import pending, upgrade
-from adapters.sdlc_tables import Base
+from adapters.sdlc.migrate import pending, upgrade
+from adapters.sdlc.tables import Base
 from tests.fixtures_sdlc import PostgresServer
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.migrate import pending, upgrade
 from adapters.sdlc.database import async_engine
-from adapters.sdlc_reader import create_reader
-from adapters.sdlc_store import create_store
+from adapters.sdlc.migrate import pending, upgrade
+from adapters.sdlc.reader import create_reader
+from adapters.sdlc.store import create_store
 from pipeline.errors import DependencyUnavailable
 from tests.fixtures_sdlc import TEMPLATE, PostgresServer, free_port
 from tests.sdlc_factory import CRITIQUE, RESEARCH, Requirement, an_order

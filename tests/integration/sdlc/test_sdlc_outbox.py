@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import pytest
 
 from adapters.nats_events import NatsEventPublisher
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import Event
 from tests.sdlc_factory import Requirement

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import FailureKind, RunEnd, RunResult, StageOutcome, StageState
 from tests.sdlc_factory import BACKEND, FRONTEND, RESEARCH, START, Requirement, a_failure
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.database import Database, async_engine
-from adapters.sdlc.reads import Read, read_together
+from adapters.sdlc.transaction import Read, read_together
 from tests.eventually import eventually_async
 
 _LOCK = select(func.pg_advisory_xact_lock(7))

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from adapters.sdlc_store import PostgresSdlcStore
-from adapters.sdlc_tables import Base
+from adapters.sdlc.store import PostgresSdlcStore
+from adapters.sdlc.tables import Base
 from pipeline.model import Extension, RequirementState, StageContext
 from tests.sdlc_factory import (
     BACKEND,

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import RequirementState, RunEnd, RunResult, StageState
 from tests.sdlc_factory import RESEARCH, START, Requirement
 

@@ -3,8 +3,8 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.errors import IllegalTransition, StaleAttempt
 from pipeline.model import FailureKind, RunEnd, StageState
 from tests.sdlc_factory import (

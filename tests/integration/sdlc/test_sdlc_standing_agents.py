@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.sdlc.acceptance import Acceptance
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.errors import IllegalTransition
 from pipeline.model import (
     PRE_EMPTION,

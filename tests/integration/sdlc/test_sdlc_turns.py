@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_store import PostgresSdlcStore
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.errors import IllegalTransition
 from pipeline.model import DeliveryRequest, Head, Hold, Priority, RequirementState
 from tests.eventually import PATIENCE_SECONDS

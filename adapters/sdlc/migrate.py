@@ -14,7 +14,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from adapters.sdlc.database import address_of, connect_arguments, reaching
 from pipeline.errors import NotRepairable
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 _LOCK = "agog migrations"
 
 

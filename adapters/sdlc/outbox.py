@@ -10,8 +10,8 @@ from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.database import Database
-from adapters.sdlc.reads import read_together
-from adapters.sdlc_tables import EventRow
+from adapters.sdlc.tables import EventRow
+from adapters.sdlc.transaction import read_together
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import Event, EventType
 from pipeline.ports import EventPublisher

@@ -9,10 +9,10 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.acceptance import Acceptance, accept
-from adapters.sdlc.blocking import record_failure
-from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import BlockerRow, FailureRow, FixRow, GateRow, StageRow
+from adapters.sdlc.failures import record_failure
+from adapters.sdlc.requirements import Acceptance, accept
+from adapters.sdlc.tables import BlockerRow, FailureRow, FixRow, GateRow, StageRow
+from adapters.sdlc.transaction import RequirementWrite
 from pipeline.model import (
     ORCHESTRATOR,
     Failure,

@@ -1,15 +1,15 @@
-"""Open requirements as somebody sees them who asks whether a workflow attends to each."""
+"""Orphan checks: open requirements that no workflow may be serving, and ended ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, Select, exists, func, select
+from sqlalchemy import ARRAY, RowMapping, Select, Text, any_, exists, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from adapters.sdlc.acceptance import ORDER
-from adapters.sdlc_tables import FixRow, RequirementRow, StageRow
+from adapters.sdlc.requirements import ORDER
+from adapters.sdlc.tables import FixRow, RequirementRow, StageRow
 from pipeline.model import RequirementOrder, RequirementState
 
 _Root = aliased(RequirementRow)
@@ -81,3 +81,32 @@ def _open(grace: timedelta) -> Select[*tuple[object, ...]]:
 
 def _row(row: RowMapping) -> OpenRow:
     return OpenRow(**{**row, "state": RequirementState(row["state"])})
+
+
+# --- ended for good -------------------------------------------------------------------------------
+
+_FINAL = [str(state) for state in RequirementState if state.is_final]
+_ROOT = aliased(RequirementRow)
+
+
+async def ended_requirements(
+    connection: AsyncConnection, numbers: Sequence[str]
+) -> Mapping[str, datetime]:
+    """When those of the numbers ended that have; a fix not before what it repairs.
+
+    The logs of a fix are named to the agents of the fixes after it.
+    """
+    ended_at = func.greatest(RequirementRow.ended_at, _ROOT.ended_at).label("ended_at")
+    query = (
+        select(RequirementRow.number, ended_at)
+        .outerjoin(FixRow, FixRow.number == RequirementRow.number)
+        .outerjoin(_ROOT, _ROOT.number == FixRow.root)
+        .where(
+            # One array: a host may ask for more numbers than a query takes parameters.
+            RequirementRow.number == any_(literal(list(numbers), ARRAY(Text))),
+            RequirementRow.state.in_(_FINAL),
+            or_(FixRow.number.is_(None), _ROOT.state.in_(_FINAL)),
+        )
+    )
+    rows = await connection.execute(query)
+    return {row.number: row.ended_at for row in rows if row.ended_at is not None}

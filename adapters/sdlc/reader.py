@@ -10,12 +10,12 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.installation import binding_of
-from adapters.sdlc import looking
-from adapters.sdlc.acceptance import ORDER
+from adapters.sdlc import queries
 from adapters.sdlc.database import Database, async_engine
-from adapters.sdlc.ended import ended_requirements
+from adapters.sdlc.orphans import ended_requirements
 from adapters.sdlc.performance import measure
-from adapters.sdlc_tables import (
+from adapters.sdlc.requirements import ORDER
+from adapters.sdlc.tables import (
     Base,
     CostRow,
     EscalationRow,
@@ -26,7 +26,7 @@ from adapters.sdlc_tables import (
     RequirementRow,
     RunRow,
 )
-from adapters.sdlc_views import (
+from adapters.sdlc.views import (
     EscalationView,
     EventView,
     FailureView,
@@ -77,7 +77,7 @@ class SdlcReader:
 
     async def requirement(self, number: str) -> RequirementView:
         """A requirement with stages, gates, fixes and what is open. Raises: UnknownRequirement."""
-        rows = await self._database.read(lambda connection: looking.details(connection, number))
+        rows = await self._database.read(lambda connection: queries.details(connection, number))
         if rows is None:
             raise _unknown(number)
         return _views(RequirementView, [rows])[0]
@@ -109,23 +109,23 @@ class SdlcReader:
         limit: int | None = None,
     ) -> tuple[ListedRequirement, ...]:
         """Requirements, newest first: of those states, or those that wait for something."""
-        query = looking.listed(_columns(RequirementSummary, RequirementRow)).order_by(
+        query = queries.listed(_columns(RequirementSummary, RequirementRow)).order_by(
             RequirementRow.created_at.desc(), RequirementRow.number
         )
         if states:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
-            waits = (looking.is_queued(), looking.is_retried())
+            waits = (queries.is_queued(), queries.is_retried())
             query = query.where(or_(RequirementRow.waiting_for != "", *waits))
         return await self._database.read(lambda connection: _listed(connection, query.limit(limit)))
 
     async def retries(self) -> tuple[RetryView, ...]:
         """Every step that failed and is tried again now, longest first."""
-        return _views(RetryView, await self._rows(looking.retries()))
+        return _views(RetryView, await self._rows(queries.retries()))
 
     async def leftovers(self) -> tuple[LeftoverView, ...]:
         """What requirements that have ended left on their hosts, oldest first."""
-        return _views(LeftoverView, await self._rows(looking.leftovers()))
+        return _views(LeftoverView, await self._rows(queries.leftovers()))
 
     async def runs(self, number: str) -> tuple[RunView, ...]:
         """Every attempt in the order of opening."""
@@ -139,7 +139,7 @@ class SdlcReader:
 
     async def failures(self, number: str) -> tuple[FailureView, ...]:
         """Every failure that was ever reported, resolved ones included."""
-        return _views(FailureView, await self._rows(looking.failures(number)))
+        return _views(FailureView, await self._rows(queries.failures(number)))
 
     async def escalations(self, number: str) -> tuple[EscalationView, ...]:
         """Every question to a human in order, with its answer."""
@@ -152,7 +152,7 @@ class SdlcReader:
 
     async def holds(self, number: str) -> tuple[HoldView, ...]:
         """Every hold in order, those that are over included."""
-        return _views(HoldView, await self._rows(looking.holds(number)))
+        return _views(HoldView, await self._rows(queries.holds(number)))
 
     async def incidents(self, limit: int | None = None) -> tuple[IncidentView, ...]:
         """What was wrong with the infrastructure, newest first."""
@@ -194,19 +194,19 @@ class SdlcReader:
         )
 
     async def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Mapping[str, Any]]:
-        return await self._database.read(lambda connection: looking.rows(connection, query))
+        return await self._database.read(lambda connection: queries.rows(connection, query))
 
 
 async def _listed(
-    connection: AsyncConnection, query: looking.Query
+    connection: AsyncConnection, query: queries.Query
 ) -> tuple[ListedRequirement, ...]:
     """What the query lists, each with its stages that wait for a slot, and steps that fail."""
-    found = await looking.in_line(connection, await looking.rows(connection, query))
+    found = await queries.in_line(connection, await queries.rows(connection, query))
     if not found:
         return ()
     numbers = [row["number"] for row in found]
-    queued = await looking.rows(connection, looking.queued(*numbers))
-    retried = await looking.rows(connection, looking.retries())
+    queued = await queries.rows(connection, queries.queued(*numbers))
+    retried = await queries.rows(connection, queries.retries())
     return _views(
         ListedRequirement,
         [

@@ -1,4 +1,4 @@
-"""Turns to deliver: at a branch one requirement at a time verifies and swaps, others wait in line.
+"""Turns to deliver: at a branch one requirement at a time verifies and swaps, others queue.
 
 The line is served by priority, then arrival. Whoever asks takes the turn if it is free and nobody
 who may go on stands before it; what no P0 holds takes it from whoever is less urgent. Every change
@@ -16,16 +16,16 @@ from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc import line
-from adapters.sdlc.holding import hold_back, let_go
-from adapters.sdlc.writing import RequirementWrite
-from adapters.sdlc_tables import DeliveryTurnRow, RequirementRow
+from adapters.sdlc import holds
+from adapters.sdlc.holds import hold_back, let_go
+from adapters.sdlc.tables import DeliveryTurnRow, RequirementRow
+from adapters.sdlc.transaction import RequirementWrite
 from pipeline.model import DeliveryRequest, Hold, Priority, Turn, Wake
 from pipeline.plan_rules import DELIVER
 
-_IS_EXEMPT = RequirementRow.number.in_(line.EXEMPT)
+_IS_EXEMPT = RequirementRow.number.in_(holds.EXEMPT)
 _RANK = case((_IS_EXEMPT, str(Priority.P0)), else_=RequirementRow.priority)
-_MAY_GO_ON = and_(~line.is_blocked(RequirementRow), or_(_IS_EXEMPT, ~line.OPEN_P0.exists()))
+_MAY_GO_ON = and_(~holds.is_blocked(RequirementRow), or_(_IS_EXEMPT, ~holds.OPEN_P0.exists()))
 _IN_LINE = (
     select(
         DeliveryTurnRow.number,
@@ -77,8 +77,8 @@ async def pass_delivery(
     Raises: UnknownRequirement, IllegalTransition if the requirement has ended.
     """
     number = request.ref.number
-    write = await RequirementWrite.lock(connection, number, *line.gate_reads(number))
-    hold = await line.held_at_gate(write, DELIVER, waiter, request.held)
+    write = await RequirementWrite.lock(connection, number, *holds.gate_reads(number))
+    hold = await holds.held_at_gate(write, DELIVER, waiter, request.held)
     if hold:
         await leave_line(write, keeps_place=True)
     elif request.head:
@@ -127,7 +127,7 @@ async def is_delivery(connection: AsyncConnection, commit: str) -> bool:
 
 async def to_wake(connection: AsyncConnection) -> Wake:
     """Everybody who is held and may go on, and who is next where nobody has the turn."""
-    held = await line.to_wake(connection)
+    held = await holds.to_wake(connection)
     following = (_next(each) for each in await _lines(connection))
     return Wake(held.workflow_ids, held.epoch, tuple(one.number for one in following if one))
 
@@ -161,7 +161,7 @@ async def _take_turn(
         return None
     turn = _standing(places, mine)
     reason = f"{turn.text} Its place now: starter.py status {mine.number}"
-    return Hold(DELIVER, (turn.behind,), reason, await line.share_line(write), write.at)
+    return Hold(DELIVER, (turn.behind,), reason, await holds.share_gate(write), write.at)
 
 
 async def _lock_target(connection: AsyncConnection, repository: str, target_branch: str) -> None:

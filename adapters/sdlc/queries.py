@@ -7,9 +7,9 @@ from sqlalchemy import ColumnElement, Label, Select, and_, case, exists, func, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from adapters.sdlc.line import HAS_NOT_ENDED
-from adapters.sdlc.turns import standings
-from adapters.sdlc_tables import (
+from adapters.sdlc.deliveries import standings
+from adapters.sdlc.holds import HAS_NOT_ENDED
+from adapters.sdlc.tables import (
     EscalationRow,
     FailureRow,
     FixRow,

@@ -1,37 +1,196 @@
-"""The beginning and the end of a requirement."""
+"""A requirement's row from acceptance to its end."""
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Update, and_, func, or_, select, update
+from pydantic import TypeAdapter
+from sqlalchemy import Update, and_, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.answers import close_escalations
-from adapters.sdlc.holding import end_holds, record_outage
-from adapters.sdlc.line import EXEMPT, gate_reads, is_blocked, move_line, pass_line
+from adapters.sdlc.deliveries import leave_line
+from adapters.sdlc.failures import close_escalations, resolve_blockers, resolve_failures
+from adapters.sdlc.holds import (
+    EXEMPT,
+    add,
+    end_holds,
+    gate_reads,
+    is_blocked,
+    is_waited_for,
+    lock_gate,
+    lock_rows,
+    pass_gate,
+    resolve_dependents,
+)
 from adapters.sdlc.performance import Performance, measure
-from adapters.sdlc.resuming import resolve_blockers, resolve_failures
 from adapters.sdlc.retries import end_retries, leave_behind
 from adapters.sdlc.stages import lose
-from adapters.sdlc.turns import leave_line
-from adapters.sdlc.unstarted import cancel_unstarted_fixes
-from adapters.sdlc.user_blockers import is_waited_for, resolve_dependents
-from adapters.sdlc.writing import STAGES, RequirementWrite
-from adapters.sdlc_tables import ExtensionRow, RequirementRow, RunRow
-from pipeline.errors import AlreadyStarted
+from adapters.sdlc.tables import ExtensionRow, FixRow, PhaseRow, RequirementRow, RunRow, StageRow
+from adapters.sdlc.transaction import STAGES, RequirementWrite
+from pipeline.errors import AlreadyStarted, UnknownRequirement
 from pipeline.events import EventType
 from pipeline.model import (
     OPENING,
     Closing,
     Extension,
-    Held,
     Hold,
     Mode,
     Opening,
     OpeningRequest,
     Priority,
+    RequirementOrder,
     RequirementState,
     StageState,
 )
+
+ORDER = TypeAdapter(RequirementOrder)
+"""The input as JSON and back."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A requirement to be accepted: its workflow's input and the text that stays in the row."""
+
+    order: RequirementOrder
+    description: str
+    parent: str | None = None
+    assignee: str | None = None
+    who: str = "user"
+    blocked_by: tuple[str, ...] = ()
+
+    @property
+    def moves_line(self) -> bool:
+        """Whether it changes who may go on: a P0 that is no fix, or one that waits for others."""
+        is_p0 = self.order.priority is Priority.P0 and self.parent is None
+        return is_p0 or bool(self.blocked_by)
+
+
+async def accept(connection: AsyncConnection, acceptances: Sequence[Acceptance]) -> tuple[str, ...]:
+    """Insert all or none; returns the numbers that are new.
+
+    The others are starts that got no further than their row, and may be completed.
+
+    Raises: RefusedInput for blockers; AlreadyStarted for a number that is taken, in whatever case;
+        UnknownRequirement for a parent that does not exist.
+    """
+    _refuse_twins(acceptances)
+    await _check_parents(connection, acceptances)
+    await lock_rows(connection, {by for a in acceptances for by in a.blocked_by})
+    if any(a.moves_line for a in acceptances):
+        await lock_gate(connection)
+    at = datetime.now(UTC)
+    new = await _insert_requirements(connection, acceptances, at)
+    await _refuse_taken(connection, [a for a in acceptances if a.order.number not in new])
+    fresh = [a for a in acceptances if a.order.number in new]
+    if fresh:
+        await connection.execute(insert(PhaseRow), [_phase(a, at) for a in fresh])
+    if stages := [row for a in fresh for row in _stages(a.order)]:
+        await connection.execute(insert(StageRow), stages)
+    for each in fresh:
+        await add(connection, each.order.number, each.blocked_by)
+    return tuple(a.order.number for a in fresh)
+
+
+def _refuse_twins(acceptances: Sequence[Acceptance]) -> None:
+    seen: dict[str, str] = {}
+    for acceptance in acceptances:
+        number = acceptance.order.number
+        if twin := seen.get(number.lower()):
+            raise AlreadyStarted(f"{number} and {twin} are the same number.")
+        seen[number.lower()] = number
+
+
+async def _check_parents(connection: AsyncConnection, acceptances: Sequence[Acceptance]) -> None:
+    known = {a.order.number for a in acceptances}
+    parents = {a.parent for a in acceptances if a.parent} - known
+    if not parents:
+        return
+    query = select(RequirementRow.number).where(RequirementRow.number.in_(sorted(parents)))
+    found = set((await connection.execute(query)).scalars())
+    if missing := sorted(parents - found):
+        raise UnknownRequirement(f"There is no requirement {missing[0]} to be the parent.")
+
+
+async def _insert_requirements(
+    connection: AsyncConnection, acceptances: Sequence[Acceptance], at: datetime
+) -> set[str]:
+    if not acceptances:
+        return set()
+    statement = upsert(RequirementRow).on_conflict_do_nothing().returning(RequirementRow.number)
+    # In one order everywhere, so that two batches cannot wait for each other's rows.
+    ordered = sorted(acceptances, key=lambda a: a.order.number.lower())
+    inserted = await connection.execute(statement, [_requirement(a, at) for a in ordered])
+    return set(inserted.scalars())
+
+
+async def _refuse_taken(connection: AsyncConnection, acceptances: Sequence[Acceptance]) -> None:
+    folded = [a.order.number.lower() for a in acceptances]
+    if not folded:
+        return
+    query = select(RequirementRow.number, RequirementRow.number_folded, RequirementRow.state).where(
+        RequirementRow.number_folded.in_(folded)
+    )
+    rows = {row.number_folded: row for row in await connection.execute(query)}
+    for acceptance in acceptances:
+        number = acceptance.order.number
+        row = rows[number.lower()]
+        if row.number != number:
+            raise AlreadyStarted(f"{number} is taken: {row.number} differs only in case.")
+        if row.state != RequirementState.ACCEPTED:
+            raise AlreadyStarted(f"{number} is already {row.state}: a number is used once.")
+
+
+def _requirement(acceptance: Acceptance, at: datetime) -> Mapping[str, object]:
+    order = acceptance.order
+    return {
+        "number": order.number,
+        "number_folded": order.number.lower(),
+        "title": order.title,
+        "description": acceptance.description,
+        "priority": str(order.priority),
+        "state": str(RequirementState.ACCEPTED),
+        "mode": str(Mode.SEQUENTIAL if order.sequential else Mode.PARALLEL),
+        "sequential": order.sequential,
+        "pre_empts": order.pre_empts,
+        "pipeline": order.pipeline.name,
+        "plan": ORDER.dump_python(order, mode="json"),
+        "parent": acceptance.parent,
+        "assignee": acceptance.assignee,
+        "waiting_for": "host",
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def _phase(acceptance: Acceptance, at: datetime) -> Mapping[str, object]:
+    return {
+        "number": acceptance.order.number,
+        "stage": "",
+        "source": None,
+        "target": str(RequirementState.ACCEPTED),
+        "at": at,
+        "who": acceptance.who,
+        "why": "",
+    }
+
+
+def _stages(order: RequirementOrder) -> Sequence[Mapping[str, object]]:
+    return [
+        {
+            "number": order.number,
+            "stage": stage.name,
+            "agent": stage.agent,
+            "group": stage.group,
+            "position": position,
+            "needs": list(stage.needs),
+            "state": str(StageState.WAITING),
+        }
+        for position, stage in enumerate(order.pipeline.stages)
+    ]
+
+
+# --- from the opening to the end ------------------------------------------------------------------
 
 _ENDS = {
     RequirementState.DELIVERED: EventType.WORKFLOW_COMPLETED,
@@ -49,7 +208,7 @@ async def pass_opening(
     if write.row["workflow_run"] == request.ref.workflow_run:
         return None
     before = write.state
-    hold = await pass_line(write, OPENING, waiter)
+    hold = await pass_gate(write, OPENING, waiter)
     if hold or write.state is not before:  # it is asked again and again while the host is full
         await write.flush()
     return hold
@@ -138,13 +297,6 @@ def _close_held_runs(write: RequirementWrite, reason: str) -> Update:
     return update(RunRow).where(mine).values(closed)
 
 
-async def record_hold(connection: AsyncConnection, held: Held) -> None:
-    """A hold by a dependency is over; a repeat does nothing. Raises: UnknownRequirement."""
-    write = await RequirementWrite.lock(connection, held.ref.number)
-    await record_outage(write, held.hold, held.workflow_id)
-    await write.flush()
-
-
 async def extend(connection: AsyncConnection, extension: Extension) -> None:
     """The row of an extended deadline; a repeat does nothing. Raises: UnknownRequirement."""
     write = await RequirementWrite.lock(connection, extension.ref.number)
@@ -162,6 +314,15 @@ async def extend(connection: AsyncConnection, extension: Extension) -> None:
         at=write.at,
     )
     await write.flush()
+
+
+async def description(connection: AsyncConnection, number: str) -> str:
+    """The text of a requirement. Raises: UnknownRequirement."""
+    query = select(RequirementRow.description).where(RequirementRow.number == number)
+    text = (await connection.execute(query)).scalar()
+    if text is None:
+        raise UnknownRequirement(f"There is no requirement {number}.")
+    return str(text)
 
 
 async def has_room(connection: AsyncConnection, host: str, limit: int) -> bool:
@@ -203,7 +364,7 @@ async def _clear_line(write: RequirementWrite, closing: Closing) -> bool:
     frees = closing.state is RequirementState.DELIVERED and await is_waited_for(write)
     moves = frees or write.row["priority"] == Priority.P0
     if moves:
-        await move_line(write.connection)
+        await lock_gate(write.connection)
     if frees:
         await resolve_dependents(write)
     return moves
@@ -236,3 +397,28 @@ def _tell_performance(write: RequirementWrite, closing: Closing, performance: Pe
             "humanSeconds": performance.human.total_seconds(),
         },
     )
+
+
+# --- fixes that never began -----------------------------------------------------------------------
+
+
+async def cancel_unstarted_fixes(connection: AsyncConnection, closing: Closing) -> None:
+    """Close the rows of fixes that were opened and never started: nobody else would.
+
+    The requirement ends after everything below it, so what is still ACCEPTED stays so.
+    """
+    query = (
+        select(FixRow.number)
+        .join(RequirementRow, RequirementRow.number == FixRow.number)
+        .where(
+            FixRow.root == closing.ref.number,
+            RequirementRow.state == str(RequirementState.ACCEPTED),
+        )
+        .order_by(FixRow.number)
+    )
+    for number in list((await connection.execute(query)).scalars()):
+        write = await RequirementWrite.lock(connection, number)
+        why = f"{closing.ref.number} ended before it began."
+        write.move(RequirementState.CANCELLED, who=closing.who, why=why)
+        write.set(reason=why, waiting_for="", ended_at=write.at)
+        await write.flush()

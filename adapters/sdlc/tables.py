@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, BigInteger, DateTime, ForeignKey, Identity, Index,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from adapters.sdlc.storable import StorableText
+from adapters.sdlc.database import StorableText
 
 Document = Mapping[str, object]
 """A JSON object."""
@@ -264,7 +264,7 @@ class EscalationRow(Base):
     note: Mapped[str] = mapped_column(server_default="")
 
 
-class LineRow(Base):
+class P0GateRow(Base):
     """The P0 gate: one row that whoever opens a stage shares, and whoever moves the line owns."""
 
     __tablename__ = "line"

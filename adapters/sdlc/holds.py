@@ -1,0 +1,505 @@
+"""What holds a requirement at a checkpoint: the P0 gate, its blockers, a dependency that is down.
+
+While a P0 is open, nothing of lower priority starts except what the P0 waits for. Starting work
+takes a shared lock on the gate's row, then looks for open P0s in a later statement (READ COMMITTED:
+it sees what was committed until then). Opening or closing a P0, and changing a blocker, takes the
+lock exclusively and increments its version (the column `epoch`). So no stage slips through beside a
+P0 that is being opened.
+
+Lock order, to exclude deadlocks: the requirements' rows, the gate, the users' blockers.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Text,
+    Update,
+    all_,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc.tables import (
+    BlockerRow,
+    DeliveryTurnRow,
+    HoldRow,
+    P0GateRow,
+    RequirementRow,
+    RunRow,
+)
+from adapters.sdlc.transaction import Read, RequirementWrite
+from pipeline.errors import IllegalTransition, RefusedInput, UnknownRequirement
+from pipeline.events import EventType, timestamp
+from pipeline.model import (
+    ORCHESTRATOR,
+    PRE_EMPTION,
+    Held,
+    Hold,
+    Priority,
+    RequirementRef,
+    RequirementState,
+    StageState,
+    Wake,
+)
+
+OPEN_HOLDS = (
+    select(HoldRow.boundary, HoldRow.occurrence, HoldRow.workflow_id, HoldRow.created_at)
+    .where(HoldRow.number == bindparam("number"), HoldRow.ended_at.is_(None))
+    .order_by(HoldRow.created_at, HoldRow.boundary)
+)
+"""What a requirement is held by now."""
+
+
+async def hold_back(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
+    """Record that the requirement waits; one that is BLOCKED stays so: its repair is held."""
+    open_holds = await write.read(OPEN_HOLDS, number=write.number)
+    if write.state in (RequirementState.RUNNING, RequirementState.ACCEPTED):
+        write.move(RequirementState.HELD, why=hold.reason)
+    if write.state is RequirementState.HELD:
+        write.set(reason=hold.reason, waiting_for=", ".join(hold.by))
+    for row in open_holds:
+        if (row["boundary"], row["workflow_id"]) == (hold.boundary, waiter):
+            key = {name: row[name] for name in ("boundary", "occurrence")}
+            key["number"] = write.number
+            now = {"held_by": list(hold.by), "reason": hold.reason, "epoch": hold.epoch}
+            write.update(HoldRow, key, **now)
+            return Hold(hold.boundary, hold.by, hold.reason, hold.epoch, row["created_at"])
+    await _begin(write, hold, waiter)
+    return hold
+
+
+async def record_outage(write: RequirementWrite, hold: Hold, waiter: str) -> None:
+    """A dependency that has held the requirement is there again; a repeat does nothing.
+
+    Only now is there a database to write to: the row says since when it was held.
+    """
+    mine = (HoldRow.number == write.number) & (HoldRow.boundary == hold.boundary)
+    known = select(HoldRow.occurrence).where(mine, HoldRow.created_at == hold.since)
+    if (await write.connection.execute(known)).scalar() is not None:
+        return
+    why = f"{hold.dependency} is there again."
+    if write.state is RequirementState.RUNNING:
+        write.move(RequirementState.HELD, why=hold.reason)
+        write.move(RequirementState.RUNNING, why=why)
+    occurrence = await _begin(write, hold, waiter, ended_at=write.at)
+    fields = {"round": write.row["round"], "stages": [hold.boundary], "who": ORCHESTRATOR}
+    scope, kind = _scope(write, hold.boundary), EventType.WORKFLOW_RESUMED
+    write.tell(scope, kind, {**fields, "why": why}, occurrence=occurrence)
+
+
+async def record_hold(connection: AsyncConnection, held: Held) -> None:
+    """A hold by a dependency is over; a repeat does nothing. Raises: UnknownRequirement."""
+    write = await RequirementWrite.lock(connection, held.ref.number)
+    await record_outage(write, held.hold, held.workflow_id)
+    await write.flush()
+
+
+async def _begin(
+    write: RequirementWrite, hold: Hold, waiter: str, ended_at: datetime | None = None
+) -> int:
+    """The row of a hold and its event; returns the occurrence that tells it from others."""
+    query = select(func.coalesce(func.max(HoldRow.occurrence), 0)).where(
+        HoldRow.number == write.number, HoldRow.boundary == hold.boundary
+    )
+    stored = int((await write.connection.execute(query)).scalar_one())
+    # An outage that is over and the P0 that holds next may begin in one transaction: the first row
+    # is not sent yet when the second one is numbered.
+    occurrence = max(stored, write.holds_begun.get(hold.boundary, 0)) + 1
+    write.holds_begun[hold.boundary] = occurrence
+    write.insert(
+        HoldRow,
+        boundary=hold.boundary,
+        occurrence=occurrence,
+        held_by=list(hold.by),
+        reason=hold.reason,
+        epoch=hold.epoch,
+        workflow_id=waiter,
+        created_at=hold.since,
+        ended_at=ended_at,
+    )
+    since = timestamp(hold.since)
+    fields = {"boundary": hold.boundary, "heldBy": list(hold.by), "reason": hold.reason}
+    scope, kind = _scope(write, hold.boundary), EventType.WORKFLOW_HELD
+    write.tell(scope, kind, {**fields, "since": since}, occurrence=occurrence)
+    return occurrence
+
+
+async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) -> None:
+    """The waiter's holds at boundaries are over, or that of its running agents; it is said once.
+
+    The requirement runs again, or waits for a host again, unless it is the agents' that is over and
+    another one is not.
+    """
+    holds = await write.read(OPEN_HOLDS, number=write.number)
+    mine = [
+        row
+        for row in holds
+        if row["workflow_id"] == waiter and agents == (row["boundary"] == PRE_EMPTION)
+    ]
+    if not mine:
+        return
+    names = [row["boundary"] for row in mine]
+    over = (HoldRow.workflow_id == waiter) & HoldRow.boundary.in_(names)
+    write.update_all(end_holds(write).where(over))
+    is_held = agents and len(mine) < len(holds)
+    if write.state is not RequirementState.HELD or is_held:
+        return
+    why = "Nothing holds it any more."
+    is_taken = write.row["workflow_run"] is not None
+    write.move(RequirementState.RUNNING if is_taken else RequirementState.ACCEPTED, why=why)
+    write.set(reason="", waiting_for="")
+    fields = {"round": write.row["round"], "stages": names, "who": ORCHESTRATOR, "why": why}
+    scope, occurrence = _scope(write, names[0]), mine[0]["occurrence"]
+    write.tell(scope, EventType.WORKFLOW_RESUMED, fields, occurrence=occurrence)
+
+
+def end_boundary_holds(write: RequirementWrite) -> Update:
+    """The requirement waits at no boundary any more; its agents may still stand still."""
+    return end_holds(write).where(HoldRow.boundary != PRE_EMPTION)
+
+
+def end_holds(write: RequirementWrite) -> Update:
+    """Nothing of the requirement waits any more."""
+    mine = (HoldRow.number == write.number) & HoldRow.ended_at.is_(None)
+    return update(HoldRow).where(mine).values(ended_at=write.at)
+
+
+def _scope(write: RequirementWrite, boundary: str) -> str:
+    return f"{write.number}/{write.row['workflow_run'] or 'no host'}/{boundary}"
+
+
+# --- the P0 gate ----------------------------------------------------------------------------------
+
+USER_ROUND = 0
+"""The round of blockers that a user has named; the others belong to rounds of failures."""
+
+_FINAL = [str(state) for state in RequirementState if state.is_final]
+HAS_NOT_ENDED = RequirementRow.state != all_(literal(_FINAL, ARRAY(Text)))
+
+# The exclusive side locks the table first; otherwise a stream of shared lockers starves it, because
+# PostgreSQL does not queue new shared lockers of a row behind a waiting exclusive one.
+_LOCK_TABLE = text(f"LOCK TABLE {P0GateRow.__tablename__} IN EXCLUSIVE MODE")
+_SHARE = select(P0GateRow.epoch).where(P0GateRow.id == 1).with_for_update(read=True)
+_RAISE_VERSION = (
+    update(P0GateRow)
+    .where(P0GateRow.id == 1)
+    .values(epoch=P0GateRow.epoch + 1)
+    .returning(P0GateRow.epoch)
+)
+# A fix has its requirement's priority and ends with it, so only requirements count.
+OPEN_P0 = select(RequirementRow.number).where(
+    RequirementRow.priority == str(Priority.P0),
+    HAS_NOT_ENDED,
+    RequirementRow.parent.is_(None),
+)
+
+
+PRE_EMPTING = OPEN_P0.where(RequirementRow.pre_empts)
+"""The P0s that running agents are suspended for."""
+
+
+def waited_for(first: Select[str]) -> Select[str]:
+    """Those requirements and, transitively, the blockers they wait for."""
+    tree = first.cte(recursive=True)
+    blockers = select(BlockerRow.blocked_by).join(tree, BlockerRow.number == tree.c.number)
+    return select(tree.union(blockers.where(BlockerRow.resolved_at.is_(None))).c.number)
+
+
+def is_blocked(row: type[HoldRow | RequirementRow]) -> ColumnElement[bool]:
+    """Whether a blocker that a user named is unresolved."""
+    return exists().where(
+        BlockerRow.number == row.number,
+        BlockerRow.round == USER_ROUND,
+        BlockerRow.resolved_at.is_(None),
+    )
+
+
+EXEMPT = waited_for(OPEN_P0)
+"""Requirements that no P0 holds: open P0s, and the blockers they wait for."""
+_OWN = select(BlockerRow.blocked_by).where(
+    BlockerRow.number == bindparam("number"),
+    BlockerRow.round == USER_ROUND,
+    BlockerRow.resolved_at.is_(None),
+)
+# Both in one statement: every stage asks them before it starts.
+_LOOK = select(
+    func.array(_OWN.order_by(BlockerRow.blocked_by).scalar_subquery()).label("own"),
+    func.array(OPEN_P0.order_by(RequirementRow.number).scalar_subquery()).label("urgent"),
+)
+_IN_LINE = select(DeliveryTurnRow.number).where(DeliveryTurnRow.left_at.is_(None))
+_MAY_GO_ON = (
+    select(HoldRow.workflow_id)
+    .distinct()
+    .join(RequirementRow, RequirementRow.number == HoldRow.number)
+    .where(
+        HoldRow.ended_at.is_(None),
+        # The one before it in the delivery queue notifies it.
+        HoldRow.number.not_in(_IN_LINE),
+        # A blocker keeps new work from starting; suspended agents may resume.
+        or_(~is_blocked(HoldRow), HoldRow.boundary == PRE_EMPTION),
+        or_(
+            RequirementRow.priority == str(Priority.P0),
+            ~OPEN_P0.exists(),
+            and_(HoldRow.boundary == PRE_EMPTION, ~PRE_EMPTING.exists()),
+            HoldRow.number.in_(EXEMPT),
+        ),
+    )
+    .order_by(HoldRow.workflow_id)
+)
+
+
+def gate_reads(number: str) -> tuple[Read, ...]:
+    """The reads of `pass_gate`, in its order, to be sent with the requirement's lock."""
+    return (_SHARE, {}), (_LOOK, {"number": number}), (OPEN_HOLDS, {"number": number})
+
+
+async def lock_gate(connection: AsyncConnection) -> int:
+    """Take the exclusive lock until the transaction ends; returns the gate's new version."""
+    await connection.execute(_LOCK_TABLE)
+    return int((await connection.execute(_RAISE_VERSION)).scalar_one())
+
+
+async def share_gate(write: RequirementWrite) -> int:
+    """Take the shared lock until the transaction ends; returns the gate's version."""
+    (gate,) = await write.read(_SHARE)
+    return int(gate["epoch"])
+
+
+async def pass_gate(
+    write: RequirementWrite, boundary: str, waiter: str, outage: Hold | None = None
+) -> Hold | None:
+    """Take the shared lock; returns why nothing may start at that boundary, or None if it may.
+
+    The hold's row is written, or ended. `waiter` is the workflow to notify when it may continue.
+    An `outage` that held it until now is recorded.
+
+    Raises: IllegalTransition if the requirement has ended.
+    """
+    hold = await held_at_gate(write, boundary, waiter, outage)
+    if hold:
+        return await hold_back(write, hold, waiter)
+    await let_go(write, waiter)
+    return None
+
+
+async def held_at_gate(
+    write: RequirementWrite, boundary: str, waiter: str, outage: Hold | None
+) -> Hold | None:
+    """As `pass_gate`, but the hold is not written.
+
+    Raises: IllegalTransition if the requirement has ended.
+    """
+    if write.state.is_final:
+        raise IllegalTransition(f"{write.number} is {write.state}: {boundary} cannot begin.")
+    if outage:
+        await record_outage(write, outage, waiter)
+    epoch = await share_gate(write)
+    by, reason = await _holders(write)
+    return Hold(boundary, by, reason, epoch, write.at) if by else None
+
+
+async def to_wake(connection: AsyncConnection) -> Wake:
+    """The workflows whose holds at the gate are over."""
+    epoch = (await connection.execute(select(P0GateRow.epoch))).scalar_one()
+    return Wake(tuple((await connection.execute(_MAY_GO_ON)).scalars()), epoch)
+
+
+async def _holders(write: RequirementWrite) -> tuple[tuple[str, ...], str]:
+    (found,) = await write.read(_LOOK, number=write.number)
+    own, urgent = tuple(found["own"]), tuple(found["urgent"])
+    if own:
+        return own, f"It is blocked by {', '.join(own)}."
+    if not urgent or await is_exempt(write):
+        return (), ""
+    are = "is" if len(urgent) == 1 else "are"
+    return urgent, f"{', '.join(urgent)} {are} open and P0."
+
+
+async def is_exempt(write: RequirementWrite) -> bool:
+    """Whether the requirement is a P0, or an open P0 waits for it."""
+    if write.row["priority"] == Priority.P0:
+        return True
+    waited = (await write.connection.execute(EXEMPT)).scalars()
+    return write.number in set(waited)
+
+
+# --- pre-emption: running agents are suspended for a P0 -------------------------------------------
+
+
+async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: str) -> Hold | None:
+    """Whether the requirement's agents must stand still, and for whom; None: they may go on.
+
+    Without agents there is nothing to stand still: whatever is to start is held at the gate.
+
+    Raises: UnknownRequirement.
+    """
+    write = await RequirementWrite.lock(connection, ref.number)
+    if write.state.is_final:  # it ended after it was told; its agents are ended, too
+        return None
+    epoch = await share_gate(write)
+    found = (await connection.execute(PRE_EMPTING)).scalars()
+    by = tuple(sorted(found))
+    if by and not await is_exempt(write) and await _has_agents(connection, ref.number):
+        reason = f"{', '.join(by)} pre-empts what runs."
+        hold = await hold_back(write, Hold(PRE_EMPTION, by, reason, epoch, write.at), waiter)
+    else:
+        hold = None
+        await let_go(write, waiter, agents=True)
+    await write.flush()
+    return hold
+
+
+async def _has_agents(connection: AsyncConnection, number: str) -> bool:
+    is_open = (RunRow.number == number) & (RunRow.state == str(StageState.RUNNING))
+    return (
+        await connection.execute(select(RunRow.run_id).where(is_open).limit(1))
+    ).first() is not None
+
+
+_HAS_AGENTS = exists().where(
+    RunRow.number == RequirementRow.number, RunRow.state == str(StageState.RUNNING)
+)
+_IS_TOLD = exists().where(
+    HoldRow.number == RequirementRow.number,
+    HoldRow.boundary == PRE_EMPTION,
+    HoldRow.ended_at.is_(None),
+)
+
+
+async def to_pre_empt(connection: AsyncConnection, *, missed: bool = False) -> tuple[str, ...]:
+    """Every requirement and fix whose agents have to stand still; empty while no P0 pre-empts.
+
+    `missed`: only those whose agents run all the same, since the signal to them was lost.
+    """
+    if (await connection.execute(PRE_EMPTING)).first() is None:
+        return ()
+    query = (
+        select(RequirementRow.number)
+        .where(
+            RequirementRow.priority != str(Priority.P0),
+            HAS_NOT_ENDED,
+            RequirementRow.workflow_run.is_not(None),
+            RequirementRow.number.not_in(waited_for(PRE_EMPTING)),
+        )
+        .order_by(RequirementRow.number)
+    )
+    if missed:
+        query = query.where(_HAS_AGENTS, ~_IS_TOLD)
+    return tuple((await connection.execute(query)).scalars())
+
+
+# --- blockers that a user names -------------------------------------------------------------------
+
+_REASON = "Named by a user."
+
+
+async def add_blocker(connection: AsyncConnection, number: str, by: str) -> None:
+    """Let a requirement wait for another one; a repeat does nothing.
+
+    Raises: RefusedInput with the reason, UnknownRequirement.
+    """
+    await lock_rows(connection, {number, by})
+    state = await _state(connection, number)
+    if state is None:
+        raise UnknownRequirement(f"There is no requirement {number}.")
+    if state.is_final:
+        raise RefusedInput(f"{number} has ended: it is {state}.")
+    await _refuse_fix(connection, number)
+    await lock_gate(connection)
+    await add(connection, number, (by,))
+
+
+async def remove_blocker(connection: AsyncConnection, number: str, by: str) -> None:
+    """Let a requirement wait no longer for that one.
+
+    Raises: RefusedInput if it does not, UnknownRequirement.
+    """
+    await lock_rows(connection, {number})
+    if await _state(connection, number) is None:
+        raise UnknownRequirement(f"There is no requirement {number}.")
+    await lock_gate(connection)
+    mine = (BlockerRow.number == number) & (BlockerRow.blocked_by == by)
+    if not await _resolve(connection, mine):
+        raise RefusedInput(f"{number} is not blocked by {by}.")
+
+
+async def add(connection: AsyncConnection, number: str, blockers: Sequence[str]) -> None:
+    """Rows of blockers; their rows are locked, the gate is owned. Raises: RefusedInput."""
+    for by in blockers:
+        await _check(connection, number, by)
+        values = {"created_at": datetime.now(UTC), "resolved_at": None}
+        key = {"number": number, "round": USER_ROUND, "blocked_by": by}
+        statement = insert(BlockerRow).values(**key, reason=_REASON, **values)
+        await connection.execute(
+            statement.on_conflict_do_update(
+                constraint="blockers_pkey",
+                set_=values,
+                where=BlockerRow.resolved_at.is_not(None),
+            )
+        )
+
+
+async def lock_rows(connection: AsyncConnection, numbers: set[str]) -> None:
+    """In one order everywhere; none of them can end before the transaction does."""
+    if numbers:
+        query = select(RequirementRow.number).where(RequirementRow.number.in_(sorted(numbers)))
+        await connection.execute(query.order_by(RequirementRow.number).with_for_update())
+
+
+async def is_waited_for(write: RequirementWrite) -> bool:
+    """Whether anybody waits for the requirement; nobody begins to while its row is locked."""
+    query = select(BlockerRow.number).where(_open(BlockerRow.blocked_by == write.number))
+    return (await write.connection.execute(query.limit(1))).first() is not None
+
+
+async def resolve_dependents(write: RequirementWrite) -> None:
+    """The requirement is delivered: nobody waits for it any more. The gate is owned."""
+    await _resolve(write.connection, BlockerRow.blocked_by == write.number)
+
+
+def _open(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    return which & (BlockerRow.round == USER_ROUND) & BlockerRow.resolved_at.is_(None)
+
+
+async def _resolve(connection: AsyncConnection, which: ColumnElement[bool]) -> bool:
+    statement = update(BlockerRow).where(_open(which)).values(resolved_at=datetime.now(UTC))
+    return (await connection.execute(statement.returning(BlockerRow.number))).first() is not None
+
+
+async def _check(connection: AsyncConnection, number: str, by: str) -> None:
+    if number == by:
+        raise RefusedInput(f"{number} cannot wait for itself: it would wait for ever.")
+    state = await _state(connection, by)
+    if state is None:
+        raise RefusedInput(f"There is no requirement {by} that {number} could wait for.")
+    if state.is_final:
+        raise RefusedInput(f"{by} has ended: it is {state}; nothing can wait for it.")
+    await _refuse_fix(connection, by)
+    tree = waited_for(select(literal(by).label("number")))
+    if number in set((await connection.execute(tree)).scalars()):
+        raise RefusedInput(f"{by} waits for {number}, directly or not: they would wait for ever.")
+
+
+async def _refuse_fix(connection: AsyncConnection, number: str) -> None:
+    query = select(RequirementRow.parent).where(RequirementRow.number == number)
+    if parent := (await connection.execute(query)).scalar():
+        raise RefusedInput(f"{number} is a fix of {parent}: name the requirement that it repairs.")
+
+
+async def _state(connection: AsyncConnection, number: str) -> RequirementState | None:
+    query = select(RequirementRow.state).where(RequirementRow.number == number)
+    found = (await connection.execute(query)).scalar()
+    return RequirementState(found) if found else None

@@ -1,0 +1,162 @@
+"""The port `SdlcStore` on PostgreSQL: which transaction stands behind each of its methods.
+
+Each is a function of this package that takes the connection of its transaction first. What a
+method promises is said at the port, how it is kept at the function.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from adapters.sdlc import (
+    deliveries,
+    failures,
+    fixes,
+    gates,
+    holds,
+    incidents,
+    outbox,
+    requirements,
+    retries,
+    stages,
+)
+from adapters.sdlc.database import Database, async_engine
+from adapters.sdlc.performance import measure
+from adapters.sdlc.requirements import Acceptance
+from pipeline.model import RequirementOrder
+from pipeline.ports import EventPublisher
+from pipeline.savings import Savings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Work = Callable[Concatenate[AsyncConnection, P], Awaitable[T]]
+Method = Callable[Concatenate["PostgresSdlcStore", P], Coroutine[Any, Any, T]]
+
+
+def create_store(database_url: str, installation: str = "") -> "PostgresSdlcStore":
+    """A store for `postgresql+psycopg://…`; it connects on first use.
+
+    With an installation's id it writes to no database but that one's.
+    """
+    return PostgresSdlcStore(async_engine(database_url, installation=installation))
+
+
+def _write(work: Work[P, T]) -> Method[P, T]:
+    """A method that does the work in one transaction."""
+
+    async def method(self: "PostgresSdlcStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.database.write(lambda connection: work(connection, *args, **kwargs))
+
+    return method
+
+
+def _read(work: Work[P, T]) -> Method[P, T]:
+    """A method that reads, without a transaction of its own."""
+
+    async def method(self: "PostgresSdlcStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.database.read(lambda connection: work(connection, *args, **kwargs))
+
+    return method
+
+
+class PostgresSdlcStore:
+    """Writes of the SDLC database. Close it in the end."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.database = Database(engine)
+        """Its connections, for what is no row of a requirement."""
+        self._outbox = outbox.Outbox(self.database)
+
+    async def check(self) -> None:
+        """Raises: DependencyUnavailable if the database or its tables are not there."""
+        await self.is_full("", 1, "")
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._outbox.settle()
+        await self.database.close()
+
+    # --- a requirement begins and ends ------------------------------------------------------
+
+    async def accept(
+        self, order: RequirementOrder, description: str, parent: str | None = None
+    ) -> bool:
+        """The requirement's row; False if a start that got no further had written it before.
+
+        Raises: AlreadyStarted, UnknownRequirement for the parent.
+        """
+        return bool(await self.accept_all([Acceptance(order, description, parent)]))
+
+    accept_all = _write(requirements.accept)
+    description = _read(requirements.description)
+    is_full = _read(requirements.is_full)
+    has_room = _read(requirements.has_room)
+    pass_opening = _write(requirements.pass_opening)
+    open_requirement = _write(requirements.open_requirement)
+    extend = _write(requirements.extend)
+    close_requirement = _write(requirements.close_requirement)
+
+    # --- what holds it ----------------------------------------------------------------------
+
+    add_blocker = _write(holds.add_blocker)
+    remove_blocker = _write(holds.remove_blocker)
+    record_hold = _write(holds.record_hold)
+    stand_still = _write(holds.stand_still)
+    to_pre_empt = _read(holds.to_pre_empt)
+
+    # --- its stages and gates ---------------------------------------------------------------
+
+    open_stage = _write(stages.open_stage)
+    queue_stage = _write(stages.queue_stage)
+    resume_stage = _write(stages.resume_stage)
+    close_stage = _write(stages.close_stage)
+    skip_stage = _write(stages.skip_stage)
+    start_run = _write(stages.start_run)
+    record_ends = _write(stages.record_ends)
+    record_usage = _write(stages.record_usage)
+    open_build = _write(gates.open_build)
+    record_build = _write(gates.record_build)
+
+    # --- its delivery -----------------------------------------------------------------------
+
+    pass_delivery = _write(deliveries.pass_delivery)
+    leave_line = _write(deliveries.leave)
+    is_delivery = _read(deliveries.is_delivery)
+    to_wake = _read(deliveries.to_wake)
+
+    # --- its failures and fixes -------------------------------------------------------------
+
+    block = _write(failures.block)
+    reopen = _write(failures.reopen)
+    settle = _write(failures.settle)
+    remind = _write(failures.remind)
+    open_fixes = _write(fixes.open_fixes)
+    merge_fix = _write(fixes.merge_fix)
+    attempts = _read(fixes.attempts)
+
+    # --- what goes wrong around it ----------------------------------------------------------
+
+    note_retry = _write(retries.note_retry)
+    forget_retry = _write(retries.forget_retry)
+    leftovers = _read(retries.leftovers)
+    note_leftover = _write(retries.note_leftover)
+    record_incident = _write(incidents.record_incident)
+    last_infrastructure = _read(incidents.last_infrastructure)
+    open_infrastructure = _write(incidents.open_infrastructure)
+
+    # --- what is said of it -----------------------------------------------------------------
+
+    async def savings(self, number: str) -> Savings:
+        """What running in parallel has saved so far, from the recorded intervals."""
+        performance = await self.database.read(
+            lambda connection: measure(connection, number, datetime.now(UTC))
+        )
+        return performance.savings
+
+    async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
+        """Publish committed, unpublished events in order; returns how many went out."""
+        return await self._outbox.publish(number, publisher)
+
+    numbers_with_pending_events = _read(outbox.numbers_owing)
