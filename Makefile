@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo up test test-slow check format bench clean
+.PHONY: demo up test test-slow check format bench rooms clean
 
 demo: $(READY)  ## one requirement through the whole team on embedded servers
 	@$(BIN)/python starter.py demo
@@ -30,6 +30,9 @@ format: $(READY)  ## rewrite in house style
 
 bench: $(READY)  ## our pipeline beside bare Temporal and plain asyncio
 	@$(BIN)/python -m bench
+
+rooms: $(READY)  ## files and lines of each room, and how many a demonstration runs through
+	@$(BIN)/python -m tests.rooms --walk
 
 clean:  ## remove the virtual environment and the state directory
 	rm -rf $(VENV) .agog
