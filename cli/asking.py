@@ -15,8 +15,7 @@ from adapters.nats_connection import open_connection
 from adapters.rule_counsel import RuleCounsel
 from adapters.rule_facts import create_rule_facts
 from cli import output
-from cli.environment import load_settings
-from cli.running import run
+from cli.running import load_settings, run
 from pipeline.adviser_file import ADVICE_SECONDS_LIMIT
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS

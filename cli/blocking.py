@@ -8,8 +8,7 @@ import typer
 from adapters.sdlc_store import PostgresSdlcStore
 from cli import output
 from cli.connections import move_held, services
-from cli.environment import load_settings
-from cli.running import run
+from cli.running import load_settings, run
 from pipeline.numbers import check_number
 
 EXAMPLES = {

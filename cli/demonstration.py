@@ -19,8 +19,7 @@ from adapters.sdlc_reader import create_reader
 from cli import output
 from cli.demo_house import DemoHouse
 from cli.demo_result import Demonstrated, document, read_records, show
-from cli.exits import ENDS, ExitCode
-from cli.running import run
+from cli.running import ENDS, ExitCode, run
 from cli.stack import running, worker_process
 from pipeline.errors import ServerNotStarted
 from settings import HERE

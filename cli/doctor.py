@@ -11,10 +11,8 @@ from cli import output
 from cli.checks import Check, Kind, Look
 from cli.dependency_checks import dependency_looks
 from cli.doctor_view import checks_part, sasha_part
-from cli.environment import load_settings
-from cli.exits import OK, ExitCode
 from cli.host_checks import host_looks
-from cli.running import run
+from cli.running import OK, ExitCode, load_settings, run
 from cli.sasha_report import SashaReport, report_on_sasha
 from cli.store_checks import store_looks
 from cli.worker_checks import worker_looks

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.environment import load_settings
-from cli.exits import ExitCode
 from cli.nats_client import events_client
-from cli.running import run
+from cli.running import ExitCode, load_settings, run
 from pipeline.errors import RefusedInput
 from settings import Settings
 

@@ -14,9 +14,8 @@ from adapters.sdlc.database import open_database
 from cli import output
 from cli.checks import Finding
 from cli.connections import temporal_client
-from cli.environment import load_settings
 from cli.records import records
-from cli.running import run
+from cli.running import load_settings, run
 from pipeline.errors import DependencyUnavailable, WrongInstallation
 from pipeline.installation import Installation
 from settings import Settings

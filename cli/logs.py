@@ -12,10 +12,9 @@ from adapters.runs import records as run_files
 from adapters.runs.directory import RunDirectory
 from adapters.sdlc_views import RunView
 from cli import output
-from cli.environment import load_settings
 from cli.naming import stage_name
 from cli.records import records
-from cli.running import run
+from cli.running import load_settings, run
 from pipeline.errors import UnknownRequirement
 from settings import Settings
 

@@ -13,12 +13,11 @@ from rich.table import Table
 from adapters.sdlc_views import ListedRequirement, RequirementView
 from cli import output
 from cli.documents import status_document, summary_document
-from cli.environment import load_settings
 from cli.holds_view import queued_line, retry_lines
 from cli.installation import hint_of_stranger
 from cli.records import records
 from cli.repairs_view import ask_line
-from cli.running import run
+from cli.running import load_settings, run
 from cli.sasha_standing import hint_of_sasha, missing_dependency
 from cli.states import styled
 from cli.status_view import full_status

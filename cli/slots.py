@@ -9,7 +9,7 @@ import typer
 from adapters.runs.census import Census, take_census
 from adapters.runs.slot_limit import SlotLimit
 from cli import output
-from cli.environment import load_settings
+from cli.running import load_settings
 from pipeline.errors import RefusedInput
 
 EXAMPLES = {

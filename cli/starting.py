@@ -9,8 +9,6 @@ from adapters.git.project import check_project
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import services
-from cli.environment import load_settings
-from cli.exits import OK, ExitCode
 from cli.inputs import (
     PRIORITY,
     Submission,
@@ -22,7 +20,7 @@ from cli.inputs import (
 )
 from cli.launching import Launch, launch
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
-from cli.running import run
+from cli.running import OK, ExitCode, load_settings, run
 from cli.watching import detach, watch_all
 from pipeline.agents_file import AgentsFile, check_plan
 from pipeline.errors import ProjectRefused, RefusedInput

@@ -9,9 +9,8 @@ from temporalio.client import WorkflowHandle
 
 from cli import output
 from cli.answering import cancelled, steered
-from cli.environment import load_settings
 from cli.holds_view import leftover_line
-from cli.running import run
+from cli.running import load_settings, run
 from pipeline.model import (
     Answer,
     DecisionRequest,

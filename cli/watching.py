@@ -13,11 +13,9 @@ from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import RequirementView
 from cli import output
 from cli.documents import status_document
-from cli.environment import load_settings
-from cli.exits import ExitCode, exit_code_of_state, worst
 from cli.progress import ProgressLines
 from cli.records import records
-from cli.running import run
+from cli.running import ExitCode, exit_code_of_state, load_settings, run, worst
 from cli.status_view import full_status, overview
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import HUMAN, RequirementState

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from cli import output
-from cli.exits import ExitCode, exit_code_of_error, exit_code_of_state
 from cli.gantt import bar
+from cli.running import ExitCode, exit_code_of_error, exit_code_of_state
 from pipeline.errors import (
     AgentsFileRefused,
     AlreadyStarted,
