@@ -13,7 +13,6 @@ from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import FailureView, NoteView, PerformanceView, RequirementView, RunView
 from cli import output
 from cli.documents import fix_document
-from cli.gantt import bar
 from cli.repairs_view import fixes_part
 from cli.status_view import failure_text, report
 from pipeline.model import REWORK, RequirementState
@@ -145,7 +144,7 @@ def _intervals(done: Demonstrated) -> Table:
     who = "who worked when"
     rows = output.table(who, "", "seconds", numbers=("seconds",), fold=(who,))
     for start, end, worker in spans:
-        line = bar(start - begin, end - begin, total)
+        line = output.bar(start - begin, end - begin, total)
         rows.add_row(worker, line, f"{end - start:.2f}")
     return rows
 

@@ -9,7 +9,6 @@ import typer
 
 from adapters.user_files import read_text
 from cli import output
-from cli.gantt import bar
 from cli.pipelines import DEFAULT_PIPELINE, find_pipeline, known_pipelines
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations
@@ -85,7 +84,7 @@ def _show(schedule: Schedule) -> None:
             stage.agent,
             f"{stage.start_minute:g}",
             f"{stage.end_minute:g}",
-            bar(stage.start_minute, stage.end_minute, schedule.makespan_minutes),
+            output.bar(stage.start_minute, stage.end_minute, schedule.makespan_minutes),
         )
     console = output.data()
     console.print(f"Pipeline {schedule.pipeline}, {schedule.mode} (minutes; * critical path)")

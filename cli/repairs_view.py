@@ -9,7 +9,6 @@ from rich.text import Text
 
 from adapters.sdlc_views import EscalationView, FixView, RequirementView
 from cli import output
-from cli.states import styled
 from pipeline.model import Ask
 from pipeline.steering import addressed
 
@@ -43,5 +42,5 @@ def _table(fixes: Sequence[FixView]) -> Table:
         "fix", "owner", "gate", "depth", "state", numbers=("depth",), fold=("gate",)
     )
     for fix in fixes:
-        rows.add_row(fix.number, fix.assignee, fix.gate, str(fix.depth), styled(fix.state))
+        rows.add_row(fix.number, fix.assignee, fix.gate, str(fix.depth), output.styled(fix.state))
     return rows

@@ -19,7 +19,6 @@ from cli.records import records
 from cli.repairs_view import ask_line
 from cli.running import load_settings, run
 from cli.sasha_standing import hint_of_sasha, missing_dependency
-from cli.states import styled
 from cli.status_view import full_status
 from pipeline.model import RequirementState
 from settings import Settings
@@ -109,7 +108,7 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
         rows.add_row(
             each.number,
             each.priority,
-            styled(each.state),
+            output.styled(each.state),
             _waits_for(each),
             output.since(_since(each), datetime.now(UTC)),
             _why(each) if waiting else _title(each),

@@ -18,7 +18,6 @@ from cli.holds_view import (
     stands_still,
 )
 from cli.repairs_view import fixes_part, question
-from cli.states import styled
 from pipeline.model import StageState
 
 _ERROR_LINES = 15
@@ -82,7 +81,7 @@ def _stages_table(view: RequirementView) -> Table:
         rows.add_row(
             stage.stage,
             stage.agent,
-            Text(waits, "yellow") if waits else styled(stage.state),
+            Text(waits, "yellow") if waits else output.styled(stage.state),
             str(stage.attempt or ""),
             str(stage.starts or ""),
             output.clock(stage.started_at),
@@ -93,7 +92,7 @@ def _stages_table(view: RequirementView) -> Table:
 
 def _headlines(view: RequirementView) -> Iterator[Text]:
     rest = f" {view.priority} {output.plain(view.title)} ({view.pipeline}, {view.mode})"
-    yield Text.assemble(f"{view.number} ", styled(view.state), rest)
+    yield Text.assemble(f"{view.number} ", output.styled(view.state), rest)
     if view.parent:
         yield Text(f"A fix by {view.assignee}; it repairs {view.parent}.")
 
