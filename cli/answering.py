@@ -18,7 +18,7 @@ from adapters.sdlc_views import LeftoverView
 from adapters.temporal_client import reaching_temporal, refusal_reason
 from adapters.temporal_workflows import check_ours
 from cli.connections import Services, services
-from cli.naming import stage_name
+from cli.inputs import stage_name
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.model import OPENING, DeliveryReport
 from pipeline.plan_rules import DELIVER
@@ -51,7 +51,7 @@ async def steered(
     """
     async with services(settings) as connected:
         is_stage = bool(stage) and not (may_deliver and stage in (DELIVER, OPENING))
-        name = await stage_name(connected.reader, number, stage) if is_stage else stage
+        name = stage_name(await connected.reader.requirement(number), stage) if is_stage else stage
         await check_ours(connected.temporal, connected.installation.queues, number)
         handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
         try:

@@ -1,4 +1,4 @@
-"""`events`: what JetStream keeps, and what comes in."""
+"""`events`: the events that JetStream holds, and those that follow. Needs NATS alone."""
 
 import re
 from collections.abc import Mapping
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from adapters import nats_events
+from adapters.nats_events import NatsEventPublisher
 from cli import output
-from cli.nats_client import events_client
 from cli.running import ExitCode, load_settings, run
 from pipeline.errors import RefusedInput
 from settings import Settings
@@ -45,7 +46,7 @@ def events(
 
 
 def since_time(text: str, now: datetime) -> datetime:
-    """The time that a user means by an age or an ISO time. Raises: RefusedInput."""
+    """The time that an age or an ISO time stands for. Raises: RefusedInput."""
     try:
         if age := _AGE.fullmatch(text):
             return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
@@ -54,6 +55,14 @@ def since_time(text: str, now: datetime) -> datetime:
         raise RefusedInput(
             f"{text[:40]!r} is no time: an age like 30m, 2h or 7d, or like 2026-01-31T12:00Z."
         ) from error
+
+
+async def events_client(settings: Settings) -> NatsEventPublisher:
+    """A connection to NATS, for the caller to close. Raises: DependencyUnavailable."""
+    password = settings.nats_password
+    return await nats_events.connect(
+        settings.nats_url, settings.nats_user, password.get_secret_value() if password else None
+    )
 
 
 async def _events(

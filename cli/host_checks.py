@@ -12,7 +12,7 @@ from adapters.runs.census import take_census
 from adapters.runs.slot_limit import SlotLimit
 from adapters.user_files import find_agents
 from cli.checks import Finding, Kind, Look
-from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
+from cli.inputs import DEFAULT_PIPELINE, find_pipeline
 from cli.slots import slots_document
 from pipeline.agents_file import CommandAgent, check_plan
 from settings import HERE, Settings

@@ -6,8 +6,8 @@ import typer
 
 from adapters.sdlc_views import IncidentView
 from cli import output
+from cli.connections import records
 from cli.incidents_view import incident_document, incident_text
-from cli.records import records
 from cli.running import load_settings, run
 from settings import Settings
 

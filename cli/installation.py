@@ -13,8 +13,7 @@ from adapters.installation import Binding, bind, proved
 from adapters.sdlc.database import open_database
 from cli import output
 from cli.checks import Finding
-from cli.connections import temporal_client
-from cli.records import records
+from cli.connections import records, temporal_client
 from cli.running import load_settings, run
 from pipeline.errors import DependencyUnavailable, WrongInstallation
 from pipeline.installation import Installation

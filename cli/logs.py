@@ -12,8 +12,8 @@ from adapters.runs import records as run_files
 from adapters.runs.directory import RunDirectory
 from adapters.sdlc_views import RunView
 from cli import output
-from cli.naming import stage_name
-from cli.records import records
+from cli.connections import records
+from cli.inputs import stage_name
 from cli.running import load_settings, run
 from pipeline.errors import UnknownRequirement
 from settings import Settings
@@ -81,7 +81,7 @@ def _why_nothing(path: Path, found: RunView, host: str) -> str:
 
 async def _run(settings: Settings, number: str, stage: str, attempt: int | None) -> RunView:
     async with records(settings) as reader:
-        name = await stage_name(reader, number, stage)
+        name = stage_name(await reader.requirement(number), stage)
         runs = [one for one in await reader.runs(number) if one.stage == name]
     for found in reversed(runs):
         if attempt in (None, found.attempt):

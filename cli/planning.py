@@ -9,7 +9,7 @@ import typer
 
 from adapters.user_files import read_text
 from cli import output
-from cli.pipelines import DEFAULT_PIPELINE, find_pipeline, known_pipelines
+from cli.inputs import DEFAULT_PIPELINE, find_pipeline, known_pipelines
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations
 from pipeline.schedule import Schedule, plan_schedule

@@ -15,10 +15,9 @@ from adapters.bounded import within
 from adapters.sdlc_views import IncidentView, ListedRequirement
 from adapters.temporal_workflows import workflow_standing
 from cli.checks import LOOK_SECONDS
-from cli.connections import temporal_client
+from cli.connections import records, temporal_client
 from cli.installation import installation_of
 from cli.patrols import Patrol, patrols
-from cli.records import records
 from cli.sasha_looks import Advice, advice_on_host, advice_on_house
 from cli.sasha_standing import sasha_standing
 from pipeline.errors import PipelineError

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from adapters.sdlc_views import ListedRequirement, RequirementView
 from cli import output
+from cli.connections import records
 from cli.documents import status_document, summary_document
 from cli.holds_view import queued_line, retry_lines
 from cli.installation import hint_of_stranger
-from cli.records import records
 from cli.repairs_view import ask_line
 from cli.running import load_settings, run
 from cli.sasha_standing import hint_of_sasha, missing_dependency

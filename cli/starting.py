@@ -10,16 +10,17 @@ from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import services
 from cli.inputs import (
+    DEFAULT_PIPELINE,
     PRIORITY,
     Submission,
     check_submission,
+    find_pipeline,
     number_and_title,
     read_backlog,
     read_numbers,
     read_requirement,
 )
 from cli.launching import Launch, launch
-from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
 from cli.running import OK, ExitCode, load_settings, run
 from cli.watching import detach, watch_all
 from pipeline.agents_file import AgentsFile, check_plan

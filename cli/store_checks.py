@@ -11,9 +11,9 @@ from adapters.nats_streams import find_flaw
 from adapters.probes import PROBE_SECONDS, NatsLogin
 from adapters.sdlc.database import address_of
 from cli.checks import Finding, Kind, Look
+from cli.connections import records
 from cli.documents import retry_document
 from cli.holds_view import leftover_line, retry_lines
-from cli.records import records
 from hosting.caring import nats_login
 from pipeline.events import STREAMS, Stream
 from settings import Settings

@@ -12,9 +12,9 @@ from rich.live import Live
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import RequirementView
 from cli import output
+from cli.connections import records
 from cli.documents import status_document
 from cli.progress import ProgressLines
-from cli.records import records
 from cli.running import ExitCode, exit_code_of_state, load_settings, run, worst
 from cli.status_view import full_status, overview
 from pipeline.errors import DependencyUnavailable

@@ -15,11 +15,10 @@ from temporalio.client import Client
 
 from adapters.health_probe import WORKER_FILE
 from cli.checks import Finding, Kind, Look
-from cli.connections import temporal_client
+from cli.connections import records, temporal_client
 from cli.dependency_checks import pollers
 from cli.installation import installation_of
 from cli.patrols import patrols
-from cli.records import records
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation, Queues
 from pipeline.model import RequirementState
