@@ -44,7 +44,7 @@ COMMANDS = {
     "demo": LazyCommand("cli.demonstration", "demo"),
     "up": LazyCommand("cli.stack", "up"),
     "plan": LazyCommand("cli.planning", "plan"),
-    "start": LazyCommand("cli.starting", "start"),
+    "start": LazyCommand("cli.start", "start"),
     "status": LazyCommand("cli.showing", "status"),
     "list": LazyCommand("cli.showing", "list_requirements"),
     "watch": LazyCommand("cli.watching", "watch"),
