@@ -87,14 +87,5 @@ async def _all_or_refuse(*checks: Awaitable[object]) -> None:
 
 
 async def wake_held(connected: Services) -> None:
-    """Tell everybody who is held and may go on. Raises: DependencyUnavailable."""
+    """Notify every paused requirement that may continue. Raises: DependencyUnavailable."""
     await TemporalWaker(connected.temporal).wake(await connected.store.to_wake())
-
-
-async def move_held(connected: Services) -> None:
-    """Tell everybody who may go on, and whose agents must stand still, now that blockers moved.
-
-    Raises: DependencyUnavailable.
-    """
-    await wake_held(connected)
-    await TemporalWaker(connected.temporal).pre_empt(await connected.store.to_pre_empt())
