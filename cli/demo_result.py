@@ -12,9 +12,7 @@ from rich.table import Table
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import FailureView, NoteView, PerformanceView, RequirementView, RunView
 from cli import output
-from cli.documents import fix_document
-from cli.repairs_view import fixes_part
-from cli.status_view import failure_text, report
+from cli.status import failure_text, fix_document, fixes_part, report
 from pipeline.model import REWORK, RequirementState
 from pipeline.numbers import integration_branch
 

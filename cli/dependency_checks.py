@@ -21,12 +21,13 @@ from adapters.temporal_client import (
 )
 from cli.checks import Finding, Kind, Look
 from cli.connections import temporal_client
-from cli.installation import installation_finding, installation_of
+from cli.installation import installation_of, proved_binding
 from pipeline.events import STREAMS
 from settings import Settings
 
 ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 _WORKER_DOES = "A worker does it at its start: python worker.py"
+_NEW = "not bound yet: the first worker, or the first start, binds it to the Temporal it reaches"
 
 
 def dependency_looks(settings: Settings) -> tuple[Look, ...]:
@@ -46,7 +47,7 @@ def dependency_looks(settings: Settings) -> tuple[Look, ...]:
             "Installation",
             Kind.DEPENDENCY,
             database_address(database),
-            lambda: installation_finding(settings),
+            lambda: _installation(settings),
         ),
         Look("Worker", Kind.DEPENDENCY, settings.host, lambda: _workers(settings)),
     )
@@ -125,3 +126,20 @@ async def _database(settings: Settings) -> Finding:
     is_behind = await asyncio.to_thread(pending, url)
     advice = f"Migrations are missing. {_WORKER_DOES}" if is_behind else ""
     return Finding(str(version.scalar_one()), advice=advice)
+
+
+async def _installation(settings: Settings) -> Finding:
+    binding = await proved_binding(settings)
+    if binding is None:
+        return Finding(detail=_NEW, facts={"id": None})
+    facts = {
+        "id": binding.installation.id,
+        "namespace": binding.namespace.name,
+        "namespace_id": binding.namespace.id,
+        "bound_at": binding.bound_at,
+    }
+    return Finding(
+        detail=f"{binding.installation.short}, bound to namespace {binding.namespace.name}"
+        f" since {binding.bound_at:%Y-%m-%d}",
+        facts=facts,
+    )

@@ -16,10 +16,10 @@ from adapters.sdlc_views import IncidentView, ListedRequirement
 from adapters.temporal_workflows import workflow_standing
 from cli.checks import LOOK_SECONDS
 from cli.connections import records, temporal_client
+from cli.hints import sasha_standing
 from cli.installation import installation_of
 from cli.patrols import Patrol, patrols
 from cli.sasha_looks import Advice, advice_on_host, advice_on_house
-from cli.sasha_standing import sasha_standing
 from pipeline.errors import PipelineError
 from pipeline.infrastructure import is_infrastructure
 from pipeline.installation import Installation

@@ -16,7 +16,7 @@ from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackInc
 from adapters.migrate import upgrade
 from adapters.user_files import find_agents
 from cli import output
-from cli.installation import hint_of_stranger
+from cli.hints import hint_of_stranger
 from cli.running import load_settings, run
 from settings import HERE, EnvironmentSettings, Settings
 

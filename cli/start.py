@@ -28,7 +28,7 @@ from cli.inputs import (
     read_requirement,
 )
 from cli.running import OK, ExitCode, load_settings, run
-from cli.watching import detach, watch_all
+from cli.watch import detach, watch_all
 from pipeline.agents_file import AgentsFile, check_plan
 from pipeline.errors import AlreadyStarted, NumberElsewhere, ProjectRefused, RefusedInput
 from pipeline.model import (

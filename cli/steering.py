@@ -24,9 +24,9 @@ from adapters.temporal_waker import TemporalWaker
 from adapters.temporal_workflows import check_ours
 from cli import output
 from cli.connections import Services, services, wake_held
-from cli.holds_view import leftover_line
 from cli.inputs import stage_name
 from cli.running import load_settings, run
+from cli.status import leftover_line
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.model import (
     OPENING,

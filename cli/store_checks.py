@@ -12,8 +12,7 @@ from adapters.probes import PROBE_SECONDS, NatsLogin
 from adapters.sdlc.database import address_of
 from cli.checks import Finding, Kind, Look
 from cli.connections import records
-from cli.documents import retry_document
-from cli.holds_view import leftover_line, retry_lines
+from cli.status import leftover_line, retry_document, retry_lines
 from hosting.caring import nats_login
 from pipeline.events import STREAMS, Stream
 from settings import Settings

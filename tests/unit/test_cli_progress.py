@@ -15,10 +15,8 @@ from adapters.sdlc_views import (
     RetryView,
     StageView,
 )
-from cli.documents import status_document
-from cli.progress import ProgressLines
-from cli.repairs_view import ask_line
-from cli.status_view import full_status
+from cli.status import ask_line, full_status, status_document
+from cli.watch import ProgressLines
 from pipeline.model import Ask, FailureKind, Mode, Priority, RequirementState, StageState
 from pipeline.steering import addressed
 
