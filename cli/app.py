@@ -42,8 +42,8 @@ class LazyCommand:
 
 COMMANDS = {
     "demo": LazyCommand("cli.demonstration", "demo"),
-    "up": LazyCommand("cli.stack", "up"),
-    "plan": LazyCommand("cli.planning", "plan"),
+    "up": LazyCommand("cli.up", "up"),
+    "plan": LazyCommand("cli.plan", "plan"),
     "start": LazyCommand("cli.start", "start"),
     "status": LazyCommand("cli.status", "status"),
     "list": LazyCommand("cli.list", "list_requirements"),
@@ -57,7 +57,7 @@ COMMANDS = {
     "unblock": LazyCommand("cli.steering", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
     "slots": LazyCommand("cli.slots", "slots"),
-    "ask-sasha": LazyCommand("cli.asking", "ask_sasha"),
+    "ask-sasha": LazyCommand("cli.ask_sasha", "ask_sasha"),
     "bind": LazyCommand("cli.installation", "bind_command"),
     "incidents": LazyCommand("cli.incidents", "incidents"),
     "doctor": LazyCommand("cli.doctor", "doctor"),

@@ -20,7 +20,7 @@ from cli import output
 from cli.demo_house import DemoHouse
 from cli.demo_result import Demonstrated, document, read_records, show
 from cli.running import ENDS, ExitCode, run
-from cli.stack import running, worker_process
+from cli.up import running, worker_process
 from pipeline.errors import ServerNotStarted
 from settings import HERE
 

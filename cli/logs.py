@@ -1,4 +1,4 @@
-"""`logs`: what an agent printed. Works while no worker runs: the run directory outlives it."""
+"""`logs`: what an agent printed, read from its run directory, so also without a worker."""
 
 import sys
 import time
@@ -29,7 +29,7 @@ Examples:
 }
 
 _CHUNK_BYTES = 64 * 1024
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def logs(
@@ -47,15 +47,15 @@ def logs(
     """Print what the agent of a stage has printed."""
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
-    path = log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
+    path = _log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
     if not path.exists() and not (follow and _may_still_print(found, settings.host)):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
     for line in _lines(path, follow=follow):
         _print(line, found, as_json=as_json)
 
 
-def log_path(home: Path, found: RunView, stream: str) -> Path:
-    """Where the run's stream stands; before its end the row does not say so yet."""
+def _log_path(home: Path, found: RunView, stream: str) -> Path:
+    """The file of the run's stream. The row names it only after the run has ended."""
     if found.log_reference:
         return Path(found.log_reference).with_name(stream)
     return RunDirectory.of(home, found.run_id).file(stream)
@@ -66,7 +66,7 @@ def _may_still_print(found: RunView, host: str) -> bool:
 
 
 def _why_nothing(path: Path, found: RunView, host: str) -> str:
-    """Why there is no such file, as far as that can be told from here."""
+    """Why there is no such file, as far as this host can tell."""
     run_name = f"{found.stage}, attempt {found.attempt},"
     if found.host not in (None, host):
         return f"{run_name} ran on host {found.host}, and its log stands there; this is {host}."
@@ -91,7 +91,7 @@ async def _run(settings: Settings, number: str, stage: str, attempt: int | None)
 
 
 def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
-    """The file's lines; followed, those that come until the run has recorded its end."""
+    """The file's lines; with `follow` also later ones, until the run has recorded its end."""
     with _opened(path) as file:
         rest = b""
         while True:
@@ -101,14 +101,14 @@ def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
                 yield from lines
             if has_ended or not follow:
                 break
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
     if rest:
         yield rest
 
 
 def _opened(path: Path) -> BinaryIO:
     while not path.exists():
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return path.open("rb")
 
 

@@ -1,4 +1,4 @@
-"""`slots`: how many agents may live at once on this host, shown and changed while it works."""
+"""`slots`: shows or sets how many agents may live at once on this host; its worker follows."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -67,9 +67,9 @@ def _show(document: Mapping[str, object], limit: SlotLimit) -> None:
 
 
 def slots_document(limit: SlotLimit, census: Census) -> Mapping[str, object]:
-    """The limit of now with where it comes from, and who lives, stands still and waits.
+    """The current limit and its origin, and how many agents live, are suspended and wait.
 
-    Raises: RefusedInput if a file of the state directory says no limit.
+    Raises: RefusedInput if a limit's file in the state directory is not valid.
     """
     lowered = limit.lowered()
     return {

@@ -41,7 +41,7 @@ Examples:
 
 Show = Callable[[RequirementView], None]
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _OUTAGE_SECONDS = 60.0
 """A restart of the database must not end a watch of hours."""
 _HOST_SECONDS = 10.0
@@ -103,7 +103,7 @@ async def follow(reader: SdlcReader, number: str, show: Show) -> RequirementView
             if not has_warned and is_waiting and last_seen - begin > _HOST_SECONDS:
                 output.say(f"{number}: no host takes it. Does a worker run? starter.py doctor")
                 has_warned = True
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _watch(settings: Settings, number: str, *, as_json: bool) -> ExitCode:

@@ -1,4 +1,4 @@
-"""`plan`: the schedule before anything runs. Needs no server."""
+"""`plan`: the schedule, before anything runs and without any server."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -68,7 +68,7 @@ def plan(
 
 
 def _document(schedule: Schedule) -> Mapping[str, object]:
-    """Figures first, stages last: that is the order in which people look."""
+    """Figures first, stages last: the order in which people read."""
     fields = asdict(schedule)
     stages = fields.pop("stages")
     path = fields.pop("critical_path")

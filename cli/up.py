@@ -56,14 +56,14 @@ def up(
 
 
 def worker_process(environment: Mapping[str, str]) -> ChildSpec:
-    """The worker as a child of a stack; it stops politely and leaves its agents alone."""
+    """The worker as a child of a stack. SIGTERM ends it and leaves its agents running."""
     argv = (sys.executable, str(HERE / "worker.py"))
     return ChildSpec("worker", argv, environment, stop_signal=signal.SIGTERM)
 
 
 @asynccontextmanager
 async def running(stack: LocalStack) -> AsyncIterator[StackAddresses]:
-    """The stack, started, migrated and watched; stopped in order when the block ends."""
+    """Start, migrate and watch the stack; stop it in order when the block ends."""
     addresses = await stack.start()
     watcher = asyncio.create_task(stack.watch(_report))
     try:
@@ -83,12 +83,15 @@ async def _up(stack: LocalStack, home: Path) -> None:
             output.say(f"Port {moved.expected} is taken: {moved.name} listens on {moved.actual}.")
         output.data().print(_panel(addresses, home))
         if stranger := await hint_of_stranger(load_settings()):
-            output.complain(stranger)  # its worker takes nothing until that is settled
+            output.complain(stranger)  # the worker takes nothing until this is solved
         await asyncio.Event().wait()
 
 
 def _stack(settings: Settings, children: tuple[ChildSpec, ...]) -> LocalStack:
-    """A stack of what the environment does not name; an older `stack.json` names nothing here."""
+    """A stack of the servers that the environment does not name.
+
+    `EnvironmentSettings` leaves out the addresses that an earlier `stack.json` holds.
+    """
     named = EnvironmentSettings()
     password = named.nats_password
     is_named = named.model_fields_set
