@@ -41,7 +41,7 @@ class LazyCommand:
 
 
 COMMANDS = {
-    "demo": LazyCommand("cli.demonstration", "demo"),
+    "demo": LazyCommand("cli.demo.command", "demo"),
     "up": LazyCommand("cli.up", "up"),
     "plan": LazyCommand("cli.plan", "plan"),
     "start": LazyCommand("cli.start", "start"),

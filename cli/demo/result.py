@@ -1,4 +1,4 @@
-"""What a demonstration has brought: for people and as one document."""
+"""The result of a demo: as text and as a JSON document."""
 
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from pipeline.numbers import integration_branch
 
 @dataclass(frozen=True)
 class Records:
-    """What the database says of a requirement and of its fixes, all failures and runs included."""
+    """The rows of a requirement and of its fixes, with all failures and runs."""
 
     view: RequirementView
     performance: PerformanceView
@@ -29,7 +29,7 @@ class Records:
 
 
 async def read_records(reader: SdlcReader, number: str) -> Records:
-    """Read them once the requirement has come to an end, or to a question."""
+    """Read them after the requirement has ended, or a human is asked."""
     view = await reader.requirement(number)
     numbers = (number, *(fix.number for fix in view.fixes))
     return Records(
@@ -43,7 +43,7 @@ async def read_records(reader: SdlcReader, number: str) -> Records:
 
 @dataclass(frozen=True)
 class Demonstrated:
-    """What a demonstration leaves to look at."""
+    """What a demo leaves to look at."""
 
     records: Records
     web_ui: str
@@ -54,17 +54,17 @@ class Demonstrated:
 
     @property
     def view(self) -> RequirementView:
-        """The requirement as its status shows it."""
+        """The requirement, as `status` reads it."""
         return self.records.view
 
     @property
     def branch(self) -> str:
-        """The branch that collects its merges; it stays."""
+        """The integration branch, which is kept."""
         return integration_branch(self.view.number)
 
 
 def document(done: Demonstrated) -> Mapping[str, object]:
-    """The JSON of a demonstration."""
+    """The JSON of a demo."""
     performance = done.records.performance
     return {
         "req_number": done.view.number,
@@ -93,7 +93,7 @@ def document(done: Demonstrated) -> Mapping[str, object]:
 
 
 def show(done: Demonstrated) -> None:
-    """Who worked when, commits, failures and fixes, and what working side by side saved."""
+    """Print who worked when, the commits, failures and fixes, and what parallel work saved."""
     console = output.data()
     console.print(_intervals(done))
     output.write(_commits(done))
@@ -103,7 +103,7 @@ def show(done: Demonstrated) -> None:
 
 
 def _repairs(done: Demonstrated) -> Iterator[RenderableType]:
-    """What was red, and what became of it."""
+    """All failures, and what repaired them."""
     yield "\nWhat was red:"
     yield from (failure_text(failure) for failure in done.records.failures)
     yield from (
