@@ -60,7 +60,7 @@ COMMANDS = {
     "ask-sasha": LazyCommand("cli.ask_sasha", "ask_sasha"),
     "bind": LazyCommand("cli.installation", "bind_command"),
     "incidents": LazyCommand("cli.incidents", "incidents"),
-    "doctor": LazyCommand("cli.doctor", "doctor"),
+    "doctor": LazyCommand("cli.doctor.command", "doctor"),
 }
 
 
