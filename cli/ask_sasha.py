@@ -57,7 +57,8 @@ def ask_sasha(
 ) -> None:
     """Ask what the rules say: yes, no or unclear, and why.
 
-    A worker answers, after its program if it has one; without a worker the rules alone.
+    A worker answers and asks its program first, if it has one. Without a worker, only the rules
+    answer.
     """
     if agent not in (HUMAN_ASKER, *TEAM):
         names = ", ".join((HUMAN_ASKER, *TEAM))

@@ -31,7 +31,9 @@ _ENVELOPE = ("eventType", "reqNumber", "timestamp", "eventId")
 
 def events(
     req: Annotated[str | None, typer.Argument(help="Only this requirement's.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as events come.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Continue with new events.")
+    ] = False,
     since: Annotated[
         str | None, typer.Option("--since", help="An age like 30m, 2h, 7d, or an ISO time.")
     ] = None,
@@ -53,7 +55,8 @@ def since_time(text: str, now: datetime) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise RefusedInput(
-            f"{text[:40]!r} is no time: an age like 30m, 2h or 7d, or like 2026-01-31T12:00Z."
+            f"{text[:40]!r} is not a time: give an age like 30m, 2h or 7d,"
+            " or a time like 2026-01-31T12:00Z."
         ) from error
 
 

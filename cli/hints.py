@@ -40,7 +40,7 @@ class Hints:
         """Print those that there are."""
         if self.missing_dependency:
             output.write(
-                f"{self.missing_dependency}: not available, and nothing goes on without it:"
+                f"{self.missing_dependency} is not available; nothing continues without it:"
                 " python starter.py doctor"
             )
         if self.wrong_installation:

@@ -32,12 +32,12 @@ _STYLES = {
 
 
 def incidents(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """List what was wrong with the infrastructure, newest first.
 
-    What was done about it, and how it ended.
+    Also what Sasha did about it and how it ended.
     """
     found = run(_incidents(load_settings(), limit))
     if as_json:
@@ -46,7 +46,7 @@ def incidents(
     for incident in found:
         output.data().print(incident_text(incident), crop=False)
     if not found:
-        output.say("There was no incident so far.")
+        output.say("There have been no incidents.")
 
 
 async def _incidents(settings: Settings, limit: int) -> tuple[IncidentView, ...]:
@@ -74,7 +74,7 @@ def incident_text(incident: IncidentView) -> Text:
 
 def place_name(place: str) -> str:
     """A host; an empty name stands for the cluster."""
-    return f"host {place}" if place else "house"
+    return f"host {place}" if place else "cluster"
 
 
 def _lines(incident: IncidentView) -> Iterator[str]:
@@ -84,4 +84,4 @@ def _lines(incident: IncidentView) -> Iterator[str]:
     for action in incident.actions:
         yield f"- {output.first_line(action)}"
     if number := incident.requirement:
-        yield f"{number} stands for it: python starter.py status {number}"
+        yield f"{number} asks a human: python starter.py status {number}"

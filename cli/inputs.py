@@ -61,7 +61,9 @@ def read_numbers(text: str) -> tuple[str, ...]:
     """The numbers in a list like `REQ-1,REQ-2`. Raises: RefusedInput if it is empty."""
     numbers = tuple(filter(None, map(str.strip, text.split(","))))
     if not numbers:
-        raise RefusedInput(f"--blocked-by {text!r} names nobody: give numbers like REQ-1,REQ-2.")
+        raise RefusedInput(
+            f"--blocked-by {text!r} names no requirement: give numbers like REQ-1,REQ-2."
+        )
     return numbers
 
 
@@ -131,7 +133,7 @@ def read_backlog(
             check(submission)
             twin = seen.setdefault(submission.number.lower(), place)
             if twin != place:
-                raise RefusedInput(f"{submission.number} stands in line {twin} already.")
+                raise RefusedInput(f"{submission.number} is already in line {twin}.")
         except RefusedInput as refusal:
             problems.append(f"line {place}: {refusal}")
         else:

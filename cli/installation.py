@@ -34,13 +34,13 @@ _TELL_SECONDS = 1.5
 def bind_command(
     force: Annotated[
         bool,
-        typer.Option("--force", help="Although requirements are open: their workflows are lost."),
+        typer.Option("--force", help="Even if requirements are open: their workflows are lost."),
     ] = False,
 ) -> None:
     """Bind this installation to the Temporal that answers.
 
-    After its data was moved or lost: nobody takes anything from another one. Workers end when they
-    see it; start them again against the new one.
+    Use it after Temporal's data was moved or lost. Until then nothing is taken from another
+    Temporal. Workers stop when they notice the change; start them again.
     """
     bound = run(_bind(load_settings(), force=force))
     output.write(

@@ -36,7 +36,7 @@ _LATER_SECONDS = 0.2
 
 def list_requirements(
     waiting: Annotated[
-        bool, typer.Option("--waiting", help="Only what waits: for whom, since when, why.")
+        bool, typer.Option("--waiting", help="Only those that wait: for whom, since when, why.")
     ] = False,
     state: Annotated[
         list[RequirementState] | None, typer.Option("--state", help="Only these; repeatable.")

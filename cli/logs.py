@@ -36,15 +36,15 @@ def logs(
     req: Annotated[str, typer.Argument(help="The requirement's number.")],
     stage: Annotated[str, typer.Argument(help="The stage's name, or its agent's.")],
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on until the run ends.")
+        bool, typer.Option("-f", "--follow", help="Continue until the run ends.")
     ] = False,
     attempt: Annotated[
         int | None, typer.Option("--attempt", min=1, help="Default: the latest.")
     ] = None,
-    stderr: Annotated[bool, typer.Option("--stderr", help="The other stream.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Its standard error instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
-    """Print what the agent of a stage has printed."""
+    """Print what a stage's agent has printed."""
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
     path = _log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
@@ -69,14 +69,12 @@ def _why_nothing(path: Path, found: RunView, host: str) -> str:
     """Why there is no such file, as far as this host can tell."""
     run_name = f"{found.stage}, attempt {found.attempt},"
     if found.host not in (None, host):
-        return f"{run_name} ran on host {found.host}, and its log stands there; this is {host}."
+        return f"{run_name} ran on host {found.host}, where its log is; this is {host}."
     if path.parent.exists():
-        return (
-            f"{run_name} has printed nothing: {path} does not exist. A simulated agent never does."
-        )
+        return f"{run_name} has printed nothing: {path} does not exist. Simulated agents never do."
     if found.started_at is None:
         return f"{run_name} has not started."
-    return f"{run_name} was tidied up with what else had ended: {path} does not exist any more."
+    return f"{run_name} was removed after it had ended: {path} no longer exists."
 
 
 async def _run(settings: Settings, number: str, stage: str, attempt: int | None) -> RunView:

@@ -27,14 +27,14 @@ Examples:
 
 def slots(
     number: Annotated[
-        int | None, typer.Argument(help="Agents at once, 1 to 1000; agents that live go on.")
+        int | None, typer.Argument(help="Agents at once, 1 to 1000; running agents continue.")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Go back to MAX_PARALLEL_STAGES.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show or set how many agents may live at once on this host.
 
-    Its worker follows while it works.
+    A running worker applies a new number without a restart.
     """
     if reset and number is not None:
         raise RefusedInput("Give a number or --reset, not both.")

@@ -85,11 +85,11 @@ def start(
     ] = False,
     blocked_by: Annotated[
         str | None,
-        typer.Option("--blocked-by", help="Begin on what these have delivered: REQ-1,REQ-2."),
+        typer.Option("--blocked-by", help="Wait for these and build on their result: REQ-1,REQ-2."),
     ] = None,
     preempt: Annotated[
         bool,
-        typer.Option("--preempt", help="A P0: what runs stands still until it has ended."),
+        typer.Option("--preempt", help="A P0: suspend running agents until it has ended."),
     ] = False,
     file: Annotated[
         Path | None, typer.Option("--file", help="Markdown: first heading and what follows.")
@@ -110,7 +110,7 @@ def start(
         is_default = priority is PRIORITY and pipeline == DEFAULT_PIPELINE
         if any(text is not None for text in texts) or preempt or sequential or not is_default:
             raise RefusedInput(
-                "--batch stands alone: numbers, titles, texts and all else stand in its lines."
+                "--batch stands alone: its lines hold numbers, titles and everything else."
             )
         read_backlog(read_text(batch, "Backlog"), str(batch), intake.take)
     else:
@@ -213,7 +213,7 @@ async def launch(
     started = await _started_before(services, [each.submission.number for each in launches])
     if started and not attach:
         raise AlreadyStarted(
-            f"{', '.join(started)}: started before, and a number is used once."
+            f"{', '.join(started)}: already started, and a number is used only once."
             " Take another number, or follow that one with --attach."
         )
     attributes = await known_search_attributes(services.temporal)

@@ -54,7 +54,7 @@ def status(
     req: Annotated[str, typer.Argument(help="The requirement's number.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show where a requirement stands, why it waits, what answers."""
+    """Show where a requirement stands, why it waits and how to answer."""
     view, hints = run(_requirement(load_settings(), req))
     if as_json:
         output.write_json({**status_document(view), **asdict(hints)})
@@ -233,7 +233,7 @@ def _stages_table(view: RequirementView) -> Table:
     queued = {each.stage for each in view.queued}
     for stage in view.stages:
         waits = "queued" if stage.stage in queued else ""
-        waits = "stands still" if _is_suspended(stage, view) else waits
+        waits = "suspended" if _is_suspended(stage, view) else waits
         rows.add_row(
             stage.stage,
             stage.agent,
@@ -317,7 +317,7 @@ def retry_lines(retries: Sequence[RetryView], number: str = "") -> Iterator[str]
         if (silence := now - retry.last_at) > _SILENT:
             yield (
                 f"  {retry.host} has not tried for {output.duration(silence.total_seconds())}."
-                " Does its worker run? python starter.py doctor"
+                " Is its worker running? python starter.py doctor"
             )
 
 
@@ -326,7 +326,7 @@ def leftover_line(leftover: LeftoverView) -> str:
     if leftover.cleaned_at:
         return f"What it left on {leftover.host} is cleaned up."
     return output.plain(
-        f"Not cleaned up on {leftover.host}, which tries again: "
+        f"Not cleaned up on {leftover.host}, which keeps trying: "
         f"{output.first_line(leftover.reason)}"
     )
 
@@ -340,7 +340,9 @@ def release_lines(view: RequirementView) -> Iterator[str]:
     """The command that removes a blocker which has ended without being delivered."""
     for holder in view.holders:
         if holder.state.is_final and holder.state is not RequirementState.DELIVERED:
-            yield f"{holder.number} is {holder.state} and will not be delivered. Go on without it:"
+            yield (
+                f"{holder.number} is {holder.state} and will not be delivered. Continue without it:"
+            )
             yield f"  python starter.py unblock {view.number} --by {holder.number}"
 
 
@@ -350,7 +352,7 @@ def _past_hold_lines(view: RequirementView) -> Iterator[str]:
     if not past:
         return
     took = sum((_length(hold) for hold in past), timedelta()).total_seconds()
-    yield f"Holds that are over: {len(past)}, {output.duration(took)} in all"
+    yield f"Past holds: {len(past)}, {output.duration(took)} in total"
     for hold in past[-_PAST_SHOWN:]:
         lasted = output.duration(_length(hold).total_seconds())
         at = output.since(hold.since, datetime.now(UTC))
@@ -365,7 +367,7 @@ def _hold_line(hold: HoldView, view: RequirementView) -> str:
     states = {holder.number: f" ({holder.state})" for holder in view.holders}
     by = ", ".join(f"{name}{states.get(name, '')}" for name in hold.held_by)
     since = output.since(hold.since, datetime.now(UTC))
-    what = "Agents stand still" if hold.boundary == PRE_EMPTION else f"Held at {hold.boundary}"
+    what = "Agents suspended" if hold.boundary == PRE_EMPTION else f"Held at {hold.boundary}"
     return output.plain(f"{what} since {since} by {by}: {output.first_line(hold.reason)}")
 
 

@@ -87,7 +87,7 @@ Example:
 
 Number = Annotated[str, typer.Argument(help="The requirement's number.")]
 StageName = Annotated[str, typer.Argument(help="The stage's name, or its agent's.")]
-Note = Annotated[str, typer.Option("--note", help="Why; the agents that run again are told.")]
+Note = Annotated[str, typer.Option("--note", help="Why; agents that run again are told.")]
 By = Annotated[str, typer.Option("--by", help="The number that it waits for.")]
 
 ANSWER_SECONDS = 30.0
@@ -100,8 +100,8 @@ _NO_WORKER = "Start one with: python worker.py (or python starter.py up)"
 def retry(req: Number, stage: StageName, note: Note = "") -> None:
     """Run a failed stage again, and what depends on it.
 
-    Stage `deliver` tries to deliver again, `opening` to find a host. What failed for no fault of an
-    agent's is tried again alone: an agent that has ended is not paid twice.
+    Stage `deliver` tries the delivery again, `opening` the search for a host. A step that failed
+    through no fault of an agent is repeated alone: no agent that has ended runs, or is paid, again.
     """
     check_note(note)
 
@@ -110,7 +110,7 @@ def retry(req: Number, stage: StageName, note: Note = "") -> None:
         return await handle.execute_update(RequirementWorkflow.retry, request)
 
     reopened = run(_steered(load_settings(), req, ask, stage=stage, may_deliver=True))
-    output.write(f"{req} goes on: {', '.join(reopened.stages)}.")
+    output.write(f"{req} continues: {', '.join(reopened.stages)}.")
 
 
 def decide(
@@ -118,10 +118,10 @@ def decide(
     answer: Annotated[Answer, typer.Argument(help="What to do about it.")],
     note: Note = "",
 ) -> None:
-    """Answer a blocked requirement, or give any up.
+    """Answer a blocked requirement, or give up any requirement.
 
-    `approve` and `request-changes` answer the critique. `abort` ends a requirement FAILED, also one
-    that is not blocked.
+    `approve` and `request-changes` answer the critique. `abort` ends a requirement FAILED, even
+    if it is not blocked.
     """
     check_note(note)
 
@@ -133,13 +133,13 @@ def decide(
     if answer is Answer.ABORT:
         output.write(f"{req} is given up: it ends FAILED.")
     else:
-        output.write(f"{req} goes on: {', '.join(reopened.stages) or 'delivery'}.")
+        output.write(f"{req} continues: {', '.join(reopened.stages) or 'delivery'}.")
 
 
 def cancel(req: Number) -> None:
-    """Cancel a requirement; its agents have ended within a minute.
+    """Cancel a requirement; its agents end within a minute.
 
-    What cannot be cleaned up by then is named, and its host goes on trying.
+    What cannot be cleaned up by then is named, and its host keeps trying.
     """
     left = run(_cancelled(load_settings(), req))
     output.write(f"{req} is CANCELLED.")
@@ -165,7 +165,7 @@ def extend(
 
 
 def block(req: Number, by: By) -> None:
-    """Let a requirement wait until another one is delivered.
+    """Make a requirement wait until another one is delivered.
 
     It waits at its next boundary: its opening, a stage, a build or the delivery.
     """
@@ -174,9 +174,9 @@ def block(req: Number, by: By) -> None:
 
 
 def unblock(req: Number, by: By) -> None:
-    """Let a requirement go on without waiting for that one."""
+    """Let a requirement continue without waiting for that one."""
     run(_change_blocker(req, by, PostgresSdlcStore.remove_blocker))
-    output.write(f"{req} does not wait for {by} any more.")
+    output.write(f"{req} no longer waits for {by}.")
 
 
 def _who() -> str:

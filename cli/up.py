@@ -40,8 +40,8 @@ def up(
 ) -> None:
     """Run Temporal, NATS, PostgreSQL and a worker until Ctrl-C.
 
-    What the environment names is used instead of being started. Agents in flight survive the end
-    and are found again by the next worker.
+    A server that the environment names is used instead of started. Running agents survive the end;
+    the next worker finds them again.
     """
     settings = load_settings()
     children: tuple[ChildSpec, ...] = ()
@@ -78,7 +78,7 @@ async def _up(stack: LocalStack, home: Path) -> None:
     output.say("Starting …")
     async with running(stack) as addresses:
         if stack.leftovers:
-            output.say(f"Ended what a killed stack had left: {', '.join(stack.leftovers)}.")
+            output.say(f"Ended the processes of a killed stack: {', '.join(stack.leftovers)}.")
         for moved in stack.moved_ports:
             output.say(f"Port {moved.expected} is taken: {moved.name} listens on {moved.actual}.")
         output.data().print(_panel(addresses, home))
@@ -118,7 +118,7 @@ def _panel(addresses: StackAddresses, home: Path) -> Panel:
         "Passwords": str(home / "stack.json"),
     }
     text = "\n".join(f"{name:<11}{value}" for name, value in rows.items())
-    text += "\n\nCtrl-C stops all of it; agents in flight go on."
+    text += "\n\nCtrl-C stops everything except running agents."
     return Panel(text, title="Agog is up", expand=False)
 
 

@@ -101,7 +101,9 @@ async def follow(reader: SdlcReader, number: str, show: Show) -> RequirementView
                 return view
             is_waiting = view.state is RequirementState.ACCEPTED
             if not has_warned and is_waiting and last_seen - begin > _HOST_SECONDS:
-                output.say(f"{number}: no host takes it. Does a worker run? starter.py doctor")
+                output.say(
+                    f"{number}: no host has taken it. Is a worker running? python starter.py doctor"
+                )
                 has_warned = True
         await asyncio.sleep(_POLL_SECONDS)
 

@@ -70,7 +70,7 @@ def demo(
         bool, typer.Option("--break-build", help="A build breaks, and its owner repairs it.")
     ] = False,
     conflict: Annotated[
-        bool, typer.Option("--conflict", help="Two agents change one line; the later resolves it.")
+        bool, typer.Option("--conflict", help="Two agents change one line; the second resolves it.")
     ] = False,
     request_changes: Annotated[
         bool, typer.Option("--request-changes", help="A review sends the research back once.")
@@ -79,8 +79,8 @@ def demo(
 ) -> None:
     """Take one requirement through the team, on servers of its own.
 
-    Agents are real processes. Everything happens in a temporary directory and is gone afterwards.
-    What goes wrong can be combined; it is repaired, and the requirement is delivered.
+    Agents are real processes. Everything happens in a temporary directory, which is removed at the
+    end. The failures can be combined; they are repaired, and the requirement is delivered.
     """
     mishaps = {
         "break-build": break_build,

@@ -38,9 +38,9 @@ def doctor(
         bool, typer.Option("--dependencies", help="Servers and workers only, for health checks.")
     ] = False,
 ) -> None:
-    """Check dependencies, workers, this host; say what to do.
+    """Check dependencies, workers and this host; say what to do.
 
-    And what Sasha does, and would do.
+    Also what Sasha does, and what she would do.
     """
     settings = load_settings()
     sasha: SashaReport | None = None

@@ -46,15 +46,15 @@ _ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 _OPEN = tuple(state for state in RequirementState if not state.is_final)
 _HEALTH_SECONDS = 3.0
 
-_WORKER_DOES = "A worker does it at its start: python worker.py"
-_NEW = "not bound yet: the first worker, or the first start, binds it to the Temporal it reaches"
-_REPAIR = "Sasha and the next start of a worker repair it."
+_WORKER_DOES = "A worker repairs this when it starts: python worker.py"
+_NEW = "not bound yet: the first worker or the first start binds it to the Temporal that answers"
+_REPAIR = "Sasha or the next start of a worker repairs it."
 
 _SCHEMAS = {
     Schema.CURRENT: Finding(detail="current"),
     Schema.BEHIND: Finding(detail="behind", advice=f"Migrations are missing. {_REPAIR}"),
     Schema.AHEAD: Finding(
-        detail="newer", advice="A newer version of this program has migrated it: update this one."
+        detail="newer", advice="A newer version of this program migrated it: update this one."
     ),
 }
 
@@ -135,7 +135,7 @@ async def _nats(settings: Settings) -> Finding:
                     await client.jetstream().stream_info(stream.name)
                 except NotFoundError:
                     missing.append(stream.name)
-        advice = f"Without streams {', '.join(missing)}. {_WORKER_DOES}" if missing else ""
+        advice = f"Missing streams: {', '.join(missing)}. {_WORKER_DOES}" if missing else ""
         version = client.connected_server_version
         return Finding(f"{version.major}.{version.minor}.{version.patch}", advice=advice)
     finally:
@@ -195,7 +195,7 @@ async def _retries(settings: Settings) -> Finding:
     """Never a fault: a failing step is bounded, and then a human is asked."""
     async with records(settings) as reader:
         found = await reader.retries()
-    told = "\n".join(retry_lines(found)) or "nothing fails now"
+    told = "\n".join(retry_lines(found)) or "no step is failing"
     return Finding(detail=told, facts={"retries": [retry_document(retry) for retry in found]})
 
 
@@ -212,7 +212,7 @@ async def _workers(settings: Settings) -> Finding:
     client = await temporal_client(settings)
     installation = await installation_of(settings)
     if installation is None:
-        return Finding(advice="No worker has ever been here. Start one: python worker.py")
+        return Finding(advice="No worker has run here yet. Start one: python worker.py")
     ours = installation.queues
     queues = {
         ours.central: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
@@ -224,7 +224,7 @@ async def _workers(settings: Settings) -> Finding:
     }
     found = {queue: await _pollers(client, queue, kind) for queue, kind in queues.items()}
     if idle := [queue for queue, count in found.items() if not count]:
-        advice = f"Nobody serves {', '.join(idle)}. Start a worker: python worker.py"
+        advice = f"No worker serves {', '.join(idle)}. Start one: python worker.py"
         return Finding(advice=advice, facts=found)
     return Finding(detail=f"{found[ours.central]} on {ours.central}", facts=found)
 
@@ -243,9 +243,9 @@ async def _health(home: Path) -> Finding:
         worker = json.loads((home / WORKER_FILE).read_bytes())
         address = worker["health"]
     except FileNotFoundError:
-        return Finding(advice="No worker lives in this state directory. Start one: worker.py")
+        return Finding(advice="No worker runs in this state directory. Start one: python worker.py")
     if not address:
-        return Finding(worker["version"], "says nothing: AGOG_HEALTH_PORT is 0")
+        return Finding(worker["version"], "reports no health: AGOG_HEALTH_PORT is 0")
     try:
         said = await asyncio.to_thread(_asked, f"{address}/readyz")
     except OSError as error:
@@ -281,7 +281,7 @@ async def _hosts(settings: Settings) -> Finding:
     without = f"; without a worker: {', '.join(silent)}" if silent else ""
     return Finding(
         detail=f"{len(hosts) - len(silent)} served{without}",
-        advice=f"No worker on {', '.join(lost)}: what stands there waits." if lost else "",
+        advice=f"No worker on {', '.join(lost)}: their requirements wait." if lost else "",
         facts={"hosts": dict(zip(hosts, served, strict=True))},
     )
 

@@ -50,7 +50,7 @@ async def _agents(settings: Settings) -> Finding:
     absent = [
         f"{name}: {program}" for name, program in programs.items() if not shutil.which(program)
     ]
-    advice = f"Programs that are not there: {', '.join(absent)}." if absent else ""
+    advice = f"Programs not found: {', '.join(absent)}." if absent else ""
     simulated = len(agents.agents) - len(programs)
     return Finding(detail=f"{len(programs)} programs, {simulated} simulated", advice=advice)
 

@@ -200,15 +200,15 @@ def report_text(report: SashaReport) -> RenderableType:
 
 def _standing(report: SashaReport) -> Iterator[str]:
     if report.is_there is False:
-        yield "Sasha was not called so far."
+        yield "Sasha has not been called yet."
     if report.standing is None:
         return
     cases = report.standing.cases
-    yield "Sasha treats now:" if cases else "Sasha is there and treats nothing now."
+    yield "Sasha is repairing:" if cases else "Sasha is running and repairs nothing now."
     for case in cases:
         yield from _case_lines(case)
     for waiting in report.standing.waiting:
-        yield f"Who waits for {waiting.dependency}: {', '.join(waiting.callers)}"
+        yield f"Waiting for {waiting.dependency}: {', '.join(waiting.callers)}"
 
 
 def _case_lines(case: CaseStanding) -> Iterator[str]:
@@ -222,10 +222,10 @@ def _case_lines(case: CaseStanding) -> Iterator[str]:
 def _patrolled(report: SashaReport) -> Iterator[str]:
     for patrol in report.patrols:
         if patrol.is_paused:
-            yield f"Her patrol of host {patrol.host} is paused in Temporal."
+            yield f"Her scheduled check of host {patrol.host} is paused in Temporal."
         else:
             last, due = output.clock(patrol.last_at) or "never", output.clock(patrol.next_at)
-            yield f"Her patrol of host {patrol.host}: last {last}, next {due}"
+            yield f"Her scheduled check of host {patrol.host}: last {last}, next {due}"
     for each in report.requirements:
         command = f"python starter.py status {each.number}"
         yield f"{each.number} is {each.state} since {output.moment(each.created_at)}: {command}"
@@ -233,7 +233,7 @@ def _patrolled(report: SashaReport) -> Iterator[str]:
 
 def _advised(report: SashaReport) -> Iterator[str]:
     if report.would_do:
-        yield "What she finds now, and would do:"
+        yield "What she finds now and would do:"
     elif not report.unknown:
         yield "She finds nothing to do."
     for advice in report.would_do:
@@ -246,7 +246,7 @@ def _advised(report: SashaReport) -> Iterator[str]:
 
 def _history(report: SashaReport) -> Iterator[str]:
     for sentence in report.unknown:
-        yield f"Not known: {output.plain(sentence)}"
+        yield f"Unknown: {output.plain(sentence)}"
     if report.incidents:
         yield "Latest incidents (all: python starter.py incidents):"
 

@@ -156,7 +156,7 @@ def test_status_tells_of_every_step_that_fails_and_of_what_was_left() -> None:
     assert "failed 7 times" in text
     assert "Retrying REQ-1-FIX-1: open" in text
     assert "failed once" in text
-    assert "Not cleaned up on here, which tries again: fatal: broken" in text
+    assert "Not cleaned up on here, which keeps trying: fatal: broken" in text
     document = status_document(view)
     assert document["retries"] == [
         {
