@@ -86,6 +86,6 @@ async def _all_or_refuse(*checks: Awaitable[object]) -> None:
         raise errors[0]
 
 
-async def wake_held(connected: Services) -> None:
+async def notify_paused(connected: Services) -> None:
     """Notify every paused requirement that may continue. Raises: DependencyUnavailable."""
     await TemporalWaker(connected.temporal).wake(await connected.store.to_wake())

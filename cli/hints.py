@@ -52,8 +52,8 @@ def is_under_way(state: RequirementState) -> bool:
     return not (state.is_final or state is RequirementState.ACCEPTED)
 
 
-async def hint_of_sasha(settings: Settings) -> SashaStanding | None:
-    """What Sasha's workflow reports, or None if it does not answer in time."""
+async def answer_of_sasha(settings: Settings) -> SashaStanding | None:
+    """The status of Sasha's workflow, or None if it does not answer in time."""
     try:
         return await within(_HINT_SECONDS, _asked(settings))
     except (DependencyUnavailable, RPCError, WorkflowQueryFailedError, TimeoutError):
@@ -96,7 +96,7 @@ def missing_dependency(standing: SashaStanding | None, numbers: Collection[str])
     return next(iter([*missing, *sorted(waited_for)]), "")
 
 
-async def hint_of_stranger(settings: Settings) -> str:
+async def wrong_installation(settings: Settings) -> str:
     """The complaint about a Temporal that belongs to another installation, or an empty text.
 
     Nothing of ours continues at this address then, whatever the rows say. Empty also if Temporal

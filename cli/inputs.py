@@ -52,8 +52,8 @@ def check_submission(submission: Submission) -> Submission:
         raise RefusedInput(
             f"{submission.number} is {submission.priority}: only a P0 pre-empts what runs."
         )
-    check_title(submission.title)
-    check_description(submission.description)
+    _check_title(submission.title)
+    _check_description(submission.description)
     return submission
 
 
@@ -67,7 +67,7 @@ def read_numbers(text: str) -> tuple[str, ...]:
     return numbers
 
 
-def check_title(title: str) -> None:
+def _check_title(title: str) -> None:
     """Refuse a title that does not fit one line of a table. Raises: RefusedInput."""
     if len(title) > TITLE_LENGTH:
         raise RefusedInput(f"Title of {len(title)} characters: at most {TITLE_LENGTH}.")
@@ -77,7 +77,7 @@ def check_title(title: str) -> None:
         raise RefusedInput("The title holds a line break or control character: one line of text.")
 
 
-def check_description(description: str) -> None:
+def _check_description(description: str) -> None:
     """Refuse a description that cannot be stored. Raises: RefusedInput."""
     if len(description) > DESCRIPTION_LENGTH:
         raise RefusedInput(

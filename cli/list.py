@@ -13,7 +13,7 @@ from rich.table import Table
 from adapters.sdlc_views import ListedRequirement
 from cli import output
 from cli.connections import records
-from cli.hints import Hints, hint_of_sasha, hint_of_stranger, is_under_way, missing_dependency
+from cli.hints import Hints, answer_of_sasha, is_under_way, missing_dependency, wrong_installation
 from cli.running import load_settings, run
 from cli.status import ask_line, queued_line, retry_document, retry_lines
 from pipeline.model import RequirementState
@@ -57,8 +57,8 @@ async def _requirements(
 ) -> tuple[tuple[ListedRequirement, ...], Hints]:
     """The rows, and the hints, which are asked for while the rows are read."""
     began = monotonic()
-    hint = asyncio.create_task(hint_of_sasha(settings))
-    stranger = asyncio.create_task(hint_of_stranger(settings))
+    hint = asyncio.create_task(answer_of_sasha(settings))
+    stranger = asyncio.create_task(wrong_installation(settings))
     try:
         async with records(settings) as reader:
             found = await reader.requirements(states=states, waiting=waiting)

@@ -15,7 +15,7 @@ from adapters.temporal_client import known_search_attributes, reaching_temporal
 from adapters.temporal_workflows import workflow_standing
 from adapters.user_files import find_agents, read_text
 from cli import output
-from cli.connections import Services, services, wake_held
+from cli.connections import Services, notify_paused, services
 from cli.inputs import (
     DEFAULT_PIPELINE,
     PRIORITY,
@@ -224,7 +224,7 @@ async def launch(
     ]
     await services.store.accept_all(fresh)
     if any(acceptance.blocked_by for acceptance in fresh):
-        await wake_held(services)  # the blockers of a new P0 may continue
+        await notify_paused(services)  # the blockers of a new P0 may continue
     orders = [await services.reader.order(each.order.number) for each in fresh]
     await _bounded([_start_workflow(services, order) for order in orders])
     return tuple(order.number for order in orders)

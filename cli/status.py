@@ -28,7 +28,7 @@ from adapters.sdlc_views import (
 )
 from cli import output
 from cli.connections import records
-from cli.hints import Hints, hint_of_sasha, hint_of_stranger, is_under_way, missing_dependency
+from cli.hints import Hints, answer_of_sasha, is_under_way, missing_dependency, wrong_installation
 from cli.running import load_settings, run
 from pipeline.model import PRE_EMPTION, Ask, RequirementState, StageState
 from pipeline.steering import addressed
@@ -70,8 +70,8 @@ async def _requirement(settings: Settings, number: str) -> tuple[RequirementView
     whose = installation.id if installation else None
     if view.state.is_final:
         return view, Hints(whose)
-    stranger = asyncio.create_task(hint_of_stranger(settings))
-    standing = await hint_of_sasha(settings) if is_under_way(view.state) else None
+    stranger = asyncio.create_task(wrong_installation(settings))
+    standing = await answer_of_sasha(settings) if is_under_way(view.state) else None
     return view, Hints(whose, missing_dependency(standing, (number,)), await stranger)
 
 

@@ -23,7 +23,7 @@ from adapters.temporal_client import reaching_temporal, refusal_reason
 from adapters.temporal_waker import TemporalWaker
 from adapters.temporal_workflows import check_ours
 from cli import output
-from cli.connections import Services, services, wake_held
+from cli.connections import Services, notify_paused, services
 from cli.inputs import stage_name
 from cli.running import load_settings, run
 from cli.status import leftover_line
@@ -279,5 +279,5 @@ async def _change_blocker(
         try:
             await write(connected.store, number, by)
         finally:  # even if refused: an earlier call may have been interrupted before this
-            await wake_held(connected)
+            await notify_paused(connected)
             await TemporalWaker(connected.temporal).pre_empt(await connected.store.to_pre_empt())

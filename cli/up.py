@@ -16,7 +16,7 @@ from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackInc
 from adapters.migrate import upgrade
 from adapters.user_files import find_agents
 from cli import output
-from cli.hints import hint_of_stranger
+from cli.hints import wrong_installation
 from cli.running import load_settings, run
 from settings import HERE, EnvironmentSettings, Settings
 
@@ -82,7 +82,7 @@ async def _up(stack: LocalStack, home: Path) -> None:
         for moved in stack.moved_ports:
             output.say(f"Port {moved.expected} is taken: {moved.name} listens on {moved.actual}.")
         output.data().print(_panel(addresses, home))
-        if stranger := await hint_of_stranger(load_settings()):
+        if stranger := await wrong_installation(load_settings()):
             output.complain(stranger)  # the worker takes nothing until this is solved
         await asyncio.Event().wait()
 

@@ -55,10 +55,10 @@ def doctor(
         console.print(_text(checks), crop=False)
         if sasha is not None:
             console.print(report_text(sasha), crop=False)
-    ailing = {check.kind for check in checks if not check.ok}
-    if Kind.DEPENDENCY in ailing:
+    faulty = {check.kind for check in checks if not check.ok}
+    if Kind.DEPENDENCY in faulty:
         raise typer.Exit(ExitCode.UNAVAILABLE)
-    raise typer.Exit(ExitCode.REFUSED if ailing else OK)
+    raise typer.Exit(ExitCode.REFUSED if faulty else OK)
 
 
 async def _examine(settings: Settings) -> tuple[Sequence[Check], SashaReport]:
@@ -80,8 +80,8 @@ async def _checks(probes: Sequence[Probe]) -> Sequence[Check]:
 
 
 def _document(checks: Sequence[Check], sasha: SashaReport | None) -> Mapping[str, object]:
-    is_well = all(check.ok for check in checks)
-    document = {"ok": is_well, "checks": [asdict(check) for check in checks]}
+    is_ok = all(check.ok for check in checks)
+    document = {"ok": is_ok, "checks": [asdict(check) for check in checks]}
     return document if sasha is None else {**document, "sasha": sasha.document}
 
 

@@ -29,7 +29,12 @@ def host_probes(settings: Settings) -> tuple[Probe, ...]:
         Probe("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
         Probe("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
         Probe("Load", Kind.CONFIGURATION, settings.host, _load),
-        Probe("Slots", Kind.CONFIGURATION, str(settings.home), lambda: _slots(settings)),
+        Probe(
+            "Slots",
+            Kind.CONFIGURATION,
+            str(settings.home),
+            lambda: asyncio.to_thread(_slots, settings),
+        ),
     )
 
 
@@ -80,11 +85,7 @@ async def _load() -> Finding:
     return Finding(detail=load.told, facts={**asdict(load), "is_too_high": load.is_too_high})
 
 
-async def _slots(settings: Settings) -> Finding:
-    return await asyncio.to_thread(_counted_slots, settings)
-
-
-def _counted_slots(settings: Settings) -> Finding:
+def _slots(settings: Settings) -> Finding:
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
     document = slots_document(slots, take_census(settings.home))
     counts = ", ".join(f"{document[name]} {name}" for name in ("living", "suspended", "waiting"))

@@ -99,18 +99,18 @@ async def report_on_sasha(settings: Settings) -> SashaReport:
     """Find out all parts at the same time, each within `CHECK_SECONDS`."""
     report = SashaReport()
     await asyncio.gather(
-        _noting(report, "Her incidents", partial(_read_records, report, settings)),
-        _noting(report, "Sasha in Temporal", partial(_ask_temporal, report, settings)),
+        _find_out(report, "Her incidents", partial(_read_records, report, settings)),
+        _find_out(report, "Sasha in Temporal", partial(_ask_temporal, report, settings)),
     )
     return report
 
 
-async def _noting(
-    report: SashaReport, what: str, find_out: Callable[[], Coroutine[Any, Any, None]]
+async def _find_out(
+    report: SashaReport, what: str, part: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
     """Find out a part of the report, or note why that failed."""
     try:
-        await within(CHECK_SECONDS, find_out())
+        await within(CHECK_SECONDS, part())
     except (PipelineError, RPCError, WorkflowQueryFailedError, TimeoutError, OSError) as error:
         report.unknown.append(f"{what}: {error}")
 
@@ -132,10 +132,12 @@ async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
         installation = Installation("")
     here = (report, settings, client, installation)
     await asyncio.gather(
-        _noting(report, "What she treats", partial(_ask_her, report, client, installation)),
-        _noting(report, "Her patrols", partial(_list_patrols, report, client, installation)),
-        _noting(report, "The house", partial(_probe_cluster, *here)),
-        _noting(report, "This host", partial(_probe_host, *here)),
+        _find_out(report, "What she repairs", partial(_ask_her, report, client, installation)),
+        _find_out(
+            report, "Her scheduled checks", partial(_list_patrols, report, client, installation)
+        ),
+        _find_out(report, "The cluster", partial(_probe_cluster, *here)),
+        _find_out(report, "This host", partial(_probe_host, *here)),
     )
 
 
