@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -48,7 +48,8 @@ def logs(
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
     path = _log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
-    if not path.exists() and not (follow and _may_still_print(found, settings.host)):
+    may_still_print = found.ended_at is None and found.host in (None, settings.host)
+    if not path.exists() and not (follow and may_still_print):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
     for line in _lines(path, follow=follow):
         _print(line, found, as_json=as_json)
@@ -59,10 +60,6 @@ def _log_path(home: Path, found: RunView, stream: str) -> Path:
     if found.log_reference:
         return Path(found.log_reference).with_name(stream)
     return RunDirectory.of(home, found.run_id).file(stream)
-
-
-def _may_still_print(found: RunView, host: str) -> bool:
-    return found.ended_at is None and found.host in (None, host)
 
 
 def _why_nothing(path: Path, found: RunView, host: str) -> str:
@@ -90,7 +87,9 @@ async def _run(settings: Settings, number: str, stage: str, attempt: int | None)
 
 def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
     """The file's lines; with `follow` also later ones, until the run has recorded its end."""
-    with _opened(path) as file:
+    while not path.exists():
+        time.sleep(_POLL_SECONDS)
+    with path.open("rb") as file:
         rest = b""
         while True:
             has_ended = path.with_name(run_files.EXIT).exists()
@@ -102,12 +101,6 @@ def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
             time.sleep(_POLL_SECONDS)
     if rest:
         yield rest
-
-
-def _opened(path: Path) -> BinaryIO:
-    while not path.exists():
-        time.sleep(_POLL_SECONDS)
-    return path.open("rb")
 
 
 def _print(line: bytes, found: RunView, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 
 from adapters.sdlc_reader import SdlcReader
-from adapters.sdlc_views import EscalationView, FailureView, FixView, RequirementView, StageView
+from adapters.sdlc_views import EscalationView, RequirementView, StageView
 from cli import output
 from cli.connections import records
 from cli.running import ExitCode, exit_code_of_state, load_settings, run, worst
@@ -194,7 +194,8 @@ class ProgressLines:
             self._round = max(failure.round for failure in new)
             yield f"Round {self._round} has failures: {len(new)}"
         for failure in new:
-            yield _failure_line(failure)
+            owners = " and ".join(failure.owners) or "nobody"
+            yield _with_reason(f"❌ {failure.gate} ({owners})", failure.error)
 
     def _opened_fix_lines(self, view: RequirementView) -> Iterator[str]:
         for fix in view.fixes:
@@ -208,7 +209,10 @@ class ProgressLines:
             if fix.number in self._fixes and self._fixes[fix.number] is not fix.state:
                 self._fixes[fix.number] = fix.state
                 if fix.state.is_final:
-                    yield _fix_line(fix)
+                    ended = (
+                        f"{output.clock(fix.ended_at)} {fix.number} ({fix.assignee}) {fix.state}"
+                    )
+                    yield _with_reason(ended, fix.reason)
 
     def _state_lines(self, view: RequirementView) -> Iterator[str]:
         waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""
@@ -241,16 +245,6 @@ def _stage_line(stage: StageView) -> str:
     attempt = f", attempt {stage.attempt}" if stage.attempt > 1 else ""
     said = f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}".lstrip()
     return _with_reason(said, stage.reason)
-
-
-def _failure_line(failure: FailureView) -> str:
-    owners = " and ".join(failure.owners) or "nobody"
-    return _with_reason(f"❌ {failure.gate} ({owners})", failure.error)
-
-
-def _fix_line(fix: FixView) -> str:
-    at = output.clock(fix.ended_at)
-    return _with_reason(f"{at} {fix.number} ({fix.assignee}) {fix.state}", fix.reason)
 
 
 def _with_reason(said: str, reason: str) -> str:
