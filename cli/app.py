@@ -4,42 +4,78 @@ import contextlib
 import logging
 import os
 import sys
+from dataclasses import dataclass
+from importlib import import_module
 from io import TextIOWrapper
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from cli import output
-from cli.exits import ExitCode, exit_code_of_error
-from cli.lazy import LazyCommand, lazy_group
+from cli.running import ExitCode, exit_code_of_error
 from pipeline.errors import PipelineError
 
 log = logging.getLogger("agog")
 
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """A function of a module that is imported on first use: `plan` needs no database driver.
+
+    The module's `EXAMPLES` holds, by the command's name, what stands below its help.
+    """
+
+    module: str
+    function: str
+
+    def load(self, name: str) -> TyperCommand:
+        """Import the module and make its function a command of that name."""
+        module = import_module(self.module)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name, epilog=module.EXAMPLES[name])(getattr(module, self.function))
+        command = get_command(single)
+        if not isinstance(command, TyperCommand):
+            raise TypeError(f"{name} is no single command")
+        return command
+
+
 COMMANDS = {
-    "demo": LazyCommand("cli.demonstration", "demo"),
-    "up": LazyCommand("cli.stack", "up"),
-    "plan": LazyCommand("cli.planning", "plan"),
-    "start": LazyCommand("cli.starting", "start"),
-    "status": LazyCommand("cli.showing", "status"),
-    "list": LazyCommand("cli.showing", "list_requirements"),
-    "watch": LazyCommand("cli.watching", "watch"),
+    "demo": LazyCommand("cli.demo.command", "demo"),
+    "up": LazyCommand("cli.up", "up"),
+    "plan": LazyCommand("cli.plan", "plan"),
+    "start": LazyCommand("cli.start", "start"),
+    "status": LazyCommand("cli.status", "status"),
+    "list": LazyCommand("cli.list", "list_requirements"),
+    "watch": LazyCommand("cli.watch", "watch"),
     "logs": LazyCommand("cli.logs", "logs"),
     "events": LazyCommand("cli.events", "events"),
     "retry": LazyCommand("cli.steering", "retry"),
     "decide": LazyCommand("cli.steering", "decide"),
     "cancel": LazyCommand("cli.steering", "cancel"),
-    "block": LazyCommand("cli.blocking", "block"),
-    "unblock": LazyCommand("cli.blocking", "unblock"),
+    "block": LazyCommand("cli.steering", "block"),
+    "unblock": LazyCommand("cli.steering", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
     "slots": LazyCommand("cli.slots", "slots"),
-    "ask-sasha": LazyCommand("cli.asking", "ask_sasha"),
+    "ask-sasha": LazyCommand("cli.ask_sasha", "ask_sasha"),
     "bind": LazyCommand("cli.installation", "bind_command"),
     "incidents": LazyCommand("cli.incidents", "incidents"),
-    "doctor": LazyCommand("cli.doctor", "doctor"),
+    "doctor": LazyCommand("cli.doctor.command", "doctor"),
 }
 
+
+class _Commands(TyperGroup):
+    """The commands, listed in the order of `COMMANDS`."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
+        return COMMANDS[cmd_name].load(cmd_name) if cmd_name in COMMANDS else None
+
+
 app = typer.Typer(
-    cls=lazy_group(COMMANDS),
+    cls=_Commands,
     name="starter.py",
     no_args_is_help=True,
     add_completion=False,
@@ -58,14 +94,14 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # a terminal that knows few characters must not stop a command half-way
+            # a terminal with a small character set must not stop a command half-way
             stream.reconfigure(errors="backslashreplace")
     code = _run()
-    # a reader that has gone away, like `head`, needs no more data
+    # a reader that has closed the pipe, like `head`, needs no more data
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
     sys.stderr.flush()
-    # Temporal's native threads may abort an interpreter that is being torn down
+    # Temporal's native threads may abort an interpreter that is shutting down
     os._exit(code)
 
 

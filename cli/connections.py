@@ -1,4 +1,7 @@
-"""The three dependencies: reached within five seconds, or refused by name, address and remedy."""
+"""Connections to Temporal, NATS and the SDLC database.
+
+Each answers within five seconds, or is refused with its name, its address and what to do.
+"""
 
 import asyncio
 import logging
@@ -14,7 +17,7 @@ from adapters.sdlc.reader import SdlcReader, create_reader
 from adapters.sdlc.store import PostgresSdlcStore, create_store
 from adapters.temporal_client import connect, quiet_runtime
 from adapters.temporal_waker import TemporalWaker
-from cli.nats_client import check_nats
+from cli.events import events_client
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation
 from settings import Settings
@@ -22,9 +25,27 @@ from settings import Settings
 _CORE_LOG = "temporal.core"
 
 
+@asynccontextmanager
+async def records(settings: Settings) -> AsyncIterator[SdlcReader]:
+    """The SDLC database alone, to read. Reads raise DependencyUnavailable."""
+    reader = create_reader(settings.database_url.get_secret_value())
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+async def temporal_client(settings: Settings) -> Client:
+    """Temporal alone. Raises: DependencyUnavailable."""
+    # by default its core logs to stdout, at length, what we report in one sentence
+    logging.getLogger(_CORE_LOG).setLevel(logging.CRITICAL)
+    Runtime.set_default(quiet_runtime(_CORE_LOG), error_if_already_set=False)
+    return await connect(settings.temporal_address)
+
+
 @dataclass(frozen=True)
 class Services:
-    """What starting and steering need."""
+    """Everything that a command needs which starts or steers a requirement."""
 
     temporal: Client
     store: PostgresSdlcStore
@@ -34,10 +55,10 @@ class Services:
 
 @asynccontextmanager
 async def services(settings: Settings) -> AsyncIterator[Services]:
-    """All three dependencies, each of which has just answered, and which installation they are.
+    """All three dependencies, once each has answered, and the installation they belong to.
 
-    Raises: DependencyUnavailable for the first that does not, the others stand in its notes;
-        WrongInstallation if Temporal belongs to another one.
+    Raises: DependencyUnavailable for the first that does not answer, with the others in its
+        notes; WrongInstallation if this Temporal belongs to another installation.
     """
     database_url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
@@ -45,39 +66,26 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(store.close)
         stack.push_async_callback(reader.close)
         temporal = asyncio.create_task(temporal_client(settings))
-        await _all_or_refuse(temporal, store.check(), check_nats(settings))
+        await _all_or_refuse(temporal, store.check(), _check_nats(settings))
         identity = await establish(temporal.result(), store.database)
         yield Services(temporal.result(), store, reader, identity.installation)
 
 
-async def wake_held(connected: Services) -> None:
-    """Tell everybody who is held and may go on. Raises: DependencyUnavailable."""
-    await TemporalWaker(connected.temporal).wake(await connected.store.to_wake())
-
-
-async def move_held(connected: Services) -> None:
-    """Tell everybody who may go on, and whose agents must stand still, now that blockers moved.
-
-    Raises: DependencyUnavailable.
-    """
-    await wake_held(connected)
-    await TemporalWaker(connected.temporal).pre_empt(await connected.store.to_pre_empt())
-
-
-async def temporal_client(settings: Settings) -> Client:
-    """Temporal alone. Raises: DependencyUnavailable."""
-    # its core logs to stdout unless told otherwise, and at length what we say in one sentence
-    logging.getLogger(_CORE_LOG).setLevel(logging.CRITICAL)
-    Runtime.set_default(quiet_runtime(_CORE_LOG), error_if_already_set=False)
-    return await connect(settings.temporal_address)
+async def _check_nats(settings: Settings) -> None:
+    await (await events_client(settings)).close()
 
 
 async def _all_or_refuse(*checks: Awaitable[object]) -> None:
     outcomes = await asyncio.gather(*checks, return_exceptions=True)
     errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    # what is no missing dependency is worse than one
+    # any other error is worse than a missing dependency: it goes first
     errors.sort(key=lambda error: isinstance(error, DependencyUnavailable))
     for other in errors[1:]:
         errors[0].add_note(str(other))
     if errors:
         raise errors[0]
+
+
+async def notify_paused(connected: Services) -> None:
+    """Notify every paused requirement that may continue. Raises: DependencyUnavailable."""
+    await TemporalWaker(connected.temporal).wake(await connected.store.to_wake())

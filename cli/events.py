@@ -1,4 +1,4 @@
-"""`events`: what JetStream keeps, and what comes in."""
+"""`events`: the events that JetStream holds, and those that follow. Needs NATS alone."""
 
 import re
 from collections.abc import Mapping
@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from adapters import nats_events
+from adapters.nats_events import NatsEventPublisher
 from cli import output
-from cli.environment import load_settings
-from cli.exits import ExitCode
-from cli.nats_client import events_client
-from cli.running import run
+from cli.running import ExitCode, load_settings, run
 from pipeline.errors import RefusedInput
 from settings import Settings
 
@@ -32,7 +31,9 @@ _ENVELOPE = ("eventType", "reqNumber", "timestamp", "eventId")
 
 def events(
     req: Annotated[str | None, typer.Argument(help="Only this requirement's.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as events come.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Continue with new events.")
+    ] = False,
     since: Annotated[
         str | None, typer.Option("--since", help="An age like 30m, 2h, 7d, or an ISO time.")
     ] = None,
@@ -47,15 +48,24 @@ def events(
 
 
 def since_time(text: str, now: datetime) -> datetime:
-    """The time that a user means by an age or an ISO time. Raises: RefusedInput."""
+    """The time that an age or an ISO time stands for. Raises: RefusedInput."""
     try:
         if age := _AGE.fullmatch(text):
             return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise RefusedInput(
-            f"{text[:40]!r} is no time: an age like 30m, 2h or 7d, or like 2026-01-31T12:00Z."
+            f"{text[:40]!r} is not a time: give an age like 30m, 2h or 7d,"
+            " or a time like 2026-01-31T12:00Z."
         ) from error
+
+
+async def events_client(settings: Settings) -> NatsEventPublisher:
+    """A connection to NATS, for the caller to close. Raises: DependencyUnavailable."""
+    password = settings.nats_password
+    return await nats_events.connect(
+        settings.nats_url, settings.nats_user, password.get_secret_value() if password else None
+    )
 
 
 async def _events(

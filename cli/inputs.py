@@ -1,24 +1,29 @@
-"""A requirement as a user gives it: by options, as a Markdown file, as a line of a backlog.
-
-Pure: text in, a checked `Submission` or a refusal with its reason out.
-"""
+"""What a user gives: a requirement, a backlog, a pipeline, a stage; checked, or refused and why."""
 
 import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from cli.pipelines import DEFAULT_PIPELINE
-from pipeline.errors import RefusedInput
-from pipeline.model import Priority
-from pipeline.numbers import check_number
-from settings import problems_of
+from adapters.sdlc.views import RequirementView
+from adapters.user_files import read_text
+from pipeline.errors import RefusedInput, UnknownRequirement
+from pipeline.model import Pipeline, Priority
+from pipeline.numbers import check_number, slug
+from pipeline.plan_file import read_pipeline
+from settings import HERE, problems_of
 
 TITLE_LENGTH = 500
 DESCRIPTION_LENGTH = 200_000
 PRIORITY = Priority.P2
+
+PIPELINES = HERE / "pipelines"
+DEFAULT_PIPELINE = "standard"
+PLAN_BYTES = 64 * 1024
+"""A plan travels in the workflow's input (design, section 7)."""
 
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
@@ -27,7 +32,7 @@ _NUMBERED = re.compile(r"(REQ-[A-Za-z0-9-]+)(?::[ \t]*|[ \t]+)(.+)")
 
 @dataclass(frozen=True)
 class Submission:
-    """What one requirement is to be; `pipeline` is a name or a file."""
+    """One requirement to start; `pipeline` is a name or a file."""
 
     number: str
     title: str
@@ -47,21 +52,23 @@ def check_submission(submission: Submission) -> Submission:
         raise RefusedInput(
             f"{submission.number} is {submission.priority}: only a P0 pre-empts what runs."
         )
-    check_title(submission.title)
-    check_description(submission.description)
+    _check_title(submission.title)
+    _check_description(submission.description)
     return submission
 
 
 def read_numbers(text: str) -> tuple[str, ...]:
-    """The numbers of a list like `REQ-1,REQ-2`. Raises: RefusedInput if there is none."""
+    """The numbers in a list like `REQ-1,REQ-2`. Raises: RefusedInput if it is empty."""
     numbers = tuple(filter(None, map(str.strip, text.split(","))))
     if not numbers:
-        raise RefusedInput(f"--blocked-by {text!r} names nobody: give numbers like REQ-1,REQ-2.")
+        raise RefusedInput(
+            f"--blocked-by {text!r} names no requirement: give numbers like REQ-1,REQ-2."
+        )
     return numbers
 
 
-def check_title(title: str) -> None:
-    """Let a title pass that fits one line of a table. Raises: RefusedInput with the reason."""
+def _check_title(title: str) -> None:
+    """Refuse a title that does not fit one line of a table. Raises: RefusedInput."""
     if len(title) > TITLE_LENGTH:
         raise RefusedInput(f"Title of {len(title)} characters: at most {TITLE_LENGTH}.")
     if not title.strip():
@@ -70,8 +77,8 @@ def check_title(title: str) -> None:
         raise RefusedInput("The title holds a line break or control character: one line of text.")
 
 
-def check_description(description: str) -> None:
-    """Let a description pass that can be stored. Raises: RefusedInput with the reason."""
+def _check_description(description: str) -> None:
+    """Refuse a description that cannot be stored. Raises: RefusedInput."""
     if len(description) > DESCRIPTION_LENGTH:
         raise RefusedInput(
             f"Description of {len(description)} characters: at most {DESCRIPTION_LENGTH}."
@@ -111,7 +118,7 @@ def number_and_title(heading: str) -> tuple[str, str]:
 def read_backlog(
     text: str, source: str, check: Callable[[Submission], object]
 ) -> tuple[Submission, ...]:
-    """One submission a line, each passed by `check`; empty lines are left out.
+    """One submission for each line that is not empty; `check` may refuse a submission.
 
     Raises: RefusedInput that names every bad line with its reason.
     """
@@ -126,7 +133,7 @@ def read_backlog(
             check(submission)
             twin = seen.setdefault(submission.number.lower(), place)
             if twin != place:
-                raise RefusedInput(f"{submission.number} stands in line {twin} already.")
+                raise RefusedInput(f"{submission.number} is already in line {twin}.")
         except RefusedInput as refusal:
             problems.append(f"line {place}: {refusal}")
         else:
@@ -138,8 +145,42 @@ def read_backlog(
     return tuple(submissions)
 
 
+def known_pipelines() -> tuple[str, ...]:
+    """Names of the pipelines that come with the program."""
+    return tuple(sorted(path.stem for path in PIPELINES.glob("*.toml")))
+
+
+def find_pipeline(name_or_file: str) -> Pipeline:
+    """A pipeline by its name, or from a file. Raises: RefusedInput."""
+    known = known_pipelines()
+    if name_or_file in known:
+        path = PIPELINES / f"{name_or_file}.toml"
+    elif "/" in name_or_file or name_or_file.endswith(".toml"):
+        path = Path(name_or_file)
+    else:
+        raise RefusedInput(
+            f"Unknown pipeline {name_or_file[:80]!r}. Known: {', '.join(known)};"
+            " or give the path of a .toml file."
+        )
+    return read_pipeline(read_text(path, "Pipeline file", PLAN_BYTES), str(path))
+
+
+def stage_name(view: RequirementView, said: str) -> str:
+    """The stage that a user means by any spelling of its name, or by its agent's name.
+
+    Raises: UnknownRequirement if there is none.
+    """
+    for stage in view.stages:
+        if said == stage.stage or slug(said) in (slug(stage.stage), stage.agent):
+            return stage.stage
+    if not view.stages:
+        raise UnknownRequirement(f"{view.number} has no stages.")
+    names = ", ".join(stage.stage for stage in view.stages)
+    raise UnknownRequirement(f"{view.number} has no stage {said[:80]!r}. Stages: {names}.")
+
+
 class _Line(BaseModel):
-    """A line of a backlog: the names of the options as keys; `req_number` as we print it."""
+    """A line of a backlog. Its keys are the options' names; `req_number` is what we print."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

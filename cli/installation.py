@@ -1,23 +1,19 @@
-"""Which installation commands speak for: `bind`, the doctor's look at it, hints of strangers."""
+"""Which installation the commands belong to, and `bind`, which ties it to another Temporal."""
 
 import json
 from contextlib import suppress
 from typing import Annotated
 
 import typer
-from temporalio.service import RPCError
 
 from adapters.bounded import within
 from adapters.health_probe import WORKER_FILE
 from adapters.installation import Binding, bind, proved
 from adapters.sdlc.database import open_database
 from cli import output
-from cli.checks import Finding
-from cli.connections import temporal_client
-from cli.environment import load_settings
-from cli.records import records
-from cli.running import run
-from pipeline.errors import DependencyUnavailable, WrongInstallation
+from cli.connections import records, temporal_client
+from cli.running import load_settings, run
+from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation
 from settings import Settings
 
@@ -31,25 +27,20 @@ Examples:
 """
 }
 
-_HINT_SECONDS = 1.5
-"""Who looks at a requirement is not kept waiting for a hint."""
-
 _TELL_SECONDS = 1.5
-"""Sasha is asked afterwards, within the seconds of one look, also while the database hangs."""
-
-_NEW = "not bound yet: the first worker, or the first start, binds it to the Temporal it reaches"
+"""Leaves time to ask Sasha within one probe, even while the database hangs."""
 
 
 def bind_command(
     force: Annotated[
         bool,
-        typer.Option("--force", help="Although requirements are open: their workflows are lost."),
+        typer.Option("--force", help="Even if requirements are open: their workflows are lost."),
     ] = False,
 ) -> None:
     """Bind this installation to the Temporal that answers.
 
-    After its data was moved or lost: nobody takes anything from another one. Workers end when they
-    see it; start them again against the new one.
+    Use it after Temporal's data was moved or lost. Until then nothing is taken from another
+    Temporal. Workers stop when they notice the change; start them again.
     """
     bound = run(_bind(load_settings(), force=force))
     output.write(
@@ -58,10 +49,30 @@ def bind_command(
     )
 
 
-async def installation_of(settings: Settings) -> Installation | None:
-    """The installation, without Temporal; None if neither worker nor database can tell in time.
+async def _bind(settings: Settings, *, force: bool) -> Binding:
+    database = open_database(settings.database_url.get_secret_value())
+    try:
+        return await bind(await temporal_client(settings), database, force=force)
+    finally:
+        await database.close()
 
-    The worker of the state directory has proved it, and answers while the database is away.
+
+async def proved_binding(settings: Settings) -> Binding | None:
+    """The binding to the Temporal that answers; None if there is none yet.
+
+    Raises: WrongInstallation, DependencyUnavailable.
+    """
+    database = open_database(settings.database_url.get_secret_value())
+    try:
+        return await proved(await temporal_client(settings), database)
+    finally:
+        await database.close()
+
+
+async def installation_of(settings: Settings) -> Installation | None:
+    """The installation, without Temporal; None if neither worker nor database tells it in time.
+
+    The worker of this state directory has verified it, and names it while the database is down.
     """
     file = settings.home / WORKER_FILE
     with suppress(OSError, ValueError, KeyError):
@@ -74,51 +85,3 @@ async def installation_of(settings: Settings) -> Installation | None:
 async def _recorded(settings: Settings) -> Installation | None:
     async with records(settings) as reader:
         return await reader.installation()
-
-
-async def installation_finding(settings: Settings) -> Finding:
-    """What the doctor says of it. Raises: WrongInstallation, DependencyUnavailable."""
-    binding = await _proved(settings)
-    if binding is None:
-        return Finding(detail=_NEW, facts={"id": None})
-    facts = {
-        "id": binding.installation.id,
-        "namespace": binding.namespace.name,
-        "namespace_id": binding.namespace.id,
-        "bound_at": binding.bound_at,
-    }
-    return Finding(
-        detail=f"{binding.installation.short}, bound to namespace {binding.namespace.name}"
-        f" since {binding.bound_at:%Y-%m-%d}",
-        facts=facts,
-    )
-
-
-async def hint_of_stranger(settings: Settings) -> str:
-    """Whose Temporal answers, if it is another installation's; empty also if none answers in time.
-
-    Nothing goes on at this address then, whatever the rows say.
-    """
-    try:
-        await within(_HINT_SECONDS, _proved(settings))
-    except WrongInstallation as stranger:
-        return str(stranger)
-    except (DependencyUnavailable, RPCError, TimeoutError):
-        pass
-    return ""
-
-
-async def _proved(settings: Settings) -> Binding | None:
-    database = open_database(settings.database_url.get_secret_value())
-    try:
-        return await proved(await temporal_client(settings), database)
-    finally:
-        await database.close()
-
-
-async def _bind(settings: Settings, *, force: bool) -> Binding:
-    database = open_database(settings.database_url.get_secret_value())
-    try:
-        return await bind(await temporal_client(settings), database, force=force)
-    finally:
-        await database.close()

@@ -1,10 +1,10 @@
-"""`logs`: what an agent printed. Works while no worker runs: the run directory outlives it."""
+"""`logs`: what an agent printed, read from its run directory, so also without a worker."""
 
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -12,10 +12,9 @@ from adapters.runs import records as run_files
 from adapters.runs.directory import RunDirectory
 from adapters.sdlc.views import RunView
 from cli import output
-from cli.environment import load_settings
-from cli.naming import stage_name
-from cli.records import records
-from cli.running import run
+from cli.connections import records
+from cli.inputs import stage_name
+from cli.running import load_settings, run
 from pipeline.errors import UnknownRequirement
 from settings import Settings
 
@@ -30,59 +29,54 @@ Examples:
 }
 
 _CHUNK_BYTES = 64 * 1024
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def logs(
     req: Annotated[str, typer.Argument(help="The requirement's number.")],
     stage: Annotated[str, typer.Argument(help="The stage's name, or its agent's.")],
     follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on until the run ends.")
+        bool, typer.Option("-f", "--follow", help="Continue until the run ends.")
     ] = False,
     attempt: Annotated[
         int | None, typer.Option("--attempt", min=1, help="Default: the latest.")
     ] = None,
-    stderr: Annotated[bool, typer.Option("--stderr", help="The other stream.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Its standard error instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
-    """Print what the agent of a stage has printed."""
+    """Print what a stage's agent has printed."""
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
-    path = log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
-    if not path.exists() and not (follow and _may_still_print(found, settings.host)):
+    path = _log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
+    may_still_print = found.ended_at is None and found.host in (None, settings.host)
+    if not path.exists() and not (follow and may_still_print):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
     for line in _lines(path, follow=follow):
         _print(line, found, as_json=as_json)
 
 
-def log_path(home: Path, found: RunView, stream: str) -> Path:
-    """Where the run's stream stands; before its end the row does not say so yet."""
+def _log_path(home: Path, found: RunView, stream: str) -> Path:
+    """The file of the run's stream. The row names it only after the run has ended."""
     if found.log_reference:
         return Path(found.log_reference).with_name(stream)
     return RunDirectory.of(home, found.run_id).file(stream)
 
 
-def _may_still_print(found: RunView, host: str) -> bool:
-    return found.ended_at is None and found.host in (None, host)
-
-
 def _why_nothing(path: Path, found: RunView, host: str) -> str:
-    """Why there is no such file, as far as that can be told from here."""
+    """Why there is no such file, as far as this host can tell."""
     run_name = f"{found.stage}, attempt {found.attempt},"
     if found.host not in (None, host):
-        return f"{run_name} ran on host {found.host}, and its log stands there; this is {host}."
+        return f"{run_name} ran on host {found.host}, where its log is; this is {host}."
     if path.parent.exists():
-        return (
-            f"{run_name} has printed nothing: {path} does not exist. A simulated agent never does."
-        )
+        return f"{run_name} has printed nothing: {path} does not exist. Simulated agents never do."
     if found.started_at is None:
         return f"{run_name} has not started."
-    return f"{run_name} was tidied up with what else had ended: {path} does not exist any more."
+    return f"{run_name} was removed after it had ended: {path} no longer exists."
 
 
 async def _run(settings: Settings, number: str, stage: str, attempt: int | None) -> RunView:
     async with records(settings) as reader:
-        name = await stage_name(reader, number, stage)
+        name = stage_name(await reader.requirement(number), stage)
         runs = [one for one in await reader.runs(number) if one.stage == name]
     for found in reversed(runs):
         if attempt in (None, found.attempt):
@@ -92,8 +86,10 @@ async def _run(settings: Settings, number: str, stage: str, attempt: int | None)
 
 
 def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
-    """The file's lines; followed, those that come until the run has recorded its end."""
-    with _opened(path) as file:
+    """The file's lines; with `follow` also later ones, until the run has recorded its end."""
+    while not path.exists():
+        time.sleep(_POLL_SECONDS)
+    with path.open("rb") as file:
         rest = b""
         while True:
             has_ended = path.with_name(run_files.EXIT).exists()
@@ -102,15 +98,9 @@ def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
                 yield from lines
             if has_ended or not follow:
                 break
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
     if rest:
         yield rest
-
-
-def _opened(path: Path) -> BinaryIO:
-    while not path.exists():
-        time.sleep(_LOOK_SECONDS)
-    return path.open("rb")
 
 
 def _print(line: bytes, found: RunView, *, as_json: bool) -> None:

@@ -1,6 +1,6 @@
-"""How the command line speaks: data on stdout, everything else on stderr.
+"""What every command prints with: data goes to stdout, everything else to stderr.
 
-No colour or animation where nobody looks: Rich knows terminals and `NO_COLOR`.
+Rich leaves out colour and animation where there is no terminal, or with `NO_COLOR`.
 """
 
 import json
@@ -18,10 +18,28 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.events import timestamp
+from pipeline.model import RequirementState, StageState
 
 SCHEMA_VERSION = 1
 PIPE_WIDTH = 200
-"""Columns where there is no terminal: a line that a script reads is not folded at 80."""
+"""Columns without a terminal: a line that a script reads must not be folded at 80."""
+
+BAR_WIDTH = 30
+"""Columns of a whole time line: beside the other columns it fits a terminal of 80."""
+
+_STYLES = {
+    StageState.RUNNING: "cyan",
+    StageState.COMPLETED: "green",
+    StageState.SKIPPED: "dim",
+    StageState.FAILED: "bold red",
+    StageState.BLOCKED: "red",
+    StageState.HELD: "yellow",
+    RequirementState.RUNNING: "cyan",
+    RequirementState.HELD: "yellow",
+    RequirementState.DELIVERED: "bold green",
+    RequirementState.FAILED: "bold red",
+    RequirementState.BLOCKED: "bold red",
+}
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -39,39 +57,39 @@ def progress() -> Console:
 
 
 def say(text: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     progress().print(plain(text), soft_wrap=True)
 
 
 def complain(text: str) -> None:
-    """An error: one clear sentence and what to do."""
+    """Report an error: one sentence that also says what to do."""
     console = progress()
     console.print("Error: ", style="bold red", end="")
     console.print(plain(text), soft_wrap=True)
 
 
 def write(text: str) -> None:
-    """A line of data, as it is."""
+    """Print a line of data unchanged."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def write_json(document: Mapping[str, object]) -> None:
-    """One document with its schema version."""
+    """Print one JSON document, with its schema version."""
     body = {"schema_version": SCHEMA_VERSION, **document}
     write(json.dumps(body, default=_encode, ensure_ascii=False, indent=2))
 
 
 def write_json_line(document: Mapping[str, object]) -> None:
-    """One document of a stream, on one line."""
+    """Print one JSON document of a stream, on one line."""
     body = {"schema_version": SCHEMA_VERSION, **document}
     write(json.dumps(body, default=_encode, ensure_ascii=False))
 
 
 def table(*columns: str, numbers: tuple[str, ...] = (), fold: tuple[str, ...] = ()) -> Table:
-    """An empty table of the house's look; the columns in `numbers` stand to the right.
+    """An empty table. Columns in `numbers` are right-aligned.
 
-    Where the terminal is narrow, the columns in `fold` give way: numbers and names are copied.
+    On a narrow terminal only the columns in `fold` wrap: people copy numbers and names.
     """
     made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
@@ -81,43 +99,43 @@ def table(*columns: str, numbers: tuple[str, ...] = (), fold: tuple[str, ...] = 
 
 
 def plain(text: str) -> str:
-    """The text without control characters: an agent's output must not steer a terminal."""
+    """The text without control characters: an agent's output must not control the terminal."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def unfolded(text: Text) -> Text:
-    """The text, whose lines the terminal folds itself: a path or command is copied whole.
+    """The text without line breaks of ours, so that a path or command can be copied whole.
 
-    To be printed with `crop=False`.
+    Print it with `crop=False`; the terminal wraps it.
     """
     text.no_wrap, text.overflow = True, "ignore"
     return text
 
 
 def first_line(text: str) -> str:
-    """What stands before the first line break."""
+    """The text before the first line break."""
     return text.partition("\n")[0]
 
 
 def clock(at: datetime | None) -> str:
-    """A time of day for humans, in their own zone."""
+    """The local time of day; empty for None."""
     return at.astimezone().strftime("%H:%M:%S") if at else ""
 
 
 def moment(at: datetime) -> str:
-    """A second for humans, in their own zone, with its day."""
+    """The local date and time, to the second."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def since(at: datetime, now: datetime) -> str:
-    """A minute for humans, in their own zone; its day if it is not that of `now`."""
+    """The local time, to the minute; with its date unless that is the date of `now`."""
     local = at.astimezone()
     is_today = local.date() == now.astimezone().date()
     return local.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that say something."""
+    """Seconds in their two largest units."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -125,9 +143,26 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
 
 
+def styled(state: StageState | RequirementState) -> Text:
+    """A state in its colour."""
+    return Text(str(state), style=_STYLES.get(state, ""))
+
+
+def bar(start: float, end: float, total: float, width: int = BAR_WIDTH) -> str:
+    """A bar of a text Gantt chart, on a line of `width` columns that stands for `total`.
+
+    Even the shortest stretch is one column wide.
+    """
+    if total <= 0:
+        return ""
+    first = min(width - 1, round(width * start / total))
+    last = max(first + 1, round(width * end / total))
+    return " " * first + "█" * (last - first)
+
+
 def _encode(value: object) -> object:
     if isinstance(value, datetime):
         return timestamp(value)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    raise TypeError(f"{type(value).__name__} has no place in a document")
+    raise TypeError(f"{type(value).__name__} cannot be encoded in a document")

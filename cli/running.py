@@ -1,19 +1,93 @@
-"""Running asynchronous work under signals: one asks for the end, more change nothing."""
+"""How every command runs: it reads the settings, obeys signals, and ends with an exit code."""
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from enum import IntEnum
 from typing import Any, TypeVar
+
+import settings
+from pipeline.errors import (
+    AlreadyStarted,
+    DependencyUnavailable,
+    PipelineError,
+    RefusedInput,
+    UnknownRequirement,
+)
+from pipeline.model import RequirementState
 
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; the first signal cancels the work, whose clean-up is waited for.
+class ExitCode(IntEnum):
+    """A contract: scripts depend on it (design, section 5)."""
 
-    Raises: KeyboardInterrupt after a signal.
+    DELIVERED = 0
+    NOT_DELIVERED = 1
+    REFUSED = 2
+    NOT_FOUND = 3
+    NEEDS_HUMAN = 4
+    CANCELLED = 5
+    UNAVAILABLE = 6
+    INTERRUPTED = 130
+
+
+OK = ExitCode.DELIVERED
+"""Success of a command that delivers nothing."""
+
+ENDS = (
+    ExitCode.NOT_DELIVERED,
+    ExitCode.NEEDS_HUMAN,
+    ExitCode.CANCELLED,
+    ExitCode.DELIVERED,
+)
+"""How a followed requirement can end, the worst first; several requirements exit with the worst."""
+
+_STATES = {
+    RequirementState.DELIVERED: ExitCode.DELIVERED,
+    RequirementState.FAILED: ExitCode.NOT_DELIVERED,
+    RequirementState.CANCELLED: ExitCode.CANCELLED,
+    RequirementState.BLOCKED: ExitCode.NEEDS_HUMAN,
+}
+
+
+def exit_code_of_state(state: RequirementState) -> ExitCode:
+    """The code of a final state or of BLOCKED. Raises: KeyError for any other."""
+    return _STATES[state]
+
+
+def worst(codes: Sequence[ExitCode]) -> ExitCode:
+    """The first of the codes in the order of `ENDS`."""
+    return min(codes, key=ENDS.index)
+
+
+def exit_code_of_error(error: PipelineError) -> ExitCode:
+    """The code of an error, by its type."""
+    match error:
+        case RefusedInput() | AlreadyStarted():
+            return ExitCode.REFUSED
+        case UnknownRequirement():
+            return ExitCode.NOT_FOUND
+        case DependencyUnavailable():
+            return ExitCode.UNAVAILABLE
+        case _:
+            return ExitCode.NOT_DELIVERED
+
+
+def load_settings() -> settings.Settings:
+    """The settings of this environment. Raises: RefusedInput naming each bad one."""
+    try:
+        return settings.load_settings()
+    except settings.BadSettings as bad:
+        raise RefusedInput(str(bad)) from bad
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run the work to its end. The first signal cancels it and waits for its clean-up.
+
+    Further signals change nothing. Raises: KeyboardInterrupt after a signal.
     """
     return asyncio.run(_under_signals(work))
 

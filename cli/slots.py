@@ -1,4 +1,4 @@
-"""`slots`: how many agents may live at once on this host, shown and changed while it works."""
+"""`slots`: shows or sets how many agents may live at once on this host; its worker follows."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,7 +9,7 @@ import typer
 from adapters.runs.census import Census, take_census
 from adapters.runs.slot_limit import SlotLimit
 from cli import output
-from cli.environment import load_settings
+from cli.running import load_settings
 from pipeline.errors import RefusedInput
 
 EXAMPLES = {
@@ -27,14 +27,14 @@ Examples:
 
 def slots(
     number: Annotated[
-        int | None, typer.Argument(help="Agents at once, 1 to 1000; agents that live go on.")
+        int | None, typer.Argument(help="Agents at once, 1 to 1000; running agents continue.")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Go back to MAX_PARALLEL_STAGES.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show or set how many agents may live at once on this host.
 
-    Its worker follows while it works.
+    A running worker applies a new number without a restart.
     """
     if reset and number is not None:
         raise RefusedInput("Give a number or --reset, not both.")
@@ -67,9 +67,9 @@ def _show(document: Mapping[str, object], limit: SlotLimit) -> None:
 
 
 def slots_document(limit: SlotLimit, census: Census) -> Mapping[str, object]:
-    """The limit of now with where it comes from, and who lives, stands still and waits.
+    """The current limit and its origin, and how many agents live, are suspended and wait.
 
-    Raises: RefusedInput if a file of the state directory says no limit.
+    Raises: RefusedInput if a limit's file in the state directory is not valid.
     """
     lowered = limit.lowered()
     return {

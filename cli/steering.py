@@ -1,18 +1,35 @@
-"""`retry`, `decide`, `cancel`, `extend`: what a human may say to a running requirement."""
+"""Commands that steer a requirement: `retry`, `decide`, `cancel`, `extend`, `block`, `unblock`."""
 
+import asyncio
 import os
 import pwd
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
-from temporalio.client import WorkflowHandle
+from temporalio.client import (
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import is_cancelled_exception
+from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
+from adapters.sdlc.views import LeftoverView
+from adapters.temporal_client import reaching_temporal, refusal_reason
+from adapters.temporal_waker import TemporalWaker
+from adapters.temporal_workflows import check_ours
 from cli import output
-from cli.answering import cancelled, steered
-from cli.environment import load_settings
-from cli.holds_view import leftover_line
-from cli.running import run
+from cli.connections import Services, notify_paused, services
+from cli.inputs import stage_name
+from cli.running import load_settings, run
+from cli.status import leftover_line
+from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.model import (
+    OPENING,
     Answer,
     DecisionRequest,
     DeliveryReport,
@@ -20,9 +37,13 @@ from pipeline.model import (
     Reopened,
     RetryRequest,
 )
+from pipeline.numbers import check_number
+from pipeline.plan_rules import DELIVER
 from pipeline.steering import check_note
+from settings import Settings
 from workflows.requirement import RequirementWorkflow
 
+T = TypeVar("T")
 Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 
 EXAMPLES = {
@@ -52,18 +73,35 @@ Example:
 
   python starter.py extend REQ-101 roy --minutes 30 --reason "Large migration"
 """,
+    "block": """
+Example:
+
+  python starter.py block REQ-102 --by REQ-101
+""",
+    "unblock": """
+Example:
+
+  python starter.py unblock REQ-102 --by REQ-101
+""",
 }
 
 Number = Annotated[str, typer.Argument(help="The requirement's number.")]
 StageName = Annotated[str, typer.Argument(help="The stage's name, or its agent's.")]
-Note = Annotated[str, typer.Option("--note", help="Why; the agents that run again are told.")]
+Note = Annotated[str, typer.Option("--note", help="Why; agents that run again are told.")]
+By = Annotated[str, typer.Option("--by", help="The number that it waits for.")]
+
+ANSWER_SECONDS = 30.0
+"""A worker answers in milliseconds; recording may wait for one database outage to end."""
+CANCEL_SECONDS = 60.0
+"""Agents are terminated, killed after a grace period, and their clones removed by then."""
+_NO_WORKER = "Start one with: python worker.py (or python starter.py up)"
 
 
 def retry(req: Number, stage: StageName, note: Note = "") -> None:
     """Run a failed stage again, and what depends on it.
 
-    Stage `deliver` tries to deliver again, `opening` to find a host. What failed for no fault of an
-    agent's is tried again alone: an agent that has ended is not paid twice.
+    Stage `deliver` tries the delivery again, `opening` the search for a host. A step that failed
+    through no fault of an agent is repeated alone: no agent that has ended runs, or is paid, again.
     """
     check_note(note)
 
@@ -71,8 +109,8 @@ def retry(req: Number, stage: StageName, note: Note = "") -> None:
         request = RetryRequest(name, _who(), note)
         return await handle.execute_update(RequirementWorkflow.retry, request)
 
-    reopened = run(steered(load_settings(), req, ask, stage=stage, may_deliver=True))
-    output.write(f"{req} goes on: {', '.join(reopened.stages)}.")
+    reopened = run(_steered(load_settings(), req, ask, stage=stage, may_deliver=True))
+    output.write(f"{req} continues: {', '.join(reopened.stages)}.")
 
 
 def decide(
@@ -80,10 +118,10 @@ def decide(
     answer: Annotated[Answer, typer.Argument(help="What to do about it.")],
     note: Note = "",
 ) -> None:
-    """Answer a blocked requirement, or give any up.
+    """Answer a blocked requirement, or give up any requirement.
 
-    `approve` and `request-changes` answer the critique. `abort` ends a requirement FAILED, also one
-    that is not blocked.
+    `approve` and `request-changes` answer the critique. `abort` ends a requirement FAILED, even
+    if it is not blocked.
     """
     check_note(note)
 
@@ -91,19 +129,19 @@ def decide(
         request = DecisionRequest(answer, _who(), note)
         return await handle.execute_update(RequirementWorkflow.decide, request)
 
-    reopened = run(steered(load_settings(), req, ask))
+    reopened = run(_steered(load_settings(), req, ask))
     if answer is Answer.ABORT:
         output.write(f"{req} is given up: it ends FAILED.")
     else:
-        output.write(f"{req} goes on: {', '.join(reopened.stages) or 'delivery'}.")
+        output.write(f"{req} continues: {', '.join(reopened.stages) or 'delivery'}.")
 
 
 def cancel(req: Number) -> None:
-    """Cancel a requirement; its agents have ended within a minute.
+    """Cancel a requirement; its agents end within a minute.
 
-    What cannot be cleaned up by then is named, and its host goes on trying.
+    What cannot be cleaned up by then is named, and its host keeps trying.
     """
-    left = run(cancelled(load_settings(), req))
+    left = run(_cancelled(load_settings(), req))
     output.write(f"{req} is CANCELLED.")
     if left:
         output.write(leftover_line(left))
@@ -122,13 +160,124 @@ def extend(
         request = ExtensionRequest(name, minutes, _who(), reason)
         return await handle.execute_update(RequirementWorkflow.extend, request)
 
-    run_id = run(steered(load_settings(), req, ask, stage=stage))
+    run_id = run(_steered(load_settings(), req, ask, stage=stage))
     output.write(f"{run_id} may run {minutes:g} minutes longer.")
 
 
+def block(req: Number, by: By) -> None:
+    """Make a requirement wait until another one is delivered.
+
+    It waits at its next boundary: its opening, a stage, a build or the delivery.
+    """
+    run(_change_blocker(req, by, PostgresSdlcStore.add_blocker))
+    output.write(f"{req} waits for {by}.")
+
+
+def unblock(req: Number, by: By) -> None:
+    """Let a requirement continue without waiting for that one."""
+    run(_change_blocker(req, by, PostgresSdlcStore.remove_blocker))
+    output.write(f"{req} no longer waits for {by}.")
+
+
 def _who() -> str:
-    """The user as the system knows them; a container may run as a number without a name."""
+    """The user's name; in a container the user may be a number without a name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
+
+
+async def _steered(
+    settings: Settings,
+    number: str,
+    ask: Callable[[Handle, str], Awaitable[T]],
+    *,
+    stage: str = "",
+    may_deliver: bool = False,
+) -> T:
+    """The answer of a requirement's workflow to `ask`.
+
+    With `may_deliver`, the stage may also be the delivery or the opening.
+
+    Raises: UnknownRequirement for number or stage, RefusedInput with the workflow's reason,
+        NumberElsewhere if the workflow belongs to another installation, DependencyUnavailable if
+        no worker answers.
+    """
+    async with services(settings) as connected:
+        is_stage = bool(stage) and not (may_deliver and stage in (DELIVER, OPENING))
+        name = stage_name(await connected.reader.requirement(number), stage) if is_stage else stage
+        await check_ours(connected.temporal, connected.installation.queues, number)
+        handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+        try:
+            with reaching_temporal(connected.temporal):
+                return await asyncio.wait_for(ask(handle, name), ANSWER_SECONDS)
+        except WorkflowUpdateFailedError as refusal:
+            reason = refusal_reason(refusal)
+            named = "" if reason.startswith(number) else f"{number}: "
+            raise RefusedInput(f"{named}{reason}") from refusal
+        except RPCError as error:
+            await _explain(connected.reader, number, error)
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            raise _unanswered(connected, number) from error
+
+
+async def _cancelled(settings: Settings, number: str) -> LeftoverView | None:
+    """Cancel a requirement and wait for its end; returns what could not be cleaned up.
+
+    Raises: as `_steered`.
+    """
+    async with services(settings) as connected:
+        # Temporal also accepts the cancellation of a workflow that has ended
+        if (state := (await connected.reader.requirement(number)).state).is_final:
+            raise RefusedInput(f"{number} has ended: it is {state}.")
+        await check_ours(connected.temporal, connected.installation.queues, number)
+        handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+        try:
+            with reaching_temporal(connected.temporal):
+                await handle.cancel()
+                report = await asyncio.wait_for(handle.result(), CANCEL_SECONDS)
+        except WorkflowFailureError as failure:
+            if is_cancelled_exception(failure.cause):
+                return (await connected.reader.requirement(number)).leftover
+            raise RefusedInput(
+                f"{number} failed before it could be cancelled: {failure.cause}"
+            ) from failure
+        except RPCError as error:
+            await _explain(connected.reader, number, error)
+        except TimeoutError as error:
+            raise _unanswered(connected, number) from error
+        raise RefusedInput(f"{number} was already ending: it is {report.state}.")
+
+
+async def _explain(reader: SdlcReader, number: str, error: RPCError) -> NoReturn:
+    """Raise what Temporal's error means for this requirement."""
+    if error.status is RPCStatusCode.FAILED_PRECONDITION:  # somebody paused the workflow
+        raise RefusedInput(f"{number}: {error.message}") from error
+    if error.status is not RPCStatusCode.NOT_FOUND:
+        raise error
+    state = (await reader.requirement(number)).state  # raises UnknownRequirement
+    if state.is_final:
+        raise RefusedInput(f"{number} has ended: it is {state}.") from error
+    raise RefusedInput(
+        f"{number} is {state} but was never started: complete the same `start` first."
+    ) from error
+
+
+def _unanswered(connected: Services, number: str) -> DependencyUnavailable:
+    return DependencyUnavailable(
+        f"{number} was told, but its worker", f"queue {connected.installation.queues.central}",
+        f"{_NO_WORKER}; then look with: python starter.py status {number}",
+    )  # fmt: skip
+
+
+async def _change_blocker(
+    number: str, by: str, write: Callable[[PostgresSdlcStore, str, str], Awaitable[None]]
+) -> None:
+    check_number(number)
+    check_number(by)
+    async with services(load_settings()) as connected:
+        try:
+            await write(connected.store, number, by)
+        finally:  # even if refused: an earlier call may have been interrupted before this
+            await notify_paused(connected)
+            await TemporalWaker(connected.temporal).pre_empt(await connected.store.to_pre_empt())

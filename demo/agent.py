@@ -1,6 +1,6 @@
 """A scripted agent: reads its prompt, works for a while, edits real files, prints its notice.
 
-Standard library only: it is run as a program of its own, in its worktree.
+Standard library only: it runs as a program of its own, in its clone.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Extra = dict[str, object]
-"""What a role adds to its notice."""
+"""The fields that a role adds to its notice."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What an agent is told, and what is to go wrong on the way."""
+    """An agent's prompt, and the mistakes that it must make first."""
 
     prompt: str
     mishaps: tuple[str, ...]
@@ -99,7 +99,7 @@ def _frontend(task: Task) -> Extra:
 
 
 def _repairs(gate: str) -> bool:
-    """Whether this is a fix of such a gate."""
+    """Whether this run is a fix of that gate."""
     return os.environ["AGOG_STAGE"].startswith(f"Fix {gate}")
 
 
@@ -110,7 +110,7 @@ def _after_repair() -> str:
 
 
 def _reword(before: str, after: str) -> None:
-    """Change a part of the line that both sides change, each from where it starts."""
+    """Change one side's part of a README line; the other side changes the rest of it."""
     readme = Path("README.md")
     readme.write_text(readme.read_text().replace(before, after))
 
@@ -179,7 +179,7 @@ def _write(name: str, text: str) -> None:
 
 
 _QUESTION = "empty name"
-"""What the critique that requests changes finds missing."""
+"""What the critique finds missing when it requests changes."""
 
 WORK: dict[str, Callable[[Task], Extra]] = {
     "cynthia": _research,

@@ -53,7 +53,7 @@ _IDENTITY = ("-c", "user.name=Demo", "-c", "user.email=demo@agog.invalid")
 def make_project(directory: Path, environment: Mapping[str, str] | None = None) -> Path:
     """Create the project as a git repository with one commit; returns its root.
 
-    `environment` is git's whole one, where ours may name another repository.
+    `environment` replaces git's whole environment, since ours may name another repository.
     """
     for name, text in _FILES.items():
         path = directory / name
@@ -71,7 +71,7 @@ def make_project(directory: Path, environment: Mapping[str, str] | None = None) 
 def agents_file(mishaps: Sequence[str], minute_seconds: float) -> str:
     """The agents file of the demo as TOML: eleven scripted programs and two real builds.
 
-    `mishaps` are what goes wrong before it is repaired: break-build, conflict, request-changes.
+    `mishaps` name the mistakes that agents make first: break-build, conflict, request-changes.
     """
     agent = Path(__file__).with_name("agent.py")
     wrong = [argument for mishap in mishaps for argument in ("--mishap", mishap)]
@@ -97,7 +97,7 @@ _MINUTES = {
     "berry": 15,
     "tim": 30,
 }
-"""The guide's minutes: how long each scripted agent works, scaled."""
+"""How long each agent works, in minutes of the guide."""
 
 
 def _toml(argv: list[str]) -> str:

@@ -27,7 +27,7 @@ from adapters.sdlc.store import create_store
 from adapters.sdlc.views import RequirementView, StageView
 from cli.connections import Services
 from cli.inputs import Submission
-from cli.launching import Launch, launch
+from cli.start import Launch, launch
 from demo.project import make_project
 from pipeline.model import (
     DeliveryReport,

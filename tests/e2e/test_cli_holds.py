@@ -58,8 +58,8 @@ def test_pre_empted_agent_is_seen_to_stand_still(
         ("running", True)
     ]
     assert document["holders"] == [{"req_number": "REQ-SEEN-0", "state": "RUNNING"}]
-    assert "stands still" in said
-    assert "Agents stand still since" in said
+    assert "suspended" in said
+    assert "Agents suspended since" in said
     assert "by REQ-SEEN-0 (RUNNING): REQ-SEEN-0 pre-empts what runs." in said
     assert "REQ-SEEN-0 pre-empts what runs." in waiting
     with cli.open("watch", "REQ-SEEN-1") as watch:
@@ -72,7 +72,7 @@ def test_pre_empted_agent_is_seen_to_stand_still(
     over = cli("status", "REQ-SEEN-1", "--json").document
     assert [hold["boundary"] for hold in over["past_holds"]] == ["running agents"]
     assert (over["holds"], over["stages"][0]["stands_still"]) == ([], False)
-    assert "Holds that are over: 1" in cli("status", "REQ-SEEN-1").out
+    assert "Past holds: 1" in cli("status", "REQ-SEEN-1").out
 
 
 def test_blocker_that_is_not_delivered_is_named_with_the_way_out(
@@ -86,7 +86,7 @@ def test_blocker_that_is_not_delivered_is_named_with_the_way_out(
     with cli.open("watch", "REQ-SEEN-3") as watch:
         assert cli("cancel", "REQ-SEEN-2").code == 0
         said = cli("status", "REQ-SEEN-3").out
-        way_out = said.partition("Go on without it:\n  python starter.py ")[2].splitlines()[0]
+        way_out = said.partition("Continue without it:\n  python starter.py ")[2].splitlines()[0]
         assert way_out == "unblock REQ-SEEN-3 --by REQ-SEEN-2"
         assert cli(*way_out.split()).code == 0
         _, err = watch.communicate(timeout=PATIENCE_SECONDS)
@@ -100,7 +100,7 @@ def test_steering_that_makes_no_sense_says_why_and_leaves_nothing(
 ) -> None:
     new = ("start", "REQ-SEEN-9", "--title", "A title", "--pipeline", plans[1])
     for command, code, reason in (
-        ((*new, "--blocked-by", " , "), 2, "names nobody: give numbers like REQ-1,REQ-2."),
+        ((*new, "--blocked-by", " , "), 2, "names no requirement: give numbers like REQ-1,REQ-2."),
         ((*new, "--blocked-by", "REQ-SEEN-9"), 2, "cannot wait for itself"),
         ((*new, "--blocked-by", "REQ-NOWHERE"), 2, "no requirement REQ-NOWHERE"),
         ((*new, "--priority", "P1", "--preempt"), 2, "only a P0 pre-empts what runs"),

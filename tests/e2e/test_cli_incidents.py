@@ -56,8 +56,8 @@ def test_incidents_stand_newest_first_with_what_was_done(bare_cli: Cli, url: str
         "    - Removed nothing.",
         "    - Removed nothing.",
         "    - Removed nothing.",
-        "    REQ-INFRA-disk-1 stands for it: python starter.py status REQ-INFRA-disk-1",
-        "2026-01-05 12:00:00  12.5s  house  nats_down  repaired",
+        "    REQ-INFRA-disk-1 asks a human: python starter.py status REQ-INFRA-disk-1",
+        "2026-01-05 12:00:00  12.5s  cluster  nats_down  repaired",
         "    The connection to NATS is lost.",
         "    NATS at 127.0.0.1:4223 cannot be reached.",
         "    - NATS was started again.",
@@ -79,7 +79,7 @@ def test_no_incident_is_said_and_prints_no_data(bare_cli: Cli, database_url: str
     said = bare_cli("incidents", DATABASE_URL=database_url)
 
     assert (said.code, said.out) == (0, "")
-    assert said.err == "There was no incident so far.\n"
+    assert said.err == "There have been no incidents.\n"
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])

@@ -65,7 +65,7 @@ def test_status_names_the_dependency_that_no_row_can_name_yet(
     finally:
         nats_server.start()
 
-    missing = "NATS: not available, and nothing goes on without it: python starter.py doctor"
+    missing = "NATS is not available; nothing continues without it: python starter.py doctor"
     for each in (said, *shown):
         assert missing in each
     assert ended["missing_dependency"] == ""

@@ -170,7 +170,7 @@ def test_what_is_red_waits_for_a_human_and_goes_on(
 
     host.restart({"sylvia": {"critique_verdict": "ESCALATE", "reasons": ["whose budget?"]}})
     retried = cli("retry", "REQ-E2E-red", "vic", "--note", "closed now")
-    assert (retried.code, retried.out) == (0, "REQ-E2E-red goes on: Check.\n"), retried.err
+    assert (retried.code, retried.out) == (0, "REQ-E2E-red continues: Check.\n"), retried.err
     assert cli("watch", "REQ-E2E-red").code == 0
 
     critique = plan_file(tmp_path, ("Research", "cynthia"), ("Critique", "sylvia"))

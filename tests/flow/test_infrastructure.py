@@ -8,7 +8,7 @@ import pytest
 from adapters.house_care import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
-from cli.sasha_standing import sasha_standing
+from cli.hints import sasha_standing
 from pipeline.infrastructure import PLAN
 from pipeline.model import (
     Answer,

@@ -7,7 +7,7 @@ import pytest
 
 from adapters.sdlc.reader import SdlcReader
 from adapters.temporal_sasha import TemporalSasha
-from cli.sasha_standing import sasha_standing
+from cli.hints import sasha_standing
 from pipeline.model import IncidentEnd, RequirementState, SashaCall, Symptom, SymptomKind
 from pipeline.remedies import REMEDIES
 from tests.house import House, recorded_incidents, until

@@ -1,6 +1,6 @@
 """Sasha says what she treats and who waits for it, while no row can say so."""
 
-from cli.sasha_standing import sasha_standing
+from cli.hints import sasha_standing
 from pipeline.model import SashaStanding, Symptom, SymptomKind
 from tests.fakes import Script
 from tests.house import House, until

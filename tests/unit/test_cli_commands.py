@@ -112,5 +112,5 @@ def test_since_is_an_age_or_a_time(text: str, time: datetime) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "5", "m", "-5m", "999999d"])
 def test_since_refuses_what_is_no_time(text: str) -> None:
-    with pytest.raises(RefusedInput, match="is no time"):
+    with pytest.raises(RefusedInput, match="is not a time"):
         since_time(text, NOW)

@@ -8,11 +8,11 @@ from cli.inputs import (
     TITLE_LENGTH,
     Submission,
     check_submission,
+    find_pipeline,
     number_and_title,
     read_backlog,
     read_requirement,
 )
-from cli.pipelines import find_pipeline
 from pipeline.errors import RefusedInput
 from pipeline.model import Priority
 

@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from cli import output
-from cli.exits import ExitCode, exit_code_of_error, exit_code_of_state
-from cli.gantt import bar
+from cli.running import ExitCode, exit_code_of_error, exit_code_of_state
 from pipeline.errors import (
     AgentsFileRefused,
     AlreadyStarted,
@@ -84,8 +83,8 @@ def test_clock_is_empty_for_what_has_not_happened() -> None:
 
 
 def test_a_bar_lies_where_its_stretch_does_and_is_never_empty() -> None:
-    assert bar(0, 50, 100, width=10) == "█████"
-    assert bar(50, 100, 100, width=10) == "     █████"
-    assert bar(100, 100, 100, width=10) == "         █"  # the last column
-    assert bar(33, 33.1, 100, width=10) == "   █"
-    assert bar(0, 0, 0) == ""
+    assert output.bar(0, 50, 100, width=10) == "█████"
+    assert output.bar(50, 100, 100, width=10) == "     █████"
+    assert output.bar(100, 100, 100, width=10) == "         █"  # the last column
+    assert output.bar(33, 33.1, 100, width=10) == "   █"
+    assert output.bar(0, 0, 0) == ""

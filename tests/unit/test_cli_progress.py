@@ -15,10 +15,8 @@ from adapters.sdlc.views import (
     RetryView,
     StageView,
 )
-from cli.documents import status_document
-from cli.progress import ProgressLines
-from cli.repairs_view import ask_line
-from cli.status_view import full_status
+from cli.status import ask_line, full_status, status_document
+from cli.watch import ProgressLines
 from pipeline.model import Ask, FailureKind, Mode, Priority, RequirementState, StageState
 from pipeline.steering import addressed
 
@@ -158,7 +156,7 @@ def test_status_tells_of_every_step_that_fails_and_of_what_was_left() -> None:
     assert "failed 7 times" in text
     assert "Retrying REQ-1-FIX-1: open" in text
     assert "failed once" in text
-    assert "Not cleaned up on here, which tries again: fatal: broken" in text
+    assert "Not cleaned up on here, which keeps trying: fatal: broken" in text
     document = status_document(view)
     assert document["retries"] == [
         {

@@ -1,10 +1,10 @@
-"""The doctor's looks at this host."""
+"""The doctor's probes of this host."""
 
 from pathlib import Path
 
 import pytest
 
-from cli.host_checks import host_looks
+from cli.doctor.host import host_probes
 from settings import Settings, load_settings
 
 
@@ -20,7 +20,7 @@ async def test_doctor_and_care_have_one_bound_of_free_disk(
     settings: Settings, least: int, is_well: bool
 ) -> None:
     settings.min_free_disk_mb = least
-    (disk,) = [look for look in host_looks(settings) if look.name == "Disk"]
+    (disk,) = [probe for probe in host_probes(settings) if probe.name == "Disk"]
 
     check = await disk.check()
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from cli import asking, output
+from cli import ask_sasha, output
 from pipeline.rulings import Question, Ruling, Verdict
 from settings import Settings
 from tests.eventually import eventually
@@ -46,7 +46,7 @@ async def ask(
         await desk.start()
         stack.push_async_callback(desk.stop)
         asker = await stack.enter_async_context(Asker(server))
-        said = await asking._answered(settings, MAY_EXTEND)  # the command less its settings
+        said = await ask_sasha._answered(settings, MAY_EXTEND)  # the command less its settings
         adviser.may_speak.set()
         await eventually(lambda: bool(asker.heard), "the answer for everybody")
         return said, asker.heard
@@ -56,7 +56,7 @@ async def test_program_is_waited_for_and_there_is_one_answer(
     nats_server: NatsServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adviser = SlowAdviser()
-    monkeypatch.setattr(asking, "HINT_SECONDS", 0.1)
+    monkeypatch.setattr(ask_sasha, "HINT_SECONDS", 0.1)
     monkeypatch.setattr(output, "say", lambda _: adviser.may_speak.set())
 
     said, heard = await ask(nats_server, settings, adviser)
@@ -68,7 +68,7 @@ async def test_program_is_waited_for_and_there_is_one_answer(
 async def test_owed_answer_is_never_a_yes(
     nats_server: NatsServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(ask_sasha, "PATIENCE_SECONDS", 0.2)
 
     said, heard = await ask(nats_server, settings, SlowAdviser())
 
@@ -80,7 +80,7 @@ async def test_owed_answer_is_never_a_yes(
 
 
 async def test_no_of_the_rules_needs_no_worker(settings: Settings, nats_server: NatsServer) -> None:
-    said = await asking._answered(settings, DOWNGRADE)
+    said = await ask_sasha._answered(settings, DOWNGRADE)
 
     assert said["answer"] == "no"
     assert said["source"] == "this command, as no worker answered: rules"

@@ -1,19 +1,20 @@
-"""What `doctor` looks at, and how a look is taken: bounded, timed, its error kept as advice."""
+"""A check of the doctor: a probe, bounded and timed, whose error becomes advice."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from time import monotonic
+from typing import Any
 
 from adapters.bounded import within
 from pipeline.errors import PipelineError, RefusedInput
 
-LOOK_SECONDS = 6.0
-"""Every dependency refuses by itself within five."""
+CHECK_SECONDS = 6.0
+"""Every dependency is refused by itself within five."""
 
 
 class Kind(StrEnum):
-    """What is at fault where a check is not ok."""
+    """What is at fault if a check is not ok."""
 
     DEPENDENCY = "dependency"
     CONFIGURATION = "configuration"
@@ -21,9 +22,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look has found: details where it is well, what to do where it is not.
+    """What a probe has found; with advice, the check is not ok.
 
-    `facts` are what `--json` says beside the sentences.
+    `--json` prints `facts` beside the texts.
     """
 
     version: str = ""
@@ -48,26 +49,26 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look to be taken; a finding with advice is not ok."""
+class Probe:
+    """What to check, and how."""
 
     name: str
     kind: Kind
     address: str
-    take: Callable[[], Awaitable[Finding]]
+    run: Callable[[], Coroutine[Any, Any, Finding]]
 
     async def check(self) -> Check:
-        """Take the look; what is refused or cannot be reached is an answer too."""
+        """Run the probe; a refusal, an error or no answer in time becomes the advice."""
         check = Check(self.name, self.kind, self.address, ok=False)
         begin = monotonic()
         try:
-            found = await within(LOOK_SECONDS, self._taken())
+            found = await within(CHECK_SECONDS, self.run())
         except RefusedInput as refusal:
             return replace(check, kind=Kind.CONFIGURATION, advice=str(refusal))
         except PipelineError as error:
             return replace(check, advice=str(error))
         except TimeoutError:
-            return replace(check, advice=f"No answer within {LOOK_SECONDS:g} s.")
+            return replace(check, advice=f"No answer within {CHECK_SECONDS:g} s.")
         return replace(
             check,
             ok=not found.advice,
@@ -77,6 +78,3 @@ class Look:
             advice=found.advice,
             facts=found.facts,
         )
-
-    async def _taken(self) -> Finding:
-        return await self.take()

@@ -16,9 +16,8 @@ from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackInc
 from adapters.sdlc.migrate import upgrade
 from adapters.user_files import find_agents
 from cli import output
-from cli.environment import load_settings
-from cli.installation import hint_of_stranger
-from cli.running import run
+from cli.hints import wrong_installation
+from cli.running import load_settings, run
 from settings import HERE, EnvironmentSettings, Settings
 
 EXAMPLES = {
@@ -41,8 +40,8 @@ def up(
 ) -> None:
     """Run Temporal, NATS, PostgreSQL and a worker until Ctrl-C.
 
-    What the environment names is used instead of being started. Agents in flight survive the end
-    and are found again by the next worker.
+    A server that the environment names is used instead of started. Running agents survive the end;
+    the next worker finds them again.
     """
     settings = load_settings()
     children: tuple[ChildSpec, ...] = ()
@@ -57,14 +56,14 @@ def up(
 
 
 def worker_process(environment: Mapping[str, str]) -> ChildSpec:
-    """The worker as a child of a stack; it stops politely and leaves its agents alone."""
+    """The worker as a child of a stack. SIGTERM ends it and leaves its agents running."""
     argv = (sys.executable, str(HERE / "worker.py"))
     return ChildSpec("worker", argv, environment, stop_signal=signal.SIGTERM)
 
 
 @asynccontextmanager
 async def running(stack: LocalStack) -> AsyncIterator[StackAddresses]:
-    """The stack, started, migrated and watched; stopped in order when the block ends."""
+    """Start, migrate and watch the stack; stop it in order when the block ends."""
     addresses = await stack.start()
     watcher = asyncio.create_task(stack.watch(_report))
     try:
@@ -79,17 +78,20 @@ async def _up(stack: LocalStack, home: Path) -> None:
     output.say("Starting …")
     async with running(stack) as addresses:
         if stack.leftovers:
-            output.say(f"Ended what a killed stack had left: {', '.join(stack.leftovers)}.")
+            output.say(f"Ended the processes of a killed stack: {', '.join(stack.leftovers)}.")
         for moved in stack.moved_ports:
             output.say(f"Port {moved.expected} is taken: {moved.name} listens on {moved.actual}.")
         output.data().print(_panel(addresses, home))
-        if stranger := await hint_of_stranger(load_settings()):
-            output.complain(stranger)  # its worker takes nothing until that is settled
+        if stranger := await wrong_installation(load_settings()):
+            output.complain(stranger)  # the worker takes nothing until this is solved
         await asyncio.Event().wait()
 
 
 def _stack(settings: Settings, children: tuple[ChildSpec, ...]) -> LocalStack:
-    """A stack of what the environment does not name; an older `stack.json` names nothing here."""
+    """A stack of the servers that the environment does not name.
+
+    `EnvironmentSettings` leaves out the addresses that an earlier `stack.json` holds.
+    """
     named = EnvironmentSettings()
     password = named.nats_password
     is_named = named.model_fields_set
@@ -116,7 +118,7 @@ def _panel(addresses: StackAddresses, home: Path) -> Panel:
         "Passwords": str(home / "stack.json"),
     }
     text = "\n".join(f"{name:<11}{value}" for name, value in rows.items())
-    text += "\n\nCtrl-C stops all of it; agents in flight go on."
+    text += "\n\nCtrl-C stops everything except running agents."
     return Panel(text, title="Agog is up", expand=False)
 
 

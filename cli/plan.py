@@ -1,4 +1,4 @@
-"""`plan`: the schedule before anything runs. Needs no server."""
+"""`plan`: the schedule, before anything runs and without any server."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,8 +9,7 @@ import typer
 
 from adapters.user_files import read_text
 from cli import output
-from cli.gantt import bar
-from cli.pipelines import DEFAULT_PIPELINE, find_pipeline, known_pipelines
+from cli.inputs import DEFAULT_PIPELINE, find_pipeline, known_pipelines
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations
 from pipeline.schedule import Schedule, plan_schedule
@@ -69,7 +68,7 @@ def plan(
 
 
 def _document(schedule: Schedule) -> Mapping[str, object]:
-    """Figures first, stages last: that is the order in which people look."""
+    """Figures first, stages last: the order in which people read."""
     fields = asdict(schedule)
     stages = fields.pop("stages")
     path = fields.pop("critical_path")
@@ -85,7 +84,7 @@ def _show(schedule: Schedule) -> None:
             stage.agent,
             f"{stage.start_minute:g}",
             f"{stage.end_minute:g}",
-            bar(stage.start_minute, stage.end_minute, schedule.makespan_minutes),
+            output.bar(stage.start_minute, stage.end_minute, schedule.makespan_minutes),
         )
     console = output.data()
     console.print(f"Pipeline {schedule.pipeline}, {schedule.mode} (minutes; * critical path)")

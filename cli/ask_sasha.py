@@ -1,4 +1,4 @@
-"""`ask-sasha`: what the rules say, from a worker's desk or, where none answers, from here."""
+"""`ask-sasha`: what the rules say; a worker answers or, without one, this command itself."""
 
 import asyncio
 import json
@@ -15,8 +15,7 @@ from adapters.nats_connection import open_connection
 from adapters.rule_counsel import RuleCounsel
 from adapters.rule_facts import create_rule_facts
 from cli import output
-from cli.environment import load_settings
-from cli.running import run
+from cli.running import load_settings, run
 from pipeline.adviser_file import ADVICE_SECONDS_LIMIT
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS
@@ -37,9 +36,9 @@ Examples:
 }
 
 PATIENCE_SECONDS = ADVICE_SECONDS_LIMIT + 5.0
-"""The longest that a worker may take: its program, and before that a database that is silent."""
+"""The longest answer of a worker: it waits for a silent database, then for its program."""
 HINT_SECONDS = 3.0
-"""A worker without a program answers in milliseconds, two seconds later without its database."""
+"""A worker without a program answers in milliseconds, or in two seconds without its database."""
 
 _HINT = f"A worker asks its program, which may take {ADVICE_SECONDS_LIMIT} s at most. Waiting …"
 _OWED = "A worker has the question, and its answer may be stricter. Ask again."
@@ -58,11 +57,14 @@ def ask_sasha(
 ) -> None:
     """Ask what the rules say: yes, no or unclear, and why.
 
-    A worker answers, after its program if it has one; without a worker the rules alone.
+    A worker answers and asks its program first, if it has one. Without a worker, only the rules
+    answer.
     """
-    _check_asker(agent)
+    if agent not in (HUMAN_ASKER, *TEAM):
+        names = ", ".join((HUMAN_ASKER, *TEAM))
+        raise RefusedInput(f"There is no agent {agent[:80]!r}: {names}.")
     asked = Question(agent, question, context, requirement=requirement)
-    read_question(_encoded(asked))  # refused here as a worker would refuse it
+    read_question(_encoded(asked))  # refuses what a worker would refuse
     document = run(_answered(load_settings(), asked))
     if as_json:
         output.write_json(document)
@@ -71,14 +73,8 @@ def ask_sasha(
             output.write(output.plain(f"{key:8}{document[key]}"))
 
 
-def _check_asker(agent: str) -> None:
-    if agent not in (HUMAN_ASKER, *TEAM):
-        names = ", ".join((HUMAN_ASKER, *TEAM))
-        raise RefusedInput(f"There is no agent {agent[:80]!r}: {names}.")
-
-
 async def _answered(settings: Settings, question: Question) -> Mapping[str, object]:
-    """A worker's answer. Without one it is ours; if a worker owes one, ours is never a yes."""
+    """A worker's answer, or ours without a worker; ours is never a yes while a worker owes one."""
     try:
         return await _by_worker(settings, question)
     except (DependencyUnavailable, NoRespondersError):
@@ -92,10 +88,10 @@ async def _answered(settings: Settings, question: Question) -> Mapping[str, obje
 
 
 async def _by_worker(settings: Settings, question: Question) -> Mapping[str, object]:
-    """The answer of a worker's desk.
+    """A worker's answer, over NATS.
 
-    Raises: DependencyUnavailable without NATS, NoRespondersError without a worker; NatsError,
-        OSError if a worker may have the question and its answer has not come.
+    Raises: DependencyUnavailable without NATS, NoRespondersError without a worker; NatsError or
+        OSError if a worker may have the question but has not answered.
     """
     password = settings.nats_password
     client = await open_connection(

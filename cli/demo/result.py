@@ -1,4 +1,4 @@
-"""What a demonstration has brought: for people and as one document."""
+"""The result of a demo: as text and as a JSON document."""
 
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,17 +12,14 @@ from rich.table import Table
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.views import FailureView, NoteView, PerformanceView, RequirementView, RunView
 from cli import output
-from cli.documents import fix_document
-from cli.gantt import bar
-from cli.repairs_view import fixes_part
-from cli.status_view import failure_text, report
+from cli.status import failure_text, fix_document, fixes_part, report
 from pipeline.model import REWORK, RequirementState
 from pipeline.numbers import integration_branch
 
 
 @dataclass(frozen=True)
 class Records:
-    """What the database says of a requirement and of its fixes, all failures and runs included."""
+    """The rows of a requirement and of its fixes, with all failures and runs."""
 
     view: RequirementView
     performance: PerformanceView
@@ -32,7 +29,7 @@ class Records:
 
 
 async def read_records(reader: SdlcReader, number: str) -> Records:
-    """Read them once the requirement has come to an end, or to a question."""
+    """Read them after the requirement has ended, or a human is asked."""
     view = await reader.requirement(number)
     numbers = (number, *(fix.number for fix in view.fixes))
     return Records(
@@ -46,7 +43,7 @@ async def read_records(reader: SdlcReader, number: str) -> Records:
 
 @dataclass(frozen=True)
 class Demonstrated:
-    """What a demonstration leaves to look at."""
+    """What a demo leaves to look at."""
 
     records: Records
     web_ui: str
@@ -57,17 +54,17 @@ class Demonstrated:
 
     @property
     def view(self) -> RequirementView:
-        """The requirement as its status shows it."""
+        """The requirement, as `status` reads it."""
         return self.records.view
 
     @property
     def branch(self) -> str:
-        """The branch that collects its merges; it stays."""
+        """The integration branch, which is kept."""
         return integration_branch(self.view.number)
 
 
 def document(done: Demonstrated) -> Mapping[str, object]:
-    """The JSON of a demonstration."""
+    """The JSON of a demo."""
     performance = done.records.performance
     return {
         "req_number": done.view.number,
@@ -96,7 +93,7 @@ def document(done: Demonstrated) -> Mapping[str, object]:
 
 
 def show(done: Demonstrated) -> None:
-    """Who worked when, commits, failures and fixes, and what working side by side saved."""
+    """Print who worked when, the commits, failures and fixes, and what parallel work saved."""
     console = output.data()
     console.print(_intervals(done))
     output.write(_commits(done))
@@ -106,7 +103,7 @@ def show(done: Demonstrated) -> None:
 
 
 def _repairs(done: Demonstrated) -> Iterator[RenderableType]:
-    """What was red, and what became of it."""
+    """All failures, and what repaired them."""
     yield "\nWhat was red:"
     yield from (failure_text(failure) for failure in done.records.failures)
     yield from (
@@ -145,7 +142,7 @@ def _intervals(done: Demonstrated) -> Table:
     who = "who worked when"
     rows = output.table(who, "", "seconds", numbers=("seconds",), fold=(who,))
     for start, end, worker in spans:
-        line = bar(start - begin, end - begin, total)
+        line = output.bar(start - begin, end - begin, total)
         rows.add_row(worker, line, f"{end - start:.2f}")
     return rows
 

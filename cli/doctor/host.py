@@ -1,4 +1,4 @@
-"""The doctor's looks at this host: git, agents file, project, disk, load, slots."""
+"""The doctor's probes of this host: git, agents file, project, disk, load, slots."""
 
 import asyncio
 import shutil
@@ -11,25 +11,30 @@ from adapters.probes import disk_problem, free_bytes
 from adapters.runs.census import take_census
 from adapters.runs.slot_limit import SlotLimit
 from adapters.user_files import find_agents
-from cli.checks import Finding, Kind, Look
-from cli.pipelines import DEFAULT_PIPELINE, find_pipeline
+from cli.doctor.checks import Finding, Kind, Probe
+from cli.inputs import DEFAULT_PIPELINE, find_pipeline
 from cli.slots import slots_document
 from pipeline.agents_file import CommandAgent, check_plan
 from settings import HERE, Settings
 
 
-def host_looks(settings: Settings) -> tuple[Look, ...]:
-    """One look for each thing that a host brings along."""
+def host_probes(settings: Settings) -> tuple[Probe, ...]:
+    """One for each thing that this host provides."""
     project = str(settings.project_root or "PROJECT_ROOT")
     return (
-        Look("git", Kind.CONFIGURATION, shutil.which("git") or "", _git),
-        Look(
+        Probe("git", Kind.CONFIGURATION, shutil.which("git") or "", _git),
+        Probe(
             "Agents file", Kind.CONFIGURATION, str(settings.agents_file), lambda: _agents(settings)
         ),
-        Look("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
-        Look("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
-        Look("Load", Kind.CONFIGURATION, settings.host, _load),
-        Look("Slots", Kind.CONFIGURATION, str(settings.home), lambda: _slots(settings)),
+        Probe("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
+        Probe("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
+        Probe("Load", Kind.CONFIGURATION, settings.host, _load),
+        Probe(
+            "Slots",
+            Kind.CONFIGURATION,
+            str(settings.home),
+            lambda: asyncio.to_thread(_slots, settings),
+        ),
     )
 
 
@@ -50,7 +55,7 @@ async def _agents(settings: Settings) -> Finding:
     absent = [
         f"{name}: {program}" for name, program in programs.items() if not shutil.which(program)
     ]
-    advice = f"Programs that are not there: {', '.join(absent)}." if absent else ""
+    advice = f"Programs not found: {', '.join(absent)}." if absent else ""
     simulated = len(agents.agents) - len(programs)
     return Finding(detail=f"{len(programs)} programs, {simulated} simulated", advice=advice)
 
@@ -75,16 +80,12 @@ async def _disk(settings: Settings) -> Finding:
 
 
 async def _load() -> Finding:
-    """The load is Sasha's to treat: high, it makes the host slower and not unusable."""
+    """Never a fault: a high load slows the host down, and Sasha deals with it."""
     load = measure()
     return Finding(detail=load.told, facts={**asdict(load), "is_too_high": load.is_too_high})
 
 
-async def _slots(settings: Settings) -> Finding:
-    return await asyncio.to_thread(_counted_slots, settings)
-
-
-def _counted_slots(settings: Settings) -> Finding:
+def _slots(settings: Settings) -> Finding:
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
     document = slots_document(slots, take_census(settings.home))
     counts = ", ".join(f"{document[name]} {name}" for name in ("living", "suspended", "waiting"))

@@ -1,0 +1,1 @@
+"""The command `demo`: runs one requirement on servers of its own, and shows the result."""

@@ -1,0 +1,266 @@
+"""`demo`: one requirement on embedded servers, in a directory of its own.
+
+Nothing of the user's shell, configuration or stack has an effect on it.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from adapters.git.store import store_path
+from adapters.local_stack import Child, LocalStack, StackAddresses
+from adapters.local_stack.logs import tail
+from adapters.sdlc.reader import create_reader
+from cli import output
+from cli.demo.result import Demonstrated, document, read_records, show
+from cli.running import ENDS, ExitCode, run
+from cli.up import running, worker_process
+from demo.project import agents_file, make_project
+from pipeline.errors import ServerNotStarted
+from settings import HERE, process_environment
+
+EXAMPLES = {
+    "demo": """
+Examples:
+
+  python starter.py demo
+
+  python starter.py demo --break-build
+
+  python starter.py demo --conflict --request-changes
+
+  python starter.py demo --keep
+"""
+}
+
+T = TypeVar("T")
+
+NUMBER = "REQ-DEMO-1"
+TITLE = "Greet people in their own language"
+DESCRIPTION = "The backend knows three languages; the page follows the language of the browser."
+PIPELINE = "standard"
+
+MINUTE_SECONDS = 0.025
+"""One minute of the guide; its 375 minutes of parallel work pass in ten seconds."""
+
+_PASSED = ("PATH", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "TZ")
+_DEFAULTS = {
+    "ENABLE_PARALLEL_EXECUTION": "true",
+    "MAX_PARALLEL_STAGES": "4",
+    "AGOG_HOST_REQUIREMENTS": "50",
+    "AGOG_HEARTBEAT_SECONDS": "3",
+    "AGOG_LOG_LEVEL": "INFO",
+}
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave servers, worker and project up until Ctrl-C.")
+    ] = False,
+    break_build: Annotated[
+        bool, typer.Option("--break-build", help="A build breaks, and its owner repairs it.")
+    ] = False,
+    conflict: Annotated[
+        bool, typer.Option("--conflict", help="Two agents change one line; the second resolves it.")
+    ] = False,
+    request_changes: Annotated[
+        bool, typer.Option("--request-changes", help="A review sends the research back once.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Take one requirement through the team, on servers of its own.
+
+    Agents are real processes. Everything happens in a temporary directory, which is removed at the
+    end. The failures can be combined; they are repaired, and the requirement is delivered.
+    """
+    mishaps = {
+        "break-build": break_build,
+        "conflict": conflict,
+        "request-changes": request_changes,
+    }
+    wrong = tuple(name for name, is_wanted in mishaps.items() if is_wanted)
+    directory = DemoDirectory(Path(tempfile.mkdtemp(prefix="agog-demo-")))
+    try:
+        code = run(_demo(directory, wrong, keep=keep, as_json=as_json))
+    finally:
+        if keep:
+            output.say(f"Kept: {directory.root}")
+        else:
+            shutil.rmtree(directory.root)
+    raise typer.Exit(code)
+
+
+@dataclass(frozen=True)
+class DemoDirectory:
+    """The temporary directory of a demo, and the environment of the processes that run in it."""
+
+    root: Path
+
+    @property
+    def project(self) -> Path:
+        """The git project that the agents work on."""
+        return self.root / "project"
+
+    @property
+    def state(self) -> Path:
+        """The state directory of stack and worker."""
+        return self.root / "state"
+
+    @property
+    def agents(self) -> Path:
+        """The agents file."""
+        return self.root / "agents.toml"
+
+    def fill(self, mishaps: Sequence[str]) -> None:
+        """Create project and agents file; `mishaps` are what the agents do wrong."""
+        self.project.mkdir()
+        make_project(self.project, self.shell)
+        text = agents_file(mishaps, MINUTE_SECONDS)
+        self.agents.write_text(text, encoding="utf-8")
+
+    @property
+    def shell(self) -> Mapping[str, str]:
+        """The part of the user's environment that is passed on, without their configuration."""
+        given = process_environment()
+        passed = {name: given[name] for name in _PASSED if name in given}
+        return {**passed, "HOME": str(self.root)}
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What to export in another terminal to use the demo from there."""
+        return {
+            "AGOG_HOME": str(self.state),
+            "AGOG_HOST": "demo",
+            "AGOG_AGENTS_FILE": str(self.agents),
+            "PROJECT_ROOT": str(self.project),
+        }
+
+    def environment(self, addresses: StackAddresses) -> Mapping[str, str]:
+        """The whole environment of the worker and of the commands.
+
+        Every setting is named, so that neither the user's shell nor a `.env` can change one.
+        """
+        named = {
+            "TEMPORAL_ADDRESS": addresses.temporal_address,
+            "AGOG_WEB_UI": addresses.web_ui,
+            "NATS_URL": addresses.nats_url,
+            "NATS_USER": addresses.nats_user,
+            "NATS_PASSWORD": addresses.nats_password,
+            "DATABASE_URL": addresses.database_url,
+        }
+        reached = {name: value for name, value in named.items() if value}
+        return {**self.shell, **_DEFAULTS, **self.variables, **reached}
+
+
+async def _demo(
+    directory: DemoDirectory, mishaps: Sequence[str], *, keep: bool, as_json: bool
+) -> ExitCode:
+    output.say("Starting Temporal, NATS, PostgreSQL and a worker …")
+    await asyncio.to_thread(directory.fill, mishaps)
+    # The usual ports are left to the user's own stack.
+    async with running(LocalStack(directory.state, usual_ports=False)) as addresses:
+        environment = directory.environment(addresses)
+        async with _worker(directory, environment) as worker:
+            code = await _beside(worker, _deliver(environment))
+            if code not in ENDS:
+                return code  # the command has printed why
+            done = await _outcome(directory, addresses)
+            if as_json:
+                output.write_json(document(done))
+            else:
+                show(done)
+            if keep:
+                await _keep(directory, addresses)
+            else:
+                output.say("`starter.py demo --keep` leaves it up, with its Web UI.")
+            return code
+
+
+@asynccontextmanager
+async def _worker(directory: DemoDirectory, environment: Mapping[str, str]) -> AsyncIterator[Child]:
+    worker = Child(worker_process(environment), directory.state)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+
+
+async def _beside(worker: Child, work: Coroutine[None, None, T]) -> T:
+    """Do the work, which would wait for ever without a worker.
+
+    Raises: ServerNotStarted if the worker dies first.
+    """
+    working, dying = asyncio.create_task(work), asyncio.create_task(worker.exited())
+    try:
+        await asyncio.wait((working, dying), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ServerNotStarted("Worker", tail(worker.log))
+        return await working
+    finally:
+        for task in (working, dying):
+            task.cancel()
+        await asyncio.wait((working, dying))
+
+
+async def _deliver(environment: Mapping[str, str]) -> ExitCode:
+    """Start the requirement and follow it, with the commands that users type.
+
+    On interruption it cancels the requirement, since agents outlive their worker.
+    """
+    options = ("--title", TITLE, "--description", DESCRIPTION, "--pipeline", PIPELINE, "--wait")
+    try:
+        return await _starter(environment, "start", NUMBER, *options)
+    except asyncio.CancelledError:
+        await _starter(environment, "cancel", NUMBER)
+        raise
+
+
+async def _starter(environment: Mapping[str, str], *arguments: str) -> ExitCode:
+    """Run a command with its stdout on stderr: the result is read from the database."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(HERE / "starter.py"),
+        *arguments,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=sys.stderr,
+        start_new_session=True,
+    )
+    try:
+        return ExitCode(await process.wait())
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+
+
+async def _outcome(directory: DemoDirectory, addresses: StackAddresses) -> Demonstrated:
+    reader = create_reader(addresses.database_url)
+    try:
+        records = await read_records(reader, NUMBER)
+    finally:
+        await reader.close()
+    store = store_path(directory.state, directory.project)
+    return Demonstrated(records, addresses.web_ui or "", directory.project, store, directory.shell)
+
+
+async def _keep(directory: DemoDirectory, addresses: StackAddresses) -> None:
+    settings = "\n".join(f"  export {name}={value}" for name, value in directory.variables.items())
+    output.say(
+        f"\nWeb UI: {addresses.web_ui}\nProject: {directory.project}\n"
+        f"From another terminal:\n{settings}\n"
+        f"  python starter.py status {NUMBER}\nCtrl-C ends it."
+    )
+    # the wait is meant to end by a signal
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()

@@ -1,0 +1,1 @@
+"""The command `doctor`: checks everything that a requirement needs, and asks Sasha."""

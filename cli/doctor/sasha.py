@@ -1,0 +1,257 @@
+"""What Sasha repairs, what she has repaired, and what she would do about what is wrong right now.
+
+Each part is found out by itself. One that cannot be found out is named, fails nothing else, and
+changes no exit code. Nothing is repaired from here.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.service import RPCError
+
+from adapters.bounded import within
+from adapters.runs.host import HostRuns
+from adapters.runs.slot_limit import SlotLimit
+from adapters.sdlc.store import create_store
+from adapters.sdlc.views import IncidentView, ListedRequirement
+from adapters.temporal_workflows import workflow_standing
+from adapters.user_files import find_agents
+from cli import output
+from cli.connections import records, temporal_client
+from cli.doctor.checks import CHECK_SECONDS
+from cli.hints import sasha_standing
+from cli.incidents import incident_text, place_name
+from cli.installation import installation_of
+from cli.patrols import Patrol, patrols
+from hosting.caring import care_of_host, care_of_house
+from pipeline.errors import PipelineError
+from pipeline.infrastructure import is_infrastructure
+from pipeline.installation import Installation
+from pipeline.model import (
+    CaseStanding,
+    RequirementState,
+    SashaStanding,
+    Symptom,
+    SymptomKind,
+)
+from pipeline.remedies import findings
+from settings import Settings
+from workflows.sasha import HOUSE
+
+_INCIDENTS = 5
+_OPEN = tuple(state for state in RequirementState if not state.is_final)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A symptom and what Sasha would do about it; `place` is a host, or empty for the cluster."""
+
+    place: str
+    kind: SymptomKind
+    component: str
+    subject: str
+    detail: str
+    diagnosis: str
+    action: str
+    attempts: int
+    escalates: bool
+
+
+@dataclass
+class SashaReport:
+    """Everything about Sasha that could be found out; `unknown` says what could not, and why.
+
+    `standing` is None unless her workflow has answered.
+    """
+
+    is_there: bool | None = None
+    standing: SashaStanding | None = None
+    patrols: tuple[Patrol, ...] = ()
+    requirements: tuple[ListedRequirement, ...] = ()
+    incidents: tuple[IncidentView, ...] = ()
+    would_do: tuple[Advice, ...] = ()
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The JSON of this report."""
+        return {
+            "is_there": self.is_there,
+            "standing": self.standing,
+            "patrols": self.patrols,
+            "requirements": [
+                {"req_number": each.number, "state": each.state, "since": each.waiting_since}
+                for each in self.requirements
+            ],
+            "incidents": self.incidents,
+            "would_do": self.would_do,
+            "unknown": self.unknown,
+        }
+
+
+async def report_on_sasha(settings: Settings) -> SashaReport:
+    """Find out all parts at the same time, each within `CHECK_SECONDS`."""
+    report = SashaReport()
+    await asyncio.gather(
+        _find_out(report, "Her incidents", partial(_read_records, report, settings)),
+        _find_out(report, "Sasha in Temporal", partial(_ask_temporal, report, settings)),
+    )
+    return report
+
+
+async def _find_out(
+    report: SashaReport, what: str, part: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Find out a part of the report, or note why that failed."""
+    try:
+        await within(CHECK_SECONDS, part())
+    except (PipelineError, RPCError, WorkflowQueryFailedError, TimeoutError, OSError) as error:
+        report.unknown.append(f"{what}: {error}")
+
+
+async def _read_records(report: SashaReport, settings: Settings) -> None:
+    async with records(settings) as reader:
+        opened = await reader.requirements(states=_OPEN)
+        report.requirements = tuple(one for one in opened if is_infrastructure(one.number))
+        report.incidents = await reader.incidents(_INCIDENTS)
+
+
+async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
+    """All that needs Temporal: her workflow, her patrols, and the probes that she acts on."""
+    client, installation = await asyncio.gather(
+        temporal_client(settings), installation_of(settings)
+    )
+    if installation is None:  # nothing was ever started here
+        report.is_there = False
+        installation = Installation("")
+    here = (report, settings, client, installation)
+    await asyncio.gather(
+        _find_out(report, "What she repairs", partial(_ask_her, report, client, installation)),
+        _find_out(
+            report, "Her scheduled checks", partial(_list_patrols, report, client, installation)
+        ),
+        _find_out(report, "The cluster", partial(_probe_cluster, *here)),
+        _find_out(report, "This host", partial(_probe_host, *here)),
+    )
+
+
+async def _ask_her(report: SashaReport, client: Client, installation: Installation) -> None:
+    standing = await workflow_standing(client, installation.sasha)
+    report.is_there = standing is not None and not standing.has_ended
+    if report.is_there:
+        report.standing = await sasha_standing(client, installation)
+
+
+async def _list_patrols(report: SashaReport, client: Client, installation: Installation) -> None:
+    report.patrols = await patrols(client, installation)
+
+
+async def _probe_cluster(
+    report: SashaReport, settings: Settings, client: Client, installation: Installation
+) -> None:
+    store = create_store(settings.database_url.get_secret_value())
+    try:
+        async with care_of_house(settings, client, installation, store) as house:
+            symptoms = await house.look()
+    finally:
+        await store.close()
+    report.would_do += _advice(HOUSE, symptoms)
+
+
+async def _probe_host(
+    report: SashaReport, settings: Settings, client: Client, installation: Installation
+) -> None:
+    slots = SlotLimit(settings.home, settings.max_parallel_stages)
+    agents = find_agents(settings.agents_file)
+    runs = HostRuns(settings.home, agents, slots, settings.children_environment)
+    async with care_of_host(settings, client, installation, runs, slots) as host:
+        symptoms = await host.look()
+    report.would_do += _advice(settings.host, symptoms)
+
+
+def _advice(place: str, symptoms: Sequence[Symptom]) -> tuple[Advice, ...]:
+    return tuple(
+        Advice(
+            place,
+            finding.symptom.kind,
+            finding.symptom.component,
+            finding.symptom.subject,
+            finding.symptom.detail,
+            finding.remedy.diagnosis,
+            finding.remedy.action,
+            finding.remedy.attempts,
+            finding.remedy.escalates,
+        )
+        for finding in findings(symptoms)
+    )
+
+
+def report_text(report: SashaReport) -> RenderableType:
+    """What she repairs, the requirements for what she could not, her advice and past incidents."""
+    lines = (*_standing(report), *_patrolled(report), *_advised(report), *_history(report))
+    return Group(
+        *(output.unfolded(Text(line)) for line in lines), *map(incident_text, report.incidents)
+    )
+
+
+def _standing(report: SashaReport) -> Iterator[str]:
+    if report.is_there is False:
+        yield "Sasha has not been called yet."
+    if report.standing is None:
+        return
+    cases = report.standing.cases
+    yield "Sasha is repairing:" if cases else "Sasha is running and repairs nothing now."
+    for case in cases:
+        yield from _case_lines(case)
+    for waiting in report.standing.waiting:
+        yield f"Waiting for {waiting.dependency}: {', '.join(waiting.callers)}"
+
+
+def _case_lines(case: CaseStanding) -> Iterator[str]:
+    symptom, since = case.symptom, output.moment(case.began_at)
+    yield f"  {place_name(case.place)}: {_what(symptom.kind, symptom.subject)} since {since}"
+    yield f"      {output.plain(symptom.detail)}"
+    for action in case.actions:
+        yield f"      - {output.plain(output.first_line(action))}"
+
+
+def _patrolled(report: SashaReport) -> Iterator[str]:
+    for patrol in report.patrols:
+        if patrol.is_paused:
+            yield f"Her scheduled check of host {patrol.host} is paused in Temporal."
+        else:
+            last, due = output.clock(patrol.last_at) or "never", output.clock(patrol.next_at)
+            yield f"Her scheduled check of host {patrol.host}: last {last}, next {due}"
+    for each in report.requirements:
+        command = f"python starter.py status {each.number}"
+        yield f"{each.number} is {each.state} since {output.moment(each.created_at)}: {command}"
+
+
+def _advised(report: SashaReport) -> Iterator[str]:
+    if report.would_do:
+        yield "What she finds now and would do:"
+    elif not report.unknown:
+        yield "She finds nothing to do."
+    for advice in report.would_do:
+        yield f"  {place_name(advice.place)}: {_what(advice.kind, advice.subject)}"
+        times = "once" if advice.attempts == 1 else f"{advice.attempts} times at most"
+        bound = f"({times}{', then a P0 asks a human' if advice.escalates else ''})"
+        for line in (advice.diagnosis, advice.detail, f"-> {advice.action} {bound}"):
+            yield f"      {output.plain(line)}"
+
+
+def _history(report: SashaReport) -> Iterator[str]:
+    for sentence in report.unknown:
+        yield f"Unknown: {output.plain(sentence)}"
+    if report.incidents:
+        yield "Latest incidents (all: python starter.py incidents):"
+
+
+def _what(kind: str, subject: str) -> str:
+    return output.plain(f"{kind} {subject}".rstrip())

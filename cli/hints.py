@@ -1,0 +1,111 @@
+"""What no row of a requirement can say: a dependency is missing, or Temporal is not ours.
+
+While a dependency is missing, nothing can be recorded; until then only Sasha's workflow knows whom
+it holds up.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.service import RPCError
+
+from adapters.bounded import within
+from adapters.temporal_client import reaching_temporal
+from cli import output
+from cli.connections import temporal_client
+from cli.installation import installation_of, proved_binding
+from pipeline.errors import DependencyUnavailable, WrongInstallation
+from pipeline.installation import Installation
+from pipeline.model import DEPENDENCIES, RequirementState, SashaStanding, SymptomKind
+from settings import Settings
+from workflows.sasha import SashaWorkflow
+
+_AWAY = (SymptomKind.NATS_DOWN, SymptomKind.DATABASE_DOWN)
+_QUERY_SECONDS = 3.0
+_HINT_SECONDS = 1.5
+"""A hint must not keep anybody waiting who looks at a requirement."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """The installation, the missing dependency if any, and the complaint about a wrong Temporal."""
+
+    installation: str | None
+    missing_dependency: str = ""
+    wrong_installation: str = ""
+
+    def write(self) -> None:
+        """Print those that there are."""
+        if self.missing_dependency:
+            output.write(
+                f"{self.missing_dependency} is not available; nothing continues without it:"
+                " python starter.py doctor"
+            )
+        if self.wrong_installation:
+            output.write(self.wrong_installation)
+
+
+def is_under_way(state: RequirementState) -> bool:
+    """Whether a missing dependency would hold up a requirement in this state."""
+    return not (state.is_final or state is RequirementState.ACCEPTED)
+
+
+async def answer_of_sasha(settings: Settings) -> SashaStanding | None:
+    """The status of Sasha's workflow, or None if it does not answer in time."""
+    try:
+        return await within(_HINT_SECONDS, _asked(settings))
+    except (DependencyUnavailable, RPCError, WorkflowQueryFailedError, TimeoutError):
+        return None
+
+
+async def _asked(settings: Settings) -> SashaStanding | None:
+    if installation := await installation_of(settings):
+        return await sasha_standing(await temporal_client(settings), installation)
+    return None
+
+
+async def sasha_standing(client: Client, installation: Installation) -> SashaStanding:
+    """The answer of Sasha's workflow to a query.
+
+    Raises: DependencyUnavailable, RPCError if the workflow or a worker is not there,
+        WorkflowQueryFailedError.
+    """
+    handle = client.get_workflow_handle_for(SashaWorkflow.run, installation.sasha)
+    with reaching_temporal(client):
+        return await handle.query(
+            SashaWorkflow.standing, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
+        )
+
+
+def missing_dependency(standing: SashaStanding | None, numbers: Collection[str]) -> str:
+    """The dependency without which nothing continues, or an empty text.
+
+    It is one that Sasha repairs now, or one that a requirement of `numbers` waits for; without
+    `numbers`, one that any requirement waits for.
+    """
+    if standing is None:
+        return ""
+    callers = {each.dependency: each.callers for each in standing.waiting}
+    wanted = set(numbers) or {name for names in callers.values() for name in names}
+    waited_for = {name for name in callers if not wanted.isdisjoint(callers[name])}
+    treated = {case.symptom.component for case in standing.cases if case.symptom.kind in _AWAY}
+    missing = [name for name, component in DEPENDENCIES.items() if component in treated]
+    # A host's disk concerns only the requirements that wait for it: the others continue.
+    return next(iter([*missing, *sorted(waited_for)]), "")
+
+
+async def wrong_installation(settings: Settings) -> str:
+    """The complaint about a Temporal that belongs to another installation, or an empty text.
+
+    Nothing of ours continues at this address then, whatever the rows say. Empty also if Temporal
+    or the database does not answer in time.
+    """
+    try:
+        await within(_HINT_SECONDS, proved_binding(settings))
+    except WrongInstallation as stranger:
+        return str(stranger)
+    except (DependencyUnavailable, RPCError, TimeoutError):
+        pass
+    return ""

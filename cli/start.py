@@ -1,0 +1,282 @@
+"""`start`: check everything, write the rows, start the workflows; all of a backlog or nothing."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from adapters.git.project import check_project
+from adapters.sdlc.requirements import Acceptance
+from adapters.temporal_client import known_search_attributes, reaching_temporal
+from adapters.temporal_workflows import workflow_standing
+from adapters.user_files import find_agents, read_text
+from cli import output
+from cli.connections import Services, notify_paused, services
+from cli.inputs import (
+    DEFAULT_PIPELINE,
+    PRIORITY,
+    Submission,
+    check_submission,
+    find_pipeline,
+    number_and_title,
+    read_backlog,
+    read_numbers,
+    read_requirement,
+)
+from cli.running import OK, ExitCode, load_settings, run
+from cli.watch import detach, watch_all
+from pipeline.agents_file import AgentsFile, check_plan
+from pipeline.errors import AlreadyStarted, NumberElsewhere, ProjectRefused, RefusedInput
+from pipeline.model import (
+    Closing,
+    Pipeline,
+    Priority,
+    RequirementOrder,
+    RequirementRef,
+    RequirementState,
+)
+from settings import Settings
+from workflows.starting import start_requirement
+
+T = TypeVar("T")
+
+EXAMPLES = {
+    "start": """
+Examples:
+
+  python starter.py start REQ-101 --title "Greet in French" --wait
+
+  python starter.py start REQ-102 --file task.md --pipeline critical-path
+
+  python starter.py start --batch backlog.jsonl
+
+  python starter.py start REQ-103 --title "In Danish" --blocked-by REQ-101
+
+  python starter.py start REQ-104 --title "Down" --priority P0 --preempt
+
+The number may stand in the file instead: # REQ-102: Greet in German
+
+A line of a backlog: {"req": "REQ-103", "title": "In Danish", "priority": "P3"}
+"""
+}
+
+_AT_ONCE = 20
+"""Calls in flight: a backlog of hundreds starts in seconds and does not flood the server."""
+
+
+def start(
+    req: Annotated[str | None, typer.Argument(help="Its number, used once: REQ-…")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="One line.")] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", help="The whole text.")
+    ] = None,
+    priority: Annotated[
+        Priority, typer.Option("--priority", help="P0 (catastrophic) to P4.")
+    ] = PRIORITY,
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", help="Name, or path of a .toml file.")
+    ] = DEFAULT_PIPELINE,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="One stage after another.")
+    ] = False,
+    blocked_by: Annotated[
+        str | None,
+        typer.Option("--blocked-by", help="Wait for these and build on their result: REQ-1,REQ-2."),
+    ] = None,
+    preempt: Annotated[
+        bool,
+        typer.Option("--preempt", help="A P0: suspend running agents until it has ended."),
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Markdown: first heading and what follows.")
+    ] = None,
+    batch: Annotated[
+        Path | None, typer.Option("--batch", help="JSON lines: all are started or none.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow to the end; the exit code tells how it ended.")
+    ] = False,
+    attach: Annotated[bool, typer.Option("--attach", help="Join what was started before.")] = False,
+) -> None:
+    """Start a requirement, or a whole backlog."""
+    settings = load_settings()
+    intake = Intake(find_agents(settings.agents_file))
+    if batch is not None:
+        texts = (req, title, description, file, blocked_by)
+        is_default = priority is PRIORITY and pipeline == DEFAULT_PIPELINE
+        if any(text is not None for text in texts) or preempt or sequential or not is_default:
+            raise RefusedInput(
+                "--batch stands alone: its lines hold numbers, titles and everything else."
+            )
+        read_backlog(read_text(batch, "Backlog"), str(batch), intake.take)
+    else:
+        if req is None and file is None:
+            raise RefusedInput("A number is missing: give one like REQ-101, --file or --batch.")
+        heading, body = _text_of(title, description, file)
+        if req is None:
+            req, heading = number_and_title(heading)
+        blockers = () if blocked_by is None else read_numbers(blocked_by)
+        intake.take(
+            Submission(req, heading, body, priority, pipeline, sequential, blockers, preempt)
+        )
+    try:
+        code = run(_start(settings, intake, attach=attach, wait=wait))
+    except KeyboardInterrupt:
+        code = detach(intake.numbers) if wait else ExitCode.INTERRUPTED
+    raise typer.Exit(code)
+
+
+def _text_of(title: str | None, description: str | None, file: Path | None) -> tuple[str, str]:
+    """Title and description, from the options or from a file."""
+    if file is None:
+        if title is None:
+            raise RefusedInput("A title is missing: give --title, --file or --batch.")
+        return title, description or ""
+    if title is not None or description is not None:
+        raise RefusedInput("--file holds title and description: leave out the other two.")
+    return read_requirement(read_text(file, "Requirement file"), str(file))
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A submission with the plan that it named."""
+
+    submission: Submission
+    pipeline: Pipeline
+
+
+class Intake:
+    """Collects submissions and makes every check that needs no server."""
+
+    def __init__(self, agents: AgentsFile) -> None:
+        self._agents = agents
+        self._pipelines: dict[str, Pipeline] = {}
+        self.launches: list[Launch] = []
+
+    def take(self, submission: Submission) -> None:
+        """Check a submission and add it. Raises: RefusedInput."""
+        check_submission(submission)
+        name = submission.pipeline
+        if name not in self._pipelines:
+            pipeline = find_pipeline(name)
+            check_plan(self._agents, pipeline)
+            self._pipelines[name] = pipeline
+        self.launches.append(Launch(submission, self._pipelines[name]))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of the submissions, in their order."""
+        return tuple(launch.submission.number for launch in self.launches)
+
+    @property
+    def needs_project(self) -> bool:
+        """Whether an agent or a build of these plans is a real program."""
+        return not all(map(self._agents.is_simulated, self._pipelines.values()))
+
+
+async def _start(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
+    if intake.needs_project:
+        if settings.project_root is None:
+            raise ProjectRefused(
+                "PROJECT_ROOT is not set: agents or builds of this plan are programs and need the"
+                " git repository that they work on."
+            )
+        await check_project(settings.project_root, settings.git_filters)
+    async with services(settings) as connected:
+        started = await launch(
+            connected, intake.launches, heartbeat=settings.heartbeat, attach=attach
+        )
+        for number in intake.numbers:
+            output.say(f"{number}: {'accepted' if number in started else 'joined'}.")
+        if wait:
+            return await watch_all(connected.reader, intake.numbers)
+    for number in started:
+        output.write(f"{number} {RequirementState.ACCEPTED}")
+    return OK
+
+
+async def launch(
+    services: Services, launches: Sequence[Launch], *, heartbeat: timedelta, attach: bool
+) -> tuple[str, ...]:
+    """Start all or none; returns the numbers that were started, without those joined.
+
+    If an earlier start wrote the row and got no further, this one completes it, with the row's
+    input.
+
+    Raises: AlreadyStarted, unless `attach` allows joining what was started before;
+        NumberElsewhere, before any row is written.
+    """
+    started = await _started_before(services, [each.submission.number for each in launches])
+    if started and not attach:
+        raise AlreadyStarted(
+            f"{', '.join(started)}: already started, and a number is used only once."
+            " Take another number, or follow that one with --attach."
+        )
+    attributes = await known_search_attributes(services.temporal)
+    fresh = [
+        _acceptance(each, heartbeat, attributes)
+        for each in launches
+        if each.submission.number not in started
+    ]
+    await services.store.accept_all(fresh)
+    if any(acceptance.blocked_by for acceptance in fresh):
+        await notify_paused(services)  # the blockers of a new P0 may continue
+    orders = [await services.reader.order(each.order.number) for each in fresh]
+    await _bounded([_start_workflow(services, order) for order in orders])
+    return tuple(order.number for order in orders)
+
+
+async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[str, ...]:
+    ours = services.installation.queues.central
+    known = await _bounded([workflow_standing(services.temporal, number) for number in numbers])
+    foreign = [n for n, each in zip(numbers, known, strict=True) if each and each.queue != ours]
+    if foreign:
+        raise NumberElsewhere(*foreign)
+    states = await services.reader.states(numbers)
+    return tuple(
+        number
+        for number, is_known in zip(numbers, known, strict=True)
+        if is_known or states.get(number, RequirementState.ACCEPTED) != RequirementState.ACCEPTED
+    )
+
+
+def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...]) -> Acceptance:
+    submission = launch.submission
+    order = RequirementOrder(
+        number=submission.number,
+        title=submission.title,
+        priority=submission.priority,
+        pipeline=launch.pipeline,
+        sequential=submission.sequential,
+        pre_empts=submission.preempt,
+        heartbeat=heartbeat,
+        search_attributes=attributes,
+    )
+    return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
+
+
+async def _start_workflow(services: Services, order: RequirementOrder) -> None:
+    client = services.temporal
+    try:
+        with reaching_temporal(client):
+            await start_requirement(client, services.installation.queues, order)
+    except NumberElsewhere as refusal:  # another installation took the number after our check
+        ref = RequirementRef(order.number, "")
+        await services.store.close_requirement(
+            Closing(ref, RequirementState.FAILED, str(refusal), "")
+        )
+        raise
+
+
+async def _bounded(calls: Sequence[Awaitable[T]]) -> list[T]:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def call(awaitable: Awaitable[T]) -> T:
+        async with slots:
+            return await awaitable
+
+    return await asyncio.gather(*map(call, calls))

@@ -1,0 +1,377 @@
+"""`status`, and all that commands say of a requirement: as JSON documents and as text.
+
+The documents are a contract with scripts; the text for people may change.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from adapters.sdlc.views import (
+    EscalationView,
+    FailureView,
+    FixView,
+    GateView,
+    HoldView,
+    LeftoverView,
+    QueuedView,
+    RequirementView,
+    RetryView,
+    StageView,
+)
+from cli import output
+from cli.connections import records
+from cli.hints import Hints, answer_of_sasha, is_under_way, missing_dependency, wrong_installation
+from cli.running import load_settings, run
+from pipeline.model import PRE_EMPTION, Ask, RequirementState, StageState
+from pipeline.steering import addressed
+from settings import Settings
+
+EXAMPLES = {
+    "status": """
+Examples:
+
+  python starter.py status REQ-101
+
+  python starter.py status REQ-101 --json
+"""
+}
+
+_ERROR_LINES = 15
+_PAST_SHOWN = 5
+_SILENT = timedelta(minutes=2)
+"""Two tries are at most ten seconds apart, and most fail within seconds."""
+
+
+def status(
+    req: Annotated[str, typer.Argument(help="The requirement's number.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show where a requirement stands, why it waits and how to answer."""
+    view, hints = run(_requirement(load_settings(), req))
+    if as_json:
+        output.write_json({**status_document(view), **asdict(hints)})
+        return
+    output.data().print(full_status(view), crop=False)
+    hints.write()
+
+
+async def _requirement(settings: Settings, number: str) -> tuple[RequirementView, Hints]:
+    async with records(settings) as reader:
+        view = await reader.requirement(number)
+        installation = await reader.installation()
+    whose = installation.id if installation else None
+    if view.state.is_final:
+        return view, Hints(whose)
+    stranger = asyncio.create_task(wrong_installation(settings))
+    standing = await answer_of_sasha(settings) if is_under_way(view.state) else None
+    return view, Hints(whose, missing_dependency(standing, (number,)), await stranger)
+
+
+def status_document(view: RequirementView) -> Mapping[str, object]:
+    """The JSON of `status` and `watch`."""
+    return {
+        "req_number": view.number,
+        "state": view.state,
+        "title": view.title,
+        "priority": view.priority,
+        "pipeline": view.pipeline,
+        "mode": view.mode,
+        "round": view.round,
+        "stages": [_stage_document(stage, view) for stage in view.stages],
+        "gates": [asdict(gate) for gate in view.gates],
+        "failures": [asdict(failure) for failure in view.failures],
+        "waiting_for": view.waiting_for,
+        "parent": view.parent,
+        "assignee": view.assignee,
+        "fixes": [fix_document(fix) for fix in view.fixes],
+        "escalation": _question_document(view.escalation) if view.escalation else None,
+        "queued": [asdict(queued) for queued in view.queued],
+        "holds": [asdict(hold) for hold in view.holds],
+        "past_holds": [asdict(hold) for hold in view.past_holds],
+        "holders": [
+            {"req_number": holder.number, "state": holder.state} for holder in view.holders
+        ],
+        "retries": [retry_document(retry) for retry in view.retries],
+        "leftover": asdict(view.leftover) if view.leftover else None,
+        "turn": asdict(view.turn) if view.turn else None,
+        "reason": view.reason,
+        "host": view.host,
+        "created_at": view.created_at,
+        "started_at": view.started_at,
+        "ended_at": view.ended_at,
+    }
+
+
+def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, object]:
+    return {
+        "stage": stage.stage,
+        "agent": stage.agent,
+        "state": stage.state,
+        "attempt": stage.attempt,
+        "starts": stage.starts,
+        "started_at": stage.started_at,
+        "ended_at": stage.ended_at,
+        "reason": stage.reason,
+        "stands_still": _is_suspended(stage, view),
+        "remarks": stage.remarks,
+    }
+
+
+def fix_document(fix: FixView) -> Mapping[str, object]:
+    """The JSON of a fix within its requirement."""
+    fields = asdict(fix)
+    return {"req_number": fields.pop("number"), **fields}
+
+
+def retry_document(retry: RetryView) -> Mapping[str, object]:
+    """The JSON of a step that fails and is retried."""
+    fields = asdict(retry)
+    return {"req_number": fields.pop("number"), **fields}
+
+
+def _question_document(escalation: EscalationView) -> Mapping[str, object]:
+    """An open question, so without the fields of an answer."""
+    return {
+        "escalation": escalation.escalation,
+        "round": escalation.round,
+        "asks": [asdict(ask) for ask in escalation.asks],
+        "answers": escalation.answers,
+        "created_at": escalation.created_at,
+        "reminders": escalation.reminders,
+    }
+
+
+def full_status(view: RequirementView) -> RenderableType:
+    """Everything that `status` shows: stages, fixes, gates, past holds and the report."""
+    gates = [_gates_table(view)] if view.gates else []
+    past = map(Text, _past_hold_lines(view))
+    return Group(overview(view), *gates, *past, report(view))
+
+
+def overview(view: RequirementView) -> RenderableType:
+    """The part of a status that is worth watching: stages, fixes, and what keeps them waiting."""
+    rest = f" {view.priority} {output.plain(view.title)} ({view.pipeline}, {view.mode})"
+    parts: list[RenderableType] = [
+        Text.assemble(f"{view.number} ", output.styled(view.state), rest)
+    ]
+    if view.parent:
+        parts.append(Text(f"A fix by {view.assignee}; it repairs {view.parent}."))
+    if view.stages:
+        parts.append(_stages_table(view))
+    # below the table: within it they would squeeze the other columns on a narrow terminal
+    parts += [
+        f"{stage.stage} {stage.state}: {output.plain(output.first_line(stage.reason))}"
+        for stage in view.stages
+        if stage.reason and stage.state is not StageState.HELD  # the hold says more
+    ]
+    parts += [
+        f"{stage.stage}: {output.plain(output.first_line(remark))}"
+        for stage in view.stages
+        for remark in stage.remarks
+    ]
+    if view.fixes:
+        parts.append(fixes_part(view.fixes))
+    waits = [*map(queued_line, view.queued)]
+    waits += [_hold_line(hold, view) for hold in view.holds]
+    waits += [*release_lines(view), *retry_lines(view.retries, view.number)]
+    waits += [leftover_line(view.leftover)] if view.leftover else []
+    return Group(*parts, *(output.unfolded(Text(line)) for line in waits))
+
+
+def report(view: RequirementView) -> RenderableType:
+    """All failures, what the requirement waits for, and the question to a human."""
+    parts: list[RenderableType] = [failure_text(failure) for failure in view.failures]
+    # a blocked or held requirement's failures and holds say more than its reason
+    if view.reason and (view.state.is_final or not (view.failures or view.holds)):
+        parts.append(output.plain(view.reason))
+    if view.waiting_for:
+        parts.append(f"Waiting for: {view.waiting_for}")
+    if view.escalation:
+        parts += _question(view, view.escalation)
+    return Group(*parts)
+
+
+def failure_text(failure: FailureView) -> Text:
+    """A failure's gate, its owners, and the first lines of its error."""
+    owners = ", ".join(failure.owners) or "nobody"
+    lines = output.plain(failure.error).splitlines()
+    shown = [*lines[:_ERROR_LINES], *(["…"] if len(lines) > _ERROR_LINES else [])]
+    if failure.log_reference:
+        shown.append(f"log: {failure.log_reference}")
+    body = "".join(f"\n    {line}" for line in shown)
+    title = Text.assemble(("❌ ", "red"), (failure.gate, "bold"), f" ({owners})")
+    return output.unfolded(title.append(body))
+
+
+def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
+    """The fixes as a table, and the reason of each that has ended."""
+    rows = output.table(
+        "fix", "owner", "gate", "depth", "state", numbers=("depth",), fold=("gate",)
+    )
+    for fix in fixes:
+        rows.add_row(fix.number, fix.assignee, fix.gate, str(fix.depth), output.styled(fix.state))
+    ended = [fix for fix in fixes if fix.state.is_final]
+    return Group(
+        rows,
+        *(output.plain(f"{fix.number}: {output.first_line(fix.reason)}") for fix in ended),
+    )
+
+
+def _stages_table(view: RequirementView) -> Table:
+    rows = output.table(
+        "stage", "agent", "state", "attempt", "starts", "start", "took",
+        numbers=("attempt", "starts", "took"), fold=("stage",),
+    )  # fmt: skip
+    queued = {each.stage for each in view.queued}
+    for stage in view.stages:
+        waits = "queued" if stage.stage in queued else ""
+        waits = "suspended" if _is_suspended(stage, view) else waits
+        rows.add_row(
+            stage.stage,
+            stage.agent,
+            Text(waits, "yellow") if waits else output.styled(stage.state),
+            str(stage.attempt or ""),
+            str(stage.starts or ""),
+            output.clock(stage.started_at),
+            _duration(stage),
+        )
+    return rows
+
+
+def _duration(stage: StageView) -> str:
+    if not stage.started_at:
+        return ""
+    end = stage.ended_at or datetime.now(UTC)
+    return output.duration(max(0.0, (end - stage.started_at).total_seconds()))
+
+
+def _gates_table(view: RequirementView) -> Table:
+    rows = output.table("gate", "verdict", "commit", "what ran", "at")
+    for gate in view.gates:
+        verdict = Text(gate.verdict, style="green" if gate.verdict == "green" else "bold red")
+        ran, ended_at = _what_ran(gate), output.clock(gate.ended_at)
+        rows.add_row(gate.gate, verdict, gate.commit[:10], ran, ended_at)
+    return rows
+
+
+def _what_ran(gate: GateView) -> str:
+    """For a build: whether it was clean, and how long each of its commands took."""
+    if gate.clean is None:
+        return ""
+    steps = (f"{step['name']} {float(str(step['seconds'])):.1f} s" for step in gate.steps)
+    return ", ".join(("clean" if gate.clean else "incremental", *steps))
+
+
+def _question(view: RequirementView, escalation: EscalationView) -> Iterator[RenderableType]:
+    """The questions to a human, and the commands that answer them."""
+    reminded = f", reminders: {escalation.reminders}" if escalation.reminders else ""
+    yield f"Asked since {output.since(escalation.created_at, datetime.now(UTC))}{reminded}:"
+    for ask in escalation.asks:
+        yield f"  {ask_line(ask)}"
+    yield "Possible answers:"
+    for answer in escalation.answers:
+        yield output.unfolded(Text(f"  python starter.py {addressed(answer, view.number)}"))
+
+
+def ask_line(ask: Ask) -> str:
+    """Why a human is asked; most reasons already name the gate or stage."""
+    is_named = ask.gate in ask.reason or ask.stage in ask.reason
+    return output.plain(ask.reason if is_named else f"{ask.gate}: {ask.reason}")
+
+
+def queued_line(queued: QueuedView) -> str:
+    """A stage that is queued for a slot: its place, the slots in use, and why there are fewer."""
+    place = f"place {queued.place} of {queued.waiting}"
+    if queued.slots is not None:
+        place += f", {queued.used} of {queued.slots} slots used"
+        if queued.slots != queued.configured:
+            place += f"; {queued.configured} are configured, {queued.why}"
+    since = output.since(queued.since, datetime.now(UTC))
+    return output.plain(
+        f"{queued.stage} is queued for a slot on {queued.host} since {since}: {place}"
+    )
+
+
+def retry_lines(retries: Sequence[RetryView], number: str = "") -> Iterator[str]:
+    """Each step that fails now: since when, how often, the last time, and its error.
+
+    The steps of `number` itself are named without it.
+    """
+    now = datetime.now(UTC)
+    for retry in retries:
+        whose = "" if retry.number == number else f"{retry.number}: "
+        times = "once" if retry.tries == 1 else f"{retry.tries} times"
+        yield output.plain(
+            f"Retrying {whose}{retry.step} since {output.since(retry.since, now)}: "
+            f"failed {times}, last at {output.clock(retry.last_at)}: "
+            f"{output.first_line(retry.error)}"
+        )
+        if (silence := now - retry.last_at) > _SILENT:
+            yield (
+                f"  {retry.host} has not tried for {output.duration(silence.total_seconds())}."
+                " Is its worker running? python starter.py doctor"
+            )
+
+
+def leftover_line(leftover: LeftoverView) -> str:
+    """What the end of a requirement left on its host, which keeps trying to clean up."""
+    if leftover.cleaned_at:
+        return f"What it left on {leftover.host} is cleaned up."
+    return output.plain(
+        f"Not cleaned up on {leftover.host}, which keeps trying: "
+        f"{output.first_line(leftover.reason)}"
+    )
+
+
+def pre_emption_lines(view: RequirementView) -> Iterator[str]:
+    """The holds that suspend agents: a suspended stage's state is still RUNNING."""
+    return (_hold_line(hold, view) for hold in view.holds if hold.boundary == PRE_EMPTION)
+
+
+def release_lines(view: RequirementView) -> Iterator[str]:
+    """The command that removes a blocker which has ended without being delivered."""
+    for holder in view.holders:
+        if holder.state.is_final and holder.state is not RequirementState.DELIVERED:
+            yield (
+                f"{holder.number} is {holder.state} and will not be delivered. Continue without it:"
+            )
+            yield f"  python starter.py unblock {view.number} --by {holder.number}"
+
+
+def _past_hold_lines(view: RequirementView) -> Iterator[str]:
+    """How long all past holds took together, and the latest of them."""
+    past = view.past_holds
+    if not past:
+        return
+    took = sum((_length(hold) for hold in past), timedelta()).total_seconds()
+    yield f"Past holds: {len(past)}, {output.duration(took)} in total"
+    for hold in past[-_PAST_SHOWN:]:
+        lasted = output.duration(_length(hold).total_seconds())
+        at = output.since(hold.since, datetime.now(UTC))
+        yield output.plain(f"  {at} {lasted} at {hold.boundary} by {', '.join(hold.held_by)}")
+
+
+def _length(hold: HoldView) -> timedelta:
+    return (hold.ended_at or hold.since) - hold.since
+
+
+def _hold_line(hold: HoldView, view: RequirementView) -> str:
+    states = {holder.number: f" ({holder.state})" for holder in view.holders}
+    by = ", ".join(f"{name}{states.get(name, '')}" for name in hold.held_by)
+    since = output.since(hold.since, datetime.now(UTC))
+    what = "Agents suspended" if hold.boundary == PRE_EMPTION else f"Held at {hold.boundary}"
+    return output.plain(f"{what} since {since} by {by}: {output.first_line(hold.reason)}")
+
+
+def _is_suspended(stage: StageView, view: RequirementView) -> bool:
+    """Whether the stage's agent is suspended, or is about to be."""
+    is_pre_empted = any(hold.boundary == PRE_EMPTION for hold in view.holds)
+    return is_pre_empted and stage.state is StageState.RUNNING
