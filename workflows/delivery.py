@@ -14,14 +14,12 @@ with workflow.unsafe.imports_passed_through():
         DeliveryState,
         Failure,
         FailureKind,
-        Hold,
     )
     from pipeline.plan_rules import DELIVER
     from workflows import options
-    from workflows.execution import Execution
+    from workflows.execution import Execution, Paused
     from workflows.failures import failure_of
     from workflows.gates import BuildGates
-    from workflows.line import outage
 
 TRIES = 5
 """How often a target that others move is followed before a human is asked (design, section 3)."""
@@ -56,7 +54,7 @@ class Delivery:
         """A target that moved is merged in, and both builds are verified on that merge."""
         moves = 0
         while moves < TRIES:
-            outcome = await self._attempt()
+            outcome = await self._execution.until_passed(self._attempt)
             if outcome is None:
                 return False
             self._heed(outcome)
@@ -67,67 +65,61 @@ class Delivery:
         self._give_up()
         return False
 
-    async def _attempt(self) -> DeliveryOutcome | None:
-        """One try, once nothing holds; None if it cannot be delivered."""
-        held: Hold | None = None
-        while True:
-            self._execution.stop_if_over()
-            if self._board.head and not self._has_turn:
-                outcome, held = await self._take_turn(held), None
-                if outcome.state is not DeliveryState.READY:
-                    return outcome
-                self._heed(outcome)
-            if await self._gates.ensure(None, exact=True) or not self._board.is_green():
-                return None
-            turns = self._execution.line.turns
-            outcome = await self._execution.tried(self._swap(held), held)
-            if outcome.hold is None:
+    async def _attempt(self, after: Paused | None) -> DeliveryOutcome | Paused | None:
+        """One try, with the turn in hand; None if it cannot be delivered."""
+        self._execution.stop_if_over()
+        if self._board.head and not self._has_turn:
+            outcome, after = await self._take_turn(after), None
+            if outcome.state is not DeliveryState.READY:
                 return outcome
-            held, self._has_turn = outcome.hold, False
-            await self._execution.wait_in_line(held, turns)
+            self._heed(outcome)
+        if await self._gates.ensure(None, exact=True) or not self._board.is_green():
+            return None
+        result = await self._execution.resume(self._swap(after), after)
+        if isinstance(result, Paused):
+            self._has_turn = False
+        return result
 
-    async def _take_turn(self, held: Hold | None) -> DeliveryOutcome:
+    async def _take_turn(self, after: Paused | None) -> DeliveryOutcome:
         """Wait in line; with the turn the head holds the target, unless they conflict."""
-        while True:
-            turns = self._execution.line.turns
-            asking = self._try(DeliveryActivities.take_turn, held, "Take its turn to deliver")
-            outcome = await self._execution.tried(asking, held)
-            if outcome.hold is None:
-                self._has_turn = True
-                return outcome
-            held = outcome.hold
-            await self._execution.wait_in_line(held, turns)
 
-    async def _swap(self, held: Hold | None) -> DeliveryOutcome:
+        async def ask(after: Paused | None) -> DeliveryOutcome | Paused:
+            asking = self._try(DeliveryActivities.take_turn, after, "Take its turn to deliver")
+            return await self._execution.resume(asking, after)
+
+        outcome = await self._execution.until_passed(ask, after)
+        self._has_turn = True
+        return outcome
+
+    async def _swap(self, after: Paused | None) -> DeliveryOutcome | Paused:
         self._execution.counts.deliveries += 1
         # Cancelled half-way, a target that has moved would not be known as delivered.
-        return await to_the_end(self._try(DeliveryActivities.deliver, held, "Deliver"))
+        return await to_the_end(self._try(DeliveryActivities.deliver, after, "Deliver"))
 
     async def _try(
         self,
         step: Callable[[DeliveryActivities, DeliveryRequest], Awaitable[DeliveryOutcome]],
-        held: Hold | None,
+        after: Paused | None,
         summary: str,
-    ) -> DeliveryOutcome:
-        execution = self._execution
+    ) -> DeliveryOutcome | Paused:
+        execution, outage = self._execution, after.outage if after else None
         request = DeliveryRequest(
             execution.ref,
             self._board.head,
             execution.target_branch,
             execution.counts.deliveries,
             execution.builders,
-            held if held and held.dependency else None,
+            outage,
         )
-        try:
-            return await workflow.execute_activity_method(
-                step, request, **options.tools(execution.host, execution.order, summary)
-            )
-        except ActivityError as error:
-            parallel = execution.turnstile.parallel
-            if hold := outage(error, DELIVER, held.since if held else workflow.now()):
-                return DeliveryOutcome(DeliveryState.HELD, None, parallel, hold=hold)
-            failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
-            return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
+        effect = workflow.execute_activity_method(
+            step, request, **options.tools(execution.host, execution.order, summary)
+        )
+        return await execution.attempt(effect, DELIVER, outage, self._lost)
+
+    def _lost(self, error: ActivityError) -> DeliveryOutcome:
+        failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
+        parallel = self._execution.turnstile.parallel
+        return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
 
     def _heed(self, outcome: DeliveryOutcome) -> None:
         self._execution.heed(outcome.parallel, outcome.head)

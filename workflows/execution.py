@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -15,8 +16,10 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
     from pipeline.errors import RefusedInput
     from pipeline.model import (
+        BuildOutcome,
         Counts,
         DecisionRequest,
+        DeliveryOutcome,
         Head,
         Held,
         Hold,
@@ -25,27 +28,41 @@ with workflow.unsafe.imports_passed_through():
         RequirementOrder,
         RequirementRef,
         Stage,
+        StageOutcome,
     )
+    from pipeline.plan_rules import DELIVER
     from workflows import options
     from workflows.display import Display
     from workflows.failures import describe, is_infrastructure
     from workflows.faults import Faults
     from workflows.gathering import is_cancelled
-    from workflows.line import Line, outage
+    from workflows.line import Line, hold_of
     from workflows.turnstile import Turnstile
 
 
-class Answer(Protocol):
-    """How an attempt ended, or what holds it."""
-
-    @property
-    def hold(self) -> Hold | None:
-        """Why nothing was started."""
-
-
-Outcome = TypeVar("Outcome", bound=Answer)
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+
+_GATED = (Opening, StageOutcome, BuildOutcome, DeliveryOutcome)
+"""Answers to what must pass the P0 gate: each may be a hold instead."""
+
+
+@dataclass(frozen=True)
+class Paused:
+    """An attempt that has started nothing, and when the next one is worth it.
+
+    `turns` counts the turns that were offered before the attempt, where a turn to deliver may end
+    the pause. With `lasts` it ends after that time, otherwise as `Line.wait` says.
+    """
+
+    hold: Hold
+    turns: int | None = None
+    lasts: timedelta | None = None
+
+    @property
+    def outage(self) -> Hold | None:
+        """The hold if a dependency is its reason: whoever passes next records its end."""
+        return self.hold if self.hold.dependency else None
 
 
 @dataclass
@@ -97,37 +114,93 @@ class Execution:
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
-    async def wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
-        """Show who holds the requirement, and wait until it is worth trying again.
+    # --- effects --------------------------------------------------------------------------
 
-        `turns`: as of `Line.wait`.
+    async def attempt(
+        self,
+        effect: Awaitable[Result],
+        boundary: str,
+        outage: Hold | None = None,
+        failed: Callable[[ActivityError], Result] | None = None,
+    ) -> Result | Paused:
+        """Try an effect once. Every effect of a requirement passes here.
+
+        - A dependency is down: Paused. The hold keeps the start of `outage`, the same one before.
+        - The P0 gate, a blocker or the line to deliver holds it: Paused.
+        - It is refused, or its retries are exhausted: the value that `failed` makes of the error;
+          without `failed` the error is raised.
+        - It is cancelled: the error is raised (by `failure_of`, where there is a `failed`).
+        """
+        turns = self.line.turns if boundary == DELIVER else None
+        try:
+            result = await effect
+        except ActivityError as error:
+            since = outage.since if outage else workflow.now()
+            if hold := hold_of(error, boundary, since):
+                return Paused(hold)
+            if failed is None:
+                raise
+            return failed(error)
+        if isinstance(result, _GATED) and result.hold:
+            self.heed(result.parallel, None)
+            return Paused(result.hold, turns)
+        return result
+
+    async def until_passed(
+        self,
+        attempt: Callable[[Paused | None], Awaitable[Result | Paused]],
+        after: Paused | None = None,
+        *,
+        outlasts_end: bool = False,
+    ) -> Result:
+        """Attempt it again and again until it is not paused; each attempt hears of the last pause.
+
+        What is done between two attempts (leave a turn, verify a gate) is the attempt's to do.
+
+        Raises: CancelledError before a pause, also if the attempt has swallowed the cancellation;
+            with `outlasts_end` the end of the requirement waits for a dependency all the same.
+        """
+        while isinstance(result := await attempt(after), Paused):
+            after = result
+            if not (outlasts_end and self.is_ending and after.outage):
+                self.stop_if_over()
+            self.display.hold(after.hold)
+            if after.lasts:
+                summary = f"{after.hold.boundary} failed: try again"
+                await workflow.sleep(after.lasts, summary=summary)
+            else:
+                await self.line.wait(after.hold, self.host, after.turns)
+        return result
+
+    async def resume(
+        self, attempt: Awaitable[Result | Paused], after: Paused | None
+    ) -> Result | Paused:
+        """Await an attempt; after a pause, show that it is over as soon as that is known."""
+        if after is None:
+            return await attempt
+        resumed = self.faults.detach(
+            self._show_resumed_unless_answered(), "show that it goes on", lambda _: None
+        )
+        try:
+            result = await attempt
+        finally:
+            resumed.cancel()
+        if not isinstance(result, Paused):
+            self.display.go_on()
+        return result
+
+    async def _show_resumed_unless_answered(self) -> None:
+        await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
+        self.display.go_on()
+
+    async def wait_in_line(self, hold: Hold) -> None:
+        """Show who holds the requirement, and wait until it is worth trying again.
 
         Raises: CancelledError, also if the opening that was held has swallowed the cancellation.
         """
         self.stop_if_over()
-        await self._wait_in_line(hold, turns)
-
-    async def _wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
         self.display.hold(hold)
-        await self.line.wait(hold, self.host, turns)
-
-    async def tried(self, attempt: Awaitable[Outcome], held: Hold | None) -> Outcome:
-        """Await an attempt; one that has been held is shown to go on once it is held no more."""
-        if held is None:
-            return await attempt
-        waiting = self._go_on_unless_answered()
-        going_on = self.faults.detach(waiting, "show that it goes on", lambda _: None)
-        try:
-            outcome = await attempt
-        finally:
-            going_on.cancel()
-        if outcome.hold is None:
-            self.display.go_on()
-        return outcome
-
-    async def _go_on_unless_answered(self) -> None:
-        await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
-        self.display.go_on()
+        await self.line.wait(hold, self.host)
 
     async def do(
         self,
@@ -135,12 +208,12 @@ class Execution:
         argument: Argument,
         **config: Unpack[ActivityConfig],
     ) -> Result:
-        """Have one effect; while a dependency is away the requirement is held and tries again."""
+        """Have one effect, and record the outage that has held it.
 
-        async def once() -> Result:
-            return await workflow.execute_activity_method(step, argument, **config)
-
-        return await self._once_there(once, str(config.get("summary")))
+        Raises: ActivityError if it is refused, or its retries are exhausted.
+        """
+        effect = partial(workflow.execute_activity_method, step, argument, **config)
+        return await self._do(effect, str(config.get("summary")))
 
     async def insist(
         self,
@@ -150,56 +223,54 @@ class Execution:
     ) -> Result:
         """As `do`, for what must be written down before a human can be asked anything.
 
-        What fails for too long is an incident, shown as a hold, and tried again ever more seldom.
+        Exhausted retries are an incident, shown as a hold, and tried again ever more seldom.
         """
-        boundary, since = str(config.get("summary")), workflow.now()
-        pause, longest = options.FAULT_PAUSES
-        is_held = False
-        while True:
-            try:
-                result = await self.do(step, argument, **config)
-                break
-            except ActivityError as error:
-                if self.is_ending or not is_infrastructure(error):
-                    raise
-                self.faults.report(boundary, error, self.host)
-                hold = Hold(boundary, ("infrastructure",), describe(error), 0, since)
-            self.stop_if_over()
-            is_held = True
-            self.display.hold(hold)
-            await workflow.sleep(pause, summary=f"{boundary} failed: try again")
-            pause = min(2 * pause, longest)
-        if is_held:
-            self.display.go_on()
-        return result
+        effect = partial(workflow.execute_activity_method, step, argument, **config)
+        return await self._do(effect, str(config.get("summary")), insists=True)
 
     async def note(
         self, step: Callable[[Any, Argument], Awaitable[None]], argument: Argument, summary: str
     ) -> None:
-        """Brief bookkeeping in the same workflow task; held as `do` is."""
+        """As `do`, for brief bookkeeping in the same workflow task."""
+        config = options.record(summary)
+        effect = partial(workflow.execute_local_activity_method, step, argument, **config)
+        await self._do(effect, summary)
 
-        async def once() -> None:
-            await workflow.execute_local_activity_method(step, argument, **options.record(summary))
+    async def _do(
+        self,
+        effect: Callable[[], Awaitable[Result]],
+        boundary: str,
+        *,
+        insists: bool = False,
+    ) -> Result:
+        paused: Paused | None = None
+        began, (pause, longest) = workflow.now(), options.FAULT_PAUSES
 
-        await self._once_there(once, summary)
+        async def after_outage(outage: Hold | None) -> Result:
+            if outage and self.is_ending:
+                await self._record(outage)  # its end is the last that is written of it
+            return await effect()
 
-    async def _once_there(self, once: Callable[[], Awaitable[Result]], boundary: str) -> Result:
-        held: Hold | None = None
-        while True:
+        async def attempt(after: Paused | None) -> Result | Paused:
+            nonlocal paused, pause
+            paused = after
+            outage = after.outage if after else None
+            attempt = self.attempt(after_outage(outage), boundary, outage)
+            is_gated = after and not (after.outage or after.lasts)
             try:
-                if held and self.is_ending:
-                    await self._record(held)  # its end is the last that is written of it
-                result = await once()
-                break
+                return await self.resume(attempt, after if is_gated else None)
             except ActivityError as error:
-                held = outage(error, boundary, held.since if held else workflow.now())
-                if held is None:
+                if self.is_ending or not (insists and is_infrastructure(error)):
                     raise
-            if not self.is_ending:
-                self.stop_if_over()
-            await self._wait_in_line(held)
-        if held and not self.is_ending:
-            await self._once_there(partial(self._record, held), "record the hold")
+                self.faults.report(boundary, error, self.host)
+                hold = Hold(boundary, ("infrastructure",), describe(error), 0, began)
+                lasts, pause = pause, min(2 * pause, longest)
+                return Paused(hold, lasts=lasts)
+
+        result = await self.until_passed(attempt, outlasts_end=True)
+        if paused and not self.is_ending:
+            if paused.outage:
+                await self._do(partial(self._record, paused.outage), "record the hold")
             self.display.go_on()
         return result
 
@@ -209,6 +280,8 @@ class Execution:
             Held(self.ref, hold, workflow.info().workflow_id),
             **options.central("It goes on"),
         )
+
+    # --- what it knows --------------------------------------------------------------------
 
     def position(self, stage: Stage) -> int:
         """Where the stage stands in the plan."""

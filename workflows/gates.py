@@ -10,12 +10,11 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.builds import BuildActivities
-    from pipeline.model import BuildOutcome, BuildRequest, Failure, Hold, Proof, Stage
+    from pipeline.model import BuildOutcome, BuildRequest, Failure, Proof, Stage
     from workflows import options
-    from workflows.execution import Execution
+    from workflows.execution import Execution, Paused
     from workflows.failures import failure_of, fault_of
     from workflows.gathering import gather_all
-    from workflows.line import outage
     from workflows.turnstile import Rank
 
 Owed = tuple[str, Stage]
@@ -163,20 +162,34 @@ class BuildGates:
         """An error that nobody foresaw: nothing is known of the build, and a human is asked."""
         failure = fault_of(error, stage=request.stage, gate=f"build {request.build}")
         self._board.fail(failure)
+        return self._red(request, failure)
+
+    def _red(self, request: BuildRequest, failure: Failure) -> BuildOutcome:
         parallel = self._execution.turnstile.parallel
         return BuildOutcome(request.build, request.commit, False, parallel, request.clean, failure)
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
         """Build once nothing holds; what is held leaves the turnstile to others."""
-        hold: Hold | None = None
-        while hold := (outcome := await self._turn(request, rank, hold)).hold:
-            await self._execution.wait_in_line(hold)
-            request = replace(request, held=hold if hold.dependency else None)
-        return outcome
+        return await self._execution.until_passed(partial(self._attempt, request, rank))
 
-    async def _turn(self, request: BuildRequest, rank: Rank, held: Hold | None) -> BuildOutcome:
-        async with self._execution.turnstile.turn(rank):
-            return await self._execution.tried(self._run(request), held)
+    async def _attempt(
+        self, request: BuildRequest, rank: Rank, after: Paused | None
+    ) -> BuildOutcome | Paused:
+        execution, gate = self._execution, f"build {request.build}"
+        request = replace(request, held=after.outage if after else None)
+        async with execution.turnstile.turn(rank):
+            build = workflow.execute_activity_method(
+                BuildActivities.verify_build,
+                request,
+                **options.tools(execution.host, execution.order, f"Build {request.build}"),
+            )
+            attempt = execution.attempt(build, gate, request.held, partial(self._lost, request))
+            return await execution.resume(attempt, after)
+
+    def _lost(self, request: BuildRequest, error: ActivityError) -> BuildOutcome:
+        gate, owners = f"build {request.build}", (request.owner,)
+        failure = failure_of(error, stage=request.stage, gate=gate, owners=owners)
+        return self._red(request, failure)
 
     def _is_overtaken(self, request: BuildRequest) -> bool:
         """Whether the build is green on what is the head by now."""
@@ -187,27 +200,6 @@ class BuildGates:
         if self._has_news:
             workflow.logger.info("✅ All parallel builds PASSED")
         self._has_news = False
-
-    async def _run(self, request: BuildRequest) -> BuildOutcome:
-        try:
-            return await workflow.execute_activity_method(
-                BuildActivities.verify_build,
-                request,
-                **options.tools(
-                    self._execution.host, self._execution.order, f"Build {request.build}"
-                ),
-            )
-        except ActivityError as error:
-            gate, owners = f"build {request.build}", (request.owner,)
-            since = request.held.since if request.held else workflow.now()
-            hold = outage(error, gate, since)
-            failure = (
-                None if hold else failure_of(error, stage=request.stage, gate=gate, owners=owners)
-            )
-            parallel = self._execution.turnstile.parallel
-            return BuildOutcome(
-                request.build, request.commit, False, parallel, request.clean, failure, hold
-            )
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:

@@ -58,7 +58,7 @@ class Line:
         return has_turn or self._epoch > hold.epoch
 
 
-def outage(error: ActivityError, boundary: str, since: datetime) -> Hold | None:
+def hold_of(error: ActivityError, boundary: str, since: datetime) -> Hold | None:
     """The hold that a missing dependency causes; None for every other error."""
     match error.cause:
         case (

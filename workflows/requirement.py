@@ -22,7 +22,6 @@ with workflow.unsafe.imports_passed_through():
         DeliveryReport,
         ExtensionRequest,
         Fix,
-        Hold,
         Opening,
         OpeningRequest,
         Priority,
@@ -171,12 +170,6 @@ class RequirementWorkflow:
 
     async def _opening(self) -> Opening:
         """The answer of the host that took it, however long that is held."""
-        held: Hold | None = None
-        while held := (opening := await self._execution.tried(self._ask_hosts(), held)).hold:
-            await self._execution.wait_in_line(held)
-        return opening
-
-    async def _ask_hosts(self) -> Opening:
         order, fix = self._order, self._order.fix
         needs_room = order.priority is not Priority.P0
         request = OpeningRequest(

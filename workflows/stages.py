@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -25,10 +26,9 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import run_again
     from pipeline.team import TEAM, Role
     from workflows import options
-    from workflows.execution import Execution
+    from workflows.execution import Execution, Paused
     from workflows.failures import can_resume, failure_of
     from workflows.gates import BuildGates
-    from workflows.line import outage
 
 
 class StageRunner:
@@ -48,11 +48,9 @@ class StageRunner:
             await self._run(stage)
 
     async def _run(self, stage: Stage) -> None:
-        hold: Hold | None = None
-        while hold := await self._try(stage, hold):
-            await self._execution.wait_in_line(hold)
+        await self._execution.until_passed(partial(self._try, stage))
 
-    async def _try(self, stage: Stage, held: Hold | None) -> Hold | None:
+    async def _try(self, stage: Stage, after: Paused | None) -> Paused | None:
         """Bring it to its end unless it is held; then what it stands on may change meanwhile."""
         deploys = TEAM[stage.agent].role is Role.DEVOPS
         red: tuple[Failure, ...] | None = None
@@ -68,7 +66,7 @@ class StageRunner:
         if red:
             self._board.block(stage, f"Red: {', '.join(failure.gate for failure in red)}.")
             return None
-        return await self._attempts(stage, self._board.head if deploys else None, held)
+        return await self._attempts(stage, self._board.head if deploys else None, after)
 
     def _still_true(self, stage: Stage, red: tuple[Failure, ...]) -> tuple[Failure, ...] | None:
         """What the gates said, or None if a retry took the ground from under it meanwhile."""
@@ -86,50 +84,50 @@ class StageRunner:
         )
 
     async def _attempts(
-        self, stage: Stage, verified: Head | None, held: Hold | None
-    ) -> Hold | None:
+        self, stage: Stage, verified: Head | None, after: Paused | None
+    ) -> Paused | None:
         while True:
             why = self._board.cards[stage.name].reason
-            outcome = await self._dispatch(stage, verified, held)
-            self._execution.heed(outcome.parallel, outcome.head)
-            if outcome.hold:
+            outcome = await self._dispatch(stage, verified, after)
+            if isinstance(outcome, Paused):
                 self._board.hold(stage, why)
-                return outcome.hold
+                return outcome
+            self._execution.heed(outcome.parallel, outcome.head)
             if not self._board.tries_again(stage, outcome):
                 self._board.settle(outcome)
                 return None
-            held = None
+            after = None
 
     async def _dispatch(
-        self, stage: Stage, verified: Head | None, held: Hold | None
-    ) -> StageOutcome:
+        self, stage: Stage, verified: Head | None, after: Paused | None
+    ) -> StageOutcome | Paused:
         async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
             self._execution.stop_if_over()
-            request = self._request(stage, verified, held)
-            if held is None:
+            request = self._request(stage, verified, after.outage if after else None)
+            if after is None:
                 self._execution.display.show(RequirementState.RUNNING)
-            return await self._execution.tried(self._run_stage(request), held)
+            return await self._execution.resume(self._run_stage(request), after)
 
-    async def _run_stage(self, request: StageRequest) -> StageOutcome:
+    async def _run_stage(self, request: StageRequest) -> StageOutcome | Paused:
         """Run it as soon as its host has a slot for it."""
-        host, order = self._execution.host, self._execution.order
-        try:
-            while True:
-                outcome = await workflow.execute_activity_method(
-                    StageActivities.run_stage, request, **options.stage(host, order, request)
-                )
-                if outcome.state is not StageState.WAITING:
-                    return outcome
-                since = request.waits_since or workflow.now()
-                request = replace(request, waits_since=since, held=None)
-                with self._shown_as_queued(request.stage):
-                    await workflow.execute_activity_method(
-                        StageActivities.wait_for_slot,
-                        request,
-                        **options.waiting(host, order, request),
-                    )
-        except ActivityError as error:
-            return self._held(request, error) or self._lost(request, error)
+        execution, host, order = self._execution, self._execution.host, self._execution.order
+        name, lost = request.stage.name, partial(self._lost, request)
+        while True:
+            run = workflow.execute_activity_method(
+                StageActivities.run_stage, request, **options.stage(host, order, request)
+            )
+            outcome = await execution.attempt(run, name, request.held, lost)
+            if isinstance(outcome, Paused) or outcome.state is not StageState.WAITING:
+                return outcome
+            since = request.waits_since or workflow.now()
+            request = replace(request, waits_since=since, held=None)
+            waiting = workflow.execute_activity_method(
+                StageActivities.wait_for_slot, request, **options.waiting(host, order, request)
+            )
+            with self._shown_as_queued(request.stage):
+                called = await execution.attempt(waiting, name, failed=lost)
+            if called is not None:
+                return called
 
     @contextmanager
     def _shown_as_queued(self, stage: Stage) -> Iterator[None]:
@@ -141,7 +139,7 @@ class StageRunner:
             self._board.queued.remove(stage.name)
             self._execution.display.refresh()
 
-    def _request(self, stage: Stage, verified: Head | None, held: Hold | None) -> StageRequest:
+    def _request(self, stage: Stage, verified: Head | None, outage: Hold | None) -> StageRequest:
         card = self._board.cards[stage.name]
         again = card.reason
         return StageRequest(
@@ -155,7 +153,7 @@ class StageRunner:
             again=again,
             staging_only=self._board.runs_beside_measurement(stage),
             repeated_after=self._board.repeated_after(stage),
-            held=held if held and held.dependency else None,
+            held=outage,
             in_group=self._has_siblings(stage),
             exact=verified is not None,
             resumed=card.resumes,
@@ -164,14 +162,6 @@ class StageRunner:
     def _has_siblings(self, stage: Stage) -> bool:
         stages = self._execution.order.pipeline.stages
         return sum(each.group == stage.group for each in stages) > 1
-
-    def _held(self, request: StageRequest, error: ActivityError) -> StageOutcome | None:
-        """Nothing was started, since a dependency is away; None for every other error."""
-        since = request.held.since if request.held else workflow.now()
-        name, parallel = request.stage.name, self._execution.turnstile.parallel
-        if hold := outage(error, name, since):
-            return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
-        return None
 
     def _lost(self, request: StageRequest, error: ActivityError) -> StageOutcome:
         name = request.stage.name
