@@ -8,8 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from pipeline.model import Stage, StageOutcome, StageState
     from workflows.execution import Execution
-    from workflows.failures import fault_of
-    from workflows.gathering import gather_all
+    from workflows.faults import fault_of, gather_all
     from workflows.stages import StageRunner
 
 

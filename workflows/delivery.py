@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.plan_rules import DELIVER
     from workflows import options
     from workflows.execution import Execution, Paused
-    from workflows.failures import failure_of
+    from workflows.faults import failure_of
     from workflows.gates import BuildGates
 
 TRIES = 5

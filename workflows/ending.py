@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import ORCHESTRATOR, Closing, DeliveryReport, RequirementState
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import describe
+    from workflows.faults import describe
 
 
 class Ending:

@@ -1,20 +1,22 @@
 """What the steps of one requirement's workflow share."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityConfig
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
+    from activities.sasha import SashaActivities
     from pipeline.board import Board
-    from pipeline.errors import RefusedInput
+    from pipeline.errors import DependencyUnavailable, RefusedInput
     from pipeline.model import (
         BuildOutcome,
         Counts,
@@ -27,17 +29,14 @@ with workflow.unsafe.imports_passed_through():
         Opening,
         RequirementOrder,
         RequirementRef,
+        SashaCall,
         Stage,
         StageOutcome,
     )
     from pipeline.plan_rules import DELIVER
     from workflows import options
-    from workflows.display import Display
-    from workflows.failures import describe, is_infrastructure
-    from workflows.faults import Faults
-    from workflows.gathering import is_cancelled
-    from workflows.line import Line, hold_of
-    from workflows.turnstile import Turnstile
+    from workflows.faults import Faults, describe, is_infrastructure
+    from workflows.view import Display
 
 
 Argument = TypeVar("Argument")
@@ -45,6 +44,86 @@ Result = TypeVar("Result")
 
 _GATED = (Opening, StageOutcome, BuildOutcome, DeliveryOutcome)
 """Answers to what must pass the P0 gate: each may be a hold instead."""
+
+
+Rank = tuple[int, int, int]
+"""Position of a dispatch in the plan: stage, kind (build before run), build. Unique in flight."""
+
+
+class Turnstile:
+    """Lets everything through at once, or, while not `parallel`, one dispatch after another.
+
+    In sequential mode the waiting dispatch that stands first in the plan goes next.
+    The mode may change at any time; what is already inside stays inside.
+    """
+
+    def __init__(self, *, parallel: bool = True) -> None:
+        self.parallel = parallel
+        self._waiting: list[Rank] = []
+        self._inside = 0
+
+    @asynccontextmanager
+    async def turn(self, rank: Rank) -> AsyncIterator[None]:
+        """Wait for the turn and hold it for the length of the block."""
+        self._waiting.append(rank)
+        try:
+            await workflow.wait_condition(lambda: self._may_enter(rank))
+        finally:
+            self._waiting.remove(rank)
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    def _may_enter(self, rank: Rank) -> bool:
+        return self.parallel or (self._inside == 0 and rank == min(self._waiting))
+
+
+class Line:
+    """What a workflow has heard: the gate's latest epoch, and repairs of each dependency."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self.turns = 0
+        """How often it was said that it may be the requirement's turn to deliver."""
+        self._repairs: dict[str, int] = {}
+
+    def release(self, epoch: int) -> None:
+        """Take in a signalled epoch; one may come before the hold that it ends."""
+        self._epoch = max(self._epoch, epoch)
+
+    def turn(self) -> None:
+        """It may be the requirement's turn to deliver."""
+        self.turns += 1
+
+    def repaired(self, dependency: str) -> None:
+        """The dependency is there again."""
+        self._repairs[dependency] = self._repairs.get(dependency, 0) + 1
+
+    async def wait(self, hold: Hold, host: str, turns: int | None = None) -> None:
+        """Wait until it is worth trying again: woken, or after a while in case a wake was lost.
+
+        `turns` is the count before the try that was held, where a turn to deliver may end it.
+        """
+        repairs = self._repairs.get(hold.dependency, 0)
+        if hold.dependency:
+            await _call_sasha(hold.dependency, host)
+        held: timedelta = workflow.now() - hold.since
+        try:
+            await workflow.wait_condition(
+                lambda: self._is_over(hold, repairs, turns),
+                timeout=options.hold_check(held, is_outage=bool(hold.dependency)),
+                timeout_summary=f"{hold.boundary} is held by {', '.join(hold.by)}",
+            )
+        except TimeoutError:
+            return
+
+    def _is_over(self, hold: Hold, repairs: int, turns: int | None) -> bool:
+        if hold.dependency:
+            return self._repairs.get(hold.dependency, 0) > repairs
+        has_turn = turns is not None and self.turns > turns
+        return has_turn or self._epoch > hold.epoch
 
 
 @dataclass(frozen=True)
@@ -91,10 +170,17 @@ class Execution:
         """Why nothing may start any more; empty while it may."""
         if self.abort:
             return f"the requirement was given up by {self.abort.who}"
-        return "the requirement is being cancelled" if is_cancelled() else ""
+        is_cancelled = workflow.cancellation_reason() is not None
+        return "the requirement is being cancelled" if is_cancelled else ""
 
     def stop_if_over(self) -> None:
-        """Stop before something new begins; see `stop_if_cancelled`. Raises: CancelledError."""
+        """Stop before something new begins.
+
+        An activity that ends by itself although it was asked to stop hands over its result, and the
+        cancellation would be forgotten with it.
+
+        Raises: CancelledError.
+        """
         if self.why_over():
             raise asyncio.CancelledError
 
@@ -136,7 +222,7 @@ class Execution:
             result = await effect
         except ActivityError as error:
             since = outage.since if outage else workflow.now()
-            if hold := hold_of(error, boundary, since):
+            if hold := _hold_of(error, boundary, since):
                 return Paused(hold)
             if failed is None:
                 raise
@@ -307,3 +393,22 @@ class Execution:
     def mode(self) -> Mode:
         """How the next dispatch goes out."""
         return Mode.PARALLEL if self.turnstile.parallel else Mode.SEQUENTIAL
+
+
+def _hold_of(error: ActivityError, boundary: str, since: datetime) -> Hold | None:
+    """The hold that a missing dependency causes; None for every other error."""
+    match error.cause:
+        case (
+            ApplicationError(type=DependencyUnavailable.__name__, details=[str(dependency)]) as away
+        ):
+            return Hold(boundary, (dependency,), away.message, 0, since, dependency)
+    return None
+
+
+async def _call_sasha(dependency: str, host: str) -> None:
+    caller = workflow.info().workflow_id
+    await workflow.execute_activity_method(
+        SashaActivities.call_sasha,
+        SashaCall(host, dependency, caller),
+        **options.central(f"Call Sasha: {dependency} is away"),
+    )

@@ -1,23 +1,103 @@
-"""Errors that nobody foresaw: each becomes an incident, and nothing waits for ever behind it."""
+"""Errors inside a workflow: what a failed activity means, and errors that nobody foresaw."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
+    from pipeline.answers import ERROR_LENGTH
+    from pipeline.errors import (
+        IllegalTransition,
+        RetriesExhausted,
+        StaleAttempt,
+        UnknownRequirement,
+    )
     from pipeline.failures import cut
-    from pipeline.model import Incident, IncidentEnd, Symptom, SymptomKind
+    from pipeline.model import (
+        Failure,
+        FailureKind,
+        Incident,
+        IncidentEnd,
+        Symptom,
+        SymptomKind,
+    )
     from workflows import options
-    from workflows.failures import describe, words
 
 T = TypeVar("T")
 
+_OVERTAKEN = {each.__name__ for each in (IllegalTransition, StaleAttempt, UnknownRequirement)}
 _DETAIL_LENGTH = 2_000
+
+
+def failure_of(error: ActivityError, *, stage: str, gate: str, owners: tuple[str, ...]) -> Failure:
+    """The failure behind an activity's error: a typed refusal, or an infrastructure loss.
+
+    Raises: the error itself if it is a cancellation.
+    """
+    if is_cancelled_exception(error):
+        raise error
+    refused = _is_refused(error)
+    return Failure(
+        stage=stage,
+        kind=FailureKind.REFUSED if refused else FailureKind.INFRASTRUCTURE,
+        gate=gate,
+        owners=owners if refused else (),
+        error=describe(error)[:ERROR_LENGTH],
+    )
+
+
+def fault_of(error: Exception, *, stage: str, gate: str) -> Failure:
+    """The failure behind an error that nobody foresaw: no agent's, and nobody's to repair."""
+    said = words(error)
+    return Failure(stage, FailureKind.INFRASTRUCTURE, gate, (), said[:ERROR_LENGTH])
+
+
+def is_infrastructure(error: ActivityError) -> bool:
+    """Whether it was tried for as long as it may be, or nobody was there to try it."""
+    return not (is_cancelled_exception(error) or _is_refused(error))
+
+
+def can_resume(error: ActivityError) -> bool:
+    """Whether the very attempt may go on: the database has not left it behind."""
+    return not (isinstance(error.cause, ApplicationError) and error.cause.type in _OVERTAKEN)
+
+
+def describe(error: ActivityError) -> str:
+    """The cause in words: `str` of an ActivityError itself identifies nothing."""
+    cause = error.cause or error
+    if isinstance(cause, ApplicationError):
+        return cause.message
+    return f"{type(cause).__name__}: {cause}"
+
+
+def words(error: Exception) -> str:
+    """What an error says; that of an activity says what its cause was."""
+    if isinstance(error, ActivityError):
+        return describe(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _is_refused(error: ActivityError) -> bool:
+    cause = error.cause
+    is_final = isinstance(cause, ApplicationError) and cause.non_retryable
+    return is_final and cause.type != RetriesExhausted.__name__  # type: ignore[union-attr] # it is
+
+
+async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
+    """Wait until every task has ended, cancelled ones included.
+
+    A plain `gather` ends with the first error, while the others still run unseen.
+    Raises: the first error that is not a cancellation.
+    """
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        # a cancelled activity raises an ActivityError, which is an Exception like any other
+        if isinstance(result, Exception) and not is_cancelled_exception(result):
+            raise result
 
 
 class Faults:

@@ -26,8 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import add_fix
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import failure_of
-    from workflows.gathering import stop_if_cancelled
+    from workflows.faults import failure_of
     from workflows.view import FixesView
 
 REQUIREMENT = "RequirementWorkflow"
@@ -60,7 +59,7 @@ class FixRunner:
     async def run(self, first: Fix, fix: Fix) -> Failure | None:
         """Run one fix and merge it; why that did not succeed, or None."""
         report = await self._child(fix)
-        stop_if_cancelled()
+        self._execution.stop_if_over()
         if isinstance(report, Failure):
             return report
         if report.state is not RequirementState.DELIVERED:
@@ -98,7 +97,7 @@ class FixRunner:
         stage = self._execution.order.pipeline.stage(fix.stage)
         rank = (self._execution.position(stage), 0, self._started)
         async with self._execution.turnstile.turn(rank):
-            stop_if_cancelled()
+            self._execution.stop_if_over()
             self._view.tell(fix, "running")
             order = self.order(fix)
             self.results.judged[fix.number] = self._execution.board.work.done()
@@ -114,7 +113,7 @@ class FixRunner:
                     ),
                 )
             except ChildWorkflowError as error:
-                stop_if_cancelled()  # else somebody ended this one fix
+                self._execution.stop_if_over()  # else somebody ended this one fix
                 return _failed(fix, FailureKind.ENDED, str(error.cause or error))
             return report
 

@@ -12,10 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.builds import BuildActivities
     from pipeline.model import BuildOutcome, BuildRequest, Failure, Proof, Stage
     from workflows import options
-    from workflows.execution import Execution, Paused
-    from workflows.failures import failure_of, fault_of
-    from workflows.gathering import gather_all
-    from workflows.turnstile import Rank
+    from workflows.execution import Execution, Paused, Rank
+    from workflows.faults import failure_of, fault_of, gather_all
 
 Owed = tuple[str, Stage]
 """A build to verify, and the stage whose merge it belongs to."""

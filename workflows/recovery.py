@@ -21,9 +21,8 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import standing, take
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import words
+    from workflows.faults import gather_all, words
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all
     from workflows.questions import Questions
     from workflows.strategic import StrategicOrchestratorWorkflow
 

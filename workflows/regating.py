@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.crew import Crew
     from workflows.execution import Execution
-    from workflows.failures import failure_of
+    from workflows.faults import failure_of
     from workflows.fixes import FixResults
     from workflows.gates import BuildGates
     from workflows.stages import StageRunner

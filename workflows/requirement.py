@@ -36,17 +36,15 @@ with workflow.unsafe.imports_passed_through():
     from workflows.asking import ask
     from workflows.continuing import carry, is_long, take_up
     from workflows.deadlines import Deadlines
-    from workflows.display import Display
     from workflows.ending import Ending, settled
-    from workflows.execution import Execution
-    from workflows.failures import describe, failure_of, is_infrastructure
+    from workflows.execution import Execution, Turnstile
+    from workflows.faults import describe, failure_of, is_infrastructure
     from workflows.gates import BuildGates
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
     from workflows.rounds import Rounds
     from workflows.standing import Standstill
-    from workflows.turnstile import Turnstile
-    from workflows.view import RequirementView
+    from workflows.view import Display, RequirementView
 
 
 @workflow.defn

@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.team import TEAM, Role
     from workflows import options
     from workflows.execution import Execution, Paused
-    from workflows.failures import can_resume, failure_of
+    from workflows.faults import can_resume, failure_of
     from workflows.gates import BuildGates
 
 

@@ -8,8 +8,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.runs import RunActivities
     from pipeline.model import Hold, RequirementState
     from workflows import options
-    from workflows.display import Shown
     from workflows.execution import Execution
+    from workflows.view import Shown
 
 
 class Standstill:

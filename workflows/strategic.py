@@ -11,15 +11,12 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import restore
     from pipeline.triage import next_fix
     from workflows import options
-    from workflows.display import Display
-    from workflows.execution import Execution
-    from workflows.failures import words
+    from workflows.execution import Execution, Turnstile
+    from workflows.faults import gather_all, words
     from workflows.fixes import FixRunner
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all
     from workflows.regating import Regating
-    from workflows.turnstile import Turnstile
-    from workflows.view import FixesView
+    from workflows.view import Display, FixesView
 
 
 @workflow.defn
