@@ -70,7 +70,7 @@ def outcome_of(board: Board, name: str) -> StageOutcome:
     )
 
 
-def stand_in(
+def substitute(
     board: Board, failure: Failure, report: DeliveryReport, judged: tuple[str, ...]
 ) -> StageOutcome:
     """The end of a stage whose run failed, as its fix answered in its place.
@@ -107,8 +107,8 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
         board.failures.pop(key, None)
     for _, gate in recovered.green:
         board.tally.calm(gate)
-    stand_ins = (outcome for _, outcome in recovered.replaced)
-    for outcome in (*stand_ins, *recovered.outcomes):
+    substitutes = (outcome for _, outcome in recovered.replaced)
+    for outcome in (*substitutes, *recovered.outcomes):
         board.settle(outcome)
     for failure in recovered.failures:
         board.fail(failure)

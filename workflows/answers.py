@@ -31,19 +31,19 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.gates import BuildGates
     from workflows.questions import Questions
-    from workflows.rounds import Rounds
+    from workflows.stages import StageRunner
 
 
 class Answers:
     """Takes answers one at a time; `books` keeps records in the order in which things happen."""
 
     def __init__(
-        self, execution: Execution, gates: BuildGates, rounds: Rounds, questions: Questions
+        self, execution: Execution, gates: BuildGates, stages: StageRunner, questions: Questions
     ) -> None:
         self._execution = execution
         self._board = execution.board
         self._gates = gates
-        self._rounds = rounds
+        self._stages = stages
         self._questions = questions
         self.books = asyncio.Lock()
         self._decided: tuple[DecisionRequest, Reopened] | None = None
@@ -166,7 +166,7 @@ class Answers:
 
     def _go_on(self, stages: tuple[str, ...]) -> Reopened:
         self._gates.forget_red()
-        self._rounds.start_waiting()
+        self._stages.start_waiting()
         return Reopened(stages)
 
     def _is_repeated(self, request: DecisionRequest) -> bool:

@@ -31,18 +31,20 @@ with workflow.unsafe.imports_passed_through():
         RequirementState,
         RetryRequest,
     )
+    from pipeline.repairs import unblock
     from workflows import options
     from workflows.answers import Answers
     from workflows.asking import ask
     from workflows.continuing import carry, is_long, take_up
     from workflows.deadlines import Deadlines
+    from workflows.delivery import Delivery
     from workflows.ending import Ending, settled
     from workflows.execution import Execution, Turnstile
     from workflows.faults import describe, failure_of, is_infrastructure
     from workflows.gates import BuildGates
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
-    from workflows.rounds import Rounds
+    from workflows.stages import StageRunner
     from workflows.standing import Standstill
     from workflows.view import Display, RequirementView
 
@@ -69,12 +71,13 @@ class RequirementWorkflow:
         display = Display(view, self._board)
         self._execution = Execution(order, ref, self._board, Turnstile(), display)
         self._gates = gates = BuildGates(self._execution)
-        self._rounds = Rounds(self._execution, gates)
+        self._stages = StageRunner(self._execution, gates)
+        self._delivery = Delivery(self._execution, gates)
         self._questions = Questions(self._execution)
         if carried:
             take_up(carried, self._execution, gates, self._questions)
         self._recoveries = Recoveries(self._execution, gates, self._questions)
-        self._answers = Answers(self._execution, gates, self._rounds, self._questions)
+        self._answers = Answers(self._execution, gates, self._stages, self._questions)
         self._deadlines = Deadlines(self._execution)
         self._standstill = Standstill(self._execution)
         self._ending = Ending(self._execution)
@@ -107,10 +110,24 @@ class RequirementWorkflow:
             return await self._ending.close(RequirementState.FAILED, refusal)
         if order.fix:
             return await self._fix()
-        while not await self._rounds.run():
+        while not await self._round():
             await self._continue_if_long()
             await self._see_to_failures()
         return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
+
+    async def _round(self) -> bool:
+        """Run stages, then deliver if everything is green; whether it is delivered."""
+        self._execution.stop_if_over()
+        await self._run_stages()
+        return self._board.is_green() and await self._delivery.run()
+
+    async def _run_stages(self) -> None:
+        """Run everything that can run, until nothing does."""
+        if self._board.waiting():
+            self._execution.display.show(RequirementState.RUNNING)
+        await self._stages.run()
+        while unblock(self._board):  # a build was red, and is green on what was merged since
+            await self._stages.run()
 
     async def _continue_if_long(self) -> None:
         """Continue as new between two rounds, when nothing is under way."""
@@ -186,7 +203,7 @@ class RequirementWorkflow:
 
     async def _fix(self) -> DeliveryReport:
         """Run the one stage; its commit and its answer are the orchestrator's to judge."""
-        await self._rounds.run_stages()
+        await self._run_stages()
         self._execution.stop_if_over()
         failures = self._board.open_failures()
         if any(not failure.kind.is_answer for failure in failures):
@@ -237,10 +254,14 @@ class RequirementWorkflow:
         """Cancel everything that is under way and wait for its end; errors are incidents."""
         work.cancel()
         await self._standstill.cancel()
-        tasks = (work, asyncio.create_task(self._rounds.cancel()))
+        tasks = (work, asyncio.create_task(self._cancel_stages()))
         for error in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(error, Exception) and not is_cancelled_exception(error):
                 self._execution.faults.report("stop", error, self._execution.host)
+
+    async def _cancel_stages(self) -> None:
+        await self._stages.cancel()
+        await self._gates.settle()
 
     @workflow.signal(name=RELEASE)
     def release(self, epoch: int) -> None:

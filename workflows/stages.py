@@ -1,5 +1,6 @@
-"""One stage of a round: wait for its needs, pass its gates, run it as often as it is allowed."""
+"""Stages: each waits for its needs, passes its gates and runs as often as it is allowed."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,28 +28,80 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.team import TEAM, Role
     from workflows import options
     from workflows.execution import Execution, Paused
-    from workflows.faults import can_resume, failure_of
+    from workflows.faults import can_resume, failure_of, fault_of, gather_all
     from workflows.gates import BuildGates
 
 
 class StageRunner:
-    """Runs stages; how each one ends stands on the board, nothing is raised but cancellation."""
+    """Runs stages side by side; answers and repeated verdicts may add more while it works.
+
+    How each one ends stands on the board; nothing is raised but cancellation.
+    """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
         self._execution = execution
         self._board = execution.board
         self._gates = gates
         self._remaining = remaining_minutes(execution.order.pipeline)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, stage: Stage) -> None:
-        """Bring one waiting stage to its end in this round."""
-        await self._run(stage)
-        while why := self._board.work.void_verdicts().get(stage.name):  # merged while it judged
-            run_again(self._board, stage.name, why)
-            await self._run(stage)
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Every stage that it has run, in plan order."""
+        return tuple(name for name in self._board.cards if name in self._tasks)
+
+    async def run(self) -> None:
+        """Run everything that can run, until nothing does."""
+        self.start_waiting()
+        while running := [task for task in self._tasks.values() if not task.done()]:
+            await gather_all(running)
+
+    def start_waiting(self) -> None:
+        """Give every stage that waits a task, unless the end has begun.
+
+        In sequential mode a repair under way is the one thing that is done.
+        """
+        execution = self._execution
+        is_repaired = bool(self._board.repairs) and not execution.turnstile.parallel
+        if execution.why_over() or is_repaired or execution.opening is None:
+            return
+        for stage in self._board.waiting():
+            task = self._tasks.get(stage.name)
+            if task is None or task.done():
+                self._tasks[stage.name] = execution.faults.detach(
+                    self._run(stage),
+                    stage.name,
+                    partial(self._fail, stage),
+                    lambda: execution.host,
+                )
+
+    async def cancel(self) -> None:
+        """Cancel whatever runs, what a retry has added included, and wait for its end."""
+        for task in self._tasks.values():
+            task.cancel()
+        await gather_all(self._tasks.values())
 
     async def _run(self, stage: Stage) -> None:
+        """Bring one waiting stage to its end."""
         await self._execution.until_passed(partial(self._try, stage))
+        while why := self._board.work.void_verdicts().get(stage.name):  # merged while it judged
+            run_again(self._board, stage.name, why)
+            await self._execution.until_passed(partial(self._try, stage))
+        self.start_waiting()  # its verdict may ask for a specialist who was skipped
+
+    def _fail(self, stage: Stage, error: Exception) -> None:
+        """An error that nobody foresaw asks a human; an agent that was started is found again."""
+        card = self._board.cards[stage.name]
+        outcome = StageOutcome(
+            stage.name,
+            card.attempt,
+            StageState.FAILED,
+            None,
+            self._execution.turnstile.parallel,
+            failure=fault_of(error, stage=stage.name, gate=f"run {stage.name}"),
+            resumes=card.state is StageState.RUNNING,
+        )
+        self._board.settle(outcome)
 
     async def _try(self, stage: Stage, after: Paused | None) -> Paused | None:
         """Bring it to its end unless it is held; then what it stands on may change meanwhile."""
@@ -142,6 +195,7 @@ class StageRunner:
     def _request(self, stage: Stage, verified: Head | None, outage: Hold | None) -> StageRequest:
         card = self._board.cards[stage.name]
         again = card.reason
+        stages = self._execution.order.pipeline.stages
         return StageRequest(
             ref=self._execution.ref,
             priority=self._execution.order.priority,
@@ -154,14 +208,10 @@ class StageRunner:
             staging_only=self._board.runs_beside_measurement(stage),
             repeated_after=self._board.repeated_after(stage),
             held=outage,
-            in_group=self._has_siblings(stage),
+            in_group=sum(each.group == stage.group for each in stages) > 1,
             exact=verified is not None,
             resumed=card.resumes,
         )
-
-    def _has_siblings(self, stage: Stage) -> bool:
-        stages = self._execution.order.pipeline.stages
-        return sum(each.group == stage.group for each in stages) > 1
 
     def _lost(self, request: StageRequest, error: ActivityError) -> StageOutcome:
         name = request.stage.name
