@@ -33,15 +33,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from pipeline.repairs import unblock
     from workflows import options
-    from workflows.answers import Answers
-    from workflows.asking import ask
-    from workflows.continuing import carry, is_long, take_up
-    from workflows.deadlines import Deadlines
+    from workflows.continuing import is_long, restore, snapshot
     from workflows.delivery import Delivery
     from workflows.ending import Ending, settled
     from workflows.execution import Execution, Turnstile
     from workflows.faults import describe, failure_of, is_infrastructure
     from workflows.gates import BuildGates
+    from workflows.humans import Answers, Deadlines, ask
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
     from workflows.stages import StageRunner
@@ -75,7 +73,7 @@ class RequirementWorkflow:
         self._delivery = Delivery(self._execution, gates)
         self._questions = Questions(self._execution)
         if carried:
-            take_up(carried, self._execution, gates, self._questions)
+            restore(carried, self._execution, gates, self._questions)
         self._recoveries = Recoveries(self._execution, gates, self._questions)
         self._answers = Answers(self._execution, gates, self._stages, self._questions)
         self._deadlines = Deadlines(self._execution)
@@ -139,7 +137,7 @@ class RequirementWorkflow:
         )
         if self._may_continue():
             self._execution.stop_if_over()
-            carried = carry(self._execution, self._gates, self._questions)
+            carried = snapshot(self._execution, self._gates, self._questions)
             workflow.continue_as_new(replace(self._order, carried=carried))
 
     def _may_continue(self) -> bool:
@@ -172,7 +170,7 @@ class RequirementWorkflow:
 
     async def _ask_about_opening(self, error: ActivityError) -> None:
         self._board.fail(failure_of(error, stage=OPENING, gate=OPENING, owners=()))
-        async with self._answers.books:
+        async with self._answers.journal:
             await self._questions.report(self._questions.triage())
         await ask(self._execution, self._questions)
 
@@ -216,7 +214,7 @@ class RequirementWorkflow:
     async def _see_to_failures(self) -> None:
         """Send every failure to whoever sees to it, and wait until something can go on."""
         self._execution.stop_if_over()
-        async with self._answers.books:
+        async with self._answers.journal:
             if not self._board.is_stuck():
                 return
             plan = self._questions.triage()
@@ -230,7 +228,7 @@ class RequirementWorkflow:
 
     async def _repair(self, fixes: tuple[Fix, ...]) -> None:
         recovered = await self._recoveries.repair(fixes)
-        async with self._answers.books:
+        async with self._answers.journal:
             await self._recoveries.settle(recovered, self._answers.next())
 
     async def _stop(
@@ -247,7 +245,7 @@ class RequirementWorkflow:
             await workflow.wait_condition(work.done)
             if not work.cancelled() and work.exception() is None:
                 return work.result(), True  # what was delivered is delivered
-        await settled(lambda: not self._answers.books.locked(), options.HANDLERS_PATIENCE)
+        await settled(lambda: not self._answers.journal.locked(), options.HANDLERS_PATIENCE)
         return await self._ending.give_up(state, reason, who, is_hasty=True), False
 
     async def _stop_work(self, work: asyncio.Task[DeliveryReport]) -> None:

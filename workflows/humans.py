@@ -1,11 +1,15 @@
-"""What a human says to a requirement: checked, recorded, done."""
+"""Humans: the wait for an answer, and what an answer does once it is checked and recorded."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
+    from activities.runs import RunActivities
     from pipeline.errors import RefusedInput
     from pipeline.model import (
         OPENING,
@@ -14,6 +18,9 @@ with workflow.unsafe.imports_passed_through():
         REWORK,
         Answer,
         DecisionRequest,
+        Extension,
+        ExtensionRequest,
+        Reminder,
         Reopened,
         Reopening,
         RetryRequest,
@@ -21,13 +28,13 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.plan_rules import DELIVER
     from pipeline.steering import (
         check_decision,
+        check_extension,
         check_note,
         check_retry,
         pending_verdict,
         research_of,
     )
     from workflows import options
-    from workflows.accepting import accept
     from workflows.execution import Execution
     from workflows.gates import BuildGates
     from workflows.questions import Questions
@@ -35,7 +42,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 class Answers:
-    """Takes answers one at a time; `books` keeps records in the order in which things happen."""
+    """Takes answers one at a time; the `journal` lock keeps records in the order of events."""
 
     def __init__(
         self, execution: Execution, gates: BuildGates, stages: StageRunner, questions: Questions
@@ -45,7 +52,7 @@ class Answers:
         self._gates = gates
         self._stages = stages
         self._questions = questions
-        self.books = asyncio.Lock()
+        self.journal = asyncio.Lock()
         self._decided: tuple[DecisionRequest, Reopened] | None = None
 
     def next(self) -> int:
@@ -75,8 +82,8 @@ class Answers:
 
     async def retry(self, request: RetryRequest) -> Reopened:
         """Reopen a stage that failed, and what depends on it; or try the delivery again."""
-        async with self.books:
-            accept(lambda: self.check_retry(request))
+        async with self.journal:
+            _accept(lambda: self.check_retry(request))
             if request.stage not in (DELIVER, OPENING):
                 return await self._reopen(request.stage, request.who, request.note, RETRY)
             await self._record((), request.who, request.note, RETRY)
@@ -86,17 +93,17 @@ class Answers:
     async def decide(self, request: DecisionRequest) -> Reopened:
         """Pass a critique, send it back, or give the requirement up.
 
-        Giving up waits for nobody: another answer may hold the books for as long as an outage.
+        Giving up waits for nobody: another answer may hold the journal for as long as an outage.
         """
         if request.answer is Answer.ABORT:
             if not self._is_repeated(request):
-                accept(lambda: self.check_decision(request))
+                _accept(lambda: self.check_decision(request))
             self._execution.abort = request
             return Reopened(())
-        async with self.books:
+        async with self.journal:
             if self._decided and self._is_repeated(request):
                 return self._decided[1]
-            accept(lambda: self.check_decision(request))
+            _accept(lambda: self.check_decision(request))
             reopened = await self._decide(request)
             self._decided = (request, reopened)
             return reopened
@@ -183,3 +190,93 @@ class Answers:
                 f"{self._execution.ref.number} is a fix, which asks nobody: answer the requirement "
                 "that it repairs."
             )
+
+
+class Deadlines:
+    """Moves deadlines one at a time: each extension counts on those before it."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._board = execution.board
+        self._turn = asyncio.Lock()
+
+    def check(self, request: ExtensionRequest) -> None:
+        """Raises: RefusedInput for an extension of what does not run."""
+        check_note(request.reason)
+        self._execution.check_under_way()
+        check_extension(self._board, request.stage, request.minutes)
+
+    async def extend(self, request: ExtensionRequest) -> str:
+        """Move the deadline of a running stage; returns the run that it belongs to."""
+        async with self._turn:
+            _accept(lambda: self._check_in_turn(request))
+            attempt = self._board.cards[request.stage].attempt
+            ref = self._execution.ref
+            extension = Extension(
+                run_id=f"{ref.key}/{request.stage}/{attempt}",
+                ref=ref,
+                stage=request.stage,
+                minutes=request.minutes,
+                deadline=self._board.deadline_after(request.stage, request.minutes),
+                who=request.who,
+                reason=request.reason,
+            )
+            await self._execution.do(
+                RunActivities.extend_run,
+                extension,
+                **options.on_host(
+                    self._execution.host,
+                    f"Extend {request.stage} by {request.minutes:g} minutes",
+                ),
+            )
+            self._board.extend(request.stage, attempt, request.minutes)
+            return extension.run_id
+
+    def _check_in_turn(self, request: ExtensionRequest) -> None:
+        """Check what the validator cannot: an earlier extension may still have been under way."""
+        self.check(request)
+        if request.counted_from not in (None, self._board.deadline_after(request.stage, 0)):
+            raise RefusedInput(f"The deadline of {request.stage} has been moved meanwhile.")
+
+
+async def ask(execution: Execution, questions: Questions) -> None:
+    """Wait until an answer sets something going, or gives the requirement up; days, if need be.
+
+    Each reminder waits twice as long as the one before, so that the history stays small.
+    """
+    asked_at, reminders, answers = workflow.now(), 0, execution.counts.answers
+    patience = execution.order.pipeline.bounds.reminder
+    while not await _answered(execution, answers, patience):
+        patience *= 2
+        reminders += 1
+        await execution.insist(
+            RecordActivities.remind,
+            Reminder(execution.ref, execution.counts.escalations, reminders),
+            **options.central(f"Reminder {reminders}"),
+        )
+    questions.waited(workflow.now() - asked_at)
+
+
+async def _answered(execution: Execution, answers: int, patience: timedelta) -> bool:
+    """Whether more answers were given than those before; what they set going may be over again."""
+    try:
+        await workflow.wait_condition(
+            lambda: bool(execution.abort) or execution.counts.answers > answers,
+            timeout=patience,
+            timeout_summary="Remind a human",
+        )
+    except TimeoutError:
+        return False
+    return True
+
+
+def _accept(check: Callable[[], None]) -> None:
+    """Check again what the validator saw: an earlier answer may have been recorded since.
+
+    Raises: ApplicationError of the refusal's type, as a validator's refusal reaches the caller.
+    """
+    try:
+        check()
+    except RefusedInput as refusal:
+        name = type(refusal).__name__
+        raise ApplicationError(str(refusal), type=name, non_retryable=True) from refusal
