@@ -25,7 +25,7 @@ from temporalio.worker import (
 )
 
 from activities import Activities, all_activities
-from activities.cleaning import clean_leftovers
+from activities.delivery import clean_leftovers
 from activities.interceptor import HouseInterceptor
 from adapters.local_stack.state import Keeper
 from adapters.runs.inventory import has_agents

@@ -6,9 +6,8 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import written
+from activities.persistence import letting_others_deliver, waiter, wake_others, written
 from activities.retrying import step
-from activities.waiting import letting_others_deliver, waiter, wake_others
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
     BuildOutcome,

@@ -1,4 +1,7 @@
-"""What every activity shares: it beats, errors keep their type, no retry is endless or secret."""
+"""What every activity shares: it beats, errors keep their type, no retry is endless or secret.
+
+A file of its own: workflows import the activities, and must not load what a worker needs.
+"""
 
 import asyncio
 import errno
@@ -30,7 +33,6 @@ class HouseInterceptor(Interceptor):
     """Put once on every Worker of the house."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports: retries are shown in its database."""
         self._ports = ports
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:

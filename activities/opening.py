@@ -4,7 +4,7 @@ import asyncio
 
 from temporalio import activity
 
-from activities.waiting import waiter
+from activities.persistence import waiter
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused
 from pipeline.model import Opening, OpeningRequest

@@ -1,10 +1,13 @@
-"""What has happened is written down, however long the database or NATS is away."""
+"""What an activity does that cannot continue: write until persisted, end its work, or wait."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import TypeVar
+
+from temporalio import activity
 
 from activities.retrying import step, waits_for
 from pipeline.errors import DependencyUnavailable
@@ -50,3 +53,39 @@ async def _report(
         log.warning("What has happened waits to be recorded: %s", error)
         await ports.sasha.call(SashaCall(ports.host, error.dependency))
         called_at[error.dependency] = monotonic()
+
+
+async def to_the_end(work: Coroutine[object, object, T]) -> T:
+    """Finish the work even if a cancellation arrives meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    return task.result()
+
+
+def waiter() -> str:
+    """The workflow to wake when it may go on: the one that this activity belongs to."""
+    return str(activity.info().workflow_id)
+
+
+@asynccontextmanager
+async def letting_others_deliver(ports: HostPorts, number: str) -> AsyncIterator[None]:
+    """Give the requirement's turn to deliver up if a dependency is away: it has to wait.
+
+    It keeps its place. While the database is away nobody can take a turn, so it keeps that, too.
+    """
+    try:
+        yield
+    except DependencyUnavailable:
+        with suppress(DependencyUnavailable):
+            if await ports.store.leave_line(number, keeps_place=True):
+                await wake_others(ports)
+        raise
+
+
+async def wake_others(ports: HostPorts) -> None:
+    """Wake whoever may go on or deliver now that this requirement waits."""
+    await ports.waker.wake(await ports.store.to_wake())

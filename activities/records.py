@@ -1,9 +1,24 @@
-"""Bookkeeping that no stage carries: skips, answers, the end."""
+"""Records that no stage writes: skips, answers, reports of failures, holds, the end."""
+
+import logging
 
 from temporalio import activity
 
-from pipeline.model import Closing, Held, Reminder, Reopening, RequirementRef, StageSkip
+from pipeline.failures import aggregate
+from pipeline.model import (
+    Closing,
+    FailureCollection,
+    FailureReport,
+    Held,
+    Reminder,
+    Reopening,
+    RequirementRef,
+    StageSkip,
+)
 from pipeline.ports import HostPorts
+from pipeline.savings import Savings
+
+log = logging.getLogger(__name__)
 
 
 class RecordActivities:
@@ -46,3 +61,28 @@ class RecordActivities:
         """The requirement has ended; whoever it has held is woken."""
         if await self._ports.store.close_requirement(closing):
             await self._ports.waker.wake(await self._ports.store.to_wake())
+
+    @activity.defn
+    async def aggregate_failures(self, collection: FailureCollection) -> FailureReport:
+        """Make one report of all failures and record the requirement as BLOCKED."""
+        report = aggregate(collection)
+        await self._ports.store.block(collection, report)
+        await self._ports.publish(collection.ref.number)
+        log.error("[%s] BLOCKED\n%s", collection.ref.number, report.text)
+        return report
+
+    @activity.defn
+    async def publish_performance(self, ref: RequirementRef) -> None:
+        """Send the performance event and everything else that is not out yet."""
+        await self._ports.publish(ref.number)
+        savings = await self._ports.store.savings(ref.number)
+        if savings.saved:
+            log.info("[%s] %s", ref.number, savings_line(savings))
+
+
+def savings_line(savings: Savings) -> str:
+    """The guide's line, with measured figures."""
+    minutes = savings.saved.total_seconds() / 60
+    return (
+        f"⚡ Parallelization saved {minutes:.0f} minutes ({savings.percentage_saved:.1f}% faster)"
+    )

@@ -7,18 +7,19 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import written
+from activities.persistence import waiter, written
 from activities.retrying import step, tell_with_each_beat
-from activities.waiting import waiter
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut
 from pipeline.model import (
+    Extension,
     Failure,
     FailureKind,
     Head,
     Hold,
     MergeResult,
     Mode,
+    RequirementRef,
     RunOrder,
     RunResult,
     StageContext,
@@ -166,6 +167,33 @@ class StageActivities:
             failure=red or reading.failure,
             base=request.head,
         )
+
+
+class RunActivities:
+    """Moves the bounds of this host's runs."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        self._ports = ports
+
+    @activity.defn
+    async def stand_still(self, ref: RequirementRef) -> Hold | None:
+        """Let the requirement's agents stand still as long as a P0 pre-empts them, else go on.
+
+        The outcome says for whom they stand still.
+        """
+        hold = await self._ports.store.stand_still(ref, waiter())
+        if hold:
+            await self._ports.runs.suspend(ref.key)
+        else:
+            await self._ports.runs.resume(ref.key)
+        await self._ports.publish(ref.number)
+        return hold
+
+    @activity.defn
+    async def extend_run(self, extension: Extension) -> None:
+        """Rewrite the run's deadline and record who moved it and why."""
+        await self._ports.runs.extend(extension.run_id, extension.deadline)
+        await self._ports.store.extend(extension)
 
 
 def _announce(request: StageRequest) -> None:

@@ -7,7 +7,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
-    from activities.uninterrupted import to_the_end
+    from activities.persistence import to_the_end
     from pipeline.model import (
         DeliveryOutcome,
         DeliveryRequest,

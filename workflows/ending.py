@@ -8,9 +8,8 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
-    from activities.performance import PerformanceActivities
+    from activities.persistence import to_the_end
     from activities.records import RecordActivities
-    from activities.uninterrupted import to_the_end
     from pipeline.failures import shared_out
     from pipeline.model import ORCHESTRATOR, Closing, DeliveryReport, RequirementState
     from workflows import options
@@ -75,7 +74,7 @@ class Ending:
             RecordActivities.close_requirement, closing, **options.central(str(closing.state))
         )
         await self._execution.do(
-            PerformanceActivities.publish_performance,
+            RecordActivities.publish_performance,
             closing.ref,
             **options.central("Publish performance"),
         )

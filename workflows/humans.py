@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
-    from activities.runs import RunActivities
+    from activities.stages import RunActivities
     from pipeline.errors import RefusedInput
     from pipeline.model import (
         OPENING,

@@ -8,8 +8,8 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.opening import OpeningActivities
+    from activities.persistence import to_the_end
     from activities.records import RecordActivities
-    from activities.uninterrupted import to_the_end
     from pipeline.board import Board
     from pipeline.model import (
         OPENING,

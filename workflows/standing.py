@@ -5,7 +5,7 @@ import asyncio
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.runs import RunActivities
+    from activities.stages import RunActivities
     from pipeline.model import Hold, RequirementState
     from workflows import options
     from workflows.execution import Execution
