@@ -273,7 +273,7 @@ class Board:
     def retry_delivery(self) -> None:
         """Close the failures of the delivery and of its builds: it makes every check again."""
         for _, gate in self.failures:
-            self.tally.forgive(gate)
+            self.tally.reset(gate)
         self.failures.clear()
 
     def _state(self, name: str) -> StageState:
@@ -288,5 +288,5 @@ class Board:
 
     def _forget_failures(self, stages: set[str]) -> None:
         for key in [key for key in self.failures if key[0] in stages]:
-            self.tally.forgive(key[1])
+            self.tally.reset(key[1])
             del self.failures[key]

@@ -96,7 +96,7 @@ def substitute(
     )
 
 
-def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
+def apply_results(board: Board, recovered: Recovered) -> Mapping[str, str]:
     """Take over what a round of fixes achieved; returns the stages that wait again, and why."""
     board.advance(recovered.head)
     for name, attempt in recovered.attempts:
@@ -106,7 +106,7 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
     for key in recovered.cleared:
         board.failures.pop(key, None)
     for _, gate in recovered.green:
-        board.tally.calm(gate)
+        board.tally.reset_streak(gate)
     substitutes = (outcome for _, outcome in recovered.replaced)
     for outcome in (*substitutes, *recovered.outcomes):
         board.settle(outcome)
@@ -114,14 +114,10 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
         board.fail(failure)
     for given_up in recovered.given_up:
         board.tally.given_up[given_up.gate] = given_up.reason
-    return _reopen_void(board) | unblock(board)
-
-
-def _reopen_void(board: Board) -> dict[str, str]:
     void = board.work.void_verdicts()
     for name, why in void.items():
         run_again(board, name, why)
-    return void
+    return void | unblock(board)
 
 
 def unblock(board: Board) -> dict[str, str]:

@@ -10,7 +10,6 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
-    from pipeline.answers import ERROR_LENGTH
     from pipeline.errors import (
         IllegalTransition,
         RetriesExhausted,
@@ -41,20 +40,13 @@ def failure_of(error: ActivityError, *, stage: str, gate: str, owners: tuple[str
     """
     if is_cancelled_exception(error):
         raise error
-    refused = _is_refused(error)
-    return Failure(
-        stage=stage,
-        kind=FailureKind.REFUSED if refused else FailureKind.INFRASTRUCTURE,
-        gate=gate,
-        owners=owners if refused else (),
-        error=describe(error)[:ERROR_LENGTH],
-    )
+    kind = FailureKind.REFUSED if _is_refused(error) else FailureKind.INFRASTRUCTURE
+    return Failure(stage, kind, gate, kind.owners(*owners), cut(describe(error)))
 
 
 def fault_of(error: Exception, *, stage: str, gate: str) -> Failure:
     """The failure behind an error that nobody foresaw: no agent's, and nobody's to repair."""
-    said = words(error)
-    return Failure(stage, FailureKind.INFRASTRUCTURE, gate, (), said[:ERROR_LENGTH])
+    return Failure(stage, FailureKind.INFRASTRUCTURE, gate, (), cut(words(error)))
 
 
 def is_infrastructure(error: ActivityError) -> bool:

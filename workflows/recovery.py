@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
         Settlement,
         Traces,
     )
-    from pipeline.repairs import standing, take
+    from pipeline.repairs import apply_results, standing
     from workflows import options
     from workflows.execution import Execution
     from workflows.faults import gather_all, words
@@ -54,7 +54,7 @@ class Recoveries:
 
     async def settle(self, recovered: Recovered, occurrence: int) -> None:
         """Take over what a round of fixes has achieved, and record it."""
-        reopened = take(self._board, recovered)
+        reopened = apply_results(self._board, recovered)
         self._gates.take(recovered.proofs)
         self._execution.heed(recovered.parallel, recovered.head)
         settlement = Settlement(
