@@ -38,7 +38,7 @@ class BuildActivities:
 
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
-        # Decided here, where the agents file is: the workflow says what it needs at least.
+        # Only this host has the agents file; the workflow states its minimum.
         clean = request.clean or not self._ports.agents.is_incremental(request.build)
         request = replace(request, clean=clean)
         async with letting_others_deliver(self._ports, request.ref.number):
@@ -56,7 +56,7 @@ class BuildActivities:
         return outcome
 
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:
-        """What was recorded of it already, or that it is held; None if it is to be built."""
+        """The recorded outcome, or one that is held; None if there is something to build."""
         self._ports.readiness.check()
         opened = await self._ports.store.open_build(request, waiter())
         if not isinstance(opened, Hold):

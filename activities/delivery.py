@@ -28,11 +28,11 @@ from pipeline.ports import HostPorts
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 60.0
-"""How often what an end has left behind is tried again: whatever stood in its way needs a while."""
+"""How often a failed clean-up is repeated: its cause lasts a while."""
 
 
 class DeliveryActivities:
-    """Moves target branches of this host's project and tidies up after requirements."""
+    """Moves target branches of this host's project and cleans up after requirements."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
@@ -42,7 +42,7 @@ class DeliveryActivities:
         """Take the requirement's turn at its target, and merge in what the target has by then.
 
         What is verified with the turn in hand is what is delivered, unless somebody else moves the
-        target. While the gate or another requirement holds it, the outcome says so.
+        target. If the gate or another requirement holds it, the outcome says so.
         """
         if hold := await self._hold(request, is_verified=False):
             return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
@@ -71,7 +71,7 @@ class DeliveryActivities:
                 return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
             if request.head is None:
                 return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
-            # Stopped half-way, git would leave the user's checkout in pieces.
+            # Git stopped half-way would leave the user's checkout broken.
             return await to_the_end(self._deliver(request, request.head))
         except ProjectRefused as refusal:
             return self._refused(FailureKind.DELIVERY, str(refusal), _commit(request))
@@ -93,13 +93,13 @@ class DeliveryActivities:
         await clean_up(self._ports, ref)
 
     async def _is_delivered(self, request: DeliveryRequest) -> bool:
-        """Whether a worker that died has moved the target before."""
+        """Whether a worker that died already moved the target."""
         if request.head is None:
             return False
         return await self._ports.project.holds(request.target_branch, request.head.commit)
 
     async def _hold(self, request: DeliveryRequest, *, is_verified: bool) -> Hold | None:
-        """What holds the delivery; whoever may deliver meanwhile is woken."""
+        """What holds the delivery; notifies those who may deliver meanwhile."""
         ports, number = self._ports, request.ref.number
         async with letting_others_deliver(ports, number):
             ports.readiness.check()
@@ -153,7 +153,7 @@ class DeliveryActivities:
 
 
 async def clean_up(ports: HostPorts, ref: RequirementRef) -> None:
-    """End what runs of an execution on this host and remove its clones; a repeat is harmless.
+    """End an execution's runs on this host and remove its clones; a repeat is harmless.
 
     What runs have cost is recorded here, since no stage will close them any more. It is recorded
     last: while the database is away everything else is done.
@@ -167,7 +167,7 @@ async def clean_up(ports: HostPorts, ref: RequirementRef) -> None:
 
 
 async def clean_leftovers(ports: HostPorts, interval: float = INTERVAL_SECONDS) -> None:
-    """Clean up, at once and at intervals, what ended requirements left on this host; for ever."""
+    """Clean up what ended requirements left on this host: at once, then at intervals, for ever."""
     while True:
         try:
             for leftover in await ports.store.leftovers(ports.host):
@@ -178,7 +178,7 @@ async def clean_leftovers(ports: HostPorts, interval: float = INTERVAL_SECONDS) 
 
 
 async def _clean(ports: HostPorts, leftover: Leftover) -> None:
-    """Try once; whatever fails is written down, and does not keep the others waiting."""
+    """Try once and record why it failed; the others do not wait for it."""
     number, reason = leftover.ref.number, ""
     try:
         await clean_up(ports, leftover.ref)

@@ -21,15 +21,14 @@ T = TypeVar("T")
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 _CALL_AGAIN_SECONDS = 60.0
-"""She looks after what she was called for; a second outage may come before the first is written."""
+"""A second outage may follow before the first is recorded, so she is called again."""
 
 
 async def written(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
-    """The write's result, which must be idempotent: it is repeated until every dependency is there.
+    """Retry an idempotent write until it is persisted; returns its result.
 
-    An agent that has ended holds no slot meanwhile, and its result waits in the run directory.
-    What is tried again here is shown like any other retry, and has no bound: what has happened
-    must be written down.
+    The ended agent holds no slot meanwhile, and its result waits in the run directory. The retry is
+    shown like any other, but has no bound: what happened must be recorded.
     """
     pause = _FIRST_PAUSE_SECONDS
     called_at: dict[str, float] = {}
@@ -47,7 +46,7 @@ async def written(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
 async def _report(
     ports: HostPorts, error: DependencyUnavailable, called_at: dict[str, float]
 ) -> None:
-    """Say it and call Sasha, not at every try: dozens may wait for the same dependency."""
+    """Log it and call Sasha, but not at every try: dozens may wait for the same dependency."""
     last = called_at.get(error.dependency)
     if last is None or monotonic() - last >= _CALL_AGAIN_SECONDS:
         log.warning("What has happened waits to be recorded: %s", error)
@@ -56,7 +55,7 @@ async def _report(
 
 
 async def to_the_end(work: Coroutine[object, object, T]) -> T:
-    """Finish the work even if a cancellation arrives meanwhile."""
+    """Shield the work from cancellation: it always finishes."""
     task = asyncio.ensure_future(work)
     while not task.done():
         try:
@@ -67,15 +66,15 @@ async def to_the_end(work: Coroutine[object, object, T]) -> T:
 
 
 def waiter() -> str:
-    """The workflow to wake when it may go on: the one that this activity belongs to."""
+    """The workflow to notify when a paused activity may continue: its own."""
     return str(activity.info().workflow_id)
 
 
 @asynccontextmanager
 async def letting_others_deliver(ports: HostPorts, number: str) -> AsyncIterator[None]:
-    """Give the requirement's turn to deliver up if a dependency is away: it has to wait.
+    """Give up the requirement's turn to deliver if a dependency is down; it keeps its place.
 
-    It keeps its place. While the database is away nobody can take a turn, so it keeps that, too.
+    While the database is down nobody can take a turn, so it keeps its turn as well.
     """
     try:
         yield
@@ -87,5 +86,5 @@ async def letting_others_deliver(ports: HostPorts, number: str) -> AsyncIterator
 
 
 async def wake_others(ports: HostPorts) -> None:
-    """Wake whoever may go on or deliver now that this requirement waits."""
+    """Notify the workflows that may continue or deliver now that this requirement waits."""
     await ports.waker.wake(await ports.store.to_wake())

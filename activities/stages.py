@@ -70,7 +70,7 @@ class StageActivities:
         await self._ports.runs.wait_for_slot(request.slot)
 
     async def _start(self, request: StageRequest) -> StageOutcome | None:
-        """See that the run is started; the outcome if it is not, for want of a slot or held."""
+        """Start the run, or find it started; returns the outcome if it has no slot or is held."""
         runs = self._ports.runs
         while True:
             async with runs.slot(request.slot) as has_slot:
@@ -92,11 +92,11 @@ class StageActivities:
                 if await runs.start(order):
                     _announce(request)
                     return None
-            # Suspended in this very moment: with a slot in hand it passes the gate again.
+            # A P0 suspended it just now: it passes the gate again with its next slot.
             await runs.until_resumed(request.run_id)
 
     def _not_started(self, request: StageRequest, hold: Hold | None) -> StageOutcome:
-        """Something holds it, or else it waits for a slot."""
+        """The outcome of a stage that is held, or waits for a slot."""
         name, parallel = request.stage.name, self._ports.parallel
         state = StageState.HELD if hold else StageState.WAITING
         return StageOutcome(name, request.attempt, state, None, parallel, hold=hold)
@@ -170,16 +170,16 @@ class StageActivities:
 
 
 class RunActivities:
-    """Moves the bounds of this host's runs."""
+    """Suspends, resumes and extends this host's runs."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
 
     @activity.defn
     async def stand_still(self, ref: RequirementRef) -> Hold | None:
-        """Let the requirement's agents stand still as long as a P0 pre-empts them, else go on.
+        """Suspend the requirement's agents while a P0 pre-empts them, else resume them.
 
-        The outcome says for whom they stand still.
+        Returns the hold that names the P0.
         """
         hold = await self._ports.store.stand_still(ref, waiter())
         if hold:

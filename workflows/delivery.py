@@ -22,14 +22,14 @@ with workflow.unsafe.imports_passed_through():
     from workflows.gates import BuildGates
 
 TRIES = 5
-"""How often a target that others move is followed before a human is asked (design, section 3)."""
+"""How many foreign moves of the target are followed before a human is asked (design, section 3)."""
 
 
 class Delivery:
     """The workflow's last step.
 
-    Deliveries to one target take turns: with the turn in hand the target is merged in, the builds
-    are verified on that and the target moves. So what ours deliver is verified once each.
+    Deliveries to one target take turns: the one with the turn merges the target in, verifies the
+    builds on that and moves the target. So each of our deliveries is verified once.
     """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
@@ -39,7 +39,7 @@ class Delivery:
         self._has_turn = False
 
     async def run(self) -> bool:
-        """Deliver; False leaves the failures on the board, and lets others deliver."""
+        """Deliver; if False, the failures are on the board and others may deliver."""
         is_delivered = await self._deliver()
         if self._has_turn and not is_delivered:
             self._has_turn = False
@@ -51,7 +51,7 @@ class Delivery:
         return is_delivered
 
     async def _deliver(self) -> bool:
-        """A target that moved is merged in, and both builds are verified on that merge."""
+        """Merge in a target that moved, and verify both builds on that merge."""
         moves = 0
         while moves < TRIES:
             outcome = await self._execution.until_passed(self._attempt)
@@ -66,7 +66,7 @@ class Delivery:
         return False
 
     async def _attempt(self, after: Paused | None) -> DeliveryOutcome | Paused | None:
-        """One try, with the turn in hand; None if it cannot be delivered."""
+        """One attempt, with the turn in hand; None if a gate is red."""
         self._execution.stop_if_over()
         if self._board.head and not self._has_turn:
             outcome, after = await self._take_turn(after), None
@@ -81,7 +81,7 @@ class Delivery:
         return result
 
     async def _take_turn(self, after: Paused | None) -> DeliveryOutcome:
-        """Wait in line; with the turn the head holds the target, unless they conflict."""
+        """Wait in line; with the turn, the head contains the target, unless they conflict."""
 
         async def ask(after: Paused | None) -> DeliveryOutcome | Paused:
             asking = self._try(DeliveryActivities.take_turn, after, "Take its turn to deliver")
@@ -93,7 +93,7 @@ class Delivery:
 
     async def _swap(self, after: Paused | None) -> DeliveryOutcome | Paused:
         self._execution.counts.deliveries += 1
-        # Cancelled half-way, a target that has moved would not be known as delivered.
+        # Cancelled half-way, a delivery that moved the target would be lost.
         return await to_the_end(self._try(DeliveryActivities.deliver, after, "Deliver"))
 
     async def _try(

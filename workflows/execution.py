@@ -51,10 +51,10 @@ Rank = tuple[int, int, int]
 
 
 class Turnstile:
-    """Lets everything through at once, or, while not `parallel`, one dispatch after another.
+    """A serial lock: lets everything through at once, or, while not `parallel`, one at a time.
 
-    In sequential mode the waiting dispatch that stands first in the plan goes next.
-    The mode may change at any time; what is already inside stays inside.
+    In sequential mode the waiting dispatch that is first in the plan enters next. The mode may
+    change at any time; a dispatch that is inside stays inside.
     """
 
     def __init__(self, *, parallel: bool = True) -> None:
@@ -64,7 +64,7 @@ class Turnstile:
 
     @asynccontextmanager
     async def turn(self, rank: Rank) -> AsyncIterator[None]:
-        """Wait for the turn and hold it for the length of the block."""
+        """Wait for the lock and keep it for the length of the block."""
         self._waiting.append(rank)
         try:
             await workflow.wait_condition(lambda: self._may_enter(rank))
@@ -81,16 +81,16 @@ class Turnstile:
 
 
 class Line:
-    """What a workflow has heard: the gate's latest epoch, and repairs of each dependency."""
+    """What a workflow was notified of: the P0 gate's version, turns, repaired dependencies."""
 
     def __init__(self) -> None:
         self._epoch = 0
         self.turns = 0
-        """How often it was said that it may be the requirement's turn to deliver."""
+        """How many notifications said that it may be the requirement's turn to deliver."""
         self._repairs: dict[str, int] = {}
 
     def release(self, epoch: int) -> None:
-        """Take in a signalled epoch; one may come before the hold that it ends."""
+        """Remember a signalled version; it may arrive before the hold that it ends."""
         self._epoch = max(self._epoch, epoch)
 
     def turn(self) -> None:
@@ -98,13 +98,13 @@ class Line:
         self.turns += 1
 
     def repaired(self, dependency: str) -> None:
-        """The dependency is there again."""
+        """The dependency is back."""
         self._repairs[dependency] = self._repairs.get(dependency, 0) + 1
 
     async def wait(self, hold: Hold, host: str, turns: int | None = None) -> None:
-        """Wait until it is worth trying again: woken, or after a while in case a wake was lost.
+        """Wait until another attempt is worth it: notified, or after a while if that was lost.
 
-        `turns` is the count before the try that was held, where a turn to deliver may end it.
+        `turns` is the count before the attempt that was held, where a turn to deliver may end it.
         """
         repairs = self._repairs.get(hold.dependency, 0)
         if hold.dependency:
@@ -128,10 +128,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Paused:
-    """An attempt that has started nothing, and when the next one is worth it.
+    """An attempt that started nothing: `hold` says why.
 
-    `turns` counts the turns that were offered before the attempt, where a turn to deliver may end
-    the pause. With `lasts` it ends after that time, otherwise as `Line.wait` says.
+    The pause ends after `lasts`, if that is given, else as `Line.wait` says, which gets `turns`.
     """
 
     hold: Hold
@@ -140,15 +139,15 @@ class Paused:
 
     @property
     def outage(self) -> Hold | None:
-        """The hold if a dependency is its reason: whoever passes next records its end."""
+        """The hold if a dependency caused it: the next attempt that passes records its end."""
         return self.hold if self.hold.dependency else None
 
 
 @dataclass
 class Execution:
-    """One requirement under way.
+    """The state that the steps of one requirement share.
 
-    `opening` is None until a host has taken it, `abort` until a human gives it up.
+    `opening` is None until a host takes the requirement, `abort` until a human gives it up.
     """
 
     order: RequirementOrder
@@ -160,14 +159,14 @@ class Execution:
     abort: DecisionRequest | None = None
     counts: Counts = field(default_factory=Counts)
     is_ending: bool = False
-    """Whether it ends whatever comes: what its end needs is waited for, cancelled or not."""
+    """Whether the end has begun: its effects are waited for even if it is cancelled."""
     left: str = ""
-    """Why not everything on its host could be cleaned up."""
+    """Why the host could not be cleaned up completely."""
     line: Line = field(default_factory=Line)
     faults: Faults = field(default_factory=Faults)
 
     def why_over(self) -> str:
-        """Why nothing may start any more; empty while it may."""
+        """Why nothing new may start; empty while it may."""
         if self.abort:
             return f"the requirement was given up by {self.abort.who}"
         is_cancelled = workflow.cancellation_reason() is not None
@@ -176,8 +175,8 @@ class Execution:
     def stop_if_over(self) -> None:
         """Stop before something new begins.
 
-        An activity that ends by itself although it was asked to stop hands over its result, and the
-        cancellation would be forgotten with it.
+        An activity may still return its result after it was asked to stop; the cancellation would
+        be lost with it.
 
         Raises: CancelledError.
         """
@@ -191,12 +190,12 @@ class Execution:
             raise RefusedInput(f"It is too late for an answer: {why}.")
 
     def take(self, opening: Opening) -> None:
-        """Go on with the host that answered."""
+        """Continue on the host that answered."""
         self.opening = opening
         self.heed(opening.parallel, opening.head)
 
     def heed(self, parallel: bool, head: Head | None) -> None:
-        """Take over the worker's switch and the integration tip from an outcome."""
+        """Adopt the worker's parallel switch and the integration tip of an outcome."""
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
@@ -209,7 +208,7 @@ class Execution:
         outage: Hold | None = None,
         failed: Callable[[ActivityError], Result] | None = None,
     ) -> Result | Paused:
-        """Try an effect once. Every effect of a requirement passes here.
+        """Try an effect once. Every effect passes here, except a hasty clean-up, which never waits.
 
         - A dependency is down: Paused. The hold keeps the start of `outage`, the same one before.
         - The P0 gate, a blocker or the line to deliver holds it: Paused.
@@ -239,12 +238,12 @@ class Execution:
         *,
         outlasts_end: bool = False,
     ) -> Result:
-        """Attempt it again and again until it is not paused; each attempt hears of the last pause.
+        """Repeat the attempt until it is not paused. Each one gets the pause before it.
 
-        What is done between two attempts (leave a turn, verify a gate) is the attempt's to do.
+        The attempt itself takes locks and verifies gates, so a paused requirement keeps nothing.
 
-        Raises: CancelledError before a pause, also if the attempt has swallowed the cancellation;
-            with `outlasts_end` the end of the requirement waits for a dependency all the same.
+        Raises: CancelledError before a pause, even if the attempt swallowed the cancellation. With
+            `outlasts_end`, effects of the end still wait for a dependency.
         """
         while isinstance(result := await attempt(after), Paused):
             after = result
@@ -261,7 +260,7 @@ class Execution:
     async def resume(
         self, attempt: Awaitable[Result | Paused], after: Paused | None
     ) -> Result | Paused:
-        """Await an attempt; after a pause, show that it is over as soon as that is known."""
+        """Await an attempt; if one was paused before it, show that the requirement is resumed."""
         if after is None:
             return await attempt
         resumed = self.faults.detach(
@@ -294,7 +293,7 @@ class Execution:
         argument: Argument,
         **config: Unpack[ActivityConfig],
     ) -> Result:
-        """Have one effect, and record the outage that has held it.
+        """Run one effect; wait through holds and record the outage that delayed it.
 
         Raises: ActivityError if it is refused, or its retries are exhausted.
         """
@@ -307,9 +306,9 @@ class Execution:
         argument: Argument,
         **config: Unpack[ActivityConfig],
     ) -> Result:
-        """As `do`, for what must be written down before a human can be asked anything.
+        """As `do`, for what must be recorded before a human can be asked.
 
-        Exhausted retries are an incident, shown as a hold, and tried again ever more seldom.
+        Exhausted retries become an incident, shown as a hold; the pause before each repeat doubles.
         """
         effect = partial(workflow.execute_activity_method, step, argument, **config)
         return await self._do(effect, str(config.get("summary")), insists=True)

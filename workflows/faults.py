@@ -1,4 +1,4 @@
-"""Errors inside a workflow: what a failed activity means, and errors that nobody foresaw."""
+"""Errors inside a workflow: what a failed activity means, and what an unforeseen error does."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -45,17 +45,17 @@ def failure_of(error: ActivityError, *, stage: str, gate: str, owners: tuple[str
 
 
 def fault_of(error: Exception, *, stage: str, gate: str) -> Failure:
-    """The failure behind an error that nobody foresaw: no agent's, and nobody's to repair."""
+    """The failure behind an unforeseen error: no agent owns it."""
     return Failure(stage, FailureKind.INFRASTRUCTURE, gate, (), cut(words(error)))
 
 
 def is_infrastructure(error: ActivityError) -> bool:
-    """Whether it was tried for as long as it may be, or nobody was there to try it."""
+    """Whether its retries are exhausted, or no worker took it."""
     return not (is_cancelled_exception(error) or _is_refused(error))
 
 
 def can_resume(error: ActivityError) -> bool:
-    """Whether the very attempt may go on: the database has not left it behind."""
+    """Whether a retry may resume this attempt: the database has not moved past it."""
     return not (isinstance(error.cause, ApplicationError) and error.cause.type in _OVERTAKEN)
 
 
@@ -68,7 +68,7 @@ def describe(error: ActivityError) -> str:
 
 
 def words(error: Exception) -> str:
-    """What an error says; that of an activity says what its cause was."""
+    """The error in words; for an activity, its cause."""
     if isinstance(error, ActivityError):
         return describe(error)
     return f"{type(error).__name__}: {error}"
@@ -93,10 +93,9 @@ async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
 
 
 class Faults:
-    """The tasks that a workflow runs beside its main flow, and what became of their errors.
+    """Tasks beside a workflow's main flow: an error in one becomes an incident.
 
-    The main flow would never see the error of such a task, or only as its own: the task would be a
-    key that stays behind, or the workflow would stand still at the same error for ever.
+    The main flow would never see it, or would fail its own task with it again and again.
     """
 
     def __init__(self) -> None:
@@ -114,7 +113,7 @@ class Faults:
         return asyncio.create_task(self._watched(work, what, instead, place))
 
     def report(self, what: str, error: Exception, place: str = "") -> None:
-        """Write an incident down, beside whatever goes on."""
+        """Record an incident in the background."""
         self._count += 1
         info, now = workflow.info(), workflow.now()
         workflow.logger.error("%s: %s failed", info.workflow_id, what, exc_info=error)
@@ -126,7 +125,7 @@ class Faults:
         self._records.append(asyncio.create_task(_record(incident)))
 
     async def recorded(self, patience: timedelta) -> None:
-        """Wait a moment until what was reported is written: an end would take it along."""
+        """Give reported incidents a moment to be recorded: the end of the workflow drops them."""
         if waiting := [record for record in self._records if not record.done()]:
             await workflow.wait(waiting, timeout=patience.total_seconds())
 

@@ -1,4 +1,4 @@
-"""Build gates: which builds a stage stands on, and the evidence that they are green."""
+"""Build gates: which builds a stage depends on, and the evidence that they are green."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Evidence = tuple[str, str, tuple[str, ...], bool]
 
 
 class BuildGates:
-    """Verifies builds when something is about to stand on them, each evidence once.
+    """Verifies builds when something is about to depend on them, each only once.
 
     A stage needs every build of the stages before it, green on a commit that holds their merges;
     an `exact` one needs them on the very commit that it is given, and built clean: what is
@@ -43,11 +43,11 @@ class BuildGates:
 
     @property
     def proofs(self) -> tuple[Proof, ...]:
-        """What is proven of each build on the newest commit: later heads hold earlier ones."""
+        """The latest proof of each build: later heads contain earlier ones."""
         return tuple({proof.build: proof for proof in self._proofs}.values())
 
     def take(self, proofs: tuple[Proof, ...]) -> None:
-        """Add what was proven elsewhere."""
+        """Add proofs from another run or workflow."""
         self._proofs += [proof for proof in proofs if proof not in self._proofs]
 
     async def ensure(self, stage: Stage | None, *, exact: bool) -> tuple[Failure, ...]:
@@ -74,7 +74,7 @@ class BuildGates:
         return failures
 
     def forget_red(self) -> None:
-        """Let what was red be verified again: a retry may have changed what the build needs."""
+        """Allow red builds to be verified again: a retry may have changed what they need."""
         for key, task in list(self._verifications.items()):
             found = _found(task)
             if found and not found.passed:
@@ -133,7 +133,7 @@ class BuildGates:
         return await self._verifications[key]
 
     def _is_under_way(self, key: Evidence) -> bool:
-        """Whether that verification runs, or has ended and still counts."""
+        """Whether that verification runs, or ended with a result that still counts."""
         task = self._verifications.get(key)
         return task is not None and not self._is_answered(task)
 
@@ -157,7 +157,7 @@ class BuildGates:
         return outcome
 
     def _fail(self, request: BuildRequest, error: Exception) -> BuildOutcome:
-        """An error that nobody foresaw: nothing is known of the build, and a human is asked."""
+        """An unforeseen error: nothing is known about the build, so a human is asked."""
         failure = fault_of(error, stage=request.stage, gate=f"build {request.build}")
         self._board.fail(failure)
         return self._red(request, failure)
@@ -167,7 +167,7 @@ class BuildGates:
         return BuildOutcome(request.build, request.commit, False, parallel, request.clean, failure)
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
-        """Build once nothing holds; what is held leaves the turnstile to others."""
+        """Build as soon as nothing holds it; a paused build leaves the turnstile to others."""
         return await self._execution.until_passed(partial(self._attempt, request, rank))
 
     async def _attempt(
@@ -190,17 +190,17 @@ class BuildGates:
         return self._red(request, failure)
 
     def _is_overtaken(self, request: BuildRequest) -> bool:
-        """Whether the build is green on what is the head by now."""
+        """Whether the build is green on the current head."""
         return self._is_proven(request.build, self._board.work.builders(None), exact=True)
 
     def _announce_passed(self) -> None:
-        # Several stages wait for the same builds; what they prove is said once.
+        # Several stages wait for the same builds; log the result once.
         if self._has_news:
             workflow.logger.info("✅ All parallel builds PASSED")
         self._has_news = False
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:
-    """What a verification found; None while it runs, or if it was cancelled."""
+    """The result of a verification; None while it runs, or if it was cancelled."""
     is_over = task.done() and not task.cancelled() and task.exception() is None
     return task.result() if is_over else None

@@ -56,11 +56,11 @@ class Answers:
         self._decided: tuple[DecisionRequest, Reopened] | None = None
 
     def next(self) -> int:
-        """The number of the next answer, which tells its record from a repeat."""
+        """The number of the next answer, which distinguishes its record from a repeat."""
         self._execution.counts.answers += 1
         return self._execution.counts.answers
 
-    # --- what may be said ---------------------------------------------------------------------
+    # --- validation ---------------------------------------------------------------------------
 
     def check_retry(self, request: RetryRequest) -> None:
         """Raises: RefusedInput for a retry that makes no sense now."""
@@ -78,7 +78,7 @@ class Answers:
             self._check_answerable()
             check_decision(self._board, request.answer)
 
-    # --- what it does -------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------
 
     async def retry(self, request: RetryRequest) -> Reopened:
         """Reopen a stage that failed, and what depends on it; or try the delivery again."""
@@ -123,7 +123,7 @@ class Answers:
         return await self._reopen(research.name, request.who, request.note, request.answer)
 
     async def _reopen(self, name: str, who: str, why: str, answer: str) -> Reopened:
-        # Decided before it is recorded: another answer may turn the check green meanwhile.
+        # Decide before recording: another answer may turn the check green meanwhile.
         check_only = self._board.repeats_check(name)
         stages = self._board.reopened_by(name, check_only=check_only)
         checks = (name,) if check_only else ()
@@ -146,7 +146,7 @@ class Answers:
         approved: tuple[str, ...] = (),
         checks: tuple[str, ...] = (),
     ) -> None:
-        # a delivery makes every check again, so it answers whatever is asked
+        # A delivery repeats every check, so it answers every open question.
         answered = (*stages, *approved, *checks) or tuple(
             ask.stage for ask in self._questions.asked
         )
@@ -163,7 +163,7 @@ class Answers:
             left,
             checks,
         )
-        # A human hears what cannot be recorded; the orchestrator has nobody who would ask again.
+        # A human is told what cannot be recorded, and asks again; nobody asks for the orchestrator.
         record = self._execution.insist if who == ORCHESTRATOR else self._execution.do
         await record(
             RecordActivities.record_reopening,
@@ -177,7 +177,7 @@ class Answers:
         return Reopened(stages)
 
     def _is_repeated(self, request: DecisionRequest) -> bool:
-        """Whether that very answer was given last, and nothing was asked since."""
+        """Whether this is the last answer again, with no question since."""
         if request.answer is Answer.ABORT:
             return request == self._execution.abort
         is_same = self._decided is not None and self._decided[0] == request
@@ -193,7 +193,7 @@ class Answers:
 
 
 class Deadlines:
-    """Moves deadlines one at a time: each extension counts on those before it."""
+    """Moves deadlines one at a time: each extension adds to those before it."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
@@ -240,9 +240,9 @@ class Deadlines:
 
 
 async def ask(execution: Execution, questions: Questions) -> None:
-    """Wait until an answer sets something going, or gives the requirement up; days, if need be.
+    """Wait until an answer reopens something or gives the requirement up; for days, if need be.
 
-    Each reminder waits twice as long as the one before, so that the history stays small.
+    Each reminder waits twice as long as the one before, so the history stays small.
     """
     asked_at, reminders, answers = workflow.now(), 0, execution.counts.answers
     patience = execution.order.pipeline.bounds.reminder
@@ -258,7 +258,7 @@ async def ask(execution: Execution, questions: Questions) -> None:
 
 
 async def _answered(execution: Execution, answers: int, patience: timedelta) -> bool:
-    """Whether more answers were given than those before; what they set going may be over again."""
+    """Whether a new answer was given; what it reopened may have ended already."""
     try:
         await workflow.wait_condition(
             lambda: bool(execution.abort) or execution.counts.answers > answers,
@@ -271,7 +271,7 @@ async def _answered(execution: Execution, answers: int, patience: timedelta) -> 
 
 
 def _accept(check: Callable[[], None]) -> None:
-    """Check again what the validator saw: an earlier answer may have been recorded since.
+    """Repeat the validator's check: an earlier answer may have been recorded since.
 
     Raises: ApplicationError of the refusal's type, as a validator's refusal reaches the caller.
     """

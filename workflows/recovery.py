@@ -1,4 +1,4 @@
-"""The requirement's side of a repair: its orchestrator, and what came of it."""
+"""The requirement's side of a repair: start the orchestrator, apply its results."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 class Recoveries:
-    """Has failures repaired, and takes over what came of it."""
+    """Has failures repaired and applies the results."""
 
     def __init__(self, execution: Execution, gates: BuildGates, questions: Questions) -> None:
         self._execution = execution
@@ -53,7 +53,7 @@ class Recoveries:
         return recovering.result()
 
     async def settle(self, recovered: Recovered, occurrence: int) -> None:
-        """Take over what a round of fixes has achieved, and record it."""
+        """Apply the results of a round of fixes, and record them."""
         reopened = apply_results(self._board, recovered)
         self._gates.take(recovered.proofs)
         self._execution.heed(recovered.parallel, recovered.head)
@@ -97,7 +97,7 @@ class Recoveries:
             return _given_up(recovery, await self._traces(), reason)
 
     def _lost(self, fixes: tuple[Fix, ...], error: Exception) -> Recovered:
-        """An error that nobody foresaw, or that came while traces were read, asks a human."""
+        """An unforeseen error, or one while traces were read, asks a human."""
         reason = f"The repair failed: {words(error)}"
         return Recovered(
             self._board.head,
@@ -116,7 +116,7 @@ class Recoveries:
 
 
 def _given_up(recovery: Recovery, traces: Traces, reason: str) -> Recovered:
-    """Which fix was merged is not known: each voids older evidence, as if it were in."""
+    """Nobody knows which fix was merged: each makes older evidence stale, as if it were."""
     return Recovered(
         traces.head if recovery.standing.head else None,
         recovery.parallel,

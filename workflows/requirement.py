@@ -60,7 +60,7 @@ class RequirementWorkflow:
 
     @workflow.init
     def __init__(self, order: RequirementOrder) -> None:
-        """Lay everything out; nothing happens before `run`."""
+        """Put the steps together; nothing happens before `run`."""
         carried = order.carried
         self._order = order = replace(order, carried=None)
         self._board = Board(order.pipeline)
@@ -82,9 +82,9 @@ class RequirementWorkflow:
 
     @workflow.run
     async def run(self, order: RequirementOrder) -> DeliveryReport:
-        """Bring it to its end, unless it is cancelled or given up: then whatever it does ends.
+        """Run the requirement to its end; a cancellation or an abort ends whatever it does.
 
-        The work is a task of its own, so that both reach it wherever it waits.
+        The work is a task of its own, so both reach it wherever it waits.
         """
         work = asyncio.create_task(self._work(order))
         try:
@@ -131,7 +131,7 @@ class RequirementWorkflow:
         """Continue as new between two rounds, when nothing is under way."""
         if not is_long():
             return
-        # Told to stand still while it waits for handlers, it must see to that first.
+        # A request to suspend its agents, which may come meanwhile, goes first.
         await workflow.wait_condition(
             lambda: self._standstill.lasts or workflow.all_handlers_finished()
         )
@@ -147,7 +147,7 @@ class RequirementWorkflow:
     async def _open(self) -> str:
         """Find a host; returns why it refused, or nothing.
 
-        What fails for too long, and is refused by nobody, asks a human and is tried again.
+        Exhausted retries ask a human, then it is tried again.
         """
         while True:
             self._execution.display.show(RequirementState.ACCEPTED, "host")
@@ -182,7 +182,7 @@ class RequirementWorkflow:
         )
 
     async def _opening(self) -> Opening:
-        """The answer of the host that took it, however long that is held."""
+        """The answer of the host that took it, however long the opening is held."""
         order, fix = self._order, self._order.fix
         needs_room = order.priority is not Priority.P0
         request = OpeningRequest(
@@ -200,7 +200,7 @@ class RequirementWorkflow:
                 return opening
 
     async def _fix(self) -> DeliveryReport:
-        """Run the one stage; its commit and its answer are the orchestrator's to judge."""
+        """Run the one stage; the orchestrator judges its commit and its answer."""
         await self._run_stages()
         self._execution.stop_if_over()
         failures = self._board.open_failures()
@@ -212,7 +212,7 @@ class RequirementWorkflow:
         return replace(report, verdict=card.verdict, flags=card.flags)
 
     async def _see_to_failures(self) -> None:
-        """Send every failure to whoever sees to it, and wait until something can go on."""
+        """Send every failure to its owner or a human, and wait until something can run."""
         self._execution.stop_if_over()
         async with self._answers.journal:
             if not self._board.is_stuck():
@@ -234,9 +234,9 @@ class RequirementWorkflow:
     async def _stop(
         self, work: asyncio.Task[DeliveryReport], state: RequirementState, reason: str, who: str
     ) -> tuple[DeliveryReport, bool]:
-        """End what runs, leave rows, events and clones clean; bounded, whatever hangs or is away.
+        """End what runs and clean up rows, events and clones, in bounded time.
 
-        Returns the report, and whether it is that of an end that came first.
+        Returns the report, and whether it belongs to an end that came first.
         """
         patience = options.FIX_STOP_PATIENCE if self._order.fix else options.STOP_PATIENCE
         stopping = asyncio.create_task(self._stop_work(work))
@@ -244,12 +244,12 @@ class RequirementWorkflow:
         if work.done() or self._execution.is_ending:
             await workflow.wait_condition(work.done)
             if not work.cancelled() and work.exception() is None:
-                return work.result(), True  # what was delivered is delivered
+                return work.result(), True  # a delivery that came first stands
         await settled(lambda: not self._answers.journal.locked(), options.HANDLERS_PATIENCE)
         return await self._ending.give_up(state, reason, who, is_hasty=True), False
 
     async def _stop_work(self, work: asyncio.Task[DeliveryReport]) -> None:
-        """Cancel everything that is under way and wait for its end; errors are incidents."""
+        """Cancel everything and wait for its end; errors become incidents."""
         work.cancel()
         await self._standstill.cancel()
         tasks = (work, asyncio.create_task(self._cancel_stages()))
@@ -263,12 +263,12 @@ class RequirementWorkflow:
 
     @workflow.signal(name=RELEASE)
     def release(self, epoch: int) -> None:
-        """The P0 gate may be open again: what is held tries again."""
+        """The P0 gate may be open: retry what is held."""
         self._execution.line.release(epoch)
 
     @workflow.signal(name=TURN)
     def turn(self) -> None:
-        """It may be its turn to deliver: it asks again."""
+        """It may be its turn to deliver: ask again."""
         self._execution.line.turn()
 
     @workflow.signal(name=STAND_STILL)
@@ -278,7 +278,7 @@ class RequirementWorkflow:
 
     @workflow.signal(name=REPAIRED)
     def repaired(self, dependency: str) -> None:
-        """A dependency is there again: what it has held tries again."""
+        """A dependency is back: retry what it held."""
         self._execution.line.repaired(dependency)
 
     # --- answers --------------------------------------------------------------------------

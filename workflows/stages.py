@@ -33,9 +33,9 @@ with workflow.unsafe.imports_passed_through():
 
 
 class StageRunner:
-    """Runs stages side by side; answers and repeated verdicts may add more while it works.
+    """Runs stages side by side; answers and repeated verdicts may add more meanwhile.
 
-    How each one ends stands on the board; nothing is raised but cancellation.
+    The board shows how each one ended; only cancellation is raised.
     """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
@@ -57,9 +57,9 @@ class StageRunner:
             await gather_all(running)
 
     def start_waiting(self) -> None:
-        """Give every stage that waits a task, unless the end has begun.
+        """Give every waiting stage a task, unless the end has begun.
 
-        In sequential mode a repair under way is the one thing that is done.
+        In sequential mode nothing runs beside a repair.
         """
         execution = self._execution
         is_repaired = bool(self._board.repairs) and not execution.turnstile.parallel
@@ -76,7 +76,7 @@ class StageRunner:
                 )
 
     async def cancel(self) -> None:
-        """Cancel whatever runs, what a retry has added included, and wait for its end."""
+        """Cancel every running stage, those that a retry added as well, and wait for its end."""
         for task in self._tasks.values():
             task.cancel()
         await gather_all(self._tasks.values())
@@ -84,13 +84,13 @@ class StageRunner:
     async def _run(self, stage: Stage) -> None:
         """Bring one waiting stage to its end."""
         await self._execution.until_passed(partial(self._try, stage))
-        while why := self._board.work.void_verdicts().get(stage.name):  # merged while it judged
+        while why := self._board.work.void_verdicts().get(stage.name):  # merged during the review
             run_again(self._board, stage.name, why)
             await self._execution.until_passed(partial(self._try, stage))
         self.start_waiting()  # its verdict may ask for a specialist who was skipped
 
     def _fail(self, stage: Stage, error: Exception) -> None:
-        """An error that nobody foresaw asks a human; an agent that was started is found again."""
+        """An unforeseen error asks a human; a retry attaches to an agent that was started."""
         card = self._board.cards[stage.name]
         outcome = StageOutcome(
             stage.name,
@@ -104,7 +104,7 @@ class StageRunner:
         self._board.settle(outcome)
 
     async def _try(self, stage: Stage, after: Paused | None) -> Paused | None:
-        """Bring it to its end unless it is held; then what it stands on may change meanwhile."""
+        """Run the stage unless it is paused; the next attempt checks needs and gates again."""
         deploys = TEAM[stage.agent].role is Role.DEVOPS
         red: tuple[Failure, ...] | None = None
         while red is None:
@@ -122,7 +122,7 @@ class StageRunner:
         return await self._attempts(stage, self._board.head if deploys else None, after)
 
     def _still_true(self, stage: Stage, red: tuple[Failure, ...]) -> tuple[Failure, ...] | None:
-        """What the gates said, or None if a retry took the ground from under it meanwhile."""
+        """The red gates, or None if a retry reopened something below the stage meanwhile."""
         is_standing = not self._board.red_needs(stage) and all(map(self._board.is_open, red))
         return red if is_standing else None
 
@@ -162,7 +162,7 @@ class StageRunner:
             return await self._execution.resume(self._run_stage(request), after)
 
     async def _run_stage(self, request: StageRequest) -> StageOutcome | Paused:
-        """Run it as soon as its host has a slot for it."""
+        """Run it as soon as its host has a slot."""
         execution, host, order = self._execution, self._execution.host, self._execution.order
         name, lost = request.stage.name, partial(self._lost, request)
         while True:

@@ -48,7 +48,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.view import Display, FixesView
 
 REQUIREMENT = "RequirementWorkflow"
-"""By its name: that module starts this one's workflow, so neither can import the other."""
+"""By name: that module imports this one to start its workflow."""
 
 _TITLE_LENGTH = 200
 
@@ -65,7 +65,7 @@ class FixResults:
 
 
 class FixRunner:
-    """Runs fixes as children and merges them; how each ended stands in `results`."""
+    """Runs fixes as child workflows and merges them; `results` says how each ended."""
 
     def __init__(self, execution: Execution, view: FixesView, round_: int) -> None:
         self._execution = execution
@@ -75,7 +75,7 @@ class FixRunner:
         self._started = 0
 
     async def run(self, first: Fix, fix: Fix) -> Failure | None:
-        """Run one fix and merge it; why that did not succeed, or None."""
+        """Run one fix and merge it; returns why that failed, or None."""
         report = await self._child(fix)
         self._execution.stop_if_over()
         if isinstance(report, Failure):
@@ -92,12 +92,12 @@ class FixRunner:
         return None
 
     def give_up(self, first: Fix, fix: Fix, reason: str) -> None:
-        """Open no further fix for that failure."""
+        """Give the failure to a human: no further fix is opened."""
         self._view.tell(fix, f"given up: {reason}")
         self.results.given_up[first.number] = GivenUp(first.failure.gate, reason)
 
     def order(self, fix: Fix) -> RequirementOrder:
-        """The fix's input: one stage, on the host and from the integration tip of today."""
+        """The fix's input: one stage, on this host, from the current integration tip."""
         root = self._execution.order
         error = fix.failure.error.partition("\n")[0]
         title = f"{fix.failure.gate} of {self._execution.ref.number}: {error}"
@@ -149,7 +149,7 @@ class FixRunner:
         return None
 
     async def _merge_commit(self, fix: Fix, commit: str) -> FixMerged:
-        """Merge what is paid for: while infrastructure prevents it, it is tried again."""
+        """Merge the fix. It is paid for, so the merge is retried until infrastructure allows it."""
         execution = self._execution
         try:
             return await execution.insist(
@@ -212,7 +212,7 @@ class Reverification:
         )
 
     async def _run_testers(self, failures: Sequence[Failure]) -> None:
-        """Run those again who said FAIL, and before them those whose verdicts are void by now."""
+        """Run testers that said FAIL again, and before them those whose verdicts are stale."""
         red = [failure.stage for failure in failures if failure.kind is FailureKind.VERDICT]
         before = {name for each in red for name in ancestors(self._board.pipeline, each)}
         void = self._board.work.void_verdicts()
@@ -268,13 +268,13 @@ class Reverification:
 
 
 def _repaired(fixes: Sequence[Fix], results: FixResults) -> dict[Key, Failure]:
-    """The failures of which every fix is in."""
+    """The failures whose fixes are all merged."""
     left = {_key(fix.failure) for fix in fixes if fix.number not in results.reports}
     return {_key(fix.failure): fix.failure for fix in fixes if _key(fix.failure) not in left}
 
 
 def _cut(outcome: StageOutcome, red: dict[Key, Failure]) -> StageOutcome:
-    """The outcome with its failure's text as it may travel."""
+    """The outcome, its failure's text truncated for the message."""
     failure = outcome.failure
     return replace(outcome, failure=red[_key(failure)]) if failure else outcome
 
@@ -288,14 +288,14 @@ class StrategicOrchestratorWorkflow:
     """One round's failures: every owner repairs what is theirs, at the same time.
 
     Workflow ID: `<REQ>/round-<n>`, a child of the requirement; its own children are the fixes.
-    Waits for: fixes, their merges, and the gates that are made again; while HELD, for `release` or
+    Waits for: fixes, their merges, and gates that are verified again; while HELD, for `release` or
     `repaired`.
     Ends: with what is green, what is red again, and what needs a human. Cancelled: its fixes first.
     """
 
     @workflow.init
     def __init__(self, recovery: Recovery) -> None:
-        """Stand where the requirement stands; nothing happens before `run`."""
+        """Restore the requirement's state; nothing happens before `run`."""
         board = Board(recovery.order.pipeline)
         restore(board, recovery.standing)
         turnstile = Turnstile(parallel=recovery.parallel)
@@ -310,7 +310,7 @@ class StrategicOrchestratorWorkflow:
 
     @workflow.run
     async def run(self, recovery: Recovery) -> Recovered:
-        """Run and merge every fix, then make each red gate again, once."""
+        """Run and merge every fix, then verify each red gate again, once."""
         await self._open(recovery, *recovery.fixes)
         detach = self._execution.faults.detach
         await gather_all(
@@ -322,7 +322,7 @@ class StrategicOrchestratorWorkflow:
         return await self._reverification.run(recovery.fixes, self._fixes.results)
 
     async def _repair(self, recovery: Recovery, first: Fix) -> None:
-        """See one failure through: a fix that does not succeed is followed by one of its own."""
+        """Repair one failure: a fix that fails is followed by a fix of its own."""
         fix = first
         while failure := await self._fixes.run(first, fix):
             spent = recovery.spent + (workflow.now() - workflow.info().workflow_start_time)
@@ -333,7 +333,7 @@ class StrategicOrchestratorWorkflow:
             fix = following
 
     def _give_up(self, first: Fix, error: Exception) -> None:
-        """An error that nobody foresaw ends the repair of that failure: a human is asked."""
+        """An unforeseen error ends the repair of that failure: a human is asked."""
         self._fixes.give_up(first, first, f"{first.number}: {words(error)}")
 
     async def _open(self, recovery: Recovery, *fixes: Fix) -> None:
@@ -348,10 +348,10 @@ class StrategicOrchestratorWorkflow:
 
     @workflow.signal(name=RELEASE)
     def release(self, epoch: int) -> None:
-        """The P0 gate may be open again: what is held tries again."""
+        """The P0 gate may be open: retry what is held."""
         self._execution.line.release(epoch)
 
     @workflow.signal(name=REPAIRED)
     def repaired(self, dependency: str) -> None:
-        """A dependency is there again: what it has held tries again."""
+        """A dependency is back: retry what it held."""
         self._execution.line.repaired(dependency)

@@ -18,14 +18,14 @@ WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
 
 
 class View(Protocol):
-    """Shows where something stands."""
+    """Shows the state of something."""
 
     def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
         """Bring what is shown up to date; `note` says more, as Markdown."""
 
 
 class RequirementView:
-    """Shows where a requirement stands; the attributes only where the server knows them.
+    """Shows the state of a requirement; attributes only where the server knows them.
 
     An update of attributes is the most expensive thing that is shown: an event of the history, and
     a write to the server's index. So they hold only what lists are filtered by and what lasts; the
@@ -62,7 +62,7 @@ class RequirementView:
 
 @dataclass(frozen=True)
 class Shown:
-    """Where a requirement stands, as it is shown."""
+    """The state of a requirement as it is shown."""
 
     state: RequirementState
     waiting_for: str = ""
@@ -70,14 +70,14 @@ class Shown:
 
     @classmethod
     def held(cls, hold: Hold) -> "Shown":
-        """That it is held, by whom and since when."""
+        """HELD, by whom and since when."""
         since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
         note = f"Held at **{hold.boundary}** since {since}: {hold.reason}"
         return cls(RequirementState.HELD, ", ".join(hold.by), note)
 
 
 class Display:
-    """Shows where a requirement stands, by its view."""
+    """Shows the state of a requirement in its view."""
 
     def __init__(self, view: View, board: Board) -> None:
         self._view = view
@@ -85,24 +85,24 @@ class Display:
         self.shown = Shown(RequirementState.ACCEPTED)
         self._before_hold = self.shown
         self.pending = ("", "")
-        """Who else is waited for while it runs, and the question that stays open."""
+        """Who else it waits for while it runs, and the open question."""
 
     def show(self, state: RequirementState, waiting_for: str = "", note: str = "") -> None:
-        """Bring the Web UI up to date; what is pending is shown as long as it runs."""
+        """Update the Web UI; while it runs, show what is pending."""
         pending = self.pending if state is RequirementState.RUNNING else (waiting_for, note)
         self._before_hold = Shown(state, *pending)
         self._show(self._before_hold)
 
     def hold(self, hold: Hold) -> None:
-        """Show who holds it, until `go_on` or until something else is shown."""
+        """Show who holds it, until `go_on` or the next `show`."""
         self._show(Shown.held(hold))
 
     def go_on(self) -> None:
-        """Show again what was shown before it was held."""
+        """Show the state before the hold again."""
         self._show(self._before_hold)
 
     def refresh(self) -> None:
-        """Show what stages do by now; the rest stays as it is shown."""
+        """Update the stages, nothing else."""
         self._show(self.shown)
 
     def _show(self, shown: Shown) -> None:
@@ -111,7 +111,7 @@ class Display:
 
 
 class FixesView:
-    """Shows the fixes of a round, and nothing of their requirement: it shows itself."""
+    """Shows the fixes of a round; the requirement shows itself."""
 
     def __init__(self, number: str, round_: int) -> None:
         self._title = f"**{number}**, round {round_}: failures go back to their owners"
@@ -119,14 +119,14 @@ class FixesView:
         self._hold = ""
 
     def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
-        """Why nothing goes on; where the requirement stands is its own to show."""
+        """Show a hold, and nothing else of the requirement."""
         hold = note if state is RequirementState.HELD else ""
         if hold != self._hold:
             self._hold = hold
             self._render()
 
     def tell(self, fix: Fix, state: str) -> None:
-        """Show where a fix stands."""
+        """Show the state of a fix."""
         self._states[fix.number] = (fix, state)
         self._render()
 
