@@ -66,7 +66,10 @@ class DeliveryActivities:
         says what. A refusal (a dirty target, a conflict) is a failure in the outcome, not an error.
         """
         try:
-            is_open = not await self._is_delivered(request)
+            # A worker that died may have moved the target already.
+            is_open = request.head is None or not await self._ports.project.holds(
+                request.target_branch, request.head.commit
+            )
             if is_open and (hold := await self._hold(request, is_verified=True)):
                 return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
             if request.head is None:
@@ -91,12 +94,6 @@ class DeliveryActivities:
         A run may live on although its activity is gone: its worker was killed before the cancel.
         """
         await clean_up(self._ports, ref)
-
-    async def _is_delivered(self, request: DeliveryRequest) -> bool:
-        """Whether a worker that died already moved the target."""
-        if request.head is None:
-            return False
-        return await self._ports.project.holds(request.target_branch, request.head.commit)
 
     async def _hold(self, request: DeliveryRequest, *, is_verified: bool) -> Hold | None:
         """What holds the delivery; notifies those who may deliver meanwhile."""

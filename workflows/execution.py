@@ -67,7 +67,9 @@ class Turnstile:
         """Wait for the lock and keep it for the length of the block."""
         self._waiting.append(rank)
         try:
-            await workflow.wait_condition(lambda: self._may_enter(rank))
+            await workflow.wait_condition(
+                lambda: self.parallel or (self._inside == 0 and rank == min(self._waiting))
+            )
         finally:
             self._waiting.remove(rank)
         self._inside += 1
@@ -75,9 +77,6 @@ class Turnstile:
             yield
         finally:
             self._inside -= 1
-
-    def _may_enter(self, rank: Rank) -> bool:
-        return self.parallel or (self._inside == 0 and rank == min(self._waiting))
 
 
 class Line:
@@ -108,7 +107,11 @@ class Line:
         """
         repairs = self._repairs.get(hold.dependency, 0)
         if hold.dependency:
-            await _call_sasha(hold.dependency, host)
+            await workflow.execute_activity_method(
+                SashaActivities.call_sasha,
+                SashaCall(host, hold.dependency, workflow.info().workflow_id),
+                **options.central(f"Call Sasha: {hold.dependency} is away"),
+            )
         held: timedelta = workflow.now() - hold.since
         try:
             await workflow.wait_condition(
@@ -402,12 +405,3 @@ def _hold_of(error: ActivityError, boundary: str, since: datetime) -> Hold | Non
         ):
             return Hold(boundary, (dependency,), away.message, 0, since, dependency)
     return None
-
-
-async def _call_sasha(dependency: str, host: str) -> None:
-    caller = workflow.info().workflow_id
-    await workflow.execute_activity_method(
-        SashaActivities.call_sasha,
-        SashaCall(host, dependency, caller),
-        **options.central(f"Call Sasha: {dependency} is away"),
-    )

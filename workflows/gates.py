@@ -69,8 +69,10 @@ class BuildGates:
         """
         outcomes = await asyncio.gather(*(self._verification(*one, clean=clean) for one in owed))
         failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
+        if not failures and self._has_news:
+            workflow.logger.info("✅ All parallel builds PASSED")
         if not failures:
-            self._announce_passed()
+            self._has_news = False  # several stages wait for the same builds
         return failures
 
     def forget_red(self) -> None:
@@ -152,8 +154,10 @@ class BuildGates:
             self._proofs.append(replace(proof, clean=outcome.clean))
             self._board.resolve(f"build {request.build}")
             self._has_news = True
-        elif outcome.failure and not self._is_overtaken(request):
-            self._board.fail(outcome.failure)
+        elif outcome.failure:
+            builders = self._board.work.builders(None)
+            if not self._is_proven(request.build, builders, exact=True):  # green on the head by now
+                self._board.fail(outcome.failure)
         return outcome
 
     def _fail(self, request: BuildRequest, error: Exception) -> BuildOutcome:
@@ -188,16 +192,6 @@ class BuildGates:
         gate, owners = f"build {request.build}", (request.owner,)
         failure = failure_of(error, stage=request.stage, gate=gate, owners=owners)
         return self._red(request, failure)
-
-    def _is_overtaken(self, request: BuildRequest) -> bool:
-        """Whether the build is green on the current head."""
-        return self._is_proven(request.build, self._board.work.builders(None), exact=True)
-
-    def _announce_passed(self) -> None:
-        # Several stages wait for the same builds; log the result once.
-        if self._has_news:
-            workflow.logger.info("✅ All parallel builds PASSED")
-        self._has_news = False
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:

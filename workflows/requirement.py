@@ -21,7 +21,6 @@ with workflow.unsafe.imports_passed_through():
         DecisionRequest,
         DeliveryReport,
         ExtensionRequest,
-        Fix,
         Opening,
         OpeningRequest,
         Priority,
@@ -97,9 +96,9 @@ class RequirementWorkflow:
             raise
         if abort := self._execution.abort:
             reason = f"Aborted by {abort.who}. {abort.note}".strip()
-            return (await to_the_end(self._stop(work, RequirementState.FAILED, reason, abort.who)))[
-                0
-            ]
+            end = (RequirementState.FAILED, reason, abort.who)
+            report, _ = await to_the_end(self._stop(work, *end))
+            return report
         return work.result()
 
     async def _work(self, order: RequirementOrder) -> DeliveryReport:
@@ -135,14 +134,11 @@ class RequirementWorkflow:
         await workflow.wait_condition(
             lambda: self._standstill.lasts or workflow.all_handlers_finished()
         )
-        if self._may_continue():
+        is_quiet = self._board.is_stuck() and not self._standstill.lasts
+        if is_quiet and not self._execution.abort:
             self._execution.stop_if_over()
             carried = snapshot(self._execution, self._gates, self._questions)
             workflow.continue_as_new(replace(self._order, carried=carried))
-
-    def _may_continue(self) -> bool:
-        is_quiet = self._board.is_stuck() and not self._standstill.lasts
-        return is_quiet and not self._execution.abort
 
     async def _open(self) -> str:
         """Find a host; returns why it refused, or nothing.
@@ -153,7 +149,11 @@ class RequirementWorkflow:
             self._execution.display.show(RequirementState.ACCEPTED, "host")
             try:
                 if self._order.pre_empts and not self._order.fix:
-                    await self._pre_empt()
+                    await self._execution.do(
+                        RecordActivities.pre_empt,
+                        self._execution.ref,
+                        **options.central("Let less urgent agents stand still"),
+                    )
                 opening = await self._opening()
                 break
             except ActivityError as error:
@@ -173,13 +173,6 @@ class RequirementWorkflow:
         async with self._answers.journal:
             await self._questions.report(self._questions.triage())
         await ask(self._execution, self._questions)
-
-    async def _pre_empt(self) -> None:
-        await self._execution.do(
-            RecordActivities.pre_empt,
-            self._execution.ref,
-            **options.central("Let less urgent agents stand still"),
-        )
 
     async def _opening(self) -> Opening:
         """The answer of the host that took it, however long the opening is held."""
@@ -222,14 +215,11 @@ class RequirementWorkflow:
             if plan.rework:
                 return await self._answers.rework(plan.rework, plan.reasons)
         if plan.fixes:
-            await self._repair(plan.fixes)
+            recovered = await self._recoveries.repair(plan.fixes)
+            async with self._answers.journal:
+                await self._recoveries.settle(recovered, self._answers.next())
         else:
             await ask(self._execution, self._questions)
-
-    async def _repair(self, fixes: tuple[Fix, ...]) -> None:
-        recovered = await self._recoveries.repair(fixes)
-        async with self._answers.journal:
-            await self._recoveries.settle(recovered, self._answers.next())
 
     async def _stop(
         self, work: asyncio.Task[DeliveryReport], state: RequirementState, reason: str, who: str

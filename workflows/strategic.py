@@ -23,7 +23,6 @@ with workflow.unsafe.imports_passed_through():
         Fix,
         FixBase,
         FixMerge,
-        FixMerged,
         FixOpening,
         GivenUp,
         Group,
@@ -138,8 +137,17 @@ class FixRunner:
     async def _merge(self, fix: Fix, commit: str) -> Failure | None:
         head: Head | None = None
         if commit:  # none where no project is needed
-            merged = await self._merge_commit(fix, commit)
-            self._execution.heed(merged.parallel, merged.head)
+            execution = self._execution
+            try:  # it is paid for, so the merge is retried until infrastructure allows it
+                merged = await execution.insist(
+                    FixActivities.merge_fix,
+                    FixMerge(execution.ref, self._round, fix, commit),
+                    **options.tools(execution.host, execution.order, f"Merge {fix.number}"),
+                )
+            except ActivityError as error:
+                gate = f"merge {fix.number}"
+                return failure_of(error, stage=fix.task.name, gate=gate, owners=(fix.owner,))
+            execution.heed(merged.parallel, merged.head)
             if merged.failure:
                 return merged.failure
             head = merged.head
@@ -147,20 +155,6 @@ class FixRunner:
         self.results.merged.append(done)
         add_fix(self._execution.board, done)
         return None
-
-    async def _merge_commit(self, fix: Fix, commit: str) -> FixMerged:
-        """Merge the fix. It is paid for, so the merge is retried until infrastructure allows it."""
-        execution = self._execution
-        try:
-            return await execution.insist(
-                FixActivities.merge_fix,
-                FixMerge(execution.ref, self._round, fix, commit),
-                **options.tools(execution.host, execution.order, f"Merge {fix.number}"),
-            )
-        except ActivityError as error:
-            gate = f"merge {fix.number}"
-            failure = failure_of(error, stage=fix.task.name, gate=gate, owners=(fix.owner,))
-            return FixMerged(None, execution.turnstile.parallel, failure)
 
 
 def _failed(fix: Fix, kind: FailureKind, reason: str) -> Failure:
@@ -185,7 +179,9 @@ class Reverification:
 
     async def run(self, fixes: Sequence[Fix], results: FixResults) -> Recovered:
         """Verify the gates again whose fixes are merged; returns what the round has achieved."""
-        repaired = _repaired(fixes, results)
+        unmerged = {_key(fix.failure) for fix in fixes if fix.number not in results.reports}
+        found = {_key(fix.failure): fix.failure for fix in fixes}
+        repaired = {key: failure for key, failure in found.items() if key not in unmerged}
         failures = list(repaired.values())
         self._replace_runs([fix for fix in fixes if _key(fix.failure) in repaired], results)
         await self._verify_builds(failures)
@@ -252,7 +248,10 @@ class Reverification:
             head=self._board.head,
             parallel=self._execution.turnstile.parallel,
             merged=tuple(results.merged),
-            outcomes=tuple(_cut(outcome, red) for outcome in outcomes),
+            outcomes=tuple(
+                replace(outcome, failure=outcome.failure and red[_key(outcome.failure)])
+                for outcome in outcomes
+            ),
             replaced=tuple(pair for pair in replaced if not pair[1].failure),
             cleared=tuple(repaired),
             green=tuple(key for key in repaired if self._is_green(repaired[key])),
@@ -265,18 +264,6 @@ class Reverification:
         if failure.kind is FailureKind.VERDICT:
             return self._board.cards[failure.stage].state is StageState.COMPLETED
         return _key(failure) not in self._board.failures
-
-
-def _repaired(fixes: Sequence[Fix], results: FixResults) -> dict[Key, Failure]:
-    """The failures whose fixes are all merged."""
-    left = {_key(fix.failure) for fix in fixes if fix.number not in results.reports}
-    return {_key(fix.failure): fix.failure for fix in fixes if _key(fix.failure) not in left}
-
-
-def _cut(outcome: StageOutcome, red: dict[Key, Failure]) -> StageOutcome:
-    """The outcome, its failure's text truncated for the message."""
-    failure = outcome.failure
-    return replace(outcome, failure=red[_key(failure)]) if failure else outcome
 
 
 def _key(failure: Failure) -> Key:
