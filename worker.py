@@ -25,7 +25,7 @@ from temporalio.worker import (
 )
 
 from activities import Activities, all_activities
-from activities.cleaning import clean_leftovers
+from activities.delivery import clean_leftovers
 from activities.interceptor import HouseInterceptor
 from adapters.local_stack.state import Keeper
 from adapters.runs.inventory import has_agents
@@ -93,7 +93,8 @@ def build_workers(
 
 
 def _runner() -> WorkflowRunner:
-    # The sandbox costs a fifth of the worker's time; the tests keep it on over the same code.
+    # The sandbox imports the workflows anew for each run: docs/architecture.md has the figure. The
+    # tests keep it on over the same code, and a linter rule forbids what it would refuse.
     return UnsandboxedWorkflowRunner()
 
 

@@ -6,14 +6,11 @@ from typing import Any
 
 from activities.builds import BuildActivities
 from activities.delivery import DeliveryActivities
-from activities.failures import FailureActivities
 from activities.fixes import FixActivities
 from activities.opening import OpeningActivities
-from activities.performance import PerformanceActivities
 from activities.records import RecordActivities
-from activities.runs import RunActivities
 from activities.sasha import HostCareActivities, SashaActivities
-from activities.stages import StageActivities
+from activities.stages import RunActivities, StageActivities
 from pipeline.ports import HostPorts
 
 Activities = Sequence[Callable[..., Any]]
@@ -57,8 +54,8 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             sasha.close_infrastructure,
             fixes.open_fixes,
             fixes.settle_fixes,
-            FailureActivities(ports).aggregate_failures,
-            PerformanceActivities(ports).publish_performance,
+            records.aggregate_failures,
+            records.publish_performance,
         ),
         opening=(opening.open_requirement,),
         agents=(stages.run_stage,),

@@ -6,9 +6,8 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import written
+from activities.persistence import letting_others_deliver, waiter, wake_others, written
 from activities.retrying import step
-from activities.waiting import letting_others_deliver, waiter, wake_others
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
 from pipeline.model import (
     BuildOutcome,
@@ -39,7 +38,7 @@ class BuildActivities:
 
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
-        # Decided here, where the agents file is: the workflow says what it needs at least.
+        # Only this host has the agents file; the workflow states its minimum.
         clean = request.clean or not self._ports.agents.is_incremental(request.build)
         request = replace(request, clean=clean)
         async with letting_others_deliver(self._ports, request.ref.number):
@@ -57,7 +56,7 @@ class BuildActivities:
         return outcome
 
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:
-        """What was recorded of it already, or that it is held; None if it is to be built."""
+        """The recorded outcome, or one that is held; None if there is something to build."""
         self._ports.readiness.check()
         opened = await self._ports.store.open_build(request, waiter())
         if not isinstance(opened, Hold):

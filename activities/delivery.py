@@ -1,15 +1,14 @@
-"""Delivery: the target branch moves to the verified commit, or nothing moves."""
+"""Delivery: the target moves to the verified commit, or nothing does; then the host is cleaned."""
 
+import asyncio
 import logging
 from dataclasses import replace
 
 from temporalio import activity
 
-from activities.cleaning import clean_up
-from activities.uninterrupted import to_the_end
-from activities.waiting import letting_others_deliver, waiter, wake_others
+from activities.persistence import letting_others_deliver, to_the_end, waiter, wake_others
 from pipeline.conflicts import conflict_owner
-from pipeline.errors import GitFailed, ProjectRefused
+from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
 from pipeline.failures import cut
 from pipeline.model import (
     DeliveryOutcome,
@@ -19,6 +18,7 @@ from pipeline.model import (
     FailureKind,
     Head,
     Hold,
+    Leftover,
     MergeResult,
     RequirementRef,
 )
@@ -27,9 +27,12 @@ from pipeline.ports import HostPorts
 
 log = logging.getLogger(__name__)
 
+INTERVAL_SECONDS = 60.0
+"""How often a failed clean-up is repeated: its cause lasts a while."""
+
 
 class DeliveryActivities:
-    """Moves target branches of this host's project and tidies up after requirements."""
+    """Moves target branches of this host's project and cleans up after requirements."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
@@ -39,7 +42,7 @@ class DeliveryActivities:
         """Take the requirement's turn at its target, and merge in what the target has by then.
 
         What is verified with the turn in hand is what is delivered, unless somebody else moves the
-        target. While the gate or another requirement holds it, the outcome says so.
+        target. If the gate or another requirement holds it, the outcome says so.
         """
         if hold := await self._hold(request, is_verified=False):
             return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
@@ -63,12 +66,15 @@ class DeliveryActivities:
         says what. A refusal (a dirty target, a conflict) is a failure in the outcome, not an error.
         """
         try:
-            is_open = not await self._is_delivered(request)
+            # A worker that died may have moved the target already.
+            is_open = request.head is None or not await self._ports.project.holds(
+                request.target_branch, request.head.commit
+            )
             if is_open and (hold := await self._hold(request, is_verified=True)):
                 return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
             if request.head is None:
                 return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
-            # Stopped half-way, git would leave the user's checkout in pieces.
+            # Git stopped half-way would leave the user's checkout broken.
             return await to_the_end(self._deliver(request, request.head))
         except ProjectRefused as refusal:
             return self._refused(FailureKind.DELIVERY, str(refusal), _commit(request))
@@ -89,14 +95,8 @@ class DeliveryActivities:
         """
         await clean_up(self._ports, ref)
 
-    async def _is_delivered(self, request: DeliveryRequest) -> bool:
-        """Whether a worker that died has moved the target before."""
-        if request.head is None:
-            return False
-        return await self._ports.project.holds(request.target_branch, request.head.commit)
-
     async def _hold(self, request: DeliveryRequest, *, is_verified: bool) -> Hold | None:
-        """What holds the delivery; whoever may deliver meanwhile is woken."""
+        """What holds the delivery; notifies those who may deliver meanwhile."""
         ports, number = self._ports, request.ref.number
         async with letting_others_deliver(ports, number):
             ports.readiness.check()
@@ -147,6 +147,45 @@ class DeliveryActivities:
     ) -> DeliveryOutcome:
         failure = Failure(DELIVER, kind, DELIVER, owners, cut(error), commit=commit)
         return DeliveryOutcome(DeliveryState.REFUSED, None, self._ports.parallel, failure)
+
+
+async def clean_up(ports: HostPorts, ref: RequirementRef) -> None:
+    """End an execution's runs on this host and remove its clones; a repeat is harmless.
+
+    What runs have cost is recorded here, since no stage will close them any more. It is recorded
+    last: while the database is away everything else is done.
+    """
+    results = await ports.runs.end_all(ref.key)
+    try:
+        if ports.workspaces:
+            await ports.workspaces.release(ref.number)
+    finally:
+        await ports.store.record_ends(ref.number, results)
+
+
+async def clean_leftovers(ports: HostPorts, interval: float = INTERVAL_SECONDS) -> None:
+    """Clean up what ended requirements left on this host: at once, then at intervals, for ever."""
+    while True:
+        try:
+            for leftover in await ports.store.leftovers(ports.host):
+                await _clean(ports, leftover)
+        except DependencyUnavailable as error:
+            log.warning("What ended requirements left waits: %s", error)
+        await asyncio.sleep(interval)
+
+
+async def _clean(ports: HostPorts, leftover: Leftover) -> None:
+    """Try once and record why it failed; the others do not wait for it."""
+    number, reason = leftover.ref.number, ""
+    try:
+        await clean_up(ports, leftover.ref)
+    except DependencyUnavailable:
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        log.warning("[%s] It cannot be cleaned up yet: %s", number, reason)
+    await ports.store.note_leftover(number, reason)
+    await ports.publish(number)
 
 
 def _commit(request: DeliveryRequest) -> str:

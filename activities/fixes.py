@@ -18,7 +18,7 @@ from pipeline.ports import HostPorts
 
 
 class FixActivities:
-    """Keeps the books of fixes and merges what they did."""
+    """Records fixes and merges their work."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
@@ -43,7 +43,7 @@ class FixActivities:
 
     @activity.defn
     async def read_traces(self, ref: RequirementRef) -> Traces:
-        """What an orchestrator that was ended from outside has left in project and database."""
+        """What an orchestrator that somebody ended left in project and database."""
         attempts = await self._ports.store.attempts(ref.number)
         project = self._ports.workspaces
         head = (await project.open(ref.number))[0] if project else None
@@ -51,7 +51,7 @@ class FixActivities:
 
     @activity.defn
     async def settle_fixes(self, settlement: Settlement) -> None:
-        """Resolve what is green again; the requirement goes on if nothing is left."""
+        """Resolve the failures that are green; the requirement continues if none is left."""
         await self._ports.store.settle(settlement)
         await self._ports.publish(settlement.ref.number)
 

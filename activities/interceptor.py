@@ -1,4 +1,7 @@
-"""What every activity shares: it beats, errors keep their type, no retry is endless or secret."""
+"""What every activity shares: it beats, errors keep their type, no retry is endless or secret.
+
+A file of its own: workflows import the activities, and must not load what a worker needs.
+"""
 
 import asyncio
 import errno
@@ -27,10 +30,9 @@ BEATS_PER_TIMEOUT = 4
 
 
 class HouseInterceptor(Interceptor):
-    """Put once on every Worker of the house."""
+    """Wraps every activity of every Worker."""
 
     def __init__(self, ports: HostPorts) -> None:
-        """Take the host's ports: retries are shown in its database."""
         self._ports = ports
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
@@ -48,7 +50,7 @@ class _Inbound(ActivityInboundInterceptor):
         async with attempting(self._ports, input.args) as attempt, _beating(attempt):
             try:
                 result = await super().execute_activity(input)
-                # What cannot be sent would be found out behind us, and repeated for ever.
+                # A result that cannot be sent would fail after this, and be retried for ever.
                 activity.payload_converter().to_payloads([result])
             except ApplicationError:
                 raise
@@ -58,14 +60,14 @@ class _Inbound(ActivityInboundInterceptor):
             return result
 
     async def _translated(self, error: Exception, attempt: Attempt) -> ApplicationError:
-        """What Temporal is told: to try again within the bound, or what nothing can change."""
+        """The error for Temporal: retry within the bound, or never."""
         if _is_no_room(error):
             error = NoRoom(disk_of(self._ports.host), f"{error}.")
         away = isinstance(error, DependencyUnavailable) and bool(component_of(error.dependency))
         if not away and not isinstance(error, PermanentError):
             return await attempt.failed(error)
         await attempt.over()
-        # The workflow waits for a dependency, where everybody sees it; a retry would be in secret.
+        # The workflow waits for a dependency, visibly; a retry here would be hidden.
         details = (error.dependency,) if isinstance(error, DependencyUnavailable) else ()
         kind = DependencyUnavailable if away else type(error)
         return ApplicationError(str(error), *details, type=kind.__name__, non_retryable=True)
@@ -92,7 +94,7 @@ async def _beating(attempt: Attempt) -> AsyncIterator[None]:
 
 
 async def _beat(attempt: Attempt, interval_seconds: float) -> None:
-    # The start counts as a beat: a brief activity costs the server none.
+    # The start counts as a heartbeat, so a brief activity costs the server none.
     while True:
         await asyncio.sleep(interval_seconds)
         attempt.beat()

@@ -4,7 +4,7 @@ import asyncio
 
 from temporalio import activity
 
-from activities.waiting import waiter
+from activities.persistence import waiter
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused
 from pipeline.model import Opening, OpeningRequest
@@ -38,7 +38,9 @@ class OpeningActivities:
         async with self._door:
             if held := await self._held(request):
                 return held
-            if await self._is_full(request):  # it has filled up since it asked for an opening
+            limit, number = self._ports.host_requirements, request.ref.number
+            # The host may have filled up since it asked for an opening.
+            if await self._ports.store.is_full(self._ports.host, limit, number=number):
                 return Opening("", None, "", self._ports.parallel, is_full=True)
             return await self._take(request)
 
@@ -50,26 +52,17 @@ class OpeningActivities:
         """
         self._ports.readiness.check()
         check_plan(self._ports.agents, request.pipeline)
-        return await self._record(request, await self._open_fix(request))
-
-    async def _take(self, request: OpeningRequest) -> Opening:
-        return await self._record(request, await self._open(request))
+        base, head = request.fix.head if request.fix else None, None
+        if base:
+            head, _ = await self._ports.project.open(request.ref.number, base.commit)
+        return await self._record(
+            request, Opening(self._ports.host, head, "", self._ports.parallel)
+        )
 
     async def _record(self, request: OpeningRequest, opening: Opening) -> Opening:
         await self._ports.store.open_requirement(request, opening)
         await self._ports.publish(request.ref.number)
         return opening
-
-    async def _open_fix(self, request: OpeningRequest) -> Opening:
-        base = request.fix.head if request.fix else None
-        if base is None:
-            return Opening(self._ports.host, None, "", self._ports.parallel)
-        head, _ = await self._ports.project.open(request.ref.number, base.commit)
-        return Opening(self._ports.host, head, "", self._ports.parallel)
-
-    async def _is_full(self, request: OpeningRequest) -> bool:
-        limit, number = self._ports.host_requirements, request.ref.number
-        return await self._ports.store.is_full(self._ports.host, limit, number=number)
 
     async def _held(self, request: OpeningRequest) -> Opening | None:
         hold = await self._ports.store.pass_opening(request, waiter())
@@ -78,10 +71,10 @@ class OpeningActivities:
         await self._ports.publish(request.ref.number)
         return Opening("", None, "", self._ports.parallel, hold)
 
-    async def _open(self, request: OpeningRequest) -> Opening:
-        if self._ports.agents.is_simulated(request.pipeline):
-            return Opening(self._ports.host, None, "", self._ports.parallel)
-        if self._ports.workspaces is None:
-            raise ProjectRefused(f"PROJECT_ROOT is not set for the worker on {self._ports.host}.")
-        head, target = await self._ports.workspaces.open(request.ref.number)
-        return Opening(self._ports.host, head, target, self._ports.parallel)
+    async def _take(self, request: OpeningRequest) -> Opening:
+        ports, head, target = self._ports, None, ""
+        if not ports.agents.is_simulated(request.pipeline):
+            if ports.workspaces is None:
+                raise ProjectRefused(f"PROJECT_ROOT is not set for the worker on {ports.host}.")
+            head, target = await ports.workspaces.open(request.ref.number)
+        return await self._record(request, Opening(ports.host, head, target, ports.parallel))

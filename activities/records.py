@@ -1,13 +1,28 @@
-"""Bookkeeping that no stage carries: skips, answers, the end."""
+"""Records that no stage writes: skips, answers, reports of failures, holds, the end."""
+
+import logging
 
 from temporalio import activity
 
-from pipeline.model import Closing, Held, Reminder, Reopening, RequirementRef, StageSkip
+from pipeline.failures import aggregate
+from pipeline.model import (
+    Closing,
+    FailureCollection,
+    FailureReport,
+    Held,
+    Reminder,
+    Reopening,
+    RequirementRef,
+    StageSkip,
+)
 from pipeline.ports import HostPorts
+from pipeline.savings import Savings
+
+log = logging.getLogger(__name__)
 
 
 class RecordActivities:
-    """Writes one row group each, and publishes what it says."""
+    """Each activity writes one group of rows and publishes its events."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
@@ -20,7 +35,7 @@ class RecordActivities:
 
     @activity.defn
     async def record_reopening(self, reopening: Reopening) -> None:
-        """An answer set the requirement going again."""
+        """An answer reopened stages."""
         await self._ports.store.reopen(reopening)
         await self._ports.publish(reopening.ref.number)
 
@@ -32,17 +47,42 @@ class RecordActivities:
 
     @activity.defn
     async def pre_empt(self, ref: RequirementRef) -> None:
-        """Tell everybody whose agents have to stand still for this P0; a repeat does no harm."""
+        """Notify every requirement whose agents this P0 suspends; a repeat is harmless."""
         await self._ports.waker.pre_empt(await self._ports.store.to_pre_empt())
 
     @activity.defn
     async def record_hold(self, held: Held) -> None:
-        """A dependency was away, and is there again."""
+        """A dependency was down, and is back."""
         await self._ports.store.record_hold(held)
         await self._ports.publish(held.ref.number)
 
     @activity.defn
     async def close_requirement(self, closing: Closing) -> None:
-        """The requirement has ended; whoever it has held is woken."""
+        """Record the end, and notify the requirements that it held."""
         if await self._ports.store.close_requirement(closing):
             await self._ports.waker.wake(await self._ports.store.to_wake())
+
+    @activity.defn
+    async def aggregate_failures(self, collection: FailureCollection) -> FailureReport:
+        """Make one report of all failures and record the requirement as BLOCKED."""
+        report = aggregate(collection)
+        await self._ports.store.block(collection, report)
+        await self._ports.publish(collection.ref.number)
+        log.error("[%s] BLOCKED\n%s", collection.ref.number, report.text)
+        return report
+
+    @activity.defn
+    async def publish_performance(self, ref: RequirementRef) -> None:
+        """Send the performance event and every other unsent event."""
+        await self._ports.publish(ref.number)
+        savings = await self._ports.store.savings(ref.number)
+        if savings.saved:
+            log.info("[%s] %s", ref.number, savings_line(savings))
+
+
+def savings_line(savings: Savings) -> str:
+    """The guide's line, with measured figures."""
+    minutes = savings.saved.total_seconds() / 60
+    return (
+        f"⚡ Parallelization saved {minutes:.0f} minutes ({savings.percentage_saved:.1f}% faster)"
+    )

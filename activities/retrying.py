@@ -1,4 +1,4 @@
-"""A transient error is tried again in everybody's sight, and no longer than its bound.
+"""Transient errors are retried visibly, and no longer than their bound.
 
 Temporal repeats the activity; what the next attempt must know of the failures before it travels in
 the heartbeat details, which outlive an attempt and a lost worker alike. A row beside them shows the
@@ -33,7 +33,7 @@ from pipeline.ports import HostPorts
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = timedelta(seconds=10)
-"""Temporal's longest pause between two attempts: what is longer was a worker that was away."""
+"""Temporal's longest pause between two attempts; a longer one means that no worker was there."""
 _ERROR_LENGTH = 2_000
 _MINUTE = timedelta(minutes=1)
 
@@ -46,13 +46,13 @@ class Streak:
     since: datetime
     tries: int
     failing_seconds: float
-    """The time that the step took to fail and the pauses between; a lost worker's is not in it."""
+    """How long the step took to fail, pauses included, without the time of a lost worker."""
     error: str
     last_at: datetime
 
     @classmethod
     def told(cls, details: Sequence[Any]) -> "Streak | None":
-        """The streak that the attempt before has told of, if it has."""
+        """The streak in the last attempt's heartbeat, if there is one."""
         said = details[0] if details else None
         if not isinstance(said, dict) or "failing_seconds" not in said:
             return None
@@ -67,7 +67,7 @@ class Streak:
 
 
 class Attempt:
-    """One attempt of an activity: what it is doing, and what has failed before it."""
+    """One attempt of an activity: its current step, and the failures before it."""
 
     def __init__(self, ports: HostPorts, arguments: Sequence[Any]) -> None:
         self._ports = ports
@@ -89,12 +89,12 @@ class Attempt:
         activity.heartbeat(*((self._streak, *told) if told or self._streak else ()))
 
     def tell(self, what: Callable[[], object]) -> None:
-        """Let every heartbeat carry that, for whoever looks at the activity from outside."""
+        """Add a value to every heartbeat, for people who look at the activity."""
         self._tells.append(what)
 
     @asynccontextmanager
     async def at(self, step: str) -> AsyncIterator[None]:
-        """Name what is being done; passed, its failures are over."""
+        """Name the current step; once it passes, its failures are forgotten."""
         before = self._step
         self._step, self._step_began = step, monotonic()
         yield
@@ -103,7 +103,7 @@ class Attempt:
         self._step, self._step_began = before, monotonic()
 
     async def failed(self, error: Exception) -> ApplicationError:
-        """Count a failure; what Temporal is told: to try again, or that its time is over."""
+        """Count a failure; returns the error for Temporal: retry, or retries exhausted."""
         streak = self._count(error)
         if self._is_last():  # whoever called it has bounded it already
             await self.over()
@@ -117,11 +117,11 @@ class Attempt:
         return ApplicationError(streak.error, type=type(error).__name__)
 
     async def waits(self, error: Exception) -> None:
-        """Count a failure that the activity itself tries again, for as long as it lasts."""
+        """Count a failure that the activity itself retries, without a bound."""
         await self._show(self._count(error))
 
     async def over(self) -> None:
-        """Nothing is tried again any more."""
+        """Forget the failures: nothing is retried now."""
         if self._streak is None:
             return
         self._streak = None
@@ -155,7 +155,7 @@ class Attempt:
         return self._streak if same else None
 
     def _at(self, moment: float) -> datetime:
-        """By the clock of the server, which has dated the attempt."""
+        """The moment by the server's clock, which dated the attempt."""
         return self._info.started_time + timedelta(seconds=moment - self._began)
 
     def _is_last(self) -> bool:
@@ -179,7 +179,7 @@ class Attempt:
         await self._written(self._ports.store.note_retry(retry))
 
     async def _written(self, write: Awaitable[None]) -> None:
-        """A view of what goes on must not be what stops it."""
+        """Showing a retry must never fail the activity."""
         try:
             await write
         except PipelineError as error:
@@ -218,19 +218,19 @@ async def step(name: str) -> AsyncIterator[None]:
 
 
 def tell_with_each_beat(what: Callable[[], object]) -> None:
-    """Let every heartbeat of this activity carry that, for whoever looks at it from outside."""
+    """Add a value to every heartbeat of this activity, for people who look at it."""
     if attempt := _ATTEMPT.get():
         attempt.tell(what)
 
 
 async def waits_for(error: Exception) -> None:
-    """Show that the step waits and tries again by itself."""
+    """Show that the step waits and retries by itself."""
     if attempt := _ATTEMPT.get():
         await attempt.waits(error)
 
 
 def _words(error: Exception) -> str:
-    """An error's own words; those of a foreign one need its type to be understood."""
+    """The error's message; a foreign one needs its type to be understood."""
     said = str(error).strip()
     return said if isinstance(error, PipelineError) else f"{type(error).__name__}: {said}"
 

@@ -7,18 +7,19 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import written
+from activities.persistence import waiter, written
 from activities.retrying import step, tell_with_each_beat
-from activities.waiting import waiter
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut
 from pipeline.model import (
+    Extension,
     Failure,
     FailureKind,
     Head,
     Hold,
     MergeResult,
     Mode,
+    RequirementRef,
     RunOrder,
     RunResult,
     StageContext,
@@ -69,7 +70,7 @@ class StageActivities:
         await self._ports.runs.wait_for_slot(request.slot)
 
     async def _start(self, request: StageRequest) -> StageOutcome | None:
-        """See that the run is started; the outcome if it is not, for want of a slot or held."""
+        """Start the run, or find it started; returns the outcome if it has no slot or is held."""
         runs = self._ports.runs
         while True:
             async with runs.slot(request.slot) as has_slot:
@@ -91,11 +92,11 @@ class StageActivities:
                 if await runs.start(order):
                     _announce(request)
                     return None
-            # Suspended in this very moment: with a slot in hand it passes the gate again.
+            # A P0 suspended it just now: it passes the gate again with its next slot.
             await runs.until_resumed(request.run_id)
 
     def _not_started(self, request: StageRequest, hold: Hold | None) -> StageOutcome:
-        """Something holds it, or else it waits for a slot."""
+        """The outcome of a stage that is held, or waits for a slot."""
         name, parallel = request.stage.name, self._ports.parallel
         state = StageState.HELD if hold else StageState.WAITING
         return StageOutcome(name, request.attempt, state, None, parallel, hold=hold)
@@ -166,6 +167,33 @@ class StageActivities:
             failure=red or reading.failure,
             base=request.head,
         )
+
+
+class RunActivities:
+    """Suspends, resumes and extends this host's runs."""
+
+    def __init__(self, ports: HostPorts) -> None:
+        self._ports = ports
+
+    @activity.defn
+    async def stand_still(self, ref: RequirementRef) -> Hold | None:
+        """Suspend the requirement's agents while a P0 pre-empts them, else resume them.
+
+        Returns the hold that names the P0.
+        """
+        hold = await self._ports.store.stand_still(ref, waiter())
+        if hold:
+            await self._ports.runs.suspend(ref.key)
+        else:
+            await self._ports.runs.resume(ref.key)
+        await self._ports.publish(ref.number)
+        return hold
+
+    @activity.defn
+    async def extend_run(self, extension: Extension) -> None:
+        """Rewrite the run's deadline and record who moved it and why."""
+        await self._ports.runs.extend(extension.run_id, extension.deadline)
+        await self._ports.store.extend(extension)
 
 
 def _announce(request: StageRequest) -> None:

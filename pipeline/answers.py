@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NoticeRefused
+from pipeline.failures import cut
 from pipeline.model import (
     Failure,
     FailureKind,
@@ -16,12 +17,6 @@ from pipeline.notice import Notice, NoticeStatus, parse_notice
 from pipeline.signatures import signature
 from pipeline.team import TEAM, Role
 from pipeline.verdicts import judge
-
-ERROR_LENGTH = 8_000
-"""Characters of an error text that travel; the rest stays in the log."""
-
-_NOBODYS = (FailureKind.INFRASTRUCTURE, FailureKind.PRE_EMPTED)
-"""No agent is at fault."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +129,8 @@ def _failed(
         stage=request.stage.name,
         kind=kind,
         gate=f"run {request.stage.name}",
-        owners=() if kind in _NOBODYS else (request.stage.agent,),
-        error=error[:ERROR_LENGTH],
+        owners=kind.owners(request.stage.agent),
+        error=cut(error),
         log_reference=result.log_reference,
         commit=request.head.commit if request.head else "",
         signature=_said(kind, error, result),
@@ -151,4 +146,4 @@ def _said(kind: FailureKind, error: str, result: RunResult) -> str:
 
 
 def _located(failure: Failure, result: RunResult) -> Failure:
-    return replace(failure, error=failure.error[:ERROR_LENGTH], log_reference=result.log_reference)
+    return replace(failure, error=cut(failure.error), log_reference=result.log_reference)

@@ -1,6 +1,6 @@
-"""Where every stage of one requirement stands, and what that allows next.
+"""The state of every stage of one requirement, and what may happen next.
 
-Plain state without effects: the workflow moves it, so it replays exactly.
+Plain state without effects: the workflow changes it, so it replays exactly.
 """
 
 from collections.abc import Iterable
@@ -44,10 +44,10 @@ class Board:
     work: Work = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Lay out one card per stage."""
+        """Create one card per stage."""
         for stage in self.pipeline.stages:
             self.cards[stage.name] = StageCard()
-        # Asked at every step of the workflow, so computed once.
+        # Every step of the workflow asks for it, so it is computed once.
         before = {name: ancestors(self.pipeline, name) for name in self.cards}
         self.work = Work(self.pipeline, self.cards, before)
 
@@ -64,19 +64,19 @@ class Board:
         )
 
     def held(self) -> tuple[str, ...]:
-        """The names of the stages that wait for something outside, in plan order."""
+        """The names of the held stages, in plan order."""
         return tuple(s.name for s in self.pipeline.stages if self._state(s.name) is StageState.HELD)
 
     def needs_settled(self, stage: Stage) -> bool:
-        """Whether everything before it has ended, one way or the other.
+        """Whether everything before it has ended, red or green.
 
-        Not its own needs alone: a fix may void a verdict far up, while those between stand.
+        Not only its own needs: a fix may make a verdict stale far up, while those between hold.
         """
         unsettled = (StageState.WAITING, StageState.HELD, StageState.RUNNING)
         return all(self._state(name) not in unsettled for name in self.work.before[stage.name])
 
     def red_needs(self, stage: Stage) -> tuple[str, ...]:
-        """What stands in the stage's way: needs of its own, or else whatever lies before them."""
+        """The unfinished stages that block it: its own needs, or else those before them."""
         own = tuple(need for need in stage.needs if not self._state(need).is_done)
         return own or tuple(n for n in self.work.before[stage.name] if not self._state(n).is_done)
 
@@ -90,7 +90,7 @@ class Board:
         return stage.flag is None or failed or stage.flag in raised
 
     def are_done(self, stages: Iterable[Stage]) -> bool:
-        """Whether nothing of them is still to come."""
+        """Whether all of them are done."""
         return all(self._state(stage.name).is_done for stage in stages)
 
     def runs_beside_measurement(self, stage: Stage) -> bool:
@@ -111,7 +111,7 @@ class Board:
         return self.cards[stage.name].repeated_after(stage.retries)
 
     def is_stuck(self) -> bool:
-        """Whether nothing can go on without an answer."""
+        """Whether nothing can continue without an answer."""
         if (OPENING, OPENING) in self.failures:
             return True
         return not (self.waiting() or self.held() or self.running() or self.is_green())
@@ -125,7 +125,7 @@ class Board:
         return bool(self.failures) and self.are_done(self.pipeline.stages)
 
     def is_open(self, failure: Failure) -> bool:
-        """Whether that very failure has been answered by nobody yet."""
+        """Whether nobody has answered this failure yet."""
         return self.failures.get((failure.stage, failure.gate)) == failure
 
     def blocked_stages(self) -> tuple[BlockedStage, ...]:
@@ -138,7 +138,7 @@ class Board:
         )
 
     def repeats_check(self, name: str) -> bool:
-        """Whether only a check of what the stage did could not be made: its agent's work stands."""
+        """Whether only a check of the stage's work could not run: the work itself is done."""
         kinds = [failure.kind for (stage, _), failure in self.failures.items() if stage == name]
         are_unmade = bool(kinds) and all(kind.judges_nobody for kind in kinds)
         return are_unmade and name in self.cards and self._state(name).is_done
@@ -178,7 +178,7 @@ class Board:
         return card.attempt
 
     def hold(self, stage: Stage, why: str) -> None:
-        """Take back an attempt that was not started; `why` it was to run stands as before."""
+        """Take back an attempt that was not started; `why` it was to run is kept."""
         card = self.cards[stage.name]
         card.state, card.reason = StageState.HELD, why
         card.attempt -= not card.resumes
@@ -207,21 +207,21 @@ class Board:
         card.state, card.reason = StageState.BLOCKED, reason
 
     def advance(self, head: Head | None) -> None:
-        """Take over an integration tip if it is newer: outcomes may arrive out of merge order."""
+        """Adopt an integration tip if it is newer: outcomes may arrive out of merge order."""
         if head and (self.head is None or head.position > self.head.position):
             self.head = head
 
     def tries_again(self, stage: Stage, outcome: StageOutcome) -> bool:
         """Whether the outcome is followed by another attempt at once, and count it."""
         if outcome.resumes:
-            return False  # it was tried for as long as it may be
+            return False  # its retries are exhausted
         kind = outcome.failure.kind if outcome.failure else None
         again = kind in self.repeated_after(stage)
         self.cards[stage.name].count(kind)
         return again
 
     def settle(self, outcome: StageOutcome) -> None:
-        """Take over how a stage ended."""
+        """Apply the outcome of a stage."""
         card = self.cards[outcome.stage]
         card.state = outcome.state
         card.attempt, card.summary = outcome.attempt, outcome.summary
@@ -271,16 +271,16 @@ class Board:
         self.cards[name].state = StageState.COMPLETED
 
     def retry_delivery(self) -> None:
-        """Close the failures of the delivery and of its builds: it makes every check again."""
+        """Close the failures of the delivery and its builds: a delivery repeats every check."""
         for _, gate in self.failures:
-            self.tally.forgive(gate)
+            self.tally.reset(gate)
         self.failures.clear()
 
     def _state(self, name: str) -> StageState:
         return self.cards[name].state
 
     def _unskip(self) -> None:
-        """Let a specialist wait again who was skipped, and whom a repeated verdict asks for."""
+        """Reopen a skipped specialist that a repeated verdict asks for."""
         for stage in self.pipeline.stages:
             if self._state(stage.name) is StageState.SKIPPED and self.is_wanted(stage):
                 card = self.cards[stage.name]
@@ -288,5 +288,5 @@ class Board:
 
     def _forget_failures(self, stages: set[str]) -> None:
         for key in [key for key in self.failures if key[0] in stages]:
-            self.tally.forgive(key[1])
+            self.tally.reset(key[1])
             del self.failures[key]

@@ -25,7 +25,7 @@ Key = tuple[str, str]
 
 
 def standing(board: Board) -> Standing:
-    """Every card as it travels: of reasons the beginning, for there may be sixty-four stages."""
+    """Every card as a message; reasons are truncated, for there may be sixty-four stages."""
     cards = {
         name: replace(card, reason=cut(card.reason, REASON_LENGTH), summary="")
         for name, card in board.cards.items()
@@ -34,19 +34,19 @@ def standing(board: Board) -> Standing:
 
 
 def restore(board: Board, message: Standing) -> None:
-    """Stand where the message says."""
+    """Set the board to the state in the message."""
     board.advance(message.head)
     board.cards.update(message.cards)
 
 
 def add_fix(board: Board, fix: MergedFix) -> None:
-    """Count a merged fix as part of the stage that it belongs to: it voids older evidence."""
+    """Count a merged fix as part of its stage: older evidence becomes stale."""
     card = board.cards[fix.stage]
     card.fixes, card.merged = (*card.fixes, fix.number), fix.head
 
 
 def run_again(board: Board, name: str, why: str) -> None:
-    """Let one stage run again, and nothing else: its gate is made again, with all its tries."""
+    """Reopen this one stage, with all its tries."""
     card = board.cards[name]
     board.cards[name] = replace(
         card, state=StageState.WAITING, reason=why, flags=(), tries=0, losses=0, resumes=False
@@ -54,7 +54,7 @@ def run_again(board: Board, name: str, why: str) -> None:
 
 
 def outcome_of(board: Board, name: str) -> StageOutcome:
-    """How a stage that ran again has ended; blocked by a build, it carries no failure."""
+    """The outcome of a stage that ran again; one that a build blocks carries no failure."""
     card = board.cards[name]
     return StageOutcome(
         stage=name,
@@ -70,7 +70,7 @@ def outcome_of(board: Board, name: str) -> StageOutcome:
     )
 
 
-def stand_in(
+def substitute(
     board: Board, failure: Failure, report: DeliveryReport, judged: tuple[str, ...]
 ) -> StageOutcome:
     """The end of a stage whose run failed, as its fix answered in its place.
@@ -96,8 +96,8 @@ def stand_in(
     )
 
 
-def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
-    """Take over what a round of fixes achieved; returns the stages that wait again, and why."""
+def apply_results(board: Board, recovered: Recovered) -> Mapping[str, str]:
+    """Apply the results of a round of fixes; returns the reopened stages, and why."""
     board.advance(recovered.head)
     for name, attempt in recovered.attempts:
         board.cards[name].attempt = max(attempt, board.cards[name].attempt)
@@ -106,26 +106,22 @@ def take(board: Board, recovered: Recovered) -> Mapping[str, str]:
     for key in recovered.cleared:
         board.failures.pop(key, None)
     for _, gate in recovered.green:
-        board.tally.calm(gate)
-    stand_ins = (outcome for _, outcome in recovered.replaced)
-    for outcome in (*stand_ins, *recovered.outcomes):
+        board.tally.reset_streak(gate)
+    substitutes = (outcome for _, outcome in recovered.replaced)
+    for outcome in (*substitutes, *recovered.outcomes):
         board.settle(outcome)
     for failure in recovered.failures:
         board.fail(failure)
     for given_up in recovered.given_up:
         board.tally.given_up[given_up.gate] = given_up.reason
-    return _reopen_void(board) | unblock(board)
-
-
-def _reopen_void(board: Board) -> dict[str, str]:
     void = board.work.void_verdicts()
     for name, why in void.items():
         run_again(board, name, why)
-    return void
+    return void | unblock(board)
 
 
 def unblock(board: Board) -> dict[str, str]:
-    """Let everything that could not start wait again, once nothing is red any more."""
+    """Reopen every blocked stage once nothing is red."""
     if board.failures:
         return {}
     names = [blocked.stage.name for blocked in board.blocked_stages()]

@@ -1,4 +1,4 @@
-"""Who sees to a failure: its owner by a fix, research once more, or a human."""
+"""Who gets a failure: its owner as a fix, research once more, or a human."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Triage:
 
 
 def triage(board: Board, number: str, spent: timedelta) -> Triage:
-    """Share out every open failure: none is left to nobody.
+    """Assign every open failure.
 
     `spent` is the time that the requirement has taken, without what it waited for humans.
     Source: design, section 3, "Critique", "QA" and "Escalation".

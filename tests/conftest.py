@@ -1,5 +1,11 @@
 """Fixtures of every area, by their modules."""
 
+from hypothesis import settings
+
+# How long an example takes is the machine's matter, not the product's.
+settings.register_profile("agog", deadline=None)
+settings.load_profile("agog")
+
 pytest_plugins = [
     "tests.leftovers",
     "tests.ordinary_user",

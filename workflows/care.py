@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import Symptom, Watch
     from pipeline.remedies import Finding
     from workflows import options
-    from workflows.failures import describe
+    from workflows.faults import describe
 
 
 async def look(place: str) -> tuple[Finding, ...] | None:

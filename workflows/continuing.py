@@ -1,11 +1,11 @@
-"""A requirement that goes on for long continues as new: no history grows without bound."""
+"""Continue-as-new: no history grows without bound, and the next run knows what this one knew."""
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from pipeline import repairs
     from pipeline.failures import shared_out
     from pipeline.model import Carried
-    from pipeline.repairs import restore, standing
     from workflows.execution import Execution
     from workflows.gates import BuildGates
     from workflows.questions import Questions
@@ -20,13 +20,13 @@ def is_long() -> bool:
     return info.get_current_history_length() > EVENTS or info.is_continue_as_new_suggested()
 
 
-def carry(execution: Execution, gates: BuildGates, questions: Questions) -> Carried:
+def snapshot(execution: Execution, gates: BuildGates, questions: Questions) -> Carried:
     """What the next run must know. Nothing may be under way: no stage, no build, no child."""
     assert execution.opening  # a history does not grow long before a host has taken it
     return Carried(
         opening=execution.opening,
         parallel=execution.turnstile.parallel,
-        standing=standing(execution.board),
+        standing=repairs.standing(execution.board),
         failures=shared_out(execution.board.open_failures()),
         tally=execution.board.tally,
         proofs=gates.proofs,
@@ -36,15 +36,15 @@ def carry(execution: Execution, gates: BuildGates, questions: Questions) -> Carr
     )
 
 
-def take_up(
+def restore(
     carried: Carried, execution: Execution, gates: BuildGates, questions: Questions
 ) -> None:
-    """Stand where the run before has stood."""
+    """Start from the snapshot of the run before."""
     board = execution.board
     execution.take(carried.opening)
     execution.turnstile.parallel = carried.parallel
     execution.counts = carried.counts
-    restore(board, carried.standing)
+    repairs.restore(board, carried.standing)
     board.failures = {(each.stage, each.gate): each for each in carried.failures}
     board.tally = carried.tally
     gates.take(carried.proofs)

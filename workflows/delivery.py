@@ -7,31 +7,29 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
-    from activities.uninterrupted import to_the_end
+    from activities.persistence import to_the_end
     from pipeline.model import (
         DeliveryOutcome,
         DeliveryRequest,
         DeliveryState,
         Failure,
         FailureKind,
-        Hold,
     )
     from pipeline.plan_rules import DELIVER
     from workflows import options
-    from workflows.execution import Execution
-    from workflows.failures import failure_of
+    from workflows.execution import Execution, Paused
+    from workflows.faults import failure_of
     from workflows.gates import BuildGates
-    from workflows.line import outage
 
 TRIES = 5
-"""How often a target that others move is followed before a human is asked (design, section 3)."""
+"""How many foreign moves of the target are followed before a human is asked (design, section 3)."""
 
 
 class Delivery:
     """The workflow's last step.
 
-    Deliveries to one target take turns: with the turn in hand the target is merged in, the builds
-    are verified on that and the target moves. So what ours deliver is verified once each.
+    Deliveries to one target take turns: the one with the turn merges the target in, verifies the
+    builds on that and moves the target. So each of our deliveries is verified once.
     """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
@@ -41,7 +39,7 @@ class Delivery:
         self._has_turn = False
 
     async def run(self) -> bool:
-        """Deliver; False leaves the failures on the board, and lets others deliver."""
+        """Deliver; if False, the failures are on the board and others may deliver."""
         is_delivered = await self._deliver()
         if self._has_turn and not is_delivered:
             self._has_turn = False
@@ -53,10 +51,10 @@ class Delivery:
         return is_delivered
 
     async def _deliver(self) -> bool:
-        """A target that moved is merged in, and both builds are verified on that merge."""
+        """Merge in a target that moved, and verify both builds on that merge."""
         moves = 0
         while moves < TRIES:
-            outcome = await self._attempt()
+            outcome = await self._execution.until_passed(self._attempt)
             if outcome is None:
                 return False
             self._heed(outcome)
@@ -67,67 +65,61 @@ class Delivery:
         self._give_up()
         return False
 
-    async def _attempt(self) -> DeliveryOutcome | None:
-        """One try, once nothing holds; None if it cannot be delivered."""
-        held: Hold | None = None
-        while True:
-            self._execution.stop_if_over()
-            if self._board.head and not self._has_turn:
-                outcome, held = await self._take_turn(held), None
-                if outcome.state is not DeliveryState.READY:
-                    return outcome
-                self._heed(outcome)
-            if await self._gates.ensure(None, exact=True) or not self._board.is_green():
-                return None
-            turns = self._execution.line.turns
-            outcome = await self._execution.tried(self._swap(held), held)
-            if outcome.hold is None:
+    async def _attempt(self, after: Paused | None) -> DeliveryOutcome | Paused | None:
+        """One attempt, with the turn in hand; None if a gate is red."""
+        self._execution.stop_if_over()
+        if self._board.head and not self._has_turn:
+            outcome, after = await self._take_turn(after), None
+            if outcome.state is not DeliveryState.READY:
                 return outcome
-            held, self._has_turn = outcome.hold, False
-            await self._execution.wait_in_line(held, turns)
+            self._heed(outcome)
+        if await self._gates.ensure(None, exact=True) or not self._board.is_green():
+            return None
+        result = await self._execution.resume(self._swap(after), after)
+        if isinstance(result, Paused):
+            self._has_turn = False
+        return result
 
-    async def _take_turn(self, held: Hold | None) -> DeliveryOutcome:
-        """Wait in line; with the turn the head holds the target, unless they conflict."""
-        while True:
-            turns = self._execution.line.turns
-            asking = self._try(DeliveryActivities.take_turn, held, "Take its turn to deliver")
-            outcome = await self._execution.tried(asking, held)
-            if outcome.hold is None:
-                self._has_turn = True
-                return outcome
-            held = outcome.hold
-            await self._execution.wait_in_line(held, turns)
+    async def _take_turn(self, after: Paused | None) -> DeliveryOutcome:
+        """Wait in line; with the turn, the head contains the target, unless they conflict."""
 
-    async def _swap(self, held: Hold | None) -> DeliveryOutcome:
+        async def ask(after: Paused | None) -> DeliveryOutcome | Paused:
+            asking = self._try(DeliveryActivities.take_turn, after, "Take its turn to deliver")
+            return await self._execution.resume(asking, after)
+
+        outcome = await self._execution.until_passed(ask, after)
+        self._has_turn = True
+        return outcome
+
+    async def _swap(self, after: Paused | None) -> DeliveryOutcome | Paused:
         self._execution.counts.deliveries += 1
-        # Cancelled half-way, a target that has moved would not be known as delivered.
-        return await to_the_end(self._try(DeliveryActivities.deliver, held, "Deliver"))
+        # Cancelled half-way, a delivery that moved the target would be lost.
+        return await to_the_end(self._try(DeliveryActivities.deliver, after, "Deliver"))
 
     async def _try(
         self,
         step: Callable[[DeliveryActivities, DeliveryRequest], Awaitable[DeliveryOutcome]],
-        held: Hold | None,
+        after: Paused | None,
         summary: str,
-    ) -> DeliveryOutcome:
-        execution = self._execution
+    ) -> DeliveryOutcome | Paused:
+        execution, outage = self._execution, after.outage if after else None
         request = DeliveryRequest(
             execution.ref,
             self._board.head,
             execution.target_branch,
             execution.counts.deliveries,
             execution.builders,
-            held if held and held.dependency else None,
+            outage,
         )
-        try:
-            return await workflow.execute_activity_method(
-                step, request, **options.tools(execution.host, execution.order, summary)
-            )
-        except ActivityError as error:
-            parallel = execution.turnstile.parallel
-            if hold := outage(error, DELIVER, held.since if held else workflow.now()):
-                return DeliveryOutcome(DeliveryState.HELD, None, parallel, hold=hold)
-            failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
-            return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
+        effect = workflow.execute_activity_method(
+            step, request, **options.tools(execution.host, execution.order, summary)
+        )
+        return await execution.attempt(effect, DELIVER, outage, self._lost)
+
+    def _lost(self, error: ActivityError) -> DeliveryOutcome:
+        failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
+        parallel = self._execution.turnstile.parallel
+        return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
 
     def _heed(self, outcome: DeliveryOutcome) -> None:
         self._execution.heed(outcome.parallel, outcome.head)

@@ -8,14 +8,13 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
-    from activities.performance import PerformanceActivities
+    from activities.persistence import to_the_end
     from activities.records import RecordActivities
-    from activities.uninterrupted import to_the_end
     from pipeline.failures import shared_out
     from pipeline.model import ORCHESTRATOR, Closing, DeliveryReport, RequirementState
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import describe
+    from workflows.faults import describe
 
 
 class Ending:
@@ -32,10 +31,10 @@ class Ending:
         *,
         is_hasty: bool = False,
     ) -> DeliveryReport:
-        """Leave nothing of what is not delivered running or checked out, then close it.
+        """Clean up its host without delivering, then close it.
 
-        In haste it is closed within seconds: what could not be cleaned up is named, and left to its
-        host, which goes on trying.
+        In haste it closes within seconds: the report names what could not be cleaned up, and the
+        host keeps trying.
         """
         if self._execution.opening:
             self._execution.left = await self._release(is_hasty=is_hasty)
@@ -54,7 +53,7 @@ class Ending:
         return DeliveryReport(number, state, reason, closing.commit, failures)
 
     async def _release(self, *, is_hasty: bool) -> str:
-        """Returns what could not be cleaned up: neither git nor a lost host prevents the end."""
+        """Clean up; returns why that failed: neither git nor a lost host prevents the end."""
         execution = self._execution
         config = options.release(execution.host, execution.order, is_hasty=is_hasty)
         try:
@@ -75,7 +74,7 @@ class Ending:
             RecordActivities.close_requirement, closing, **options.central(str(closing.state))
         )
         await self._execution.do(
-            PerformanceActivities.publish_performance,
+            RecordActivities.publish_performance,
             closing.ref,
             **options.central("Publish performance"),
         )
@@ -85,7 +84,7 @@ class Ending:
 
 
 async def settled(condition: Callable[[], bool], patience: timedelta) -> bool:
-    """Wait for it, but not for ever: whether it came true."""
+    """Wait for the condition, but no longer than that; returns whether it came true."""
     try:
         await workflow.wait_condition(condition, timeout=patience)
     except TimeoutError:

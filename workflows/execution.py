@@ -1,22 +1,27 @@
 """What the steps of one requirement's workflow share."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityConfig
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
+    from activities.sasha import SashaActivities
     from pipeline.board import Board
-    from pipeline.errors import RefusedInput
+    from pipeline.errors import DependencyUnavailable, RefusedInput
     from pipeline.model import (
+        BuildOutcome,
         Counts,
         DecisionRequest,
+        DeliveryOutcome,
         Head,
         Held,
         Hold,
@@ -24,35 +29,128 @@ with workflow.unsafe.imports_passed_through():
         Opening,
         RequirementOrder,
         RequirementRef,
+        SashaCall,
         Stage,
+        StageOutcome,
     )
+    from pipeline.plan_rules import DELIVER
     from workflows import options
-    from workflows.display import Display
-    from workflows.failures import describe, is_infrastructure
-    from workflows.faults import Faults
-    from workflows.gathering import is_cancelled
-    from workflows.line import Line, outage
-    from workflows.turnstile import Turnstile
+    from workflows.faults import Faults, describe, is_infrastructure
+    from workflows.view import Display
 
 
-class Answer(Protocol):
-    """How an attempt ended, or what holds it."""
-
-    @property
-    def hold(self) -> Hold | None:
-        """Why nothing was started."""
-
-
-Outcome = TypeVar("Outcome", bound=Answer)
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+
+_GATED = (Opening, StageOutcome, BuildOutcome, DeliveryOutcome)
+"""Answers to what must pass the P0 gate: each may be a hold instead."""
+
+
+Rank = tuple[int, int, int]
+"""Position of a dispatch in the plan: stage, kind (build before run), build. Unique in flight."""
+
+
+class Turnstile:
+    """A serial lock: lets everything through at once, or, while not `parallel`, one at a time.
+
+    In sequential mode the waiting dispatch that is first in the plan enters next. The mode may
+    change at any time; a dispatch that is inside stays inside.
+    """
+
+    def __init__(self, *, parallel: bool = True) -> None:
+        self.parallel = parallel
+        self._waiting: list[Rank] = []
+        self._inside = 0
+
+    @asynccontextmanager
+    async def turn(self, rank: Rank) -> AsyncIterator[None]:
+        """Wait for the lock and keep it for the length of the block."""
+        self._waiting.append(rank)
+        try:
+            await workflow.wait_condition(
+                lambda: self.parallel or (self._inside == 0 and rank == min(self._waiting))
+            )
+        finally:
+            self._waiting.remove(rank)
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+
+class Line:
+    """What a workflow was notified of: the P0 gate's version, turns, repaired dependencies."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self.turns = 0
+        """How many notifications said that it may be the requirement's turn to deliver."""
+        self._repairs: dict[str, int] = {}
+
+    def release(self, epoch: int) -> None:
+        """Remember a signalled version; it may arrive before the hold that it ends."""
+        self._epoch = max(self._epoch, epoch)
+
+    def turn(self) -> None:
+        """It may be the requirement's turn to deliver."""
+        self.turns += 1
+
+    def repaired(self, dependency: str) -> None:
+        """The dependency is back."""
+        self._repairs[dependency] = self._repairs.get(dependency, 0) + 1
+
+    async def wait(self, hold: Hold, host: str, turns: int | None = None) -> None:
+        """Wait until another attempt is worth it: notified, or after a while if that was lost.
+
+        `turns` is the count before the attempt that was held, where a turn to deliver may end it.
+        """
+        repairs = self._repairs.get(hold.dependency, 0)
+        if hold.dependency:
+            await workflow.execute_activity_method(
+                SashaActivities.call_sasha,
+                SashaCall(host, hold.dependency, workflow.info().workflow_id),
+                **options.central(f"Call Sasha: {hold.dependency} is away"),
+            )
+        held: timedelta = workflow.now() - hold.since
+        try:
+            await workflow.wait_condition(
+                lambda: self._is_over(hold, repairs, turns),
+                timeout=options.hold_check(held, is_outage=bool(hold.dependency)),
+                timeout_summary=f"{hold.boundary} is held by {', '.join(hold.by)}",
+            )
+        except TimeoutError:
+            return
+
+    def _is_over(self, hold: Hold, repairs: int, turns: int | None) -> bool:
+        if hold.dependency:
+            return self._repairs.get(hold.dependency, 0) > repairs
+        has_turn = turns is not None and self.turns > turns
+        return has_turn or self._epoch > hold.epoch
+
+
+@dataclass(frozen=True)
+class Paused:
+    """An attempt that started nothing: `hold` says why.
+
+    The pause ends after `lasts`, if that is given, else as `Line.wait` says, which gets `turns`.
+    """
+
+    hold: Hold
+    turns: int | None = None
+    lasts: timedelta | None = None
+
+    @property
+    def outage(self) -> Hold | None:
+        """The hold if a dependency caused it: the next attempt that passes records its end."""
+        return self.hold if self.hold.dependency else None
 
 
 @dataclass
 class Execution:
-    """One requirement under way.
+    """The state that the steps of one requirement share.
 
-    `opening` is None until a host has taken it, `abort` until a human gives it up.
+    `opening` is None until a host takes the requirement, `abort` until a human gives it up.
     """
 
     order: RequirementOrder
@@ -64,20 +162,27 @@ class Execution:
     abort: DecisionRequest | None = None
     counts: Counts = field(default_factory=Counts)
     is_ending: bool = False
-    """Whether it ends whatever comes: what its end needs is waited for, cancelled or not."""
+    """Whether the end has begun: its effects are waited for even if it is cancelled."""
     left: str = ""
-    """Why not everything on its host could be cleaned up."""
+    """Why the host could not be cleaned up completely."""
     line: Line = field(default_factory=Line)
     faults: Faults = field(default_factory=Faults)
 
     def why_over(self) -> str:
-        """Why nothing may start any more; empty while it may."""
+        """Why nothing new may start; empty while it may."""
         if self.abort:
             return f"the requirement was given up by {self.abort.who}"
-        return "the requirement is being cancelled" if is_cancelled() else ""
+        is_cancelled = workflow.cancellation_reason() is not None
+        return "the requirement is being cancelled" if is_cancelled else ""
 
     def stop_if_over(self) -> None:
-        """Stop before something new begins; see `stop_if_cancelled`. Raises: CancelledError."""
+        """Stop before something new begins.
+
+        An activity may still return its result after it was asked to stop; the cancellation would
+        be lost with it.
+
+        Raises: CancelledError.
+        """
         if self.why_over():
             raise asyncio.CancelledError
 
@@ -88,46 +193,102 @@ class Execution:
             raise RefusedInput(f"It is too late for an answer: {why}.")
 
     def take(self, opening: Opening) -> None:
-        """Go on with the host that answered."""
+        """Continue on the host that answered."""
         self.opening = opening
         self.heed(opening.parallel, opening.head)
 
     def heed(self, parallel: bool, head: Head | None) -> None:
-        """Take over the worker's switch and the integration tip from an outcome."""
+        """Adopt the worker's parallel switch and the integration tip of an outcome."""
         self.turnstile.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
-    async def wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
-        """Show who holds the requirement, and wait until it is worth trying again.
+    # --- effects --------------------------------------------------------------------------
 
-        `turns`: as of `Line.wait`.
+    async def attempt(
+        self,
+        effect: Awaitable[Result],
+        boundary: str,
+        outage: Hold | None = None,
+        failed: Callable[[ActivityError], Result] | None = None,
+    ) -> Result | Paused:
+        """Try an effect once. Every effect passes here, except a hasty clean-up, which never waits.
+
+        - A dependency is down: Paused. The hold keeps the start of `outage`, the same one before.
+        - The P0 gate, a blocker or the line to deliver holds it: Paused.
+        - It is refused, or its retries are exhausted: the value that `failed` makes of the error;
+          without `failed` the error is raised.
+        - It is cancelled: the error is raised (by `failure_of`, where there is a `failed`).
+        """
+        turns = self.line.turns if boundary == DELIVER else None
+        try:
+            result = await effect
+        except ActivityError as error:
+            since = outage.since if outage else workflow.now()
+            if hold := _hold_of(error, boundary, since):
+                return Paused(hold)
+            if failed is None:
+                raise
+            return failed(error)
+        if isinstance(result, _GATED) and result.hold:
+            self.heed(result.parallel, None)
+            return Paused(result.hold, turns)
+        return result
+
+    async def until_passed(
+        self,
+        attempt: Callable[[Paused | None], Awaitable[Result | Paused]],
+        after: Paused | None = None,
+        *,
+        outlasts_end: bool = False,
+    ) -> Result:
+        """Repeat the attempt until it is not paused. Each one gets the pause before it.
+
+        The attempt itself takes locks and verifies gates, so a paused requirement keeps nothing.
+
+        Raises: CancelledError before a pause, even if the attempt swallowed the cancellation. With
+            `outlasts_end`, effects of the end still wait for a dependency.
+        """
+        while isinstance(result := await attempt(after), Paused):
+            after = result
+            if not (outlasts_end and self.is_ending and after.outage):
+                self.stop_if_over()
+            self.display.hold(after.hold)
+            if after.lasts:
+                summary = f"{after.hold.boundary} failed: try again"
+                await workflow.sleep(after.lasts, summary=summary)
+            else:
+                await self.line.wait(after.hold, self.host, after.turns)
+        return result
+
+    async def resume(
+        self, attempt: Awaitable[Result | Paused], after: Paused | None
+    ) -> Result | Paused:
+        """Await an attempt; if one was paused before it, show that the requirement is resumed."""
+        if after is None:
+            return await attempt
+        resumed = self.faults.detach(
+            self._show_resumed_unless_answered(), "show that it goes on", lambda _: None
+        )
+        try:
+            result = await attempt
+        finally:
+            resumed.cancel()
+        if not isinstance(result, Paused):
+            self.display.go_on()
+        return result
+
+    async def _show_resumed_unless_answered(self) -> None:
+        await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
+        self.display.go_on()
+
+    async def wait_in_line(self, hold: Hold) -> None:
+        """Show who holds the requirement, and wait until it is worth trying again.
 
         Raises: CancelledError, also if the opening that was held has swallowed the cancellation.
         """
         self.stop_if_over()
-        await self._wait_in_line(hold, turns)
-
-    async def _wait_in_line(self, hold: Hold, turns: int | None = None) -> None:
         self.display.hold(hold)
-        await self.line.wait(hold, self.host, turns)
-
-    async def tried(self, attempt: Awaitable[Outcome], held: Hold | None) -> Outcome:
-        """Await an attempt; one that has been held is shown to go on once it is held no more."""
-        if held is None:
-            return await attempt
-        waiting = self._go_on_unless_answered()
-        going_on = self.faults.detach(waiting, "show that it goes on", lambda _: None)
-        try:
-            outcome = await attempt
-        finally:
-            going_on.cancel()
-        if outcome.hold is None:
-            self.display.go_on()
-        return outcome
-
-    async def _go_on_unless_answered(self) -> None:
-        await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
-        self.display.go_on()
+        await self.line.wait(hold, self.host)
 
     async def do(
         self,
@@ -135,12 +296,12 @@ class Execution:
         argument: Argument,
         **config: Unpack[ActivityConfig],
     ) -> Result:
-        """Have one effect; while a dependency is away the requirement is held and tries again."""
+        """Run one effect; wait through holds and record the outage that delayed it.
 
-        async def once() -> Result:
-            return await workflow.execute_activity_method(step, argument, **config)
-
-        return await self._once_there(once, str(config.get("summary")))
+        Raises: ActivityError if it is refused, or its retries are exhausted.
+        """
+        effect = partial(workflow.execute_activity_method, step, argument, **config)
+        return await self._do(effect, str(config.get("summary")))
 
     async def insist(
         self,
@@ -148,58 +309,56 @@ class Execution:
         argument: Argument,
         **config: Unpack[ActivityConfig],
     ) -> Result:
-        """As `do`, for what must be written down before a human can be asked anything.
+        """As `do`, for what must be recorded before a human can be asked.
 
-        What fails for too long is an incident, shown as a hold, and tried again ever more seldom.
+        Exhausted retries become an incident, shown as a hold; the pause before each repeat doubles.
         """
-        boundary, since = str(config.get("summary")), workflow.now()
-        pause, longest = options.FAULT_PAUSES
-        is_held = False
-        while True:
-            try:
-                result = await self.do(step, argument, **config)
-                break
-            except ActivityError as error:
-                if self.is_ending or not is_infrastructure(error):
-                    raise
-                self.faults.report(boundary, error, self.host)
-                hold = Hold(boundary, ("infrastructure",), describe(error), 0, since)
-            self.stop_if_over()
-            is_held = True
-            self.display.hold(hold)
-            await workflow.sleep(pause, summary=f"{boundary} failed: try again")
-            pause = min(2 * pause, longest)
-        if is_held:
-            self.display.go_on()
-        return result
+        effect = partial(workflow.execute_activity_method, step, argument, **config)
+        return await self._do(effect, str(config.get("summary")), insists=True)
 
     async def note(
         self, step: Callable[[Any, Argument], Awaitable[None]], argument: Argument, summary: str
     ) -> None:
-        """Brief bookkeeping in the same workflow task; held as `do` is."""
+        """As `do`, for brief bookkeeping in the same workflow task."""
+        config = options.record(summary)
+        effect = partial(workflow.execute_local_activity_method, step, argument, **config)
+        await self._do(effect, summary)
 
-        async def once() -> None:
-            await workflow.execute_local_activity_method(step, argument, **options.record(summary))
+    async def _do(
+        self,
+        effect: Callable[[], Awaitable[Result]],
+        boundary: str,
+        *,
+        insists: bool = False,
+    ) -> Result:
+        paused: Paused | None = None
+        began, (pause, longest) = workflow.now(), options.FAULT_PAUSES
 
-        await self._once_there(once, summary)
+        async def after_outage(outage: Hold | None) -> Result:
+            if outage and self.is_ending:
+                await self._record(outage)  # its end is the last that is written of it
+            return await effect()
 
-    async def _once_there(self, once: Callable[[], Awaitable[Result]], boundary: str) -> Result:
-        held: Hold | None = None
-        while True:
+        async def attempt(after: Paused | None) -> Result | Paused:
+            nonlocal paused, pause
+            paused = after
+            outage = after.outage if after else None
+            attempt = self.attempt(after_outage(outage), boundary, outage)
+            is_gated = after and not (after.outage or after.lasts)
             try:
-                if held and self.is_ending:
-                    await self._record(held)  # its end is the last that is written of it
-                result = await once()
-                break
+                return await self.resume(attempt, after if is_gated else None)
             except ActivityError as error:
-                held = outage(error, boundary, held.since if held else workflow.now())
-                if held is None:
+                if self.is_ending or not (insists and is_infrastructure(error)):
                     raise
-            if not self.is_ending:
-                self.stop_if_over()
-            await self._wait_in_line(held)
-        if held and not self.is_ending:
-            await self._once_there(partial(self._record, held), "record the hold")
+                self.faults.report(boundary, error, self.host)
+                hold = Hold(boundary, ("infrastructure",), describe(error), 0, began)
+                lasts, pause = pause, min(2 * pause, longest)
+                return Paused(hold, lasts=lasts)
+
+        result = await self.until_passed(attempt, outlasts_end=True)
+        if paused and not self.is_ending:
+            if paused.outage:
+                await self._do(partial(self._record, paused.outage), "record the hold")
             self.display.go_on()
         return result
 
@@ -209,6 +368,8 @@ class Execution:
             Held(self.ref, hold, workflow.info().workflow_id),
             **options.central("It goes on"),
         )
+
+    # --- what it knows --------------------------------------------------------------------
 
     def position(self, stage: Stage) -> int:
         """Where the stage stands in the plan."""
@@ -234,3 +395,13 @@ class Execution:
     def mode(self) -> Mode:
         """How the next dispatch goes out."""
         return Mode.PARALLEL if self.turnstile.parallel else Mode.SEQUENTIAL
+
+
+def _hold_of(error: ActivityError, boundary: str, since: datetime) -> Hold | None:
+    """The hold that a missing dependency causes; None for every other error."""
+    match error.cause:
+        case (
+            ApplicationError(type=DependencyUnavailable.__name__, details=[str(dependency)]) as away
+        ):
+            return Hold(boundary, (dependency,), away.message, 0, since, dependency)
+    return None

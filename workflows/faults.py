@@ -1,30 +1,101 @@
-"""Errors that nobody foresaw: each becomes an incident, and nothing waits for ever behind it."""
+"""Errors inside a workflow: what a failed activity means, and what an unforeseen error does."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
+    from pipeline.errors import (
+        IllegalTransition,
+        RetriesExhausted,
+        StaleAttempt,
+        UnknownRequirement,
+    )
     from pipeline.failures import cut
-    from pipeline.model import Incident, IncidentEnd, Symptom, SymptomKind
+    from pipeline.model import (
+        Failure,
+        FailureKind,
+        Incident,
+        IncidentEnd,
+        Symptom,
+        SymptomKind,
+    )
     from workflows import options
-    from workflows.failures import describe, words
 
 T = TypeVar("T")
 
+_OVERTAKEN = {each.__name__ for each in (IllegalTransition, StaleAttempt, UnknownRequirement)}
 _DETAIL_LENGTH = 2_000
 
 
-class Faults:
-    """The tasks that a workflow runs beside its main flow, and what became of their errors.
+def failure_of(error: ActivityError, *, stage: str, gate: str, owners: tuple[str, ...]) -> Failure:
+    """The failure behind an activity's error: a typed refusal, or an infrastructure loss.
 
-    The main flow would never see the error of such a task, or only as its own: the task would be a
-    key that stays behind, or the workflow would stand still at the same error for ever.
+    Raises: the error itself if it is a cancellation.
+    """
+    if is_cancelled_exception(error):
+        raise error
+    kind = FailureKind.REFUSED if _is_refused(error) else FailureKind.INFRASTRUCTURE
+    return Failure(stage, kind, gate, kind.owners(*owners), cut(describe(error)))
+
+
+def fault_of(error: Exception, *, stage: str, gate: str) -> Failure:
+    """The failure behind an unforeseen error: no agent owns it."""
+    return Failure(stage, FailureKind.INFRASTRUCTURE, gate, (), cut(words(error)))
+
+
+def is_infrastructure(error: ActivityError) -> bool:
+    """Whether its retries are exhausted, or no worker took it."""
+    return not (is_cancelled_exception(error) or _is_refused(error))
+
+
+def can_resume(error: ActivityError) -> bool:
+    """Whether a retry may resume this attempt: the database has not moved past it."""
+    return not (isinstance(error.cause, ApplicationError) and error.cause.type in _OVERTAKEN)
+
+
+def describe(error: ActivityError) -> str:
+    """The cause in words: `str` of an ActivityError itself identifies nothing."""
+    cause = error.cause or error
+    if isinstance(cause, ApplicationError):
+        return cause.message
+    return f"{type(cause).__name__}: {cause}"
+
+
+def words(error: Exception) -> str:
+    """The error in words; for an activity, its cause."""
+    if isinstance(error, ActivityError):
+        return describe(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _is_refused(error: ActivityError) -> bool:
+    cause = error.cause
+    is_final = isinstance(cause, ApplicationError) and cause.non_retryable
+    return is_final and cause.type != RetriesExhausted.__name__  # type: ignore[union-attr] # it is
+
+
+async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:
+    """Wait until every task has ended, cancelled ones included.
+
+    A plain `gather` ends with the first error, while the others still run unseen.
+    Raises: the first error that is not a cancellation.
+    """
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        # a cancelled activity raises an ActivityError, which is an Exception like any other
+        if isinstance(result, Exception) and not is_cancelled_exception(result):
+            raise result
+
+
+class Faults:
+    """Tasks beside a workflow's main flow: an error in one becomes an incident.
+
+    The main flow would never see it, or would fail its own task with it again and again.
     """
 
     def __init__(self) -> None:
@@ -42,7 +113,7 @@ class Faults:
         return asyncio.create_task(self._watched(work, what, instead, place))
 
     def report(self, what: str, error: Exception, place: str = "") -> None:
-        """Write an incident down, beside whatever goes on."""
+        """Record an incident in the background."""
         self._count += 1
         info, now = workflow.info(), workflow.now()
         workflow.logger.error("%s: %s failed", info.workflow_id, what, exc_info=error)
@@ -54,7 +125,7 @@ class Faults:
         self._records.append(asyncio.create_task(_record(incident)))
 
     async def recorded(self, patience: timedelta) -> None:
-        """Wait a moment until what was reported is written: an end would take it along."""
+        """Give reported incidents a moment to be recorded: the end of the workflow drops them."""
         if waiting := [record for record in self._records if not record.done()]:
             await workflow.wait(waiting, timeout=patience.total_seconds())
 

@@ -1,4 +1,4 @@
-"""Build gates: which builds a stage stands on, and the evidence that they are green."""
+"""Build gates: which builds a stage depends on, and the evidence that they are green."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,13 +10,10 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.builds import BuildActivities
-    from pipeline.model import BuildOutcome, BuildRequest, Failure, Hold, Proof, Stage
+    from pipeline.model import BuildOutcome, BuildRequest, Failure, Proof, Stage
     from workflows import options
-    from workflows.execution import Execution
-    from workflows.failures import failure_of, fault_of
-    from workflows.gathering import gather_all
-    from workflows.line import outage
-    from workflows.turnstile import Rank
+    from workflows.execution import Execution, Paused, Rank
+    from workflows.faults import failure_of, fault_of, gather_all
 
 Owed = tuple[str, Stage]
 """A build to verify, and the stage whose merge it belongs to."""
@@ -26,7 +23,7 @@ Evidence = tuple[str, str, tuple[str, ...], bool]
 
 
 class BuildGates:
-    """Verifies builds when something is about to stand on them, each evidence once.
+    """Verifies builds when something is about to depend on them, each only once.
 
     A stage needs every build of the stages before it, green on a commit that holds their merges;
     an `exact` one needs them on the very commit that it is given, and built clean: what is
@@ -46,11 +43,11 @@ class BuildGates:
 
     @property
     def proofs(self) -> tuple[Proof, ...]:
-        """What is proven of each build on the newest commit: later heads hold earlier ones."""
+        """The latest proof of each build: later heads contain earlier ones."""
         return tuple({proof.build: proof for proof in self._proofs}.values())
 
     def take(self, proofs: tuple[Proof, ...]) -> None:
-        """Add what was proven elsewhere."""
+        """Add proofs from another run or workflow."""
         self._proofs += [proof for proof in proofs if proof not in self._proofs]
 
     async def ensure(self, stage: Stage | None, *, exact: bool) -> tuple[Failure, ...]:
@@ -72,12 +69,14 @@ class BuildGates:
         """
         outcomes = await asyncio.gather(*(self._verification(*one, clean=clean) for one in owed))
         failures = tuple(outcome.failure for outcome in outcomes if outcome.failure)
+        if not failures and self._has_news:
+            workflow.logger.info("✅ All parallel builds PASSED")
         if not failures:
-            self._announce_passed()
+            self._has_news = False  # several stages wait for the same builds
         return failures
 
     def forget_red(self) -> None:
-        """Let what was red be verified again: a retry may have changed what the build needs."""
+        """Allow red builds to be verified again: a retry may have changed what they need."""
         for key, task in list(self._verifications.items()):
             found = _found(task)
             if found and not found.passed:
@@ -136,7 +135,7 @@ class BuildGates:
         return await self._verifications[key]
 
     def _is_under_way(self, key: Evidence) -> bool:
-        """Whether that verification runs, or has ended and still counts."""
+        """Whether that verification runs, or ended with a result that still counts."""
         task = self._verifications.get(key)
         return task is not None and not self._is_answered(task)
 
@@ -155,62 +154,47 @@ class BuildGates:
             self._proofs.append(replace(proof, clean=outcome.clean))
             self._board.resolve(f"build {request.build}")
             self._has_news = True
-        elif outcome.failure and not self._is_overtaken(request):
-            self._board.fail(outcome.failure)
+        elif outcome.failure:
+            builders = self._board.work.builders(None)
+            if not self._is_proven(request.build, builders, exact=True):  # green on the head by now
+                self._board.fail(outcome.failure)
         return outcome
 
     def _fail(self, request: BuildRequest, error: Exception) -> BuildOutcome:
-        """An error that nobody foresaw: nothing is known of the build, and a human is asked."""
+        """An unforeseen error: nothing is known about the build, so a human is asked."""
         failure = fault_of(error, stage=request.stage, gate=f"build {request.build}")
         self._board.fail(failure)
+        return self._red(request, failure)
+
+    def _red(self, request: BuildRequest, failure: Failure) -> BuildOutcome:
         parallel = self._execution.turnstile.parallel
         return BuildOutcome(request.build, request.commit, False, parallel, request.clean, failure)
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
-        """Build once nothing holds; what is held leaves the turnstile to others."""
-        hold: Hold | None = None
-        while hold := (outcome := await self._turn(request, rank, hold)).hold:
-            await self._execution.wait_in_line(hold)
-            request = replace(request, held=hold if hold.dependency else None)
-        return outcome
+        """Build as soon as nothing holds it; a paused build leaves the turnstile to others."""
+        return await self._execution.until_passed(partial(self._attempt, request, rank))
 
-    async def _turn(self, request: BuildRequest, rank: Rank, held: Hold | None) -> BuildOutcome:
-        async with self._execution.turnstile.turn(rank):
-            return await self._execution.tried(self._run(request), held)
-
-    def _is_overtaken(self, request: BuildRequest) -> bool:
-        """Whether the build is green on what is the head by now."""
-        return self._is_proven(request.build, self._board.work.builders(None), exact=True)
-
-    def _announce_passed(self) -> None:
-        # Several stages wait for the same builds; what they prove is said once.
-        if self._has_news:
-            workflow.logger.info("✅ All parallel builds PASSED")
-        self._has_news = False
-
-    async def _run(self, request: BuildRequest) -> BuildOutcome:
-        try:
-            return await workflow.execute_activity_method(
+    async def _attempt(
+        self, request: BuildRequest, rank: Rank, after: Paused | None
+    ) -> BuildOutcome | Paused:
+        execution, gate = self._execution, f"build {request.build}"
+        request = replace(request, held=after.outage if after else None)
+        async with execution.turnstile.turn(rank):
+            build = workflow.execute_activity_method(
                 BuildActivities.verify_build,
                 request,
-                **options.tools(
-                    self._execution.host, self._execution.order, f"Build {request.build}"
-                ),
+                **options.tools(execution.host, execution.order, f"Build {request.build}"),
             )
-        except ActivityError as error:
-            gate, owners = f"build {request.build}", (request.owner,)
-            since = request.held.since if request.held else workflow.now()
-            hold = outage(error, gate, since)
-            failure = (
-                None if hold else failure_of(error, stage=request.stage, gate=gate, owners=owners)
-            )
-            parallel = self._execution.turnstile.parallel
-            return BuildOutcome(
-                request.build, request.commit, False, parallel, request.clean, failure, hold
-            )
+            attempt = execution.attempt(build, gate, request.held, partial(self._lost, request))
+            return await execution.resume(attempt, after)
+
+    def _lost(self, request: BuildRequest, error: ActivityError) -> BuildOutcome:
+        gate, owners = f"build {request.build}", (request.owner,)
+        failure = failure_of(error, stage=request.stage, gate=gate, owners=owners)
+        return self._red(request, failure)
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:
-    """What a verification found; None while it runs, or if it was cancelled."""
+    """The result of a verification; None while it runs, or if it was cancelled."""
     is_over = task.done() and not task.cancelled() and task.exception() is None
     return task.result() if is_over else None

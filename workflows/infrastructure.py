@@ -8,8 +8,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from activities.persistence import to_the_end
     from activities.sasha import SashaActivities
-    from activities.uninterrupted import to_the_end
     from pipeline.errors import NoWorker, RefusedInput
     from pipeline.model import (
         ORCHESTRATOR,

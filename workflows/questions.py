@@ -5,7 +5,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.failures import FailureActivities
+    from activities.records import RecordActivities
     from pipeline.failures import shared_out
     from pipeline.model import (
         HUMAN,
@@ -100,7 +100,7 @@ class Questions:
             ", ".join([*_orchestrator(plan), *_human(plan.asks)]),
         )
         await self._execution.insist(
-            FailureActivities.aggregate_failures,
+            RecordActivities.aggregate_failures,
             collection,
             **options.central(f"Failures of round {counts.rounds}"),
         )

@@ -1,4 +1,4 @@
-"""The requirement's side of a repair: its orchestrator, and what came of it."""
+"""The requirement's side of a repair: start the orchestrator, apply its results."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,24 +12,23 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import (
         Fix,
         GivenUp,
+        Head,
         MergedFix,
         Recovered,
         Recovery,
         Settlement,
-        Traces,
     )
-    from pipeline.repairs import standing, take
+    from pipeline.repairs import apply_results, standing
     from workflows import options
     from workflows.execution import Execution
-    from workflows.failures import words
+    from workflows.faults import gather_all, words
     from workflows.gates import BuildGates
-    from workflows.gathering import gather_all
     from workflows.questions import Questions
     from workflows.strategic import StrategicOrchestratorWorkflow
 
 
 class Recoveries:
-    """Has failures repaired, and takes over what came of it."""
+    """Has failures repaired and applies the results."""
 
     def __init__(self, execution: Execution, gates: BuildGates, questions: Questions) -> None:
         self._execution = execution
@@ -54,8 +53,8 @@ class Recoveries:
         return recovering.result()
 
     async def settle(self, recovered: Recovered, occurrence: int) -> None:
-        """Take over what a round of fixes has achieved, and record it."""
-        reopened = take(self._board, recovered)
+        """Apply the results of a round of fixes, and record them."""
+        reopened = apply_results(self._board, recovered)
         self._gates.take(recovered.proofs)
         self._execution.heed(recovered.parallel, recovered.head)
         settlement = Settlement(
@@ -95,33 +94,32 @@ class Recoveries:
         except ChildWorkflowError as error:
             execution.stop_if_over()  # else somebody ended the orchestrator alone
             reason = f"{name} was ended from outside: {error.cause or error}"
-            return _given_up(recovery, await self._traces(), reason)
+            traces = await execution.do(
+                FixActivities.read_traces,
+                execution.ref,
+                **options.tools(execution.host, execution.order, "Read what the fixes left"),
+            )
+            head = traces.head if recovery.standing.head else None
+            return _given_up(fixes, reason, head, recovery.parallel, traces.attempts)
 
     def _lost(self, fixes: tuple[Fix, ...], error: Exception) -> Recovered:
-        """An error that nobody foresaw, or that came while traces were read, asks a human."""
+        """An unforeseen error, or one while traces were read, asks a human."""
         reason = f"The repair failed: {words(error)}"
-        return Recovered(
-            self._board.head,
-            self._execution.turnstile.parallel,
-            merged=tuple(MergedFix(fix.number, fix.stage) for fix in fixes),
-            given_up=tuple(GivenUp(fix.failure.gate, reason) for fix in fixes),
-        )
-
-    async def _traces(self) -> Traces:
-        execution = self._execution
-        return await self._execution.do(
-            FixActivities.read_traces,
-            execution.ref,
-            **options.tools(execution.host, execution.order, "Read what the fixes left"),
-        )
+        return _given_up(fixes, reason, self._board.head, self._execution.turnstile.parallel)
 
 
-def _given_up(recovery: Recovery, traces: Traces, reason: str) -> Recovered:
-    """Which fix was merged is not known: each voids older evidence, as if it were in."""
+def _given_up(
+    fixes: tuple[Fix, ...],
+    reason: str,
+    head: Head | None,
+    parallel: bool,
+    attempts: tuple[tuple[str, int], ...] = (),
+) -> Recovered:
+    """Nobody knows which fix was merged: each makes older evidence stale, as if it were."""
     return Recovered(
-        traces.head if recovery.standing.head else None,
-        recovery.parallel,
-        merged=tuple(MergedFix(fix.number, fix.stage) for fix in recovery.fixes),
-        given_up=tuple(GivenUp(fix.failure.gate, reason) for fix in recovery.fixes),
-        attempts=traces.attempts,
+        head,
+        parallel,
+        merged=tuple(MergedFix(fix.number, fix.stage) for fix in fixes),
+        given_up=tuple(GivenUp(fix.failure.gate, reason) for fix in fixes),
+        attempts=attempts,
     )

@@ -8,8 +8,8 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.opening import OpeningActivities
+    from activities.persistence import to_the_end
     from activities.records import RecordActivities
-    from activities.uninterrupted import to_the_end
     from pipeline.board import Board
     from pipeline.model import (
         OPENING,
@@ -21,8 +21,6 @@ with workflow.unsafe.imports_passed_through():
         DecisionRequest,
         DeliveryReport,
         ExtensionRequest,
-        Fix,
-        Hold,
         Opening,
         OpeningRequest,
         Priority,
@@ -32,22 +30,20 @@ with workflow.unsafe.imports_passed_through():
         RequirementState,
         RetryRequest,
     )
+    from pipeline.repairs import unblock
     from workflows import options
-    from workflows.answers import Answers
-    from workflows.asking import ask
-    from workflows.continuing import carry, is_long, take_up
-    from workflows.deadlines import Deadlines
-    from workflows.display import Display
+    from workflows.continuing import is_long, restore, snapshot
+    from workflows.delivery import Delivery
     from workflows.ending import Ending, settled
-    from workflows.execution import Execution
-    from workflows.failures import describe, failure_of, is_infrastructure
+    from workflows.execution import Execution, Turnstile
+    from workflows.faults import describe, failure_of, is_infrastructure
     from workflows.gates import BuildGates
+    from workflows.humans import Answers, Deadlines, ask
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
-    from workflows.rounds import Rounds
+    from workflows.stages import StageRunner
     from workflows.standing import Standstill
-    from workflows.turnstile import Turnstile
-    from workflows.view import RequirementView
+    from workflows.view import Display, RequirementView
 
 
 @workflow.defn
@@ -63,7 +59,7 @@ class RequirementWorkflow:
 
     @workflow.init
     def __init__(self, order: RequirementOrder) -> None:
-        """Lay everything out; nothing happens before `run`."""
+        """Put the steps together; nothing happens before `run`."""
         carried = order.carried
         self._order = order = replace(order, carried=None)
         self._board = Board(order.pipeline)
@@ -72,21 +68,22 @@ class RequirementWorkflow:
         display = Display(view, self._board)
         self._execution = Execution(order, ref, self._board, Turnstile(), display)
         self._gates = gates = BuildGates(self._execution)
-        self._rounds = Rounds(self._execution, gates)
+        self._stages = StageRunner(self._execution, gates)
+        self._delivery = Delivery(self._execution, gates)
         self._questions = Questions(self._execution)
         if carried:
-            take_up(carried, self._execution, gates, self._questions)
+            restore(carried, self._execution, gates, self._questions)
         self._recoveries = Recoveries(self._execution, gates, self._questions)
-        self._answers = Answers(self._execution, gates, self._rounds, self._questions)
+        self._answers = Answers(self._execution, gates, self._stages, self._questions)
         self._deadlines = Deadlines(self._execution)
         self._standstill = Standstill(self._execution)
         self._ending = Ending(self._execution)
 
     @workflow.run
     async def run(self, order: RequirementOrder) -> DeliveryReport:
-        """Bring it to its end, unless it is cancelled or given up: then whatever it does ends.
+        """Run the requirement to its end; a cancellation or an abort ends whatever it does.
 
-        The work is a task of its own, so that both reach it wherever it waits.
+        The work is a task of its own, so both reach it wherever it waits.
         """
         work = asyncio.create_task(self._work(order))
         try:
@@ -99,9 +96,9 @@ class RequirementWorkflow:
             raise
         if abort := self._execution.abort:
             reason = f"Aborted by {abort.who}. {abort.note}".strip()
-            return (await to_the_end(self._stop(work, RequirementState.FAILED, reason, abort.who)))[
-                0
-            ]
+            end = (RequirementState.FAILED, reason, abort.who)
+            report, _ = await to_the_end(self._stop(work, *end))
+            return report
         return work.result()
 
     async def _work(self, order: RequirementOrder) -> DeliveryReport:
@@ -110,38 +107,53 @@ class RequirementWorkflow:
             return await self._ending.close(RequirementState.FAILED, refusal)
         if order.fix:
             return await self._fix()
-        while not await self._rounds.run():
+        while not await self._round():
             await self._continue_if_long()
             await self._see_to_failures()
         return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
+
+    async def _round(self) -> bool:
+        """Run stages, then deliver if everything is green; whether it is delivered."""
+        self._execution.stop_if_over()
+        await self._run_stages()
+        return self._board.is_green() and await self._delivery.run()
+
+    async def _run_stages(self) -> None:
+        """Run everything that can run, until nothing does."""
+        if self._board.waiting():
+            self._execution.display.show(RequirementState.RUNNING)
+        await self._stages.run()
+        while unblock(self._board):  # a build was red, and is green on what was merged since
+            await self._stages.run()
 
     async def _continue_if_long(self) -> None:
         """Continue as new between two rounds, when nothing is under way."""
         if not is_long():
             return
-        # Told to stand still while it waits for handlers, it must see to that first.
+        # A request to suspend its agents, which may come meanwhile, goes first.
         await workflow.wait_condition(
             lambda: self._standstill.lasts or workflow.all_handlers_finished()
         )
-        if self._may_continue():
-            self._execution.stop_if_over()
-            carried = carry(self._execution, self._gates, self._questions)
-            workflow.continue_as_new(replace(self._order, carried=carried))
-
-    def _may_continue(self) -> bool:
         is_quiet = self._board.is_stuck() and not self._standstill.lasts
-        return is_quiet and not self._execution.abort
+        if is_quiet and not self._execution.abort:
+            self._execution.stop_if_over()
+            carried = snapshot(self._execution, self._gates, self._questions)
+            workflow.continue_as_new(replace(self._order, carried=carried))
 
     async def _open(self) -> str:
         """Find a host; returns why it refused, or nothing.
 
-        What fails for too long, and is refused by nobody, asks a human and is tried again.
+        Exhausted retries ask a human, then it is tried again.
         """
         while True:
             self._execution.display.show(RequirementState.ACCEPTED, "host")
             try:
                 if self._order.pre_empts and not self._order.fix:
-                    await self._pre_empt()
+                    await self._execution.do(
+                        RecordActivities.pre_empt,
+                        self._execution.ref,
+                        **options.central("Let less urgent agents stand still"),
+                    )
                 opening = await self._opening()
                 break
             except ActivityError as error:
@@ -158,25 +170,12 @@ class RequirementWorkflow:
 
     async def _ask_about_opening(self, error: ActivityError) -> None:
         self._board.fail(failure_of(error, stage=OPENING, gate=OPENING, owners=()))
-        async with self._answers.books:
+        async with self._answers.journal:
             await self._questions.report(self._questions.triage())
         await ask(self._execution, self._questions)
 
-    async def _pre_empt(self) -> None:
-        await self._execution.do(
-            RecordActivities.pre_empt,
-            self._execution.ref,
-            **options.central("Let less urgent agents stand still"),
-        )
-
     async def _opening(self) -> Opening:
-        """The answer of the host that took it, however long that is held."""
-        held: Hold | None = None
-        while held := (opening := await self._execution.tried(self._ask_hosts(), held)).hold:
-            await self._execution.wait_in_line(held)
-        return opening
-
-    async def _ask_hosts(self) -> Opening:
+        """The answer of the host that took it, however long the opening is held."""
         order, fix = self._order, self._order.fix
         needs_room = order.priority is not Priority.P0
         request = OpeningRequest(
@@ -194,8 +193,8 @@ class RequirementWorkflow:
                 return opening
 
     async def _fix(self) -> DeliveryReport:
-        """Run the one stage; its commit and its answer are the orchestrator's to judge."""
-        await self._rounds.run_stages()
+        """Run the one stage; the orchestrator judges its commit and its answer."""
+        await self._run_stages()
         self._execution.stop_if_over()
         failures = self._board.open_failures()
         if any(not failure.kind.is_answer for failure in failures):
@@ -206,9 +205,9 @@ class RequirementWorkflow:
         return replace(report, verdict=card.verdict, flags=card.flags)
 
     async def _see_to_failures(self) -> None:
-        """Send every failure to whoever sees to it, and wait until something can go on."""
+        """Send every failure to its owner or a human, and wait until something can run."""
         self._execution.stop_if_over()
-        async with self._answers.books:
+        async with self._answers.journal:
             if not self._board.is_stuck():
                 return
             plan = self._questions.triage()
@@ -216,21 +215,18 @@ class RequirementWorkflow:
             if plan.rework:
                 return await self._answers.rework(plan.rework, plan.reasons)
         if plan.fixes:
-            await self._repair(plan.fixes)
+            recovered = await self._recoveries.repair(plan.fixes)
+            async with self._answers.journal:
+                await self._recoveries.settle(recovered, self._answers.next())
         else:
             await ask(self._execution, self._questions)
-
-    async def _repair(self, fixes: tuple[Fix, ...]) -> None:
-        recovered = await self._recoveries.repair(fixes)
-        async with self._answers.books:
-            await self._recoveries.settle(recovered, self._answers.next())
 
     async def _stop(
         self, work: asyncio.Task[DeliveryReport], state: RequirementState, reason: str, who: str
     ) -> tuple[DeliveryReport, bool]:
-        """End what runs, leave rows, events and clones clean; bounded, whatever hangs or is away.
+        """End what runs and clean up rows, events and clones, in bounded time.
 
-        Returns the report, and whether it is that of an end that came first.
+        Returns the report, and whether it belongs to an end that came first.
         """
         patience = options.FIX_STOP_PATIENCE if self._order.fix else options.STOP_PATIENCE
         stopping = asyncio.create_task(self._stop_work(work))
@@ -238,27 +234,31 @@ class RequirementWorkflow:
         if work.done() or self._execution.is_ending:
             await workflow.wait_condition(work.done)
             if not work.cancelled() and work.exception() is None:
-                return work.result(), True  # what was delivered is delivered
-        await settled(lambda: not self._answers.books.locked(), options.HANDLERS_PATIENCE)
+                return work.result(), True  # a delivery that came first stands
+        await settled(lambda: not self._answers.journal.locked(), options.HANDLERS_PATIENCE)
         return await self._ending.give_up(state, reason, who, is_hasty=True), False
 
     async def _stop_work(self, work: asyncio.Task[DeliveryReport]) -> None:
-        """Cancel everything that is under way and wait for its end; errors are incidents."""
+        """Cancel everything and wait for its end; errors become incidents."""
         work.cancel()
         await self._standstill.cancel()
-        tasks = (work, asyncio.create_task(self._rounds.cancel()))
+        tasks = (work, asyncio.create_task(self._cancel_stages()))
         for error in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(error, Exception) and not is_cancelled_exception(error):
                 self._execution.faults.report("stop", error, self._execution.host)
 
+    async def _cancel_stages(self) -> None:
+        await self._stages.cancel()
+        await self._gates.settle()
+
     @workflow.signal(name=RELEASE)
     def release(self, epoch: int) -> None:
-        """The P0 gate may be open again: what is held tries again."""
+        """The P0 gate may be open: retry what is held."""
         self._execution.line.release(epoch)
 
     @workflow.signal(name=TURN)
     def turn(self) -> None:
-        """It may be its turn to deliver: it asks again."""
+        """It may be its turn to deliver: ask again."""
         self._execution.line.turn()
 
     @workflow.signal(name=STAND_STILL)
@@ -268,7 +268,7 @@ class RequirementWorkflow:
 
     @workflow.signal(name=REPAIRED)
     def repaired(self, dependency: str) -> None:
-        """A dependency is there again: what it has held tries again."""
+        """A dependency is back: retry what it held."""
         self._execution.line.repaired(dependency)
 
     # --- answers --------------------------------------------------------------------------

@@ -1,8 +1,10 @@
-"""One stage of a round: wait for its needs, pass its gates, run it as often as it is allowed."""
+"""Stages: each waits for its needs, passes its gates and runs as often as it is allowed."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -25,35 +27,84 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import run_again
     from pipeline.team import TEAM, Role
     from workflows import options
-    from workflows.execution import Execution
-    from workflows.failures import can_resume, failure_of
+    from workflows.execution import Execution, Paused
+    from workflows.faults import can_resume, failure_of, fault_of, gather_all
     from workflows.gates import BuildGates
-    from workflows.line import outage
 
 
 class StageRunner:
-    """Runs stages; how each one ends stands on the board, nothing is raised but cancellation."""
+    """Runs stages side by side; answers and repeated verdicts may add more meanwhile.
+
+    The board shows how each one ended; only cancellation is raised.
+    """
 
     def __init__(self, execution: Execution, gates: BuildGates) -> None:
         self._execution = execution
         self._board = execution.board
         self._gates = gates
         self._remaining = remaining_minutes(execution.order.pipeline)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, stage: Stage) -> None:
-        """Bring one waiting stage to its end in this round."""
-        await self._run(stage)
-        while why := self._board.work.void_verdicts().get(stage.name):  # merged while it judged
-            run_again(self._board, stage.name, why)
-            await self._run(stage)
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Every stage that it has run, in plan order."""
+        return tuple(name for name in self._board.cards if name in self._tasks)
+
+    async def run(self) -> None:
+        """Run everything that can run, until nothing does."""
+        self.start_waiting()
+        while running := [task for task in self._tasks.values() if not task.done()]:
+            await gather_all(running)
+
+    def start_waiting(self) -> None:
+        """Give every waiting stage a task, unless the end has begun.
+
+        In sequential mode nothing runs beside a repair.
+        """
+        execution = self._execution
+        is_repaired = bool(self._board.repairs) and not execution.turnstile.parallel
+        if execution.why_over() or is_repaired or execution.opening is None:
+            return
+        for stage in self._board.waiting():
+            task = self._tasks.get(stage.name)
+            if task is None or task.done():
+                self._tasks[stage.name] = execution.faults.detach(
+                    self._run(stage),
+                    stage.name,
+                    partial(self._fail, stage),
+                    lambda: execution.host,
+                )
+
+    async def cancel(self) -> None:
+        """Cancel every running stage, those that a retry added as well, and wait for its end."""
+        for task in self._tasks.values():
+            task.cancel()
+        await gather_all(self._tasks.values())
 
     async def _run(self, stage: Stage) -> None:
-        hold: Hold | None = None
-        while hold := await self._try(stage, hold):
-            await self._execution.wait_in_line(hold)
+        """Bring one waiting stage to its end."""
+        await self._execution.until_passed(partial(self._try, stage))
+        while why := self._board.work.void_verdicts().get(stage.name):  # merged during the review
+            run_again(self._board, stage.name, why)
+            await self._execution.until_passed(partial(self._try, stage))
+        self.start_waiting()  # its verdict may ask for a specialist who was skipped
 
-    async def _try(self, stage: Stage, held: Hold | None) -> Hold | None:
-        """Bring it to its end unless it is held; then what it stands on may change meanwhile."""
+    def _fail(self, stage: Stage, error: Exception) -> None:
+        """An unforeseen error asks a human; a retry attaches to an agent that was started."""
+        card = self._board.cards[stage.name]
+        outcome = StageOutcome(
+            stage.name,
+            card.attempt,
+            StageState.FAILED,
+            None,
+            self._execution.turnstile.parallel,
+            failure=fault_of(error, stage=stage.name, gate=f"run {stage.name}"),
+            resumes=card.state is StageState.RUNNING,
+        )
+        self._board.settle(outcome)
+
+    async def _try(self, stage: Stage, after: Paused | None) -> Paused | None:
+        """Run the stage unless it is paused; the next attempt checks needs and gates again."""
         deploys = TEAM[stage.agent].role is Role.DEVOPS
         red: tuple[Failure, ...] | None = None
         while red is None:
@@ -68,10 +119,10 @@ class StageRunner:
         if red:
             self._board.block(stage, f"Red: {', '.join(failure.gate for failure in red)}.")
             return None
-        return await self._attempts(stage, self._board.head if deploys else None, held)
+        return await self._attempts(stage, self._board.head if deploys else None, after)
 
     def _still_true(self, stage: Stage, red: tuple[Failure, ...]) -> tuple[Failure, ...] | None:
-        """What the gates said, or None if a retry took the ground from under it meanwhile."""
+        """The red gates, or None if a retry reopened something below the stage meanwhile."""
         is_standing = not self._board.red_needs(stage) and all(map(self._board.is_open, red))
         return red if is_standing else None
 
@@ -86,50 +137,50 @@ class StageRunner:
         )
 
     async def _attempts(
-        self, stage: Stage, verified: Head | None, held: Hold | None
-    ) -> Hold | None:
+        self, stage: Stage, verified: Head | None, after: Paused | None
+    ) -> Paused | None:
         while True:
             why = self._board.cards[stage.name].reason
-            outcome = await self._dispatch(stage, verified, held)
-            self._execution.heed(outcome.parallel, outcome.head)
-            if outcome.hold:
+            outcome = await self._dispatch(stage, verified, after)
+            if isinstance(outcome, Paused):
                 self._board.hold(stage, why)
-                return outcome.hold
+                return outcome
+            self._execution.heed(outcome.parallel, outcome.head)
             if not self._board.tries_again(stage, outcome):
                 self._board.settle(outcome)
                 return None
-            held = None
+            after = None
 
     async def _dispatch(
-        self, stage: Stage, verified: Head | None, held: Hold | None
-    ) -> StageOutcome:
+        self, stage: Stage, verified: Head | None, after: Paused | None
+    ) -> StageOutcome | Paused:
         async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
             self._execution.stop_if_over()
-            request = self._request(stage, verified, held)
-            if held is None:
+            request = self._request(stage, verified, after.outage if after else None)
+            if after is None:
                 self._execution.display.show(RequirementState.RUNNING)
-            return await self._execution.tried(self._run_stage(request), held)
+            return await self._execution.resume(self._run_stage(request), after)
 
-    async def _run_stage(self, request: StageRequest) -> StageOutcome:
-        """Run it as soon as its host has a slot for it."""
-        host, order = self._execution.host, self._execution.order
-        try:
-            while True:
-                outcome = await workflow.execute_activity_method(
-                    StageActivities.run_stage, request, **options.stage(host, order, request)
-                )
-                if outcome.state is not StageState.WAITING:
-                    return outcome
-                since = request.waits_since or workflow.now()
-                request = replace(request, waits_since=since, held=None)
-                with self._shown_as_queued(request.stage):
-                    await workflow.execute_activity_method(
-                        StageActivities.wait_for_slot,
-                        request,
-                        **options.waiting(host, order, request),
-                    )
-        except ActivityError as error:
-            return self._held(request, error) or self._lost(request, error)
+    async def _run_stage(self, request: StageRequest) -> StageOutcome | Paused:
+        """Run it as soon as its host has a slot."""
+        execution, host, order = self._execution, self._execution.host, self._execution.order
+        name, lost = request.stage.name, partial(self._lost, request)
+        while True:
+            run = workflow.execute_activity_method(
+                StageActivities.run_stage, request, **options.stage(host, order, request)
+            )
+            outcome = await execution.attempt(run, name, request.held, lost)
+            if isinstance(outcome, Paused) or outcome.state is not StageState.WAITING:
+                return outcome
+            since = request.waits_since or workflow.now()
+            request = replace(request, waits_since=since, held=None)
+            waiting = workflow.execute_activity_method(
+                StageActivities.wait_for_slot, request, **options.waiting(host, order, request)
+            )
+            with self._shown_as_queued(request.stage):
+                called = await execution.attempt(waiting, name, failed=lost)
+            if called is not None:
+                return called
 
     @contextmanager
     def _shown_as_queued(self, stage: Stage) -> Iterator[None]:
@@ -141,9 +192,10 @@ class StageRunner:
             self._board.queued.remove(stage.name)
             self._execution.display.refresh()
 
-    def _request(self, stage: Stage, verified: Head | None, held: Hold | None) -> StageRequest:
+    def _request(self, stage: Stage, verified: Head | None, outage: Hold | None) -> StageRequest:
         card = self._board.cards[stage.name]
         again = card.reason
+        stages = self._execution.order.pipeline.stages
         return StageRequest(
             ref=self._execution.ref,
             priority=self._execution.order.priority,
@@ -155,23 +207,11 @@ class StageRunner:
             again=again,
             staging_only=self._board.runs_beside_measurement(stage),
             repeated_after=self._board.repeated_after(stage),
-            held=held if held and held.dependency else None,
-            in_group=self._has_siblings(stage),
+            held=outage,
+            in_group=sum(each.group == stage.group for each in stages) > 1,
             exact=verified is not None,
             resumed=card.resumes,
         )
-
-    def _has_siblings(self, stage: Stage) -> bool:
-        stages = self._execution.order.pipeline.stages
-        return sum(each.group == stage.group for each in stages) > 1
-
-    def _held(self, request: StageRequest, error: ActivityError) -> StageOutcome | None:
-        """Nothing was started, since a dependency is away; None for every other error."""
-        since = request.held.since if request.held else workflow.now()
-        name, parallel = request.stage.name, self._execution.turnstile.parallel
-        if hold := outage(error, name, since):
-            return StageOutcome(name, request.attempt, StageState.HELD, None, parallel, hold=hold)
-        return None
 
     def _lost(self, request: StageRequest, error: ActivityError) -> StageOutcome:
         name = request.stage.name

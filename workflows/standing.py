@@ -5,11 +5,11 @@ import asyncio
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.runs import RunActivities
+    from activities.stages import RunActivities
     from pipeline.model import Hold, RequirementState
     from workflows import options
-    from workflows.display import Shown
     from workflows.execution import Execution
+    from workflows.view import Shown
 
 
 class Standstill:

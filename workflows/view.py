@@ -1,7 +1,8 @@
-"""What the Web UI shows of a running requirement: current details and search attributes."""
+"""What the Web UI shows: current details of every workflow, search attributes of a requirement."""
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from temporalio import workflow
@@ -9,7 +10,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
-    from pipeline.model import Ask, Fix, RequirementState, Symptom
+    from pipeline.model import Ask, Fix, Hold, RequirementState, Symptom
     from pipeline.steering import addressed
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
@@ -17,14 +18,14 @@ WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
 
 
 class View(Protocol):
-    """Shows where something stands."""
+    """Shows the state of something."""
 
     def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
         """Bring what is shown up to date; `note` says more, as Markdown."""
 
 
 class RequirementView:
-    """Shows where a requirement stands; the attributes only where the server knows them.
+    """Shows the state of a requirement; attributes only where the server knows them.
 
     An update of attributes is the most expensive thing that is shown: an event of the history, and
     a write to the server's index. So they hold only what lists are filtered by and what lasts; the
@@ -59,8 +60,58 @@ class RequirementView:
         workflow.upsert_search_attributes(updates)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The state of a requirement as it is shown."""
+
+    state: RequirementState
+    waiting_for: str = ""
+    note: str = ""
+
+    @classmethod
+    def held(cls, hold: Hold) -> "Shown":
+        """HELD, by whom and since when."""
+        since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
+        note = f"Held at **{hold.boundary}** since {since}: {hold.reason}"
+        return cls(RequirementState.HELD, ", ".join(hold.by), note)
+
+
+class Display:
+    """Shows the state of a requirement in its view."""
+
+    def __init__(self, view: View, board: Board) -> None:
+        self._view = view
+        self._board = board
+        self.shown = Shown(RequirementState.ACCEPTED)
+        self._before_hold = self.shown
+        self.pending = ("", "")
+        """Who else it waits for while it runs, and the open question."""
+
+    def show(self, state: RequirementState, waiting_for: str = "", note: str = "") -> None:
+        """Update the Web UI; while it runs, show what is pending."""
+        pending = self.pending if state is RequirementState.RUNNING else (waiting_for, note)
+        self._before_hold = Shown(state, *pending)
+        self._show(self._before_hold)
+
+    def hold(self, hold: Hold) -> None:
+        """Show who holds it, until `go_on` or the next `show`."""
+        self._show(Shown.held(hold))
+
+    def go_on(self) -> None:
+        """Show the state before the hold again."""
+        self._show(self._before_hold)
+
+    def refresh(self) -> None:
+        """Update the stages, nothing else."""
+        self._show(self.shown)
+
+    def _show(self, shown: Shown) -> None:
+        self.shown = shown
+        self._view.show(shown.state, self._board, shown.waiting_for, shown.note)
+
+
 class FixesView:
-    """Shows the fixes of a round, and nothing of their requirement: it shows itself."""
+    """Shows the fixes of a round; the requirement shows itself."""
 
     def __init__(self, number: str, round_: int) -> None:
         self._title = f"**{number}**, round {round_}: failures go back to their owners"
@@ -68,14 +119,14 @@ class FixesView:
         self._hold = ""
 
     def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
-        """Why nothing goes on; where the requirement stands is its own to show."""
+        """Show a hold, and nothing else of the requirement."""
         hold = note if state is RequirementState.HELD else ""
         if hold != self._hold:
             self._hold = hold
             self._render()
 
     def tell(self, fix: Fix, state: str) -> None:
-        """Show where a fix stands."""
+        """Show the state of a fix."""
         self._states[fix.number] = (fix, state)
         self._render()
 

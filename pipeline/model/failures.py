@@ -5,7 +5,7 @@ from enum import IntEnum, StrEnum
 
 
 class FailureKind(StrEnum):
-    """What failed; it decides owner and whether a run is tried again."""
+    """What failed: it decides the owner, whether a run is tried again, and what counts as a red."""
 
     CRASH = "crash"
     TIMEOUT = "timeout"
@@ -22,6 +22,22 @@ class FailureKind(StrEnum):
     PRE_EMPTED = "pre_empted"
     REFUSED = "refused"
     ENDED = "ended"
+
+    @property
+    def is_red(self) -> bool:
+        """Whether somebody's work was judged: only then it counts as a red of its gate."""
+        return self not in (
+            self.INFRASTRUCTURE,
+            self.PRE_EMPTED,
+            self.REFUSED,
+            self.UNREAD,
+            self.BLOCKED,
+            self.ENDED,
+        )
+
+    def owners(self, *agents: str) -> tuple[str, ...]:
+        """Who owns such a failure of these agents' work: nobody if no agent is at fault."""
+        return () if self in (self.INFRASTRUCTURE, self.PRE_EMPTED) else agents
 
     @property
     def is_of_run(self) -> bool:

@@ -2,17 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.model.failures import Failure, FailureKind
-
-_FREE = (
-    FailureKind.INFRASTRUCTURE,
-    FailureKind.PRE_EMPTED,
-    FailureKind.REFUSED,
-    FailureKind.UNREAD,
-    FailureKind.BLOCKED,
-    FailureKind.ENDED,
-)
-"""Nobody's work was judged: these consume no try."""
+from pipeline.model.failures import Failure
 
 
 @dataclass
@@ -34,7 +24,7 @@ class Tally:
 
     def count(self, failure: Failure) -> None:
         """Count a red, and see whether its owner hears the same words again."""
-        if failure.kind in _FREE:
+        if not failure.kind.is_red:
             return
         gate, owners = failure.gate, ",".join(failure.owners)
         said = f"{owners} {failure.signature}" if failure.signature else ""
@@ -48,13 +38,13 @@ class Tally:
         """All that is red was reported: what is red from now on counts again."""
         self.counted.clear()
 
-    def calm(self, gate: str) -> None:
+    def reset_streak(self, gate: str) -> None:
         """The gate is green: a later red is not one in a row."""
         for said in (self.signatures, self.repeated, self.given_up):
             said.pop(gate, None)
 
-    def forgive(self, gate: str) -> None:
-        """Start anew for a gate that a human takes care of."""
-        self.calm(gate)
+    def reset(self, gate: str) -> None:
+        """A human answers for the gate: count its reds from zero."""
+        self.reset_streak(gate)
         for counts in (self.reds, self.counted):
             counts.pop(gate, None)

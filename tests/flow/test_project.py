@@ -13,8 +13,8 @@ from adapters.git import GitWorkspaces
 from adapters.nats_events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
-from pipeline.answers import ERROR_LENGTH
 from pipeline.errors import DependencyUnavailable
+from pipeline.failures import ERROR_LIMIT
 from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
 from tests.eventually import PATIENCE_SECONDS
@@ -161,7 +161,7 @@ async def test_conflict_in_many_files_stays_small(
     outcome = await ActivityEnvironment().run(delivery.deliver, request(head))
 
     assert outcome.failure
-    assert len(outcome.failure.error) <= ERROR_LENGTH
+    assert len(outcome.failure.error) <= ERROR_LIMIT
     assert names[0] in outcome.failure.error
 
 

@@ -9,7 +9,7 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import is_cancelled_exception
 
-from activities.cleaning import clean_leftovers
+from activities.delivery import clean_leftovers
 from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
 from pipeline.errors import GitFailed, ProjectRefused

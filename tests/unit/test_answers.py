@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.answers import ERROR_LENGTH, Reading, read_run, unchanged
+from pipeline.answers import Reading, read_run, unchanged
+from pipeline.failures import ERROR_LIMIT
 from pipeline.model import (
     FailureKind,
     Head,
@@ -120,7 +121,7 @@ def test_failure_says_where_to_look() -> None:
 
     assert reading.failure
     assert reading.failure.log_reference == "runs/x/stdout"
-    assert len(reading.failure.error) <= ERROR_LENGTH
+    assert len(reading.failure.error) <= ERROR_LIMIT
 
 
 def test_an_answer_that_was_not_found_in_too_long_an_output_asks_a_human() -> None:

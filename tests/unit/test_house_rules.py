@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,32 @@ def test_what_lands_is_what_make_checks_and_tests() -> None:
 
     assert ["make", "check"] in commands
     assert ["make", "test"] in commands
+
+
+@pytest.mark.parametrize("room", ["workflows", "pipeline"])
+@pytest.mark.parametrize(
+    "impurity",
+    ["import time", "import random", "import os", "from uuid import uuid4", "open('x')"],
+)
+def test_what_a_replay_would_do_differently_is_refused(room: str, impurity: str) -> None:
+    name = str(HOUSE / room / "impure.py")
+    command = [sys.executable, "-m", "ruff", "check", "--select", "TID251,PTH123", "-"]
+
+    result = subprocess.run(
+        [*command, "--stdin-filename", name], input=impurity, text=True, capture_output=True
+    )
+
+    assert result.returncode == 1, result.stderr
+
+
+def test_the_rules_of_every_room_hold_in_workflows_too() -> None:
+    def banned(path: str) -> dict[str, object]:
+        config = tomllib.loads((HOUSE / path).read_text())
+        lint = config["tool"]["ruff"]["lint"] if "tool" in config else config["lint"]
+        rules: dict[str, object] = lint["flake8-tidy-imports"]["banned-api"]
+        return rules
+
+    assert banned("pyproject.toml").items() <= banned("workflows/ruff.toml").items()
 
 
 def _names(row: str) -> list[str]:

@@ -12,7 +12,7 @@ from pipeline.model import (
     StageOutcome,
     StageState,
 )
-from pipeline.repairs import take
+from pipeline.repairs import apply_results
 from tests.plans import shipped
 from tests.unit.test_board import complete
 from tests.unit.test_triage import JEN, QA, ROY, red
@@ -32,7 +32,7 @@ def recovered(**changes: object) -> Recovered:
 def test_fix_voids_the_verdicts_of_its_own_side_and_of_those_who_judge_both(board: Board) -> None:
     complete(board, *(stage.name for stage in board.pipeline.stages))
 
-    reopened = take(board, recovered())
+    reopened = apply_results(board, recovered())
 
     assert set(reopened) == {QA, "Performance Testing", "Security Testing", "Statistics"}
     assert board.cards["Frontend QA"].state is StageState.COMPLETED
@@ -43,7 +43,7 @@ def test_fix_voids_the_verdicts_of_its_own_side_and_of_those_who_judge_both(boar
 def test_fix_voids_the_evidence_of_older_builds(board: Board) -> None:
     complete(board, ROY, JEN)
     before = board.work.built()
-    take(board, recovered())
+    apply_results(board, recovered())
 
     assert board.work.built() == (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
     assert before[0] not in board.work.built()
@@ -57,7 +57,7 @@ def test_verdict_that_was_given_after_the_fix_stands(board: Board) -> None:
     seen = (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
     passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS", judged=seen)
 
-    reopened = take(board, recovered(outcomes=(passed,), cleared=((QA, f"verdict {QA}"),)))
+    reopened = apply_results(board, recovered(outcomes=(passed,), cleared=((QA, f"verdict {QA}"),)))
 
     assert board.cards[QA].state is StageState.COMPLETED
     assert not reopened
@@ -69,7 +69,7 @@ def test_what_could_not_start_waits_again_once_nothing_is_red(board: Board) -> N
     red(board)
     board.block(board.pipeline.stage(QA), "Red: build backend.")
 
-    assert QA in take(board, recovered(cleared=((ROY, "build backend"),)))
+    assert QA in apply_results(board, recovered(cleared=((ROY, "build backend"),)))
     assert board.cards[QA].state is StageState.WAITING
 
 
@@ -79,5 +79,5 @@ def test_what_could_not_start_stays_blocked_while_something_is_red(board: Board)
     red(board, stage=JEN, gate="build frontend", owners=("jen",))
     board.block(board.pipeline.stage(QA), "Red: build backend.")
 
-    assert not take(board, recovered(cleared=((ROY, "build backend"),)))
+    assert not apply_results(board, recovered(cleared=((ROY, "build backend"),)))
     assert board.cards[QA].state is StageState.BLOCKED

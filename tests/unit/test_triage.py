@@ -14,7 +14,7 @@ from pipeline.model import (
     StageOutcome,
     StageState,
 )
-from pipeline.repairs import take
+from pipeline.repairs import apply_results
 from pipeline.steering import possible_answers
 from pipeline.triage import Triage, next_fix, triage
 from tests.plans import shipped
@@ -207,7 +207,7 @@ def test_human_who_takes_care_of_a_gate_starts_its_count_anew(board: Board) -> N
 def test_nothing_given_up_gets_another_fix(board: Board) -> None:
     red(board)
     given_up = GivenUp("build backend", "REQ-1-FIX-1 failed too")
-    take(board, Recovered(None, parallel=True, given_up=(given_up,)))
+    apply_results(board, Recovered(None, parallel=True, given_up=(given_up,)))
 
     assert shared_out(board).asks[0].reason == "REQ-1-FIX-1 failed too"
 

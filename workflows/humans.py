@@ -1,11 +1,15 @@
-"""What a human says to a requirement: checked, recorded, done."""
+"""Humans: the wait for an answer, and what an answer does once it is checked and recorded."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
+    from activities.stages import RunActivities
     from pipeline.errors import RefusedInput
     from pipeline.model import (
         OPENING,
@@ -14,6 +18,9 @@ with workflow.unsafe.imports_passed_through():
         REWORK,
         Answer,
         DecisionRequest,
+        Extension,
+        ExtensionRequest,
+        Reminder,
         Reopened,
         Reopening,
         RetryRequest,
@@ -21,39 +28,39 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.plan_rules import DELIVER
     from pipeline.steering import (
         check_decision,
+        check_extension,
         check_note,
         check_retry,
         pending_verdict,
         research_of,
     )
     from workflows import options
-    from workflows.accepting import accept
     from workflows.execution import Execution
     from workflows.gates import BuildGates
     from workflows.questions import Questions
-    from workflows.rounds import Rounds
+    from workflows.stages import StageRunner
 
 
 class Answers:
-    """Takes answers one at a time; `books` keeps records in the order in which things happen."""
+    """Takes answers one at a time; the `journal` lock keeps records in the order of events."""
 
     def __init__(
-        self, execution: Execution, gates: BuildGates, rounds: Rounds, questions: Questions
+        self, execution: Execution, gates: BuildGates, stages: StageRunner, questions: Questions
     ) -> None:
         self._execution = execution
         self._board = execution.board
         self._gates = gates
-        self._rounds = rounds
+        self._stages = stages
         self._questions = questions
-        self.books = asyncio.Lock()
+        self.journal = asyncio.Lock()
         self._decided: tuple[DecisionRequest, Reopened] | None = None
 
     def next(self) -> int:
-        """The number of the next answer, which tells its record from a repeat."""
+        """The number of the next answer, which distinguishes its record from a repeat."""
         self._execution.counts.answers += 1
         return self._execution.counts.answers
 
-    # --- what may be said ---------------------------------------------------------------------
+    # --- validation ---------------------------------------------------------------------------
 
     def check_retry(self, request: RetryRequest) -> None:
         """Raises: RefusedInput for a retry that makes no sense now."""
@@ -71,12 +78,12 @@ class Answers:
             self._check_answerable()
             check_decision(self._board, request.answer)
 
-    # --- what it does -------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------
 
     async def retry(self, request: RetryRequest) -> Reopened:
         """Reopen a stage that failed, and what depends on it; or try the delivery again."""
-        async with self.books:
-            accept(lambda: self.check_retry(request))
+        async with self.journal:
+            _accept(lambda: self.check_retry(request))
             if request.stage not in (DELIVER, OPENING):
                 return await self._reopen(request.stage, request.who, request.note, RETRY)
             await self._record((), request.who, request.note, RETRY)
@@ -86,17 +93,17 @@ class Answers:
     async def decide(self, request: DecisionRequest) -> Reopened:
         """Pass a critique, send it back, or give the requirement up.
 
-        Giving up waits for nobody: another answer may hold the books for as long as an outage.
+        Giving up waits for nobody: another answer may hold the journal for as long as an outage.
         """
         if request.answer is Answer.ABORT:
             if not self._is_repeated(request):
-                accept(lambda: self.check_decision(request))
+                _accept(lambda: self.check_decision(request))
             self._execution.abort = request
             return Reopened(())
-        async with self.books:
+        async with self.journal:
             if self._decided and self._is_repeated(request):
                 return self._decided[1]
-            accept(lambda: self.check_decision(request))
+            _accept(lambda: self.check_decision(request))
             reopened = await self._decide(request)
             self._decided = (request, reopened)
             return reopened
@@ -116,7 +123,7 @@ class Answers:
         return await self._reopen(research.name, request.who, request.note, request.answer)
 
     async def _reopen(self, name: str, who: str, why: str, answer: str) -> Reopened:
-        # Decided before it is recorded: another answer may turn the check green meanwhile.
+        # Decide before recording: another answer may turn the check green meanwhile.
         check_only = self._board.repeats_check(name)
         stages = self._board.reopened_by(name, check_only=check_only)
         checks = (name,) if check_only else ()
@@ -139,7 +146,7 @@ class Answers:
         approved: tuple[str, ...] = (),
         checks: tuple[str, ...] = (),
     ) -> None:
-        # a delivery makes every check again, so it answers whatever is asked
+        # A delivery repeats every check, so it answers every open question.
         answered = (*stages, *approved, *checks) or tuple(
             ask.stage for ask in self._questions.asked
         )
@@ -156,7 +163,7 @@ class Answers:
             left,
             checks,
         )
-        # A human hears what cannot be recorded; the orchestrator has nobody who would ask again.
+        # A human is told what cannot be recorded, and asks again; nobody asks for the orchestrator.
         record = self._execution.insist if who == ORCHESTRATOR else self._execution.do
         await record(
             RecordActivities.record_reopening,
@@ -166,11 +173,11 @@ class Answers:
 
     def _go_on(self, stages: tuple[str, ...]) -> Reopened:
         self._gates.forget_red()
-        self._rounds.start_waiting()
+        self._stages.start_waiting()
         return Reopened(stages)
 
     def _is_repeated(self, request: DecisionRequest) -> bool:
-        """Whether that very answer was given last, and nothing was asked since."""
+        """Whether this is the last answer again, with no question since."""
         if request.answer is Answer.ABORT:
             return request == self._execution.abort
         is_same = self._decided is not None and self._decided[0] == request
@@ -183,3 +190,93 @@ class Answers:
                 f"{self._execution.ref.number} is a fix, which asks nobody: answer the requirement "
                 "that it repairs."
             )
+
+
+class Deadlines:
+    """Moves deadlines one at a time: each extension adds to those before it."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._board = execution.board
+        self._turn = asyncio.Lock()
+
+    def check(self, request: ExtensionRequest) -> None:
+        """Raises: RefusedInput for an extension of what does not run."""
+        check_note(request.reason)
+        self._execution.check_under_way()
+        check_extension(self._board, request.stage, request.minutes)
+
+    async def extend(self, request: ExtensionRequest) -> str:
+        """Move the deadline of a running stage; returns the run that it belongs to."""
+        async with self._turn:
+            _accept(lambda: self._check_in_turn(request))
+            attempt = self._board.cards[request.stage].attempt
+            ref = self._execution.ref
+            extension = Extension(
+                run_id=f"{ref.key}/{request.stage}/{attempt}",
+                ref=ref,
+                stage=request.stage,
+                minutes=request.minutes,
+                deadline=self._board.deadline_after(request.stage, request.minutes),
+                who=request.who,
+                reason=request.reason,
+            )
+            await self._execution.do(
+                RunActivities.extend_run,
+                extension,
+                **options.on_host(
+                    self._execution.host,
+                    f"Extend {request.stage} by {request.minutes:g} minutes",
+                ),
+            )
+            self._board.extend(request.stage, attempt, request.minutes)
+            return extension.run_id
+
+    def _check_in_turn(self, request: ExtensionRequest) -> None:
+        """Check what the validator cannot: an earlier extension may still have been under way."""
+        self.check(request)
+        if request.counted_from not in (None, self._board.deadline_after(request.stage, 0)):
+            raise RefusedInput(f"The deadline of {request.stage} has been moved meanwhile.")
+
+
+async def ask(execution: Execution, questions: Questions) -> None:
+    """Wait until an answer reopens something or gives the requirement up; for days, if need be.
+
+    Each reminder waits twice as long as the one before, so the history stays small.
+    """
+    asked_at, reminders, answers = workflow.now(), 0, execution.counts.answers
+    patience = execution.order.pipeline.bounds.reminder
+    while not await _answered(execution, answers, patience):
+        patience *= 2
+        reminders += 1
+        await execution.insist(
+            RecordActivities.remind,
+            Reminder(execution.ref, execution.counts.escalations, reminders),
+            **options.central(f"Reminder {reminders}"),
+        )
+    questions.waited(workflow.now() - asked_at)
+
+
+async def _answered(execution: Execution, answers: int, patience: timedelta) -> bool:
+    """Whether a new answer was given; what it reopened may have ended already."""
+    try:
+        await workflow.wait_condition(
+            lambda: bool(execution.abort) or execution.counts.answers > answers,
+            timeout=patience,
+            timeout_summary="Remind a human",
+        )
+    except TimeoutError:
+        return False
+    return True
+
+
+def _accept(check: Callable[[], None]) -> None:
+    """Repeat the validator's check: an earlier answer may have been recorded since.
+
+    Raises: ApplicationError of the refusal's type, as a validator's refusal reaches the caller.
+    """
+    try:
+        check()
+    except RefusedInput as refusal:
+        name = type(refusal).__name__
+        raise ApplicationError(str(refusal), type=name, non_retryable=True) from refusal
