@@ -21,7 +21,7 @@ from adapters.local_stack import StackAddresses
 from adapters.migrate import upgrade
 from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
-from adapters.runs.supervised import leftovers
+from adapters.runs.kinds import leftovers
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import create_store
 from adapters.sdlc_views import RequirementView, StageView

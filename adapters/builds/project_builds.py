@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.agents.command import PASSED_ON
 from adapters.builds.job import PREPARED, BuildJob, Exit, read_tail
 from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import checked_out
 from adapters.locks import Locks, path_key
 from adapters.probes import disk_problem
+from adapters.runs.kinds import PASSED_ON
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import BuildRequest, BuildResult, BuildStep, RunEnd

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.agents.simulated import SIMULATED
 from adapters.host_care.parts import Extend
 from adapters.host_care.progress import Progress
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.inventory import is_supervised, unended_runs
+from adapters.runs.kinds import SIMULATED
 from pipeline.errors import PermanentError
 from pipeline.model import Symptom, SymptomKind
 from pipeline.remedies import PATROL_INTERVAL

@@ -2,20 +2,30 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from weakref import WeakValueDictionary
 
-from adapters.agents.command import command_environment, command_record
-from adapters.agents.simulated import simulated_record
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
-from adapters.runs.kinds import RunKinds
-from adapters.runs.looks import Ended, Fresh, Living, Look, Standing, Start
+from adapters.runs.kinds import (
+    MINUTE,
+    SIMULATED,
+    Ended,
+    Fresh,
+    Living,
+    SimulatedRuns,
+    Status,
+    SupervisedRuns,
+    command_environment,
+    command_record,
+    simulated_record,
+)
 from adapters.runs.slot_limit import SlotLimit
 from adapters.runs.slots import Slots
 from adapters.runs.suspensions import Suspensions
@@ -36,7 +46,18 @@ PATIENCE_SECONDS = 15.0
 
 _ENDING_POLL_SECONDS = 0.05
 
-MINUTE = timedelta(minutes=1)
+Start = Callable[[], bool]
+"""Starts a run; False if another caller was faster, or it must not be started any more."""
+
+
+@dataclass(frozen=True)
+class Suspended:
+    """The run is suspended, or would be if it were started.
+
+    `may_resume` says that the order is withdrawn, so that only a slot is missing.
+    """
+
+    may_resume: bool
 
 
 async def _unheard(at: datetime, head: Head | None) -> None:
@@ -58,7 +79,8 @@ class HostRuns:
         self._home = home.absolute()
         self._agents = agents
         self._environment = environment
-        self._kinds = RunKinds()
+        self._supervised = SupervisedRuns()
+        self._simulated = SimulatedRuns()
         self._suspensions = Suspensions(self._home)
         self._changed = asyncio.Event()
         living = (run.run_id for run in RunDirectory.living(self._home) if not run.is_suspended)
@@ -174,7 +196,7 @@ class HostRuns:
         while True:
             patient = monotonic() - asked_at < PATIENCE_SECONDS
             asking = signal.SIGTERM if patient else signal.SIGKILL
-            if await asyncio.to_thread(self._kinds.try_end, run, asking):
+            if await asyncio.to_thread(self._try_end, run, asking):
                 self._slots.withdraw(run_id)
                 self._slots.free(run_id)
                 return await asyncio.to_thread(run.result, limit=0)
@@ -237,7 +259,7 @@ class HostRuns:
             if isinstance(seen, RunResult):
                 self._slots.free(run.run_id)
                 return seen
-            if isinstance(seen, Standing):
+            if isinstance(seen, Suspended):
                 await self._stand(run, request, seen, changed)
             elif isinstance(seen, Living):
                 self._slots.adopt(run.run_id)
@@ -245,14 +267,14 @@ class HostRuns:
                 wait = end_of(seen) if is_told else appearance()
                 await until_event(changed, wait)
             else:
-                await in_thread(partial(self._kinds.supervised.give_up, run))
+                await in_thread(partial(self._supervised.give_up, run))
 
     async def _stand(
-        self, run: RunDirectory, request: SlotRequest, seen: Standing, changed: asyncio.Event
+        self, run: RunDirectory, request: SlotRequest, seen: Suspended, changed: asyncio.Event
     ) -> None:
         """Wait without a slot until the order is lifted; then for a slot, and go on."""
         self._slots.free(run.run_id)
-        if not seen.may_go_on:
+        if not seen.may_resume:
             return await until_event(changed, asyncio.sleep(TICK_SECONDS))
         waiting = asyncio.create_task(self._slots.wait(request, resumes=True))
         try:
@@ -282,26 +304,34 @@ class HostRuns:
     def _suspend(self, key: str) -> tuple[str, ...]:
         self._suspensions.order(key)
         runs = _runs_of(self._home, key)
-        return tuple(run.run_id for run in runs if isinstance(self._observe(run), Standing))
+        return tuple(run.run_id for run in runs if isinstance(self._observe(run), Suspended))
 
     def _resume(self, key: str) -> tuple[str, ...]:
         runs = (run for run in _runs_of(self._home, key) if run.is_suspended)
-        standing = [run.run_id for run in runs if isinstance(self._kinds.look(run), Living)]
+        standing = [run.run_id for run in runs if isinstance(self._kind(run).look(run), Living)]
         self._suspensions.lift(key)
         return tuple(standing)
 
-    def _observe(self, run: RunDirectory) -> RunResult | Fresh | Living | Standing:
+    def _observe(self, run: RunDirectory) -> RunResult | Fresh | Living | Suspended:
         seen = self._look(run)
         if isinstance(seen, Ended):
             return run.result()
         if isinstance(seen, Fresh):
             return seen
         is_suspended = self._suspensions.heed(run)
-        return Standing(may_go_on=not self._suspensions.holds(run)) if is_suspended else seen
+        return Suspended(may_resume=not self._suspensions.holds(run)) if is_suspended else seen
 
-    def _look(self, run: RunDirectory) -> Look:
+    def _look(self, run: RunDirectory) -> Status:
         # Nobody has asked for it to be started yet: looking leaves no trace.
-        return self._kinds.look(run) if run.is_recorded else Fresh()
+        return self._kind(run).look(run) if run.is_recorded else Fresh()
+
+    def _kind(self, run: RunDirectory) -> SupervisedRuns | SimulatedRuns:
+        """The kind that the run was started as, whatever the agents file says today."""
+        record = run.order()
+        return self._simulated if record and record.kind == SIMULATED else self._supervised
+
+    def _try_end(self, run: RunDirectory, asking: signal.Signals) -> bool:
+        return self._kind(run).try_end(run, asking)
 
     def _has_ended(self, run_id: str) -> bool:
         run = RunDirectory.of(self._home, run_id)
@@ -314,10 +344,10 @@ class HostRuns:
             raise AgentsFileRefused(self._agents.source, key, "missing, and its stage must run")
         if isinstance(agent, SimulatedAgent):
             record = simulated_record(agent, order, run, self._agents.minute_seconds)
-            return partial(self._kinds.simulated.start, run, record)
+            return partial(self._simulated.start, run, record)
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, given)
-        start = self._kinds.supervised.start
+        start = self._supervised.start
         return partial(start, run, record, order.prompt, given, order.started_at)
 
 

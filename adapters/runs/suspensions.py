@@ -14,7 +14,7 @@ from typing import IO
 
 from adapters.runs import records
 from adapters.runs.directory import RUNS, SAFE_PART, RunDirectory
-from adapters.runs.supervised import signal_supervisor
+from adapters.runs.kinds import signal_supervisor
 from pipeline.errors import RefusedInput
 
 ORDERS = "suspended"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from adapters.runs.looks import Living
+from adapters.runs.kinds import Living
 
 TICK_SECONDS = 0.5
 """Longest wait between two looks at a run directory."""

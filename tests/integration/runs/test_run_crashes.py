@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.runs.home_lock import HomeLock
-from adapters.runs.supervised import SupervisedRuns
+from adapters.runs.kinds import SupervisedRuns
 from pipeline.errors import RefusedInput
 from pipeline.model import RunEnd
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
