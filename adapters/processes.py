@@ -246,6 +246,26 @@ def signal_pipe(cancel: Callable[[], None]) -> int:
     return readable
 
 
+def reap() -> dict[int, int]:
+    """Collect every child that has ended, adopted orphans included; exit codes by process id."""
+    ended: dict[int, int] = {}
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return ended
+            ended[pid] = os.waitstatus_to_exitcode(status)
+    except ChildProcessError:
+        return ended
+
+
+def living_below_us(group: int | None) -> set[int]:
+    """Every living process that we started or adopted; without /proc, the given process group."""
+    if processes := all_processes():
+        return descendants({os.getpid()}, processes)
+    return living_group(group) if group else set()
+
+
 def start_of_command(argv: list[str], variables: list[str]) -> list[str]:
     """The command as it is started: without what the interpreter has added to the environment."""
     if "LC_CTYPE" not in variables:

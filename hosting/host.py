@@ -15,9 +15,9 @@ from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.installation import Identity, establish
 from adapters.local_stack.state import Keeper
+from adapters.locks import home_lock
 from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
-from adapters.runs.home_lock import HomeLock
 from adapters.runs.host import HostRuns
 from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
@@ -53,7 +53,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
     agents = find_agents(settings.agents_file)
     environment = settings.children_environment
     async with AsyncExitStack() as stack:
-        stack.enter_context(HomeLock(settings.home))
+        stack.enter_context(home_lock(settings.home))
         database_url = settings.database_url.get_secret_value()
         await asyncio.to_thread(upgrade, database_url)
         database = open_database(database_url)

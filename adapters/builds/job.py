@@ -9,8 +9,8 @@ from pathlib import Path
 from time import monotonic
 
 from adapters.builds.processes import BuildProcesses
+from adapters.files import is_no_room
 from adapters.git import Git
-from adapters.runs.records import is_no_room
 from pipeline.agents_file import BuildCommand
 from pipeline.model import BuildStep, RunEnd
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from adapters.files import write_atomically
 from adapters.locks import path_key
 from adapters.processes import (
     END_GRACE_SECONDS,
@@ -22,7 +23,6 @@ from adapters.processes import (
     signal_recorded,
 )
 from adapters.programs import exited, running
-from adapters.runs.records import write_atomically
 from pipeline.errors import TransientError
 
 BUILD_VARIABLE = "AGOG_BUILD_DIR"
@@ -111,7 +111,7 @@ class BuildProcesses:
     def _record(self, checkout: Path, pid: int) -> None:
         record = self._path(checkout)
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(str(record), json.dumps(identify(supervisor=pid)), durable=False)
+        write_atomically(record, json.dumps(identify(supervisor=pid)), durable=False)
 
     def _path(self, checkout: Path) -> Path:
         return self._records / f"{path_key(checkout)}.json"

@@ -14,11 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 from adapters.processes import (
-    all_processes,
     become_subreaper,
-    descendants,
     end_processes,
-    living_group,
+    living_below_us,
+    reap,
     signal_pipe,
     start_of_command,
 )
@@ -78,20 +77,13 @@ class BuildSupervisor:
         self._is_over = True
 
     def _reap(self) -> None:
-        """Collect what has ended: the command, and orphans that came to this process."""
-        with suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                if self._command and pid == self._command.pid:
-                    self._exit_code = self._command.returncode = os.waitstatus_to_exitcode(status)
+        for pid, exit_code in reap().items():
+            if self._command and pid == self._command.pid:
+                self._exit_code = self._command.returncode = exit_code
 
     def _living(self) -> set[int]:
         self._reap()
-        if processes := all_processes():
-            return descendants({os.getpid()}, processes)
-        return living_group(self._command.pid) if self._command else set()
+        return living_below_us(self._command.pid if self._command else None)
 
 
 def main(arguments: list[str]) -> int:

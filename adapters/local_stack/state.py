@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.files import PRIVATE_FILE
 from adapters.local_stack.addresses import StackAddresses
-from adapters.local_stack.files import PRIVATE_FILE, make_private_directory, write_private
+from adapters.local_stack.files import make_private_directory, write_private
 from adapters.local_stack.identity import ProcessIdentity, identify
 from pipeline.errors import RefusedInput
 

@@ -4,7 +4,6 @@ They stand beside the directory that the agent is told of (`AGOG_RUN_DIR`): what
 one, or to single files in it, the run is found.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from adapters.files import read_tail, try_lock, write_atomically
 from adapters.runs import records
 from pipeline.errors import RefusedInput
 from pipeline.model import Head, RunEnd, RunResult
@@ -169,20 +169,17 @@ class RunDirectory:
         A child that inherits the descriptor keeps the lock.
         """
         self._create_records()
-        lock = os.open(self.file(records.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = try_lock(self.file(records.LOCK))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
             yield lock
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
     def write_order(self, record: RunRecord) -> None:
         """Record what was ordered; once and for all."""
-        path = str(self.file(records.ORDER))
-        records.write_atomically(path, json.dumps(asdict(record)), durable=False)
+        path = self.file(records.ORDER)
+        write_atomically(path, json.dumps(asdict(record)), durable=False)
 
     def order(self) -> RunRecord | None:
         """What was ordered, if the run got that far.
@@ -202,8 +199,8 @@ class RunDirectory:
 
     def write_deadline(self, seconds: float) -> None:
         """Set how many seconds after its start the run is due."""
-        path = str(self.file(records.DEADLINE))
-        records.write_atomically(path, repr(seconds), durable=False)
+        path = self.file(records.DEADLINE)
+        write_atomically(path, repr(seconds), durable=False)
 
     def deadline_seconds(self, record: RunRecord) -> float:
         """How many seconds after its start the run is due."""
@@ -254,7 +251,9 @@ class RunDirectory:
             end=end,
             exit_code=record["exit_code"],
             output=output,
-            error_output=_tail(self.file(records.STDERR), min(limit, records.ERROR_OUTPUT_LIMIT)),
+            error_output=read_tail(
+                self.file(records.STDERR), min(limit, records.ERROR_OUTPUT_LIMIT)
+            ),
             started_at=started_at,
             ended_at=_time(record["ended_at"]),
             # The marker may be gone, and then the end still tells of a start.
@@ -273,7 +272,7 @@ class RunDirectory:
         With it the number of bytes at its beginning that were not searched, though none was found.
         """
         path = self.file(records.STDOUT)
-        tail, size = _tail(path, limit), path.stat().st_size if path.exists() else 0
+        tail, size = read_tail(path, limit), path.stat().st_size if path.exists() else 0
         record = self.order()
         if record is None or size <= limit or not limit:
             return tail, 0  # whole, or nobody asks for it
@@ -307,15 +306,6 @@ class RunDirectory:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-def _tail(path: Path, limit: int) -> str:
-    """The last `limit` bytes of a file as text; a file that is not there is empty."""
-    try:
-        size = path.stat().st_size
-        return _text(path, max(0, size - limit), size)
-    except FileNotFoundError:
-        return ""
 
 
 def _text(path: Path, start: int, end: int) -> str:

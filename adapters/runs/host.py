@@ -65,7 +65,7 @@ async def _unheard(at: datetime, head: Head | None) -> None:
 
 
 class HostRuns:
-    """Implements `pipeline.ports.AgentRuns`. One per state directory (see HomeLock)."""
+    """Implements `pipeline.ports.AgentRuns`. One per state directory (see home_lock)."""
 
     def __init__(
         self, home: Path, agents: AgentsFile, limit: SlotLimit, environment: Mapping[str, str]

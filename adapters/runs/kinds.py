@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from adapters.files import write_atomically
 from adapters.processes import (
     all_pids,
     end_processes,
@@ -212,8 +213,8 @@ class SupervisedRuns:
         identity = identify(supervisor=pid)
         self._survivors[run.records_path] = identity
         began = datetime.fromtimestamp(Path(f"/proc/{pid}").stat().st_mtime, UTC)
-        records.write_atomically(str(run.file(records.IDENTITY)), json.dumps(identity))
-        records.count_start(str(run.records_path), at=began.isoformat())
+        write_atomically(run.file(records.IDENTITY), json.dumps(identity))
+        records.count_start(str(run.records_path), began.isoformat())
         return True
 
     def _reap(self) -> None:

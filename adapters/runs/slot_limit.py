@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.runs.records import write_atomically
+from adapters.files import write_atomically
 from pipeline.errors import RefusedInput
 
 SLOTS, LOWERED = "slots.json", "slots-lowered.json"
@@ -101,7 +101,7 @@ class SlotLimit:
 
     def _write(self, name: str, fields: dict[str, Any]) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
-        write_atomically(str(self._home / name), json.dumps(fields))
+        write_atomically(self._home / name, json.dumps(fields))
 
 
 def check_slots(slots: int) -> int:
