@@ -22,10 +22,10 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.bounded import within
 from adapters.sdlc.database import Database, wrong_database
 from adapters.sdlc_tables import InstallationRow, RequirementRow
 from adapters.temporal_client import reaching_temporal
+from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
 from pipeline.installation import Installation, installation_of_patrol
 from pipeline.model import RequirementState

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from adapters.bounded import cleaned
+from adapters.waiting import cleaned
 from pipeline.errors import DependencyUnavailable
 
 log = logging.getLogger(__name__)

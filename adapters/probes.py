@@ -13,9 +13,9 @@ from nats.aio.client import Client
 from sqlalchemy.engine import URL, make_url
 
 from adapters import nats_connection
-from adapters.bounded import cleaned, within
 from adapters.nats_connection import open_connection, unavailable
 from adapters.sdlc import database
+from adapters.waiting import cleaned, within
 from pipeline.errors import DependencyUnavailable, NoRoom
 from pipeline.model import disk_of
 

@@ -11,10 +11,10 @@ from time import monotonic
 from sqlalchemy import make_url
 
 from adapters import nats_connection
-from adapters.bounded import within
 from adapters.nats_events import NatsEventPublisher
 from adapters.probes import probe_database, probe_disk
 from adapters.sdlc import database
+from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable, NoRoom
 from pipeline.model import disk_of, place_of
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from time import monotonic
 
-from adapters.bounded import within
+from adapters.waiting import within
 from pipeline.errors import PipelineError, RefusedInput
 
 LOOK_SECONDS = 6.0

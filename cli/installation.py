@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from temporalio.service import RPCError
 
-from adapters.bounded import within
 from adapters.health_probe import WORKER_FILE
 from adapters.installation import Binding, bind, proved
 from adapters.sdlc.database import open_database
+from adapters.waiting import within
 from cli import output
 from cli.checks import Finding
 from cli.connections import temporal_client

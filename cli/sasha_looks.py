@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from adapters.runs.host import HostRuns
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from adapters.sdlc_store import create_store
 from adapters.user_files import find_agents
 from hosting.caring import care_of_host, care_of_house

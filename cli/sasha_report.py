@@ -11,9 +11,9 @@ from typing import TypeVar
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
-from adapters.bounded import within
 from adapters.sdlc_views import IncidentView, ListedRequirement
 from adapters.temporal_workflows import workflow_standing
+from adapters.waiting import within
 from cli.checks import LOOK_SECONDS
 from cli.connections import temporal_client
 from cli.installation import installation_of

@@ -10,7 +10,7 @@ from adapters.host_care.making import host_care
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.installation import Identity
 from adapters.probes import NatsLogin
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore

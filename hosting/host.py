@@ -19,7 +19,7 @@ from adapters.locks import home_lock
 from adapters.migrate import upgrade
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.host import HostRuns
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha

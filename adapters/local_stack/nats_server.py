@@ -7,12 +7,12 @@ from pathlib import Path
 from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
 
-from adapters.bounded import cleaned
 from adapters.local_stack.addresses import NATS_PASSWORD, NATS_URL, NATS_USER
 from adapters.local_stack.child import ChildSpec
 from adapters.local_stack.files import kept_password, make_private_directory, write_private
 from adapters.local_stack.ports import LOOPBACK
 from adapters.local_stack.server import binary, server_environment
+from adapters.waiting import cleaned
 
 _USER = "agog"
 _PROBE_SECONDS = 2

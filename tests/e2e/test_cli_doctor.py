@@ -12,7 +12,7 @@ from psycopg import sql
 from adapters.local_stack import StackAddresses
 from adapters.migrate import Schema, schema
 from adapters.nats_streams import configuration, find_flaw
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from adapters.temporal_client import connect
 from adapters.temporal_sasha import TemporalSasha
 from pipeline.events import STREAMS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adapters.locks import home_lock
 from adapters.runs.host import HostRuns
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from pipeline.agents_file import AgentsFile, CommandAgent
 from tests.fixtures_runs import Order, attach
 
