@@ -49,6 +49,12 @@ def write_atomically(
             os.close(directory)
 
 
+def make_private_directory(path: "Path") -> "Path":
+    """The directory, made for its owner alone if it is not there yet."""
+    path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    return path
+
+
 def read_tail(path: "Path", limit: int) -> str:
     """The last `limit` bytes of a file as text; empty if there is no such file."""
     try:

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from adapters.files import PRIVATE_FILE, write_atomically
 from adapters.health_probe import WORKER_FILE
-from adapters.local_stack.files import write_private
 from adapters.readiness import Standing, WatchedDependencies
 from pipeline.errors import RefusedInput
 
@@ -75,7 +75,7 @@ def worker_file(home: Path, facts: WorkerFacts, address: str | None) -> Iterator
         "version": facts.version,
         "health": address,
     }
-    write_private(path, json.dumps(document, indent=2) + "\n")
+    write_atomically(path, json.dumps(document, indent=2) + "\n", mode=PRIVATE_FILE)
     try:
         yield
     finally:

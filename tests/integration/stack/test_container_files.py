@@ -11,8 +11,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
 from adapters.local_stack import Child, ChildSpec, LocalStack
-from adapters.local_stack.ports import choose_ports
-from adapters.local_stack.server import binary
+from adapters.local_stack.server import binary, choose_ports
 from adapters.temporal_client import SEARCH_ATTRIBUTES
 from tests.stack_usage import until
 
