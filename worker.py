@@ -30,7 +30,7 @@ from activities.interceptor import HouseInterceptor
 from adapters.local_stack.state import Keeper
 from adapters.runs.inventory import has_agents
 from adapters.runs.slots import MOST_SLOTS, WAITING_ROOM, SlotLimit
-from adapters.temporal_client import connect, quiet_runtime
+from adapters.temporal.client import connect, quiet_runtime
 from hosting.desk import rule_desk
 from hosting.host import Host, keeper_of, open_host, reporting_health
 from hosting.room import RoomSupplier

@@ -24,7 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc.database import Database, wrong_database
 from adapters.sdlc_tables import InstallationRow, RequirementRow
-from adapters.temporal_client import reaching_temporal
+from adapters.temporal.client import reaching_temporal
 from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
 from pipeline.installation import Installation, installation_of_patrol

@@ -15,8 +15,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_views import LeftoverView
-from adapters.temporal_client import reaching_temporal, refusal_reason
-from adapters.temporal_workflows import check_ours
+from adapters.temporal.client import reaching_temporal, refusal_reason
+from adapters.temporal.workflows import check_ours
 from cli.connections import Services, services
 from cli.naming import stage_name
 from pipeline.errors import DependencyUnavailable, RefusedInput

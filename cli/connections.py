@@ -12,8 +12,8 @@ from temporalio.runtime import Runtime
 from adapters.installation import establish
 from adapters.sdlc_reader import SdlcReader, create_reader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
-from adapters.temporal_client import connect, quiet_runtime
-from adapters.temporal_waker import TemporalWaker
+from adapters.temporal.client import connect, quiet_runtime
+from adapters.temporal.messages import TemporalWaker
 from cli.nats_client import check_nats
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation

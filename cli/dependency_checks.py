@@ -10,10 +10,10 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSyste
 from temporalio.client import Client
 
 from adapters.migrate import pending
-from adapters.nats_connection import address_of, open_connection, unavailable
+from adapters.nats.connection import address_of, open_connection, unavailable
 from adapters.sdlc.database import address_of as database_address
 from adapters.sdlc.database import open_database
-from adapters.temporal_client import (
+from adapters.temporal.client import (
     DEFAULT_ADDRESS,
     SEARCH_ATTRIBUTES,
     known_search_attributes,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from adapters.git import Git
 from adapters.git.project import check_project
 from adapters.host_care.load import measure
-from adapters.probes import disk_problem, free_bytes
+from adapters.readiness import disk_problem, free_bytes
 from adapters.runs.inventory import count_runs
 from adapters.runs.slots import SlotLimit
 from adapters.user_files import find_agents

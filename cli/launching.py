@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TypeVar
 
 from adapters.sdlc_store import Acceptance
-from adapters.temporal_client import known_search_attributes, reaching_temporal
-from adapters.temporal_workflows import workflow_standing
+from adapters.temporal.client import known_search_attributes, reaching_temporal
+from adapters.temporal.workflows import workflow_standing
 from cli.connections import Services, wake_held
 from cli.inputs import Submission
 from pipeline.errors import AlreadyStarted, NumberElsewhere

@@ -1,7 +1,7 @@
 """NATS alone, for commands that only read events."""
 
-from adapters import nats_events
-from adapters.nats_events import NatsEventPublisher
+from adapters.nats import events as nats_events
+from adapters.nats.events import NatsEventPublisher
 from settings import Settings
 
 

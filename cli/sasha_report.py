@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from adapters.sdlc_views import IncidentView, ListedRequirement
-from adapters.temporal_workflows import workflow_standing
+from adapters.temporal.workflows import workflow_standing
 from adapters.waiting import within
 from cli.checks import LOOK_SECONDS
 from cli.connections import temporal_client

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from sqlalchemy import make_url
 
 from adapters.migrate import Schema, schema
-from adapters.nats_connection import unavailable
-from adapters.nats_streams import find_flaw
-from adapters.probes import PROBE_SECONDS, NatsLogin
+from adapters.nats.connection import NatsLogin, unavailable
+from adapters.nats.events import find_flaw
+from adapters.readiness import PROBE_SECONDS
 from adapters.sdlc.database import address_of
 from cli.checks import Finding, Kind, Look
 from cli.documents import retry_document

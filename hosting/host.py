@@ -9,7 +9,6 @@ from platform import node
 
 from temporalio.client import Client
 
-from adapters import nats_events
 from adapters.builds.project_builds import ProjectBuilds
 from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
@@ -17,13 +16,13 @@ from adapters.installation import Identity, establish
 from adapters.local_stack.state import Keeper
 from adapters.locks import home_lock
 from adapters.migrate import upgrade
+from adapters.nats import events as nats_events
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.host import HostRuns
 from adapters.runs.slots import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_store import create_store
-from adapters.temporal_sasha import TemporalSasha
-from adapters.temporal_waker import TemporalWaker
+from adapters.temporal.messages import TemporalSasha, TemporalWaker
 from adapters.user_files import find_agents
 from hosting.caring import care_of_host, care_of_house, nats_login
 from pipeline.model import SashaCall

@@ -18,7 +18,7 @@ import pytest_asyncio
 from psycopg import sql
 
 from adapters.migrate import upgrade
-from adapters.nats_events import NatsEventPublisher, connect
+from adapters.nats.events import NatsEventPublisher, connect
 from adapters.sdlc_reader import SdlcReader, create_reader
 from adapters.sdlc_store import PostgresSdlcStore, create_store
 from tests.eventually import PATIENCE_SECONDS, wait_until

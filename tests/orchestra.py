@@ -15,10 +15,10 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
-from adapters import nats_events
 from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.migrate import upgrade
+from adapters.nats import events as nats_events
 from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.kinds import leftovers

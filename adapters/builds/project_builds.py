@@ -10,7 +10,7 @@ from adapters.builds.job import PREPARED, BuildJob, Exit, read_tail
 from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import checked_out
 from adapters.locks import Locks, path_key
-from adapters.probes import disk_problem
+from adapters.readiness import disk_problem
 from adapters.runs.kinds import PASSED_ON
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed

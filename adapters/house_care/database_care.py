@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from adapters.house_care.restarts import DependencyRestart
 from adapters.migrate import Schema, schema, upgrade
-from adapters.probes import probe_database
+from adapters.readiness import probe_database
 from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import Symptom, SymptomKind

@@ -14,8 +14,8 @@ from adapters.sdlc.attendance import OpenRow, open_row, open_rows, order_of
 from adapters.sdlc.database import Database
 from adapters.sdlc.unstarted import cancel_unstarted_fixes
 from adapters.sdlc_store import PostgresSdlcStore
-from adapters.temporal_client import reaching_temporal
-from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
+from adapters.temporal.client import reaching_temporal
+from adapters.temporal.workflows import WorkflowStanding, running_workflows, workflow_standing
 from adapters.waiting import within
 from pipeline.errors import AlreadyStarted, NotRepairable, NumberElsewhere
 from pipeline.failures import cut

@@ -15,7 +15,7 @@ from adapters.files import make_private_directory
 from adapters.local_stack.child import ChildSpec
 from adapters.local_stack.server import LOOPBACK, binary, server_environment
 from adapters.local_stack.state import TEMPORAL_ADDRESS, WEB_UI
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
 

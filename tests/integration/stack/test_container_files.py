@@ -12,7 +12,7 @@ from temporalio.client import Client
 
 from adapters.local_stack import Child, ChildSpec, LocalStack
 from adapters.local_stack.server import binary, choose_ports
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 from tests.stack_usage import until
 
 CONTAINERS = Path(__file__).resolve().parents[3] / "containers"

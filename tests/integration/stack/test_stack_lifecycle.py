@@ -13,7 +13,7 @@ from temporalio.client import Client
 from adapters.local_stack import Child, ChildSpec, LocalStack, StackAddresses, read_stack
 from adapters.local_stack.server import choose_ports, is_free
 from adapters.local_stack.temporal_server import TemporalServer
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 from pipeline.errors import RefusedInput
 from tests.stack_usage import (
     connect_nats,
