@@ -1,4 +1,4 @@
-"""Commands of builds, each below a supervisor: ended whole, found again after a crash."""
+"""Commands of builds, each under a supervisor: ended completely, found again after a crash."""
 
 import asyncio
 import json
@@ -26,19 +26,20 @@ from adapters.programs import exited, running
 from pipeline.errors import TransientError
 
 BUILD_VARIABLE = "AGOG_BUILD_DIR"
-"""Every process of a build has this variable, the checkout: found by it without its supervisor."""
+"""Holds the checkout in every process of a build, which is so found without its supervisor."""
 
 PATIENCE_SECONDS = END_GRACE_SECONDS + 5.0
-"""After this a supervisor that was asked to end its command is ended itself."""
+"""After this a supervisor that was asked to end its command is killed."""
 END_SECONDS = 10.0
-"""Until what outlived its supervisor must be gone; one that hangs in the kernel is reported."""
+"""Processes that outlived their supervisor must be gone by then. One that hangs in the kernel is
+reported."""
 
 _POLL_SECONDS = 0.05
 _ENTRY = str(Path(__file__).parents[1] / "supervise.py")
 
 
 class BuildProcesses:
-    """Builds of a state directory, at most one per checkout; each is recorded while it runs."""
+    """Builds of a state directory, at most one per checkout, each recorded while it runs."""
 
     def __init__(self, home: Path) -> None:
         self._records = home / "builds" / "running"
@@ -53,11 +54,11 @@ class BuildProcesses:
     ) -> int:
         """Run a command of the checkout's build; its exit code, negative for a signal.
 
-        Both its streams are appended to the log. Whatever it leaves running has ended when this
-        returns, and when it is cancelled.
+        Both streams are appended to the log. Whatever the command leaves running has ended when
+        this returns, also when it is cancelled.
 
         Raises: OSError if the program cannot be started, TransientError if it was ended from
-        outside, or something of it cannot be ended.
+        outside, or if one of its processes cannot be ended.
         """
         given = {**environment, BUILD_VARIABLE: str(checkout)}
         order = {
@@ -73,18 +74,18 @@ class BuildProcesses:
             )  # fmt: skip
             async with running(start, partial(self._let_go, checkout)) as supervisor:
                 self._record(checkout, supervisor.pid)
-                # Asked for; the types cannot know.
+                # It is a pipe; the types do not tell.
                 assert supervisor.stdout is not None
                 answer = await supervisor.stdout.read()
         return _exit_code(command, answer)
 
     async def end(self, checkout: Path) -> None:
-        """End whatever the checkout's build left running, also that of a worker which died.
+        """End whatever the checkout's build left running, also for a worker that died.
 
         Raises: TransientError if a process cannot be ended.
         """
         record = self._path(checkout)
-        # A worker may have died before it recorded what it had started: found by its variable.
+        # A worker may have died before it recorded the build, which is then found by its variable.
         identity: Identity = json.loads(record.read_text()) if record.exists() else {}
         asked_at = monotonic()
         while (stat := recorded_process(identity, "supervisor")) and stat.is_living:
@@ -98,7 +99,7 @@ class BuildProcesses:
         record.unlink(missing_ok=True)
 
     async def _let_go(self, checkout: Path, supervisor: Process) -> None:
-        """Let the supervisor end all that is left of the build, and see that it did."""
+        """Let the supervisor end all that is left of the build, and make sure that it did."""
         assert supervisor.stdin is not None
         supervisor.stdin.close()
         try:

@@ -1,8 +1,8 @@
 """Supervisor of one command of a build: whatever the command starts ends with it.
 
 It adopts the command's orphans, and lives as long as the worker holds the other end of its standard
-input: a worker that is killed ends its build by that alone. How the command ended is said on
-standard output, so that no disk is needed to know it. Standard library only.
+input, so a worker that is killed ends its build. It reports on standard output how the command
+ended, which needs no disk. Standard library only.
 """
 
 import json
@@ -26,7 +26,7 @@ _LIFELINE, _ANSWER = 0, 1
 
 
 class BuildSupervisor:
-    """One command, from its start to the end of everything that it has started."""
+    """One command, from its start to the end of everything that it started."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         """Take what to run: `argv`, `directory`, `log` and the names of its `variables`."""
@@ -37,7 +37,7 @@ class BuildSupervisor:
         self._wake_up = signal_pipe(self._stop)
 
     def run(self) -> dict[str, Any]:
-        """Run the command; how it ended."""
+        """Run the command; returns how it ended."""
         become_subreaper()
         try:
             self._start()
@@ -89,7 +89,7 @@ class BuildSupervisor:
 def main(arguments: list[str]) -> int:
     """Supervise the command of that order, a JSON object."""
     answer = BuildSupervisor(json.loads(arguments[0])).run()
-    with suppress(BrokenPipeError):  # nobody is left to be told
+    with suppress(BrokenPipeError):  # the worker is gone
         os.write(_ANSWER, json.dumps(answer).encode())
         sys.stdout = None
     return 0
