@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -251,9 +251,10 @@ class RoomSupplier(CustomSlotSupplier):
         self._loop = asyncio.get_running_loop()
         await self._door.acquire()
         try:
-            # Any process may end a requirement, so there is no event here to wait for.
-            while not await self._is_open():  # noqa: ASYNC110
-                await asyncio.sleep(ROOM_INTERVAL_SECONDS)
+            with suppress(DependencyUnavailable):
+                # Any process may end a requirement, so there is no event here to wait for.
+                while not await self._has_room():  # noqa: ASYNC110
+                    await asyncio.sleep(ROOM_INTERVAL_SECONDS)
         except BaseException:
             self._door.release()
             raise
@@ -270,12 +271,6 @@ class RoomSupplier(CustomSlotSupplier):
         """Allow the next poll. Called from a thread of the SDK."""
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._door.release)
-
-    async def _is_open(self) -> bool:
-        try:
-            return await self._has_room()
-        except DependencyUnavailable:
-            return True
 
 
 # --- serving --------------------------------------------------------------------------------------

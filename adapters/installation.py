@@ -223,8 +223,10 @@ async def _check_namespace(client: Client, database: Database, binding: Binding)
     namespace = await namespace_of(client)
     if namespace.id == binding.namespace.id:
         return
-    users = await _users_of(client)
-    others = f" (used by {users})" if users else ""
+    others = ""
+    with suppress(RPCError, TimeoutError):
+        if users := await within(_NAMING_SECONDS, _users_of(client)):
+            others = f" (used by {users})"
     raise WrongInstallation(
         "Temporal",
         f"Temporal at {namespace.address} belongs to another installation: its"
@@ -241,12 +243,6 @@ def _tell(namespace: Namespace) -> str:
 
 
 async def _users_of(client: Client) -> str:
-    """Which installations have workers there; empty if Temporal does not tell in time."""
-    with suppress(RPCError, TimeoutError):
-        return await within(_NAMING_SECONDS, _listed_users(client))
-    return ""
-
-
-async def _listed_users(client: Client) -> str:
+    """Which installations have workers there."""
     listed = [installation_of_patrol(each.id) async for each in await client.list_schedules()]
     return ", ".join(f"installation {short}" for short in sorted(set(filter(None, listed))))

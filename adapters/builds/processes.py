@@ -73,7 +73,10 @@ class BuildProcesses:
                 stdin=PIPE, stdout=PIPE, stderr=output, env=given, start_new_session=True,
             )  # fmt: skip
             async with running(start, partial(self._let_go, checkout)) as supervisor:
-                self._record(checkout, supervisor.pid)
+                record = self._path(checkout)
+                record.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(identify(supervisor=supervisor.pid))
+                write_atomically(record, text, durable=False)
                 # It is a pipe; the types do not tell.
                 assert supervisor.stdout is not None
                 answer = await supervisor.stdout.read()
@@ -93,7 +96,12 @@ class BuildProcesses:
             number = signal.SIGTERM if patient else signal.SIGKILL
             signal_recorded(identity, "supervisor", number)
             await asyncio.sleep(_POLL_SECONDS)
-        if left := await asyncio.to_thread(_end_leftovers, checkout, identity):
+        left = await asyncio.to_thread(
+            end_processes,
+            lambda: leftovers(BUILD_VARIABLE, str(checkout), identity),
+            END_SECONDS,
+        )
+        if left:
             pids = ", ".join(map(str, sorted(left)))
             raise TransientError(f"Processes {pids} of the build in {checkout} cannot be ended.")
         record.unlink(missing_ok=True)
@@ -109,17 +117,8 @@ class BuildProcesses:
             await exited(supervisor)
         await self.end(checkout)
 
-    def _record(self, checkout: Path, pid: int) -> None:
-        record = self._path(checkout)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(record, json.dumps(identify(supervisor=pid)), durable=False)
-
     def _path(self, checkout: Path) -> Path:
         return self._records / f"{path_key(checkout)}.json"
-
-
-def _end_leftovers(checkout: Path, identity: Identity) -> set[int]:
-    return end_processes(lambda: leftovers(BUILD_VARIABLE, str(checkout), identity), END_SECONDS)
 
 
 def _exit_code(command: Sequence[str], answer: bytes) -> int:

@@ -212,7 +212,9 @@ class BuildJob:
 
     async def run(self) -> Exit:
         """Prepare if the commit asks for something that is not prepared yet, then build."""
-        if not self._has_directory():
+        place = self.directory
+        # A link or `..` may lead out of the commit.
+        if not (place.is_dir() and place.resolve().is_relative_to(self.worktree)):
             reason = f"The build directory {self.build.directory} is not in the commit."
             return Exit(RunEnd.NOT_STARTED, None, reason)
         prepared = await self._prepare() if self.build.prepare else None
@@ -274,10 +276,6 @@ class BuildJob:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-
-    def _has_directory(self) -> bool:
-        """Whether the build directory is in the commit, not behind a link or `..`."""
-        return self.directory.is_dir() and self.directory.resolve().is_relative_to(self.worktree)
 
 
 def _output(log: Path) -> str:

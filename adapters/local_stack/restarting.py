@@ -38,7 +38,11 @@ class ServerRestarts:
             return f"{server.title} was started {age:.0f} s ago and is given time."
         state = StackState(self._home)
         async with self._turn:  # else a start of another server here would look like the keeper's
-            if _acquired(state):
+            try:
+                state.acquire()
+            except RefusedInput:
+                pass  # its keeper lives
+            else:
                 try:
                     return await self._from_here(server, url, state.kept_ports())
                 finally:
@@ -66,12 +70,3 @@ class ServerRestarts:
         member.ports = {name: ports[name] for name in server.preferred_ports}
         await member.restart()
         return f"{server.title} was started without `starter.py up`, which was killed."
-
-
-def _acquired(state: StackState) -> bool:
-    """Whether the stack's lock was free, and is ours now."""
-    try:
-        state.acquire()
-    except RefusedInput:
-        return False
-    return True

@@ -110,15 +110,12 @@ class ServerMember:
             try:
                 return await self.restart()
             except ServerNotStarted as error:
-                if not (remaining and self._lost_a_port(error)):
+                # Temporal also opens ports of its own choice: only its log tells of those.
+                lost_a_port = _PORT_TAKEN in str(error) or not all(
+                    map(is_free, self.ports.values())
+                )
+                if not (remaining and lost_a_port):
                     raise
-
-    def _lost_a_port(self, error: ServerNotStarted) -> bool:
-        """Whether another program took one of our ports, or one that the server chose itself.
-
-        Temporal opens several ports of its own choice; only its log tells.
-        """
-        return _PORT_TAKEN in str(error) or not all(map(is_free, self.ports.values()))
 
     async def restart(self) -> None:
         """Start on the same ports and wait for an answer."""

@@ -70,12 +70,6 @@ def has_agents(home: Path) -> bool:
     return any(is_supervised(run) and not run.is_suspended for run in unended_runs(home))
 
 
-def working_directories(home: Path) -> frozenset[Path]:
-    """Where agents run, or may still run: the directories of runs without an end."""
-    orders = (run.order() for run in unended_runs(home))
-    return frozenset(Path(order.directory) for order in orders if order)
-
-
 def is_supervised(run: RunDirectory) -> bool:
     """Whether a supervisor holds the run, here or in another process namespace.
 

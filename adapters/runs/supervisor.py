@@ -79,7 +79,9 @@ class Supervisor:
         """Start the agent, see it to its end and record that."""
         become_subreaper()
         self._when_there_is_room(self._record_identity)
-        self._wait_until_wanted()
+        # An agent that would have to be suspended at once is not started yet.
+        while self._suspension.is_ordered and not self._cancelled:
+            self._sleep(LOOK_SECONDS)
         started_at = "" if self._is_cancelled() else self._when_there_is_room(self._count_start)
         if not started_at:
             self._write_exit("cancelled", reason="cancelled before it started")
@@ -184,11 +186,6 @@ class Supervisor:
         text = json.dumps(identify(**processes))
         write_atomically(self._path(IDENTITY), text, durable=False)
         return text
-
-    def _wait_until_wanted(self) -> None:
-        """Do not start an agent that would have to be suspended at once."""
-        while self._suspension.is_ordered and not self._cancelled:
-            self._sleep(LOOK_SECONDS)
 
     def _watch_and_end(self) -> tuple[str, str]:
         try:
