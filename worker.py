@@ -5,11 +5,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from platform import node
 
 from temporalio import activity, workflow
 from temporalio.client import Client
@@ -18,6 +21,10 @@ from temporalio.worker import (
     CustomSlotSupplier,
     FixedSizeSlotSupplier,
     Interceptor,
+    SlotMarkUsedContext,
+    SlotPermit,
+    SlotReleaseContext,
+    SlotReserveContext,
     UnsandboxedWorkflowRunner,
     Worker,
     WorkerTuner,
@@ -27,16 +34,28 @@ from temporalio.worker import (
 from activities import Activities, all_activities
 from activities.delivery import clean_leftovers
 from activities.interceptor import HouseInterceptor
+from adapters.builds.project_builds import ProjectBuilds
+from adapters.git import GitWorkspaces
+from adapters.health import WorkerFacts, health_endpoint, worker_file
+from adapters.installation import Identity, establish
 from adapters.local_stack.state import Keeper
+from adapters.locks import home_lock
+from adapters.nats import events as nats_events
+from adapters.readiness import WatchedDependencies, disk, nats_and_database
+from adapters.runs.host import HostRuns
 from adapters.runs.inventory import has_agents
-from adapters.runs.slot_limit import MOST_SLOTS, SlotLimit
-from adapters.runs.slots import WAITING_ROOM
-from adapters.temporal_client import connect, quiet_runtime
+from adapters.runs.slots import MOST_SLOTS, WAITING_ROOM, SlotLimit
+from adapters.sdlc.database import open_database
+from adapters.sdlc.migrate import upgrade
+from adapters.sdlc.store import create_store
+from adapters.temporal.client import connect, quiet_runtime
+from adapters.temporal.messages import TemporalSasha, TemporalWaker
+from adapters.user_files import find_agents
+from hosting.caring import care_of_host, care_of_house, nats_login
 from hosting.desk import rule_desk
-from hosting.host import Host, keeper_of, open_host, reporting_health
-from hosting.room import RoomSupplier
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.installation import Queues
+from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 from pipeline.remedies import PATROL_INTERVAL
 from settings import BadSettings, Settings, load_settings
@@ -49,10 +68,13 @@ from workflows.strategic import StrategicOrchestratorWorkflow
 log = logging.getLogger("agog.worker")
 
 PUBLISH_INTERVAL_SECONDS = 30.0
-"""How often events are looked for that a cancelled or terminated workflow left unpublished."""
+"""How often to look for events that a cancelled or terminated workflow left unpublished."""
+
+ROOM_INTERVAL_SECONDS = 1.0
+"""How often a full host checks whether one of its requirements has ended."""
 
 KEEPER_SECONDS = 1.0
-"""How often the worker of an embedded stack looks whether its `up` lives."""
+"""How often the worker of an embedded stack checks that its `up` lives."""
 
 WORKFLOWS = (
     RequirementWorkflow,
@@ -61,19 +83,107 @@ WORKFLOWS = (
     InfrastructureWorkflow,
     PatrolWorkflow,
 )
+# The sandbox costs a fifth of the worker's time; the tests keep it on over the same code.
+_RUNNER = UnsandboxedWorkflowRunner()
 _TASKS = 100  # of workflows and local activities at once: the SDK's own default
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
-# Slots bound the agents, and who waits for one is elsewhere: never full, it takes back what runs.
+# Slots bound the agents, and queued stages wait elsewhere. So this is never full, and a restarted
+# worker takes back every running agent.
 _AGENT_SLOTS = 4 * MOST_SLOTS
-_HOST_SLOTS = 100  # brief, but for one look of Sasha's at a time
-_TOOL_SLOTS = max(2, os.cpu_count() or 2)  # git and builds use the machine: a bound of their own
+_HOST_SLOTS = 100  # brief calls, except one check of Sasha's at a time
+_TOOL_SLOTS = max(2, os.cpu_count() or 2)  # git and builds load the machine: their own bound
+
+
+# --- this host ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Host:
+    """This host, connected: the ports of its activities, and what the worker itself uses."""
+
+    identity: Identity
+    ports: HostPorts
+    readiness: WatchedDependencies
+    facts: WorkerFacts
+    sasha: TemporalSasha
+    slots: SlotLimit
+
+
+@asynccontextmanager
+async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
+    """Connect everything and prove its identity; it is closed when the block ends.
+
+    Raises: DependencyUnavailable, WrongInstallation; RefusedInput for a bad agents file or if a
+        worker is running.
+    """
+    agents = find_agents(settings.agents_file)
+    environment = settings.children_environment
+    async with AsyncExitStack() as stack:
+        stack.enter_context(home_lock(settings.home))
+        database_url = settings.database_url.get_secret_value()
+        await asyncio.to_thread(upgrade, database_url)
+        database = open_database(database_url)
+        stack.push_async_callback(database.close)
+        identity = await establish(client, database)
+        installation = identity.installation
+        store = create_store(database_url, installation.id)
+        stack.push_async_callback(store.close)
+        login = nats_login(settings)
+        publisher = await nats_events.connect(login.url, login.user, login.password)
+        stack.push_async_callback(publisher.close)
+        await publisher.ensure_streams()
+        root = settings.project_root
+        slots = SlotLimit(settings.home, settings.max_parallel_stages)
+        watched = (
+            *nats_and_database(publisher, settings.nats_url, database_url),
+            disk(settings.host, settings.home, settings.min_free_disk_bytes),
+        )
+        sasha = TemporalSasha(client, installation)
+        readiness = WatchedDependencies(
+            watched, lambda name: sasha.call(SashaCall(settings.host, name))
+        )
+        runs = HostRuns(settings.home, agents, slots, environment)
+        house = await stack.enter_async_context(
+            care_of_house(settings, client, installation, store)
+        )
+        host = await stack.enter_async_context(
+            care_of_host(settings, client, installation, runs, slots)
+        )
+        ports = HostPorts(
+            store=store,
+            publisher=publisher,
+            waker=TemporalWaker(client),
+            sasha=sasha,
+            house_care=house,
+            host_care=host,
+            runs=runs,
+            builds=ProjectBuilds(agents, settings.home, environment),
+            workspaces=GitWorkspaces(root, settings.home, settings.git_filters) if root else None,
+            readiness=readiness,
+            agents=agents,
+            host=settings.host,
+            host_requirements=settings.host_requirements,
+            parallel=settings.enable_parallel_execution,
+            retry_bound=settings.retry_bound,
+            repository=f"{node()}:{root.resolve()}" if root else "",
+        )
+        facts = WorkerFacts(
+            installation.id,
+            settings.host,
+            version("agog-orchestrator"),
+            lambda: (runs.used, slots.current()),
+        )
+        yield Host(identity, ports, readiness, facts, sasha, slots)
+
+
+# --- its Workers ----------------------------------------------------------------------------------
 
 
 def build_workers(
     client: Client, queues: Queues, ports: HostPorts, runner: WorkflowRunner | None = None
 ) -> Sequence[Worker]:
-    """The Workers of one host; the tests run these very ones, with the sandbox on."""
+    """The Workers of one host; the tests run the same ones, with the sandbox on."""
     lists = all_activities(ports)
     host = ports.host
 
@@ -82,7 +192,7 @@ def build_workers(
 
     make = partial(_worker, client, HouseInterceptor(ports))
     return (
-        make(queues.central, lists.central, _CENTRAL_SLOTS, runner or _runner()),
+        make(queues.central, lists.central, _CENTRAL_SLOTS, runner or _RUNNER),
         make(queues.opening, lists.opening, RoomSupplier(has_room)),
         make(queues.urgent, lists.opening, _OPENING_SLOTS),
         make(queues.agents(host), lists.agents, _AGENT_SLOTS),
@@ -111,7 +221,7 @@ def _worker(
         client,
         task_queue=queue,
         workflows=WORKFLOWS if runner else [],
-        workflow_runner=runner or _runner(),
+        workflow_runner=runner or _RUNNER,
         activities=activities,
         interceptors=[interceptor],
         tuner=WorkerTuner.create_composite(
@@ -129,8 +239,51 @@ def _worker(
     )
 
 
+class RoomSupplier(CustomSlotSupplier):
+    """Lets a Worker poll for one opening at a time, and only while the host has room.
+
+    A full host does not poll, so Temporal keeps the openings, the most urgent first. The SDK
+    reserves a slot before it polls. While the database is down there is always room: the opening
+    then pauses at its checkpoint, where everybody sees it.
+    """
+
+    def __init__(self, has_room: Callable[[], Awaitable[bool]]) -> None:
+        self._has_room = has_room
+        self._door = asyncio.Semaphore()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
+        """Wait until the previous opening is done and there is room for another one."""
+        self._loop = asyncio.get_running_loop()
+        await self._door.acquire()
+        try:
+            with suppress(DependencyUnavailable):
+                # Any process may end a requirement, so there is no event here to wait for.
+                while not await self._has_room():  # noqa: ASYNC110
+                    await asyncio.sleep(ROOM_INTERVAL_SECONDS)
+        except BaseException:
+            self._door.release()
+            raise
+        return SlotPermit()
+
+    def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
+        """Never take an opening without the check for room."""
+        return None
+
+    def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
+        """Nothing to do: there is another check before the next opening."""
+
+    def release_slot(self, ctx: SlotReleaseContext) -> None:
+        """Allow the next poll. Called from a thread of the SDK."""
+        if self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._door.release)
+
+
+# --- serving --------------------------------------------------------------------------------------
+
+
 async def publish_forgotten(ports: HostPorts) -> None:
-    """Send out, for ever and at intervals, what no running activity will publish."""
+    """Publish at intervals, forever, the events that no running activity will publish."""
     while True:
         try:
             for number in await ports.store.numbers_with_pending_events():
@@ -141,32 +294,31 @@ async def publish_forgotten(ports: HostPorts) -> None:
 
 
 async def tell_usage(ports: HostPorts) -> None:
-    """Say how many slots are used, for ever, to those who wait for one."""
+    """Record slot usage, forever, for the people who wait for a slot."""
     async for usage in ports.runs.usages():
         try:
             await ports.store.record_usage(ports.host, usage)
         except DependencyUnavailable as error:
-            log.warning("What is said of slots may be old: %s", error)
+            log.warning("The slot usage shown may be old: %s", error)
 
 
 async def serve(settings: Settings) -> None:
-    """Run this host's worker until SIGTERM or SIGINT; agents in flight are left alone."""
+    """Run this host's worker until SIGTERM or SIGINT; running agents continue."""
     Runtime.set_default(quiet_runtime("temporal.core"), error_if_already_set=False)
     client = await connect(settings.temporal_address)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    keeper = keeper_of(settings, client)
-    async with open_host(settings, client) as host, reporting_health(settings, host) as address:
-        if address:
+    # None if the worker does not use an embedded stack.
+    addresses = (client.service_client.config.target_host, settings.database_url.get_secret_value())
+    keeper = Keeper.of(settings.home, addresses)
+    async with open_host(settings, client) as host, AsyncExitStack() as stack:
+        address = None
+        if settings.health_port:
+            endpoint = health_endpoint(settings.health_port, host.readiness, host.facts)
+            address = await stack.enter_async_context(endpoint)
             log.info("Health: %s/readyz", address)
-        await _serve(settings, client, host, keeper, stop)
-
-
-async def _serve(
-    settings: Settings, client: Client, host: Host, keeper: Keeper | None, stop: asyncio.Event
-) -> None:
-    async with AsyncExitStack() as stack:
+        stack.enter_context(worker_file(settings.home, host.facts, address))
         log.info(
             "Orchestrator initialized - Parallelization: %s",
             "ENABLED" if host.ports.parallel else "DISABLED",
@@ -189,20 +341,20 @@ async def _serve(
         if keeper:
             tasks.append(until_orphaned(keeper, settings.home, host.slots))
         await until_either(stop, *map(asyncio.create_task, tasks))
-        log.info("Stopping; agents in flight go on and are found again")
+        log.info("Stopping; running agents continue and are found again")
 
 
 async def until_orphaned(keeper: Keeper, home: Path, slots: SlotLimit) -> None:
-    """Return when the worker of an embedded stack has to end, because its `up` has.
+    """Return when the worker of an embedded stack must end because its `up` has ended.
 
-    Its agents may end first, and what they did is recorded if the servers live; none is started.
-    At once when a new `up` runs, whose worker waits for the state directory.
+    No agent is started any more. Running agents may end first, and their results are recorded if
+    the servers live. If a new `up` runs, return at once: its worker waits for the state directory.
     """
     while not await asyncio.to_thread(lambda: keeper.has_gone):  # noqa: ASYNC110 -- no Event
         await asyncio.sleep(KEEPER_SECONDS)
     log.warning(
         "`starter.py up` (process %d) has gone: no agent is started any more, and this worker ends"
-        " when those that run have ended. The next `up` goes on",
+        " when those that run have ended. The next `up` continues",
         keeper.identity.pid,
     )
     slots.close()
@@ -211,7 +363,7 @@ async def until_orphaned(keeper: Keeper, home: Path, slots: SlotLimit) -> None:
 
 
 async def until_either(stop: asyncio.Event, *endless: asyncio.Task[None]) -> None:
-    """Serve until told to stop, or until one of the others ends. Raises: what has ended it."""
+    """Serve until told to stop, or until one of the others ends. Raises: what ended it."""
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({stopping, *endless}, return_when=asyncio.FIRST_COMPLETED)
     for task in (stopping, *endless):
@@ -221,11 +373,11 @@ async def until_either(stop: asyncio.Event, *endless: asyncio.Task[None]) -> Non
 
 
 def configure_logging(level: str) -> None:
-    """Log to stderr, one line each; the guide's lines stand as they are."""
+    """Log to stderr, one line per record, the message unchanged."""
     logging.basicConfig(
         stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would tell of every look
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs every check
     workflow.logger.workflow_info_on_message = False
     activity.logger.activity_info_on_message = False
 

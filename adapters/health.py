@@ -1,4 +1,4 @@
-"""How a worker is, over HTTP on loopback: `/livez` and `/readyz`, for probes and for people."""
+"""The health of a worker over HTTP on loopback, `/livez` and `/readyz`, for probes and people."""
 
 import asyncio
 import errno
@@ -12,9 +12,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from adapters.files import PRIVATE_FILE, write_atomically
 from adapters.health_probe import WORKER_FILE
-from adapters.local_stack.files import write_private
-from adapters.readiness import Standing, WatchedDependencies
+from adapters.readiness import DependencyStatus, WatchedDependencies
 from pipeline.errors import RefusedInput
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ _READ_ONLY = ("GET", "HEAD")
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What `/readyz` says beside the dependencies.
+    """What `/readyz` says besides the dependencies.
 
-    `slots` answers with how many slots are used, and with their limit.
+    `slots` returns how many slots are used, and their limit.
     """
 
     installation: str
@@ -44,11 +44,11 @@ class WorkerFacts:
 async def health_endpoint(
     port: int, readiness: WatchedDependencies, facts: WorkerFacts
 ) -> AsyncIterator[str]:
-    """Serve until the block ends; its address.
+    """Serve until the block ends; yields the address.
 
-    Where the port is taken, by another worker of this machine, any free one is used.
+    If another worker of this machine has the port, any free one is used.
 
-    Raises: RefusedInput for a port that this user may not have.
+    Raises: RefusedInput for a port that this user may not use.
     """
     server = await _listen(port, _Health(readiness, facts).serve)
     try:
@@ -62,9 +62,9 @@ async def health_endpoint(
 
 @contextmanager
 def worker_file(home: Path, facts: WorkerFacts, address: str | None) -> Iterator[None]:
-    """Say in the state directory, until the block ends, that a worker lives and where it answers.
+    """Record in the state directory, for the block, that a worker lives and where it answers.
 
-    `address` is None where its endpoint is switched off.
+    `address` is None if its endpoint is switched off.
     """
     path = home / WORKER_FILE
     document = {
@@ -75,7 +75,7 @@ def worker_file(home: Path, facts: WorkerFacts, address: str | None) -> Iterator
         "version": facts.version,
         "health": address,
     }
-    write_private(path, json.dumps(document, indent=2) + "\n")
+    write_atomically(path, json.dumps(document, indent=2) + "\n", mode=PRIVATE_FILE)
     try:
         yield
     finally:
@@ -108,7 +108,7 @@ class _Health:
                 writer.write(await self._answer(reader))
                 await writer.drain()
         except (TimeoutError, ConnectionError):
-            log.debug("A health request was given up")  # the client's loss alone
+            log.debug("A health request was given up")  # only the client loses by it
         finally:
             writer.close()
             with suppress(ConnectionError):
@@ -143,19 +143,19 @@ class _Health:
             "host": self._facts.host,
             "version": self._facts.version,
             "slots": {"used": used, "limit": limit},
-            "dependencies": [_standing(each) for each in self._readiness.standings],
+            "dependencies": [_status_document(each) for each in self._readiness.statuses],
         }
 
 
-def _standing(standing: Standing) -> Mapping[str, object]:
-    latency = standing.latency_seconds
+def _status_document(status: DependencyStatus) -> Mapping[str, object]:
+    latency = status.latency_seconds
     return {
-        "name": standing.name,
-        "address": standing.address,
-        "ok": standing.is_well,
-        "since": standing.since.isoformat(timespec="milliseconds"),
+        "name": status.name,
+        "address": status.address,
+        "ok": status.is_well,
+        "since": status.since.isoformat(timespec="milliseconds"),
         "latency_ms": None if latency is None else round(latency * 1_000, 1),
-        "problem": standing.problem,
+        "problem": status.problem,
     }
 
 

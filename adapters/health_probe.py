@@ -1,6 +1,6 @@
-"""Ask the worker of a state directory how it is: `python -m adapters.health_probe HOME`.
+"""Check the health of a state directory's worker: `python -m adapters.health_probe HOME`.
 
-For the health checks of containers: the standard library alone, so that it costs next to nothing.
+For health checks of containers. Standard library only, so that it costs next to nothing.
 """
 
 import json
@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 WORKER_FILE = "worker.json"
-"""Where a worker says that it lives and where it answers."""
+"""Records that a worker lives and where it answers."""
 
 _ASK_SECONDS = 5.0
 

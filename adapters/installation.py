@@ -1,9 +1,9 @@
-"""Which installation this is: kept in the SDLC database, proved against the Temporal namespace.
+"""Which installation this is: kept in the SDLC database, verified against the Temporal namespace.
 
-The database's one row holds the id, and the namespace that the installation is bound to, by the
-namespace's own uuid: a development server keeps it with its data, and no two clusters share one.
-First contact binds. Whoever reaches another namespace, or a database with another id, is told so
-and takes nothing; a move that is meant is said with `starter.py bind`.
+The database's only row holds the installation's id and the namespace that it is bound to, by the
+namespace's own uuid: a development server keeps that with its data, and no two clusters share one.
+The first contact binds. A process that reaches another namespace, or a database with another id,
+takes nothing and says so; an intended move is made with `starter.py bind`.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.bounded import within
 from adapters.sdlc.database import Database, wrong_database
 from adapters.sdlc.tables import InstallationRow, RequirementRow
-from adapters.temporal_client import reaching_temporal
+from adapters.temporal.client import reaching_temporal
+from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
 from pipeline.installation import Installation, installation_of_patrol
 from pipeline.model import RequirementState
@@ -33,8 +33,8 @@ from pipeline.model import RequirementState
 log = logging.getLogger(__name__)
 
 PROVE_SECONDS = 2.0
-"""Between two proofs of a worker. The clients reconnect silently, so it is asked at intervals;
-meanwhile the names of its queues keep it from a stranger's tasks."""
+"""Between two checks of a worker. Clients reconnect silently, so the identity is checked at
+intervals; in between, the names of its queues keep a worker from foreign tasks."""
 
 _ASK_SECONDS = 4.0
 _NAMING_SECONDS = 2.0
@@ -43,7 +43,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Namespace:
-    """A Temporal namespace: `id` is its own uuid, and told from all others by that alone."""
+    """A Temporal namespace: only its own uuid, `id`, tells it apart from all others."""
 
     id: str
     name: str
@@ -52,7 +52,7 @@ class Namespace:
 
 @dataclass(frozen=True)
 class Binding:
-    """The row: which installation the database belongs to, and to which namespace that belongs."""
+    """The row: which installation the database belongs to, and which namespace it is bound to."""
 
     installation: Installation
     namespace: Namespace
@@ -60,7 +60,7 @@ class Binding:
 
 
 class Identity:
-    """One installation, as a process has proved it; proves it again as often as it is asked."""
+    """One installation, as a process has verified it; verifies it again on request."""
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class Identity:
         installation: Installation,
         binding: Binding | None = None,
     ) -> None:
-        """Take connections, which are closed by whoever opened them.
+        """Use connections that the caller closes.
 
-        `binding` is what the row has said before, and counts while the database is away.
+        `binding` is the row as last read, and counts while the database is down.
         """
         self.client = client
         self.installation = installation
@@ -79,7 +79,7 @@ class Identity:
         self._binding = binding
 
     async def prove(self) -> None:
-        """Let pass while database and namespace are those of the installation.
+        """Check that database and namespace are those of the installation.
 
         Raises: WrongInstallation; DependencyUnavailable if one of them cannot be asked.
         """
@@ -87,12 +87,12 @@ class Identity:
         await self._prove_namespace()
 
     async def watch_database(self) -> None:
-        """Prove the database at intervals, for ever. Raises: WrongInstallation."""
-        await _again_and_again(self._prove_database)
+        """Check the database at intervals, forever. Raises: WrongInstallation."""
+        await _repeatedly(self._prove_database)
 
     async def watch_namespace(self) -> None:
-        """Prove the namespace likewise, also while the database is away: often both are."""
-        await _again_and_again(self._prove_namespace)
+        """Check the namespace likewise, also while the database is down: often both are."""
+        await _repeatedly(self._prove_namespace)
 
     async def _prove_database(self) -> None:
         binding = await self._database.read(binding_of)
@@ -106,7 +106,7 @@ class Identity:
             await _check_namespace(self.client, self._database, self._binding)
 
 
-async def _again_and_again(prove: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _repeatedly(prove: Callable[[], Coroutine[Any, Any, None]]) -> None:
     while True:
         await asyncio.sleep(PROVE_SECONDS)
         try:
@@ -114,12 +114,12 @@ async def _again_and_again(prove: Callable[[], Coroutine[Any, Any, None]]) -> No
         except WrongInstallation:
             raise
         except (DependencyUnavailable, TimeoutError) as error:
-            # Who is away is said by others, and may come back as somebody else.
+            # Others report that it is down. It may come back as another installation.
             log.debug("Not proved: %s", error)
 
 
 async def establish(client: Client, database: Database) -> Identity:
-    """The identity of the installation, made and bound at first contact, and proved.
+    """The verified identity of the installation, made and bound at first contact.
 
     Raises: WrongInstallation, DependencyUnavailable.
     """
@@ -127,12 +127,12 @@ async def establish(client: Client, database: Database) -> Identity:
     if binding is None:
         namespace = await namespace_of(client)
         binding = await database.write(lambda connection: _bound(connection, namespace))
-        await _check_namespace(client, database, binding)  # another may have been quicker
+        await _check_namespace(client, database, binding)  # another process may have been faster
     return Identity(client, database, binding.installation, binding)
 
 
 async def proved(client: Client, database: Database) -> Binding | None:
-    """The row, proved without being written; None before the first contact.
+    """The row, verified but never written; None before the first contact.
 
     Raises: WrongInstallation, DependencyUnavailable.
     """
@@ -143,7 +143,7 @@ async def proved(client: Client, database: Database) -> Binding | None:
 
 
 async def bind(client: Client, database: Database, *, force: bool) -> Binding:
-    """Bind the installation to the namespace that answers, because its data was moved or lost.
+    """Bind the installation to the namespace that answers, after its data was moved or lost.
 
     Raises: RefusedInput while requirements are open, unless forced; DependencyUnavailable.
     """
@@ -175,7 +175,7 @@ async def binding_of(connection: AsyncConnection) -> Binding | None:
 
 
 async def _bound(connection: AsyncConnection, namespace: Namespace) -> Binding:
-    """Write the row unless somebody else has been quicker, whose row then counts."""
+    """Write the row, unless another process was faster: then its row counts."""
     now = datetime.now(UTC)
     fields = {"row": 1, "id": str(uuid4()), "created_at": now, **_columns(namespace, now)}
     await connection.execute(insert(InstallationRow).values(fields).on_conflict_do_nothing())
@@ -223,8 +223,10 @@ async def _check_namespace(client: Client, database: Database, binding: Binding)
     namespace = await namespace_of(client)
     if namespace.id == binding.namespace.id:
         return
-    users = await _users_of(client)
-    others = f" (used by {users})" if users else ""
+    others = ""
+    with suppress(RPCError, TimeoutError):
+        if users := await within(_NAMING_SECONDS, _users_of(client)):
+            others = f" (used by {users})"
     raise WrongInstallation(
         "Temporal",
         f"Temporal at {namespace.address} belongs to another installation: its"
@@ -241,12 +243,6 @@ def _tell(namespace: Namespace) -> str:
 
 
 async def _users_of(client: Client) -> str:
-    """Which installations have workers there, as far as that can be found out."""
-    with suppress(RPCError, TimeoutError):
-        return await within(_NAMING_SECONDS, _listed_users(client))
-    return ""
-
-
-async def _listed_users(client: Client) -> str:
+    """Which installations have workers there."""
     listed = [installation_of_patrol(each.id) async for each in await client.list_schedules()]
     return ", ".join(f"installation {short}" for short in sorted(set(filter(None, listed))))

@@ -1,10 +1,10 @@
-"""Trees of processes: who they are, who belongs to one, and how all of one are ended.
+"""Process trees: how a process is identified, what belongs to a tree, and how a tree is ended.
 
-The one way for agents and builds: each runs below a small supervisor that adopts its orphans, so a
-process of it stays a descendant whatever session it makes for itself. Where the supervisor itself
-was killed, its tree is found again by a variable that all of its processes were given.
+Agents and builds each run under a small supervisor that adopts orphans, so every process of the
+tree stays a descendant, whatever session it makes for itself. If the supervisor itself was killed,
+its tree is found by an environment variable that all its processes inherited.
 
-Standard library only, and few modules: it is loaded with every agent.
+Standard library only, and few modules: this is loaded with every agent.
 """
 
 import ctypes
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 END_GRACE_SECONDS = 3.0
-"""Between SIGTERM and SIGKILL: time to flush a log, too short to hold up a cancellation."""
+"""Between SIGTERM and SIGKILL: enough to flush a log, too short to delay a cancellation."""
 
 Identity = Mapping[str, "Any"]
-"""Recorded process ids by name, under `created` when each began, and under `boot` in which boot."""
+"""Recorded process ids by name, their start times under `created`, the boot under `boot`."""
 
 _POLL_SECONDS = 0.02
 _PROC = "/proc"
@@ -32,13 +32,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 class ProcessStat:
     """What the kernel says of one process; `created` counts ticks since boot.
 
-    A plain class: the modules behind dataclasses take longer to load than an agent to start.
+    Not a dataclass: the modules behind those take longer to load than an agent takes to start.
     """
 
     __slots__ = ("created", "is_living", "parent", "session")
 
     def __init__(self, line: bytes) -> None:
-        # The command in parentheses may hold spaces and parentheses of its own.
+        # The command, in parentheses, may itself hold spaces and parentheses.
         fields = line.rpartition(b")")[2].split()
         self.is_living = fields[0] not in (b"Z", b"X")
         self.parent = int(fields[1])
@@ -47,7 +47,7 @@ class ProcessStat:
 
 
 def process_stat(pid: int) -> ProcessStat | None:
-    """The process's line in /proc; None where there is no such process, or no /proc."""
+    """The process's line in /proc; None if there is no such process, or no /proc."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return ProcessStat(file.read())
@@ -56,14 +56,14 @@ def process_stat(pid: int) -> ProcessStat | None:
 
 
 def all_pids() -> list[int]:
-    """The number of every process of this process namespace; empty where there is no /proc."""
+    """The id of every process of this process namespace; empty without /proc."""
     if not os.path.isdir(_PROC):
         return []
     return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
 
 
 def all_processes() -> dict[int, ProcessStat]:
-    """Every process of this process namespace; empty where there is no /proc."""
+    """Every process of this process namespace; empty without /proc."""
     return {pid: stat for pid in all_pids() if (stat := process_stat(pid))}
 
 
@@ -71,7 +71,7 @@ def all_processes() -> dict[int, ProcessStat]:
 
 
 def boot_identity() -> str:
-    """Names this boot and process namespace: a pid means nothing outside of them."""
+    """Identifies this boot and process namespace: a process id means nothing outside them."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
@@ -80,7 +80,7 @@ def boot_identity() -> str:
 
 
 def identify(**pids: int) -> "dict[str, Any]":
-    """What tells these processes, by name, from every other that had or will have their numbers."""
+    """What tells these processes, by name, apart from all others that ever have their ids."""
     created = {
         name: stat.created if (stat := process_stat(p)) else None for name, p in pids.items()
     }
@@ -88,7 +88,7 @@ def identify(**pids: int) -> "dict[str, Any]":
 
 
 def recorded_process(identity: Identity, name: str) -> ProcessStat | None:
-    """The recorded process of that name, dead or alive; None once its number is free or reused."""
+    """The recorded process of that name, dead or alive; None once its id is free or reused."""
     if name not in identity or identity["boot"] != boot_identity():
         return None
     stat = process_stat(identity[name])
@@ -96,7 +96,7 @@ def recorded_process(identity: Identity, name: str) -> ProcessStat | None:
 
 
 def signal_recorded(identity: Identity, name: str, number: signal.Signals) -> bool:
-    """Signal the recorded process, if it is still that one; whether it was there."""
+    """Signal the recorded process if its id was not reused; whether it was there."""
     if recorded_process(identity, name) is None:
         return False
     try:
@@ -106,11 +106,11 @@ def signal_recorded(identity: Identity, name: str, number: signal.Signals) -> bo
     return True
 
 
-# --- who belongs to a tree ------------------------------------------------------------------------
+# --- what belongs to a tree -----------------------------------------------------------------------
 
 
 def descendants(ancestors: set[int], processes: Mapping[int, ProcessStat]) -> set[int]:
-    """Every living process below those."""
+    """Every living descendant of those."""
     children: dict[int, list[int]] = {}
     for pid, stat in processes.items():
         children.setdefault(stat.parent, []).append(pid)
@@ -124,7 +124,7 @@ def descendants(ancestors: set[int], processes: Mapping[int, ProcessStat]) -> se
 
 
 def variable_of(pid: int, name: str) -> str | None:
-    """What a process was given as that variable; None where it was not, or is not ours to read."""
+    """A process's environment variable; None if it has none, or is not ours to read."""
     prefix = os.fsencode(f"{name}=")
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
@@ -137,7 +137,7 @@ def variable_of(pid: int, name: str) -> str | None:
 def leftovers(name: str, value: str, identity: Identity) -> set[int]:
     """Living processes of a tree whose supervisor is gone: by variable, session and descent.
 
-    `identity` is that of the supervisor, and may be empty. Without /proc: the recorded group.
+    `identity` is the supervisor's, and may be empty. Without /proc: the recorded group.
     """
     processes = all_processes()
     if not processes:
@@ -159,10 +159,10 @@ def _belongs(pid: int, stat: ProcessStat, name: str, value: str, session: int | 
 
 
 def _session(identity: Identity) -> int | None:
-    """The session of the tree, while its number cannot mean another one.
+    """The session of the tree, as long as its id cannot mean another session.
 
-    The kernel keeps a session's number from being given again while a member lives. A process of
-    that number with another start time tells that all members are gone.
+    The kernel does not reuse a session's id while a member lives. A process with that id and
+    another start time shows that all members are gone.
     """
     if not identity or identity["boot"] != boot_identity():
         return None
@@ -174,7 +174,7 @@ def _session(identity: Identity) -> int | None:
 
 
 def living_group(group: int) -> set[int]:
-    """A process group as a negative number, if any of it lives: all that is known without /proc."""
+    """A process group as a negative number, if a member lives: all that is known without /proc."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -183,7 +183,7 @@ def living_group(group: int) -> set[int]:
 
 
 def _recorded_group(identity: Identity) -> set[int]:
-    """The tree's group as a negative number, if it still is in the session of its supervisor."""
+    """The tree's group as a negative number, if it still is in its supervisor's session."""
     try:
         group: int = identity["group"]
         is_ours = os.getsid(group) == identity["supervisor"]
@@ -192,15 +192,15 @@ def _recorded_group(identity: Identity) -> set[int]:
     return {-group} if is_ours else set()
 
 
-# --- how it is ended ------------------------------------------------------------------------------
+# --- how a tree is ended --------------------------------------------------------------------------
 
 
 def end_processes(living: Callable[[], set[int]], within: float | None = None) -> set[int]:
-    """SIGTERM to all, after the grace SIGKILL, until none lives; those that are left all the same.
+    """Send SIGTERM to all, SIGKILL after the grace, until none lives; returns what is left.
 
-    Left are those that are not ours to end, and all that live when the time `within` is over. One
-    that stands still is continued: it would not act on SIGTERM. `living` is asked again after each
-    round: a process may fork while it is being ended. A negative number is a process group.
+    Left are processes that are not ours to signal, and all that still live after `within` seconds.
+    A stopped process is continued: it would not act on SIGTERM. `living` is called again after each
+    round, since a process may fork while it is being ended. A negative number is a process group.
     """
     began = time.monotonic()
     asked: set[int] = set()
@@ -223,22 +223,22 @@ def end_processes(living: Callable[[], set[int]], within: float | None = None) -
     return untouchable
 
 
-# --- what a supervisor does to be one -------------------------------------------------------------
+# --- what supervisors share -----------------------------------------------------------------------
 
 
 def become_subreaper() -> None:
-    """Adopt orphans of the tree, where the system can: a daemon of it stays below us."""
+    """Adopt the tree's orphans, where the system supports it: its daemons stay below us."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def signal_pipe(cancel: Callable[[], None]) -> int:
-    """A descriptor that becomes readable with each signal; asks to stop call `cancel`."""
+    """A descriptor that becomes readable with each signal; a signal to stop calls `cancel`."""
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    # Handlers, not SIG_IGN: that would be inherited by what is supervised.
+    # Handlers, not SIG_IGN, which the supervised command would inherit.
     for number in (signal.SIGCHLD, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -246,8 +246,28 @@ def signal_pipe(cancel: Callable[[], None]) -> int:
     return readable
 
 
+def reap() -> dict[int, int]:
+    """Collect every child that has ended, adopted orphans included; exit codes by process id."""
+    ended: dict[int, int] = {}
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return ended
+            ended[pid] = os.waitstatus_to_exitcode(status)
+    except ChildProcessError:
+        return ended
+
+
+def living_below_us(group: int | None) -> set[int]:
+    """Every living process that we started or adopted; without /proc, the given process group."""
+    if processes := all_processes():
+        return descendants({os.getpid()}, processes)
+    return living_group(group) if group else set()
+
+
 def start_of_command(argv: list[str], variables: list[str]) -> list[str]:
-    """The command as it is started: without what the interpreter has added to the environment."""
+    """The command to start, after undoing what the interpreter added to the environment."""
     if "LC_CTYPE" not in variables:
         os.unsetenv("LC_CTYPE")  # the interpreter sets it in a C locale (PEP 538)
     return argv

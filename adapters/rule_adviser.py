@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import PurePath
 
-from adapters.agents.command import PASSED_ON
 from adapters.programs import exited, running
+from adapters.runs.kinds import PASSED_ON
 from pipeline.adviser_file import AdviserCommand
 from pipeline.errors import AdviserFailed, MessageRefused
 from pipeline.rule_messages import MESSAGE_BYTES, read_advice

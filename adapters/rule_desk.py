@@ -18,8 +18,13 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from adapters.extension_desk import ExtensionDesk
-from adapters.nats_connection import close_connection, open_connection, settled, unavailable
-from adapters.probes import NatsLogin
+from adapters.nats.connection import (
+    NatsLogin,
+    close_connection,
+    open_connection,
+    settled,
+    unavailable,
+)
 from adapters.rule_counsel import RULES, RuleCounsel
 from pipeline.errors import MessageRefused
 from pipeline.events import (

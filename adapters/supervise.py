@@ -1,8 +1,8 @@
-"""Entry of a supervisor's process: `python -I -S supervise.py run|build ARGUMENT…`.
+"""Entry point of a supervisor's process: `python -I -S supervise.py run|build ARGUMENT…`.
 
-Isolated mode keeps whatever lies in the environment or working directory of what is supervised out
-of the supervisor, and also this project, so the entry puts that back. The rest are modules to be
-loaded from their byte code.
+Isolated mode protects the supervisor from the environment and the working directory of what it
+supervises. It also hides this project, so the entry point adds that again. All else is in modules,
+which load from their byte code.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Files that a user names: read with a bound, refused with a reason."""
+"""Files that a user names: their size is bounded, a refusal says why."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from pipeline.agents_file import AgentsFile, read_agents
 from pipeline.errors import RefusedInput
 
 TEXT_BYTES = 64 * 1024 * 1024
-"""A backlog of hundreds of long requirements."""
+"""Enough for a backlog of hundreds of long requirements."""
 
 
 def read_text(path: Path, what: str, limit: int = TEXT_BYTES) -> str:
@@ -26,7 +26,7 @@ def read_text(path: Path, what: str, limit: int = TEXT_BYTES) -> str:
 
 
 def find_agents(path: Path) -> AgentsFile:
-    """The agents file. Raises: RefusedInput, naming the variable that leads to it."""
+    """The agents file. Raises: RefusedInput that names the variable for its path."""
     try:
         text = read_text(path, "Agents file")
     except RefusedInput as refusal:

@@ -15,7 +15,7 @@ from temporalio.runtime import Runtime
 
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
-from adapters.temporal_client import quiet_runtime
+from adapters.temporal.client import quiet_runtime
 from bench.contenders import Bare, Contender, Ours, Plain
 from bench.figures import batches, figures, metrics
 from bench.ground import Ground, running_ground

@@ -18,7 +18,7 @@ from temporalio.common import (
 from adapters.installation import establish
 from adapters.sdlc.requirements import Acceptance
 from adapters.sdlc.store import PostgresSdlcStore
-from adapters.temporal_client import known_search_attributes
+from adapters.temporal.client import known_search_attributes
 from bench.bare import QUEUE, BareOrder, BareWorkflow
 from bench.plain import run_requirement
 from bench.shape import MINUTE_SECONDS

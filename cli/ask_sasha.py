@@ -11,7 +11,7 @@ import typer
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
-from adapters.nats_connection import open_connection
+from adapters.nats.connection import open_connection
 from adapters.rule_counsel import RuleCounsel
 from adapters.rule_facts import create_rule_facts
 from cli import output

@@ -15,8 +15,8 @@ from temporalio.runtime import Runtime
 from adapters.installation import establish
 from adapters.sdlc.reader import SdlcReader, create_reader
 from adapters.sdlc.store import PostgresSdlcStore, create_store
-from adapters.temporal_client import connect, quiet_runtime
-from adapters.temporal_waker import TemporalWaker
+from adapters.temporal.client import connect, quiet_runtime
+from adapters.temporal.messages import TemporalWaker
 from cli.events import events_client
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation

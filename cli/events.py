@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from adapters import nats_events
-from adapters.nats_events import NatsEventPublisher
+from adapters.nats import events as nats_events
+from adapters.nats.events import NatsEventPublisher
 from cli import output
 from cli.running import ExitCode, load_settings, run
 from pipeline.errors import RefusedInput

@@ -11,8 +11,8 @@ from datetime import timedelta
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
-from adapters.bounded import within
-from adapters.temporal_client import reaching_temporal
+from adapters.temporal.client import reaching_temporal
+from adapters.waiting import within
 from cli import output
 from cli.connections import temporal_client
 from cli.installation import installation_of, proved_binding

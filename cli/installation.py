@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from adapters.bounded import within
 from adapters.health_probe import WORKER_FILE
 from adapters.installation import Binding, bind, proved
 from adapters.sdlc.database import open_database
+from adapters.waiting import within
 from cli import output
 from cli.connections import records, temporal_client
 from cli.running import load_settings, run

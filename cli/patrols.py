@@ -5,7 +5,7 @@ from datetime import datetime
 
 from temporalio.client import Client, ScheduleListDescription
 
-from adapters.temporal_client import reaching_temporal
+from adapters.temporal.client import reaching_temporal
 from pipeline.installation import Installation
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from adapters.runs.census import Census, take_census
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.inventory import Usage, count_runs
+from adapters.runs.slots import SlotLimit
 from cli import output
 from cli.running import load_settings
 from pipeline.errors import RefusedInput
@@ -44,7 +44,7 @@ def slots(
         limit.set(number)
     elif reset:
         limit.reset()
-    document = slots_document(limit, take_census(settings.home))
+    document = slots_document(limit, count_runs(settings.home))
     if as_json:
         output.write_json(document)
     else:
@@ -66,7 +66,7 @@ def _show(document: Mapping[str, object], limit: SlotLimit) -> None:
     output.write(f"Agents: {', '.join(counts)}.")
 
 
-def slots_document(limit: SlotLimit, census: Census) -> Mapping[str, object]:
+def slots_document(limit: SlotLimit, usage: Usage) -> Mapping[str, object]:
     """The current limit and its origin, and how many agents live, are suspended and wait.
 
     Raises: RefusedInput if a limit's file in the state directory is not valid.
@@ -77,5 +77,5 @@ def slots_document(limit: SlotLimit, census: Census) -> Mapping[str, object]:
         "configured": limit.configured,
         "set": limit.chosen(),
         "lowered": asdict(lowered) if lowered else None,
-        **asdict(census),
+        **asdict(usage),
     }

@@ -11,8 +11,8 @@ import typer
 
 from adapters.git.project import check_project
 from adapters.sdlc.requirements import Acceptance
-from adapters.temporal_client import known_search_attributes, reaching_temporal
-from adapters.temporal_workflows import workflow_standing
+from adapters.temporal.client import known_search_attributes, reaching_temporal
+from adapters.temporal.workflows import workflow_standing
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import Services, notify_paused, services

@@ -19,9 +19,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import LeftoverView
-from adapters.temporal_client import reaching_temporal, refusal_reason
-from adapters.temporal_waker import TemporalWaker
-from adapters.temporal_workflows import check_ours
+from adapters.temporal.client import reaching_temporal, refusal_reason
+from adapters.temporal.messages import TemporalWaker
+from adapters.temporal.workflows import check_ours
 from cli import output
 from cli.connections import Services, notify_paused, services
 from cli.inputs import stage_name

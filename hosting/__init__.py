@@ -1,1 +1,1 @@
-"""A host put together: settings -> adapters -> ports, for `worker.py` and for who looks at it."""
+"""Parts of a host that both `worker.py` and the commands put together."""

@@ -9,12 +9,12 @@ from adapters.host_care.care import HostCare
 from adapters.host_care.making import host_care
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.installation import Identity
-from adapters.probes import NatsLogin
-from adapters.runs.slot_limit import SlotLimit
+from adapters.nats.connection import NatsLogin
+from adapters.runs.slots import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import create_reader
 from adapters.sdlc.store import PostgresSdlcStore
-from adapters.temporal_extender import TemporalExtender
+from adapters.temporal.messages import TemporalExtender
 from pipeline.installation import Installation, Queues
 from pipeline.model import SASHA, ExtensionRequest
 from pipeline.ports import AgentRuns

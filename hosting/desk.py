@@ -10,7 +10,7 @@ from adapters.rule_adviser import ProgramAdviser
 from adapters.rule_counsel import RuleCounsel
 from adapters.rule_desk import RuleDesk
 from adapters.rule_facts import create_rule_facts
-from adapters.temporal_extender import TemporalExtender
+from adapters.temporal.messages import TemporalExtender
 from hosting.caring import nats_login
 from pipeline.agents_file import AgentsFile
 from pipeline.installation import Queues

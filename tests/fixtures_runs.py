@@ -12,8 +12,8 @@ import pytest
 from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
-from adapters.runs.slot_limit import SlotLimit
-from adapters.runs.supervised import leftovers
+from adapters.runs.kinds import leftovers
+from adapters.runs.slots import SlotLimit
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
 from pipeline.model import RunOrder, RunResult, SlotRequest
 from pipeline.ports import StartListener

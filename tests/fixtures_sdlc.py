@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from psycopg import sql
 
-from adapters.nats_events import NatsEventPublisher, connect
+from adapters.nats.events import NatsEventPublisher, connect
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.reader import SdlcReader, create_reader
 from adapters.sdlc.store import PostgresSdlcStore, create_store

@@ -23,13 +23,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from adapters.house_care.care import Part
 from adapters.installation import Identity
-from adapters.nats_events import NatsEventPublisher
+from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.requirements import Acceptance
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import IncidentView
-from adapters.temporal_sasha import TemporalSasha
-from adapters.temporal_waker import TemporalWaker
+from adapters.temporal.messages import TemporalSasha, TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
 from pipeline.installation import Installation

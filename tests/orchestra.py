@@ -15,12 +15,12 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
-from adapters import nats_events
 from adapters.installation import establish
 from adapters.local_stack import StackAddresses
+from adapters.nats import events as nats_events
 from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
-from adapters.runs.supervised import leftovers
+from adapters.runs.kinds import leftovers
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.reader import create_reader
 from adapters.sdlc.store import create_store

@@ -12,7 +12,7 @@ from adapters.installation import Identity
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.tables import RequirementRow
-from adapters.temporal_workflows import running_workflows, workflow_standing
+from adapters.temporal.workflows import running_workflows, workflow_standing
 from pipeline.installation import Queues
 from pipeline.model import (
     DeliveryReport,

@@ -10,8 +10,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from adapters.extension_desk import ExtensionDesk
-from adapters.nats_connection import open_connection, settled
-from adapters.probes import NatsLogin
+from adapters.nats.connection import NatsLogin, open_connection, settled
 from adapters.rule_counsel import Adviser, RuleCounsel
 from adapters.rule_desk import RuleDesk
 from pipeline.errors import UnknownRequirement

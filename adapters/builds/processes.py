@@ -1,4 +1,4 @@
-"""Commands of builds, each below a supervisor: ended whole, found again after a crash."""
+"""Commands of builds, each under a supervisor: ended completely, found again after a crash."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
+from adapters.files import write_atomically
 from adapters.locks import path_key
 from adapters.processes import (
     END_GRACE_SECONDS,
@@ -22,23 +23,23 @@ from adapters.processes import (
     signal_recorded,
 )
 from adapters.programs import exited, running
-from adapters.runs.records import write_atomically
 from pipeline.errors import TransientError
 
 BUILD_VARIABLE = "AGOG_BUILD_DIR"
-"""Every process of a build has this variable, the checkout: found by it without its supervisor."""
+"""Holds the checkout in every process of a build, which is so found without its supervisor."""
 
 PATIENCE_SECONDS = END_GRACE_SECONDS + 5.0
-"""After this a supervisor that was asked to end its command is ended itself."""
+"""After this a supervisor that was asked to end its command is killed."""
 END_SECONDS = 10.0
-"""Until what outlived its supervisor must be gone; one that hangs in the kernel is reported."""
+"""Processes that outlived their supervisor must be gone by then. One that hangs in the kernel is
+reported."""
 
 _POLL_SECONDS = 0.05
 _ENTRY = str(Path(__file__).parents[1] / "supervise.py")
 
 
 class BuildProcesses:
-    """Builds of a state directory, at most one per checkout; each is recorded while it runs."""
+    """Builds of a state directory, at most one per checkout, each recorded while it runs."""
 
     def __init__(self, home: Path) -> None:
         self._records = home / "builds" / "running"
@@ -53,11 +54,11 @@ class BuildProcesses:
     ) -> int:
         """Run a command of the checkout's build; its exit code, negative for a signal.
 
-        Both its streams are appended to the log. Whatever it leaves running has ended when this
-        returns, and when it is cancelled.
+        Both streams are appended to the log. Whatever the command leaves running has ended when
+        this returns, also when it is cancelled.
 
         Raises: OSError if the program cannot be started, TransientError if it was ended from
-        outside, or something of it cannot be ended.
+        outside, or if one of its processes cannot be ended.
         """
         given = {**environment, BUILD_VARIABLE: str(checkout)}
         order = {
@@ -72,19 +73,22 @@ class BuildProcesses:
                 stdin=PIPE, stdout=PIPE, stderr=output, env=given, start_new_session=True,
             )  # fmt: skip
             async with running(start, partial(self._let_go, checkout)) as supervisor:
-                self._record(checkout, supervisor.pid)
-                # Asked for; the types cannot know.
+                record = self._path(checkout)
+                record.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(identify(supervisor=supervisor.pid))
+                write_atomically(record, text, durable=False)
+                # It is a pipe; the types do not tell.
                 assert supervisor.stdout is not None
                 answer = await supervisor.stdout.read()
         return _exit_code(command, answer)
 
     async def end(self, checkout: Path) -> None:
-        """End whatever the checkout's build left running, also that of a worker which died.
+        """End whatever the checkout's build left running, also for a worker that died.
 
         Raises: TransientError if a process cannot be ended.
         """
         record = self._path(checkout)
-        # A worker may have died before it recorded what it had started: found by its variable.
+        # A worker may have died before it recorded the build, which is then found by its variable.
         identity: Identity = json.loads(record.read_text()) if record.exists() else {}
         asked_at = monotonic()
         while (stat := recorded_process(identity, "supervisor")) and stat.is_living:
@@ -92,13 +96,18 @@ class BuildProcesses:
             number = signal.SIGTERM if patient else signal.SIGKILL
             signal_recorded(identity, "supervisor", number)
             await asyncio.sleep(_POLL_SECONDS)
-        if left := await asyncio.to_thread(_end_leftovers, checkout, identity):
+        left = await asyncio.to_thread(
+            end_processes,
+            lambda: leftovers(BUILD_VARIABLE, str(checkout), identity),
+            END_SECONDS,
+        )
+        if left:
             pids = ", ".join(map(str, sorted(left)))
             raise TransientError(f"Processes {pids} of the build in {checkout} cannot be ended.")
         record.unlink(missing_ok=True)
 
     async def _let_go(self, checkout: Path, supervisor: Process) -> None:
-        """Let the supervisor end all that is left of the build, and see that it did."""
+        """Let the supervisor end all that is left of the build, and make sure that it did."""
         assert supervisor.stdin is not None
         supervisor.stdin.close()
         try:
@@ -108,17 +117,8 @@ class BuildProcesses:
             await exited(supervisor)
         await self.end(checkout)
 
-    def _record(self, checkout: Path, pid: int) -> None:
-        record = self._path(checkout)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(str(record), json.dumps(identify(supervisor=pid)), durable=False)
-
     def _path(self, checkout: Path) -> Path:
         return self._records / f"{path_key(checkout)}.json"
-
-
-def _end_leftovers(checkout: Path, identity: Identity) -> set[int]:
-    return end_processes(lambda: leftovers(BUILD_VARIABLE, str(checkout), identity), END_SECONDS)
 
 
 def _exit_code(command: Sequence[str], answer: bytes) -> int:

@@ -1,25 +1,95 @@
-"""The builds of the agents file: programs or simulations, looked up by name."""
+"""Runs the builds of the agents file, programs or simulations, on one exact commit.
+
+A build prepares its checkout if needed, then runs its command; everything is bounded in time.
+"""
 
 import asyncio
 import errno
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
-from adapters.agents.command import PASSED_ON
-from adapters.builds.job import PREPARED, BuildJob, Exit, read_tail
 from adapters.builds.processes import BuildProcesses
+from adapters.files import is_no_room, read_tail
+from adapters.git import Git
 from adapters.git.clone import checked_out
 from adapters.locks import Locks, path_key
-from adapters.probes import disk_problem
+from adapters.readiness import disk_problem
+from adapters.runs.kinds import PASSED_ON
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import BuildRequest, BuildResult, BuildStep, RunEnd
 from pipeline.numbers import slug
 
+TAIL_LIMIT = 256 * 1024
+LOG_LIMIT = 512 * 1024 * 1024
+"""Bytes. A tool that prompts in a loop would fill the disk before its time-out."""
+LOG_CHECK_SECONDS = 0.25
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+"""Exit codes of a shell (POSIX, "Exit Status for Commands")."""
+
+PREPARED = "agog-prepared"
+"""Records what was prepared, in the checkout's git directory: it goes with the checkout."""
+
+LOCK_FILES = (
+    "package-lock.json",
+    "npm-shrinkwrap.json",
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    "bun.lock",
+    "bun.lockb",
+    "deno.lock",
+    "poetry.lock",
+    "uv.lock",
+    "pdm.lock",
+    "pylock*.toml",
+    "Pipfile.lock",
+    "requirements*.txt",
+    "Cargo.lock",
+    "go.sum",
+    "Gemfile.lock",
+    "composer.lock",
+    "mix.lock",
+    "pubspec.lock",
+    "packages.lock.json",
+    "gradle.lockfile",
+    "flake.lock",
+)
+MANIFESTS = (
+    "package.json",
+    "pyproject.toml",
+    "setup.py",
+    "Pipfile",
+    "Cargo.toml",
+    "go.mod",
+    "Gemfile",
+    "composer.json",
+    "build.gradle*",
+    "pom.xml",
+)
+"""Read instead of a lock file in a project that has none."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a command ended; `reason` says what the code alone does not."""
+
+    end: RunEnd
+    code: int | None
+    reason: str = ""
+
+    @property
+    def is_green(self) -> bool:
+        """Only the exit code counts."""
+        return self.end is RunEnd.EXITED and self.code == 0
+
 
 class ProjectBuilds:
-    """Implements `pipeline.ports.Builds`: one build at a time per worktree, nothing left alive."""
+    """Implements `pipeline.ports.Builds`: one build at a time per checkout, no process left."""
 
     def __init__(self, agents: AgentsFile, home: Path, environment: Mapping[str, str]) -> None:
         home = home.absolute().resolve()
@@ -33,7 +103,7 @@ class ProjectBuilds:
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
 
-        Cancelled, it ends the build first.
+        A cancelled call ends the build first.
         Raises: AgentsFileRefused for an unknown build, GitFailed if the checkout has moved on,
             OSError if it was not green and the disk is full.
         """
@@ -65,12 +135,12 @@ class ProjectBuilds:
         if directory:
             tree, steps, ended = await self._exclusively(build, request, Path(directory), log)
         if not ended.is_green and (problem := await asyncio.to_thread(disk_problem, self._home, 0)):
-            # Nobody's fault, and no evidence: it is built again when there is room.
+            # No evidence against the commit: it is built again once there is room.
             raise OSError(errno.ENOSPC, problem)
         return BuildResult(
             end=ended.end,
             exit_code=ended.code,
-            output=read_tail(log),
+            output=_output(log),
             started_at=started,
             ended_at=datetime.now(UTC),
             log_reference=str(log),
@@ -82,18 +152,19 @@ class ProjectBuilds:
     async def _exclusively(
         self, build: BuildCommand, request: BuildRequest, place: Path, log: Path
     ) -> tuple[str, tuple[BuildStep, ...], Exit]:
-        """The tree that was built, what was run, and how that ended.
+        """The tree that was built, the steps, and how they ended.
 
-        Nobody may check out another commit, or build, while the job runs: evidence is for one.
-        Where another checkout came first, the activity's repeat makes a new one.
+        The lock keeps others from checking out another commit or building meanwhile: the result is
+        evidence for one commit. If another checkout came first, the repeated activity makes a new
+        one.
         """
         async with self._locks.hold(path_key(place)):
             await self._processes.end(place)
             found = await asyncio.to_thread(checked_out, self._home, place)
             wanted = request.head.commit if request.head else None
             if found is None or found[0].commit != wanted:
-                stands = found[0].commit if found else "nothing"
-                raise GitFailed(f"{place} stands at {stands}, not at {wanted}.")
+                commit = found[0].commit if found else "nothing"
+                raise GitFailed(f"{place} stands at {commit}, not at {wanted}.")
             made, private, git = found
             job = BuildJob(
                 build,
@@ -112,3 +183,120 @@ class ProjectBuilds:
         names = (*PASSED_ON, *build.environment)
         passed = {name: self._environment[name] for name in names if name in self._environment}
         return {**passed, "CI": "true", "AGOG_REQUIREMENT": request.ref.number}
+
+
+@dataclass
+class BuildJob:
+    """One build of one checkout. A `clean` one is in a fresh checkout and always prepares it.
+
+    An incremental one prepares only if the commit asks for something that is not prepared yet.
+    `steps` lists afterwards what was run.
+    """
+
+    build: BuildCommand
+    worktree: Path
+    memory: Path
+    """Where we record what was prepared, out of the build's reach."""
+    git: Git
+    """Our git on the files of the worktree."""
+    log: Path
+    clean: bool
+    environment: Mapping[str, str]
+    processes: BuildProcesses
+    steps: list[BuildStep] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        """Where the commands run."""
+        return self.worktree / self.build.directory
+
+    async def run(self) -> Exit:
+        """Prepare if the commit asks for something that is not prepared yet, then build."""
+        place = self.directory
+        # A link or `..` may lead out of the commit.
+        if not (place.is_dir() and place.resolve().is_relative_to(self.worktree)):
+            reason = f"The build directory {self.build.directory} is not in the commit."
+            return Exit(RunEnd.NOT_STARTED, None, reason)
+        prepared = await self._prepare() if self.build.prepare else None
+        if prepared and not prepared.is_green:
+            return replace(
+                prepared, reason=f"Preparing the build failed. {prepared.reason}".strip()
+            )
+        return await self._step("build", self.build.command)
+
+    async def _prepare(self) -> Exit | None:
+        """Prepare; None if it is prepared already. Recorded only on success."""
+        state = await asyncio.to_thread(
+            prepared_state, self.worktree, self.directory, self.build.prepare
+        )
+        if not self.clean and self.memory.exists() and self.memory.read_text() == state:
+            return None
+        self.memory.unlink(missing_ok=True)
+        ended = await self._step("prepare", self.build.prepare)
+        if ended.is_green and await self._survives_cleaning():
+            self.memory.write_text(state)
+        return ended
+
+    async def _survives_cleaning(self) -> bool:
+        """Whether git ignores everything that was prepared: the next checkout removes the rest."""
+        untracked = await self.git.run(
+            "ls-files", "--others", "--exclude-standard", "--directory", "-z"
+        )
+        return not untracked.text
+
+    async def _step(self, name: str, command: tuple[str, ...]) -> Exit:
+        """Run one command, end whatever it leaves running, and record its duration."""
+        began = monotonic()
+        try:
+            return await self._bounded(command)
+        finally:
+            self.steps.append(BuildStep(name, command, round(monotonic() - began, 3)))
+
+    async def _bounded(self, command: tuple[str, ...]) -> Exit:
+        running = asyncio.create_task(
+            self.processes.run(self.worktree, command, self.directory, self.environment, self.log)
+        )
+        try:
+            async with asyncio.timeout(self.build.timeout.total_seconds()):
+                while not (await asyncio.wait({running}, timeout=LOG_CHECK_SECONDS))[0]:
+                    if self.log.stat().st_size > LOG_LIMIT:
+                        reason = f"It printed more than {LOG_LIMIT} bytes."
+                        return Exit(RunEnd.TIMED_OUT, None, reason)
+            code = running.result()
+            reason = f"It was ended by signal {-code}." if code < 0 else ""
+            return Exit(RunEnd.EXITED, code, reason)
+        except TimeoutError:
+            return Exit(RunEnd.TIMED_OUT, None, f"It took longer than {self.build.timeout}.")
+        except OSError as error:
+            if is_no_room(error):
+                raise
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            reason = f"{command[0]} cannot be run: {error.strerror}."
+            return Exit(RunEnd.NOT_STARTED, code, reason)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+def _output(log: Path) -> str:
+    """The end of a log as text, whole lines, without NUL (which PostgreSQL refuses)."""
+    text = read_tail(log, TAIL_LIMIT)
+    if log.stat().st_size > TAIL_LIMIT:
+        text = text.partition("\n")[2] or text
+    return text.replace("\0", "")
+
+
+def prepared_state(worktree: Path, directory: Path, command: tuple[str, ...]) -> str:
+    """A fingerprint of the command and of the lock files that it reads."""
+    digest = hashlib.sha256("\0".join(command).encode("utf-8", "surrogateescape"))
+    places = dict.fromkeys((directory, worktree))
+    for file in tuple(_found(places, LOCK_FILES)) or tuple(_found(places, MANIFESTS)):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"\0{file.relative_to(worktree)} {content}".encode("utf-8", "replace"))
+    return digest.hexdigest()
+
+
+def _found(places: dict[Path, None], patterns: tuple[str, ...]) -> Iterator[Path]:
+    for place in places:
+        for pattern in patterns:
+            yield from (file for file in sorted(place.glob(pattern)) if file.is_file())

@@ -1,8 +1,8 @@
 """Supervisor of one command of a build: whatever the command starts ends with it.
 
 It adopts the command's orphans, and lives as long as the worker holds the other end of its standard
-input: a worker that is killed ends its build by that alone. How the command ended is said on
-standard output, so that no disk is needed to know it. Standard library only.
+input, so a worker that is killed ends its build. It reports on standard output how the command
+ended, which needs no disk. Standard library only.
 """
 
 import json
@@ -14,11 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 from adapters.processes import (
-    all_processes,
     become_subreaper,
-    descendants,
     end_processes,
-    living_group,
+    living_below_us,
+    reap,
     signal_pipe,
     start_of_command,
 )
@@ -27,7 +26,7 @@ _LIFELINE, _ANSWER = 0, 1
 
 
 class BuildSupervisor:
-    """One command, from its start to the end of everything that it has started."""
+    """One command, from its start to the end of everything that it started."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         """Take what to run: `argv`, `directory`, `log` and the names of its `variables`."""
@@ -38,7 +37,7 @@ class BuildSupervisor:
         self._wake_up = signal_pipe(self._stop)
 
     def run(self) -> dict[str, Any]:
-        """Run the command; how it ended."""
+        """Run the command; returns how it ended."""
         become_subreaper()
         try:
             self._start()
@@ -78,26 +77,19 @@ class BuildSupervisor:
         self._is_over = True
 
     def _reap(self) -> None:
-        """Collect what has ended: the command, and orphans that came to this process."""
-        with suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                if self._command and pid == self._command.pid:
-                    self._exit_code = self._command.returncode = os.waitstatus_to_exitcode(status)
+        for pid, exit_code in reap().items():
+            if self._command and pid == self._command.pid:
+                self._exit_code = self._command.returncode = exit_code
 
     def _living(self) -> set[int]:
         self._reap()
-        if processes := all_processes():
-            return descendants({os.getpid()}, processes)
-        return living_group(self._command.pid) if self._command else set()
+        return living_below_us(self._command.pid if self._command else None)
 
 
 def main(arguments: list[str]) -> int:
     """Supervise the command of that order, a JSON object."""
     answer = BuildSupervisor(json.loads(arguments[0])).run()
-    with suppress(BrokenPipeError):  # nobody is left to be told
+    with suppress(BrokenPipeError):  # the worker is gone
         os.write(_ANSWER, json.dumps(answer).encode())
         sys.stdout = None
     return 0

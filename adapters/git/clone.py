@@ -13,9 +13,9 @@ import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from adapters.files import write_atomically
 from adapters.git.command import Git
 from adapters.git.store import STORES, Store
-from adapters.runs.records import write_atomically
 from pipeline.errors import GitFailed, ProjectRefused, RefusedInput
 
 CLONES = "clones"
@@ -154,7 +154,7 @@ class Clone:
     def _finish(self, made: "CheckedOut") -> None:
         # The copy's time must stay: git compares with it which files may have changed since.
         shutil.copy2(self.index, self.git_dir / "index")
-        write_atomically(str(self.private / _CHECKOUT), json.dumps(asdict(made)), durable=False)
+        write_atomically(self.private / _CHECKOUT, json.dumps(asdict(made)), durable=False)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.agents.simulated import SIMULATED
+from adapters.files import write_atomically
 from adapters.host_care.parts import Extend
 from adapters.host_care.progress import Progress
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.inventory import is_supervised, unended_runs
+from adapters.runs.kinds import SIMULATED
 from pipeline.errors import PermanentError
 from pipeline.model import Symptom, SymptomKind
 from pipeline.remedies import PATROL_INTERVAL
@@ -119,7 +120,7 @@ def _intend(run: RunDirectory, record: RunRecord) -> int:
     if len(deadlines) > MOST_EXTENSIONS:
         raise PermanentError(f"{run.run_id} was extended {MOST_EXTENSIONS} times: that is all.")
     text = "".join(f"{seconds!r}\n" for seconds in sorted(deadlines))
-    records.write_atomically(str(run.file(EXTENSIONS)), text)
+    write_atomically(run.file(EXTENSIONS), text)
     return len(deadlines)
 
 

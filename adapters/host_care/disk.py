@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters.host_care.collector import Collected, LeftoverCollector
-from adapters.probes import MIB, disk_problem, free_bytes
+from adapters.readiness import MIB, disk_problem, free_bytes
 from pipeline.errors import TransientError
 from pipeline.model import DISK, Symptom, SymptomKind
 

@@ -13,7 +13,7 @@ from adapters.host_care.orphaned_runs import OrphanedProcesses, OrphanedRuns
 from adapters.host_care.orphaned_trees import EndedClones
 from adapters.host_care.orphans import OrphanCare
 from adapters.host_care.parts import Extend, Requirements, Slots
-from adapters.probes import free_bytes
+from adapters.readiness import free_bytes
 from pipeline.ports import AgentRuns
 
 

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from adapters.agents.simulated import SIMULATED
 from adapters.host_care.parts import Requirements
 from adapters.processes import all_processes, end_processes, variable_of
 from adapters.runs import records
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.inventory import is_supervised, requirement_of, unended_runs
-from adapters.runs.looks import Living
-from adapters.runs.supervised import RUN_DIRECTORY_VARIABLE, SupervisedRuns, leftovers
+from adapters.runs.kinds import RUN_DIRECTORY_VARIABLE, SIMULATED, Living, SupervisedRuns, leftovers
 from pipeline.errors import TransientError
 from pipeline.ports import AgentRuns
 

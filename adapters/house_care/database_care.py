@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
-from adapters.bounded import within
 from adapters.house_care.restarts import DependencyRestart
-from adapters.probes import probe_database
+from adapters.readiness import probe_database
 from adapters.sdlc.migrate import Schema, schema, upgrade
+from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import Symptom, SymptomKind
 

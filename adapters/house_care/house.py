@@ -14,8 +14,8 @@ from adapters.house_care.restarts import DependencyRestart, RestartCommand
 from adapters.local_stack.nats_server import NatsServer
 from adapters.local_stack.postgres_server import PostgresServer
 from adapters.local_stack.restarting import ServerRestarts
-from adapters.nats_connection import NAME as NATS
-from adapters.probes import NatsLogin
+from adapters.nats.connection import NAME as NATS
+from adapters.nats.connection import NatsLogin
 from adapters.sdlc.database import NAME as DATABASE
 from adapters.sdlc.database import address_of
 

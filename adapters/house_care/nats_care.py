@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from nats.aio.client import Client
 
-from adapters.bounded import within
 from adapters.house_care.restarts import DependencyRestart
-from adapters.nats_connection import unavailable
-from adapters.nats_streams import ensure_stream, find_flaw
-from adapters.probes import PROBE_SECONDS, NatsLogin, probe_nats
+from adapters.nats.connection import NatsLogin, unavailable
+from adapters.nats.events import ensure_stream, find_flaw
+from adapters.readiness import PROBE_SECONDS, probe_nats
+from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Stream
 from pipeline.model import Symptom, SymptomKind

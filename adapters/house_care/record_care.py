@@ -8,15 +8,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from adapters.bounded import within
 from adapters.house_care.endings import Ending, ending_of
 from adapters.installation import Identity
 from adapters.sdlc.database import Database
 from adapters.sdlc.orphans import OpenRow, open_row, open_rows, order_of
 from adapters.sdlc.requirements import cancel_unstarted_fixes
 from adapters.sdlc.store import PostgresSdlcStore
-from adapters.temporal_client import reaching_temporal
-from adapters.temporal_workflows import WorkflowStanding, running_workflows, workflow_standing
+from adapters.temporal.client import reaching_temporal
+from adapters.temporal.workflows import WorkflowStanding, running_workflows, workflow_standing
+from adapters.waiting import within
 from pipeline.errors import AlreadyStarted, NotRepairable, NumberElsewhere
 from pipeline.failures import cut
 from pipeline.installation import Queues

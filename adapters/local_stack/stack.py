@@ -1,31 +1,40 @@
 """The embedded stack: started together, watched, stopped in order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
-from adapters.local_stack.addresses import (
+from adapters.local_stack.child import Child, ChildSpec, log_tail, stop_leftovers
+from adapters.local_stack.nats_server import NatsServer
+from adapters.local_stack.postgres_server import PostgresServer
+from adapters.local_stack.server import Server, choose_ports, is_free
+from adapters.local_stack.state import (
     DATABASE_URL,
     NATS_PASSWORD,
     NATS_URL,
     NATS_USER,
     TEMPORAL_ADDRESS,
     StackAddresses,
+    StackState,
 )
-from adapters.local_stack.child import ChildSpec, stop_leftovers
-from adapters.local_stack.members import ChildMember, Member, ServerMember
-from adapters.local_stack.nats_server import NatsServer
-from adapters.local_stack.postgres_server import PostgresServer
-from adapters.local_stack.server import Server
-from adapters.local_stack.state import StackState
 from adapters.local_stack.temporal_server import TemporalServer
 from pipeline.errors import ServerNotStarted
 
+READY_SECONDS = 30.0
+"""From the start to the first answer: a database may have to recover first."""
+
+_ANSWER_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+_PORT_TAKEN = "address already in use"
+_STARTS = 3
+"""Attempts on fresh ports: another program may take a port that was just free."""
+
 STEADY_SECONDS = 10.0
-"""A member that ran this long and died is started again at once, without a pause."""
+"""A member that ran this long before it died is restarted without a pause."""
 
 MAX_PAUSE_SECONDS = 30.0
 _CANCEL_SECONDS = 0.5
@@ -34,7 +43,7 @@ _STOP_ORDER = (NatsServer.name, PostgresServer.name, TemporalServer.name)
 
 @dataclass(frozen=True)
 class StackIncident:
-    """A member died; what came of starting it again."""
+    """A member died, and whether it could be started again."""
 
     member: str
     problem: str
@@ -44,17 +53,157 @@ class StackIncident:
 
 @dataclass(frozen=True)
 class MovedPort:
-    """Somebody else listens where users expect us."""
+    """Another program listens where users expect us."""
 
     name: str
     expected: int
     actual: int
 
 
-class LocalStack:
-    """Temporal, NATS and PostgreSQL under one state directory, and what else is to run beside.
+class Member(Protocol):
+    """Something that the stack keeps running."""
 
-    What is given an address is used as it is; nothing is started for it.
+    @property
+    def title(self) -> str:
+        """What people call it."""
+
+    async def start(self) -> None:
+        """Start it. Raises: ServerNotStarted."""
+
+    async def restart(self) -> None:
+        """Start it again where it was. Raises: ServerNotStarted."""
+
+    async def ended(self) -> str:
+        """Wait until it has ended; how, and where to read why."""
+
+    @property
+    def ended_on_purpose(self) -> bool:
+        """Whether it was ended on purpose, to be started again."""
+
+    async def stop(self) -> None:
+        """End it."""
+
+
+class ServerMember:
+    """A server, on the ports that it got."""
+
+    def __init__(
+        self, server: Server, home: Path, kept_ports: Mapping[str, int], usual_ports: bool = True
+    ) -> None:
+        self.server = server
+        self.ports = {
+            name: kept_ports.get(name, port if usual_ports else 0)
+            for name, port in server.preferred_ports.items()
+        }
+        self._home = home
+        self._child: Child | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call the server."""
+        return self.server.title
+
+    async def start(self) -> None:
+        """Start on free ports and wait for an answer."""
+        for remaining in reversed(range(_STARTS)):
+            self.ports = choose_ports(self.ports)
+            try:
+                return await self.restart()
+            except ServerNotStarted as error:
+                # Temporal also opens ports of its own choice: only its log tells of those.
+                lost_a_port = _PORT_TAKEN in str(error) or not all(
+                    map(is_free, self.ports.values())
+                )
+                if not (remaining and lost_a_port):
+                    raise
+
+    async def restart(self) -> None:
+        """Start on the same ports and wait for an answer."""
+        await self.stop()
+        spec = await asyncio.to_thread(self.server.prepare, self.ports)
+        self._child = Child(spec, self._home)
+        self._child.start()
+        await self._until_ready(self._child)
+
+    async def ended(self) -> str:
+        """Wait until the server has ended; at once if it never started."""
+        return await _end_of(self._child) if self._child else "was not started"
+
+    @property
+    def ended_on_purpose(self) -> bool:
+        """Whether the server was ended on purpose, to be started again."""
+        return self._child is not None and self._child.ended_on_purpose
+
+    async def stop(self) -> None:
+        """End the server."""
+        if self._child:
+            await self._child.stop()
+
+    async def _until_ready(self, child: Child) -> None:
+        flaw: str | None = "it was not asked yet"
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while flaw := await self._flaw(child):  # noqa: ASYNC110 -- a server sets no Event
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            await child.stop()
+            raise self._failure(child, f"not ready in {READY_SECONDS:.0f} s: {flaw}") from None
+
+    async def _flaw(self, child: Child) -> str | None:
+        if child.exit_code is not None:
+            raise self._failure(child, f"it exited with code {child.exit_code}")
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await self.server.flaw(self.ports, child.pid)
+        except TimeoutError:
+            return f"no answer in {_ANSWER_SECONDS:.0f} s"
+
+    def _failure(self, child: Child, reason: str) -> ServerNotStarted:
+        quote = log_tail(child.log)
+        return ServerNotStarted(self.title, f"{reason}. The end of {child.log}:\n{quote}")
+
+
+class ChildMember:
+    """Any other program that starts and stops with the stack, such as the worker."""
+
+    def __init__(self, spec: ChildSpec, home: Path) -> None:
+        self._child = Child(spec, home)
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return self._child.spec.name
+
+    async def start(self) -> None:
+        """Start it; nothing tells when it is ready."""
+        self._child.start()
+
+    async def restart(self) -> None:
+        """Start it again."""
+        self._child.start()
+
+    async def ended(self) -> str:
+        """Wait until it has ended."""
+        return await _end_of(self._child)
+
+    @property
+    def ended_on_purpose(self) -> bool:
+        """Whether it was ended on purpose, to be started again."""
+        return self._child.ended_on_purpose
+
+    async def stop(self) -> None:
+        """End it."""
+        await self._child.stop()
+
+
+async def _end_of(child: Child) -> str:
+    return f"exited with code {await child.exited()} (its log: {child.log})"
+
+
+class LocalStack:
+    """Temporal, NATS and PostgreSQL under one state directory, and what else runs beside them.
+
+    A service whose address is given is used as it is; no server is started for it.
     """
 
     def __init__(
@@ -71,7 +220,7 @@ class LocalStack:
     ) -> None:
         """Start nothing yet; `children` are started after the servers and stopped before them.
 
-        Without the usual ports, where users expect the servers, they listen on any.
+        Without `usual_ports`, the ports where users expect them, the servers listen on any.
         """
         given = {
             TEMPORAL_ADDRESS: temporal_address,
@@ -106,7 +255,7 @@ class LocalStack:
             raise
 
     async def watch(self, report: Callable[[StackIncident], None]) -> None:
-        """Start again whatever dies, on the same ports and data, until `stop`."""
+        """Restart every member that dies, on the same ports and data, until `stop`."""
         async with asyncio.TaskGroup() as group:
             members: list[Member] = [*self._servers, *self._children]
             for member in members:
@@ -114,7 +263,7 @@ class LocalStack:
             await self._stopping.wait()
 
     async def stop(self) -> None:
-        """Stop the children, NATS, PostgreSQL and Temporal, in that order; once is enough."""
+        """Stop the children, NATS, PostgreSQL and Temporal, in that order; a repeat is harmless."""
         self._stopping.set()
         await _cancel(self._keepers)
         await self._undo.aclose()
@@ -157,7 +306,7 @@ class LocalStack:
         return addresses
 
     def _own_servers(self) -> list[Server]:
-        """Servers for what is not given, in the order of `stop` reversed."""
+        """A server for each address that is not given, in reverse order of `stop`."""
         servers: list[Server] = []
         if TEMPORAL_ADDRESS not in self._given:
             servers.append(TemporalServer(self._home))
@@ -180,7 +329,7 @@ class LocalStack:
 
 
 async def _cancel(keepers: Sequence[asyncio.Task[None]]) -> None:
-    """End them all. A client that closes at that very moment may swallow a cancellation."""
+    """Cancel until all have ended: a client that is just closing may swallow a cancellation."""
     living = set(keepers)
     while living:
         for keeper in living:
@@ -189,7 +338,7 @@ async def _cancel(keepers: Sequence[asyncio.Task[None]]) -> None:
 
 
 async def _start_together(members: Sequence[Member]) -> None:
-    """Start all; one error tells of every one that did not start."""
+    """Start all; one error names every member that did not start."""
     outcomes = await asyncio.gather(*(m.start() for m in members), return_exceptions=True)
     errors = [outcome for outcome in outcomes if outcome is not None]
     if len(errors) > 1 and all(isinstance(error, ServerNotStarted) for error in errors):
@@ -200,7 +349,7 @@ async def _start_together(members: Sequence[Member]) -> None:
 
 
 async def _keep(member: Member, report: Callable[[StackIncident], None]) -> None:
-    """Wait for the member's end and start it again, later each time if it does not last."""
+    """Restart the member whenever it ends, after a longer pause each time if it does not last."""
     clock = asyncio.get_running_loop()
     setbacks = 0
     while True:

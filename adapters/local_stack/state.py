@@ -1,21 +1,48 @@
 """`stack.json` and the lock: which stack runs on a state directory, and where it answers."""
 
-import fcntl
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.local_stack.addresses import StackAddresses
-from adapters.local_stack.files import PRIVATE_FILE, make_private_directory, write_private
-from adapters.local_stack.identity import ProcessIdentity, identify
+from adapters.files import PRIVATE_FILE, make_private_directory, try_lock, write_atomically
+from adapters.local_stack.child import ProcessIdentity, identify
 from pipeline.errors import RefusedInput
 
 SCHEMA_VERSION = 1
 _IDENTITY = ("pid", "create_time", "boot_id")
 _NOBODY = ProcessIdentity(pid=0, create_time=0.0, boot_id="")
+
+TEMPORAL_ADDRESS = "TEMPORAL_ADDRESS"
+WEB_UI = "AGOG_WEB_UI"
+NATS_URL, NATS_USER, NATS_PASSWORD = "NATS_URL", "NATS_USER", "NATS_PASSWORD"
+DATABASE_URL = "DATABASE_URL"
+
+
+@dataclass(frozen=True)
+class StackAddresses:
+    """Everything a client needs to connect; None where a user's own service needs none."""
+
+    temporal_address: str
+    web_ui: str | None
+    nats_url: str
+    nats_user: str | None
+    nats_password: str | None = field(repr=False)
+    database_url: str = field(repr=False)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, str]) -> "StackAddresses":
+        """Read the environment's names. Raises: KeyError if an address is missing."""
+        return cls(
+            temporal_address=settings[TEMPORAL_ADDRESS],
+            web_ui=settings.get(WEB_UI),
+            nats_url=settings[NATS_URL],
+            nats_user=settings.get(NATS_USER),
+            nats_password=settings.get(NATS_PASSWORD),
+            database_url=settings[DATABASE_URL],
+        )
 
 
 def read_stack(home: Path) -> StackAddresses | None:
@@ -28,9 +55,9 @@ def read_stack(home: Path) -> StackAddresses | None:
 
 
 def is_embedded(home: Path, server: str, url: str) -> bool:
-    """Whether the stack itself has that server, at that address; also if its keeper was killed.
+    """Whether that server at that address belongs to the stack, even if its keeper was killed.
 
-    No longer after a clean end: a server that its user has stopped is not ours to start.
+    No longer after a clean stop: a server that its user has stopped is not ours to start.
     """
     document = _read(home) or {}
     return server in document.get("servers", ()) and url in document["settings"].values()
@@ -45,9 +72,9 @@ class Keeper:
 
     @classmethod
     def of(cls, home: Path, addresses: Collection[str]) -> "Keeper | None":
-        """Who keeps the stack on that directory that answers there; None if none does.
+        """The keeper of the stack on that directory, if it answers at one of those addresses.
 
-        A worker that was told of other servers is not of the stack.
+        A worker that uses other servers does not belong to the stack.
         """
         document = _read(home)
         if not document or set(addresses).isdisjoint(document["settings"].values()):
@@ -56,7 +83,7 @@ class Keeper:
 
     @property
     def has_gone(self) -> bool:
-        """Whether the process has ended, or keeps the stack no longer."""
+        """Whether the process has ended, or no longer keeps the stack."""
         return self.identity.process() is None or self._named() != self.identity
 
     @property
@@ -71,26 +98,21 @@ class Keeper:
 
 
 class StackState:
-    """The state directory, held by at most one stack at a time."""
+    """The state directory, locked by at most one stack at a time."""
 
     def __init__(self, home: Path) -> None:
-        """Take the state directory; it is made if it is not there."""
+        """Make the state directory if it is not there."""
         self._home = make_private_directory(home)
         self._lock: int | None = None
 
     def acquire(self) -> None:
-        """Hold the directory. Raises: RefusedInput with the address of the stack that does."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        lock = os.open(self._home / "stack.lock", flags, PRIVATE_FILE)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise RefusedInput(self._refusal()) from None
-        self._lock = lock
+        """Lock the directory. Raises: RefusedInput with the address of the stack that has it."""
+        self._lock = try_lock(self._home / "stack.lock")
+        if self._lock is None:
+            raise RefusedInput(self._refusal())
 
     def release(self) -> None:
-        """Let go of the directory."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -107,7 +129,7 @@ class StackState:
         self._write(identify(os.getpid()) or _NOBODY, settings, ports, servers)
 
     def withdraw(self) -> None:
-        """Keep the ports for the next stack, and nothing else."""
+        """Keep only the ports, for the next stack."""
         self._write(_NOBODY, {}, self.kept_ports())
 
     def _write(
@@ -124,7 +146,8 @@ class StackState:
             "ports": dict(ports),
             "servers": list(servers),
         }
-        write_private(_path(self._home), json.dumps(document, indent=2) + "\n")
+        text = json.dumps(document, indent=2) + "\n"
+        write_atomically(_path(self._home), text, mode=PRIVATE_FILE)
 
     def _refusal(self) -> str:
         first = read_stack(self._home)

@@ -11,12 +11,11 @@ from temporalio.api.operatorservice.v1 import (
 )
 from temporalio.service import ConnectConfig, RPCError, ServiceClient
 
-from adapters.local_stack.addresses import TEMPORAL_ADDRESS, WEB_UI
+from adapters.files import make_private_directory
 from adapters.local_stack.child import ChildSpec
-from adapters.local_stack.files import make_private_directory
-from adapters.local_stack.ports import LOOPBACK
-from adapters.local_stack.server import binary, server_environment
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.local_stack.server import LOOPBACK, binary, server_environment
+from adapters.local_stack.state import TEMPORAL_ADDRESS, WEB_UI
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 
 NAMESPACE = "default"
 
@@ -45,7 +44,7 @@ class TemporalServer:
         self._directory = make_private_directory(home / self.name)
 
     def prepare(self, ports: Mapping[str, int]) -> ChildSpec:
-        """Nothing but the command: the server makes its own database."""
+        """Make only the command: the server makes its own database."""
         argv = (
             *(binary(self.title, "temporal"), "server", "start-dev", f"--ip={LOOPBACK}"),
             f"--port={ports['temporal']}",
@@ -57,8 +56,8 @@ class TemporalServer:
         return ChildSpec(self.name, argv, server_environment(self._directory))
 
     async def flaw(self, ports: Mapping[str, int], pid: int) -> str | None:
-        """Ask the namespace for its search attributes and add what is missing."""
-        # It asks for no password: only the socket's owner tells our server from another's.
+        """Ask the namespace for its search attributes and add the missing ones."""
+        # It asks for no password: only the socket's owner tells our server from another one.
         if not _listens(pid, ports["temporal"]) or not _listens(pid, ports["web_ui"]):
             return "it does not listen yet"
         try:
@@ -89,7 +88,7 @@ def _listens(pid: int, port: int) -> bool:
 
 
 async def _register_search_attributes(address: str) -> None:
-    """The server's own option counts on a new database alone."""
+    """Add the missing ones: the server's own option works only for a new database."""
     service = await ServiceClient.connect(ConnectConfig(target_host=address))
     operator = service.operator_service
     known = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=NAMESPACE))

@@ -1,10 +1,9 @@
 """The records of one run: the only memory of an agent run that outlives every process.
 
-They stand beside the directory that the agent is told of (`AGOG_RUN_DIR`): whatever it does to that
-one, or to single files in it, the run is found.
+They lie beside the directory that the agent is told of (`AGOG_RUN_DIR`): whatever the agent does to
+that one, its run is found.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from adapters.files import read_tail, try_lock, write_atomically
 from adapters.runs import records
 from pipeline.errors import RefusedInput
 from pipeline.model import Head, RunEnd, RunResult
@@ -23,33 +23,33 @@ from pipeline.notice import last_block
 from pipeline.numbers import slug
 
 RUNS = "runs"
-"""Folder of the state directory that holds the directories which agents are told of: number /
-workflow run / stage-attempt."""
+"""Folder of the state directory with the directories that agents are told of: number / workflow run
+/ stage-attempt."""
 RECORDS = "run-records"
-"""Folder of the state directory that holds our records of the runs, in the same shape."""
+"""Folder of the state directory with our records of the runs, in the same shape."""
 
 SEARCH_LIMIT = 256 * 1024 * 1024
-"""Bytes of a longer one that are searched for the agent's last words, from its end, in pieces."""
+"""Bytes from the end of a long output that are searched for the agent's last block, in pieces."""
 
 _OVERLAP = 1024 * 1024
-"""Bytes that two pieces share, so that a block stands whole in one of them."""
+"""Bytes that two pieces share, so that one of them holds the block whole."""
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What may name a folder: never a way out of the state directory."""
+"""A safe folder name: never a way out of the state directory."""
 
 _SLUG_LENGTH = 100
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What was ordered, as it stands in the run directory. It holds no value of a variable."""
+    """What was ordered, as recorded. It holds no value of a variable."""
 
     run_id: str
     kind: str
     agent: str
     directory: str
     deadline_seconds: float
-    """When the run is due after its start, unless the deadline file says something later."""
+    """From the start to the deadline, unless the deadline file says otherwise."""
     grace_seconds: float
     minute_seconds: float
     argv: tuple[str, ...] = ()
@@ -58,15 +58,15 @@ class RunRecord:
     seconds: float = 0.0
     """How long a simulated run takes."""
     output: str = ""
-    """What a simulated run will have printed."""
+    """What a simulated run prints."""
     head: tuple[str, int] | None = None
-    """Commit and position on the integration branch of what the agent starts from."""
+    """Commit that the agent starts from, and its position on the integration branch."""
 
 
 class RunDirectory:
     """Paths, records and lock of one run. Every method may block on the disk.
 
-    `path` is the agent's own: nothing in it is ours, and nothing that we know depends on it.
+    `path` belongs to the agent: nothing in it is ours, and nothing that we know depends on it.
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
@@ -98,7 +98,7 @@ class RunDirectory:
 
     @classmethod
     def living(cls, home: Path) -> "Iterator[RunDirectory]":
-        """Every run under that state directory that is started, or about to be, and has no end."""
+        """Every run of that state directory that was started or is about to be, and has no end."""
         for order in home.glob(f"{RECORDS}/*/*/*/{records.ORDER}"):
             run = cls.at(order.parent)
             if run and not run.has(records.EXIT) and not run.is_fresh:
@@ -113,7 +113,7 @@ class RunDirectory:
 
     @classmethod
     def forget_queued(cls, home: Path, key: str) -> None:
-        """Nothing of that execution waits for a slot any more."""
+        """Remove the markers of that execution's runs that wait for a slot."""
         for marker in home.glob(f"{RECORDS}/{key}/*/{records.QUEUED}"):
             marker.unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ class RunDirectory:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether anybody has asked for it: it may only wait for a slot still."""
+        """Whether it was ever asked for; it may still wait for a slot."""
         return self.records_path.exists()
 
     @property
@@ -140,11 +140,11 @@ class RunDirectory:
 
     @property
     def is_suspended(self) -> bool:
-        """Whether it has to stand still, or stood still when it ended."""
+        """Whether it has to be suspended, or was when it ended."""
         return len(records.suspensions(str(self.records_path))) % 2 == 1
 
     def suspended_time(self, until: datetime) -> timedelta:
-        """How long it has stood still in all, up to then."""
+        """How long it was suspended in all, up to then."""
         changes = self._suspensions()
         pairs = zip_longest(changes[::2], changes[1::2], fillvalue=until)
         return sum((max(timedelta(), last - first) for first, last in pairs), timedelta())
@@ -158,7 +158,7 @@ class RunDirectory:
         self.records_path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def mark_queued(self) -> None:
-        """Say that the run waits for a slot; its agent's directory is made when it starts."""
+        """Mark that the run waits for a slot; the agent's directory is made when it starts."""
         self._create_records()
         self.file(records.QUEUED).touch()
 
@@ -169,20 +169,17 @@ class RunDirectory:
         A child that inherits the descriptor keeps the lock.
         """
         self._create_records()
-        lock = os.open(self.file(records.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = try_lock(self.file(records.LOCK))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
             yield lock
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
     def write_order(self, record: RunRecord) -> None:
-        """Record what was ordered; once and for all."""
-        path = str(self.file(records.ORDER))
-        records.write_atomically(path, json.dumps(asdict(record)), durable=False)
+        """Record what was ordered."""
+        path = self.file(records.ORDER)
+        write_atomically(path, json.dumps(asdict(record)), durable=False)
 
     def order(self) -> RunRecord | None:
         """What was ordered, if the run got that far.
@@ -201,19 +198,19 @@ class RunDirectory:
         return self._order
 
     def write_deadline(self, seconds: float) -> None:
-        """Set how many seconds after its start the run is due."""
-        path = str(self.file(records.DEADLINE))
-        records.write_atomically(path, repr(seconds), durable=False)
+        """Set the seconds from the run's start to its deadline."""
+        path = self.file(records.DEADLINE)
+        write_atomically(path, repr(seconds), durable=False)
 
     def deadline_seconds(self, record: RunRecord) -> float:
-        """How many seconds after its start the run is due."""
+        """Seconds from the run's start to its deadline."""
         try:
             return float(self.file(records.DEADLINE).read_text(encoding="ascii"))
         except FileNotFoundError:
             return record.deadline_seconds
 
     def starts(self) -> tuple[datetime, ...]:
-        """When the agent was started: once, or never."""
+        """When the agent was started, once or never."""
         try:
             text = self.file(records.STARTED).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -232,7 +229,7 @@ class RunDirectory:
         durable: bool = True,
         started_at: datetime | None = None,
     ) -> None:
-        """Record an end that the supervisor could not record."""
+        """Record an end that no supervisor can record."""
         started = self.starts() or ((started_at,) if started_at else ())
         records.write_exit(
             str(self.records_path),
@@ -254,10 +251,12 @@ class RunDirectory:
             end=end,
             exit_code=record["exit_code"],
             output=output,
-            error_output=_tail(self.file(records.STDERR), min(limit, records.ERROR_OUTPUT_LIMIT)),
+            error_output=read_tail(
+                self.file(records.STDERR), min(limit, records.ERROR_OUTPUT_LIMIT)
+            ),
             started_at=started_at,
             ended_at=_time(record["ended_at"]),
-            # The marker may be gone, and then the end still tells of a start.
+            # The marker may be gone; the recorded end still tells of a start.
             starts=0 if end is RunEnd.NOT_STARTED else len(self.starts()) or bool(started_at),
             log_reference=str(self.file(records.STDOUT)),
             reason=record["reason"],
@@ -268,15 +267,15 @@ class RunDirectory:
         )
 
     def _output(self, limit: int) -> tuple[str, int]:
-        """The tail of standard output, after the agent's last block if that stands before it.
+        """The tail of standard output, preceded by the agent's last block if that lies before it.
 
-        With it the number of bytes at its beginning that were not searched, though none was found.
+        Also the number of bytes at its beginning that were not searched, if no block was found.
         """
         path = self.file(records.STDOUT)
-        tail, size = _tail(path, limit), path.stat().st_size if path.exists() else 0
+        tail, size = read_tail(path, limit), path.stat().st_size if path.exists() else 0
         record = self.order()
         if record is None or size <= limit or not limit:
-            return tail, 0  # whole, or nobody asks for it
+            return tail, 0  # it is whole, or not asked for
         agent, number = record.agent, self.run_id.partition("/")[0]
         if last_block(tail, agent=agent, number=number):
             return tail, 0
@@ -300,22 +299,13 @@ class RunDirectory:
             text = self.file(name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        # A power cut may leave a file empty that was not made durable: as good as not written.
+        # A power cut may empty a file that was not made durable: the same as not written.
         fields: dict[str, Any] | None = json.loads(text) if text else None
         return fields
 
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-def _tail(path: Path, limit: int) -> str:
-    """The last `limit` bytes of a file as text; a file that is not there is empty."""
-    try:
-        size = path.stat().st_size
-        return _text(path, max(0, size - limit), size)
-    except FileNotFoundError:
-        return ""
 
 
 def _text(path: Path, start: int, end: int) -> str:

@@ -1,19 +1,47 @@
-"""What lies in a state directory's folder of run records, found without opening what has ended.
+"""All runs of a state directory, found without opening the records of those that have ended.
 
-A host keeps thousands of old runs: a look at all of them is one scan of folders.
+A host keeps thousands of old runs: listing them is one scan of folders.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.processes import recorded_process
 from adapters.runs import records
-from adapters.runs.directory import RECORDS, RunDirectory
+from adapters.runs.directory import RECORDS, RUNS, RunDirectory
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Runs without a recorded end. A run that crashed counts until its worker has noticed."""
+
+    living: int
+    suspended: int
+    waiting: int
+
+
+def count_runs(home: Path) -> Usage:
+    """Count the runs of a state directory. May block.
+
+    No lock is taken: a start must not fail because somebody looks.
+    """
+    counted: Counter[str] = Counter()
+    for path in run_folders(home):
+        run = RunDirectory(home.joinpath(RUNS, *path.parts[-3:]), "")
+        if run.has(records.EXIT):
+            continue
+        if run.has(records.ORDER):
+            counted["suspended" if run.is_suspended else "living"] += 1
+        elif run.has(records.QUEUED):
+            counted["waiting"] += 1
+    return Usage(counted["living"], counted["suspended"], counted["waiting"])
 
 
 def run_folders(home: Path, number: str = "") -> Iterator[Path]:
-    """The records of every run, or of every run of a requirement; one that vanishes is left out.
+    """The records of every run, or of every run of a requirement; skips a run that vanishes.
 
     Shape: `home`/run-records/number/workflow run/stage-attempt, in no order.
     """
@@ -24,7 +52,7 @@ def run_folders(home: Path, number: str = "") -> Iterator[Path]:
 
 
 def unended_runs(home: Path, number: str = "") -> Iterator[RunDirectory]:
-    """Every run that was ordered and has no recorded end: living, about to live, or lost."""
+    """Every run that was ordered and has no recorded end: starting, living or lost."""
     for path in run_folders(home, number):
         if not os.path.exists(path / records.EXIT):
             run = RunDirectory.at(path)
@@ -33,27 +61,25 @@ def unended_runs(home: Path, number: str = "") -> Iterator[RunDirectory]:
 
 
 def has_unended(home: Path, number: str) -> bool:
-    """Whether a requirement has a run without an end: nothing of it may be touched."""
+    """Whether a requirement has a run without an end: then nothing of it may be removed."""
     return any(True for _ in unended_runs(home, number))
 
 
 def has_agents(home: Path) -> bool:
-    """Whether an agent is at work: supervised, and not suspended."""
+    """Whether an agent runs: supervised, and not suspended."""
     return any(is_supervised(run) and not run.is_suspended for run in unended_runs(home))
-
-
-def working_directories(home: Path) -> frozenset[Path]:
-    """Where agents are at work, or may be found at work: the directories of unended runs."""
-    orders = (run.order() for run in unended_runs(home))
-    return frozenset(Path(order.directory) for order in orders if order)
 
 
 def is_supervised(run: RunDirectory) -> bool:
     """Whether a supervisor holds the run, here or in another process namespace.
 
-    The recorded identity is asked first: trying the lock would stand in a starter's way.
+    The recorded identity comes first: trying the lock could make a start fail.
     """
-    return _has_living_supervisor(run) or _is_locked(run)
+    stat = recorded_process(run.identity(), "supervisor")
+    if stat is not None and stat.is_living:
+        return True
+    with run.locked() as lock:
+        return lock is None
 
 
 def requirement_of(run_id: str) -> str:
@@ -68,13 +94,3 @@ def folders(path: Path) -> list[Path]:
             return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _has_living_supervisor(run: RunDirectory) -> bool:
-    stat = recorded_process(run.identity(), "supervisor")
-    return stat is not None and stat.is_living
-
-
-def _is_locked(run: RunDirectory) -> bool:
-    with run.locked() as lock:
-        return lock is None

@@ -1,41 +1,155 @@
-"""The slots of a host: a counting semaphore over its living runs, and the queue for it.
+"""The slots of a host: how many agents may live at once, and the queue for a slot.
 
-Who lives is known from the run directories, so a restart forgets nobody. Starting a run takes a
-slot, attaching to one does not. A slot is *free*, *reserved* for somebody who has just been called
-from the queue, *starting* while somebody opens and starts a run with it, or *used* by a living run.
-Used from one event loop only.
+The living runs are counted from the run directories, so a restart forgets none. Starting a run
+takes a slot, attaching to one does not. A slot is *free*, *reserved* for a run that was just called
+from the queue, *starting* while a run is opened and started with it, or *used* by a living run.
+
+The limit is in two files of the state directory, one that a human sets and one that is lowered for
+a while, so that neither of two writers undoes what the other one wrote.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import count
+from pathlib import Path
+from typing import Any
 
-from adapters.runs.slot_limit import SlotLimit
-from adapters.runs.waiting import TICK_SECONDS, in_thread
+from adapters.files import write_atomically
+from adapters.waiting import in_thread
 from pipeline.errors import PipelineError, RefusedInput
 from pipeline.model import SlotRequest, SlotUsage
 
 log = logging.getLogger("agog.runs")
 
+SLOTS, LOWERED = "slots.json", "slots-lowered.json"
+
+MOST_SLOTS = 1_000
+"""A worker takes a multiple of this many stages at once; see `worker.py`."""
+
+TICK_SECONDS = 0.5
+"""Longest time between two looks at a run directory."""
+
 WAITING_ROOM = 20
-"""As many stages wait on a host itself, whatever the number of those that wait: so many heartbeats,
-and no more. All others wait in Temporal's queue. A slot that is given back calls one of them, and
-the next comes in within a poll; so twenty also serve a host whose agents end all at once."""
+"""How many stages wait on the host itself; all others wait in Temporal's queue. This bounds the
+heartbeats. A slot that comes free calls one of them, and the next one arrives within a poll, so
+twenty are enough even if all agents of a host end at once."""
 
 RESERVED_SECONDS = 120.0
-"""The longest that a slot is kept for who was called. They come within a tenth of a second, on a
-loaded machine within some; who was cancelled is withdrawn. Only a workflow that was terminated
-neither comes nor is withdrawn."""
+"""How long a slot stays reserved for a run that was called. It comes within a tenth of a second, on
+a loaded machine within seconds, and a cancelled one is withdrawn. Only a terminated workflow does
+neither."""
 
 _arrivals = count()
 
 
+@dataclass(frozen=True)
+class Lowered:
+    """A lower limit for as long as its reason lasts."""
+
+    to: int
+    why: str
+
+
+class SlotLimit:
+    """The limit of one host; its worker follows every change. Every method may block."""
+
+    def __init__(self, home: Path, configured: int) -> None:
+        self._home = home
+        self.configured = configured
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Start no more runs from this process; living ones continue."""
+        self._is_closed = True
+
+    def current(self) -> int:
+        """The limit now: the one that was set, or else configured, unless lowered; at least 1.
+
+        Once closed, 0.
+
+        Raises: RefusedInput if a file holds no limit.
+        """
+        if self._is_closed:
+            return 0
+        wanted, lowered = self.chosen() or self.configured, self.lowered()
+        return max(1, min(wanted, lowered.to)) if lowered else wanted
+
+    def chosen(self) -> int | None:
+        """What a human has set, if anything. Raises: RefusedInput if the file holds no limit."""
+        fields = self._read(SLOTS)
+        return None if fields is None else _limit(fields, self._home / SLOTS)
+
+    def lowered(self) -> Lowered | None:
+        """The lowered limit with its reason, if any. Raises: RefusedInput as `chosen`."""
+        fields = self._read(LOWERED)
+        if fields is None:
+            return None
+        return Lowered(_limit(fields, self._home / LOWERED), str(fields.get("why", "")))
+
+    def why(self) -> str:
+        """Why the limit differs from the configured one; empty if it does not."""
+        if self._is_closed:
+            return "closed: the worker ends with its servers"
+        wanted, lowered = self.chosen() or self.configured, self.lowered()
+        if lowered and lowered.to < wanted:
+            return f"lowered: {lowered.why}"
+        return "" if wanted == self.configured else "set by `starter.py slots`"
+
+    def set(self, slots: int) -> None:
+        """Let that many agents live at once. Raises: RefusedInput unless it is 1 to 1000."""
+        self._write(SLOTS, {"to": check_slots(slots)})
+
+    def reset(self) -> None:
+        """Return to the configured limit."""
+        (self._home / SLOTS).unlink(missing_ok=True)
+
+    def lower(self, to: int, why: str) -> None:
+        """Bound the limit by that many, at least one, until it is raised again."""
+        self._write(LOWERED, asdict(Lowered(max(1, to), why)))
+
+    def raise_again(self) -> None:
+        """Double the lowered limit, or remove it once it bounds nothing any more."""
+        lowered, wanted = self.lowered(), self.chosen() or self.configured
+        if lowered and 2 * lowered.to < wanted:
+            self.lower(2 * lowered.to, lowered.why)
+        else:
+            (self._home / LOWERED).unlink(missing_ok=True)
+
+    def _read(self, name: str) -> Any:
+        path = self._home / name
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise RefusedInput(f"{path} is not JSON: {error}. Remove it.") from error
+
+    def _write(self, name: str, fields: dict[str, Any]) -> None:
+        self._home.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._home / name, json.dumps(fields))
+
+
+def check_slots(slots: int) -> int:
+    """The number, unchanged. Raises: RefusedInput unless it is 1 to 1000."""
+    if not 1 <= slots <= MOST_SLOTS:
+        raise RefusedInput(f"{slots} slots: 1 to {MOST_SLOTS} agents can live at once.")
+    return slots
+
+
+def _limit(fields: Any, path: Path) -> int:
+    limit = fields.get("to") if isinstance(fields, dict) else None
+    if type(limit) is not int or not 1 <= limit <= MOST_SLOTS:
+        raise RefusedInput(f"{path} holds no number of slots, 1 to {MOST_SLOTS}. Remove it.")
+    return limit
+
+
 @dataclass(frozen=True, order=True)
 class _Rank:
-    """Order of service: the more urgent, then the longer path to the end, then the earlier."""
+    """Order of service: by priority, then the longer path to the end, then the earlier arrival."""
 
     priority: int
     shortness: float
@@ -45,7 +159,7 @@ class _Rank:
 
 @dataclass(eq=False)
 class _Waiter:
-    """Somebody in the queue; `called` is done when it is their turn, or when they must make way."""
+    """A run in the queue; `called` is done when its turn comes, or when it must leave the room."""
 
     rank: _Rank
     run_id: str
@@ -54,14 +168,17 @@ class _Waiter:
 
 
 class Slots:
-    """Gives out as many slots as the limit of the moment says, the first of the queue first."""
+    """Gives out as many slots as the limit says now, in the order of the queue.
+
+    Used from one event loop only.
+    """
 
     def __init__(
         self, limit: SlotLimit, living: Iterable[str], has_ended: Callable[[str], bool]
     ) -> None:
-        """Count who lives already. `has_ended` says of a run whether it uses no slot any more.
+        """Count the runs that live already. `has_ended` tells whether a run has freed its slot.
 
-        It may block. Raises: RefusedInput if the limit cannot be read.
+        `has_ended` may block. Raises: RefusedInput if the limit cannot be read.
         """
         self._limit = limit
         self._slots, self._why = limit.current(), limit.why()
@@ -76,9 +193,9 @@ class Slots:
         self._news = asyncio.Event()
         self._refusal = ""
         self.sweeps = 0
-        """Looks at the host that were made for all who wait together."""
+        """How often the host was inspected on behalf of all waiting runs."""
 
-    # --- what is said of it ---------------------------------------------------------------------
+    # --- reporting ------------------------------------------------------------------------------
 
     @property
     def used(self) -> int:
@@ -87,17 +204,17 @@ class Slots:
 
     @property
     def usage(self) -> SlotUsage:
-        """What people are told who wait."""
+        """What people who wait are told."""
         return SlotUsage(self.used, self._slots, self._limit.configured, self._why)
 
     def place(self, run_id: str) -> int:
-        """Its place among those who wait on the host, the first is 1; 0 if it is not among them."""
+        """Its place among the runs that wait on the host, from 1; 0 if it does not wait here."""
         ranks = {waiter.run_id: waiter.rank for waiter in self._queue}
         own = ranks.get(run_id)
         return sum(rank <= own for rank in ranks.values()) if own else 0
 
     async def usages(self) -> AsyncIterator[SlotUsage]:
-        """The usage whenever it has changed, as long as somebody waits; without end."""
+        """The usage whenever it has changed while a run waits; never ends."""
         last: SlotUsage | None = None
         while True:
             await self._news.wait()
@@ -130,17 +247,17 @@ class Slots:
     # --- living ---------------------------------------------------------------------------------
 
     def attach(self, run_id: str) -> None:
-        """Somebody follows the run and will say when it ends: it is not looked after here."""
+        """Leave the run to a caller that follows it and reports its end."""
         self._attached[run_id] = self._attached.get(run_id, 0) + 1
 
     def detach(self, run_id: str) -> None:
-        """One less follows the run."""
+        """One caller less follows the run."""
         self._attached[run_id] -= 1
         if not self._attached[run_id]:
             del self._attached[run_id]
 
     def adopt(self, run_id: str) -> None:
-        """Count a run that lives, even above the limit."""
+        """Count a living run, even above the limit."""
         self._living.add(run_id)
 
     def free(self, run_id: str) -> None:
@@ -151,9 +268,9 @@ class Slots:
     # --- waiting --------------------------------------------------------------------------------
 
     async def wait(self, request: SlotRequest, *, resumes: bool = False) -> None:
-        """Wait in the queue until a slot is reserved for the run, or a more urgent one needs room.
+        """Wait until a slot is reserved for the run, or a more urgent one needs its place.
 
-        Who `resumes` a suspended run is in no waiting room, and makes way for nobody.
+        A run that `resumes` from suspension is not in the waiting room and keeps its place.
         """
         self._arrived(request.run_id)
         if request.run_id in self._reserved:
@@ -180,7 +297,7 @@ class Slots:
             self._news.set()
 
     def withdraw(self, key: str) -> None:
-        """The run, or every run of the execution, is not to be started now: nobody waits for it."""
+        """Stop waiting for the run, or for every run of the execution: none may be started now."""
 
         def is_meant(run_id: str) -> bool:
             return run_id == key or run_id.startswith(f"{key}/")
@@ -193,10 +310,10 @@ class Slots:
             self._give_up(run_id)
 
     def expect(self, request: SlotRequest) -> None:
-        """Somebody found no slot and is about to come in, by way of Temporal's queue.
+        """Note that the run found no slot, and will be back by way of Temporal's queue.
 
-        Until then a slot that comes free is kept for them if they are more urgent than all who wait
-        here, and there is a place in the room for them.
+        Until then a slot that comes free is reserved for it if it is more urgent than every run
+        that waits here, and the waiting room has a place for it.
         """
         loop = asyncio.get_running_loop()
         late = loop.call_later(RESERVED_SECONDS, self._arrived, request.run_id)
@@ -205,10 +322,10 @@ class Slots:
         self._make_way()
 
     def _make_way(self) -> None:
-        """Let the least urgent out of a full room in which somebody more urgent is expected.
+        """Send the least urgent run out of a full room if a more urgent one is expected.
 
-        Also when one comes in: Temporal may have let him in first, since the other was not in its
-        queue yet.
+        Also when a run comes in: Temporal may have let it in because the more urgent one was not in
+        its queue yet.
         """
         room = [waiter for waiter in self._queue if not waiter.resumes]
         if len(room) < WAITING_ROOM or not self._expected:
@@ -218,7 +335,7 @@ class Slots:
             self._dismiss(last)
 
     def _arrived(self, run_id: str) -> None:
-        """They are expected no more."""
+        """The run is no longer expected."""
         if run_id in self._expected:
             self._expected.pop(run_id)[1].cancel()
 
@@ -228,9 +345,9 @@ class Slots:
             waiter.called.set_result(None)
 
     def _call(self) -> None:
-        """Reserve what is free for the first of the queue, or for who is more urgent and expected.
+        """Reserve free slots for the first of the queue, or for a more urgent run that is expected.
 
-        Nobody has to be kept for while nobody waits: who comes then finds what is free.
+        While the queue is empty nothing is reserved: whoever comes finds the free slot.
         """
         while self._queue and self.used < self._slots:
             first = min(self._queue, key=lambda waiter: waiter.rank)
@@ -256,12 +373,12 @@ class Slots:
         self._reserved[run_id] = loop.call_later(RESERVED_SECONDS, self._give_up, run_id)
 
     def _give_up(self, run_id: str) -> None:
-        """Nobody came for the slot, or it was wanted no more."""
+        """The run did not come for its slot, or no longer wants it."""
         self._reserved.pop(run_id).cancel()
         self._call()
 
     async def _sweep(self) -> None:
-        """Look after the host while somebody waits: once for all of them."""
+        """Look for ended runs while others wait, once for all of them."""
         while self._queue:
             self._news.set()
             await asyncio.sleep(TICK_SECONDS)
@@ -271,13 +388,13 @@ class Slots:
                 try:
                     has_ended = await in_thread(partial(self._has_ended, run_id))
                 except (OSError, ValueError, PipelineError) as error:
-                    log.error("Cannot see whether %s still runs: %s", run_id, error)
+                    log.error("Cannot tell whether %s still runs: %s", run_id, error)
                 else:
                     if has_ended and run_id not in self._attached:
                         self.free(run_id)
 
     def _follow(self) -> None:
-        """Take over what the limit says; what cannot be read changes nothing, and is told once."""
+        """Read the limit again. One that cannot be read changes nothing, and is logged once."""
         try:
             self._slots, self._why = self._limit.current(), self._limit.why()
         except RefusedInput as refusal:

@@ -1,9 +1,9 @@
 """Supervisor of one agent run: a process of its own, so that the agent outlives the worker.
 
-It holds the run's lock for its life, counts the start before it makes it, keeps the deadline, lets
-the run stand still, passes on what the agent prints, ends every process of it and writes how it
-ended, as soon as the disk has room for that. Standard library only, and few modules: it starts with
-every agent.
+It holds the run's lock as long as it lives, records the start before it makes it, enforces the
+deadline, suspends and resumes the run, passes on what the agent prints, ends every process of the
+run and records the end. If the disk is full it keeps all this in memory until there is room.
+Standard library only, and few modules: it is loaded with every agent.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ import sys
 import time
 from collections.abc import Callable
 
+from adapters.files import is_no_room, write_atomically
 from adapters.processes import (
-    all_processes,
     become_subreaper,
-    descendants,
     end_processes,
     identify,
-    living_group,
+    living_below_us,
+    reap,
     signal_pipe,
     start_of_command,
 )
@@ -40,25 +40,27 @@ from adapters.runs.records import (
     STARTED,
     STDERR,
     STDOUT,
-    Output,
     count_start,
-    is_no_room,
     now,
-    write_atomically,
+    suspensions,
     write_exit,
 )
-from adapters.runs.standstill import LOOK_SECONDS, Standstill
 
 REFUSED = 3
-"""Exit code of a supervisor that found another one, or a run that was started before."""
+"""Exit code of a supervisor whose run has another supervisor, or was started before."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks at the order while the run is suspended: the signal to look may be lost."""
 
 _LONGEST_WAIT_SECONDS = 3600.0
 _ROOM_SECONDS = 0.5
-"""Between two tries to write what a disk has had no room for."""
+"""Between two tries to write to a full disk."""
+_SHORT_SECONDS = 0.02
+_CHUNK = 64 * 1024
 
 
 class Supervisor:
-    """One run: starts its agent, watches it, ends everything that is left of it."""
+    """One run: starts its agent, watches it, and ends everything that is left of it."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -70,14 +72,16 @@ class Supervisor:
         self._exit_code: int | None = None
         self._ended_at: str | None = None
         self._cancelled = False
-        self._standstill = Standstill(directory, self._living)
+        self._suspension = Suspension(directory, self._living)
         self._wake_up = signal_pipe(self._cancel)
 
     def run(self) -> None:
-        """Live through the run and record its end."""
+        """Start the agent, see it to its end and record that."""
         become_subreaper()
         self._when_there_is_room(self._record_identity)
-        self._wait_until_wanted()
+        # An agent that would have to be suspended at once is not started yet.
+        while self._suspension.is_ordered and not self._cancelled:
+            self._sleep(LOOK_SECONDS)
         started_at = "" if self._is_cancelled() else self._when_there_is_room(self._count_start)
         if not started_at:
             self._write_exit("cancelled", reason="cancelled before it started")
@@ -107,7 +111,7 @@ class Supervisor:
         return self._cancelled or os.path.exists(self._path(CANCELLED))
 
     def _when_there_is_room(self, write: Callable[[], str]) -> str:
-        """Write as soon as the disk has room; empty if the run is cancelled before."""
+        """Write once the disk has room; empty if the run is cancelled first."""
         while not self._is_cancelled():
             try:
                 return write()
@@ -118,7 +122,7 @@ class Supervisor:
         return ""
 
     def _count_start(self) -> str:
-        """Everything that a start needs of the disk; when it was."""
+        """Open the output files and count the start; returns when it was."""
         for name, limit in ((STDOUT, OUTPUT_LIMIT), (STDERR, ERROR_OUTPUT_LIMIT)):
             if name not in self._outputs:
                 self._outputs[name] = Output(self._path(name), limit)
@@ -133,16 +137,16 @@ class Supervisor:
         ended_at: str | None = None,
         reason: str = "",
     ) -> None:
-        """Record the end and what was printed, whatever the disk takes: somebody was paid for it.
+        """Record the end and all output, retrying until the disk takes it: the run was paid for.
 
-        Also where the records were removed meanwhile: they are made anew.
+        Records that were removed in the meantime are made again.
         """
         ended_at = ended_at or now()
         while True:
             try:
                 os.makedirs(self._directory, 0o700, exist_ok=True)
                 for output in self._outputs.values():
-                    output.settle()
+                    output.finish()
                 if not os.path.exists(self._path(ORDER)):
                     write_atomically(self._path(ORDER), json.dumps(self._order))
                 write_exit(
@@ -171,7 +175,7 @@ class Supervisor:
             )
         output.started()
         errors.started()
-        with contextlib.suppress(OSError):  # without it the agent is found by its environment
+        with contextlib.suppress(OSError):  # the agent is also found by its environment
             self._record_identity()
 
     def _record_identity(self) -> str:
@@ -182,11 +186,6 @@ class Supervisor:
         text = json.dumps(identify(**processes))
         write_atomically(self._path(IDENTITY), text, durable=False)
         return text
-
-    def _wait_until_wanted(self) -> None:
-        """Do not start an agent that would have to stand still."""
-        while self._standstill.is_ordered and not self._cancelled:
-            self._sleep(LOOK_SECONDS)
 
     def _watch_and_end(self) -> tuple[str, str]:
         try:
@@ -199,22 +198,22 @@ class Supervisor:
 
     def _watch(self, started: float) -> tuple[str, str]:
         """Wait for the agent's exit, a cancellation or the deadline, whichever is first."""
-        standing: float | None = None
+        recheck: float | None = None
         while True:
             self._reap()
             if self._exit_code is not None:
-                return _exit(self._exit_code, was_standing=standing is not None)
+                return _exit(self._exit_code, was_suspended=recheck is not None)
             if self._cancelled:
                 return "cancelled", "cancelled"
-            standing = self._standstill.heed()
+            recheck = self._suspension.apply()
             allowed = self._deadline() + self._order["grace_seconds"]
-            left = started + allowed + self._standstill.seconds - time.monotonic()
-            if left <= 0 and standing is None:
-                return "timed_out", _timeout_reason(allowed, self._standstill.seconds)
-            self._sleep(min(left, _LONGEST_WAIT_SECONDS) if standing is None else standing)
+            left = started + allowed + self._suspension.seconds - time.monotonic()
+            if left <= 0 and recheck is None:
+                return "timed_out", _timeout_reason(allowed, self._suspension.seconds)
+            self._sleep(min(left, _LONGEST_WAIT_SECONDS) if recheck is None else recheck)
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for a signal, at most so long; what the agent prints meanwhile is passed on."""
+        """Wait for a signal, but no longer than that; pass on what the agent prints meanwhile."""
         until = time.monotonic() + seconds
         outputs = self._outputs.values()
         while (left := until - time.monotonic()) >= 0:
@@ -235,41 +234,174 @@ class Supervisor:
                 output.flush()
 
     def _deadline(self) -> float:
-        """What the file says, or has said last."""
+        """What the file says, or last said."""
         with contextlib.suppress(OSError, ValueError), open(self._path(DEADLINE)) as file:
             self._allowed = float(file.read())
         return self._allowed
 
     def _reap(self) -> None:
-        """Collect what has ended: the agent, and orphans that came to this process."""
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                if self._agent and pid == self._agent.pid:
-                    self._exit_code = self._agent.returncode = os.waitstatus_to_exitcode(status)
-                    self._ended_at = now()
+        for pid, exit_code in reap().items():
+            if self._agent and pid == self._agent.pid:
+                self._exit_code = self._agent.returncode = exit_code
+                self._ended_at = now()
 
     def _living(self) -> set[int]:
         self._reap()
-        self._pump()  # who is being ended must not hang in a full pipe
-        if processes := all_processes():
-            return descendants({os.getpid()}, processes)
-        return living_group(self._agent.pid) if self._agent else set()
+        self._pump()  # a process that is being ended must not hang on a full pipe
+        return living_below_us(self._agent.pid if self._agent else None)
 
 
-def _timeout_reason(allowed: float, stood: float) -> str:
+def _timeout_reason(allowed: float, suspended: float) -> str:
     reason = f"ended {allowed:g} s after its start: deadline and grace"
-    return f"{reason}, without {stood:.0f} s in which it stood still" if stood else reason
+    return f"{reason}, not counting {suspended:.0f} s of suspension" if suspended else reason
 
 
-def _exit(exit_code: int, *, was_standing: bool) -> tuple[str, str]:
-    """How it ended, and why; what stands still cannot end by itself, so it was killed."""
+def _exit(exit_code: int, *, was_suspended: bool) -> tuple[str, str]:
+    """How it ended, and why; a stopped process cannot exit by itself, so it was killed."""
     if exit_code >= 0:
         return "exited", ""
     reason = f"ended by {signal.Signals(-exit_code).name}"
-    return ("lost", f"{reason} while it stood still") if was_standing else ("exited", reason)
+    return ("lost", f"{reason} while it was suspended") if was_suspended else ("exited", reason)
+
+
+class Suspension:
+    """Stops every process of a run, and continues them, as the run's records say."""
+
+    def __init__(self, directory: str, living: Callable[[], set[int]]) -> None:
+        self._directory = directory
+        self._living = living
+        self._stopped: set[int] = set()
+        self._is_complete = False
+        self._since: float | None = None
+        self._seconds = 0.0
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the run has to be suspended."""
+        return len(suspensions(self._directory)) % 2 == 1
+
+    @property
+    def seconds(self) -> float:
+        """How long the run was suspended in all: its deadline moves by as much."""
+        current = time.monotonic() - self._since if self._since is not None else 0.0
+        return self._seconds + current
+
+    def apply(self) -> float | None:
+        """Do as the records say; seconds until the next look, None if the run is not suspended."""
+        if not self.is_ordered:
+            self._resume()
+            return None
+        if self._since is None:
+            self._since = time.monotonic()
+        if not self._is_complete:
+            self._stop()
+        return LOOK_SECONDS if self._is_complete else _SHORT_SECONDS
+
+    def _stop(self) -> None:
+        """Stop what still runs; complete once nothing does, since a stopped process starts none."""
+        running = self._living() - self._stopped
+        for pid in sorted(running):
+            _send(pid, signal.SIGSTOP)
+        self._stopped |= running
+        self._is_complete = not running
+
+    def _resume(self) -> None:
+        if self._since is None:
+            return
+        for pid in self._stopped & self._living():
+            _send(pid, signal.SIGCONT)
+        self._seconds, self._since = self.seconds, None
+        self._stopped, self._is_complete = set(), False
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    """Signal a process of the run; one that changed its user is not ours to stop."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+class Output:
+    """One stream of an agent, passed through a pipe to a file.
+
+    While the disk is full the end of it stays in memory, as much as is ever read back. The agent
+    does not notice, and its answer is not lost.
+    """
+
+    def __init__(self, path: str, limit: int) -> None:
+        """Open the file for appending. Raises: OSError."""
+        self._path = path
+        self._limit = limit
+        self._held = bytearray()
+        self._file = _open(path)
+        self._readable, self.writable = os.pipe()
+        os.set_blocking(self._readable, False)
+        self.is_open = True
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when the agent prints."""
+        return self._readable
+
+    @property
+    def is_held(self) -> bool:
+        """Whether output waits for room on the disk."""
+        return bool(self._held)
+
+    def started(self) -> None:
+        """Close our copy of the writing end: the agent has its own now."""
+        os.close(self.writable)
+
+    def pump(self) -> None:
+        """Read what the agent has printed, and write what there is room for."""
+        while self.is_open:
+            try:
+                data = os.read(self._readable, _CHUNK)
+            except BlockingIOError:
+                return
+            self.is_open = bool(data)
+            self._held += data
+            with contextlib.suppress(OSError):
+                self.flush()
+            del self._held[: -self._limit]
+
+    def flush(self) -> None:
+        """Write what is held in memory. Raises: OSError if the disk does not take it."""
+        while self._held:
+            written = os.write(self._file, self._held[:_CHUNK])
+            del self._held[:written]
+
+    def finish(self) -> None:
+        """Write all output, and the file again if it was removed. Raises: OSError if not yet."""
+        self.pump()
+        if not _is_at(self._path, self._file):
+            self._file = _copied(self._file, self._path)
+        self.flush()
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _is_at(path: str, file: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _copied(file: int, path: str) -> int:
+    """A new file at that path with the content of the removed one. Raises: OSError."""
+    copy, position = _open(path), 0
+    try:
+        os.ftruncate(copy, 0)
+        while data := os.pread(file, _CHUNK, position):
+            position += os.write(copy, data)
+    except OSError:
+        os.close(copy)
+        raise
+    os.close(file)
+    return copy
 
 
 def hold_lock(directory: str, inherited: int | None) -> bool:
@@ -285,7 +417,7 @@ def hold_lock(directory: str, inherited: int | None) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise the run with those records; refuse one that is or was supervised."""
+    """Supervise the run with those records, unless it is or was supervised."""
     directory = arguments[0]
     if not hold_lock(directory, int(arguments[1]) if len(arguments) > 1 else None):
         sys.stderr.write("Another supervisor holds this run.\n")

@@ -1,8 +1,8 @@
-"""Orders to stand still: one per execution, carried out by each of its runs.
+"""Orders to suspend an execution, and how they reach each of its runs.
 
-The order is a file of the execution's own name, so that it also holds for runs that are yet to
-start. What a run makes of it is a file in its directory with one line per change: it stands still
-after an odd number of lines. The supervisor follows that file, and a signal tells it to look.
+The order is a file named after the execution, so that it also holds for runs that are yet to start.
+Each run has a file with one line per change: it is suspended after an odd number of lines. Its
+supervisor follows that file, and a signal tells it to look.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from typing import IO
 
 from adapters.runs import records
 from adapters.runs.directory import RUNS, SAFE_PART, RunDirectory
-from adapters.runs.supervised import signal_supervisor
+from adapters.runs.kinds import signal_supervisor
 from pipeline.errors import RefusedInput
 
 ORDERS = "suspended"
@@ -30,41 +30,41 @@ class Suspensions:
         self._home = home
 
     def order(self, key: str) -> None:
-        """Let the execution `REQ/workflow run` stand still. Raises: RefusedInput for a bad key."""
-        path = self._order(key)
+        """Suspend the execution `REQ/workflow run`. Raises: RefusedInput for a bad key."""
+        path = self._path(key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch()
 
-    def lift(self, key: str) -> None:
-        """Let the execution go on: its runs may, as soon as they have slots."""
-        self._order(key).unlink(missing_ok=True)
+    def withdraw(self, key: str) -> None:
+        """Let the execution continue: each of its runs resumes once it has a slot."""
+        self._path(key).unlink(missing_ok=True)
 
-    def holds(self, run: RunDirectory) -> bool:
-        """Whether the run's execution has the order to stand still."""
+    def is_ordered(self, run: RunDirectory) -> bool:
+        """Whether the run's execution is ordered to be suspended."""
         execution = run.path.parent.relative_to(self._home / RUNS)
         return (self._home / ORDERS / execution).exists()
 
-    def heed(self, run: RunDirectory) -> bool:
-        """Carry out an order that this living run has not; whether the run is suspended."""
-        if self.holds(run):
+    def carry_out(self, run: RunDirectory) -> bool:
+        """Suspend this living run if that is ordered; whether the run is suspended."""
+        if self.is_ordered(run):
             with _locked(run) as file:
                 if not run.is_suspended:
                     _note_change(file)
             signal_supervisor(run, signal.SIGUSR1)
         return run.is_suspended
 
-    def go_on(self, run: RunDirectory) -> bool:
-        """Let a living run go on unless it has the order to stand still; whether it does."""
+    def resume(self, run: RunDirectory) -> bool:
+        """Resume a living run unless it is ordered to be suspended; whether it runs now."""
         with _locked(run) as file:
-            # Asked under the lock: an order that is given before its change is noted is not undone.
-            if self.holds(run) or run.has(records.EXIT):
+            # Under the lock: an order that was given before its change is noted must not be undone.
+            if self.is_ordered(run) or run.has(records.EXIT):
                 return False
             if run.is_suspended:
                 _note_change(file)
         signal_supervisor(run, signal.SIGUSR1)
         return True
 
-    def _order(self, key: str) -> Path:
+    def _path(self, key: str) -> Path:
         parts = key.split("/")
         if len(parts) != _KEY_PARTS or not all(map(SAFE_PART.fullmatch, parts)):
             raise RefusedInput(f"{key!r} names no execution: REQ/workflow run.")

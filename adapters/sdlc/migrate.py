@@ -1,4 +1,4 @@
-"""Bring the SDLC database to the schema that this version of the program needs."""
+"""Migrates the SDLC database to the schema that this version of the program needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ class Schema(Enum):
 
 
 def upgrade(database_url: str) -> None:
-    """Run every migration that is missing; of several callers at once one does it.
+    """Run every missing migration; of several callers at once, one does it.
 
     Raises: DependencyUnavailable, NotRepairable if a newer program has migrated it.
     """

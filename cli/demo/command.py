@@ -18,7 +18,7 @@ import typer
 
 from adapters.git.store import store_path
 from adapters.local_stack import Child, LocalStack, StackAddresses
-from adapters.local_stack.logs import tail
+from adapters.local_stack.child import log_tail
 from adapters.sdlc.reader import create_reader
 from cli import output
 from cli.demo.result import Demonstrated, document, read_records, show
@@ -204,7 +204,7 @@ async def _beside(worker: Child, work: Coroutine[None, None, T]) -> T:
     try:
         await asyncio.wait((working, dying), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ServerNotStarted("Worker", tail(worker.log))
+            raise ServerNotStarted("Worker", log_tail(worker.log))
         return await working
     finally:
         for task in (working, dying):

@@ -6,7 +6,7 @@ from enum import StrEnum
 from time import monotonic
 from typing import Any
 
-from adapters.bounded import within
+from adapters.waiting import within
 from pipeline.errors import PipelineError, RefusedInput
 
 CHECK_SECONDS = 6.0

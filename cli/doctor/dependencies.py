@@ -18,13 +18,13 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSyste
 from temporalio.client import Client
 
 from adapters.health_probe import WORKER_FILE
-from adapters.nats_connection import address_of, open_connection, unavailable
-from adapters.nats_streams import find_flaw
-from adapters.probes import PROBE_SECONDS, NatsLogin
+from adapters.nats.connection import NatsLogin, address_of, open_connection, unavailable
+from adapters.nats.events import find_flaw
+from adapters.readiness import PROBE_SECONDS
 from adapters.sdlc.database import address_of as database_address
 from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import Schema, pending, schema
-from adapters.temporal_client import (
+from adapters.temporal.client import (
     DEFAULT_ADDRESS,
     SEARCH_ATTRIBUTES,
     known_search_attributes,

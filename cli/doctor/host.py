@@ -7,9 +7,9 @@ from dataclasses import asdict
 from adapters.git import Git
 from adapters.git.project import check_project
 from adapters.host_care.load import measure
-from adapters.probes import disk_problem, free_bytes
-from adapters.runs.census import take_census
-from adapters.runs.slot_limit import SlotLimit
+from adapters.readiness import disk_problem, free_bytes
+from adapters.runs.inventory import count_runs
+from adapters.runs.slots import SlotLimit
 from adapters.user_files import find_agents
 from cli.doctor.checks import Finding, Kind, Probe
 from cli.inputs import DEFAULT_PIPELINE, find_pipeline
@@ -87,7 +87,7 @@ async def _load() -> Finding:
 
 def _slots(settings: Settings) -> Finding:
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
-    document = slots_document(slots, take_census(settings.home))
+    document = slots_document(slots, count_runs(settings.home))
     counts = ", ".join(f"{document[name]} {name}" for name in ("living", "suspended", "waiting"))
     lowered = slots.lowered()
     why = f"; lowered: {lowered.why}" if lowered else ""

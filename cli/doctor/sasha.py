@@ -15,13 +15,13 @@ from rich.text import Text
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
-from adapters.bounded import within
 from adapters.runs.host import HostRuns
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from adapters.sdlc.store import create_store
 from adapters.sdlc.views import IncidentView, ListedRequirement
-from adapters.temporal_workflows import workflow_standing
+from adapters.temporal.workflows import workflow_standing
 from adapters.user_files import find_agents
+from adapters.waiting import within
 from cli import output
 from cli.connections import records, temporal_client
 from cli.doctor.checks import CHECK_SECONDS

@@ -10,11 +10,11 @@ import pytest
 from psycopg import sql
 
 from adapters.local_stack import StackAddresses
-from adapters.nats_streams import configuration, find_flaw
-from adapters.runs.slot_limit import SlotLimit
+from adapters.nats.events import configuration, find_flaw
+from adapters.runs.slots import SlotLimit
 from adapters.sdlc.migrate import Schema, schema
-from adapters.temporal_client import connect
-from adapters.temporal_sasha import TemporalSasha
+from adapters.temporal.client import connect
+from adapters.temporal.messages import TemporalSasha
 from pipeline.events import STREAMS
 from pipeline.model import SashaCall
 from pipeline.remedies import REMEDIES

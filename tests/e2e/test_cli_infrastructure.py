@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.local_stack import StackAddresses
-from adapters.temporal_client import connect
+from adapters.temporal.client import connect
 from pipeline.model import InfrastructureOrder, Symptom, SymptomKind
 from tests.e2e.conftest import Cli, installation_at, plan_of, until
 from workflows.infrastructure import InfrastructureWorkflow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.sdlc.views import RequirementView
-from adapters.temporal_workflows import workflow_standing
+from adapters.temporal.workflows import workflow_standing
 from pipeline.model import IncidentEnd, RequirementState, RetryRequest
 from pipeline.plan_rules import DELIVER
 from tests.e2e.conftest import Cli

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.runs.census import take_census
+from adapters.runs.inventory import count_runs
 from pipeline.model import RequirementState
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Handle, Orchestra
@@ -48,7 +48,7 @@ async def test_p0_is_the_next_to_start_on_a_saturated_host(
     assert puppets.starts("roy") == 1
     emergency.begin()
     urgent = orchestra.handle(emergency.number)
-    await eventually(lambda: take_census(orchestra.home).waiting == 6, "it waits for a slot")
+    await eventually(lambda: count_runs(orchestra.home).waiting == 6, "it waits for a slot")
 
     puppets.release("roy")
     await delivered(urgent, *handles)
@@ -69,7 +69,7 @@ async def test_nobody_starts_between_the_stages_of_a_p0(
     await until_asked(orchestra, handles)
     emergency.begin()
     urgent = orchestra.handle(emergency.number)
-    await eventually(lambda: take_census(orchestra.home).waiting == 4, "it waits for a slot")
+    await eventually(lambda: count_runs(orchestra.home).waiting == 4, "it waits for a slot")
 
     puppets.release("roy")
     await delivered(urgent, *handles)

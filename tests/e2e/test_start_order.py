@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapters.runs.directory import RECORDS
-from adapters.runs.slot_limit import SlotLimit
-from adapters.runs.slots import WAITING_ROOM
+from adapters.runs.slots import WAITING_ROOM, SlotLimit
 from pipeline.model import Priority, RequirementState
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Handle, Orchestra

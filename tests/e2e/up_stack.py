@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import psycopg
 
+from adapters.files import write_atomically
 from adapters.local_stack.child import recorded_process
-from adapters.local_stack.files import write_private
 from demo.project import make_project
 from tests.e2e.conftest import Cli, plan_of, until
 from tests.eventually import PATIENCE_SECONDS
@@ -69,7 +69,7 @@ class Up:
     def take_port(self, name: str, port: int) -> None:
         """Let the next `up` wish for that port, as if it had been its own the last time."""
         stack = {**self.stack, "ports": {**self.stack["ports"], name: port}}
-        write_private(self.home / "stack.json", json.dumps(stack))
+        write_atomically(self.home / "stack.json", json.dumps(stack), mode=0o600)
 
     def open(self, *options: str, **changes: str) -> subprocess.Popen[str]:
         """Run `up` until its servers answer."""

@@ -14,7 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from adapters.installation import establish
 from adapters.local_stack import StackAddresses
-from adapters.nats_events import NatsEventPublisher
+from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.remedies import REMEDIES
 from tests.fakes import RealClock, VirtualClock

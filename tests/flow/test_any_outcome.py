@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters.local_stack import StackAddresses
-from adapters.nats_events import NatsEventPublisher
+from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.events import ESCALATION_PREFIX, EVENT_PREFIX

@@ -12,7 +12,7 @@ from adapters.git import GitWorkspaces
 from adapters.house_care import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
-from adapters.temporal_waker import TemporalWaker
+from adapters.temporal.messages import TemporalWaker
 from pipeline.model import (
     Answer,
     BuildRequest,

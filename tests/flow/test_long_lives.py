@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from adapters.temporal_waker import TemporalWaker
+from adapters.temporal.messages import TemporalWaker
 from pipeline.model import (
     Closing,
     Priority,

@@ -10,7 +10,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.delivery import DeliveryActivities
 from adapters.git import GitWorkspaces
-from adapters.nats_events import NatsEventPublisher
+from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.errors import DependencyUnavailable

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from adapters.sdlc.reader import SdlcReader
-from adapters.temporal_sasha import TemporalSasha
+from adapters.temporal.messages import TemporalSasha
 from cli.hints import sasha_standing
 from pipeline.model import IncidentEnd, RequirementState, SashaCall, Symptom, SymptomKind
 from pipeline.remedies import REMEDIES

@@ -18,12 +18,12 @@ from tempfile import TemporaryDirectory
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from adapters import nats_events
 from adapters.installation import Identity
 from adapters.local_stack import LocalStack, StackAddresses
+from adapters.nats import events as nats_events
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 from pipeline.installation import Installation
 from pipeline.model import Answer, Bounds, DecisionRequest, Symptom, SymptomKind
 from tests.fakes import RealClock, Script

@@ -11,7 +11,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
-from adapters.temporal_waker import TemporalWaker
+from adapters.temporal.messages import TemporalWaker
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from cli.app import app
 from pipeline.errors import RefusedInput
 

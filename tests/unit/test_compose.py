@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 from settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]

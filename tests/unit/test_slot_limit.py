@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.runs.slot_limit import LOWERED, SLOTS, Lowered, SlotLimit
+from adapters.runs.slots import LOWERED, SLOTS, Lowered, SlotLimit
 from pipeline.errors import RefusedInput
 
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.runs import slots as slots_module
-from adapters.runs.slot_limit import SlotLimit
-from adapters.runs.slots import WAITING_ROOM, Slots
+from adapters.runs.slots import WAITING_ROOM, SlotLimit, Slots
 from pipeline.model import SlotRequest, SlotUsage
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from adapters.local_stack import logs, read_stack
-from adapters.local_stack.files import kept_password, write_private
-from adapters.local_stack.identity import ProcessIdentity, identify
-from adapters.local_stack.privileges import unprivileged_prefix
-from adapters.local_stack.server import binary
+from adapters.files import write_atomically
+from adapters.local_stack import child, read_stack
+from adapters.local_stack.child import ProcessIdentity, identify
+from adapters.local_stack.postgres_server import unprivileged_prefix
+from adapters.local_stack.server import binary, kept_password
 from pipeline.errors import RefusedInput, ServerNotStarted
 
 
@@ -24,7 +24,7 @@ def test_private_file_replaces_one_that_everybody_could_read(tmp_path: Path) -> 
     path = tmp_path / "stack.json"
     path.write_text("old")
     path.chmod(0o644)
-    write_private(path, "new")
+    write_atomically(path, "new", mode=0o600)
     assert path.read_text() == "new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
@@ -43,20 +43,20 @@ def test_log_is_set_aside_once_it_is_too_large(
 ) -> None:
     log = tmp_path / "nats.log"
     log.write_text("line\n" * 100)
-    logs.rotate(log)
+    child.rotate(log)
     assert log.exists()
-    monkeypatch.setattr(logs, "MAX_LOG_BYTES", 100)
-    logs.rotate(log)
+    monkeypatch.setattr(child, "MAX_LOG_BYTES", 100)
+    child.rotate(log)
     assert not log.exists()
     assert (tmp_path / "nats.log.1").read_text() == "line\n" * 100
 
 
 def test_tail_of_a_log_is_short_and_of_no_log_empty(tmp_path: Path) -> None:
     log = tmp_path / "nats.log"
-    assert logs.tail(log) == ""
+    assert child.log_tail(log) == ""
     log.write_text("".join(f"line {number}\n" for number in range(10_000)))
-    assert logs.tail(log).splitlines()[-1] == "line 9999"
-    assert len(logs.tail(log)) < 4_000
+    assert child.log_tail(log).splitlines()[-1] == "line 9999"
+    assert len(child.log_tail(log)) < 4_000
 
 
 def test_missing_server_names_the_package_that_brings_it() -> None:

@@ -75,16 +75,16 @@ async def at_work(runs: Bench, script: str, **changes: object) -> House:
 
 
 def stand_still(house: House) -> None:
-    """Have it stand still as a P0 does that pre-empts."""
+    """Suspend it as a P0 does that pre-empts."""
     orders = Suspensions(house.bench.home)
     orders.order(execution_of(house))
-    assert orders.heed(house.run)
+    assert orders.carry_out(house.run)
 
 
 def go_on(house: House) -> None:
     orders = Suspensions(house.bench.home)
-    orders.lift(execution_of(house))
-    assert orders.go_on(house.run)
+    orders.withdraw(execution_of(house))
+    assert orders.resume(house.run)
 
 
 def execution_of(house: House) -> str:

@@ -8,7 +8,7 @@ import pytest
 from adapters.git import GitWorkspaces
 from adapters.host_care.collector import LeftoverCollector
 from adapters.host_care.disk import DiskCare
-from adapters.probes import MIB
+from adapters.readiness import MIB
 from pipeline.errors import DependencyUnavailable, TransientError
 from pipeline.model import Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run

@@ -13,7 +13,7 @@ from adapters.host_care import care as bounds
 from adapters.host_care.care import UNSEEN, HostCare
 from adapters.host_care.load import HostLoad, LoadCare
 from adapters.host_care.making import host_care
-from adapters.probes import MIB
+from adapters.readiness import MIB
 from adapters.runs.directory import RECORDS
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
 from pipeline.model import RunEnd, Symptom, SymptomKind

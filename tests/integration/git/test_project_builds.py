@@ -198,7 +198,7 @@ async def test_build_that_prints_without_end_is_ended(
     bench: BuildBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a tool does that asks again and again."""
-    monkeypatch.setattr("adapters.builds.job.LOG_LIMIT", 100_000)
+    monkeypatch.setattr("adapters.builds.project_builds.LOG_LIMIT", 100_000)
 
     result = await bench.run(shell("while :; do echo 'are you sure?'; done"))
 

@@ -19,8 +19,8 @@ from activities.sasha import SashaActivities
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.local_stack import LocalStack
 from adapters.local_stack.child import recorded_process
-from adapters.nats_events import NatsEventPublisher
-from adapters.probes import NatsLogin
+from adapters.nats.connection import NatsLogin
+from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import upgrade
 from pipeline.errors import DependencyUnavailable, NotRepairable

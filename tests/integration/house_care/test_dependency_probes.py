@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from adapters.probes import NatsLogin, probe_database, probe_nats
+from adapters.nats.connection import NatsLogin
+from adapters.readiness import probe_database, probe_nats
 from pipeline.errors import DependencyUnavailable
 from tests.fixtures_sdlc import NatsServer, PostgresServer, free_port
 

@@ -66,7 +66,7 @@ async def get(address: str, path: str) -> tuple[int, Any]:
 async def test_worker_that_is_ready_says_everything_about_itself(
     address: str, watched: WatchedDependencies
 ) -> None:
-    await eventually(lambda: watched.standings[0].latency_seconds is not None, "an answer")
+    await eventually(lambda: watched.statuses[0].latency_seconds is not None, "an answer")
 
     status, document = await get(address, "/readyz?verbose")
 

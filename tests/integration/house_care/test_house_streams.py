@@ -4,8 +4,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import StorageType
 
-from adapters.nats_events import NatsEventPublisher
-from adapters.nats_streams import configuration, ensure_stream, find_flaw
+from adapters.nats.events import NatsEventPublisher, configuration, ensure_stream, find_flaw
 from pipeline.errors import NotRepairable
 from pipeline.events import STREAMS
 from tests.fixtures_sdlc import NatsServer

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from adapters.nats_events import NatsEventPublisher, connect
+from adapters.nats.events import NatsEventPublisher, connect
 from adapters.readiness import Dependency, WatchedDependencies, nats_and_database
 from pipeline.errors import DependencyUnavailable
 from tests.eventually import eventually
@@ -72,11 +72,11 @@ async def _turns(watched: WatchedDependencies, seconds: float, *, is_ready: bool
 
 async def test_worker_whose_dependencies_answer_is_ready(watched: WatchedDependencies) -> None:
     await eventually(
-        lambda: all(each.latency_seconds for each in watched.standings), "answers of both"
+        lambda: all(each.latency_seconds for each in watched.statuses), "answers of both"
     )
 
     watched.check()
-    assert [(each.name, each.is_well) for each in watched.standings] == [
+    assert [(each.name, each.is_well) for each in watched.statuses] == [
         ("NATS", True),
         ("SDLC database", True),
     ]
@@ -211,6 +211,6 @@ async def test_one_that_never_answers_delays_no_other() -> None:
     await eventually(lambda: asked > 1, "a second answer")
     await eventually(lambda: not watched.is_ready, "the hung one found out")
 
-    assert [each.problem for each in watched.standings] == ["no answer in 4 s", ""]
+    assert [each.problem for each in watched.statuses] == ["no answer in 4 s", ""]
     watch.cancel()
     await asyncio.wait({watch})

@@ -24,7 +24,7 @@ async def test_full_disk_is_noticed_and_told_once_and_room_on_it_too(tmp_path: P
     with small_disk(tmp_path / "disk", 8) as small:
         watched = WatchedDependencies([disk("host-1", small.path / "home", 0)], tell)
         watch = asyncio.create_task(watched.watch())
-        await eventually(lambda: watched.standings[0].latency_seconds is not None, "an answer")
+        await eventually(lambda: watched.statuses[0].latency_seconds is not None, "an answer")
         watched.check()
 
         small.fill()

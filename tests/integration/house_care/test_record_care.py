@@ -8,7 +8,7 @@ from temporalio.client import Client
 from adapters.house_care import RecordCare
 from adapters.installation import Identity
 from adapters.local_stack import StackAddresses
-from adapters.temporal_workflows import workflow_standing
+from adapters.temporal.workflows import workflow_standing
 from pipeline.errors import NotRepairable, WrongInstallation
 from pipeline.installation import Queues
 from pipeline.model import (

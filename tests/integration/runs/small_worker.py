@@ -6,9 +6,9 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from adapters.runs.home_lock import HomeLock
+from adapters.locks import home_lock
 from adapters.runs.host import HostRuns
-from adapters.runs.slot_limit import SlotLimit
+from adapters.runs.slots import SlotLimit
 from pipeline.agents_file import AgentsFile, CommandAgent
 from tests.fixtures_runs import Order, attach
 
@@ -24,7 +24,7 @@ def order(run_id: str) -> Order:
 async def main(home: Path, limit: int, run_ids: list[str]) -> None:
     agents = {"roy": CommandAgent(("sh", "-c", AGENT))}
     file = AgentsFile("agents.toml", home, agents, {}, 1.0)
-    with HomeLock(home):
+    with home_lock(home):
         host = HostRuns(home, file, SlotLimit(home, limit), os.environ)
         sys.stdout.write("attached\n")
         sys.stdout.flush()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapters.processes import end_processes
+from adapters.runs.kinds import leftovers
 from adapters.runs.records import OUTPUT_LIMIT
-from adapters.runs.supervised import leftovers
 from pipeline.model import RunEnd
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
 from tests.full_disk import SmallDisk, small_disk

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.runs.home_lock import HomeLock
-from adapters.runs.supervised import SupervisedRuns
+from adapters.locks import home_lock
+from adapters.runs.kinds import SupervisedRuns
 from pipeline.errors import RefusedInput
 from pipeline.model import RunEnd
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
@@ -42,8 +42,8 @@ def boot() -> str:
 def lock_holder(home: Path) -> subprocess.Popen[bytes]:
     """Another worker process that has the state directory."""
     program = (
-        "import sys; from pathlib import Path; from adapters.runs.home_lock import HomeLock\n"
-        "HomeLock(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from adapters.locks import home_lock\n"
+        "with home_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program, str(home)],
@@ -225,12 +225,16 @@ async def test_a_state_directory_has_one_worker(runs: Bench) -> None:
     assert held.stdout is not None
     held.stdout.readline()
 
-    with pytest.raises(RefusedInput, match=f"process id {held.pid}"):
-        HomeLock(runs.home).acquire()
+    with pytest.raises(RefusedInput, match=f"process id {held.pid}"), home_lock(runs.home):
+        pass
 
     kill(held)
-    with HomeLock(runs.home), pytest.raises(RefusedInput, match=f"process id {os.getpid()}"):
-        HomeLock(runs.home).acquire()
+    with (
+        home_lock(runs.home),
+        pytest.raises(RefusedInput, match=f"process id {os.getpid()}"),
+        home_lock(runs.home),
+    ):
+        pass
 
 
 def _any_identity(runs: Bench) -> dict[str, object]:

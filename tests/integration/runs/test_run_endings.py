@@ -144,7 +144,7 @@ async def test_an_end_is_seen_at_once(runs: Bench) -> None:
 async def test_a_supervisor_that_cannot_work_is_a_loss_and_not_a_hang(
     runs: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.runs.supervised._ENTRY", "no such file")
+    monkeypatch.setattr("adapters.runs.kinds._ENTRY", "no such file")
     runs.agents["roy"] = CommandAgent(("true",))
     order = runs.order()
     run = runs.directory(order)

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from adapters.runs.host import HostRuns
-from adapters.runs.slot_limit import LOWERED, SLOTS, SlotLimit
+from adapters.runs.slots import LOWERED, SLOTS, SlotLimit
 from pipeline.model import RunResult
 from tests.fixtures_runs import Bench, Order, attach, until
 from tests.standing_runs import AGENT, attached_to, let_go

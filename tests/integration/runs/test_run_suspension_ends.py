@@ -8,7 +8,7 @@ import pytest
 
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory, RunRecord
-from adapters.runs.supervised import SupervisedRuns
+from adapters.runs.kinds import SupervisedRuns
 from pipeline.model import RunEnd
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
 from tests.standing_runs import (

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.aio.client import Client
 
-from adapters.nats_connection import settled
+from adapters.nats.connection import settled
 from adapters.rule_desk import RuleDesk
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import RULE_QUESTIONS

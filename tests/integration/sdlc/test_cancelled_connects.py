@@ -18,8 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.local_stack.postgres_server import PostgresServer as EmbeddedPostgres
-from adapters.nats_connection import open_connection
-from adapters.probes import NatsLogin, probe_database, probe_nats
+from adapters.nats.connection import NatsLogin, open_connection
+from adapters.readiness import probe_database, probe_nats
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.transaction import read_together
 from tests.eventually import eventually

@@ -7,7 +7,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
-from adapters.nats_events import NatsEventPublisher, connect
+from adapters.nats.events import NatsEventPublisher, connect
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Event, EventType, deliverable, event
 from tests.eventually import PATIENCE_SECONDS

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from adapters.nats_events import NatsEventPublisher
+from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore, create_store
 from pipeline.errors import DependencyUnavailable

@@ -11,9 +11,8 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
 from adapters.local_stack import Child, ChildSpec, LocalStack
-from adapters.local_stack.ports import choose_ports
-from adapters.local_stack.server import binary
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.local_stack.server import binary, choose_ports
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 from tests.stack_usage import until
 
 CONTAINERS = Path(__file__).resolve().parents[3] / "containers"

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from adapters.local_stack import ChildSpec, LocalStack, StackIncident, read_stack
-from adapters.local_stack.identity import identify
+from adapters.local_stack.child import identify
 from pipeline.errors import ServerNotStarted
 from settings import Settings
 from tests.stack_usage import (

@@ -11,9 +11,9 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
 from adapters.local_stack import Child, ChildSpec, LocalStack, StackAddresses, read_stack
-from adapters.local_stack.ports import choose_ports, is_free
+from adapters.local_stack.server import choose_ports, is_free
 from adapters.local_stack.temporal_server import TemporalServer
-from adapters.temporal_client import SEARCH_ATTRIBUTES
+from adapters.temporal.client import SEARCH_ATTRIBUTES
 from pipeline.errors import RefusedInput
 from tests.stack_usage import (
     connect_nats,

@@ -15,7 +15,8 @@ from adapters.local_stack.nats_server import NatsServer
 from adapters.local_stack.postgres_server import PostgresServer
 from adapters.local_stack.restarting import ServerRestarts
 from adapters.local_stack.state import is_embedded
-from adapters.probes import NatsLogin, probe_database, probe_nats
+from adapters.nats.connection import NatsLogin
+from adapters.readiness import probe_database, probe_nats
 from pipeline.errors import ServerNotStarted
 from tests.eventually import eventually
 from tests.stack_usage import (

@@ -1,4 +1,4 @@
-"""What Temporal says of workflows, read raw: a paused one breaks the SDK's own descriptions."""
+"""What Temporal says of workflows, read raw: a paused workflow breaks the SDK's descriptions."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.temporal_client import reaching_temporal
+from adapters.temporal.client import reaching_temporal
 from pipeline.errors import NumberElsewhere
 from pipeline.installation import Queues
 
@@ -25,14 +25,15 @@ _ENDED = frozenset(
         WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
     }
 )
-"""What continued as new has a successor that is described in its place; what is paused goes on."""
+"""Not in it: a workflow that continued as new, since its successor is described instead, and a
+paused one, since it continues."""
 
 
 @dataclass(frozen=True)
 class WorkflowStanding:
-    """The latest run of a workflow; `first_run` names the whole chain that it belongs to.
+    """The latest run of a workflow; `first_run` identifies its whole chain.
 
-    `queue` is where its tasks are: it tells whose workflow it is.
+    `queue` is its task queue, which tells whose workflow it is.
     """
 
     run: str
@@ -42,7 +43,7 @@ class WorkflowStanding:
 
 
 async def workflow_standing(client: Client, workflow_id: str) -> WorkflowStanding | None:
-    """How a workflow stands; None if Temporal does not know it. Raises: DependencyUnavailable."""
+    """A workflow's status; None if Temporal does not know it. Raises: DependencyUnavailable."""
     request = DescribeWorkflowExecutionRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
     )
@@ -60,7 +61,7 @@ async def workflow_standing(client: Client, workflow_id: str) -> WorkflowStandin
 
 
 async def check_ours(client: Client, queues: Queues, number: str) -> None:
-    """Let pass unless the workflow of that number is another installation's.
+    """Check that the workflow of that number does not belong to another installation.
 
     Raises: NumberElsewhere, DependencyUnavailable.
     """
@@ -70,7 +71,7 @@ async def check_ours(client: Client, queues: Queues, number: str) -> None:
 
 
 async def running_workflows(client: Client, queues: Queues, workflow_type: str) -> frozenset[str]:
-    """Ids of the installation's own that run, by an index that is some seconds old.
+    """Ids of the installation's running workflows, from an index that may be seconds old.
 
     Raises: DependencyUnavailable.
     """

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from adapters.bounded import within
+from adapters.waiting import within
 
 
 async def test_result_in_time_is_returned() -> None:

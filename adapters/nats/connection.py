@@ -1,15 +1,16 @@
-"""One connection to NATS: refused at once, healing itself once it stood."""
+"""Connections to NATS: refused at once, or reconnecting by themselves from then on."""
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from adapters.bounded import cleaned
+from adapters.waiting import cleaned
 from pipeline.errors import DependencyUnavailable
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,31 @@ NAME = "NATS"
 REMEDY = "Start it with `starter.py up`, or set NATS_URL, NATS_USER and NATS_PASSWORD."
 
 
+@dataclass(frozen=True)
+class NatsLogin:
+    """Where NATS is, and how to sign in."""
+
+    url: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        """Where it is, without user and password."""
+        return address_of(self.url)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Client]:
+        """A connection for the block, closed at its end. Raises: DependencyUnavailable."""
+        client = await open_connection(self.url, self.user, self.password)
+        try:
+            yield client
+        finally:
+            await cleaned(client.close())
+
+
 async def open_connection(url: str, user: str | None, password: str | None) -> Client:
-    """Connect; from then on the client reconnects in the background for ever.
+    """Connect; from then on the client reconnects in the background forever.
 
     Raises: DependencyUnavailable.
     """
@@ -38,13 +62,13 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             connect_timeout=2,
-            # A server that hangs leaves the connection standing: without an answer to two pings it
-            # is given up, and tried anew every second, instead of whenever TCP tries again.
+            # A server that hangs keeps the connection open: after two pings without an answer it is
+            # dropped and retried every second, instead of whenever TCP notices.
             ping_interval=3,
             max_outstanding_pings=1,
         )
     )
-    # The client itself would try for ever: here its first refusal is the answer.
+    # The client itself would try forever; we take its first refusal as the answer.
     attempts = {connecting, trouble.first}
     try:
         await asyncio.wait(attempts, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -52,19 +76,19 @@ async def open_connection(url: str, user: str | None, password: str | None) -> C
             if not connecting.done():
                 raise trouble.error or TimeoutError(f"no answer in {CONNECT_SECONDS:g} s")
             connecting.result()
-    except BaseException:  # a caller that is cancelled must not leave it trying for ever, either
+    except BaseException:  # a cancelled caller must not leave it trying forever either
         await cleaned(_give_up(connecting, client))
         raise
-    trouble.stands = True
+    trouble.is_connected = True
     return client
 
 
 async def close_connection(client: Client) -> None:
-    """Disconnect; a server that has gone meanwhile hides no other error of whoever ends."""
+    """Disconnect; if the server is gone, that must not hide another error of the caller."""
     try:
         await client.close()
     except (NatsError, OSError) as error:
-        log.debug("NATS had gone before the connection was closed: %s", error)
+        log.debug("NATS was gone before the connection was closed: %s", error)
 
 
 async def _give_up(connecting: asyncio.Future[None], client: Client) -> None:
@@ -74,10 +98,10 @@ async def _give_up(connecting: asyncio.Future[None], client: Client) -> None:
 
 
 async def settled(client: Client) -> None:
-    """Wait until the server has taken all that was sent, and all that it has sent is here.
+    """Wait until the server has received all that we sent, and we all that it sent.
 
-    The client's own `flush` does not say that: its PING overtakes what the client has not yet
-    written. A message to oneself comes behind everything.
+    The client's own `flush` does not ensure that: its PING overtakes data that the client has not
+    written yet. A message to ourselves comes after everything else.
 
     Raises: NatsError, also if no answer comes in time.
     """
@@ -92,7 +116,7 @@ async def settled(client: Client) -> None:
 
 @contextmanager
 def unavailable(url: str) -> Iterator[None]:
-    """Turn what a server that is down, full or without JetStream causes into its typed error."""
+    """Translate the errors of a server that is down, full or without JetStream."""
     try:
         yield
     except (NatsError, OSError) as error:  # TimeoutError is an OSError
@@ -107,19 +131,19 @@ def address_of(url: str) -> str:
 
 
 class _Trouble:
-    """What the client reports: an answer while connecting, a log line afterwards.
+    """Errors that the client reports: the answer while connecting, a log line afterwards.
 
-    Reconnecting, it repeats itself every second: each trouble is said once until it is over.
+    A reconnecting client repeats itself every second; each error is logged once until it is over.
     """
 
     def __init__(self) -> None:
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.error: Exception | None = None
-        self.stands = False
+        self.is_connected = False
         self._said = ""
 
     async def report(self, error: Exception) -> None:
-        if self.stands:
+        if self.is_connected:
             self._say(str(error))
         elif not self.first.done():
             self.error = error
@@ -131,5 +155,5 @@ class _Trouble:
         self._said = reason
 
     async def end(self) -> None:
-        """The connection stands again."""
+        """The client has reconnected."""
         self._said = ""

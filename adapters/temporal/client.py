@@ -1,4 +1,4 @@
-"""The one client factory: every process of the house talks to Temporal through it."""
+"""The only client factory: every process talks to Temporal through it."""
 
 import asyncio
 import logging
@@ -29,11 +29,11 @@ _UNREACHED = (
 )
 
 SEARCH_ATTRIBUTES = ("ReqNumber", "Priority", "DeliveryStatus", "WaitingFor")
-"""Our search attributes, all keywords: a user looks for one value."""
+"""Our search attributes, all keywords: users search for exact values."""
 
 
 async def connect(address: str | None) -> Client:
-    """Connect by Temporal's own settings; `address` stands in where they name none.
+    """Connect by Temporal's own settings; `address` is the fallback if they name none.
 
     Raises: DependencyUnavailable within 5 seconds.
     """
@@ -48,7 +48,7 @@ async def connect(address: str | None) -> Client:
 
 @contextmanager
 def reaching_temporal(client: Client) -> Iterator[None]:
-    """Turn what a server that has gone away says into DependencyUnavailable."""
+    """Translate the errors of a server that is down into DependencyUnavailable."""
     try:
         yield
     except RPCError as error:
@@ -59,7 +59,7 @@ def reaching_temporal(client: Client) -> Iterator[None]:
 
 
 def refusal_reason(refusal: WorkflowUpdateFailedError) -> str:
-    """Why an update was refused, in the words of the workflow or of the activity that did it."""
+    """Why an update was refused, in the words of the workflow or activity that refused it."""
     cause = refusal.cause
     while isinstance(cause, ActivityError) and cause.cause:
         cause = cause.cause

@@ -1,0 +1,1 @@
+"""NATS: connections, events and the streams that keep them."""

@@ -1,0 +1,1 @@
+"""Temporal: the client, what it says of workflows, and what they are told."""
