@@ -32,9 +32,9 @@ from adapters.runs.inventory import has_agents
 from adapters.runs.slot_limit import MOST_SLOTS, SlotLimit
 from adapters.runs.slots import WAITING_ROOM
 from adapters.temporal_client import connect, quiet_runtime
-from hosting.desk import rule_desk
 from hosting.host import Host, keeper_of, open_host, reporting_health
 from hosting.room import RoomSupplier
+from hosting.sasha import responding
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.installation import Queues
 from pipeline.ports import HostPorts
@@ -173,7 +173,7 @@ async def _serve(
         queues = host.identity.installation.queues
         for worker in build_workers(client, queues, host.ports):
             await stack.enter_async_context(worker)
-        await stack.enter_async_context(rule_desk(settings, client, queues, host.ports.agents))
+        await stack.enter_async_context(responding(settings, client, queues, host.ports.agents))
         await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
         short = host.identity.installation.short
         log.info("Host %s is ready, of installation %s", host.ports.host, short)

@@ -9,7 +9,7 @@ from adapters.sdlc.database import NAME, Database, async_engine
 from adapters.sdlc.rule_facts import requirement_facts
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.numbers import FIX_LENGTH
-from pipeline.rule_facts import RequirementFacts
+from pipeline.questions import RequirementFacts
 
 ANSWER_SECONDS = 2.0
 """An agent waits for the answer: what the database does not say by then it does not say."""

@@ -9,7 +9,7 @@ from adapters.runs.host import HostRuns
 from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc_store import create_store
 from adapters.user_files import find_agents
-from hosting.caring import care_of_host, care_of_house
+from hosting.sasha import care_of_host, care_of_house
 from pipeline.installation import Installation
 from pipeline.model import Symptom, SymptomKind
 from pipeline.remedies import findings

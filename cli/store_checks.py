@@ -14,7 +14,7 @@ from cli.checks import Finding, Kind, Look
 from cli.documents import retry_document
 from cli.holds_view import leftover_line, retry_lines
 from cli.records import records
-from hosting.caring import nats_login
+from hosting.sasha import nats_login
 from pipeline.events import STREAMS, Stream
 from settings import Settings
 

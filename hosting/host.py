@@ -25,7 +25,7 @@ from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from adapters.user_files import find_agents
-from hosting.caring import care_of_host, care_of_house, nats_login
+from hosting.sasha import care_of_host, care_of_house, nats_login
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 from settings import Settings

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.rule_adviser import ProgramAdviser
-from adapters.rule_counsel import RuleCounsel
-from pipeline.adviser_file import AdviserCommand
-from pipeline.rulings import Question, RuleAnswer, Verdict
+from adapters.rule_engine import PolicyHook, RuleEngine
+from pipeline.policy_hook_file import PolicyHookCommand
+from pipeline.questions import Question, RuleAnswer, Verdict
 from tests.eventually import eventually
 from tests.fixtures_runs import is_running
 from tests.rule_asking import FixedFacts
@@ -22,14 +21,14 @@ MAY_EXTEND = "May I extend my deadline?"
 LIMIT = timedelta(seconds=20)
 
 
-def counsel(script: str, directory: Path, timeout: timedelta = LIMIT) -> RuleCounsel:
-    command = AdviserCommand(("sh", "-c", script), timeout, ("SASHA_KEY",))
+def engine(script: str, directory: Path, timeout: timedelta = LIMIT) -> RuleEngine:
+    command = PolicyHookCommand(("sh", "-c", script), timeout, ("SASHA_KEY",))
     environment = {"PATH": "/usr/bin:/bin", "SASHA_KEY": "key", "OTHER": "hidden"}
-    return RuleCounsel(FixedFacts(), ProgramAdviser(command, directory, environment))
+    return RuleEngine(FixedFacts(), PolicyHook(command, directory, environment).advise)
 
 
-async def ask(counsel: RuleCounsel, question: str = MAY_EXTEND) -> RuleAnswer:
-    return await counsel.answer(Question("roy", question, "a large migration"))
+async def ask(engine: RuleEngine, question: str = MAY_EXTEND) -> RuleAnswer:
+    return await engine.answer(Question("roy", question, "a large migration"))
 
 
 def says(answer: str, reason: str = "I think so.") -> str:
@@ -38,10 +37,10 @@ def says(answer: str, reason: str = "I think so.") -> str:
 
 
 async def test_advice_makes_an_answer_stricter(tmp_path: Path) -> None:
-    answer = await ask(counsel(says("no", "Not on a Friday."), tmp_path))
+    answer = await ask(engine(says("no", "Not on a Friday."), tmp_path))
 
-    assert answer.ruling.answer is Verdict.NO
-    assert "Not on a Friday." in answer.ruling.reason
+    assert answer.decision.answer is Verdict.NO
+    assert "Not on a Friday." in answer.decision.reason
     assert answer.source == "rules; advised by Sasha's program"
     told = json.loads((tmp_path / "told.json").read_text())
     assert (told["question"], told["context"]) == (MAY_EXTEND, "a large migration")
@@ -52,17 +51,17 @@ async def test_advice_makes_an_answer_stricter(tmp_path: Path) -> None:
 
 
 async def test_advice_never_turns_unclear_into_yes(tmp_path: Path) -> None:
-    answer = await ask(counsel(says("yes", "Eat it!"), tmp_path), "May I eat the cake?")
+    answer = await ask(engine(says("yes", "Eat it!"), tmp_path), "May I eat the cake?")
 
-    assert answer.ruling.answer is Verdict.UNCLEAR
-    assert "Eat it!" not in answer.ruling.reason
+    assert answer.decision.answer is Verdict.UNCLEAR
+    assert "Eat it!" not in answer.decision.reason
     assert answer.source == "rules; milder advice refused of Sasha's program"
 
 
 async def test_a_no_is_final_and_nobody_is_asked(tmp_path: Path) -> None:
-    answer = await ask(counsel("touch asked", tmp_path), "May I downgrade this error?")
+    answer = await ask(engine("touch asked", tmp_path), "May I downgrade this error?")
 
-    assert (answer.ruling.answer, answer.source) == (Verdict.NO, "rules")
+    assert (answer.decision.answer, answer.source) == (Verdict.NO, "rules")
     assert not (tmp_path / "asked").exists()
 
 
@@ -81,19 +80,19 @@ async def test_a_no_is_final_and_nobody_is_asked(tmp_path: Path) -> None:
         ("exec 0<&-; " + says("yes").partition("; ")[2], "advised by"),
     ],
 )
-async def test_nonsense_leaves_the_ruling(tmp_path: Path, script: str, said: str) -> None:
-    answer = await ask(counsel(script, tmp_path))
+async def test_nonsense_leaves_the_decision(tmp_path: Path, script: str, said: str) -> None:
+    answer = await ask(engine(script, tmp_path))
 
-    assert answer.ruling.answer is Verdict.YES
+    assert answer.decision.answer is Verdict.YES
     assert said in answer.source
 
 
-async def test_a_program_that_is_not_there_leaves_the_ruling(tmp_path: Path) -> None:
-    adviser = ProgramAdviser(AdviserCommand(("./nowhere",), LIMIT), tmp_path, {})
+async def test_a_program_that_is_not_there_leaves_the_decision(tmp_path: Path) -> None:
+    hook = PolicyHook(PolicyHookCommand(("./nowhere",), LIMIT), tmp_path, {})
 
-    answer = await ask(RuleCounsel(FixedFacts(), adviser))
+    answer = await ask(RuleEngine(FixedFacts(), hook.advise))
 
-    assert answer.ruling.answer is Verdict.YES
+    assert answer.decision.answer is Verdict.YES
     assert answer.source == "rules; Sasha's program could not be started"
 
 
@@ -108,7 +107,7 @@ async def test_a_slow_program_is_ended_whatever_its_child_does(
     script = f"{sleeper} 1000 & echo $! > child; wait"
     began = time.monotonic()
 
-    answer = await ask(counsel(script, tmp_path, timedelta(seconds=0.5)))
+    answer = await ask(engine(script, tmp_path, timedelta(seconds=0.5)))
 
     assert answer.source == "rules; Sasha's program was too slow"
     assert time.monotonic() - began < 10
@@ -120,7 +119,7 @@ async def test_a_slow_program_is_ended_whatever_its_child_does(
 
 
 async def test_the_third_question_does_not_wait_for_the_program(tmp_path: Path) -> None:
-    slow = counsel("echo $$ >> started; while [ ! -e go ]; do sleep 0.05; done", tmp_path)
+    slow = engine("echo $$ >> started; while [ ! -e go ]; do sleep 0.05; done", tmp_path)
     asked = [asyncio.create_task(ask(slow)) for _ in range(2)]
     started = tmp_path / "started"
     await eventually(lambda: started.exists() and len(started.read_text().split()) == 2, "two")

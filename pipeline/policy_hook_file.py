@@ -13,7 +13,7 @@ ADVICE_SECONDS_LIMIT = 300
 
 
 @dataclass(frozen=True)
-class AdviserCommand:
+class PolicyHookCommand:
     """A program that advises Sasha on one question: it reads JSON on stdin and answers JSON."""
 
     command: tuple[str, ...]
@@ -21,13 +21,13 @@ class AdviserCommand:
     environment: tuple[str, ...] = ()
 
 
-def read_adviser(table: Table, directory: PurePath) -> AdviserCommand:
+def read_policy_hook(table: Table, directory: PurePath) -> PolicyHookCommand:
     """The program that a table describes; a relative one starts from `directory`."""
     table.allow(("command", "timeout_seconds", "environment"))
     seconds = table.number(
         "timeout_seconds", ADVICE_TIMEOUT.total_seconds(), most=ADVICE_SECONDS_LIMIT
     )
-    return AdviserCommand(
+    return PolicyHookCommand(
         resolved(program_argv(table, "command"), directory),
         timedelta(seconds=seconds),
         variables(table, "environment"),

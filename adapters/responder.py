@@ -1,7 +1,7 @@
-"""Sasha's desk on core NATS: questions about the rules, and wishes for more time.
+"""Sasha on core NATS: she answers questions about the rules and requests for more time.
 
-All workers answer in one queue group, so that one of them takes each message. No slot, no stream
-and no workflow stands before an answer to a question.
+All workers share one queue group, so exactly one takes each message. A question is answered without
+a slot, a stream or a workflow.
 """
 
 import asyncio
@@ -17,18 +17,31 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from adapters.extension_desk import ExtensionDesk
 from adapters.nats_connection import close_connection, open_connection, settled, unavailable
 from adapters.probes import NatsLogin
-from adapters.rule_counsel import RULES, RuleCounsel
-from pipeline.errors import MessageRefused
+from adapters.rule_engine import RULES, RuleEngine
+from pipeline.errors import (
+    DependencyUnavailable,
+    MessageRefused,
+    RefusedInput,
+    UnknownRequirement,
+)
 from pipeline.events import (
     EXTENSION_ANSWERS,
     EXTENSION_REQUESTS,
     RULE_ANSWERS,
     RULE_QUESTIONS,
 )
-from pipeline.extensions import ExtensionAnswer
+from pipeline.extensions import (
+    ExtensionAnswer,
+    ExtensionMessage,
+    check_message,
+    extension_request,
+    repeat_id,
+    running_stage,
+)
+from pipeline.ports import Extender, RuleFacts
+from pipeline.questions import NO_RULE, Decision, RuleAnswer, StageFacts, Verdict
 from pipeline.rule_messages import (
     Document,
     answer_document,
@@ -38,25 +51,66 @@ from pipeline.rule_messages import (
     readable_extension,
     readable_question,
 )
-from pipeline.rulings import NO_RULE, RuleAnswer, Ruling, Verdict
 
 log = logging.getLogger(__name__)
 
 QUEUE = "agog-sasha"
 AT_ONCE = 64
-"""Messages of one kind in work; what comes on top waits in the client."""
+"""Messages of one kind in progress; further ones wait in the client."""
 STOP_SECONDS = 5.0
-"""What an asker waits for is answered before the end; an extension may take longer than that."""
+"""Questions are answered before the worker ends; an extension may take longer than that."""
 
 Respond = Callable[[bytes], Awaitable[Document]]
 
 
-class RuleDesk:
+_TRIES = 3
+"""How often a deadline is read again that others move at the same time."""
+
+
+class Extensions:
+    """Grants more time to running agents, within the bound, through their requirement's workflow.
+
+    A message asks for a new total; the workflow is asked for the minutes beyond what is recorded.
+    """
+
+    def __init__(self, facts: RuleFacts, extender: Extender) -> None:
+        self._facts = facts
+        self._extender = extender
+
+    async def answer(self, message: ExtensionMessage) -> ExtensionAnswer:
+        """Grant or refuse it; a repeated message has no second effect."""
+        try:
+            check_message(message)
+            run_id = await self._grant(message)
+        except (RefusedInput, UnknownRequirement, DependencyUnavailable) as refusal:
+            return ExtensionAnswer(message, False, str(refusal))
+        reason = f"{run_id} may run {message.minutes:g} minutes, counted from its start."
+        return ExtensionAnswer(message, True, reason, run_id)
+
+    async def _grant(self, message: ExtensionMessage, tries: int = _TRIES) -> str:
+        facts = await self._facts.of(message.number)
+        own = running_stage(message, facts)
+        request = extension_request(message, facts, own)
+        if request is None:
+            return own.run_id
+        try:
+            return await self._extender.extend(message.number, request, repeat_id(message, own))
+        except RefusedInput:
+            if tries == 1 or not await self._was_moved(message, own):
+                raise
+        return await self._grant(message, tries - 1)
+
+    async def _was_moved(self, message: ExtensionMessage, own: StageFacts) -> bool:
+        facts = await self._facts.of(message.number)
+        return running_stage(message, facts).deadline != own.deadline
+
+
+class Responder:
     """Answers every message once: to its inbox if it has one, and on the subject of answers."""
 
-    def __init__(self, nats: NatsLogin, counsel: RuleCounsel, extensions: ExtensionDesk) -> None:
+    def __init__(self, nats: NatsLogin, engine: RuleEngine, extensions: Extensions) -> None:
         self._nats = nats
-        self._counsel = counsel
+        self._engine = engine
         self._extensions = extensions
         self._client: Client | None = None
         self._subscriptions: list[Subscription] = []
@@ -76,7 +130,7 @@ class RuleDesk:
             await settled(client)
 
     async def stop(self) -> None:
-        """Take no more messages, answer those that were taken, disconnect; within seconds."""
+        """Take no more messages, answer those already taken, disconnect; all within seconds."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -91,7 +145,10 @@ class RuleDesk:
                 await asyncio.gather(*self._working, return_exceptions=True)
                 await settled(client)
         except (NatsError, OSError) as error:  # TimeoutError is an OSError
-            log.warning("Sasha's desk was closed with work on it", extra={"reason": str(error)})
+            log.warning(
+                "Sasha's responder was closed with messages unanswered",
+                extra={"reason": str(error)},
+            )
         for task in self._working:
             task.cancel()
         await close_connection(client)
@@ -123,22 +180,22 @@ class RuleDesk:
             question = read_question(data)
         except MessageRefused as refusal:
             asked = readable_question(refusal.document)
-            ruling = Ruling(Verdict.UNCLEAR, NO_RULE, str(refusal))
+            decision = Decision(Verdict.UNCLEAR, NO_RULE, str(refusal))
             answer = RuleAnswer(
-                replace(asked, correlation=_marked(asked.correlation)), ruling, RULES
+                replace(asked, correlation=_marked(asked.correlation)), decision, RULES
             )
             return answer_document(answer, datetime.now(UTC))
         marked = replace(question, correlation=_marked(question.correlation))
-        return answer_document(await self._counsel.answer(marked), datetime.now(UTC))
+        return answer_document(await self._engine.answer(marked), datetime.now(UTC))
 
     async def _extend(self, data: bytes) -> Document:
         try:
-            wish = read_extension(data)
-            marked = replace(wish, correlation=_marked(wish.correlation))
+            request = read_extension(data)
+            marked = replace(request, correlation=_marked(request.correlation))
             answer = await self._extensions.answer(marked)
         except MessageRefused as refusal:
-            wish = readable_extension(refusal.document)
-            answer = ExtensionAnswer(wish, accepted=False, reason=str(refusal))
+            request = readable_extension(refusal.document)
+            answer = ExtensionAnswer(request, accepted=False, reason=str(refusal))
         return extension_document(answer, datetime.now(UTC))
 
 
@@ -152,5 +209,5 @@ async def _send(client: Client, subjects: tuple[str, ...], document: Document) -
         try:
             await client.publish(subject, payload)
         except NatsError as error:
-            # an inbox of any name is the asker's; the other answer goes out all the same
+            # the asker's inbox may be invalid; the answer on the common subject still goes out
             log.warning("An answer of Sasha's could not be sent", extra={"reason": str(error)})

@@ -3,12 +3,12 @@ from pathlib import PurePath
 
 import pytest
 
-from pipeline.adviser_file import AdviserCommand
 from pipeline.agents_file import read_agents
 from pipeline.errors import AgentsFileRefused
+from pipeline.policy_hook_file import PolicyHookCommand
 
 
-def adviser(table: str) -> AdviserCommand | None:
+def adviser(table: str) -> PolicyHookCommand | None:
     return read_agents(table, "agents.toml", PurePath("/project")).sasha
 
 
@@ -19,7 +19,7 @@ def test_without_a_table_the_rules_alone_answer() -> None:
 def test_a_program_advises_sasha() -> None:
     table = '[sasha]\ncommand = ["./ask", "--small"]\ntimeout_seconds = 5\nenvironment = ["KEY"]\n'
 
-    assert adviser(table) == AdviserCommand(
+    assert adviser(table) == PolicyHookCommand(
         ("/project/ask", "--small"), timedelta(seconds=5), ("KEY",)
     )
 

@@ -9,24 +9,24 @@ import pytest
 from nats.aio.client import Client
 
 from adapters.nats_connection import settled
-from adapters.rule_desk import RuleDesk
+from adapters.responder import Responder
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import RULE_QUESTIONS
 from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async
 from tests.fixtures_sdlc import NatsServer
-from tests.rule_asking import Asker, a_desk
+from tests.rule_asking import Asker, a_responder
 
 
 @pytest.fixture
-async def desk(nats_server: NatsServer) -> AsyncIterator[RuleDesk]:
-    desk = a_desk(nats_server)
-    await desk.start()
-    yield desk
-    await desk.stop()
+async def responder(nats_server: NatsServer) -> AsyncIterator[Responder]:
+    responder = a_responder(nats_server)
+    await responder.start()
+    yield responder
+    await responder.stop()
 
 
 @pytest.fixture
-async def asker(nats_server: NatsServer, desk: RuleDesk) -> AsyncIterator[Asker]:
+async def asker(nats_server: NatsServer, responder: Responder) -> AsyncIterator[Asker]:
     async with Asker(nats_server) as asker:
         yield asker
 
@@ -48,13 +48,13 @@ async def test_a_question_without_an_inbox_is_answered_to_everybody(asker: Asker
 
     await eventually(lambda: len(asker.heard) == 1, "an answer")
     assert asker.heard[0]["answer"] == "no"
-    assert asker.heard[0]["correlationId"]  # made by the desk
+    assert asker.heard[0]["correlationId"]  # made by the responder
 
 
 async def test_a_thousand_questions_get_one_answer_each(
     nats_server: NatsServer, asker: Asker
 ) -> None:
-    other = a_desk(nats_server)
+    other = a_responder(nats_server)
     await other.start()
 
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -95,7 +95,7 @@ async def test_a_malformed_question_is_answered_with_what_is_wrong(
     assert answer["answer"] == "unclear"
     assert wrong in answer["reason"]
     assert len(json.dumps(answer)) < 2_000
-    # and the desk goes on
+    # and the responder goes on
     assert (await asker.ask("May I skip the test?"))["answer"] == "no"
 
 
@@ -112,7 +112,7 @@ async def test_an_inbox_that_cannot_be_written_leaves_the_other_answer(asker: As
     await eventually(lambda: len(asker.heard) == 1, "the answer to everybody")
 
 
-async def test_the_desk_answers_again_after_nats_was_restarted(
+async def test_the_responder_answers_again_after_nats_was_restarted(
     nats_server: NatsServer, asker: Asker
 ) -> None:
     question = json.dumps({"requestingAgent": "roy", "question": "May I skip QA?"}).encode()
@@ -134,29 +134,31 @@ async def _connected(asker: Asker) -> bool:
     return asker.client.is_connected
 
 
-async def test_a_desk_without_nats_does_not_open(nats_server: NatsServer) -> None:
+async def test_a_responder_without_nats_does_not_open(nats_server: NatsServer) -> None:
     nats_server.stop()
 
     with pytest.raises(DependencyUnavailable, match="NATS"):
-        await a_desk(nats_server).start()
+        await a_responder(nats_server).start()
 
 
-async def test_a_desk_that_closes_answers_what_it_has_taken(desk: RuleDesk, asker: Asker) -> None:
+async def test_a_responder_that_closes_answers_what_it_has_taken(
+    responder: Responder, asker: Asker
+) -> None:
     for index in range(50):
         await asker.tell("May I skip QA?", correlationId=str(index))
     await settled(asker.client)
 
-    await desk.stop()
+    await responder.stop()
 
     await eventually(lambda: len(asker.heard) == 50, "every answer")
 
 
-async def test_a_desk_that_closes_leaves_no_question_between_itself_and_the_next_one(
-    nats_server: NatsServer, desk: RuleDesk, asker: Asker, late_desk: None
+async def test_a_responder_that_closes_leaves_no_question_between_itself_and_the_next_one(
+    nats_server: NatsServer, responder: Responder, asker: Asker, late_responder: None
 ) -> None:
-    other = a_desk(nats_server)
+    other = a_responder(nats_server)
     await other.start()
-    closing = asyncio.create_task(desk.stop())
+    closing = asyncio.create_task(responder.stop())
     asked = 0
     while not closing.done():
         await asker.tell("May I skip QA?", correlationId=str(asked))
@@ -168,8 +170,8 @@ async def test_a_desk_that_closes_leaves_no_question_between_itself_and_the_next
 
 
 @pytest.fixture
-def late_desk(monkeypatch: pytest.MonkeyPatch, asker: Asker) -> None:
-    """A desk on a busy event loop: it comes to write what is pending only after a while."""
+def late_responder(monkeypatch: pytest.MonkeyPatch, asker: Asker) -> None:
+    """A responder on a busy event loop: it comes to write what is pending only after a while."""
     kick, kicks = Client._flush_pending, set[asyncio.Future[None]]()
 
     async def late(client: Client) -> None:

@@ -1,7 +1,7 @@
-"""Who looks after the house and after this host."""
+"""Sasha on this host: health checks of cluster and host, and the responder on NATS."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from temporalio.client import Client
 
@@ -10,11 +10,15 @@ from adapters.host_care.making import host_care
 from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
 from adapters.installation import Identity
 from adapters.probes import NatsLogin
+from adapters.responder import Extensions, Responder
+from adapters.rule_engine import PolicyHook, RuleEngine
+from adapters.rule_facts import create_rule_facts
 from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.temporal_extender import TemporalExtender
+from pipeline.agents_file import AgentsFile
 from pipeline.installation import Installation, Queues
 from pipeline.model import SASHA, ExtensionRequest
 from pipeline.ports import AgentRuns
@@ -90,3 +94,25 @@ class _Extend:
         stage = rest.partition("/")[2].rpartition("/")[0]
         request = ExtensionRequest(stage, minutes, SASHA, reason)
         await self._extender.extend(number, request, f"{run_id} {reason}")
+
+
+@asynccontextmanager
+async def responding(
+    settings: Settings, client: Client, queues: Queues, agents: AgentsFile
+) -> AsyncIterator[None]:
+    """Answer questions and requests for more time until the block ends.
+
+    Raises: DependencyUnavailable.
+    """
+    facts = create_rule_facts(settings.database_url.get_secret_value())
+    hook = agents.sasha and PolicyHook(
+        agents.sasha, agents.directory, settings.children_environment
+    )
+    extender = TemporalExtender(client, queues, RequirementWorkflow.extend)
+    engine = RuleEngine(facts, hook.advise if hook else None)
+    responder = Responder(nats_login(settings), engine, Extensions(facts, extender))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(facts.close)
+        await responder.start()
+        stack.push_async_callback(responder.stop)
+        yield
