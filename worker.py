@@ -34,14 +34,12 @@ from adapters.runs.slots import WAITING_ROOM
 from adapters.temporal_client import connect, quiet_runtime
 from hosting.host import Host, keeper_of, open_host, reporting_health
 from hosting.room import RoomSupplier
-from hosting.sasha import responding
+from hosting.sasha import check_regularly, responding
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.installation import Queues
 from pipeline.ports import HostPorts
-from pipeline.remedies import PATROL_INTERVAL
 from settings import BadSettings, Settings, load_settings
 from workflows.infrastructure import InfrastructureWorkflow
-from workflows.patrol import PatrolWorkflow
 from workflows.requirement import RequirementWorkflow
 from workflows.sasha import SashaWorkflow
 from workflows.strategic import StrategicOrchestratorWorkflow
@@ -59,7 +57,6 @@ WORKFLOWS = (
     StrategicOrchestratorWorkflow,
     SashaWorkflow,
     InfrastructureWorkflow,
-    PatrolWorkflow,
 )
 _TASKS = 100  # of workflows and local activities at once: the SDK's own default
 _CENTRAL_SLOTS = 100
@@ -174,7 +171,6 @@ async def _serve(
         for worker in build_workers(client, queues, host.ports):
             await stack.enter_async_context(worker)
         await stack.enter_async_context(responding(settings, client, queues, host.ports.agents))
-        await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
         short = host.identity.installation.short
         log.info("Host %s is ready, of installation %s", host.ports.host, short)
         tasks = [
@@ -182,6 +178,7 @@ async def _serve(
             publish_forgotten(host.ports),
             tell_usage(host.ports),
             clean_leftovers(host.ports),
+            check_regularly(host.ports),
             host.identity.watch_database(),
             host.identity.watch_namespace(),
         ]

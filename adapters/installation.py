@@ -27,7 +27,7 @@ from adapters.sdlc.database import Database, wrong_database
 from adapters.sdlc_tables import InstallationRow, RequirementRow
 from adapters.temporal_client import reaching_temporal
 from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
-from pipeline.installation import Installation, installation_of_patrol
+from pipeline.installation import Installation, installation_of_sasha
 from pipeline.model import RequirementState
 
 log = logging.getLogger(__name__)
@@ -248,5 +248,6 @@ async def _users_of(client: Client) -> str:
 
 
 async def _listed_users(client: Client) -> str:
-    listed = [installation_of_patrol(each.id) async for each in await client.list_schedules()]
-    return ", ".join(f"installation {short}" for short in sorted(set(filter(None, listed))))
+    query = "WorkflowType = 'SashaWorkflow' AND ExecutionStatus = 'Running'"
+    listed = [installation_of_sasha(each.id) async for each in client.list_workflows(query)]
+    return ", ".join(f"installation {short}" for short in sorted(set(listed)))

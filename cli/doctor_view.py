@@ -24,7 +24,7 @@ def checks_part(checks: Sequence[Check]) -> RenderableType:
 
 def sasha_part(report: SashaReport) -> RenderableType:
     """What she does, what stands for the unrepaired, what she would do, what she has done."""
-    said = (*_standing(report), *_patrolled(report), *_advised(report), *_history(report))
+    said = (*_standing(report), *_opened(report), *_advised(report), *_history(report))
     return Group(*(output.unfolded(Text(line)) for line in said), *_incidents(report))
 
 
@@ -70,13 +70,7 @@ def _case_lines(case: CaseStanding) -> Iterator[str]:
         yield f"      - {output.plain(output.first_line(action))}"
 
 
-def _patrolled(report: SashaReport) -> Iterator[str]:
-    for patrol in report.patrols:
-        if patrol.is_paused:
-            yield f"Her patrol of host {patrol.host} is paused in Temporal."
-        else:
-            last, due = output.clock(patrol.last_at) or "never", output.clock(patrol.next_at)
-            yield f"Her patrol of host {patrol.host}: last {last}, next {due}"
+def _opened(report: SashaReport) -> Iterator[str]:
     for each in report.requirements:
         command = f"python starter.py status {each.number}"
         yield f"{each.number} is {each.state} since {output.moment(each.created_at)}: {command}"

@@ -17,7 +17,6 @@ from adapters.temporal_workflows import workflow_standing
 from cli.checks import LOOK_SECONDS
 from cli.connections import temporal_client
 from cli.installation import installation_of
-from cli.patrols import Patrol, patrols
 from cli.records import records
 from cli.sasha_looks import Advice, advice_on_host, advice_on_house
 from cli.sasha_standing import sasha_standing
@@ -42,7 +41,6 @@ class SashaReport:
 
     is_there: bool | None = None
     standing: SashaStanding | None = None
-    patrols: tuple[Patrol, ...] = ()
     requirements: tuple[ListedRequirement, ...] = ()
     incidents: tuple[IncidentView, ...] = ()
     would_do: tuple[Advice, ...] = ()
@@ -54,7 +52,6 @@ class SashaReport:
         return {
             "is_there": self.is_there,
             "standing": self.standing,
-            "patrols": self.patrols,
             "requirements": [
                 {"req_number": each.number, "state": each.state, "since": each.waiting_since}
                 for each in self.requirements
@@ -95,7 +92,7 @@ async def _read_records(report: SashaReport, settings: Settings) -> None:
 
 
 async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
-    """Her workflow and patrols, and what she would find: she acts by Temporal alone."""
+    """Her workflow, and what she would find: she acts through Temporal alone."""
     client, installation = await asyncio.gather(
         temporal_client(settings), installation_of(settings)
     )
@@ -104,7 +101,6 @@ async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
         installation = Installation("")
     await asyncio.gather(
         _noting(report, "What she treats", lambda: _ask_her(report, client, installation)),
-        _noting(report, "Her patrols", lambda: _list_patrols(report, client, installation)),
         _noting(
             report, "The house", lambda: _look_at_house(report, settings, client, installation)
         ),
@@ -117,10 +113,6 @@ async def _ask_her(report: SashaReport, client: Client, installation: Installati
     report.is_there = standing is not None and not standing.has_ended
     if report.is_there:
         report.standing = await sasha_standing(client, installation)
-
-
-async def _list_patrols(report: SashaReport, client: Client, installation: Installation) -> None:
-    report.patrols = await patrols(client, installation)
 
 
 async def _look_at_house(

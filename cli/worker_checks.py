@@ -1,6 +1,6 @@
 """The doctor's looks at the workers: what this host's says of itself, and every host that is known.
 
-A host is known by its patrol in Temporal, or because an open requirement stands on it.
+A host is known if it is this one, or if an open requirement is on it.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from cli.checks import Finding, Kind, Look
 from cli.connections import temporal_client
 from cli.dependency_checks import pollers
 from cli.installation import installation_of
-from cli.patrols import patrols
 from cli.records import records
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation, Queues
@@ -74,8 +73,7 @@ async def _hosts(settings: Settings) -> Finding:
     client = await temporal_client(settings)
     waiting = await _waiting_hosts(settings)
     installation = await installation_of(settings) or Installation("")
-    patrolled = [patrol.host for patrol in await patrols(client, installation)]
-    hosts = sorted({settings.host, *waiting, *patrolled})
+    hosts = sorted({settings.host, *waiting})
     queues = installation.queues
     served = await asyncio.gather(*(_is_served(client, queues, host) for host in hosts))
     silent = [host for host, is_served in zip(hosts, served, strict=True) if not is_served]

@@ -39,7 +39,6 @@ class Host:
     ports: HostPorts
     readiness: WatchedDependencies
     facts: WorkerFacts
-    sasha: TemporalSasha
     slots: SlotLimit
 
 
@@ -107,7 +106,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             version("agog-orchestrator"),
             lambda: (runs.used, slots.current()),
         )
-        yield Host(identity, ports, readiness, facts, sasha, slots)
+        yield Host(identity, ports, readiness, facts, slots)
 
 
 def keeper_of(settings: Settings, client: Client) -> Keeper | None:

@@ -1,5 +1,7 @@
 """Sasha on this host: health checks of cluster and host, and the responder on NATS."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -19,18 +21,32 @@ from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
 from adapters.temporal_extender import TemporalExtender
 from pipeline.agents_file import AgentsFile
+from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation, Queues
-from pipeline.model import SASHA, ExtensionRequest
-from pipeline.ports import AgentRuns
+from pipeline.model import SASHA, ExtensionRequest, SashaCall
+from pipeline.ports import AgentRuns, HostPorts
+from pipeline.remedies import CHECK_INTERVAL
 from settings import Settings
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
+
+log = logging.getLogger(__name__)
 
 
 def nats_login(settings: Settings) -> NatsLogin:
     """How this installation signs in to NATS."""
     password = settings.nats_password.get_secret_value() if settings.nats_password else None
     return NatsLogin(settings.nats_url, settings.nats_user, password)
+
+
+async def check_regularly(ports: HostPorts) -> None:
+    """Have Sasha look at the cluster and at this host, now and at intervals, for ever."""
+    while True:
+        try:
+            await ports.sasha.call(SashaCall(ports.host))
+        except DependencyUnavailable as error:
+            log.warning("%s", error)
+        await asyncio.sleep(CHECK_INTERVAL.total_seconds())
 
 
 @asynccontextmanager

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from pipeline.model.incidents import Symptom, SymptomKind
 
-PATROL_INTERVAL = timedelta(minutes=5)
-"""How often Sasha looks although nobody is held: what is slow to show, like a disk that fills."""
+CHECK_INTERVAL = timedelta(minutes=5)
+"""How often Sasha looks although nobody is paused: a disk, for example, fills slowly."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         timedelta(seconds=5),
         attempts=1,
         escalates=False,
-        again=timedelta(minutes=1),  # by the next patrol: in an hour the run is over
+        again=timedelta(minutes=1),  # by the next scheduled check: in an hour the run is over
     ),
     SymptomKind.ORPHAN: Remedy(
         "A process or clone has outlived what it was for.",

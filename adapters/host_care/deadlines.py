@@ -14,7 +14,7 @@ from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.inventory import is_supervised, unended_runs
 from pipeline.errors import PermanentError
 from pipeline.model import Symptom, SymptomKind
-from pipeline.remedies import PATROL_INTERVAL
+from pipeline.remedies import CHECK_INTERVAL
 
 LOOKS, NEAR_SHARE = 2, 0.5
 """Near: what is left is the time of two patrols, at most half of what the stage was given: one look
@@ -44,7 +44,7 @@ class _Timing:
 
     @property
     def near(self) -> float:
-        return min(NEAR_SHARE * self.given, LOOKS * PATROL_INTERVAL.total_seconds())
+        return min(NEAR_SHARE * self.given, LOOKS * CHECK_INTERVAL.total_seconds())
 
 
 class DeadlineCare:

@@ -241,7 +241,7 @@ async def test_lost_wakes_delay_and_stop_nobody(
     await delivered(*line)
 
 
-async def test_patrol_wakes_who_is_next(
+async def test_scheduled_check_wakes_who_is_next(
     house: House, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wake = TemporalWaker.wake

@@ -93,7 +93,7 @@ async def test_a_host_with_nothing_wrong_has_no_symptom(
     assert await care.relax() == ""
 
 
-async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
+async def test_checks_tidy_up_after_a_requirement_that_was_terminated(
     runs: Bench, git_project: GitProject
 ) -> None:
     """Its agent is at work in its worktree, and no workflow will ever hear of it."""
@@ -110,14 +110,14 @@ async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
     assert await care.look() == ()
     known.end(NUMBER)
 
-    patrols = []
+    checks = []
     while found := await care.look():
-        patrols.append(subjects(found))
+        checks.append(subjects(found))
         for symptom in found:
             await care.act(symptom)
 
     # The worktree stays until the agent has ended; the run's directory stays for `logs`.
-    assert patrols == [[f"run:{order.run_id}"], [f"clones:{NUMBER}"]]
+    assert checks == [[f"run:{order.run_id}"], [f"clones:{NUMBER}"]]
     assert not exists(worktree)
     kept = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
     assert store_of(git_project, runs.home).text(kept, "work") == "paid for"
