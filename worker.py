@@ -34,7 +34,7 @@ from adapters.runs.slots import WAITING_ROOM
 from adapters.temporal_client import connect, quiet_runtime
 from hosting.host import Host, keeper_of, open_host, reporting_health
 from hosting.room import RoomSupplier
-from hosting.sasha import check_regularly, responding
+from hosting.sasha import check_regularly, responding, watch_memory
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.installation import Queues
 from pipeline.ports import HostPorts
@@ -179,6 +179,7 @@ async def _serve(
             tell_usage(host.ports),
             clean_leftovers(host.ports),
             check_regularly(host.ports),
+            watch_memory(host.ports, host.memory),
             host.identity.watch_database(),
             host.identity.watch_namespace(),
         ]

@@ -118,9 +118,7 @@ class HostCareActivities:
 
     @activity.defn
     async def look_at_host(self) -> tuple[Finding, ...]:
-        """What is wrong with this host and what runs on it; what is over is taken back first."""
-        if relaxed := await self._ports.host_care.relax():
-            log.info("%s", relaxed)
+        """What is wrong with this host and what runs on it."""
         return findings(await self._ports.host_care.look())
 
     @activity.defn

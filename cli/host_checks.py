@@ -4,9 +4,9 @@ import asyncio
 import shutil
 from dataclasses import asdict
 
+from adapters.care.memory import measure
 from adapters.git import Git
 from adapters.git.project import check_project
-from adapters.host_care.load import measure
 from adapters.probes import disk_problem, free_bytes
 from adapters.runs.census import take_census
 from adapters.runs.slot_limit import SlotLimit
@@ -28,7 +28,7 @@ def host_looks(settings: Settings) -> tuple[Look, ...]:
         ),
         Look("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
         Look("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
-        Look("Load", Kind.CONFIGURATION, settings.host, _load),
+        Look("Memory", Kind.CONFIGURATION, settings.host, _memory),
         Look("Slots", Kind.CONFIGURATION, str(settings.home), lambda: _slots(settings)),
     )
 
@@ -74,10 +74,10 @@ async def _disk(settings: Settings) -> Finding:
     return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice, facts=facts)
 
 
-async def _load() -> Finding:
-    """The load is Sasha's to treat: high, it makes the host slower and not unusable."""
-    load = measure()
-    return Finding(detail=load.told, facts={**asdict(load), "is_too_high": load.is_too_high})
+async def _memory() -> Finding:
+    """A shortage is Sasha's to treat: it makes the host slower and not unusable."""
+    memory = measure()
+    return Finding(detail=memory.told, facts={**asdict(memory), "is_short": memory.is_short})
 
 
 async def _slots(settings: Settings) -> Finding:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
+from adapters.care.memory import MemoryCare
 from adapters.runs.host import HostRuns
 from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc_store import create_store
@@ -49,9 +50,10 @@ async def advice_on_host(
 ) -> tuple[Advice, ...]:
     """What is wrong with this host. Raises: RefusedInput for a bad agents file."""
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
+    memory = MemoryCare(settings.host, slots)
     agents = find_agents(settings.agents_file)
     runs = HostRuns(settings.home, agents, slots, settings.children_environment)
-    async with care_of_host(settings, client, installation, runs, slots) as host:
+    async with care_of_host(settings, client, installation, runs, memory) as host:
         return _advice(settings.host, await host.look())
 
 

@@ -11,6 +11,7 @@ from temporalio.client import Client
 
 from adapters import nats_events
 from adapters.builds.project_builds import ProjectBuilds
+from adapters.care.memory import MemoryCare
 from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.installation import Identity, establish
@@ -40,6 +41,7 @@ class Host:
     readiness: WatchedDependencies
     facts: WorkerFacts
     slots: SlotLimit
+    memory: MemoryCare
 
 
 @asynccontextmanager
@@ -75,12 +77,13 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         readiness = WatchedDependencies(
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
+        memory = MemoryCare(settings.host, slots)
         runs = HostRuns(settings.home, agents, slots, environment)
         house = await stack.enter_async_context(
             care_of_house(settings, client, installation, store)
         )
         host = await stack.enter_async_context(
-            care_of_host(settings, client, installation, runs, slots)
+            care_of_host(settings, client, installation, runs, memory)
         )
         ports = HostPorts(
             store=store,
@@ -106,7 +109,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             version("agog-orchestrator"),
             lambda: (runs.used, slots.current()),
         )
-        yield Host(identity, ports, readiness, facts, slots)
+        yield Host(identity, ports, readiness, facts, slots, memory)
 
 
 def keeper_of(settings: Settings, client: Client) -> Keeper | None:

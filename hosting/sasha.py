@@ -2,20 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from temporalio.client import Client
 
-from adapters.host_care.care import HostCare
-from adapters.host_care.making import host_care
-from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
+from adapters.care.care import Care
+from adapters.care.deadlines import DeadlineCare, Extend
+from adapters.care.dependencies import Dependencies, cluster_care
+from adapters.care.disk import DiskCare, LeftoverCollector, Requirements
+from adapters.care.memory import MemoryCare
+from adapters.care.orphans import EndedClones, OrphanCare, OrphanedProcesses, OrphanedRuns
+from adapters.care.records import RecordCare
+from adapters.git import GitWorkspaces
 from adapters.installation import Identity
-from adapters.probes import NatsLogin
+from adapters.probes import NatsLogin, free_bytes
 from adapters.responder import Extensions, Responder
 from adapters.rule_engine import PolicyHook, RuleEngine
 from adapters.rule_facts import create_rule_facts
-from adapters.runs.slot_limit import SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
@@ -31,6 +37,11 @@ from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
 
 log = logging.getLogger(__name__)
+
+_MEMORY_SECONDS = 10.0
+_SHORTAGE_SECONDS = 60.0
+_ACT_SECONDS = 90.0
+"""Until a host's repair must be over: an agent may take 15 s to end, a tree of files a minute."""
 
 
 def nats_login(settings: Settings) -> NatsLogin:
@@ -49,10 +60,29 @@ async def check_regularly(ports: HostPorts) -> None:
         await asyncio.sleep(CHECK_INTERVAL.total_seconds())
 
 
+async def watch_memory(ports: HostPorts, memory: MemoryCare) -> None:
+    """Call Sasha while this host's memory is short, and give its slots back afterwards, for ever.
+
+    She halves the slots and records the incident; an hour-long shortage is a call each minute.
+    """
+    clock = asyncio.get_running_loop()
+    called_at = -math.inf
+    while True:
+        if raised := await memory.relax():
+            log.info("%s", raised)
+        elif await memory.look() and clock.time() - called_at >= _SHORTAGE_SECONDS:
+            called_at = clock.time()
+            try:
+                await ports.sasha.call(SashaCall(ports.host))
+            except DependencyUnavailable as error:
+                log.warning("%s", error)
+        await asyncio.sleep(_MEMORY_SECONDS)
+
+
 @asynccontextmanager
 async def care_of_house(
     settings: Settings, client: Client, installation: Installation, store: PostgresSdlcStore
-) -> AsyncIterator[HouseCare]:
+) -> AsyncIterator[Care]:
     """Dependencies and records; its connection is closed when the block ends."""
     database_url = settings.database_url.get_secret_value()
     database = open_database(database_url, installation.id)
@@ -67,7 +97,7 @@ async def care_of_house(
         )
         identity = Identity(client, database, installation)
         records = RecordCare(identity, store, database, start_requirement)
-        yield house_care(dependencies, records)
+        yield cluster_care(dependencies, records)
     finally:
         await database.close()
 
@@ -78,9 +108,9 @@ async def care_of_host(
     client: Client,
     installation: Installation,
     runs: AgentRuns,
-    slots: SlotLimit,
-) -> AsyncIterator[HostCare]:
-    """Disk, load, deadlines and orphans; its connection is closed when the block ends."""
+    memory: MemoryCare,
+) -> AsyncIterator[Care]:
+    """Memory, disk, deadlines and orphans; its connection is closed when the block ends."""
     reader = create_reader(settings.database_url.get_secret_value(), installation.id)
     try:
         yield host_care(
@@ -91,11 +121,43 @@ async def care_of_host(
             min_free_bytes=settings.min_free_disk_bytes,
             requirements=reader,
             runs=runs,
-            slots=slots,
+            memory=memory,
             extend=_Extend(client, installation.queues),
         )
     finally:
         await reader.close()
+
+
+def host_care(
+    home: Path,
+    host: str,
+    *,
+    project_root: Path | None,
+    filters: Sequence[str] = (),
+    min_free_bytes: int,
+    requirements: Requirements,
+    runs: AgentRuns,
+    memory: MemoryCare,
+    extend: Extend,
+    free: Callable[[Path], int] = free_bytes,
+) -> Care:
+    """The care of the host with that state directory and name.
+
+    `filters` are those that git may run; `requirements` says what has ended, `runs` ends agents,
+    and `extend` moves a deadline. `free` measures the disk.
+    """
+    workspaces = GitWorkspaces(project_root, home, filters) if project_root else None
+    collector = LeftoverCollector(home, requirements, workspaces)
+    clones = (EndedClones(home, requirements, workspaces),) if workspaces else ()
+    return Care(
+        memory,
+        DiskCare(home, host, collector, min_free_bytes, free),
+        DeadlineCare(home, extend),
+        OrphanCare(OrphanedRuns(home, requirements, runs)),
+        OrphanCare(OrphanedProcesses(home, requirements)),
+        *map(OrphanCare, clones),
+        act_seconds=_ACT_SECONDS,
+    )
 
 
 class _Extend:

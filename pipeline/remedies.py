@@ -79,12 +79,12 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         timedelta(seconds=30),
     ),
     SymptomKind.HOST_OVERLOADED: Remedy(
-        "Memory or processors of the host are used up.",
-        "Lower the host's slots by half, never below one; raise them again when it is over.",
-        timedelta(minutes=6),  # one step has five minutes to show
+        "The memory of the host is short.",
+        "Lower the host's slots by half, never below two; raise them again when it is over.",
+        timedelta(seconds=30),
         attempts=1,
         escalates=False,
-        again=timedelta(minutes=5),
+        again=timedelta(minutes=1),
     ),
     SymptomKind.RUN_NEAR_DEADLINE: Remedy(
         "A run is near its deadline, and its agent lives and makes progress.",

@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
-from adapters.house_care import RecordCare
+from adapters.care.records import RecordCare
 from adapters.installation import Identity
 from adapters.sdlc_reader import SdlcReader
 from adapters.sdlc_store import PostgresSdlcStore

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.faults import Faults
     from workflows.infrastructure import InfrastructureWorkflow
-    from workflows.treating import Case, Key
+    from workflows.remediation import Case, Key
 
 
 class Escalations:

@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.plan_rules import DELIVER
     from pipeline.steering import check_note
     from workflows import options
-    from workflows.care import is_over
+    from workflows.remediation import is_over
 
 _FIRST_INTERVAL = timedelta(minutes=1)
 _LONGEST_INTERVAL = timedelta(minutes=15)

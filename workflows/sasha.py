@@ -23,11 +23,10 @@ with workflow.unsafe.imports_passed_through():
     )
     from pipeline.remedies import Finding
     from workflows import options
-    from workflows.care import look
     from workflows.continuing import is_long
     from workflows.escalation import Escalations
     from workflows.faults import Faults
-    from workflows.treating import Case, Key
+    from workflows.remediation import Case, Key, look
     from workflows.view import SashaView
 
 HOUSE = ""

@@ -17,6 +17,10 @@ MOST_SLOTS = 1_000
 """As many stages as a worker takes at once; see `worker.py`."""
 
 
+LEAST_LOWERED = 2
+"""Nobody lowers a limit below this: one long agent would hold up every other stage."""
+
+
 @dataclass(frozen=True)
 class Lowered:
     """A limit for as long as its reason lasts."""
@@ -38,7 +42,7 @@ class SlotLimit:
         self._is_closed = True
 
     def current(self) -> int:
-        """The limit of this moment: what was set, or else configured, unless lowered; at least 1.
+        """The limit of this moment: what was set, or else configured, unless lowered.
 
         Once closed, 0.
 
@@ -47,7 +51,7 @@ class SlotLimit:
         if self._is_closed:
             return 0
         wanted, lowered = self.chosen() or self.configured, self.lowered()
-        return max(1, min(wanted, lowered.to)) if lowered else wanted
+        return min(wanted, max(LEAST_LOWERED, lowered.to)) if lowered else wanted
 
     def chosen(self) -> int | None:
         """What a human has set, if anything. Raises: RefusedInput for a file that says no limit."""
@@ -66,7 +70,7 @@ class SlotLimit:
         if self._is_closed:
             return "closed: the worker ends with its servers"
         wanted, lowered = self.chosen() or self.configured, self.lowered()
-        if lowered and lowered.to < wanted:
+        if lowered and self.current() < wanted:
             return f"lowered: {lowered.why}"
         return "" if wanted == self.configured else "set by `starter.py slots`"
 
@@ -79,16 +83,12 @@ class SlotLimit:
         (self._home / SLOTS).unlink(missing_ok=True)
 
     def lower(self, to: int, why: str) -> None:
-        """Let no more than that many live, never less than one, until it is raised again."""
-        self._write(LOWERED, asdict(Lowered(max(1, to), why)))
+        """Let no more than that many live, but two at least, until `restore`."""
+        self._write(LOWERED, asdict(Lowered(max(LEAST_LOWERED, to), why)))
 
-    def raise_again(self) -> None:
-        """Double the lowered limit, or take it away where it bounds nothing any more."""
-        lowered, wanted = self.lowered(), self.chosen() or self.configured
-        if lowered and 2 * lowered.to < wanted:
-            self.lower(2 * lowered.to, lowered.why)
-        else:
-            (self._home / LOWERED).unlink(missing_ok=True)
+    def restore(self) -> None:
+        """Take the lowered limit away."""
+        (self._home / LOWERED).unlink(missing_ok=True)
 
     def _read(self, name: str) -> Any:
         path = self._home / name

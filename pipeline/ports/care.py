@@ -27,16 +27,6 @@ class Caretaker(Protocol):
         """
 
 
-class HostCaretaker(Caretaker, Protocol):
-    """Looks after a host."""
-
-    async def relax(self) -> str:
-        """Take back by one step what was done against a trouble that is over.
-
-        Returns what was done, in a sentence; empty if nothing.
-        """
-
-
 class Readiness(Protocol):
     """Whether this worker reaches what every stage boundary needs."""
 

@@ -8,8 +8,8 @@ import pytest
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowFailureError
 
+from adapters.care.records import RecordCare
 from adapters.git import GitWorkspaces
-from adapters.house_care import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import SdlcReader
 from adapters.temporal_waker import TemporalWaker

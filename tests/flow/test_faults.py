@@ -10,7 +10,7 @@ from pipeline.remedies import Finding
 from tests.fakes import Script
 from tests.house import House, delivered, recorded_incidents, until
 from tests.orchestra_plans import FOUR, PAIR, SOLO
-from workflows import care
+from workflows import remediation
 from workflows.gates import BuildGates
 from workflows.requirement import RequirementWorkflow
 from workflows.stages import StageRunner
@@ -95,7 +95,7 @@ async def test_error_while_agents_stand_still_is_told_and_a_later_signal_looks_a
 async def test_look_of_sashas_that_fails_does_not_keep_her_from_the_next(
     monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
 ) -> None:
-    original = care.look
+    original = remediation.look
 
     async def failing(place: str) -> tuple[Finding, ...] | None:
         found = await original(place)
@@ -103,7 +103,9 @@ async def test_look_of_sashas_that_fails_does_not_keep_her_from_the_next(
             raise KeyError("nobody foresaw it")
         return found
 
-    monkeypatch.setattr(care, "look", failing)  # her own module is imported anew for each run
+    monkeypatch.setattr(
+        remediation, "look", failing
+    )  # her own module is imported anew for each run
     await house.open()
     await house.patrol()
     await check_incident(sdlc_reader, f"look at {house.host}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.host_care.deadlines import DeadlineCare
+from adapters.care.deadlines import DeadlineCare
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from adapters.runs.host import HostRuns

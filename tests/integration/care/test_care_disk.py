@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.care.disk import DiskCare, LeftoverCollector
 from adapters.git import GitWorkspaces
-from adapters.host_care.collector import LeftoverCollector
-from adapters.host_care.disk import DiskCare
 from adapters.probes import MIB
 from pipeline.errors import DependencyUnavailable, TransientError
 from pipeline.model import Symptom, SymptomKind

@@ -16,7 +16,9 @@ import pytest
 from psycopg import sql
 
 from activities.sasha import SashaActivities
-from adapters.house_care import Dependencies, HouseCare, RecordCare, house_care
+from adapters.care.care import Care
+from adapters.care.dependencies import Dependencies, cluster_care
+from adapters.care.records import RecordCare
 from adapters.local_stack import LocalStack
 from adapters.local_stack.child import recorded_process
 from adapters.migrate import upgrade
@@ -59,7 +61,7 @@ def nobody_at(dependencies: Dependencies, **changes: object) -> Dependencies:
 async def test_house_that_is_well_has_no_symptoms(
     dependencies: Dependencies, records: Records
 ) -> None:
-    house: Caretaker = house_care(dependencies, records.care)
+    house: Caretaker = cluster_care(dependencies, records.care)
 
     assert await house.look() == ()
 
@@ -73,7 +75,7 @@ async def test_everything_that_is_wrong_is_found_in_one_look(
     await nats_publisher._jetstream.delete_stream(STREAMS[1].name)
     _set_schema(postgres_server, dependencies.database_url, "0000")
     await records.accept("REQ-1")
-    house = house_care(dependencies, records.care)
+    house = cluster_care(dependencies, records.care)
 
     found = await house.look()
 
@@ -82,7 +84,6 @@ async def test_everything_that_is_wrong_is_found_in_one_look(
         (SymptomKind.PROGRAM_BEHIND, "program", ""),
         (SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1"),
     ]
-    assert {each.kind for each in found} <= house.kinds
 
 
 def _set_schema(server: PostgresServer, url: str, revision: str) -> None:
@@ -94,7 +95,7 @@ async def test_missing_stream_is_brought_back(
     dependencies: Dependencies, records: Records, nats_publisher: NatsEventPublisher
 ) -> None:
     await nats_publisher._jetstream.delete_stream(STREAMS[0].name)
-    house = house_care(dependencies, records.care)
+    house = cluster_care(dependencies, records.care)
     (symptom,) = await house.look()
 
     said = await house.act(symptom)
@@ -109,7 +110,7 @@ async def test_missing_migrations_are_run(
 ) -> None:
     name = postgres_server.clone("template0")
     try:
-        house = house_care(
+        house = cluster_care(
             replace(dependencies, database_url=postgres_server.url(name)), records.care
         )
         (symptom,) = await house.look()
@@ -126,7 +127,7 @@ async def test_database_of_a_newer_program_is_a_symptom_that_is_not_acted_on(
     dependencies: Dependencies, records: Records, postgres_server: PostgresServer
 ) -> None:
     _set_schema(postgres_server, dependencies.database_url, "9999")
-    house = house_care(dependencies, records.care)
+    house = cluster_care(dependencies, records.care)
     (symptom,) = await house.look()
     assert (symptom.kind, symptom.component) == (SymptomKind.PROGRAM_BEHIND, "program")
     assert symptom.detail == "A newer version of this program has migrated it: update this one."
@@ -146,7 +147,7 @@ async def test_tables_that_may_not_be_read_are_a_symptom(
         f"agog:{postgres_server.password}", f"stranger_{name}:word"
     )
     try:
-        (found,) = await house_care(replace(dependencies, database_url=url), records.care).look()
+        (found,) = await cluster_care(replace(dependencies, database_url=url), records.care).look()
     finally:
         postgres_server.execute(sql.SQL("DROP ROLE {}").format(stranger))
 
@@ -157,7 +158,7 @@ async def test_tables_that_may_not_be_read_are_a_symptom(
 async def test_what_is_down_and_nothing_may_restart_says_which_setting_would(
     dependencies: Dependencies, records: Records
 ) -> None:
-    house = house_care(nobody_at(dependencies), records.care)
+    house = cluster_care(nobody_at(dependencies), records.care)
     found = await house.look()
     assert {each.key for each in found} == {NATS_DOWN.key, DATABASE_DOWN.key}
     assert not any("hidden" in each.detail for each in found)
@@ -184,13 +185,13 @@ async def test_trouble_is_not_over_because_a_greater_one_hides_it(
     nowhere = nobody_at(dependencies)
     database = open_database(nowhere.database_url)
     care = RecordCare(records.identity, records.store, database, start_requirement)
-    house = house_care(nowhere, care)
+    house = cluster_care(nowhere, care)
 
     assert not await is_over(house, hidden)
     assert not await is_over(house, NATS_DOWN)
     assert not await is_over(house, DATABASE_DOWN)
     assert {each.key for each in await house.look()} == {NATS_DOWN.key, DATABASE_DOWN.key}
-    assert await is_over(house_care(dependencies, records.care), hidden)
+    assert await is_over(cluster_care(dependencies, records.care), hidden)
     await database.close()
 
 
@@ -198,9 +199,9 @@ async def test_row_is_not_over_because_rows_cannot_be_compared(
     dependencies: Dependencies, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await records.accept("REQ-1")
-    house = house_care(dependencies, records.care)
+    house = cluster_care(dependencies, records.care)
     (row,) = await house.look()
-    monkeypatch.setattr("adapters.house_care.record_care._WORKFLOW_TYPE", "no ' query")
+    monkeypatch.setattr("adapters.care.records._WORKFLOW_TYPE", "no ' query")
     (blind,) = await house.look()
 
     assert (row.subject, blind.subject) == ("REQ-1", "")
@@ -212,7 +213,7 @@ async def test_server_that_answers_is_not_down_because_a_stream_is_amiss(
     dependencies: Dependencies, records: Records, nats_publisher: NatsEventPublisher
 ) -> None:
     await nats_publisher._jetstream.delete_stream(STREAMS[0].name)
-    house = house_care(dependencies, records.care)
+    house = cluster_care(dependencies, records.care)
     (amiss,) = await house.look()
 
     assert await is_over(house, NATS_DOWN)
@@ -220,7 +221,7 @@ async def test_server_that_answers_is_not_down_because_a_stream_is_amiss(
     assert not await is_over(house, amiss)
 
 
-async def is_over(house: HouseCare, symptom: Symptom) -> bool:
+async def is_over(house: Care, symptom: Symptom) -> bool:
     """What Sasha is told who has no patience."""
     sasha = SashaActivities(cast(HostPorts, SimpleNamespace(house_care=house)))
     return await sasha.watch_house(Watch(symptom, timedelta()))
@@ -230,7 +231,7 @@ async def test_hung_server_is_down_within_five_seconds(
     dependencies: Dependencies, records: Records, nats_server: NatsServer
 ) -> None:
     assert nats_server.process
-    house = house_care(dependencies, records.care)
+    house = cluster_care(dependencies, records.care)
     nats_server.process.send_signal(signal.SIGSTOP)
     try:
         async with asyncio.timeout(5.5):
@@ -252,7 +253,7 @@ async def test_configured_command_is_run_and_its_output_logged_without_our_secre
     mark = tmp_path / "mark"
     secret = dependencies.nats.password
     program = f"import pathlib; pathlib.Path({str(mark)!r}).touch(); print('using', {secret!r})"
-    house = house_care(nobody_at(dependencies, restart_nats=command(program)), records.care)
+    house = cluster_care(nobody_at(dependencies, restart_nats=command(program)), records.care)
 
     with caplog.at_level(logging.INFO):
         assert await house.act(NATS_DOWN) == "NATS was restarted by AGOG_RESTART_NATS."
@@ -272,7 +273,7 @@ async def test_server_that_the_command_leaves_running_does_not_delay_it(
         f"pathlib.Path({str(mark)!r}).write_text(str(server.pid)); server.returncode = 0"
     )
     changed = nobody_at(dependencies, restart_database=command(program))
-    house = house_care(changed, records.care)
+    house = cluster_care(changed, records.care)
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         await house.act(DATABASE_DOWN)
@@ -295,8 +296,8 @@ async def test_command_that_fails_is_a_failed_attempt(
     argv: tuple[str, ...],
     reason: str,
 ) -> None:
-    monkeypatch.setattr("adapters.house_care.restarts.COMMAND_SECONDS", 1.0)
-    house = house_care(nobody_at(dependencies, restart_nats=argv), records.care)
+    monkeypatch.setattr("adapters.care.dependencies.COMMAND_SECONDS", 1.0)
+    house = cluster_care(nobody_at(dependencies, restart_nats=argv), records.care)
 
     with pytest.raises(DependencyUnavailable, match=f"AGOG_RESTART_NATS has failed: {reason}"):
         await house.act(NATS_DOWN)
@@ -320,7 +321,7 @@ async def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 async def test_embedded_servers_that_hang_are_brought_back(
     embedded: Dependencies, records: Records
 ) -> None:
-    house = house_care(embedded, records.care)
+    house = cluster_care(embedded, records.care)
     for symptom in await house.look():
         await house.act(symptom)  # the streams of a new server
     assert await house.look() == ()
@@ -337,5 +338,5 @@ async def test_embedded_servers_that_hang_are_brought_back(
     await eventually_async(lambda: _is_well(house), "a house that is well")
 
 
-async def _is_well(house: HouseCare) -> bool:
+async def _is_well(house: Care) -> bool:
     return await house.look() == ()

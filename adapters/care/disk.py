@@ -1,4 +1,4 @@
-"""What ended requirements have left on this host, and its removal.
+"""The disk of a host: what ended requirements have left on it, and its removal when room is short.
 
 Refs and branches of the project stay, and so does everything of a requirement that is open, unknown
 to the database, or has a run without an end.
@@ -6,21 +6,35 @@ to the database, or has a run without an end.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
+from adapters.care.care import UNSEEN
 from adapters.git.clone import CLONES, remove_tree
-from adapters.host_care.parts import Requirements
+from adapters.probes import MIB, disk_problem, free_bytes
 from adapters.runs.directory import RECORDS, RUNS, RunDirectory
 from adapters.runs.inventory import folders, has_unended, run_folders
 from pipeline.errors import PipelineError, TransientError
+from pipeline.model import DISK, Symptom, SymptomKind
 from pipeline.ports import Workspaces
 
 KEPT_LOGS = timedelta(hours=1)
 """How long after its end a requirement's runs stay: its people may be reading `logs`."""
+
+
+class Requirements(Protocol):
+    """What the SDLC database knows about the end of requirements."""
+
+    async def ended(self, numbers: Sequence[str]) -> Mapping[str, datetime]:
+        """When those of the numbers ended that have; nobody works on them any more.
+
+        Raises: DependencyUnavailable if the database cannot be asked: nothing is known then.
+        """
 
 
 class LeftoverKind(StrEnum):
@@ -152,3 +166,65 @@ def _size(path: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
+
+
+COLLECTING_SECONDS = 60.0
+"""How long one treatment removes; a disk that is still low is treated again."""
+
+_ROOM = 2
+"""Room is made for this many times the bound: at the bound itself the next commit undercuts it."""
+
+
+class DiskCare:
+    """Sees to `DISK_LOW`."""
+
+    kinds = frozenset({SymptomKind.DISK_LOW})
+    prefix = ""
+    blind = Symptom(SymptomKind.DISK_LOW, DISK, UNSEEN)
+
+    def __init__(
+        self,
+        home: Path,
+        host: str,
+        collector: LeftoverCollector,
+        min_free_bytes: int,
+        free: Callable[[Path], int] = free_bytes,
+    ) -> None:
+        self._home = home
+        self._host = host
+        self._collector = collector
+        self._least = min_free_bytes
+        self._free = free
+
+    async def look(self) -> Sequence[Symptom]:
+        """Low below the bound, or not to be written to. Raises: OSError if it does not answer."""
+        detail = await asyncio.to_thread(self._problem)
+        return (Symptom(SymptomKind.DISK_LOW, DISK, self._host, detail),) if detail else ()
+
+    async def act(self, symptom: Symptom) -> str:
+        """Remove what ended requirements left, until there is room. Nothing else is touched.
+
+        Raises: DependencyUnavailable if nobody knows what has ended, TransientError if the disk
+        is as low as before.
+        """
+        until = time.monotonic() + COLLECTING_SECONDS
+        plan = await self._collector.plan()
+        collected = await self._collector.collect(plan, enough=lambda: self._is_enough(until))
+        free = await asyncio.to_thread(self._free, self._home)
+        answer = f"{_told(collected)} {free // MIB} MiB are free now."
+        problem = await asyncio.to_thread(self._problem)
+        if problem and not collected.removed:
+            raise TransientError(answer)
+        return answer
+
+    def _is_enough(self, until: float) -> bool:
+        return self._free(self._home) >= _ROOM * self._least or time.monotonic() > until
+
+    def _problem(self) -> str:
+        return disk_problem(self._home, self._least, self._free)
+
+
+def _told(collected: Collected) -> str:
+    names = ", ".join(dict.fromkeys(one.number for one in collected.removed)) or "nothing"
+    kept = "".join(f" Kept: {refusal}." for refusal in collected.refused)
+    return f"Removed {collected.freed // MIB} MiB left by ended requirements ({names}).{kept}"

@@ -1,22 +1,33 @@
-"""Runs that nobody waits for, and processes of runs that are over."""
+"""What has outlived its purpose: runs nobody waits for, processes of ended runs, clones."""
 
 import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from adapters.agents.simulated import SIMULATED
-from adapters.host_care.parts import Requirements
+from adapters.care.care import UNSEEN
+from adapters.care.disk import Requirements
+from adapters.git.clone import CLONES
 from adapters.processes import all_processes, end_processes, variable_of
 from adapters.runs import records
 from adapters.runs.directory import RUNS, RunDirectory
-from adapters.runs.inventory import is_supervised, requirement_of, unended_runs
+from adapters.runs.inventory import (
+    folders,
+    has_unended,
+    is_supervised,
+    requirement_of,
+    unended_runs,
+)
 from adapters.runs.looks import Living
 from adapters.runs.supervised import RUN_DIRECTORY_VARIABLE, SupervisedRuns, leftovers
 from pipeline.errors import TransientError
-from pipeline.ports import AgentRuns
+from pipeline.model import Symptom, SymptomKind
+from pipeline.ports import AgentRuns, Workspaces
 
 ENDING = timedelta(minutes=1)
 """After its requirement's end a run is not taken for an orphan yet: it may be being ended."""
@@ -24,6 +35,42 @@ LEAVING_SECONDS = 10.0
 """After its recorded end a run's supervisor may still be a process: it only has to leave."""
 END_SECONDS = 10.0
 """Until processes must be gone: three times the grace that they get before SIGKILL."""
+RELEASING = timedelta(minutes=10)
+"""After its requirement's end a clone is no orphan yet: large ones take time to remove."""
+
+
+class Sort(Protocol):
+    """Finds and removes orphans of one sort; `name` stands before each one's own name."""
+
+    name: str
+
+    async def look(self) -> Mapping[str, str]:
+        """Each orphan's name, with what makes it one. Raises: PipelineError, OSError."""
+
+    async def end(self, name: str) -> str:
+        """End or remove it if it still is an orphan; what was done. Raises: PipelineError."""
+
+
+class OrphanCare:
+    """Sees to the `ORPHAN`s of one sort; their subject is the sort, a colon, and their name."""
+
+    kinds = frozenset({SymptomKind.ORPHAN})
+
+    def __init__(self, sort: Sort) -> None:
+        self.prefix = f"{sort.name}:"
+        self.blind = Symptom(SymptomKind.ORPHAN, "orphan", f"{self.prefix}{UNSEEN}")
+        self._sort = sort
+
+    async def look(self) -> Sequence[Symptom]:
+        """Every orphan of the sort. Raises: as the sort does."""
+        return tuple(
+            replace(self.blind, subject=f"{self.prefix}{name}", detail=detail)
+            for name, detail in (await self._sort.look()).items()
+        )
+
+    async def act(self, symptom: Symptom) -> str:
+        """End or remove the orphan. Raises: as the sort does."""
+        return await self._sort.end(symptom.subject.removeprefix(self.prefix))
 
 
 class OrphanedRuns:
@@ -103,6 +150,38 @@ class OrphanedProcesses:
             return False
 
 
+class EndedClones:
+    """Clones of requirements that have ended."""
+
+    name = "clones"
+
+    def __init__(self, home: Path, requirements: Requirements, workspaces: Workspaces) -> None:
+        self._home = home.absolute()
+        self._requirements = requirements
+        self._workspaces = workspaces
+
+    async def look(self) -> Mapping[str, str]:
+        """Numbers of the requirements."""
+        below = await asyncio.to_thread(folders, self._home / CLONES)
+        numbers = await self._over(sorted(folder.name for folder in below))
+        return dict.fromkeys(numbers, "its requirement has ended")
+
+    async def end(self, name: str) -> str:
+        """Remove them; what no ref holds yet is kept. Raises: GitFailed, ProjectRefused."""
+        if not await self._over([name]):
+            return f"{name} has not ended, or has a run without an end: its clones stay."
+        await self._workspaces.release(name)
+        return f"Removed the clones of {name}, which has ended."
+
+    async def _over(self, numbers: Sequence[str]) -> Sequence[str]:
+        if not numbers:
+            return ()
+        ended = await self._requirements.ended(numbers)
+        until = datetime.now(UTC) - RELEASING
+        long_ago = [number for number, at in ended.items() if at < until]
+        return await asyncio.to_thread(_without_runs, self._home, long_ago)
+
+
 async def _over(requirements: Requirements, numbers: Sequence[str]) -> Mapping[str, datetime]:
     """Those that ended so long ago that nobody is ending their runs any more."""
     if not numbers:
@@ -136,3 +215,7 @@ def _end_leftovers(run: RunDirectory) -> int:
     if left := end_processes(lambda: leftovers(run), END_SECONDS):
         raise TransientError(f"Processes {sorted(left)} of {run.path} cannot be ended.")
     return len(found)
+
+
+def _without_runs(home: Path, numbers: Sequence[str]) -> Sequence[str]:
+    return [number for number in numbers if not has_unended(home, number)]

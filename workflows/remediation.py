@@ -1,6 +1,7 @@
-"""Sasha's looks and actions, at the house or at a host."""
+"""A symptom is repaired by its remedy: bounded actions, each verified by a look, then escalated."""
 
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import (
@@ -13,10 +14,55 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import HostCareActivities, SashaActivities
     from pipeline.errors import NoWorker
-    from pipeline.model import Symptom, Watch
-    from pipeline.remedies import Finding
+    from pipeline.model import IncidentEnd, Symptom, Watch
+    from pipeline.remedies import Finding, Remedy
     from workflows import options
     from workflows.failures import describe
+
+Key = tuple[str, str, str]
+"""Place, kind and subject of a symptom."""
+
+_CONFIRMED = timedelta(seconds=2)
+"""Before the first action: a single look may be wrong, and nothing is restarted because of one."""
+
+
+@dataclass
+class Case:
+    """A symptom that is being repaired, and what has been done about it so far."""
+
+    place: str
+    symptom: Symptom
+    remedy: Remedy
+    began: datetime
+    actions: list[str] = field(default_factory=list)
+    again: timedelta = timedelta()
+    """How long it is left alone afterwards; not at all if its place was out of reach."""
+
+    @property
+    def key(self) -> Key:
+        """What tells it from other cases."""
+        return (self.place, *self.symptom.key)
+
+    async def treat(self) -> IncidentEnd:
+        """Act as often as the remedy allows, until a look no longer finds the symptom.
+
+        If the place has no worker, the symptom is left: no attempt was made.
+        """
+        try:
+            return await self._treat()
+        except NoWorker as error:
+            self.actions.append(str(error))
+            return IncidentEnd.LEFT
+
+    async def _treat(self) -> IncidentEnd:
+        if await is_over(self.place, self.symptom, _CONFIRMED):
+            return IncidentEnd.PASSED
+        for _ in range(self.remedy.attempts):
+            self.actions.append(await act(self.place, self.symptom))
+            if await is_over(self.place, self.symptom, self.remedy.settles):
+                return IncidentEnd.REPAIRED
+        self.again = self.remedy.again
+        return IncidentEnd.ESCALATED if self.remedy.escalates else IncidentEnd.LEFT
 
 
 async def look(place: str) -> tuple[Finding, ...] | None:

@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from adapters.house_care import RecordCare
+from adapters.care.records import RecordCare
 from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.sdlc.database import open_database

@@ -1,15 +1,17 @@
-"""Rows of requirements that are open although no workflow works on them."""
+"""Rows of requirements that are open although no workflow works on them: started, or closed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import CancelledError, FailureError, TerminatedError
 from temporalio.service import RPCError
 
 from adapters.bounded import within
-from adapters.house_care.endings import Ending, ending_of
+from adapters.care.care import LOOK_SECONDS
 from adapters.installation import Identity
 from adapters.sdlc.attendance import OpenRow, open_row, open_rows, order_of
 from adapters.sdlc.database import Database
@@ -23,6 +25,7 @@ from pipeline.installation import Queues
 from pipeline.model import (
     SASHA,
     Closing,
+    DeliveryReport,
     RequirementOrder,
     RequirementRef,
     RequirementState,
@@ -33,7 +36,7 @@ from pipeline.model import (
 Start = Callable[[Client, Queues, RequirementOrder], Awaitable[object]]
 """Starts a requirement's workflow. Raises: AlreadyStarted, NumberElsewhere."""
 
-LOOK_SECONDS = 5.0
+_ANSWER_SECONDS = 0.9 * LOOK_SECONDS
 GRACE = timedelta(minutes=1)
 """A row that was just written belongs to somebody: a start, a stage, an end under way."""
 
@@ -45,11 +48,21 @@ _WORKFLOW_TYPE = "RequirementWorkflow"
 _AT_ONCE = 20
 
 
+@dataclass(frozen=True)
+class Ending:
+    """The end that is to be recorded; `commit` is what was delivered."""
+
+    state: RequirementState
+    reason: str
+    commit: str = ""
+
+
 class RecordCare:
     """Compares open rows with Temporal: starts what never was started, closes what has ended."""
 
     kinds = frozenset({SymptomKind.ROW_WITHOUT_WORKFLOW})
-    blind = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT).key
+    prefix = ""
+    blind = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT)
 
     def __init__(
         self,
@@ -74,10 +87,10 @@ class RecordCare:
         Raises: DependencyUnavailable without database or Temporal: what is down shows elsewhere.
         """
         try:
-            return await within(LOOK_SECONDS, self._unattended())
+            return await within(_ANSWER_SECONDS, self._unattended())
         except (TimeoutError, RPCError, SQLAlchemyError) as error:
             detail = f"Open rows could not be compared with Temporal: {error}"
-            return (Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT, detail=cut(detail)),)
+            return (replace(self.blind, detail=cut(detail)),)
 
     async def act(self, symptom: Symptom) -> str:
         """Start the workflow or close the row, if that is still called for.
@@ -124,7 +137,7 @@ class RecordCare:
 
     async def _ending(self, row: OpenRow, standing: WorkflowStanding) -> Ending:
         with reaching_temporal(self._temporal):
-            return await ending_of(self._temporal, row.number, standing.run)
+            return await _ending_of(self._temporal, row.number, standing.run)
 
     async def _standing(self, number: str) -> WorkflowStanding | None:
         """How our workflow of that number stands; another installation's is none of ours."""
@@ -168,3 +181,30 @@ def _flaw(row: OpenRow, standing: WorkflowStanding | None) -> str:
     if standing.has_ended:
         return f"{row.number} is {row.state}, and its workflow has ended."
     return ""
+
+
+async def _ending_of(client: Client, workflow_id: str, run: str) -> Ending:
+    """How that run has ended; it must have. Raises: temporalio's RPCError."""
+    handle = client.get_workflow_handle(workflow_id, run_id=run, result_type=DeliveryReport)
+    try:
+        report = await handle.result(follow_runs=False)
+    except WorkflowFailureError as failure:
+        return _failed_ending(failure.cause)
+    return Ending(report.state, report.reason, report.commit)
+
+
+def _failed_ending(cause: BaseException) -> Ending:
+    if isinstance(cause, TerminatedError):
+        said = cause.message.removeprefix("Workflow terminated").strip(": ")
+        reason = f"Terminated in Temporal: {said}" if said else "Terminated in Temporal."
+        return Ending(RequirementState.CANCELLED, cut(reason))
+    if isinstance(cause, CancelledError):
+        return Ending(RequirementState.CANCELLED, "Cancelled.")
+    return Ending(RequirementState.FAILED, cut(f"Its workflow failed: {_innermost(cause)}"))
+
+
+def _innermost(error: BaseException) -> str:
+    """What really went wrong: the outer ones only say that something has."""
+    while isinstance(error, FailureError) and error.cause:
+        error = error.cause
+    return str(error) or type(error).__name__

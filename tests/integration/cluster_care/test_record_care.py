@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from temporalio.client import Client
 
-from adapters.house_care import RecordCare
+from adapters.care.records import RecordCare
 from adapters.installation import Identity
 from adapters.local_stack import StackAddresses
 from adapters.temporal_workflows import workflow_standing
@@ -62,7 +62,7 @@ async def test_rows_that_cannot_be_compared_are_one_symptom_for_a_human(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await records.accept("REQ-1")
-    monkeypatch.setattr("adapters.house_care.record_care._WORKFLOW_TYPE", "no ' query")
+    monkeypatch.setattr("adapters.care.records._WORKFLOW_TYPE", "no ' query")
 
     (symptom,) = await records.care.look()
 
