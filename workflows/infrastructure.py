@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
@@ -28,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.plan_rules import DELIVER
     from pipeline.steering import check_note
     from workflows import options
+    from workflows.continuing import is_long
     from workflows.remediation import is_over
 
 _FIRST_INTERVAL = timedelta(minutes=1)
@@ -42,8 +44,9 @@ class InfrastructureWorkflow:
     """Stands for a component until it works again.
 
     Workflow ID: `REQ-INFRA-<component>-<n>`, used once. It asks a human, looks again by itself, and
-    ends DELIVERED when a look does not find the trouble any more; FAILED if a human gives it up,
-    or if its number turns out to be taken when the database is back.
+    ends DELIVERED when a look no longer finds the trouble; FAILED if a human gives it up, or if its
+    number turns out to be taken when the database is back. Continues as new between two looks when
+    its history is long.
     """
 
     @workflow.init
@@ -71,11 +74,12 @@ class InfrastructureWorkflow:
     async def _stand(self, order: InfrastructureOrder) -> DeliveryReport:
         """Write it down, look until it is over, and close it."""
         try:
-            await workflow.execute_activity_method(
-                SashaActivities.open_infrastructure,
-                InfrastructureOpening(self._ref, order),
-                **options.lasting("Ask a human"),
-            )
+            if not order.is_open:
+                await workflow.execute_activity_method(
+                    SashaActivities.open_infrastructure,
+                    InfrastructureOpening(self._ref, order),
+                    **options.lasting("Ask a human"),
+                )
             await self._look_until_over()
         except (asyncio.CancelledError, ActivityError) as error:
             if not is_cancelled_exception(error):
@@ -116,8 +120,10 @@ class InfrastructureWorkflow:
             )
 
     async def _look_until_over(self) -> None:
-        interval = _FIRST_INTERVAL
+        interval = _LONGEST_INTERVAL if self._order.is_open else _FIRST_INTERVAL
         while not self._abort:
+            if is_long():
+                workflow.continue_as_new(replace(self._order, is_open=True))
             with suppress(NoWorker):
                 if await is_over(self._order.place, self._order.symptom, _NOW):
                     return

@@ -170,12 +170,16 @@ class SashaStanding:
 
 @dataclass(frozen=True)
 class InfrastructureOrder:
-    """A component that could not be repaired: what its P0 requirement asks and looks at."""
+    """A component that could not be repaired: what its P0 requirement asks and looks at.
+
+    `is_open` says that an earlier run of its workflow has asked already.
+    """
 
     number: str
     place: str
     symptom: Symptom
     actions: tuple[str, ...]
+    is_open: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -9,10 +10,13 @@ import pytest
 
 from activities import sasha
 from activities.sasha import SashaActivities
-from hosting.sasha import check_regularly
+from adapters.care.memory import Memory, MemoryCare
+from adapters.runs.slot_limit import SlotLimit
+from hosting.sasha import check_regularly, watch_memory
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import SashaCall, Symptom, SymptomKind, Watch
 from pipeline.ports import HostPorts
+from tests.eventually import eventually
 
 ROW = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
 
@@ -84,3 +88,27 @@ async def test_a_worker_calls_her_at_intervals_whatever_is_down(
     checking.cancel()
 
     assert calls[0] == SashaCall("here")
+
+
+async def test_a_shortage_of_memory_calls_her_once_and_slots_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[SashaCall] = []
+    slots = SlotLimit(tmp_path, 8)
+
+    async def call(call: SashaCall) -> None:
+        calls.append(call)
+
+    stalled = [50.0] * 5
+    memory = MemoryCare(
+        "here", slots, lambda: Memory(1, 2, stalled=stalled.pop() if stalled else 0.0)
+    )
+    monkeypatch.setattr("hosting.sasha._MEMORY_SECONDS", 0.001)
+    monkeypatch.setattr("adapters.care.memory.CALM_SECONDS", 0.0)
+    slots.lower(2, "memory is short")
+    ports = cast(HostPorts, SimpleNamespace(sasha=SimpleNamespace(call=call), host="here"))
+    watching = asyncio.create_task(watch_memory(ports, memory))
+    await eventually(lambda: not stalled and slots.lowered() is None, "the slots are back")
+    watching.cancel()
+
+    assert (calls, slots.current()) == ([SashaCall("here")], 8)
