@@ -8,8 +8,7 @@ from rich.text import Text
 from cli import output
 from cli.checks import Check
 from cli.incidents_view import incident_text, place_name
-from cli.sasha_looks import Advice
-from cli.sasha_report import SashaReport
+from cli.sasha_report import Advice, SashaReport
 from pipeline.model import CaseStanding
 
 

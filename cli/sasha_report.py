@@ -1,35 +1,55 @@
 """What Sasha does, what she has done, and what she would do about what is wrong right now.
 
-Every part is found out by itself: what cannot be is told, and fails nothing. Nothing is treated.
+A part that cannot be found out is named and fails no other part. Nothing is repaired.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any
 
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from adapters.bounded import within
+from adapters.care.memory import MemoryCare
+from adapters.runs.host import HostRuns
+from adapters.runs.slot_limit import SlotLimit
+from adapters.sdlc_store import create_store
 from adapters.sdlc_views import IncidentView, ListedRequirement
 from adapters.temporal_workflows import workflow_standing
+from adapters.user_files import find_agents
 from cli.checks import LOOK_SECONDS
 from cli.connections import temporal_client
 from cli.installation import installation_of
 from cli.records import records
-from cli.sasha_looks import Advice, advice_on_host, advice_on_house
 from cli.sasha_standing import sasha_standing
+from hosting.sasha import care_of_cluster, care_of_host
 from pipeline.errors import PipelineError
 from pipeline.infrastructure import is_infrastructure
 from pipeline.installation import Installation
-from pipeline.model import RequirementState, SashaStanding
+from pipeline.model import RequirementState, SashaStanding, Symptom, SymptomKind
+from pipeline.remedies import findings
 from settings import Settings
-
-T = TypeVar("T")
+from workflows.sasha import CLUSTER
 
 _INCIDENTS = 5
 _OPEN = tuple(state for state in RequirementState if not state.is_final)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A symptom of a place, empty for the cluster, and how it would be repaired."""
+
+    place: str
+    kind: SymptomKind
+    component: str
+    subject: str
+    detail: str
+    diagnosis: str
+    action: str
+    attempts: int
+    escalates: bool
 
 
 @dataclass
@@ -66,22 +86,18 @@ async def report_on_sasha(settings: Settings) -> SashaReport:
     """Look at all of it at once; it takes as long as the slowest look, which is bounded."""
     report = SashaReport()
     await asyncio.gather(
-        _noting(report, "Her incidents", lambda: _read_records(report, settings)),
-        _noting(report, "Sasha in Temporal", lambda: _ask_temporal(report, settings)),
+        _noting(report, "Her incidents", _read_records(report, settings)),
+        _noting(report, "Sasha in Temporal", _ask_temporal(report, settings)),
     )
     return report
 
 
-async def _noting(report: SashaReport, what: str, look: Callable[[], Awaitable[None]]) -> None:
-    """Take a look; why it found nothing stands in the report."""
+async def _noting(report: SashaReport, what: str, look: Coroutine[Any, Any, None]) -> None:
+    """Take a look; if it fails, the report says why."""
     try:
-        await within(LOOK_SECONDS, _awaited(look))
+        await within(LOOK_SECONDS, look)
     except (PipelineError, RPCError, WorkflowQueryFailedError, TimeoutError, OSError) as error:
         report.unknown.append(f"{what}: {error}")
-
-
-async def _awaited(look: Callable[[], Awaitable[None]]) -> None:
-    await look()
 
 
 async def _read_records(report: SashaReport, settings: Settings) -> None:
@@ -100,11 +116,9 @@ async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
         report.is_there = False
         installation = Installation("")
     await asyncio.gather(
-        _noting(report, "What she treats", lambda: _ask_her(report, client, installation)),
-        _noting(
-            report, "The house", lambda: _look_at_house(report, settings, client, installation)
-        ),
-        _noting(report, "This host", lambda: _look_at_host(report, settings, client, installation)),
+        _noting(report, "What she repairs", _ask_her(report, client, installation)),
+        _noting(report, "The cluster", _look_at_cluster(report, settings, client, installation)),
+        _noting(report, "This host", _look_at_host(report, settings, client, installation)),
     )
 
 
@@ -115,15 +129,40 @@ async def _ask_her(report: SashaReport, client: Client, installation: Installati
         report.standing = await sasha_standing(client, installation)
 
 
-async def _look_at_house(
+async def _look_at_cluster(
     report: SashaReport, settings: Settings, client: Client, installation: Installation
 ) -> None:
-    found = await advice_on_house(settings, client, installation)
-    report.would_do += found
+    store = create_store(settings.database_url.get_secret_value())
+    try:
+        async with care_of_cluster(settings, client, installation, store) as care:
+            report.would_do += _advice(CLUSTER, await care.look())
+    finally:
+        await store.close()
 
 
 async def _look_at_host(
     report: SashaReport, settings: Settings, client: Client, installation: Installation
 ) -> None:
-    found = await advice_on_host(settings, client, installation)
-    report.would_do += found
+    slots = SlotLimit(settings.home, settings.max_parallel_stages)
+    agents = find_agents(settings.agents_file)
+    runs = HostRuns(settings.home, agents, slots, settings.children_environment)
+    memory = MemoryCare(settings.host, slots)
+    async with care_of_host(settings, client, installation, runs, memory) as care:
+        report.would_do += _advice(settings.host, await care.look())
+
+
+def _advice(place: str, symptoms: Sequence[Symptom]) -> tuple[Advice, ...]:
+    return tuple(
+        Advice(
+            place,
+            finding.symptom.kind,
+            finding.symptom.component,
+            finding.symptom.subject,
+            finding.symptom.detail,
+            finding.remedy.diagnosis,
+            finding.remedy.action,
+            finding.remedy.attempts,
+            finding.remedy.escalates,
+        )
+        for finding in findings(symptoms)
+    )

@@ -26,7 +26,7 @@ from adapters.sdlc_store import create_store
 from adapters.temporal_sasha import TemporalSasha
 from adapters.temporal_waker import TemporalWaker
 from adapters.user_files import find_agents
-from hosting.sasha import care_of_host, care_of_house, nats_login
+from hosting.sasha import care_of_cluster, care_of_host, nats_login
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 from settings import Settings
@@ -80,7 +80,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         memory = MemoryCare(settings.host, slots)
         runs = HostRuns(settings.home, agents, slots, environment)
         house = await stack.enter_async_context(
-            care_of_house(settings, client, installation, store)
+            care_of_cluster(settings, client, installation, store)
         )
         host = await stack.enter_async_context(
             care_of_host(settings, client, installation, runs, memory)

@@ -25,7 +25,7 @@ from adapters.rule_facts import create_rule_facts
 from adapters.sdlc.database import open_database
 from adapters.sdlc_reader import create_reader
 from adapters.sdlc_store import PostgresSdlcStore
-from adapters.temporal_extender import TemporalExtender
+from adapters.temporal_sasha import TemporalExtender
 from pipeline.agents_file import AgentsFile
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation, Queues
@@ -80,7 +80,7 @@ async def watch_memory(ports: HostPorts, memory: MemoryCare) -> None:
 
 
 @asynccontextmanager
-async def care_of_house(
+async def care_of_cluster(
     settings: Settings, client: Client, installation: Installation, store: PostgresSdlcStore
 ) -> AsyncIterator[Care]:
     """Dependencies and records; its connection is closed when the block ends."""

@@ -1,4 +1,4 @@
-"""A component that nobody could repair: a P0 without stages, which everything waits for."""
+"""A component that could not be repaired: a P0 without stages, which everything waits for."""
 
 import asyncio
 from contextlib import suppress
@@ -41,7 +41,7 @@ _NOW = timedelta()
 
 @workflow.defn
 class InfrastructureWorkflow:
-    """Stands for a component until it works again.
+    """Waits until a component works again.
 
     Workflow ID: `REQ-INFRA-<component>-<n>`, used once. It asks a human, looks again by itself, and
     ends DELIVERED when a look no longer finds the trouble; FAILED if a human gives it up, or if its
@@ -51,7 +51,7 @@ class InfrastructureWorkflow:
 
     @workflow.init
     def __init__(self, order: InfrastructureOrder) -> None:
-        """Nothing happens before `run`."""
+        """Restore the order."""
         self._order = order
         self._ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
         self._abort: DecisionRequest | None = None
@@ -59,20 +59,20 @@ class InfrastructureWorkflow:
 
     @workflow.run
     async def run(self, order: InfrastructureOrder) -> DeliveryReport:
-        """Stand for it, and tell Sasha of the end, whatever that is."""
+        """Wait for the repair, and call Sasha at the end, whatever that is."""
         workflow.set_current_details(
             f"**{order.symptom.component}** needs a human: {order.symptom.detail}"
         )
         try:
-            report = await self._stand(order)
+            report = await self._wait_for_repair(order)
         except (asyncio.CancelledError, ActivityError) as error:
             await to_the_end(self._tell_sasha(given_up=is_cancelled_exception(error)))
             raise
         await to_the_end(self._tell_sasha(given_up=self._abort is not None))
         return report
 
-    async def _stand(self, order: InfrastructureOrder) -> DeliveryReport:
-        """Write it down, look until it is over, and close it."""
+    async def _wait_for_repair(self, order: InfrastructureOrder) -> DeliveryReport:
+        """Open the rows, look until it is over, and close them."""
         try:
             if not order.is_open:
                 await workflow.execute_activity_method(
@@ -106,13 +106,13 @@ class InfrastructureWorkflow:
 
     @workflow.update
     async def decide(self, request: DecisionRequest) -> Reopened:
-        """Go on without waiting for the repair."""
+        """Continue without the repair."""
         self._abort = request
         return Reopened(())
 
     @decide.validator
     def validate_decision(self, request: DecisionRequest) -> None:
-        """Refuse to call it repaired: only a look can."""
+        """Refuse any answer that calls it repaired: only a look decides that."""
         check_note(request.note)
         if request.answer is not Answer.ABORT:
             raise RefusedInput(

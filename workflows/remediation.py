@@ -70,7 +70,7 @@ async def look(place: str) -> tuple[Finding, ...] | None:
     try:
         if not place:
             return await workflow.execute_activity_method(
-                SashaActivities.look_at_house, **options.care("", "Look at the house")
+                SashaActivities.look_at_house, **options.care("", "Look at the cluster")
             )
         return await workflow.execute_activity_method(
             HostCareActivities.look_at_host, **options.care(place, f"Look at {place}")
@@ -88,7 +88,7 @@ async def act(place: str, symptom: Symptom) -> str:
         return await workflow.execute_activity_method(
             step,
             symptom,
-            **options.care(place, f"Treat {symptom.kind} {symptom.subject}".strip()),
+            **options.care(place, f"Repair {symptom.kind} {symptom.subject}".strip()),
         )
     except ActivityError as error:
         _raise_if_not_tried(error)
@@ -96,7 +96,7 @@ async def act(place: str, symptom: Symptom) -> str:
 
 
 async def is_over(place: str, symptom: Symptom, patience: timedelta) -> bool:
-    """Whether within that time a fresh look does not find the symptom any more.
+    """Whether a fresh look within that time no longer finds the symptom.
 
     Raises: NoWorker.
     """

@@ -58,7 +58,7 @@ class Ending:
 
 
 class RecordCare:
-    """Compares open rows with Temporal: starts what never was started, closes what has ended."""
+    """Compares open rows with Temporal: starts what was never started, closes what has ended."""
 
     kinds = frozenset({SymptomKind.ROW_WITHOUT_WORKFLOW})
     prefix = ""
@@ -82,7 +82,7 @@ class RecordCare:
         self._grace = grace
 
     async def look(self) -> Sequence[Symptom]:
-        """One symptom for each unattended row, the most urgent first; at most `MOST` at a time.
+        """One symptom for each such row, the most urgent first; at most `MOST` at a time.
 
         Raises: DependencyUnavailable without database or Temporal: what is down shows elsewhere.
         """

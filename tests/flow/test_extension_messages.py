@@ -9,7 +9,7 @@ import pytest
 
 from adapters.rule_facts import SdlcRuleFacts, create_rule_facts
 from adapters.sdlc_reader import SdlcReader
-from adapters.temporal_extender import TemporalExtender
+from adapters.temporal_sasha import TemporalExtender
 from pipeline.events import EXTENSION_REQUESTS
 from tests.eventually import eventually
 from tests.fakes import Script
