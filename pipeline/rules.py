@@ -56,20 +56,20 @@ def decide(question: Question, facts: RequirementFacts | None) -> Decision:
         for row in KNOWN:
             if match := row.pattern.fullmatch(sentence):
                 decision = row.decide(Asked(question, match, facts))
-                if row.permits:
-                    others = (*asked[:index], *asked[index + 1 :])
-                    decision = _beside(decision, others, told)
+                others = (*asked[:index], *asked[index + 1 :])
+                if row.permits or any(map(_LEAVE.search, others)):
+                    return _beside(decision, others, told)
                 return decision
     return _refused(asked, told, facts) or UNRECOGNISED
 
 
 def _beside(decision: Decision, others: tuple[str, ...], told: tuple[str, ...]) -> Decision:
-    """One step stricter if anything else was asked, or something forbidden was told with it."""
+    """The decision with all that was said beside the known question: a yes is for that alone."""
     found = next((row for text in (*others, *told) for row in _forbids(text)), None)
     if found is not None and decision.answer is Verdict.UNCLEAR:
         return found.refusal(None)
-    if decision.answer is Verdict.YES and (found or any(map(_LEAVE.search, others))):
-        said = f"Ask one thing at a time. {decision.reason}"
+    if decision.answer is Verdict.YES and (found or others):
+        said = f"Ask this alone, with what led to it as context. {decision.reason}"
         return replace(decision, answer=Verdict.UNCLEAR, reason=said)
     return decision
 
@@ -82,9 +82,7 @@ def _refused(
     if not _LEAVE.search(text) and not _DUTY.search(text):
         return None
     found = next(_forbids(text), None)
-    if found is None and _POINTS_BACK.search(
-        text
-    ):  # "May I skip it?", with what `it` is as context
+    if found is None and _POINTS_BACK.search(text):  # "May I skip it?", and `it` is in the context
         found = next((row for sentence in told for row in _forbids(f"{text} . {sentence}")), None)
     if found is None:
         return None
@@ -107,7 +105,7 @@ _CONTRACTIONS = (
     (re.compile(r"n't\b"), " not"),
     (re.compile(r"'s\b"), ""),
 )
-_POLITE = re.compile(r"\b(?:please|sasha|dear|hello|hi|just|kindly|now)\b")
+_POLITE = re.compile(r"\b(?:please|sasha|dear|hello|hi|just|kindly|now|thanks|thank you)\b")
 
 
 def _sentences(text: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from adapters.sdlc.database import NAME as DATABASE
 from adapters.sdlc.database import address_of
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Stream
-from pipeline.model import Symptom, SymptomKind
+from pipeline.model import DEPENDENCIES, Symptom, SymptomKind
 
 log = logging.getLogger(__name__)
 
@@ -45,66 +45,12 @@ _OUTPUT_BYTES = 4_000
 
 
 @dataclass(frozen=True)
-class RestartCommand:
-    """What a user has configured: `setting` names it, `argv` is empty where nothing is set.
+class Restart:
+    """How a dependency is restarted: in the embedded stack, by a command, or by a human.
 
-    `secrets` never reach the log, whatever the command prints.
+    `make_server` describes it as the embedded `server`; `setting` names the user's command, whose
+    `argv` is empty if none is set. `secrets` never reach the log, whatever the command prints.
     """
-
-    setting: str
-    argv: tuple[str, ...]
-    environment: Mapping[str, str] = field(repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-
-    async def run(self, dependency: str, address: str) -> str:
-        """Run it once, without a shell; what was done. Raises: DependencyUnavailable."""
-        # A file and no pipe: what the command leaves running may keep its output open.
-        with tempfile.TemporaryFile() as output:
-            try:
-                code = await self._run(output.fileno())
-            except OSError as error:  # TimeoutError is one
-                said = error.strerror or f"it was ended after {COMMAND_SECONDS:.0f} s"
-                raise self._failure(dependency, address, said) from error
-            finally:
-                output.seek(0)
-                self._report(output.read())
-        if code:
-            raise self._failure(dependency, address, f"exit code {code}")
-        return f"{dependency} was restarted by {self.setting}."
-
-    async def _run(self, output: int) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *self.argv,
-            env=dict(self.environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            return await asyncio.wait_for(process.wait(), COMMAND_SECONDS)
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-
-    def _report(self, output: bytes) -> None:
-        said = output.decode(errors="replace").strip()
-        for secret in filter(None, self.secrets):
-            said = said.replace(secret, "***")
-        if said:
-            log.info("%s says: %s", self.setting, said[-_OUTPUT_BYTES:])
-
-    def _failure(self, dependency: str, address: str, reason: str) -> DependencyUnavailable:
-        return DependencyUnavailable(
-            dependency, address, f"The command of {self.setting} has failed: {reason}."
-        )
-
-
-@dataclass(frozen=True)
-class DependencyRestart:
-    """Restarts one dependency. `make_server` describes it as a server of the embedded stack."""
 
     dependency: str
     address: str
@@ -112,26 +58,64 @@ class DependencyRestart:
     home: Path
     server: str
     make_server: Callable[[], Server]
-    embedded: ServerRestarts
-    command: RestartCommand
+    setting: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
 
-    async def restart(self) -> str:
+    async def run(self) -> str:
         """Restart it once; what was done.
 
-        Raises: DependencyUnavailable, with the setting that would allow it where nothing does.
+        Raises: DependencyUnavailable, with the setting that would allow it if nothing does.
         """
         if is_embedded(self.home, self.server, self.url):
-            return await self.embedded.restart(self.make_server(), self.url)
-        if self.command.argv:
-            return await self.command.run(self.dependency, self.address)
-        raise DependencyUnavailable(
-            self.dependency,
-            self.address,
-            f"Start it, or set {self.command.setting} to a command that restarts it.",
-        )
+            return await ServerRestarts(self.home).restart(self.make_server(), self.url)
+        if not self.argv:
+            remedy = f"Start it, or set {self.setting} to a command that restarts it."
+            raise DependencyUnavailable(self.dependency, self.address, remedy)
+        try:
+            code = await self._command()
+        except OSError as error:  # TimeoutError is one
+            said = error.strerror or f"it was ended after {COMMAND_SECONDS:.0f} s"
+            raise self._failure(said) from error
+        if code:
+            raise self._failure(f"exit code {code}")
+        return f"{self.dependency} was restarted by {self.setting}."
+
+    async def _command(self) -> int:
+        """Run it without a shell, log what it prints; its exit code."""
+        # A file and no pipe: what the command leaves running may keep its output open.
+        with tempfile.TemporaryFile() as output:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self.argv,
+                    env=dict(self.environment),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output.fileno(),
+                    stderr=output.fileno(),
+                    start_new_session=True,
+                )
+                try:
+                    return await asyncio.wait_for(process.wait(), COMMAND_SECONDS)
+                finally:
+                    if process.returncode is None:
+                        with suppress(ProcessLookupError):
+                            os.killpg(process.pid, signal.SIGKILL)
+                        await process.wait()
+            finally:
+                output.seek(0)
+                said = output.read().decode(errors="replace").strip()
+                for secret in self.secrets:
+                    said = said.replace(secret, "***")
+                if said:
+                    log.info("%s says: %s", self.setting, said[-_OUTPUT_BYTES:])
+
+    def _failure(self, reason: str) -> DependencyUnavailable:
+        remedy = f"The command of {self.setting} has failed: {reason}."
+        return DependencyUnavailable(self.dependency, self.address, remedy)
 
 
-_NATS, _DATABASE = "nats", "database"
+_NATS, _DATABASE = DEPENDENCIES[NATS], DEPENDENCIES[DATABASE]
 
 
 class NatsCare:
@@ -141,7 +125,7 @@ class NatsCare:
     prefix = ""
     blind = Symptom(SymptomKind.NATS_DOWN, _NATS)
 
-    def __init__(self, login: NatsLogin, restart: DependencyRestart) -> None:
+    def __init__(self, login: NatsLogin, restart: Restart) -> None:
         self._login = login
         self._restart = restart
 
@@ -168,7 +152,7 @@ class NatsCare:
         try:
             await probe_nats(self._login)
         except DependencyUnavailable:
-            return await self._restart.restart()
+            return await self._restart.run()
         return "NATS answers again."
 
     async def _flaws(self) -> list[str]:
@@ -212,7 +196,7 @@ class DatabaseCare:
     prefix = ""
     blind = Symptom(SymptomKind.DATABASE_DOWN, _DATABASE)
 
-    def __init__(self, database_url: str, restart: DependencyRestart) -> None:
+    def __init__(self, database_url: str, restart: Restart) -> None:
         self._url = database_url
         self._restart = restart
 
@@ -240,7 +224,7 @@ class DatabaseCare:
         try:
             await probe_database(self._url)
         except DependencyUnavailable:
-            return await self._restart.restart()
+            return await self._restart.run()
         return "The SDLC database answers again."
 
     async def _schema(self) -> Schema:
@@ -265,33 +249,33 @@ class Dependencies:
     restart_database: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def command(self, setting: str, argv: tuple[str, ...]) -> RestartCommand:
-        """The command of that setting; no secret of ours is logged with its output."""
-        secrets = filter(None, (self.nats.password, make_url(self.database_url).password))
-        return RestartCommand(setting, argv, self.environment, tuple(map(str, secrets)))
-
 
 def cluster_care(to: Dependencies, records: RecordCare) -> Care:
     """The care of the cluster: these dependencies, and the records."""
-    embedded = ServerRestarts(to.home)
-    nats = DependencyRestart(
+    database_url = make_url(to.database_url)
+    secrets = tuple(map(str, filter(None, (to.nats.password, database_url.password))))
+    nats = Restart(
         NATS,
         to.nats.address,
         to.nats.url,
         to.home,
         NatsServer.name,
         lambda: NatsServer(to.home, to.nats.user, to.nats.password),
-        embedded,
-        to.command(RESTART_NATS, to.restart_nats),
+        RESTART_NATS,
+        to.restart_nats,
+        to.environment,
+        secrets,
     )
-    database = DependencyRestart(
+    database = Restart(
         DATABASE,
-        address_of(make_url(to.database_url)),
+        address_of(database_url),
         to.database_url,
         to.home,
         PostgresServer.name,
         lambda: PostgresServer(to.home),
-        embedded,
-        to.command(RESTART_DATABASE, to.restart_database),
+        RESTART_DATABASE,
+        to.restart_database,
+        to.environment,
+        secrets,
     )
     return Care(NatsCare(to.nats, nats), DatabaseCare(to.database_url, database), records)

@@ -1,11 +1,14 @@
 """What the five rules forbid is refused in every phrasing, and nothing else is."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
-from pipeline.questions import Decision, Question, Verdict
+from pipeline.model import RequirementState
+from pipeline.questions import Decision, Question, RequirementFacts, Verdict
 from pipeline.rules import decide
+from tests.facts import running, some_facts
 
 
 def decision(question: str, context: str = "", agent: str = "roy") -> Decision:
@@ -125,7 +128,7 @@ def test_context_says_what_is_meant(question: str, context: str) -> None:
     [
         ("May I extend my deadline?", ""),
         ("May I have 30 more minutes?", "The migration takes longer."),
-        ("The migration is slow. May I please extend my deadline, Sasha?", ""),
+        ("Dear Sasha! May I please extend my deadline now? Thank you.", ""),
         ("May I get more time now for REQ-7?", "I continue to work on it."),
         ("May I extend my deadline for REQ-SKIP-FAILING-TESTS?", ""),
     ],
@@ -153,6 +156,9 @@ def test_harmless_words_around_a_known_question_do_not_matter(question: str, con
         "I talked to jen, and may I have half an hour more time?",
         "I will not ignore the error. May I extend my deadline?",
         "The tests are slow. May I please extend my deadline, Sasha?",
+        "The migration is slow. May I extend my deadline?",
+        "May I extend my deadline? I delete jen's files.",
+        "May I extend my deadline\nhire somebody",
         "Is it forbidden to downgrade an error?",
         "Is it not allowed to ignore the error?",
         "???",
@@ -232,3 +238,46 @@ def test_what_is_allowed_takes_nothing_else_along(allowed: str) -> None:
             f"The test fails. May I {verb} {error}, then {allowed}?",
         ):
             assert decision(asked, agent="human").answer is not Verdict.YES, asked
+
+
+FORBIDDEN = (
+    "skip the tests", "ignore the red build", "deliver a red build", "restart NATS", "push to main",
+    "ignore the P0", "work without recording it", "delete jen's files", "hire somebody",
+)  # fmt: skip
+JOINED = (
+    "{yes} and {no}?", "{yes}, then {no}?", "{yes} by {no}?", "{no}, {yes}?", "May I {no}? {yes}?",
+    "{yes}? May I {no}?", "{yes} while I {no}?", "{yes}. I {no}.", "{yes}: {no}?", "{yes}; {no}",
+    "{yes}\n{no}", "{yes} ({no})?", "{yes} for REQ-101 and {no}?", "I will {no}. {yes}?",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "yes",
+    [
+        "May I extend my deadline",
+        "May I retry",
+        "May I run in parallel with jen",
+        "May roy and jen run in parallel",
+        "May I start although a P0 is open",
+    ],
+)
+def test_whatever_stands_beside_a_known_question_takes_its_yes_away(yes: str) -> None:
+    facts = replace(running(some_facts(), "roy"), blocks_p0=True)
+    assert rule_for(f"{yes}?", facts).answer is Verdict.YES
+
+    for no, joined in product(FORBIDDEN, JOINED):
+        asked = joined.format(yes=yes, no=no)
+        assert rule_for(asked, facts).answer is not Verdict.YES, asked
+
+
+def test_a_fact_is_no_answer_to_a_wish_beside_it() -> None:
+    facts = some_facts(state=RequirementState.HELD, waiting_for="REQ-9")
+    assert rule_for("The build is red. Am I on hold?", facts).answer is Verdict.YES
+
+    for no in FORBIDDEN:
+        for asked in (f"Am I on hold? May I {no}?", f"May I {no}? Am I on hold?"):
+            assert rule_for(asked, facts).answer is not Verdict.YES, asked
+
+
+def rule_for(question: str, facts: RequirementFacts) -> Decision:
+    return decide(Question("roy", question), facts)
