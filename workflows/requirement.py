@@ -45,7 +45,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
     from workflows.rounds import Rounds
-    from workflows.standing import Standstill
+    from workflows.suspension import Suspension
     from workflows.turnstile import Turnstile
     from workflows.view import RequirementView
 
@@ -79,7 +79,7 @@ class RequirementWorkflow:
         self._recoveries = Recoveries(self._execution, gates, self._questions)
         self._answers = Answers(self._execution, gates, self._rounds, self._questions)
         self._deadlines = Deadlines(self._execution)
-        self._standstill = Standstill(self._execution)
+        self._standstill = Suspension(self._execution)
         self._ending = Ending(self._execution)
 
     @workflow.run

@@ -45,15 +45,14 @@ _OUTPUT = (records.STDOUT, records.STDERR)
 
 
 class Progress:
-    """Looks at runs repeatedly: computing shows only between two looks. Methods may block."""
+    """Samples runs: only the difference of two samples shows computing. Methods may block."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with no look; `clock` counts seconds."""
         self._clock = clock
         self._samples: dict[str, list[tuple[float, float]]] = {}
 
     def sign(self, run: RunDirectory, record: RunRecord, window: float) -> str:
-        """What tells that the run got on in the last `window` seconds; empty if nothing does."""
+        """A sign of progress of the run in the last `window` seconds; empty if there is none."""
         has_computed = self.sample(run, window)
         since = time.time() - window
         if any(_is_changed(run.file(name), since) for name in _OUTPUT):
@@ -63,7 +62,7 @@ class Progress:
         return "it computes" if has_computed else ""
 
     def sample(self, run: RunDirectory, window: float) -> bool:
-        """Note what the run has computed; whether it did so since the first look in the window."""
+        """Sample the run's CPU time; whether it has grown since the first sample in the window."""
         now, used = self._clock(), _cpu_seconds(run)
         kept = [one for one in self._samples.get(run.run_id, []) if one[0] >= now - window]
         self._samples[run.run_id] = [*kept, (now, used)]
@@ -73,7 +72,7 @@ class Progress:
         return used - before >= max(LEAST_CPU_SECONDS, LEAST_CPU_SHARE * (now - began_at))
 
     def forget_others(self, run_ids: set[str]) -> None:
-        """Keep what is known of those runs alone."""
+        """Drop the samples of all other runs."""
         self._samples = {key: seen for key, seen in self._samples.items() if key in run_ids}
 
 
@@ -153,7 +152,7 @@ class DeadlineCare:
         self._progress = progress or Progress()
 
     async def look(self) -> Sequence[Symptom]:
-        """Runs that end soon, get on, and may still be extended."""
+        """Runs that end soon, make progress, and may still be extended."""
         return await asyncio.to_thread(self._look)
 
     async def act(self, symptom: Symptom) -> str:
@@ -179,7 +178,7 @@ class DeadlineCare:
         return tuple(symptom for symptom in seen if symptom)
 
     def _near(self, run: RunDirectory) -> Symptom | None:
-        """The symptom of a run that is near its deadline, lives, and gets on."""
+        """The symptom of a living run that is near its deadline and makes progress."""
         timing, record = _timing(run), run.order()
         if timing is None or record is None or timing.left > timing.near + timing.window:
             return None

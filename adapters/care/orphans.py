@@ -1,4 +1,4 @@
-"""What has outlived its purpose: runs nobody waits for, processes of ended runs, clones."""
+"""Orphans of a host: runs that nobody waits for, processes of ended runs, clones."""
 
 import asyncio
 import os
@@ -30,13 +30,13 @@ from pipeline.model import Symptom, SymptomKind
 from pipeline.ports import AgentRuns, Workspaces
 
 ENDING = timedelta(minutes=1)
-"""After its requirement's end a run is not taken for an orphan yet: it may be being ended."""
+"""For so long after the end of its requirement a run is no orphan: it may be ending."""
 LEAVING_SECONDS = 10.0
-"""After its recorded end a run's supervisor may still be a process: it only has to leave."""
+"""For so long after a run's recorded end its supervisor may still exit."""
 END_SECONDS = 10.0
 """Until processes must be gone: three times the grace that they get before SIGKILL."""
 RELEASING = timedelta(minutes=10)
-"""After its requirement's end a clone is no orphan yet: large ones take time to remove."""
+"""For so long after the end of its requirement a clone is no orphan: removal takes time."""
 
 
 class Sort(Protocol):
@@ -183,7 +183,7 @@ class EndedClones:
 
 
 async def _over(requirements: Requirements, numbers: Sequence[str]) -> Mapping[str, datetime]:
-    """Those that ended so long ago that nobody is ending their runs any more."""
+    """Those that ended so long ago that nobody is still ending their runs."""
     if not numbers:
         return {}
     ended = await requirements.ended(sorted(set(numbers)))

@@ -14,7 +14,7 @@ from workflows import remediation
 from workflows.gates import BuildGates
 from workflows.requirement import RequirementWorkflow
 from workflows.stages import StageRunner
-from workflows.standing import Standstill
+from workflows.suspension import Suspension
 
 # The patches stand as long as histories are replayed: `monkeypatch` comes before `house`.
 
@@ -77,15 +77,15 @@ async def test_error_in_a_stage_fails_that_stage_alone(
 async def test_error_while_agents_stand_still_is_told_and_a_later_signal_looks_again(
     monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
 ) -> None:
-    async def failing(_: Standstill) -> None:
+    async def failing(_: Suspension) -> None:
         raise KeyError("nobody foresaw it")
 
-    monkeypatch.setattr(Standstill, "_stand", failing)
+    monkeypatch.setattr(Suspension, "_stand", failing)
     await house.open({ROY: [Script(minutes=2_000)]})
     handle = await house.start(SOLO)
     await house.until_running(ROY)
     await handle.signal(RequirementWorkflow.stand_still)
-    await check_incident(sdlc_reader, "let agents stand still")
+    await check_incident(sdlc_reader, "suspend or resume agents")
     await handle.signal(RequirementWorkflow.stand_still)
 
     assert len(await recorded_incidents(sdlc_reader, 2)) == 2

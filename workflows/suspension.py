@@ -1,4 +1,4 @@
-"""A requirement's running agents stand still for a P0 that pre-empts them, and go on later."""
+"""Suspends a requirement's running agents for a P0 that pre-empts them, and resumes them."""
 
 import asyncio
 
@@ -12,8 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
 
 
-class Standstill:
-    """Suspends and resumes agents; the stages that wait for them notice nothing."""
+class Suspension:
+    """Suspends and resumes agents; the stages that wait for them do not notice."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
@@ -22,26 +22,26 @@ class Standstill:
 
     @property
     def lasts(self) -> bool:
-        """Whether agents stand still, or are about to."""
+        """Whether agents are suspended, or are about to be."""
         return self._task is not None and not self._task.done()
 
     def begin(self) -> None:
-        """Look whether the agents must stand still; once at a time."""
+        """Check whether the agents must be suspended; one check at a time."""
         self._is_asked = True
         if self._execution.opening and not self.lasts:
             self._task = self._execution.faults.detach(
-                self._stand(), "let agents stand still, or go on", lambda _: None
+                self._stand(), "suspend or resume agents", lambda _: None
             )
 
     async def cancel(self) -> None:
-        """Stop looking: the requirement's agents are ended."""
+        """Stop checking: the requirement's agents are ended."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _stand(self) -> None:
         while self._is_asked:
-            self._is_asked = False  # a look that is under way may not see whoever asks from now on
+            self._is_asked = False  # a check under way may miss whoever asks from now on
             held: Shown | None = None
             while hold := await self._look():
                 held = await self._wait(hold)
@@ -49,7 +49,7 @@ class Standstill:
                 self._execution.display.go_on()
 
     async def _wait(self, hold: Hold) -> Shown:
-        """Wait for the P0's end; returns what is shown meanwhile: a question stays to be seen."""
+        """Wait for the end of the P0; returns what is shown. An open question stays shown."""
         if self._execution.display.shown.state is RequirementState.BLOCKED:
             await self._execution.line.wait(hold, self._execution.host)
         else:
@@ -57,9 +57,9 @@ class Standstill:
         return Shown.held(hold)
 
     async def _look(self) -> Hold | None:
-        # Agents that stand still go on by this alone: it is tried again whatever has failed.
+        # Nothing else resumes suspended agents: it is retried whatever has failed.
         return await self._execution.insist(
             RunActivities.stand_still,
             self._execution.ref,
-            **options.on_host(self._execution.host, "Stand still, or go on"),
+            **options.on_host(self._execution.host, "Suspend or resume agents"),
         )
