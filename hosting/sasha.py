@@ -39,7 +39,8 @@ from workflows.starting import start_requirement
 log = logging.getLogger(__name__)
 
 _MEMORY_SECONDS = 10.0
-_SHORTAGE_SECONDS = 60.0
+_BETWEEN_CALLS_SECONDS = 60.0
+"""A shortage that comes and goes does not fill her history."""
 _ACT_SECONDS = 90.0
 """Until a host's repair must be over: an agent may take 15 s to end, a tree of files a minute."""
 
@@ -61,16 +62,18 @@ async def check_regularly(ports: HostPorts) -> None:
 
 
 async def watch_memory(ports: HostPorts, memory: MemoryCare) -> None:
-    """Call Sasha while this host's memory is short, and give its slots back afterwards, for ever.
+    """Call Sasha when this host's memory gets short, and give its slots back afterwards, for ever.
 
-    She halves the slots and records the incident; an hour-long shortage is a call each minute.
+    She halves the slots and records the incident; a shortage that lasts is seen by her own checks.
     """
     clock = asyncio.get_running_loop()
-    called_at = -math.inf
+    called_at, was_short = -math.inf, False
     while True:
         if raised := await memory.relax():
             log.info("%s", raised)
-        elif await memory.look() and clock.time() - called_at >= _SHORTAGE_SECONDS:
+        is_short = bool(await memory.look())
+        begins, was_short = is_short and not was_short, is_short
+        if begins and clock.time() - called_at >= _BETWEEN_CALLS_SECONDS:
             called_at = clock.time()
             try:
                 await ports.sasha.call(SashaCall(ports.host))

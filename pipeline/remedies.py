@@ -82,9 +82,8 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         "The memory of the host is short.",
         "Lower the host's slots by half, never below two; raise them again when it is over.",
         timedelta(seconds=30),
-        attempts=1,
         escalates=False,
-        again=timedelta(minutes=1),
+        again=timedelta(minutes=10),
     ),
     SymptomKind.RUN_NEAR_DEADLINE: Remedy(
         "A run is near its deadline, and its agent lives and makes progress.",

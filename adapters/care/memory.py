@@ -31,7 +31,7 @@ CALM_SHARE = 0.5
 """Of a bound: what memory must stay within before slots are given back; else they would swing."""
 CALM_SECONDS = 30.0
 """How long it must be calm: with the loop that looks, slots are back within a minute."""
-STEP_SECONDS = 30.0
+STEP_SECONDS = 20.0
 """Between two halvings: agents above the limit end by themselves, so a step needs time to show."""
 
 
