@@ -135,7 +135,8 @@ async def _look_at_cluster(
     store = create_store(settings.database_url.get_secret_value())
     try:
         async with care_of_cluster(settings, client, installation, store) as care:
-            report.would_do += _advice(CLUSTER, await care.look())
+            found = await care.look()  # before `+=`, which would read the old value first
+            report.would_do += _advice(CLUSTER, found)
     finally:
         await store.close()
 
@@ -148,7 +149,8 @@ async def _look_at_host(
     runs = HostRuns(settings.home, agents, slots, settings.children_environment)
     memory = MemoryCare(settings.host, slots)
     async with care_of_host(settings, client, installation, runs, memory) as care:
-        report.would_do += _advice(settings.host, await care.look())
+        found = await care.look()
+        report.would_do += _advice(settings.host, found)
 
 
 def _advice(place: str, symptoms: Sequence[Symptom]) -> tuple[Advice, ...]:
