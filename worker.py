@@ -35,6 +35,7 @@ from activities import Activities, all_activities
 from activities.delivery import clean_leftovers
 from activities.interceptor import HouseInterceptor
 from adapters.builds.project_builds import ProjectBuilds
+from adapters.care.memory import MemoryCare
 from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.installation import Identity, establish
@@ -51,16 +52,20 @@ from adapters.sdlc.store import create_store
 from adapters.temporal.client import connect, quiet_runtime
 from adapters.temporal.messages import TemporalSasha, TemporalWaker
 from adapters.user_files import find_agents
-from hosting.caring import care_of_host, care_of_house, nats_login
-from hosting.desk import rule_desk
+from hosting.sasha import (
+    care_of_cluster,
+    care_of_host,
+    check_regularly,
+    nats_login,
+    responding,
+    watch_memory,
+)
 from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.installation import Queues
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
-from pipeline.remedies import PATROL_INTERVAL
 from settings import BadSettings, Settings, load_settings
 from workflows.infrastructure import InfrastructureWorkflow
-from workflows.patrol import PatrolWorkflow
 from workflows.requirement import RequirementWorkflow
 from workflows.sasha import SashaWorkflow
 from workflows.strategic import StrategicOrchestratorWorkflow
@@ -81,7 +86,6 @@ WORKFLOWS = (
     StrategicOrchestratorWorkflow,
     SashaWorkflow,
     InfrastructureWorkflow,
-    PatrolWorkflow,
 )
 # The sandbox costs a fifth of the worker's time; the tests keep it on over the same code.
 _RUNNER = UnsandboxedWorkflowRunner()
@@ -106,8 +110,8 @@ class Host:
     ports: HostPorts
     readiness: WatchedDependencies
     facts: WorkerFacts
-    sasha: TemporalSasha
     slots: SlotLimit
+    memory: MemoryCare
 
 
 @asynccontextmanager
@@ -143,12 +147,13 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         readiness = WatchedDependencies(
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
+        memory = MemoryCare(settings.host, slots)
         runs = HostRuns(settings.home, agents, slots, environment)
         house = await stack.enter_async_context(
-            care_of_house(settings, client, installation, store)
+            care_of_cluster(settings, client, installation, store)
         )
         host = await stack.enter_async_context(
-            care_of_host(settings, client, installation, runs, slots)
+            care_of_host(settings, client, installation, runs, memory)
         )
         ports = HostPorts(
             store=store,
@@ -174,7 +179,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             version("agog-orchestrator"),
             lambda: (runs.used, slots.current()),
         )
-        yield Host(identity, ports, readiness, facts, sasha, slots)
+        yield Host(identity, ports, readiness, facts, slots, memory)
 
 
 # --- its Workers ----------------------------------------------------------------------------------
@@ -326,8 +331,7 @@ async def serve(settings: Settings) -> None:
         queues = host.identity.installation.queues
         for worker in build_workers(client, queues, host.ports):
             await stack.enter_async_context(worker)
-        await stack.enter_async_context(rule_desk(settings, client, queues, host.ports.agents))
-        await host.sasha.patrol(host.ports.host, PATROL_INTERVAL)
+        await stack.enter_async_context(responding(settings, client, queues, host.ports.agents))
         short = host.identity.installation.short
         log.info("Host %s is ready, of installation %s", host.ports.host, short)
         tasks = [
@@ -335,6 +339,8 @@ async def serve(settings: Settings) -> None:
             publish_forgotten(host.ports),
             tell_usage(host.ports),
             clean_leftovers(host.ports),
+            check_regularly(host.ports),
+            watch_memory(host.ports, host.memory),
             host.identity.watch_database(),
             host.identity.watch_namespace(),
         ]

@@ -1,4 +1,4 @@
-"""Sasha's hands: she is called, looks, acts, writes down what happened, tells who has waited."""
+"""What Sasha does: she is called, looks, acts, records incidents, and notifies who has waited."""
 
 import asyncio
 import logging
@@ -30,14 +30,14 @@ _DATABASE = DEPENDENCIES["SDLC database"]
 
 _PAUSE_SECONDS = 2.0
 _PAUSE_SHARE = 1 / 15
-"""Between two looks, of the time that something is given to show: what is slow costs no more."""
+"""Of the time that an effect may take to show: the pause between two looks at a slow one."""
 
 _HIDDEN_SECONDS = 60.0
-"""How much longer what a greater trouble hides is watched: that one is being treated meanwhile."""
+"""How much longer a symptom is watched that a greater trouble hides, which is repaired first."""
 
 
 class SashaActivities:
-    """What the house does for Sasha, on whichever worker."""
+    """Sasha's activities for the cluster; any worker runs them."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
@@ -49,40 +49,41 @@ class SashaActivities:
 
     @activity.defn
     async def look_at_house(self) -> tuple[Finding, ...]:
-        """What is wrong with dependencies and records; signals that got lost are sent again.
+        """What is wrong with dependencies and records; lost signals of the P0 gate are sent again.
 
-        At the gate to who may go on, and to whose agents must stand still. One is lost where its
-        sender was killed, or could not reach Temporal, behind his commit.
+        A signal is lost if its sender was killed, or could not reach Temporal, after its commit.
         """
         found = await self._ports.house_care.look()
         if _DATABASE not in {symptom.component for symptom in found}:
-            await _tried(self._wake_all(), "Nobody is woken at the gate")
+            await _tried(self._wake_all(), "Nobody is notified at the gate")
         return findings(found)
 
     @activity.defn
     async def watch_house(self, watch: Watch) -> bool:
-        """Whether the symptom is gone within its time; says so as soon as it is."""
+        """Whether the symptom is gone in time; returns as soon as it is."""
         return await _is_over(self._ports.house_care, watch)
 
     @activity.defn
     async def act_on_house(self, symptom: Symptom) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
         done = await self._ports.house_care.act(symptom)
-        if is_infrastructure(symptom.subject):  # its workflow can no longer tell her
+        if is_infrastructure(symptom.subject):  # its workflow can no longer call her
             await self._ports.sasha.call(SashaCall("", ended=symptom.subject))
-        if symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW:  # done: what follows is made up for
-            await _tried(self._wake_all(), "Nobody is woken at the gate")
+        if (
+            symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW
+        ):  # the row is closed: a later look makes up for what fails here
+            await _tried(self._wake_all(), "Nobody is notified at the gate")
             await _tried(self._ports.publish(symptom.subject), "Events wait")
         return done
 
     @activity.defn
     async def tell_repaired(self, waiting: Waiting) -> None:
-        """Tell workflows that a dependency is there again."""
+        """Notify workflows that a dependency is back."""
         await self._ports.waker.tell_repaired(waiting)
 
     @activity.defn
     async def record_incident(self, incident: Incident) -> None:
-        """The row of an incident, as soon as there is a database."""
+        """Write the row of an incident, as soon as there is a database."""
         await written(self._ports, partial(self._ports.store.record_incident, incident))
 
     @activity.defn
@@ -95,12 +96,12 @@ class SashaActivities:
 
     @activity.defn
     async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
-        """The rows of a P0 that stands for a component, as soon as there is a database."""
+        """Write the rows of a P0 for a component, as soon as there is a database."""
         await written(self._ports, partial(self._ports.store.open_infrastructure, opening))
 
     @activity.defn
     async def close_infrastructure(self, closing: Closing) -> None:
-        """It is over: the row, and everybody whom it has held is woken."""
+        """Close the row, and notify everybody who was paused by it."""
         store = self._ports.store
         await written(self._ports, partial(store.close_requirement, closing))
         await self._ports.waker.wake(await written(self._ports, store.to_wake))
@@ -111,21 +112,19 @@ class SashaActivities:
 
 
 class HostCareActivities:
-    """What this host does for Sasha."""
+    """Sasha's activities for a host; its own worker runs them."""
 
     def __init__(self, ports: HostPorts) -> None:
         self._ports = ports
 
     @activity.defn
     async def look_at_host(self) -> tuple[Finding, ...]:
-        """What is wrong with this host and what runs on it; what is over is taken back first."""
-        if relaxed := await self._ports.host_care.relax():
-            log.info("%s", relaxed)
+        """What is wrong with this host and what runs on it."""
         return findings(await self._ports.host_care.look())
 
     @activity.defn
     async def watch_host(self, watch: Watch) -> bool:
-        """Whether the symptom is gone within its time; says so as soon as it is."""
+        """Whether the symptom is gone in time; returns as soon as it is."""
         return await _is_over(self._ports.host_care, watch)
 
     @activity.defn
@@ -135,7 +134,7 @@ class HostCareActivities:
 
 
 async def _tried(step: Awaitable[object], otherwise: str) -> None:
-    """Do what must not fail what it belongs to; a later look, or a worker, makes up for it."""
+    """Try a step that must not fail its activity; a later look, or a worker, makes up for it."""
     try:
         await step
     except DependencyUnavailable as error:
@@ -143,7 +142,7 @@ async def _tried(step: Awaitable[object], otherwise: str) -> None:
 
 
 async def _is_over(caretaker: Caretaker, watch: Watch) -> bool:
-    """Look until it is over or its time is; a look without any patience is one look."""
+    """Look until it is over, or until time is up; without patience, look once."""
     patience = watch.patience.total_seconds()
     clock = asyncio.get_running_loop()
     began = clock.time()

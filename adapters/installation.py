@@ -27,7 +27,7 @@ from adapters.sdlc.tables import InstallationRow, RequirementRow
 from adapters.temporal.client import reaching_temporal
 from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
-from pipeline.installation import Installation, installation_of_patrol
+from pipeline.installation import Installation, installation_of_sasha
 from pipeline.model import RequirementState
 
 log = logging.getLogger(__name__)
@@ -243,6 +243,13 @@ def _tell(namespace: Namespace) -> str:
 
 
 async def _users_of(client: Client) -> str:
-    """Which installations have workers there."""
-    listed = [installation_of_patrol(each.id) async for each in await client.list_schedules()]
-    return ", ".join(f"installation {short}" for short in sorted(set(filter(None, listed))))
+    """Which installations have workers there, as far as that can be found out."""
+    with suppress(RPCError, TimeoutError):
+        return await within(_NAMING_SECONDS, _listed_users(client))
+    return ""
+
+
+async def _listed_users(client: Client) -> str:
+    query = "WorkflowType = 'SashaWorkflow' AND ExecutionStatus = 'Running'"
+    listed = [installation_of_sasha(each.id) async for each in client.list_workflows(query)]
+    return ", ".join(f"installation {short}" for short in sorted(set(listed)))

@@ -7,14 +7,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from adapters.sdlc.database import NAME, Database, async_engine
 from adapters.sdlc.rule_facts import requirement_facts
+from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.numbers import FIX_LENGTH
-from pipeline.rule_facts import RequirementFacts
+from pipeline.questions import RequirementFacts
 
 ANSWER_SECONDS = 2.0
-"""An agent waits for the answer: what the database does not say by then it does not say."""
+"""An agent waits for the answer, which is given without facts after that."""
 PAUSE_SECONDS = 5.0
-"""A silent database is not asked again before: each question would wait for it in vain."""
+"""How long a silent database is not asked again: every question would wait in vain."""
 _CONNECTIONS = 2
 
 
@@ -28,10 +29,9 @@ class SdlcRuleFacts:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._database = Database(engine)
-        # whoever waits for a connection has not yet asked the database
-        self._turns = asyncio.Semaphore(_CONNECTIONS)
+        # who waits for a connection has not asked the database yet: his time does not run
+        self._connections = asyncio.Semaphore(_CONNECTIONS)
         self._silent_until = 0.0
-        self._late: set[asyncio.Task[RequirementFacts | None]] = set()
 
     async def of(self, number: str) -> RequirementFacts:
         """The facts of a requirement. Raises: UnknownRequirement, DependencyUnavailable."""
@@ -42,40 +42,18 @@ class SdlcRuleFacts:
 
     async def close(self) -> None:
         """Give the connections back."""
-        for task in self._late:
-            task.cancel()
-        await asyncio.gather(*self._late, return_exceptions=True)
         await self._database.close()
 
     async def _ask(self, number: str) -> RequirementFacts | None:
-        async with self._turns:
+        async with self._connections:
             if time.monotonic() < self._silent_until:
                 raise self._silent()
-            reading = asyncio.create_task(self._read(number))
+            reading = self._database.read(lambda c: requirement_facts(c, number))
             try:
-                # Not `timeout`: to cancel a connection that hangs can itself take long.
-                await asyncio.wait({reading}, timeout=ANSWER_SECONDS)
-            finally:
-                self._abandon(reading)
-            if not reading.done():
+                return await within(ANSWER_SECONDS, reading)
+            except TimeoutError:
                 self._silent_until = time.monotonic() + PAUSE_SECONDS
-                raise self._silent()
-            return reading.result()
-
-    async def _read(self, number: str) -> RequirementFacts | None:
-        return await self._database.read(lambda connection: requirement_facts(connection, number))
-
-    def _abandon(self, reading: asyncio.Task[RequirementFacts | None]) -> None:
-        if reading.done():
-            return
-        reading.cancel()
-        self._late.add(reading)
-        reading.add_done_callback(self._forget)
-
-    def _forget(self, reading: asyncio.Task[RequirementFacts | None]) -> None:
-        self._late.discard(reading)
-        if not reading.cancelled():
-            reading.exception()  # nobody waits for it any more
+                raise self._silent() from None
 
     def _silent(self) -> DependencyUnavailable:
         remedy = f"It has not answered within {ANSWER_SECONDS:g} s."

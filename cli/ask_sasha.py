@@ -12,16 +12,15 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 from adapters.nats.connection import open_connection
-from adapters.rule_counsel import RuleCounsel
+from adapters.rule_engine import RuleEngine
 from adapters.rule_facts import create_rule_facts
 from cli import output
 from cli.running import load_settings, run
-from pipeline.adviser_file import ADVICE_SECONDS_LIMIT
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS
-from pipeline.permissions import HUMAN_ASKER
+from pipeline.policy_hook_file import ADVICE_SECONDS_LIMIT
+from pipeline.questions import HUMAN_ASKER, Question, RuleAnswer, Verdict, under_floor
 from pipeline.rule_messages import answer_document, question_document, read_question
-from pipeline.rulings import Question, RuleAnswer, Verdict, under_floor
 from pipeline.team import TEAM
 from settings import Settings
 
@@ -82,9 +81,9 @@ async def _answered(settings: Settings, question: Question) -> Mapping[str, obje
         return _document(answer, "no worker answered")
     except (NatsError, OSError):  # TimeoutError is an OSError
         answer = await _from_here(settings, question)
-        ruling = under_floor(answer.ruling, Verdict.UNCLEAR, _OWED)
+        decision = under_floor(answer.decision, Verdict.UNCLEAR, _OWED)
         why = "a worker has the question and has not answered"
-        return _document(replace(answer, ruling=ruling), why)
+        return _document(replace(answer, decision=decision), why)
 
 
 async def _by_worker(settings: Settings, question: Question) -> Mapping[str, object]:
@@ -110,7 +109,7 @@ async def _by_worker(settings: Settings, question: Question) -> Mapping[str, obj
 async def _from_here(settings: Settings, question: Question) -> RuleAnswer:
     facts = create_rule_facts(settings.database_url.get_secret_value())
     try:
-        return await RuleCounsel(facts).answer(question)
+        return await RuleEngine(facts).answer(question)
     finally:
         await facts.close()
 

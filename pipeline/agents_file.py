@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
 
-from pipeline.adviser_file import AdviserCommand, read_adviser
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline
 from pipeline.plan_rules import is_build_name
+from pipeline.policy_hook_file import PolicyHookCommand, read_policy_hook
 from pipeline.programs import program_argv, resolved, variables
 from pipeline.team import TEAM, Side
 from pipeline.toml_table import Table, read_table
@@ -98,7 +98,7 @@ class AgentsFile:
     agents: Mapping[str, CommandAgent | SimulatedAgent]
     builds: Mapping[str, BuildCommand | SimulatedBuild]
     minute_seconds: float
-    sasha: AdviserCommand | None = None
+    sasha: PolicyHookCommand | None = None
 
     @property
     def build_directories(self) -> Mapping[str, str]:
@@ -156,7 +156,9 @@ def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
         minute_seconds=simulation.number(
             "minute_seconds", MINUTE_SECONDS, most=SECONDS_LIMIT, zero=True
         ),
-        sasha=read_adviser(table.table("sasha"), directory) if "sasha" in table.values else None,
+        sasha=read_policy_hook(table.table("sasha"), directory)
+        if "sasha" in table.values
+        else None,
     )
 
 

@@ -17,7 +17,7 @@ PipelineError
 │   └── RetriesExhausted      a transient error that has outlasted its bound
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project
-    ├── AdviserFailed         Sasha's own program has not advised
+    ├── PolicyHookFailed         Sasha's own program has not advised
     ├── NoWorker              nobody at that place took the work
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
@@ -126,7 +126,7 @@ class ProjectMissing(TransientError):
     """
 
 
-class AdviserFailed(TransientError):
+class PolicyHookFailed(TransientError):
     """The program that advises Sasha is busy, was too slow, or did not make sense."""
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from pipeline.errors import RefusedInput
 from pipeline.model import ExtensionRequest, StageState
-from pipeline.rule_facts import RequirementFacts, StageFacts
+from pipeline.questions import RequirementFacts, StageFacts
 from pipeline.steering import check_note, check_total
 from pipeline.team import TEAM
 
@@ -85,7 +85,7 @@ def extension_request(
 
 
 def repeat_id(message: ExtensionMessage, own: StageFacts) -> str:
-    """Names the wish: a repeat of the message has no second effect, and gets the same answer.
+    """The update id: a repeated message has no second effect and gets the same answer.
 
     Counted from another deadline it is another try: the workflow may have refused the first one
     because that had moved.

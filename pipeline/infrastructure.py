@@ -1,4 +1,4 @@
-"""What a P0 requirement says that stands for a component nobody could repair."""
+"""The P0 requirement for a component that could not be repaired: its number, row and question."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -22,15 +22,15 @@ from pipeline.plan_rules import DELIVER
 from pipeline.remedies import REMEDIES
 
 PLAN = Pipeline("infrastructure", (), ())
-"""No stages: nothing is built, somebody has to look after a server."""
+"""No stages: nothing is built; somebody has to repair a server."""
 
 PREFIX = "REQ-INFRA-"
 
 ANSWERS = (f"retry {DELIVER}", "decide abort")
-"""Look again now, or go on without waiting for the repair."""
+"""Look again now, or continue without the repair."""
 
 RESPITE = timedelta(hours=1)
-"""How long what a human gave up is left alone, however ill it is; then it is treated anew."""
+"""How long trouble is left alone that a human gave up; then Sasha repairs it again."""
 
 
 def infrastructure_number(component: str, nth: int) -> str:
@@ -39,7 +39,7 @@ def infrastructure_number(component: str, nth: int) -> str:
 
 
 def prefix_of(component: str) -> str:
-    """How the numbers of requirements begin that stand for the component."""
+    """The start of the numbers of a component's requirements."""
     return f"{PREFIX}{component}-"
 
 
@@ -50,12 +50,12 @@ def last_nth(numbers: Iterable[str]) -> int:
 
 
 def is_infrastructure(number: str) -> bool:
-    """Whether a requirement of that number stands for a component."""
+    """Whether that is the number of a requirement for a component."""
     return number.startswith(PREFIX)
 
 
 def stands_for(number: str, component: str) -> bool:
-    """Whether that is the number of a requirement that stands for the component."""
+    """Whether that is the number of a requirement for this component."""
     return number.rpartition("-")[0] == infrastructure_number(component, 0).rpartition("-")[0]
 
 
@@ -68,10 +68,10 @@ def requirement_order(order: InfrastructureOrder) -> RequirementOrder:
 
 
 def description(order: InfrastructureOrder) -> str:
-    """What is wrong, where, and what was tried in vain."""
-    where = f"Host {order.place}" if order.place else "The house"
+    """What is wrong, where, and which attempts have failed."""
+    where = f"Host {order.place}" if order.place else "The cluster"
     tried = "\n".join(f"- {action}" for action in order.actions)
-    return f"{where}: {order.symptom.detail}\n\nTried in vain:\n{tried}"
+    return f"{where}: {order.symptom.detail}\n\nAttempts that failed:\n{tried}"
 
 
 def report(order: InfrastructureOrder, ref: RequirementRef) -> FailureCollection:

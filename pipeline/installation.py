@@ -6,6 +6,7 @@ Temporal namespace: every task queue and every fixed workflow id carries a short
 
 from dataclasses import dataclass
 
+_SASHA = "sasha-"
 _SHORT_LENGTH = 8
 """Short enough to read in the Web UI; two in a namespace share one once in four billion pairs."""
 
@@ -66,16 +67,9 @@ class Installation:
     @property
     def sasha(self) -> str:
         """The id of Sasha's workflow."""
-        return f"sasha-{self.short}"
-
-    @property
-    def patrol_prefix(self) -> str:
-        """How the id of each host's patrol begins; the host's name follows."""
-        return f"patrol-{self.short}-"
+        return f"{_SASHA}{self.short}"
 
 
-def installation_of_patrol(schedule_id: str) -> str:
-    """The short id of the installation whose patrol that is; empty for any other schedule."""
-    kind, _, rest = schedule_id.partition("-")
-    short = rest.partition("-")[0]
-    return short if kind == "patrol" and len(short) == _SHORT_LENGTH else ""
+def installation_of_sasha(workflow_id: str) -> str:
+    """The short id of the installation whose Sasha has that workflow id."""
+    return workflow_id.removeprefix(_SASHA)

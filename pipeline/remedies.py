@@ -1,6 +1,6 @@
-"""Sasha's rule table: symptom, diagnosis, bounded action, verification, escalation.
+"""Sasha's runbook: symptom, diagnosis, bounded action, verification, escalation.
 
-Verification is the same for all (`is_over`): a fresh look does not find the symptom any more.
+Verification is the same for all (`is_over`): a fresh look no longer finds the symptom.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,16 +9,16 @@ from datetime import timedelta
 
 from pipeline.model.incidents import Symptom, SymptomKind
 
-PATROL_INTERVAL = timedelta(minutes=5)
-"""How often Sasha looks although nobody is held: what is slow to show, like a disk that fills."""
+CHECK_INTERVAL = timedelta(minutes=5)
+"""How often Sasha looks although nobody is paused: a disk, for example, fills slowly."""
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """How one kind of symptom is treated.
+    """How one kind of symptom is repaired.
 
-    `attempts` bounds the action; `settles` is how long it may take to show before the look that
-    verifies it; `escalates` says whether three failures open a P0 that holds everything.
+    `attempts` bounds the action; `settles` is how long its effect may take to show;
+    `escalates` says whether a P0 is opened when every attempt has failed.
     """
 
     diagnosis: str
@@ -27,12 +27,12 @@ class Remedy:
     attempts: int = 3
     escalates: bool = True
     again: timedelta = timedelta(hours=1)
-    """When what could not be repaired, and holds nobody, is treated anew."""
+    """When the repair is tried again, if all attempts have failed and nothing is escalated."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A symptom with its remedy of the day: a workflow keeps to what it was told."""
+    """A symptom with its remedy: a workflow keeps to the remedy that it was given."""
 
     symptom: Symptom
     remedy: Remedy
@@ -75,16 +75,15 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
     SymptomKind.DISK_LOW: Remedy(
         "The disk of the state directory is nearly full.",
         "Remove clones and run directories of requirements that have ended; nothing else.",
-        # What fills a disk often goes by itself, and a P0 would hold every host for this one.
+        # What fills a disk often goes away by itself; a P0 would pause every host for this one.
         timedelta(seconds=30),
     ),
     SymptomKind.HOST_OVERLOADED: Remedy(
-        "Memory or processors of the host are used up.",
-        "Lower the host's slots by half, never below one; raise them again when it is over.",
-        timedelta(minutes=6),  # one step has five minutes to show
-        attempts=1,
+        "The memory of the host is short.",
+        "Lower the host's slots by half, never below two; raise them again when it is over.",
+        timedelta(seconds=30),
         escalates=False,
-        again=timedelta(minutes=5),
+        again=timedelta(minutes=10),
     ),
     SymptomKind.RUN_NEAR_DEADLINE: Remedy(
         "A run is near its deadline, and its agent lives and makes progress.",
@@ -92,7 +91,7 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
         timedelta(seconds=5),
         attempts=1,
         escalates=False,
-        again=timedelta(minutes=1),  # by the next patrol: in an hour the run is over
+        again=timedelta(minutes=1),  # by the next scheduled check: in an hour the run is over
     ),
     SymptomKind.ORPHAN: Remedy(
         "A process or clone has outlived what it was for.",
@@ -111,10 +110,9 @@ REMEDIES: Mapping[SymptomKind, Remedy] = {
 
 
 def is_over(symptom: Symptom, found: Iterable[Symptom], blind: tuple[str, str]) -> bool | None:
-    """Whether what a part has found now says that the symptom is gone.
+    """Whether a look that has `found` this says that the symptom is gone.
 
-    `blind` is the key of the symptom that the part cannot look: None then, for whatever else it
-    would have found is there or not, and nobody knows.
+    `blind` is the key of the symptom that nobody could look; None then: nobody knows.
     """
     keys = {each.key for each in found}
     if symptom.key in keys:

@@ -1,4 +1,4 @@
-"""What goes over the wire about rules and deadlines: JSON in and out, bounded and checked."""
+"""The messages about rules and deadlines on NATS: JSON in and out, bounded and checked."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pipeline.errors import MessageRefused
 from pipeline.events import timestamp
 from pipeline.extensions import ExtensionAnswer, ExtensionMessage
 from pipeline.numbers import FIX_LENGTH
-from pipeline.rulings import NUMBER, Question, RuleAnswer, Verdict
+from pipeline.questions import NUMBER, Question, RuleAnswer, Verdict
 
 MESSAGE_BYTES = 64 * 1024
 NAME_LENGTH = 200
@@ -16,7 +16,7 @@ QUESTION_LENGTH = 2_000
 CONTEXT_LENGTH = 4_000
 MINUTES_LIMIT = 10_000_000
 ECHO_LENGTH = 200
-"""What of a value that was refused is said back."""
+"""Characters of a refused value that are echoed."""
 
 Document = Mapping[str, object]
 
@@ -45,7 +45,7 @@ def question_document(question: Question) -> Document:
 
 
 def readable_question(document: Document) -> Question:
-    """What can be said back of a question that was refused."""
+    """The readable part of a refused question, to be echoed."""
     return Question(
         agent=_echo(document, "requestingAgent"),
         question=_echo(document, "question"),
@@ -59,16 +59,16 @@ def answer_document(answer: RuleAnswer, at: datetime) -> Document:
         "requestingAgent": answer.question.agent,
         "question": answer.question.question,
         "correlationId": answer.question.correlation,
-        "answer": str(answer.ruling.answer),
-        "rule": answer.ruling.rule,
-        "reason": answer.ruling.reason,
+        "answer": str(answer.decision.answer),
+        "rule": answer.decision.rule,
+        "reason": answer.decision.reason,
         "source": answer.source,
         "timestamp": timestamp(at),
     }
 
 
 def read_extension(data: bytes) -> ExtensionMessage:
-    """The wish for more time in a message. Raises: MessageRefused naming the field."""
+    """The request for more time in a message. Raises: MessageRefused naming the field."""
     document = _object(data)
     return ExtensionMessage(
         number=_number(document),
@@ -81,7 +81,7 @@ def read_extension(data: bytes) -> ExtensionMessage:
 
 
 def readable_extension(document: Document) -> ExtensionMessage:
-    """What can be said back of a wish that was refused; its minutes count for nothing."""
+    """The readable part of a refused request, to be echoed; its minutes count for nothing."""
     number, agent, who, mark = (
         _echo(document, key) for key in ("reqNumber", "agent", "extendedBy", "correlationId")
     )
@@ -89,7 +89,7 @@ def readable_extension(document: Document) -> ExtensionMessage:
 
 
 def extension_document(answer: ExtensionAnswer, at: datetime) -> Document:
-    """What became of a wish, as it goes out."""
+    """The answer to a request for more time, as it goes out."""
     return {
         "reqNumber": answer.message.number,
         "agent": answer.message.agent,
@@ -104,7 +104,7 @@ def extension_document(answer: ExtensionAnswer, at: datetime) -> Document:
 
 
 def read_advice(data: bytes) -> tuple[Verdict, str]:
-    """What an adviser's program answered. Raises: MessageRefused."""
+    """What Sasha's program answered. Raises: MessageRefused."""
     document = _object(data)
     said = _text(document, "answer", NAME_LENGTH)
     if said not in tuple(Verdict):

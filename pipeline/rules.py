@@ -1,123 +1,120 @@
-"""Answers to questions about the rules: deterministic, from the rules and the project's own facts.
+"""The rule engine: decides a question about the five rules by the tables in `rule_table`.
 
-A yes needs a question that was recognised as a whole: what a rule may forbid, what is asked in
-twos, and what nobody has thought of is answered no or unclear.
+Nothing here understands English. A yes needs a sentence that matches a row of `KNOWN` as a whole;
+`FORBIDDEN` is wide and only refuses. Everything else is `unclear`.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipeline.permissions import PERMISSIONS, Topic
-from pipeline.prohibitions import (
-    ANYTHING_ELSE,
-    P0_GATE,
-    PROHIBITIONS,
-    asks_leave_near,
-    plays_down_somehow,
-)
-from pipeline.rule_facts import RequirementFacts
-from pipeline.rule_vocabulary import PERMISSION
-from pipeline.rule_words import plain_words, sentences, words
-from pipeline.rulings import NO_RULE, NUMBER, Question, Ruling, Verdict, strictest
-from pipeline.standings import STANDINGS
+from pipeline.questions import NO_RULE, NUMBER, Decision, Question, RequirementFacts, Rule, Verdict
+from pipeline.rule_table import FORBIDDEN, KNOWN, Asked, Forbidden, words
 
-_TOPICS: tuple[Topic, ...] = (*PERMISSIONS, *STANDINGS)
-_TURNED_ROUND = words(
-    "forbidden", "prohibited", "disallowed",
-    "(?:it|to|be) not (?:allowed|permitted|ok|okay|fine)", "against the rules?", "illegal",
-    "not supposed", "wrong to",
-)  # fmt: skip
-_AND = re.compile(
-    r"[,;:.?!]*\s+\b(?:and|or|but|then|also|plus)\b\s+|\b(?:by|while|through|via|after|before)\s+(?=\w+ing\b)"
-)
-_COMMA = re.compile(r"[,:]")
-_OTHERS_WORK = words("other", "others", "another", "else", "p-?[1-4]")
-_NO_VERB = words(
-    "i", "we", "it", "he", "she", "they", "you", "my", "our", "its", "their", "the", "a", "an",
-    "this", "that", "these", "those", "there", "if", "when", "because", "since", "as", "so",
-    "for", "in", "on", "to", "of", "why", "how", "what", "who", "not", "\\d+", "half", "more",
-)  # fmt: skip
-
-UNRECOGNISED = Ruling(
+UNRECOGNISED = Decision(
     Verdict.UNCLEAR,
     NO_RULE,
-    "This was not recognised, and nothing is permitted by it. Ask about one thing as `May I …?`: "
-    "an error or a check, a stage, a P0, a server, the records, a deadline, a retry, a merge, the "
-    "groups, two stages in parallel, or where REQ-… stands. Everything else a human decides.",
+    "This question is not in the table of rules, and nothing is permitted by this answer. Ask one "
+    "thing at a time, for example: `May I extend my deadline?`, `May I retry?`, `May I continue?`, "
+    "`May I run in parallel with jen?`, `Can I modify parallelization groups?`, `Am I on hold?`, "
+    "`Where does REQ-… stand?`, `How many retries are left?`. A human decides everything else.",
 )
 
 
-def rule_on(question: Question, facts: RequirementFacts | None) -> Ruling:
-    """The ruling on a question; the strictest of all that apply stands.
+_LEAVE = words(
+"may can could might would shall let allow~ permi(?:t|ssion)~ ok okay fine "
+"all_?right acceptable possible objections? mind want why_not"
+)  # fmt: skip
+"""How people ask for leave."""
+_DUTY = words(
+"(?:should|must|ought)_(?:not_)?(?:i|we|it|this|that|the) "
+"not_(?:allowed|permitted|ok|okay|fine|supposed) forbidden prohibited disallowed "
+"illegal against_the_rules? wrong_to"
+)  # fmt: skip
+"""How people ask whether they must, or must not."""
+_POINTS_BACK = words("it this that these those them so on anyway")
+_CONSTRUCTIVE = re.compile(
+    r"\b(?:may|can|could|might|would|let|want|ok|okay|fine|possible|allowed) "
+    r"(?:(?!not |never |stop |without )\w+ ){1,3}?"
+    r"(?:fix|fixed|repair|repaired|correct|solve|resolve|address|investigate|analy[sz]e|debug|"
+    r"reproduce|report|reported|raise|explain|understand|ask|help|read|see|find|show|diagnose|"
+    r"describe|improve|handle|extend|look (?:at|into)|"
+    r"(?:add|write|run) (?:(?:an?|the|my|our|more|new|another|all) )*(?:\w+ )?(?:tests?|checks?))\b"
+)
+"""Leave to do what is welcome; unclear all the same, as nobody knows what comes with it."""
+
+
+def decide(question: Question, facts: RequirementFacts | None) -> Decision:
+    """The decision on a question.
 
     `facts` are those of the requirement that the question names; None where it names none, or where
     they cannot be had.
     """
-    text = _plain(question.question)
-    told = sentences(_plain(question.context))
-    if forbidden := list(_forbidden(text, told, facts)):
-        return _straight(text, strictest(forbidden))
-    topics = [topic for topic in _TOPICS if topic.matches(text)]
-    if not topics:
-        return ANYTHING_ELSE if plays_down_somehow(text) else UNRECOGNISED
-    ruling = strictest([topic.rule(question, text, facts) for topic in topics])
-    return _whole(text, _straight(text, ruling), facts)
+    asked, told = _sentences(question.question), _sentences(question.context)
+    for index, sentence in enumerate(asked):
+        for row in KNOWN:
+            if match := row.pattern.fullmatch(sentence):
+                decision = row.decide(Asked(question, match, facts))
+                others = (*asked[:index], *asked[index + 1 :])
+                if row.permits or any(map(_LEAVE.search, others)):
+                    return _beside(decision, others, told)
+                return decision
+    return _refused(asked, told, facts) or UNRECOGNISED
 
 
-def _plain(text: str) -> str:
-    """Even words; a requirement's number may hold any word and means none."""
-    return plain_words(NUMBER.sub(" req ", text))
+def _beside(decision: Decision, others: tuple[str, ...], told: tuple[str, ...]) -> Decision:
+    """The decision with all that was said beside the known question: a yes is for that alone."""
+    found = next((row for text in (*others, *told) for row in _forbids(text)), None)
+    if found is not None and decision.answer is Verdict.UNCLEAR:
+        return found.refusal(None)
+    if decision.answer is Verdict.YES and (found or others):
+        said = f"Ask this alone, with what led to it as context. {decision.reason}"
+        return replace(decision, answer=Verdict.UNCLEAR, reason=said)
+    return decision
 
 
-def _forbidden(
-    text: str, told: tuple[str, ...], facts: RequirementFacts | None
-) -> Iterator[Ruling]:
-    for row in PROHIBITIONS:
-        if row.matches(text, *told):
-            yield Ruling(Verdict.NO, row.rule, row.reason)
-    if P0_GATE.matches(text, *told):
-        yield _beside_p0(text, facts)
+def _refused(
+    asked: tuple[str, ...], told: tuple[str, ...], facts: RequirementFacts | None
+) -> Decision | None:
+    """What `FORBIDDEN` says of leave that is asked for; None if it says nothing."""
+    text = " . ".join(asked)
+    if not _LEAVE.search(text) and not _DUTY.search(text):
+        return None
+    found = next(_forbids(text), None)
+    if found is None and _POINTS_BACK.search(text):  # "May I skip it?", and `it` is in the context
+        found = next((row for sentence in told for row in _forbids(f"{text} . {sentence}")), None)
+    if found is None:
+        return None
+    decision = found.refusal(facts)
+    if _DUTY.search(text):  # a no to "is it forbidden …?" or "should I report …?" would permit it
+        return Decision(Verdict.UNCLEAR, found.rule, f"Ask as `May I …?`. {decision.reason}")
+    if found.rule is Rule.NEVER_DOWNGRADE and _CONSTRUCTIVE.search(text):
+        return Decision(Verdict.UNCLEAR, found.rule, f"Repair and report errors. {decision.reason}")
+    return decision
 
 
-def _beside_p0(text: str, facts: RequirementFacts | None) -> Ruling:
-    if facts is None:
-        return Ruling(Verdict.NO, P0_GATE.rule, P0_GATE.reason)
-    if facts.passes_p0_gate and not _OTHERS_WORK.search(text):
-        why = "is a P0 itself" if facts.priority.rank == 0 else "blocks an open P0"
-        reason = f"{facts.number} {why}, so no P0 holds it."
-        return Ruling(Verdict.YES, P0_GATE.rule, reason)
-    is_open = f"Open now: {', '.join(facts.open_p0s)}." if facts.open_p0s else "None is open now."
-    return Ruling(Verdict.NO, P0_GATE.rule, f"{P0_GATE.reason} {is_open}")
+def _forbids(text: str) -> Iterator[Forbidden]:
+    return (row for row in FORBIDDEN if all(each.search(text) for each in row.words))
 
 
-def _straight(text: str, ruling: Ruling) -> Ruling:
-    """To "is it forbidden" a no would be a permission."""
-    if not _TURNED_ROUND.search(text):
-        return ruling
-    return Ruling(Verdict.UNCLEAR, ruling.rule, f"Ask as `May I …?`. {ruling.reason}")
+_APOSTROPHES = str.maketrans("’‘`´", "''''")
+_CONTRACTIONS = (
+    (re.compile(r"\b(?:can't|cannot)\b"), "can not"),
+    (re.compile(r"\bwon't\b"), "will not"),
+    (re.compile(r"n't\b"), " not"),
+    (re.compile(r"'s\b"), ""),
+)
+_POLITE = re.compile(r"\b(?:please|sasha|dear|hello|hi|just|kindly|now|thanks|thank you)\b")
 
 
-def _whole(text: str, ruling: Ruling, facts: RequirementFacts | None) -> Ruling:
-    """A yes is for all that was asked: what was not recognised beside it takes it away."""
-    if ruling.answer is not Verdict.YES:
-        return ruling
-    if any(asks_leave_near(sentence) for sentence in sentences(text)):
-        said = "What may be done about errors and checks is a question of its own."
-    elif strange := next(_strange(text, facts), ""):
-        said = f"`{strange[:80]}` was not recognised; ask one thing at a time."
-    else:
-        return ruling
-    return replace(ruling, answer=Verdict.UNCLEAR, reason=f"{said} {ruling.reason}")
-
-
-def _strange(text: str, facts: RequirementFacts | None) -> Iterator[str]:
-    """Parts that ask for something which no topic knows."""
-    for sentence in sentences(text):
-        first, *further = _AND.split(sentence)
-        asked = [part for part in (*_COMMA.split(first), *further) if PERMISSION.search(part)]
-        done = [part for part in further if not _NO_VERB.match(part)]
-        for part in (*asked, *done):
-            is_stage = facts is not None and facts.named_in(part)
-            if not is_stage and not any(topic.matches(part) for topic in _TOPICS):
-                yield part
+def _sentences(text: str) -> tuple[str, ...]:
+    """Lower-case sentences of words alone; a number may hold any word and becomes `req`."""
+    even = unicodedata.normalize("NFKC", NUMBER.sub(" req ", text)).casefold()
+    even = even.translate(_APOSTROPHES)
+    even = "".join(sign for sign in even if unicodedata.category(sign) != "Cf")
+    for pattern, spelt in _CONTRACTIONS:
+        even = pattern.sub(spelt, even)
+    parts = re.split(r"[.!?;\n]+", _POLITE.sub(" ", even))
+    plain = (" ".join(re.sub(r"[^\w]|_", " ", part).split()) for part in parts)
+    return tuple(filter(None, plain))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from pipeline.model import Mode, Priority, RequirementState, StageState
-from pipeline.rule_facts import RequirementFacts, StageFacts
+from pipeline.questions import RequirementFacts, StageFacts
 from tests.plans import shipped
 
 NUMBER = "REQ-101"

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from temporalio.testing import WorkflowEnvironment
 
-from adapters.house_care.care import Part
+from adapters.care.care import Remediator
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import (
     DEPENDENCIES,
@@ -74,7 +74,7 @@ class ScriptedCare:
     0: nothing does. `part` of it may be really looked after.
     """
 
-    def __init__(self, part: Part | None = None) -> None:
+    def __init__(self, part: Remediator | None = None) -> None:
         self._part = part
         self.symptoms: list[Symptom] = []
         self.cures: dict[SymptomKind, int] = {}
@@ -91,9 +91,6 @@ class ScriptedCare:
     async def _found(self) -> Sequence[Symptom]:
         found = await self._part.look() if self._part else ()
         return (*self.symptoms, *found)
-
-    async def relax(self) -> str:
-        return ""
 
     async def act(self, symptom: Symptom) -> str:
         if self._part and symptom.kind in self._part.kinds:

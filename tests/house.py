@@ -21,7 +21,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from adapters.house_care.care import Part
+from adapters.care.care import Remediator
 from adapters.installation import Identity
 from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
@@ -131,7 +131,7 @@ class House:
         builds: ExitCodes | None = None,
         parallel: bool = True,
         workspaces: Workspaces | None = None,
-        part: Part | None = None,
+        part: Remediator | None = None,
         agents: AgentsFile | None = None,
         retry_bound: timedelta = RETRY_BOUND,
     ) -> None:

@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
-from adapters.house_care import RecordCare
+from adapters.care.records import RecordCare
 from adapters.installation import Identity
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore

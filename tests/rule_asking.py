@@ -1,4 +1,4 @@
-"""Another program on NATS: it asks Sasha's desk and collects what is answered to everybody."""
+"""Another program on NATS: it asks Sasha and collects what is answered to everybody."""
 
 import asyncio
 import json
@@ -9,15 +9,14 @@ from typing import Any, Self
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from adapters.extension_desk import ExtensionDesk
 from adapters.nats.connection import NatsLogin, open_connection, settled
-from adapters.rule_counsel import Adviser, RuleCounsel
-from adapters.rule_desk import RuleDesk
+from adapters.responder import Extensions, Responder
+from adapters.rule_engine import RuleEngine, SecondOpinion
 from pipeline.errors import UnknownRequirement
 from pipeline.events import EXTENSION_ANSWERS, EXTENSION_REQUESTS, RULE_ANSWERS, RULE_QUESTIONS
 from pipeline.model import ExtensionRequest
 from pipeline.ports import Extender, RuleFacts
-from pipeline.rule_facts import RequirementFacts
+from pipeline.questions import RequirementFacts
 from tests.fixtures_sdlc import NatsServer
 
 USER = "agog"
@@ -47,16 +46,16 @@ class RecordingExtender:
         return f"{number}/run/{request.stage}/1"
 
 
-def a_desk(
+def a_responder(
     server: NatsServer,
     facts: RuleFacts | None = None,
     extender: Extender | None = None,
-    adviser: Adviser | None = None,
-) -> RuleDesk:
+    second_opinion: SecondOpinion | None = None,
+) -> Responder:
     facts = facts or FixedFacts()
-    extensions = ExtensionDesk(facts, extender or RecordingExtender())
+    extensions = Extensions(facts, extender or RecordingExtender())
     login = NatsLogin(server.url, USER, server.password)
-    return RuleDesk(login, RuleCounsel(facts, adviser), extensions)
+    return Responder(login, RuleEngine(facts, second_opinion), extensions)
 
 
 class Asker:

@@ -1,4 +1,4 @@
-"""What Sasha could not repair: a P0 stands for it, and asks a human."""
+"""What Sasha could not repair: a P0 is opened for it, and asks a human."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,24 +14,24 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.faults import Faults
     from workflows.infrastructure import InfrastructureWorkflow
-    from workflows.treating import Case, Key
+    from workflows.remediation import Case, Key
 
 
 class Escalations:
-    """The requirements that stand for components, each for one symptom."""
+    """The open P0s for components, each for one symptom."""
 
     def __init__(self, state: SashaState, tell: Callable[[str], None], faults: Faults) -> None:
-        """Know what was escalated before; `tell` takes the number of one that has ended."""
+        """Restore the open ones; `tell` takes the number of one that has ended."""
         self._numbers: dict[Key, str] = dict(state.escalated)
         self._last = dict(state.numbers)
         self._tell = tell
         self._faults = faults
         self._ends: dict[str, asyncio.Task[None]] = {}
-        """Heard by the run that began them; later ones rely on being called."""
+        """Awaited by the run that began them; later runs rely on being called."""
 
     @property
     def open(self) -> tuple[tuple[Key, str], ...]:
-        """Symptoms, and the requirement that stands for each."""
+        """Symptoms, and the P0 of each."""
         return tuple(self._numbers.items())
 
     @property
@@ -40,25 +40,25 @@ class Escalations:
         return tuple(self._last.items())
 
     def knows(self, key: Key) -> bool:
-        """Whether a requirement stands for that symptom."""
+        """Whether a P0 is open for that symptom."""
         return key in self._numbers
 
     def concern(self, place: str, component: str) -> bool:
-        """Whether a requirement stands for that component of that place."""
+        """Whether a P0 is open for that component of that place."""
         return any(
             key[0] == place and stands_for(number, component)
             for key, number in self._numbers.items()
         )
 
     def forget(self, number: str) -> tuple[Key, ...]:
-        """The requirement stands for nothing any more; what it stood for."""
+        """Drop an ended P0; returns the symptoms it stood for."""
         over = tuple(key for key, each in self._numbers.items() if each == number)
         for key in over:
             del self._numbers[key]
         return over
 
     async def begin(self, case: Case) -> str:
-        """Open the P0 that stands for the case; its own workflow looks on, and outlives Sasha's."""
+        """Open a P0 for the case; its own workflow looks on, and outlives Sasha's."""
         while True:
             number = await self._next_number(case.symptom.component)
             order = InfrastructureOrder(number, case.place, case.symptom, tuple(case.actions))
@@ -75,9 +75,9 @@ class Escalations:
             return number
 
     async def _next_number(self, component: str) -> str:
-        """One that no row has; while the database is away, none that was given before.
+        """A number that no row has; while the database is down, one that was not given before.
 
-        Temporal forgets what has ended: it may take a number that the row of old still has.
+        Temporal cannot tell, because closed workflows expire.
         """
         last = await workflow.execute_activity_method(
             SashaActivities.last_infrastructure,
@@ -89,7 +89,7 @@ class Escalations:
         return infrastructure_number(component, nth)
 
     async def _hear_of_end(self, number: str, handle: Awaitable[object]) -> None:
-        """What was terminated could not call her."""
+        """A terminated workflow could not call her."""
         try:
             with suppress(ChildWorkflowError):
                 await handle

@@ -1,7 +1,8 @@
-"""A component that nobody could repair: a P0 without stages, which everything waits for."""
+"""A component that could not be repaired: a P0 without stages, which everything waits for."""
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
@@ -28,7 +29,8 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.plan_rules import DELIVER
     from pipeline.steering import check_note
     from workflows import options
-    from workflows.care import is_over
+    from workflows.continuing import is_long
+    from workflows.remediation import is_over
 
 _FIRST_INTERVAL = timedelta(minutes=1)
 _LONGEST_INTERVAL = timedelta(minutes=15)
@@ -39,16 +41,17 @@ _NOW = timedelta()
 
 @workflow.defn
 class InfrastructureWorkflow:
-    """Stands for a component until it works again.
+    """Waits until a component works again.
 
     Workflow ID: `REQ-INFRA-<component>-<n>`, used once. It asks a human, looks again by itself, and
-    ends DELIVERED when a look does not find the trouble any more; FAILED if a human gives it up,
-    or if its number turns out to be taken when the database is back.
+    ends DELIVERED when a look no longer finds the trouble; FAILED if a human gives it up, or if its
+    number turns out to be taken when the database is back. Continues as new between two looks when
+    its history is long.
     """
 
     @workflow.init
     def __init__(self, order: InfrastructureOrder) -> None:
-        """Nothing happens before `run`."""
+        """Restore the order."""
         self._order = order
         self._ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
         self._abort: DecisionRequest | None = None
@@ -56,26 +59,27 @@ class InfrastructureWorkflow:
 
     @workflow.run
     async def run(self, order: InfrastructureOrder) -> DeliveryReport:
-        """Stand for it, and tell Sasha of the end, whatever that is."""
+        """Wait for the repair, and call Sasha at the end, whatever that is."""
         workflow.set_current_details(
             f"**{order.symptom.component}** needs a human: {order.symptom.detail}"
         )
         try:
-            report = await self._stand(order)
+            report = await self._wait_for_repair(order)
         except (asyncio.CancelledError, ActivityError) as error:
             await to_the_end(self._tell_sasha(given_up=is_cancelled_exception(error)))
             raise
         await to_the_end(self._tell_sasha(given_up=self._abort is not None))
         return report
 
-    async def _stand(self, order: InfrastructureOrder) -> DeliveryReport:
-        """Write it down, look until it is over, and close it."""
+    async def _wait_for_repair(self, order: InfrastructureOrder) -> DeliveryReport:
+        """Open the rows, look until it is over, and close them."""
         try:
-            await workflow.execute_activity_method(
-                SashaActivities.open_infrastructure,
-                InfrastructureOpening(self._ref, order),
-                **options.lasting("Ask a human"),
-            )
+            if not order.is_open:
+                await workflow.execute_activity_method(
+                    SashaActivities.open_infrastructure,
+                    InfrastructureOpening(self._ref, order),
+                    **options.lasting("Ask a human"),
+                )
             await self._look_until_over()
         except (asyncio.CancelledError, ActivityError) as error:
             if not is_cancelled_exception(error):
@@ -102,13 +106,13 @@ class InfrastructureWorkflow:
 
     @workflow.update
     async def decide(self, request: DecisionRequest) -> Reopened:
-        """Go on without waiting for the repair."""
+        """Continue without the repair."""
         self._abort = request
         return Reopened(())
 
     @decide.validator
     def validate_decision(self, request: DecisionRequest) -> None:
-        """Refuse to call it repaired: only a look can."""
+        """Refuse any answer that calls it repaired: only a look decides that."""
         check_note(request.note)
         if request.answer is not Answer.ABORT:
             raise RefusedInput(
@@ -116,8 +120,10 @@ class InfrastructureWorkflow:
             )
 
     async def _look_until_over(self) -> None:
-        interval = _FIRST_INTERVAL
+        interval = _LONGEST_INTERVAL if self._order.is_open else _FIRST_INTERVAL
         while not self._abort:
+            if is_long():
+                workflow.continue_as_new(replace(self._order, is_open=True))
             with suppress(NoWorker):
                 if await is_over(self._order.place, self._order.symptom, _NOW):
                     return

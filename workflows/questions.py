@@ -1,4 +1,4 @@
-"""What is red is reported, and a human is asked about what nobody else sees to."""
+"""Reports failures, and asks a human about those that nobody else owns."""
 
 from datetime import timedelta
 
@@ -31,28 +31,28 @@ class Questions:
         self._board = execution.board
         self._spent_before = timedelta()
         self._is_reported = False
-        """Whether the rows say BLOCKED: an answer, or a round of fixes, sets it going again."""
+        """Whether the rows say BLOCKED, until an answer or a round of fixes."""
         self.asked: tuple[Ask, ...] = ()
-        """What a human is asked and has not answered."""
+        """The open questions to a human."""
 
     def take_up(self, asked: tuple[Ask, ...], spent: timedelta) -> None:
-        """Go on from an earlier run of the workflow."""
+        """Restore the state of an earlier run of the workflow."""
         self.asked, self._spent_before = asked, spent
 
     def spent(self) -> timedelta:
-        """The time that the requirement has taken, without what it waited for humans."""
+        """The time that the requirement has taken, without the waits for humans."""
         return self._spent_before + (workflow.now() - workflow.info().workflow_start_time)
 
     def waited(self, time: timedelta) -> None:
-        """Leave that time out of what the requirement has spent."""
+        """Leave that time out of the time spent."""
         self._spent_before -= time
 
     def triage(self) -> Triage:
-        """Who sees to what is red now."""
+        """The owners of what is red now."""
         return triage(self._board, self._execution.ref.number, self.spent())
 
     async def report(self, plan: Triage) -> None:
-        """Report all failures together, with what a human is asked of them."""
+        """Report all failures together, with the questions to a human."""
         if not (self._is_reported and self._is_known(plan)):
             await self._report(plan)
         waiting = [*(fix.number for fix in plan.fixes), *_human(plan.asks)]
@@ -60,17 +60,17 @@ class Questions:
         self._execution.display.show(RequirementState.BLOCKED, ", ".join(waiting), text)
 
     async def report_fix(self) -> None:
-        """Report why a fix did not succeed: its orchestrator sees to it."""
+        """Report why a fix did not succeed; its orchestrator decides what follows."""
         await self._report(Triage())
 
     def answered(self, stages: tuple[str, ...]) -> tuple[str, Escalation | None]:
-        """An answer sets those stages going: who is waited for still, and what is asked still."""
+        """After an answer reopens those stages: who is still waited for, what is still asked."""
         self.asked = tuple(ask for ask in self.asked if ask.stage not in (*stages, DELIVER))
         self._is_reported = False
         return self._show_pending(), self._escalation() if self.asked else None
 
     def repaired(self) -> str:
-        """A round of fixes is over: who the requirement waits for now; nobody, if it goes on."""
+        """After a round of fixes: who the requirement waits for; empty if it continues."""
         waiting_for = ""
         if self._board.failures:
             waiting_for = HUMAN if self._is_known(self.triage()) else ORCHESTRATOR
@@ -79,11 +79,11 @@ class Questions:
         return waiting_for
 
     def _is_known(self, plan: Triage) -> bool:
-        """Whether nothing is to be done but to wait for the answer to what is asked already."""
+        """Whether only the answer to an open question is missing."""
         return self._is_asked(plan) and not (plan.fixes or plan.rework)
 
     def _is_asked(self, plan: Triage) -> bool:
-        """Whether that is asked already; reasons may tell of hours, which go on."""
+        """Whether that is asked already; compared by gate, as reasons may name elapsed hours."""
         return [ask.gate for ask in plan.asks] == [ask.gate for ask in self.asked]
 
     async def _report(self, plan: Triage) -> None:
@@ -118,7 +118,7 @@ class Questions:
         return Escalation(counts.escalations, self.asked, answers)
 
     def _show_pending(self) -> str:
-        """Show, while it runs, who else is waited for; returns that."""
+        """Show, while it runs, who else is waited for; also returned."""
         waiting = ", ".join([*self._board.repairs.values(), *_human(self.asked)])
         self._execution.display.pending = (waiting, self._question(self.asked))
         return waiting

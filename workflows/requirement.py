@@ -42,7 +42,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.questions import Questions
     from workflows.recovery import Recoveries
     from workflows.stages import StageRunner
-    from workflows.standing import Standstill
+    from workflows.suspension import Suspension
     from workflows.view import Display, RequirementView
 
 
@@ -76,7 +76,7 @@ class RequirementWorkflow:
         self._recoveries = Recoveries(self._execution, gates, self._questions)
         self._answers = Answers(self._execution, gates, self._stages, self._questions)
         self._deadlines = Deadlines(self._execution)
-        self._standstill = Standstill(self._execution)
+        self._standstill = Suspension(self._execution)
         self._ending = Ending(self._execution)
 
     @workflow.run

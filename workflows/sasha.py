@@ -1,4 +1,4 @@
-"""Sasha: she is called, looks, treats what she finds, and tells those who have waited."""
+"""Sasha: she is called, looks, repairs what she finds, and notifies those who have waited."""
 
 import asyncio
 from datetime import datetime
@@ -23,29 +23,28 @@ with workflow.unsafe.imports_passed_through():
     )
     from pipeline.remedies import Finding
     from workflows import options
-    from workflows.care import look
     from workflows.continuing import is_long
     from workflows.escalation import Escalations
     from workflows.faults import Faults
-    from workflows.treating import Case, Key
+    from workflows.remediation import Case, Key, look
     from workflows.view import SashaView
 
-HOUSE = ""
-"""The place of dependencies and records; all others are hosts."""
+CLUSTER = ""
+"""The place of dependencies and records; every other place is a host."""
 
 
 @workflow.defn
 class SashaWorkflow:
-    """Brings the infrastructure back by a rule table (`pipeline/remedies.py`).
+    """Repairs the infrastructure by a runbook (`pipeline/remedies.py`).
 
-    Workflow ID: `sasha-<installation>`; whoever is held signals it, with a start if she is away.
-    Waits for: calls; what is treated. Goes on as new when its history is long and nothing is being
-    treated. Never ends, never touches project code, never lets anybody go on without a dependency.
+    Workflow ID: `sasha-<installation>`; whoever is paused, and every worker, signals with a start.
+    Waits for: calls, and repairs in progress. Continues as new when its history is long and nothing
+    is being repaired. Never ends, never touches project code, never resumes anybody without a look.
     """
 
     @workflow.init
     def __init__(self, state: SashaState) -> None:
-        """Know what was escalated before; nothing happens before `run`."""
+        """Restore what is not over yet."""
         self._incidents = state.incidents
         self._faults = Faults()
         self._escalations = Escalations(state, self._hear_of_end, self._faults)
@@ -54,11 +53,11 @@ class SashaWorkflow:
         for each in state.waiting:
             self._waiting[each.dependency] = dict.fromkeys(each.callers, True)
         self._wanted: dict[str, bool] = {}
-        """Places that are to be looked at, once a look that is under way there has ended."""
+        """Places to look at, once the look that is under way there has ended."""
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._cases: dict[Key, tuple[Case, asyncio.Task[None]]] = {}
         self._left: dict[Key, datetime] = dict(state.left)
-        """When a case is treated anew that could not be repaired, or was given up."""
+        """When the repair of a case is tried again that has failed, or was given up."""
         self._unrecorded = {each.incident_id: each for each in state.unrecorded}
         self._view = SashaView()
 
@@ -76,12 +75,12 @@ class SashaWorkflow:
 
     @workflow.signal
     def call(self, call: SashaCall) -> None:
-        """Somebody is held, an interval is over, or a component works again."""
+        """Somebody is paused, a scheduled check is due, or a P0 for a component has ended."""
         self._calls.append(call)
 
     @workflow.query
     def standing(self) -> SashaStanding:
-        """What she treats now, and for whom."""
+        """What she repairs now, and who waits."""
         cases = tuple(
             CaseStanding(case.place, case.symptom, case.began, tuple(case.actions))
             for case, _ in self._cases.values()
@@ -94,7 +93,7 @@ class SashaWorkflow:
         return is_long() and not self._cases and not self._looks
 
     def _state(self) -> SashaState:
-        """What the next run must know. A record under way is made again: a repeat does nothing."""
+        """What the next run must know. An unfinished record is written again, without harm."""
         return SashaState(
             self._incidents,
             self._escalations.open,
@@ -110,7 +109,7 @@ class SashaWorkflow:
     # --- looks ------------------------------------------------------------------------------------
 
     def _heed(self, calls: list[SashaCall]) -> None:
-        """Look at the house and at every host that was named, each for itself."""
+        """Look at the cluster and at every host that was named, each for itself."""
         for call in calls:
             if component_of(call.dependency) and call.caller:
                 self._waiting.setdefault(call.dependency, {})[call.caller] = True
@@ -118,35 +117,35 @@ class SashaWorkflow:
             return
         named = [place for call in calls for place in (call.host, place_of(call.dependency))]
         named += [place for call in calls if call.ended for place in self._forget(call)]
-        for place in dict.fromkeys((HOUSE, *named)):
+        for place in dict.fromkeys((CLUSTER, *named)):
             self._wanted[place] = True
             if place not in self._looks:
-                what = f"look at {place or 'the house'}"
+                what = f"look at {place or 'the cluster'}"
                 looking = self._look_while_wanted(place)
                 self._looks[place] = self._faults.detach(looking, what, _nothing)
 
     async def _look_while_wanted(self, place: str) -> None:
-        """A call may tell of what a look under way has missed: another one follows."""
+        """Look again after a call that came during a look: it may tell of something new."""
         try:
             while self._wanted.pop(place, False):
                 await self._visit(place)
-        finally:  # else no call would ever bring another look
+        finally:  # otherwise no call would ever cause another look
             del self._looks[place]
 
     async def _visit(self, place: str) -> None:
-        """Treat what a look finds; what is not found there lets go on who waited for it before."""
+        """Repair what a look finds, and resume those whose dependency it does not find missing."""
         known, waiting = set(self._cases), self._who_waits()
         found = await look(place)
         for finding in found or ():
             case = Case(place, finding.symptom, finding.remedy, workflow.now())
-            if case.key not in known:  # else it may have ended behind this look
+            if case.key not in known:  # otherwise its repair may have ended during this look
                 self._take_on(case)
         if found is not None:
             waiting = tuple(each for each in waiting if place_of(each.dependency) == place)
             await self._tell_well(waiting, found)
 
     def _is_known(self, call: SashaCall) -> bool:
-        """Whether that dependency is being seen to: its end brings the next look."""
+        """Whether that dependency is being repaired already: its end causes the next look."""
         component, place = component_of(call.dependency), place_of(call.dependency)
         if call.ended or not component:
             return False
@@ -157,7 +156,7 @@ class SashaWorkflow:
         return treated or self._escalations.concern(place, component)
 
     def _forget(self, call: SashaCall) -> list[str]:
-        """The requirement stands for nothing any more; where to look at what it stood for."""
+        """Drop an ended P0; returns where to look at the trouble it stood for."""
         over = self._escalations.forget(call.ended)
         if call.given_up:
             self._left.update(dict.fromkeys(over, workflow.now() + RESPITE))
@@ -169,7 +168,7 @@ class SashaWorkflow:
         is_left = case.key in self._left or self._escalations.knows(case.key)
         if is_left or case.key in self._cases:
             return
-        what = f"treat {case.symptom.kind} {case.symptom.subject}".strip()
+        what = f"repair {case.symptom.kind} {case.symptom.subject}".strip()
         seeing = self._faults.detach(self._see_to(case), what, partial(self._drop, case))
         self._cases[case.key] = case, seeing
 
@@ -183,21 +182,21 @@ class SashaWorkflow:
         await self._record(incident)
 
     def _drop(self, case: Case, _: Exception) -> None:
-        """An error that nobody foresaw: the case is treated anew when it is found again."""
+        """After an unforeseen error: the case is repaired when it is found again."""
         if self._cases.pop(case.key, None):
             self._view.forget(case.place, case.symptom)
             self._left[case.key] = workflow.now() + case.remedy.again
 
     async def _see_through(self, incident_id: str, case: Case) -> Incident:
-        """Treat it to its end, and let whoever has waited be told."""
-        self._view.tell(case.place, case.symptom, "is treated")
+        """Repair it, escalate it or leave it; then a fresh look resumes those who wait."""
+        self._view.tell(case.place, case.symptom, "is being repaired")
         end = await case.treat()
         escalates = end is IncidentEnd.ESCALATED
         requirement = await self._escalations.begin(case) if escalates else ""
         self._view.forget(case.place, case.symptom)
         del self._cases[case.key]
         if end in (IncidentEnd.PASSED, IncidentEnd.REPAIRED):
-            self._calls.append(SashaCall(case.place))  # a fresh look says who may go on
+            self._calls.append(SashaCall(case.place))  # a fresh look decides who may continue
         if end is IncidentEnd.LEFT:
             self._left[case.key] = workflow.now() + case.again
         return Incident(
@@ -212,7 +211,7 @@ class SashaWorkflow:
         )
 
     async def _record(self, incident: Incident) -> None:
-        """Write it down; while the database is away it stands here alone."""
+        """Write its row; while the database is down this workflow alone knows of it."""
         await workflow.execute_activity_method(
             SashaActivities.record_incident,
             incident,
@@ -221,10 +220,10 @@ class SashaWorkflow:
         del self._unrecorded[incident.incident_id]
 
     def _hear_of_end(self, number: str) -> None:
-        self._calls.append(SashaCall(HOUSE, ended=number))
+        self._calls.append(SashaCall(CLUSTER, ended=number))
 
     async def _tell_well(self, waiting: tuple[Waiting, ...], findings: tuple[Finding, ...]) -> None:
-        """Those who wait for what is there go on; a fresh look says so, never a hope."""
+        """Resume those whose dependency a fresh look has found well."""
         ill = {finding.symptom.component for finding in findings}
         for each in waiting:
             if component_of(each.dependency) not in ill:
@@ -234,12 +233,14 @@ class SashaWorkflow:
                     await workflow.execute_activity_method(
                         SashaActivities.tell_repaired,
                         each,
-                        **options.central(f"{each.dependency} is there: {len(each.callers)} go on"),
+                        **options.central(
+                            f"{each.dependency} is back: {len(each.callers)} continue"
+                        ),
                     )
-                except ActivityError:  # the next look tells them
+                except ActivityError:  # the next look notifies them
                     self._waiting[each.dependency].update(dict.fromkeys(each.callers, True))
                     raise
 
 
 def _nothing(_: Exception) -> None:
-    """Nothing takes the place of what has failed: a later call brings it again."""
+    """Nothing to substitute: a later call causes another look."""

@@ -1,4 +1,4 @@
-"""How a requirement's workflow is started, by whoever does it: all inputs stand in its order."""
+"""Starts a requirement's workflow; its order holds every input."""
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
@@ -44,7 +44,7 @@ async def start_requirement(
 
 
 async def _queue_of(client: Client, number: str) -> str:
-    """Where the tasks of that workflow are; asked raw: the SDK cannot describe a paused one."""
+    """The task queue of that workflow. A raw call: the SDK cannot describe a paused workflow."""
     execution = WorkflowExecution(workflow_id=number)
     request = DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=execution)
     answer = await client.workflow_service.describe_workflow_execution(request)

@@ -46,6 +46,10 @@ neither."""
 _arrivals = count()
 
 
+LEAST_LOWERED = 2
+"""Nobody lowers a limit below this: one long agent would hold up every other stage."""
+
+
 @dataclass(frozen=True)
 class Lowered:
     """A lower limit for as long as its reason lasts."""
@@ -67,7 +71,7 @@ class SlotLimit:
         self._is_closed = True
 
     def current(self) -> int:
-        """The limit now: the one that was set, or else configured, unless lowered; at least 1.
+        """The limit now: the one that was set, or else configured, unless lowered.
 
         Once closed, 0.
 
@@ -76,7 +80,7 @@ class SlotLimit:
         if self._is_closed:
             return 0
         wanted, lowered = self.chosen() or self.configured, self.lowered()
-        return max(1, min(wanted, lowered.to)) if lowered else wanted
+        return min(wanted, max(LEAST_LOWERED, lowered.to)) if lowered else wanted
 
     def chosen(self) -> int | None:
         """What a human has set, if anything. Raises: RefusedInput if the file holds no limit."""
@@ -95,7 +99,7 @@ class SlotLimit:
         if self._is_closed:
             return "closed: the worker ends with its servers"
         wanted, lowered = self.chosen() or self.configured, self.lowered()
-        if lowered and lowered.to < wanted:
+        if lowered and self.current() < wanted:
             return f"lowered: {lowered.why}"
         return "" if wanted == self.configured else "set by `starter.py slots`"
 
@@ -108,16 +112,12 @@ class SlotLimit:
         (self._home / SLOTS).unlink(missing_ok=True)
 
     def lower(self, to: int, why: str) -> None:
-        """Bound the limit by that many, at least one, until it is raised again."""
-        self._write(LOWERED, asdict(Lowered(max(1, to), why)))
+        """Let no more than that many agents live, but two at least, until `restore`."""
+        self._write(LOWERED, asdict(Lowered(max(LEAST_LOWERED, to), why)))
 
-    def raise_again(self) -> None:
-        """Double the lowered limit, or remove it once it bounds nothing any more."""
-        lowered, wanted = self.lowered(), self.chosen() or self.configured
-        if lowered and 2 * lowered.to < wanted:
-            self.lower(2 * lowered.to, lowered.why)
-        else:
-            (self._home / LOWERED).unlink(missing_ok=True)
+    def restore(self) -> None:
+        """Remove the lowered limit."""
+        (self._home / LOWERED).unlink(missing_ok=True)
 
     def _read(self, name: str) -> Any:
         path = self._home / name

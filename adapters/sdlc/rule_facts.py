@@ -10,7 +10,7 @@ from adapters.sdlc.queries import Row, rows
 from adapters.sdlc.requirements import ORDER
 from adapters.sdlc.tables import BlockerRow, ExtensionRow, FixRow, RequirementRow, StageRow
 from pipeline.model import HUMAN, Mode, Pipeline, Priority, RequirementState, StageState
-from pipeline.rule_facts import RequirementFacts, StageFacts
+from pipeline.questions import RequirementFacts, StageFacts
 
 _OPEN = [str(state) for state in RequirementState if not state.is_final]
 

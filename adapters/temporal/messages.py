@@ -2,20 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from temporalio.client import (
     Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
@@ -108,31 +98,6 @@ class TemporalSasha:
             address = self._client.service_client.config.target_host
             remedy = f"Sasha was not called: {error.message}"
             raise DependencyUnavailable("Temporal", address, remedy) from error
-
-    async def patrol(self, host: str, every: timedelta) -> None:
-        """Schedule her check of the cluster and that host at intervals."""
-        schedule_id = f"{self._installation.patrol_prefix}{host}"
-        schedule = self._schedule(schedule_id, host, every)
-        try:
-            await self._client.create_schedule(schedule_id, schedule)
-        except ScheduleAlreadyRunningError:
-
-            def renewed(_: ScheduleUpdateInput) -> ScheduleUpdate:
-                return ScheduleUpdate(schedule)
-
-            await self._client.get_schedule_handle(schedule_id).update(renewed)
-
-    def _schedule(self, name: str, host: str, every: timedelta) -> Schedule:
-        action = ScheduleActionStartWorkflow(
-            "PatrolWorkflow", host, id=name, task_queue=self._queue,
-            static_summary=f"Sasha is asked to look at {host}",
-        )  # fmt: skip
-        return Schedule(
-            action=action,
-            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
-            # Missed runs are not made up: one check sees everything.
-            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=every),
-        )
 
 
 ANSWER_SECONDS = 30.0

@@ -33,9 +33,8 @@ from adapters.temporal.client import (
 from cli.connections import records, temporal_client
 from cli.doctor.checks import Finding, Kind, Probe
 from cli.installation import installation_of, proved_binding
-from cli.patrols import patrols
 from cli.status import leftover_line, retry_document, retry_lines
-from hosting.caring import nats_login
+from hosting.sasha import nats_login
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Stream
 from pipeline.installation import Installation, Queues
@@ -268,12 +267,11 @@ def _asked(address: str) -> Mapping[str, Any]:
 
 
 async def _hosts(settings: Settings) -> Finding:
-    """Every host that has a patrol in Temporal, or an open requirement."""
+    """This host, and every host with an open requirement."""
     client = await temporal_client(settings)
     waiting = await _waiting_hosts(settings)
     installation = await installation_of(settings) or Installation("")
-    patrolled = [patrol.host for patrol in await patrols(client, installation)]
-    hosts = sorted({settings.host, *waiting, *patrolled})
+    hosts = sorted({settings.host, *waiting})
     queues = installation.queues
     served = await asyncio.gather(*(_is_served(client, queues, host) for host in hosts))
     silent = [host for host, is_served in zip(hosts, served, strict=True) if not is_served]

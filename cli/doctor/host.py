@@ -4,9 +4,9 @@ import asyncio
 import shutil
 from dataclasses import asdict
 
+from adapters.care.memory import measure
 from adapters.git import Git
 from adapters.git.project import check_project
-from adapters.host_care.load import measure
 from adapters.readiness import disk_problem, free_bytes
 from adapters.runs.inventory import count_runs
 from adapters.runs.slots import SlotLimit
@@ -28,7 +28,7 @@ def host_probes(settings: Settings) -> tuple[Probe, ...]:
         ),
         Probe("Project", Kind.CONFIGURATION, project, lambda: _project(settings)),
         Probe("Disk", Kind.CONFIGURATION, str(settings.home), lambda: _disk(settings)),
-        Probe("Load", Kind.CONFIGURATION, settings.host, _load),
+        Probe("Memory", Kind.CONFIGURATION, settings.host, _memory),
         Probe(
             "Slots",
             Kind.CONFIGURATION,
@@ -79,10 +79,10 @@ async def _disk(settings: Settings) -> Finding:
     return Finding(detail=f"{free / 1024**3:.1f} GiB free", advice=advice, facts=facts)
 
 
-async def _load() -> Finding:
-    """Never a fault: a high load slows the host down, and Sasha deals with it."""
-    load = measure()
-    return Finding(detail=load.told, facts={**asdict(load), "is_too_high": load.is_too_high})
+async def _memory() -> Finding:
+    """A shortage is Sasha's to treat: it makes the host slower and not unusable."""
+    memory = measure()
+    return Finding(detail=memory.told, facts={**asdict(memory), "is_short": memory.is_short})
 
 
 def _slots(settings: Settings) -> Finding:

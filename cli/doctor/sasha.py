@@ -15,6 +15,7 @@ from rich.text import Text
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from adapters.care.memory import MemoryCare
 from adapters.runs.host import HostRuns
 from adapters.runs.slots import SlotLimit
 from adapters.sdlc.store import create_store
@@ -28,8 +29,7 @@ from cli.doctor.checks import CHECK_SECONDS
 from cli.hints import sasha_standing
 from cli.incidents import incident_text, place_name
 from cli.installation import installation_of
-from cli.patrols import Patrol, patrols
-from hosting.caring import care_of_host, care_of_house
+from hosting.sasha import care_of_cluster, care_of_host
 from pipeline.errors import PipelineError
 from pipeline.infrastructure import is_infrastructure
 from pipeline.installation import Installation
@@ -42,7 +42,7 @@ from pipeline.model import (
 )
 from pipeline.remedies import findings
 from settings import Settings
-from workflows.sasha import HOUSE
+from workflows.sasha import CLUSTER
 
 _INCIDENTS = 5
 _OPEN = tuple(state for state in RequirementState if not state.is_final)
@@ -72,7 +72,6 @@ class SashaReport:
 
     is_there: bool | None = None
     standing: SashaStanding | None = None
-    patrols: tuple[Patrol, ...] = ()
     requirements: tuple[ListedRequirement, ...] = ()
     incidents: tuple[IncidentView, ...] = ()
     would_do: tuple[Advice, ...] = ()
@@ -84,7 +83,6 @@ class SashaReport:
         return {
             "is_there": self.is_there,
             "standing": self.standing,
-            "patrols": self.patrols,
             "requirements": [
                 {"req_number": each.number, "state": each.state, "since": each.waiting_since}
                 for each in self.requirements
@@ -123,7 +121,7 @@ async def _read_records(report: SashaReport, settings: Settings) -> None:
 
 
 async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
-    """All that needs Temporal: her workflow, her patrols, and the probes that she acts on."""
+    """All that needs Temporal: her workflow, and the probes that she acts on."""
     client, installation = await asyncio.gather(
         temporal_client(settings), installation_of(settings)
     )
@@ -133,9 +131,6 @@ async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
     here = (report, settings, client, installation)
     await asyncio.gather(
         _find_out(report, "What she repairs", partial(_ask_her, report, client, installation)),
-        _find_out(
-            report, "Her scheduled checks", partial(_list_patrols, report, client, installation)
-        ),
         _find_out(report, "The cluster", partial(_probe_cluster, *here)),
         _find_out(report, "This host", partial(_probe_host, *here)),
     )
@@ -148,20 +143,16 @@ async def _ask_her(report: SashaReport, client: Client, installation: Installati
         report.standing = await sasha_standing(client, installation)
 
 
-async def _list_patrols(report: SashaReport, client: Client, installation: Installation) -> None:
-    report.patrols = await patrols(client, installation)
-
-
 async def _probe_cluster(
     report: SashaReport, settings: Settings, client: Client, installation: Installation
 ) -> None:
     store = create_store(settings.database_url.get_secret_value())
     try:
-        async with care_of_house(settings, client, installation, store) as house:
-            symptoms = await house.look()
+        async with care_of_cluster(settings, client, installation, store) as care:
+            symptoms = await care.look()
     finally:
         await store.close()
-    report.would_do += _advice(HOUSE, symptoms)
+    report.would_do += _advice(CLUSTER, symptoms)
 
 
 async def _probe_host(
@@ -170,8 +161,9 @@ async def _probe_host(
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
     agents = find_agents(settings.agents_file)
     runs = HostRuns(settings.home, agents, slots, settings.children_environment)
-    async with care_of_host(settings, client, installation, runs, slots) as host:
-        symptoms = await host.look()
+    memory = MemoryCare(settings.host, slots)
+    async with care_of_host(settings, client, installation, runs, memory) as care:
+        symptoms = await care.look()
     report.would_do += _advice(settings.host, symptoms)
 
 
@@ -194,7 +186,7 @@ def _advice(place: str, symptoms: Sequence[Symptom]) -> tuple[Advice, ...]:
 
 def report_text(report: SashaReport) -> RenderableType:
     """What she repairs, the requirements for what she could not, her advice and past incidents."""
-    lines = (*_standing(report), *_patrolled(report), *_advised(report), *_history(report))
+    lines = (*_standing(report), *_opened(report), *_advised(report), *_history(report))
     return Group(
         *(output.unfolded(Text(line)) for line in lines), *map(incident_text, report.incidents)
     )
@@ -221,13 +213,7 @@ def _case_lines(case: CaseStanding) -> Iterator[str]:
         yield f"      - {output.plain(output.first_line(action))}"
 
 
-def _patrolled(report: SashaReport) -> Iterator[str]:
-    for patrol in report.patrols:
-        if patrol.is_paused:
-            yield f"Her scheduled check of host {patrol.host} is paused in Temporal."
-        else:
-            last, due = output.clock(patrol.last_at) or "never", output.clock(patrol.next_at)
-            yield f"Her scheduled check of host {patrol.host}: last {last}, next {due}"
+def _opened(report: SashaReport) -> Iterator[str]:
     for each in report.requirements:
         command = f"python starter.py status {each.number}"
         yield f"{each.number} is {each.state} since {output.moment(each.created_at)}: {command}"

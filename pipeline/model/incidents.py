@@ -1,4 +1,4 @@
-"""What is wrong with the infrastructure, and what was done about it."""
+"""Trouble with the infrastructure, and what was done about it, as messages."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from pipeline.model.references import RequirementRef
 
 
 class SymptomKind(StrEnum):
-    """What Sasha knows how to treat; `pipeline/remedies.py` says how."""
+    """What Sasha knows how to repair; `pipeline/remedies.py` says how."""
 
     NATS_DOWN = "nats_down"
     STREAMS_AMISS = "streams_amiss"
@@ -24,10 +24,10 @@ class SymptomKind(StrEnum):
 
 
 DEPENDENCIES = {"NATS": "nats", "SDLC database": "database"}
-"""What holds everybody while it is away, by the name in its error, and its component."""
+"""The dependencies that pause everything while they are down: the name in errors, the component."""
 
 DISK = "disk"
-"""The component that holds what its own host does while it has no room."""
+"""The component that pauses only its own host, while the disk has no room."""
 
 _DISK_OF = "disk of "
 
@@ -38,22 +38,21 @@ def disk_of(host: str) -> str:
 
 
 def component_of(dependency: str) -> str:
-    """The component behind a dependency; empty for one that nobody is held by."""
+    """The component behind a dependency; empty for a dependency that pauses nobody."""
     return DISK if dependency.startswith(_DISK_OF) else DEPENDENCIES.get(dependency, "")
 
 
 def place_of(dependency: str) -> str:
-    """The host that a dependency belongs to; empty for one of the house."""
+    """The host that a dependency belongs to; empty for one of the cluster."""
     return dependency.removeprefix(_DISK_OF) if component_of(dependency) == DISK else ""
 
 
 @dataclass(frozen=True)
 class SashaCall:
-    """Asks Sasha to look at the house and at that host; empty: at no host.
+    """Asks Sasha to look at the cluster and at `host`, if one is named.
 
-    A `caller`, a workflow, is told when the `dependency` that it waits for is there again. A
-    requirement that has `ended` stands for a component no longer; `given_up` by a human, its
-    trouble is left alone for a while.
+    The workflow `caller` is notified when the `dependency` that it waits for is back. `ended` is
+    a P0 for a component; if a human has `given_up`, the trouble is left alone for a while.
     """
 
     host: str
@@ -67,9 +66,9 @@ class SashaCall:
 class Symptom:
     """Something that a look has found wrong.
 
-    `component` is what is ill, as it stands in `REQ-INFRA-<component>-<n>`: `nats`, `database`,
-    `disk`, …; `subject` tells two symptoms of a kind apart (a run id, a number, a path). Kind and
-    subject are the same as long as it is the same trouble, while `detail` may change.
+    `component` is the failing part, as in `REQ-INFRA-<component>-<n>`: `nats`, `database`, `disk`.
+    `subject` tells two symptoms of a kind apart (a run id, a number, a path). Kind and subject stay
+    the same for as long as the trouble lasts; `detail` may change.
     """
 
     kind: SymptomKind
@@ -79,7 +78,7 @@ class Symptom:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What a later look is compared by: the trouble is over when no symptom has this key."""
+        """Identifies the trouble in later looks: it is over when no symptom has this key."""
         return (str(self.kind), self.subject)
 
 
@@ -87,20 +86,20 @@ class IncidentEnd(StrEnum):
     """How an incident ended for Sasha."""
 
     PASSED = "passed"
-    """It was over before she did anything."""
+    """It was over before anything was done."""
     REPAIRED = "repaired"
     ESCALATED = "escalated"
-    """Every attempt failed: a P0 stands for it and asks a human."""
+    """Every attempt failed: a P0 asks a human."""
     LEFT = "left"
-    """Every attempt failed and it holds nobody, or nobody was there to attempt anything."""
+    """Every attempt failed and it pauses nobody, or no worker was there to attempt anything."""
 
 
 @dataclass(frozen=True)
 class Incident:
     """A symptom, what was done about it, and how that ended.
 
-    `place` is a host, or empty for the house; `actions` tells of each attempt; `requirement` is the
-    P0 that an escalated one has opened.
+    `place` is a host, or empty for the cluster; `actions` describes each attempt; `requirement` is
+    the P0 that an escalated one has opened.
     """
 
     incident_id: str
@@ -115,7 +114,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Watch:
-    """Asks whoever looks after a place to look, for that long, until the symptom is gone."""
+    """Asks a place to look, for `patience`, until the symptom is gone."""
 
     symptom: Symptom
     patience: timedelta
@@ -123,7 +122,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Workflows, by their ids, that wait until a dependency is there again."""
+    """Workflows, by their ids, that wait until a dependency is back."""
 
     dependency: str
     callers: tuple[str, ...]
@@ -131,11 +130,11 @@ class Waiting:
 
 @dataclass(frozen=True)
 class SashaState:
-    """What Sasha knows when she begins: her own count of incidents, and what is not over.
+    """What Sasha knows when she starts: her count of incidents, and what is not over.
 
-    `escalated` are symptoms' keys with the place before, and the requirement that stands for each;
-    `unrecorded` have no row yet; `numbers` are the latest n of each component's P0s; `left` says
-    when a key may be treated anew.
+    `escalated` maps keys, with the place in front, to the P0 that is open for each; `unrecorded`
+    incidents have no row yet; `numbers` are the latest n of each component's P0s; `left` says from
+    when on a key is repaired again.
     """
 
     incidents: int = 0
@@ -148,7 +147,7 @@ class SashaState:
 
 @dataclass(frozen=True)
 class CaseStanding:
-    """A symptom that Sasha treats now; `actions` tells of each attempt so far."""
+    """A symptom that Sasha repairs now; `actions` describes each attempt so far."""
 
     place: str
     symptom: Symptom
@@ -158,10 +157,7 @@ class CaseStanding:
 
 @dataclass(frozen=True)
 class SashaStanding:
-    """What Sasha does now: her cases, who waits for what, who stands for the unrepaired.
-
-    `escalated` are numbers of requirements.
-    """
+    """What Sasha does now: her cases, who waits for what, and the P0s that she has opened."""
 
     cases: tuple[CaseStanding, ...] = ()
     waiting: tuple[Waiting, ...] = ()
@@ -170,12 +166,16 @@ class SashaStanding:
 
 @dataclass(frozen=True)
 class InfrastructureOrder:
-    """A component that could not be repaired: what its P0 requirement asks and looks at."""
+    """A component that could not be repaired: what its P0 requirement asks and looks at.
+
+    `is_open` says that an earlier run of its workflow has asked already.
+    """
 
     number: str
     place: str
     symptom: Symptom
     actions: tuple[str, ...]
+    is_open: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Every method is idempotent by the run id or execution key in its argument: activities repeat it.
 """
 
-from pipeline.ports.care import Caretaker, HostCaretaker, Readiness
+from pipeline.ports.care import Caretaker, Readiness
 from pipeline.ports.host import HostPorts
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import AgentRuns, Builds, StartListener, Workspaces
@@ -15,7 +15,6 @@ __all__ = [
     "Caretaker",
     "EventPublisher",
     "Extender",
-    "HostCaretaker",
     "HostPorts",
     "Readiness",
     "RuleFacts",

@@ -1,4 +1,4 @@
-"""Who looks after the infrastructure."""
+"""Health checks and repairs of the infrastructure."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,31 +9,21 @@ from pipeline.model import (
 
 
 class Caretaker(Protocol):
-    """Looks after one place: the house (dependencies, records), or a host and what runs on it."""
+    """Checks and repairs one place: the cluster (dependencies, records), or a host."""
 
     async def look(self) -> Sequence[Symptom]:
         """Everything that is wrong there now; what cannot be looked at is a symptom too."""
 
     async def is_over(self, symptom: Symptom) -> bool | None:
-        """Whether a fresh look of what sees to it does not find it any more; it looks at no more.
+        """Whether a fresh look, at nothing else, no longer finds it.
 
-        None while that cannot be seen: a greater trouble hides a smaller one and ends none.
+        None while that cannot be seen: a greater trouble hides a smaller one and does not end it.
         """
 
     async def act(self, symptom: Symptom) -> str:
         """Do once what the remedy says; what was done, in a sentence.
 
         Raises: PipelineError if it could not be done: that counts as a failed attempt.
-        """
-
-
-class HostCaretaker(Caretaker, Protocol):
-    """Looks after a host."""
-
-    async def relax(self) -> str:
-        """Take back by one step what was done against a trouble that is over.
-
-        Returns what was done, in a sentence; empty if nothing.
         """
 
 

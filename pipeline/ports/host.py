@@ -6,7 +6,7 @@ from datetime import timedelta
 from pipeline.agents_file import AgentsFile
 from pipeline.errors import ProjectMissing
 from pipeline.model import RETRY_BOUND
-from pipeline.ports.care import Caretaker, HostCaretaker, Readiness
+from pipeline.ports.care import Caretaker, Readiness
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import AgentRuns, Builds, Workspaces
 from pipeline.ports.workflows import Sasha, Waker
@@ -25,7 +25,7 @@ class HostPorts:
     waker: Waker
     sasha: Sasha
     house_care: Caretaker
-    host_care: HostCaretaker
+    host_care: Caretaker
     runs: AgentRuns
     builds: Builds
     workspaces: Workspaces | None

@@ -9,7 +9,7 @@ from pipeline.model import (
     Waiting,
     Wake,
 )
-from pipeline.rule_facts import RequirementFacts
+from pipeline.questions import RequirementFacts
 
 
 class Waker(Protocol):

@@ -1,4 +1,4 @@
-"""`ask-sasha` as users run it: answered by a worker's desk, or from here where there is none."""
+"""`ask-sasha` as users run it: answered by a worker, or from here where there is none."""
 
 from pathlib import Path
 

@@ -52,10 +52,9 @@ def test_doctor_names_everything_that_is_well(cli: Cli, stack: StackAddresses) -
     assert checks["Health"]["facts"]["ready"] is True
     assert checks["Hosts"]["facts"]["hosts"] == {"e2e": True}
     assert checks["Slots"]["facts"]["configured"] == 4
-    assert checks["Load"]["facts"]["processors"] >= 1
+    assert checks["Memory"]["facts"]["total_bytes"] > 0
     sasha = said.document["sasha"]
     assert (sasha["is_there"], sasha["unknown"]) == (True, [])
-    assert [patrol["host"] for patrol in sasha["patrols"]] == ["e2e"]
 
 
 @pytest.mark.usefixtures("host")

@@ -187,12 +187,12 @@ async def test_stage_that_waits_for_a_slot_is_shown_with_its_place_and_why(
     puppets = orchestra.puppets
     puppets.hold("roy")
     await orchestra.worker.start(MAX_PARALLEL_STAGES="2")
-    SlotLimit(orchestra.home, 2).lower(1, "memory is short")
+    SlotLimit(orchestra.home, 2).set(1)
     running = await orchestra.start(SOLO, number=f"{orchestra.number}-A")
     await emergency.until_living("roy")
     waiting = await orchestra.start(SOLO, number=f"{orchestra.number}-B")
     await until_queued(orchestra, waiting.id)
-    line = "place 1 of 1, 1 of 1 slots used; 2 are configured, lowered: memory is short"
+    line = "place 1 of 1, 1 of 1 slots used; 2 are configured, set by `starter.py slots`"
 
     async def is_told() -> bool:
         return line in emergency.run("status", waiting.id).out

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.house_care import RecordCare
+from adapters.care.records import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
 from pipeline.model import (
@@ -108,7 +108,7 @@ async def test_p0_that_was_terminated_holds_nobody_once_its_row_is_closed(
     await delivered(held)
 
 
-async def test_wake_that_was_lost_is_made_up_for_on_patrol(
+async def test_wake_that_was_lost_is_made_up_for_by_a_check(
     house: House, sdlc_reader: SdlcReader
 ) -> None:
     urgent, held = await one_held_by_a_p0(house, sdlc_reader)

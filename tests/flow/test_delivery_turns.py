@@ -8,8 +8,8 @@ import pytest
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowFailureError
 
+from adapters.care.records import RecordCare
 from adapters.git import GitWorkspaces
-from adapters.house_care import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
 from adapters.temporal.messages import TemporalWaker
@@ -241,7 +241,7 @@ async def test_lost_wakes_delay_and_stop_nobody(
     await delivered(*line)
 
 
-async def test_patrol_wakes_who_is_next(
+async def test_scheduled_check_wakes_who_is_next(
     house: House, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wake = TemporalWaker.wake

@@ -15,7 +15,7 @@ from tests.eventually import eventually
 from tests.fakes import Script
 from tests.fixtures_sdlc import NatsServer
 from tests.house import House, until
-from tests.rule_asking import Answer, Asker, a_desk
+from tests.rule_asking import Answer, Asker, a_responder
 from workflows.requirement import RequirementWorkflow
 
 
@@ -30,7 +30,7 @@ async def facts(database_url: str) -> AsyncIterator[SdlcRuleFacts]:
 async def asker(
     nats_server: NatsServer, house: House, facts: SdlcRuleFacts
 ) -> AsyncIterator[Asker]:
-    """Two desks, as of two workers, and cynthia at work: 90 minutes, 270 at most."""
+    """Two responders, as of two workers, and cynthia at work: 90 minutes, 270 at most."""
     await house.open({"Research": [Script(minutes=1_000_000)]})
     await house.start()
 
@@ -44,9 +44,9 @@ async def asker(
             extender = TemporalExtender(
                 client, house.installation.queues, RequirementWorkflow.extend
             )
-            desk = a_desk(nats_server, facts, extender)
-            await desk.start()
-            stack.push_async_callback(desk.stop)
+            responder = a_responder(nats_server, facts, extender)
+            await responder.start()
+            stack.push_async_callback(responder.stop)
         yield await stack.enter_async_context(Asker(nats_server))
 
 

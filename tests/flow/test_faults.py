@@ -10,11 +10,11 @@ from pipeline.remedies import Finding
 from tests.fakes import Script
 from tests.house import House, delivered, recorded_incidents, until
 from tests.orchestra_plans import FOUR, PAIR, SOLO
-from workflows import care
+from workflows import remediation
 from workflows.gates import BuildGates
 from workflows.requirement import RequirementWorkflow
 from workflows.stages import StageRunner
-from workflows.standing import Standstill
+from workflows.suspension import Suspension
 
 # The patches stand as long as histories are replayed: `monkeypatch` comes before `house`.
 
@@ -77,15 +77,15 @@ async def test_error_in_a_stage_fails_that_stage_alone(
 async def test_error_while_agents_stand_still_is_told_and_a_later_signal_looks_again(
     monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
 ) -> None:
-    async def failing(_: Standstill) -> None:
+    async def failing(_: Suspension) -> None:
         raise KeyError("nobody foresaw it")
 
-    monkeypatch.setattr(Standstill, "_stand", failing)
+    monkeypatch.setattr(Suspension, "_stand", failing)
     await house.open({ROY: [Script(minutes=2_000)]})
     handle = await house.start(SOLO)
     await house.until_running(ROY)
     await handle.signal(RequirementWorkflow.stand_still)
-    await check_incident(sdlc_reader, "let agents stand still")
+    await check_incident(sdlc_reader, "suspend or resume agents")
     await handle.signal(RequirementWorkflow.stand_still)
 
     assert len(await recorded_incidents(sdlc_reader, 2)) == 2
@@ -95,7 +95,7 @@ async def test_error_while_agents_stand_still_is_told_and_a_later_signal_looks_a
 async def test_look_of_sashas_that_fails_does_not_keep_her_from_the_next(
     monkeypatch: pytest.MonkeyPatch, house: House, sdlc_reader: SdlcReader
 ) -> None:
-    original = care.look
+    original = remediation.look
 
     async def failing(place: str) -> tuple[Finding, ...] | None:
         found = await original(place)
@@ -103,7 +103,9 @@ async def test_look_of_sashas_that_fails_does_not_keep_her_from_the_next(
             raise KeyError("nobody foresaw it")
         return found
 
-    monkeypatch.setattr(care, "look", failing)  # her own module is imported anew for each run
+    monkeypatch.setattr(
+        remediation, "look", failing
+    )  # her own module is imported anew for each run
     await house.open()
     await house.patrol()
     await check_incident(sdlc_reader, f"look at {house.host}")

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from adapters.house_care import RecordCare
+from adapters.care.records import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
 from cli.hints import sasha_standing

@@ -28,7 +28,7 @@ async def looked(house: House, times: int) -> None:
     await until(has_looked, f"{times} looks at the host")
 
 
-async def test_what_is_found_on_patrol_is_treated_and_written_down(
+async def test_what_is_found_by_a_check_is_treated_and_written_down(
     house: House, sdlc_reader: SdlcReader
 ) -> None:
     await house.open()

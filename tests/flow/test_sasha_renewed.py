@@ -1,4 +1,4 @@
-"""Sasha goes on as new in the middle of an outage: whoever waits for her is not forgotten."""
+"""Long outages: Sasha and the P0 continue as new, and nobody who waits is forgotten."""
 
 import pytest
 
@@ -44,3 +44,34 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
     assert (await handle.result()).state is RequirementState.DELIVERED
     (incident,) = await sdlc_reader.incidents()
     assert (incident.end, incident.requirement) == (IncidentEnd.ESCALATED, number)
+
+
+async def test_a_p0_that_looks_for_days_continues_as_new_and_ends_as_one(
+    brief: None, house: House, sdlc_reader: SdlcReader
+) -> None:
+    await house.open()
+    house.house_care.symptoms = [NATS]
+    handle = await house.start(SOLO)
+    number = "REQ-INFRA-nats-1"
+
+    async def is_asked() -> bool:
+        states = await sdlc_reader.states([number])
+        return states.get(number) == RequirementState.BLOCKED
+
+    async def is_renewed() -> bool:
+        request = RetryRequest(DELIVER, "ada")
+        await house.handle(number).execute_update(RequirementWorkflow.retry, request)
+        return len(await house.chain(number)) > 1
+
+    await until(is_asked, "a human is asked")
+    await until(is_renewed, "the P0 continues as new")
+    house.house_care.symptoms = []
+    await house.handle(number).execute_update(
+        RequirementWorkflow.retry, RetryRequest(DELIVER, "ada")
+    )
+
+    assert (await handle.result()).state is RequirementState.DELIVERED
+    view = await sdlc_reader.states([number])
+    assert view == {number: RequirementState.DELIVERED}
+    kinds = [event.type for event in await sdlc_reader.events(number)]
+    assert kinds.count("workflow.escalated") == 1

@@ -5,16 +5,15 @@ from dataclasses import replace
 import pytest
 
 from pipeline.model import Mode, Priority, RequirementState
-from pipeline.rule_facts import RequirementFacts
-from pipeline.rules import rule_on
-from pipeline.rulings import Question, Ruling, Verdict, under_floor
+from pipeline.questions import Decision, Question, RequirementFacts, Verdict, under_floor
+from pipeline.rules import decide
 from tests.facts import running, some_facts
 
 YES, NO, UNCLEAR = Verdict.YES, Verdict.NO, Verdict.UNCLEAR
 
 
-def ruling(question: str, facts: RequirementFacts | None, agent: str = "roy") -> Ruling:
-    return rule_on(Question(agent, question, "REQ-101"), facts)
+def decision(question: str, facts: RequirementFacts | None, agent: str = "roy") -> Decision:
+    return decide(Question(agent, question, "REQ-101"), facts)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ def ruling(question: str, facts: RequirementFacts | None, agent: str = "roy") ->
         ("standard", "roy", "May I work at the same time as Frontend Implementation?", YES),
         ("standard", "roy", "May I run in parallel with billy?", NO),
         ("standard", "billy", "May I run concurrently with roy?", NO),
-        ("standard", "ada", "May statistics and devops run in parallel, priya and berry?", NO),
+        ("standard", "ada", "May priya and berry run in parallel?", NO),
         ("final-stages", "ada", "May priya and berry run in parallel?", YES),
         ("standard", "roy", "May I run in parallel with everybody?", UNCLEAR),
     ],
@@ -32,13 +31,13 @@ def ruling(question: str, facts: RequirementFacts | None, agent: str = "roy") ->
 def test_what_runs_beside_what_stands_in_the_plan(
     plan: str, agent: str, question: str, answer: Verdict
 ) -> None:
-    assert ruling(question, some_facts(plan), agent).answer is answer
+    assert decision(question, some_facts(plan), agent).answer is answer
 
 
 def test_nothing_runs_in_parallel_in_sequential_mode() -> None:
     facts = some_facts(mode=Mode.SEQUENTIAL)
 
-    assert ruling("May I run in parallel with jen?", facts).answer is NO
+    assert decision("May I run in parallel with jen?", facts).answer is NO
 
 
 @pytest.mark.parametrize(
@@ -47,14 +46,14 @@ def test_nothing_runs_in_parallel_in_sequential_mode() -> None:
 )
 def test_a_deadline_is_extended_up_to_its_bound(minutes: float, answer: Verdict, said: str) -> None:
     # roy: 60 minutes in the plan, 120 until the deadline, three times that at most
-    given = ruling("May I extend my deadline?", running(some_facts(), "roy", minutes))
+    given = decision("May I extend my deadline?", running(some_facts(), "roy", minutes))
 
     assert given.answer is answer
     assert said in given.reason
 
 
 def test_only_a_running_stage_is_extended() -> None:
-    assert ruling("May I have more time?", some_facts()).answer is NO
+    assert decision("May I have more time?", some_facts()).answer is NO
 
 
 @pytest.mark.parametrize(("attempt", "answer"), [(1, YES), (2, NO)])
@@ -62,21 +61,25 @@ def test_retries_are_counted(attempt: int, answer: Verdict) -> None:
     # roy has one retry
     facts = running(some_facts(), "roy", attempt=attempt)
 
-    assert ruling("May I retry?", facts).answer is answer
-    assert ruling("How many retries are left?", replace(facts, fixes={"qa": 2})).answer is answer
+    assert decision("May I retry?", facts).answer is answer
+    assert decision("How many retries are left?", replace(facts, fixes={"qa": 2})).answer is answer
 
 
 def test_the_p0_gate_holds_others_and_lets_the_p0_and_its_blockers_pass() -> None:
     question = "May I start although a P0 is open?"
     others = some_facts(open_p0s=("REQ-9",))
 
-    assert ruling(question, others).answer is NO
-    assert "Open now: REQ-9." in ruling(question, others).reason
-    assert ruling(question, replace(others, blocks_p0=True)).answer is YES
-    assert ruling(question, replace(others, priority=Priority.P0)).answer is YES
-    assert ruling("May I ignore the P0 and skip QA?", replace(others, blocks_p0=True)).answer is NO
+    assert decision(question, others).answer is NO
+    assert "Open now: REQ-9." in decision(question, others).reason
+    assert decision(question, replace(others, blocks_p0=True)).answer is YES
+    assert decision(question, replace(others, priority=Priority.P0)).answer is YES
     assert (
-        ruling("May I start another one, P3, in parallel to a P0?", replace(others, blocks_p0=True))
+        decision("May I ignore the P0 and skip QA?", replace(others, blocks_p0=True)).answer is NO
+    )
+    assert (
+        decision(
+            "May I start another one, P3, in parallel to a P0?", replace(others, blocks_p0=True)
+        )
     ).answer is NO
 
 
@@ -93,14 +96,14 @@ def test_why_somebody_waits_is_said(state: RequirementState, waiting: str, answe
     facts = running(some_facts(state=state, waiting_for=waiting, reason="why"), "roy")
 
     for question in ("Am I on hold?", "Why do I wait?"):
-        given = ruling(question, facts)
+        given = decision(question, facts)
         assert given.answer is answer
         assert waiting in given.reason
         assert "why" in given.reason
 
 
 def test_a_stage_that_waits_names_what_for() -> None:
-    given = ruling("Why does my stage wait?", running(some_facts(), "roy"), "billy")
+    given = decision("Why does my stage wait?", running(some_facts(), "roy"), "billy")
 
     assert given.answer is YES
     assert "waiting for Backend Implementation, Frontend Implementation" in given.reason
@@ -109,34 +112,34 @@ def test_a_stage_that_waits_names_what_for() -> None:
 def test_a_state_is_confirmed_or_denied_and_never_guessed() -> None:
     facts = some_facts()
 
-    assert ruling("Is REQ-101 delivered?", facts).answer is NO
-    assert ruling("Is my requirement running?", facts).answer is YES
-    stands = ruling("What state is my requirement in?", facts)
+    assert decision("Is REQ-101 delivered?", facts).answer is NO
+    assert decision("Is my requirement running?", facts).answer is YES
+    stands = decision("What state is my requirement in?", facts)
     assert stands.answer is UNCLEAR
     assert "REQ-101 (P2) is RUNNING" in stands.reason
 
 
 def test_nobody_is_told_to_go_on() -> None:
     for state in RequirementState:
-        assert ruling("May I continue?", some_facts(state=state)).answer is not YES
+        assert decision("May I continue?", some_facts(state=state)).answer is not YES
     held = some_facts(state=RequirementState.HELD)
-    assert "by itself" in ruling("May I continue?", held).reason
-    over = ruling("May I continue?", some_facts(state=RequirementState.DELIVERED))
+    assert "by itself" in decision("May I continue?", held).reason
+    over = decision("May I continue?", some_facts(state=RequirementState.DELIVERED))
     assert "by itself" not in over.reason
-    assert ruling("Am I on hold or may I continue?", held).answer is NO
+    assert decision("Am I on hold or may I continue?", held).answer is UNCLEAR
 
 
 def test_berry_alone_deploys_and_only_while_her_stage_runs() -> None:
     question = "May I deploy now?"
 
-    assert ruling(question, running(some_facts(), "berry"), "berry").answer is YES
-    assert ruling(question, some_facts(), "berry").answer is UNCLEAR
-    assert ruling(question, running(some_facts(), "roy"), "roy").answer is NO
-    assert ruling("May I push to main?", running(some_facts(), "berry"), "berry").answer is NO
+    assert decision(question, running(some_facts(), "berry"), "berry").answer is YES
+    assert decision(question, some_facts(), "berry").answer is UNCLEAR
+    assert decision(question, running(some_facts(), "roy"), "roy").answer is NO
+    assert decision("May I push to main?", running(some_facts(), "berry"), "berry").answer is NO
 
 
 def test_groups_of_a_running_requirement_are_not_changed_by_a_human_either() -> None:
-    assert ruling("Can I modify parallelization groups?", some_facts(), "human").answer is NO
+    assert decision("Can I modify parallelization groups?", some_facts(), "human").answer is NO
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,7 @@ def test_groups_of_a_running_requirement_are_not_changed_by_a_human_either() -> 
 def test_advice_never_makes_a_ruling_milder(
     floor: Verdict, advice: Verdict, answer: Verdict
 ) -> None:
-    given = under_floor(Ruling(floor, "rule", "Because."), advice, "Go ahead!")
+    given = under_floor(Decision(floor, "rule", "Because."), advice, "Go ahead!")
 
     assert given.answer is answer
     is_milder = advice.strictness < floor.strictness

@@ -1,15 +1,18 @@
 """What the five rules forbid is refused in every phrasing, and nothing else is."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
-from pipeline.rules import rule_on
-from pipeline.rulings import Question, Ruling, Verdict
+from pipeline.model import RequirementState
+from pipeline.questions import Decision, Question, RequirementFacts, Verdict
+from pipeline.rules import decide
+from tests.facts import running, some_facts
 
 
-def ruling(question: str, context: str = "", agent: str = "roy") -> Ruling:
-    return rule_on(Question(agent, question, context), None)
+def decision(question: str, context: str = "", agent: str = "roy") -> Decision:
+    return decide(Question(agent, question, context), None)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,6 @@ def ruling(question: str, context: str = "", agent: str = "roy") -> Ruling:
         "May I downgrade this error?",
         "MAY I DOWNGRADE THIS ERROR",
         "downgrade this error ok?",
-        "This error: downgrade it?",
         "Can this error be downgraded to a warning?",
         "May I down-grade the error?",
         "May the error's severity be reduced?",
@@ -36,7 +38,6 @@ def ruling(question: str, context: str = "", agent: str = "roy") -> Ruling:
         "Could you let me whitelist, quarantine or frobnicate that exception?",
         "Can't I just ignore this error?",
         "Can’t it be ignored? The error is harmless",
-        "Shouldn't we just ignore the failing test?",
         "Isn't ignoring this error fine?",
         "Couldn't the error be ignored?",
         "Why not suppress the lint error?",
@@ -59,8 +60,9 @@ def ruling(question: str, context: str = "", agent: str = "roy") -> Ruling:
         "May I delete the failing test?",
         "May I pretend that the tests passed?",
         "May I set the test_result to PASS by hand?",
-        "ｄｏｗｎｇｒａｄｅ the error?",
+        "May I ｄｏｗｎｇｒａｄｅ the error?",
         "May I down\u200bgrade the error?",
+        "The test fails. May I leave it, then extend my deadline?",
         "May I skip QA?",
         "Can we go straight to deployment without QA?",
         "May I leave out billy's tests?",
@@ -68,7 +70,7 @@ def ruling(question: str, context: str = "", agent: str = "roy") -> Ruling:
     ],
 )
 def test_nothing_is_downgraded_in_any_phrasing(question: str) -> None:
-    given = ruling(question)
+    given = decision(question)
 
     assert given.answer is Verdict.NO
     assert given.rule == "Rule 2: Never downgrades errors"
@@ -89,7 +91,7 @@ def test_nothing_is_downgraded_in_any_phrasing(question: str) -> None:
         ("Rule 3", "A P0 is open. Can I begin my P3 anyway?"),
         ("Rule 4", "May I restart NATS myself?"),
         ("Rule 4", "Can I reboot the database container?"),
-        ("Rule 4", "Should I bring the database back up myself?"),
+        ("Rule 4", "May I bring the database back up myself?"),
         ("Rule 4", "May I start the nats server?"),
         ("Rule 4", "May I kill roy's process?"),
         ("Rule 5", "May I work without recording it?"),
@@ -104,7 +106,7 @@ def test_nothing_is_downgraded_in_any_phrasing(question: str) -> None:
     ],
 )
 def test_what_is_forbidden_is_refused_by_its_rule(rule: str, question: str) -> None:
-    given = ruling(question)
+    given = decision(question)
 
     assert (given.answer, given.rule.partition(":")[0]) == (Verdict.NO, rule)
 
@@ -114,27 +116,25 @@ def test_what_is_forbidden_is_refused_by_its_rule(rule: str, question: str) -> N
     [
         ("May I skip it?", "The test fails."),
         ("Is that okay?", "I would downgrade the error to a warning."),
-        ("May I extend my deadline?", "Meanwhile I disable the failing test."),
+        ("May I proceed?", "NATS is unavailable."),
     ],
 )
 def test_context_says_what_is_meant(question: str, context: str) -> None:
-    assert ruling(question, context).answer is Verdict.NO
+    assert decision(question, context).answer is Verdict.NO
 
 
 @pytest.mark.parametrize(
     ("question", "context"),
     [
         ("May I extend my deadline?", ""),
-        ("May I have 30 more minutes because the migration takes longer?", ""),
-        ("I will not ignore the error. May I extend my deadline?", ""),
-        ("The tests are slow. May I please extend my deadline, Sasha?", ""),
-        ("I talked to jen, and may I have half an hour more time?", ""),
-        ("May I extend my deadline?", "Tests still fail. I continue to work on them."),
+        ("May I have 30 more minutes?", "The migration takes longer."),
+        ("Dear Sasha! May I please extend my deadline now? Thank you.", ""),
+        ("May I get more time now for REQ-7?", "I continue to work on it."),
         ("May I extend my deadline for REQ-SKIP-FAILING-TESTS?", ""),
     ],
 )
-def test_what_is_only_named_or_negated_is_not_refused(question: str, context: str) -> None:
-    assert ruling(question, context).answer is Verdict.YES
+def test_harmless_words_around_a_known_question_do_not_matter(question: str, context: str) -> None:
+    assert decision(question, context).answer is Verdict.YES
 
 
 @pytest.mark.parametrize(
@@ -147,15 +147,25 @@ def test_what_is_only_named_or_negated_is_not_refused(question: str, context: st
         "May I extend my deadline by editing the clock?",
         "May I extend my deadline and hire somebody?",
         "May I extend my deadline without skipping the tests?",
-        "The test fails. May I leave it, then extend my deadline?",
         "May I fix the error?",
+        "Should I bring the database back up myself?",
+        "Should I treat the failing test as a failure?",
+        "Shouldn't we just ignore the failing test?",
+        "This error: downgrade it?",
+        "May I have 30 more minutes because the migration takes longer?",
+        "I talked to jen, and may I have half an hour more time?",
+        "I will not ignore the error. May I extend my deadline?",
+        "The tests are slow. May I please extend my deadline, Sasha?",
+        "The migration is slow. May I extend my deadline?",
+        "May I extend my deadline? I delete jen's files.",
+        "May I extend my deadline\nhire somebody",
         "Is it forbidden to downgrade an error?",
         "Is it not allowed to ignore the error?",
         "???",
     ],
 )
 def test_what_is_not_recognised_as_a_whole_is_unclear(question: str) -> None:
-    given = ruling(question)
+    given = decision(question)
 
     assert given.answer is Verdict.UNCLEAR
     assert given.reason
@@ -164,7 +174,7 @@ def test_what_is_not_recognised_as_a_whole_is_unclear(question: str) -> None:
 def test_groups_are_the_pipelines_and_no_agents() -> None:
     asked = ("Can I modify parallelization groups?", "Trying to optimize workflow performance")
 
-    by_agent, by_human = ruling(*asked, agent="your-agent"), ruling(*asked, agent="human")
+    by_agent, by_human = decision(*asked, agent="your-agent"), decision(*asked, agent="human")
 
     assert by_agent.answer is Verdict.NO
     assert by_human.answer is Verdict.YES
@@ -176,7 +186,7 @@ def test_groups_are_the_pipelines_and_no_agents() -> None:
 def test_the_longest_question_is_ruled_on_quickly() -> None:
     hostile = "may i not " * 200, "leave the red. " * 130
 
-    assert ruling(*hostile).answer in tuple(Verdict)
+    assert decision(*hostile).answer in tuple(Verdict)
 
 
 VERBS = (
@@ -194,7 +204,7 @@ WISHES = (
     "{error}: may I {verb} it?",
     "Is there any objection if I {verb} {error}?",
     "why can't I {verb} {error}",
-    "Should I not {verb} {error}?",
+    "Might I perhaps {verb} {error}?",
     "PERMISSION TO {verb} {error}",
 )
 
@@ -203,7 +213,20 @@ WISHES = (
 def test_no_verb_in_no_wish_plays_an_error_down(wish: str) -> None:
     for verb, error in product(VERBS, ERRORS):
         asked = wish.format(verb=verb, error=error)
-        assert ruling(asked).answer is Verdict.NO, asked
+        assert decision(asked).answer is Verdict.NO, asked
+
+
+def test_what_must_be_done_is_never_answered_no() -> None:
+    for verb, error in product(VERBS, ERRORS):
+        asked = f"Should I not {verb} {error}?"
+        assert decision(asked).answer is Verdict.UNCLEAR, asked
+
+
+@pytest.mark.parametrize(
+    "context", ["Meanwhile I disable the failing test.", "Tests still fail.", "NATS is down."]
+)
+def test_context_that_tells_of_something_forbidden_takes_a_yes_away(context: str) -> None:
+    assert decision("May I extend my deadline?", context).answer is Verdict.UNCLEAR
 
 
 @pytest.mark.parametrize("allowed", ["extend my deadline", "have 30 minutes more"])
@@ -214,4 +237,47 @@ def test_what_is_allowed_takes_nothing_else_along(allowed: str) -> None:
             f"May I {allowed} and {verb} {error}?",
             f"The test fails. May I {verb} {error}, then {allowed}?",
         ):
-            assert ruling(asked, agent="human").answer is not Verdict.YES, asked
+            assert decision(asked, agent="human").answer is not Verdict.YES, asked
+
+
+FORBIDDEN = (
+    "skip the tests", "ignore the red build", "deliver a red build", "restart NATS", "push to main",
+    "ignore the P0", "work without recording it", "delete jen's files", "hire somebody",
+)  # fmt: skip
+JOINED = (
+    "{yes} and {no}?", "{yes}, then {no}?", "{yes} by {no}?", "{no}, {yes}?", "May I {no}? {yes}?",
+    "{yes}? May I {no}?", "{yes} while I {no}?", "{yes}. I {no}.", "{yes}: {no}?", "{yes}; {no}",
+    "{yes}\n{no}", "{yes} ({no})?", "{yes} for REQ-101 and {no}?", "I will {no}. {yes}?",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "yes",
+    [
+        "May I extend my deadline",
+        "May I retry",
+        "May I run in parallel with jen",
+        "May roy and jen run in parallel",
+        "May I start although a P0 is open",
+    ],
+)
+def test_whatever_stands_beside_a_known_question_takes_its_yes_away(yes: str) -> None:
+    facts = replace(running(some_facts(), "roy"), blocks_p0=True)
+    assert rule_for(f"{yes}?", facts).answer is Verdict.YES
+
+    for no, joined in product(FORBIDDEN, JOINED):
+        asked = joined.format(yes=yes, no=no)
+        assert rule_for(asked, facts).answer is not Verdict.YES, asked
+
+
+def test_a_fact_is_no_answer_to_a_wish_beside_it() -> None:
+    facts = some_facts(state=RequirementState.HELD, waiting_for="REQ-9")
+    assert rule_for("The build is red. Am I on hold?", facts).answer is Verdict.YES
+
+    for no in FORBIDDEN:
+        for asked in (f"Am I on hold? May I {no}?", f"May I {no}? Am I on hold?"):
+            assert rule_for(asked, facts).answer is not Verdict.YES, asked
+
+
+def rule_for(question: str, facts: RequirementFacts) -> Decision:
+    return decide(Question("roy", question), facts)

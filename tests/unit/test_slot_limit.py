@@ -39,18 +39,19 @@ def test_the_lower_of_both_limits_holds(slots: SlotLimit) -> None:
     slots.set(9)
     assert slots.current() == 2
 
-    slots.raise_again()
-    assert (slots.current(), slots.lowered()) == (4, Lowered(4, "memory is short"))
-    slots.raise_again()
-    slots.raise_again()
+    slots.restore()
     assert (slots.current(), slots.lowered()) == (9, None)
 
 
-@pytest.mark.parametrize("to", [0, -3])
-def test_one_agent_may_always_live(slots: SlotLimit, to: int) -> None:
-    slots.lower(to, "load")
+@pytest.mark.parametrize("to", [1, 0, -3])
+def test_two_agents_may_live_unless_one_is_configured(
+    slots: SlotLimit, home: Path, to: int
+) -> None:
+    slots.lower(to, "memory is short")
 
-    assert slots.current() == 1
+    assert (slots.current(), slots.why()) == (2, "lowered: memory is short")
+    only_one = SlotLimit(home, 1)
+    assert (only_one.current(), only_one.why()) == (1, "")
 
 
 @pytest.mark.parametrize("number", [0, -1, 1001])
@@ -74,6 +75,6 @@ def test_a_file_that_says_no_number_is_named(home: Path, name: str, text: str) -
 
 def test_giving_back_what_was_never_set_changes_nothing(slots: SlotLimit) -> None:
     slots.reset()
-    slots.raise_again()
+    slots.restore()
 
     assert slots.current() == 4

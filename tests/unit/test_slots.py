@@ -181,16 +181,15 @@ async def test_usage_says_why_there_are_fewer_slots_than_configured(
     tmp_path: Path, tasks: "list[asyncio.Task[None]]"
 ) -> None:
     limit = SlotLimit(tmp_path, 4)
-    limit.lower(1, "memory is short")
-    slots = Slots(limit, ("living",), lambda _: False)
+    limit.lower(2, "memory is short")
+    slots = Slots(limit, ("living", "other"), lambda _: False)
     usages = slots.usages()
     tasks += await queued(slots, ask("first"))
-    assert await anext(usages) == SlotUsage(1, 1, 4, "lowered: memory is short")
+    assert await anext(usages) == SlotUsage(2, 2, 4, "lowered: memory is short")
 
-    limit.raise_again()
-    limit.raise_again()
+    limit.restore()
     await tasks[0]
-    assert await anext(usages) == SlotUsage(2, 4, 4)
+    assert await anext(usages) == SlotUsage(3, 4, 4)
 
 
 @settings(deadline=None, max_examples=60)

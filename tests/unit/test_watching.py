@@ -1,6 +1,8 @@
-"""How long what Sasha has done is given to show, and how often she looks meanwhile."""
+"""How often Sasha looks, and how long what she has done is given to show."""
 
+import asyncio
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -8,8 +10,13 @@ import pytest
 
 from activities import sasha
 from activities.sasha import SashaActivities
-from pipeline.model import Symptom, SymptomKind, Watch
+from adapters.care.memory import Memory, MemoryCare
+from adapters.runs.slots import SlotLimit
+from hosting.sasha import check_regularly, watch_memory
+from pipeline.errors import DependencyUnavailable
+from pipeline.model import SashaCall, Symptom, SymptomKind, Watch
 from pipeline.ports import HostPorts
+from tests.eventually import eventually
 
 ROW = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
 
@@ -60,3 +67,48 @@ def test_what_is_slow_to_show_is_looked_at_less_often(monkeypatch: pytest.Monkey
 
     # never below 2; 30 / 15; 360 / 15
     assert [sasha._pause(patience) for patience in (5, 30, 360)] == [2.0, 2.0, 24.0]
+
+
+async def test_a_worker_calls_her_at_intervals_whatever_is_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[SashaCall] = []
+    thrice = asyncio.Event()
+
+    async def call(call: SashaCall) -> None:
+        calls.append(call)
+        if len(calls) == 3:
+            thrice.set()
+        raise DependencyUnavailable("Temporal", "nowhere", "It is down.")
+
+    monkeypatch.setattr("hosting.sasha.CHECK_INTERVAL", timedelta(milliseconds=1))
+    ports = cast(HostPorts, SimpleNamespace(sasha=SimpleNamespace(call=call), host="here"))
+    checking = asyncio.create_task(check_regularly(ports))
+    await asyncio.wait_for(thrice.wait(), 10)
+    checking.cancel()
+
+    assert calls[0] == SashaCall("here")
+
+
+async def test_a_shortage_of_memory_calls_her_once_and_slots_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[SashaCall] = []
+    slots = SlotLimit(tmp_path, 8)
+
+    async def call(call: SashaCall) -> None:
+        calls.append(call)
+
+    stalled = [50.0] * 5
+    memory = MemoryCare(
+        "here", slots, lambda: Memory(1, 2, stalled=stalled.pop() if stalled else 0.0)
+    )
+    monkeypatch.setattr("hosting.sasha._MEMORY_SECONDS", 0.001)
+    monkeypatch.setattr("adapters.care.memory.CALM_SECONDS", 0.0)
+    slots.lower(2, "memory is short")
+    ports = cast(HostPorts, SimpleNamespace(sasha=SimpleNamespace(call=call), host="here"))
+    watching = asyncio.create_task(watch_memory(ports, memory))
+    await eventually(lambda: not stalled and slots.lowered() is None, "the slots are back")
+    watching.cancel()
+
+    assert (calls, slots.current()) == ([SashaCall("here")], 8)

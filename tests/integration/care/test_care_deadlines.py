@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.host_care.deadlines import DeadlineCare
+from adapters.care.deadlines import DeadlineCare
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from adapters.runs.host import HostRuns
@@ -17,7 +17,7 @@ from adapters.runs.suspensions import Suspensions
 from pipeline.agents_file import SimulatedAgent
 from pipeline.errors import PermanentError, TransientError
 from pipeline.model import Symptom, SymptomKind
-from pipeline.remedies import PATROL_INTERVAL, REMEDIES
+from pipeline.remedies import CHECK_INTERVAL, REMEDIES
 from tests.care import subjects
 from tests.eventually import eventually, eventually_async
 from tests.fixtures_runs import Bench, Order, attach, until
@@ -169,20 +169,20 @@ async def test_a_run_with_time_left_is_no_symptom(runs: Bench, left: timedelta) 
 
 
 @pytest.mark.parametrize("minutes", [10, 15, 30, 120])
-async def test_a_run_is_seen_for_one_patrol_at_least_and_two_where_there_is_time(
+async def test_a_run_is_seen_for_one_check_at_least_and_two_where_there_is_time(
     runs: Bench, minutes: int
 ) -> None:
     given = timedelta(minutes=minutes)
     house = await at_work(runs, PRINTS, deadline=given)
     await eventually(lambda: house.run.file("stdout").stat().st_size > 0, "a word")
-    house.leave(min(2 * PATROL_INTERVAL, given / 2) - timedelta(seconds=5))
+    house.leave(min(2 * CHECK_INTERVAL, given / 2) - timedelta(seconds=5))
 
     assert subjects(await house.care().look()) == [house.order.run_id]
-    assert given / 2 >= PATROL_INTERVAL
+    assert given / 2 >= CHECK_INTERVAL
 
 
-def test_an_extension_that_failed_is_tried_again_on_the_next_patrol() -> None:
-    assert REMEDIES[SymptomKind.RUN_NEAR_DEADLINE].again <= PATROL_INTERVAL / 2
+def test_an_extension_that_failed_is_tried_again_by_the_next_check() -> None:
+    assert REMEDIES[SymptomKind.RUN_NEAR_DEADLINE].again <= CHECK_INTERVAL / 2
 
 
 async def test_a_run_in_its_grace_may_still_be_extended(runs: Bench) -> None:

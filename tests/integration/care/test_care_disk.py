@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.care.disk import DiskCare, LeftoverCollector
+from adapters.care.memory import MIB
 from adapters.git import GitWorkspaces
-from adapters.host_care.collector import LeftoverCollector
-from adapters.host_care.disk import DiskCare
-from adapters.readiness import MIB
 from pipeline.errors import DependencyUnavailable, TransientError
 from pipeline.model import Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run

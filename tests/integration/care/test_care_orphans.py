@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
-from adapters.host_care.orphaned_runs import OrphanedProcesses, OrphanedRuns
+from adapters.care.orphans import OrphanedProcesses, OrphanedRuns
 from adapters.runs.directory import RunDirectory
 from pipeline.model import RunEnd
 from tests.care import KnownRequirements, a_run, sleeper

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.care.orphans import EndedClones
 from adapters.git import GitWorkspaces
-from adapters.host_care.orphaned_trees import EndedClones
 from pipeline.model import StageRequest
 from tests.care import KnownRequirements, a_run
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write

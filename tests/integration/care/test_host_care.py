@@ -3,38 +3,25 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from adapters.care import care as bounds
+from adapters.care.care import UNSEEN, Care
+from adapters.care.memory import MIB, Memory, MemoryCare
 from adapters.git import GitWorkspaces
-from adapters.host_care import care as bounds
-from adapters.host_care.care import UNSEEN, HostCare
-from adapters.host_care.load import HostLoad, LoadCare
-from adapters.host_care.making import host_care
-from adapters.readiness import MIB
 from adapters.runs.directory import RECORDS
+from adapters.runs.slots import SlotLimit
+from hosting.sasha import host_care
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
 from pipeline.model import RunEnd, Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run, subjects
 from tests.fixtures_runs import Bench, attach, until
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, store_of
 
-CALM = HostLoad(8192 * MIB, 16384 * MIB, load=0.0, processors=2)
-
-
-class FourSlots:
-    """Four slots that nobody lowers."""
-
-    def current(self) -> int:
-        return 4
-
-    def lower(self, to: int, why: str) -> None:
-        raise AssertionError(why)
-
-    def raise_again(self) -> None:
-        pass
+CALM = Memory(8192 * MIB, 16384 * MIB, stalled=0.0)
 
 
 @dataclass(eq=False)
@@ -43,9 +30,11 @@ class Scripted:
 
     seen: Sequence[Symptom] | PipelineError = ()
     seconds: float = 0.0
-    kind: SymptomKind = SymptomKind.ORPHAN
-    component: str = "orphan"
+    kinds: frozenset[SymptomKind] = frozenset({SymptomKind.ORPHAN})
     prefix: str = "run:"
+    blind: Symptom = field(
+        default_factory=lambda: Symptom(SymptomKind.ORPHAN, "orphan", f"run:{UNSEEN}")
+    )
     looks: int = 0
 
     async def look(self) -> Sequence[Symptom]:
@@ -63,11 +52,12 @@ class Scripted:
 ORPHAN = Symptom(SymptomKind.ORPHAN, "orphan", "run:REQ-1/wf/Research/1")
 
 
-def with_part(part: Scripted) -> HostCare:
-    return HostCare(LoadCare("host-1", FourSlots(), lambda: CALM), part)
+def memory_of(home: Path, *measured: Memory) -> MemoryCare:
+    left = list(measured)
+    return MemoryCare("host-1", SlotLimit(home, 4), lambda: left.pop(0) if left else CALM)
 
 
-def whole(bench: Bench, known: KnownRequirements, project: Path | None = None) -> HostCare:
+def whole(bench: Bench, known: KnownRequirements, project: Path | None = None) -> Care:
     async def extend(run_id: str, minutes: float, reason: str) -> None:
         raise AssertionError(run_id)
 
@@ -78,9 +68,8 @@ def whole(bench: Bench, known: KnownRequirements, project: Path | None = None) -
         min_free_bytes=1,
         requirements=known,
         runs=bench.host(),
-        slots=FourSlots(),
+        memory=memory_of(bench.home),
         extend=extend,
-        measuring=lambda: CALM,
     )
 
 
@@ -90,10 +79,9 @@ async def test_a_host_with_nothing_wrong_has_no_symptom(
     care = whole(runs, KnownRequirements(), git_project.root)
 
     assert await care.look() == ()
-    assert await care.relax() == ""
 
 
-async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
+async def test_checks_tidy_up_after_a_requirement_that_was_terminated(
     runs: Bench, git_project: GitProject
 ) -> None:
     """Its agent is at work in its worktree, and no workflow will ever hear of it."""
@@ -110,14 +98,14 @@ async def test_patrols_tidy_up_after_a_requirement_that_was_terminated(
     assert await care.look() == ()
     known.end(NUMBER)
 
-    patrols = []
+    checks = []
     while found := await care.look():
-        patrols.append(subjects(found))
+        checks.append(subjects(found))
         for symptom in found:
             await care.act(symptom)
 
     # The worktree stays until the agent has ended; the run's directory stays for `logs`.
-    assert patrols == [[f"run:{order.run_id}"], [f"clones:{NUMBER}"]]
+    assert checks == [[f"run:{order.run_id}"], [f"clones:{NUMBER}"]]
     assert not exists(worktree)
     kept = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
     assert store_of(git_project, runs.home).text(kept, "work") == "paid for"
@@ -152,7 +140,7 @@ def five_thousand_copies(pattern: Path, root: Path) -> None:
 
 async def test_a_part_that_cannot_look_is_a_symptom_and_hides_no_other(runs: Bench) -> None:
     part = Scripted([ORPHAN])
-    care = with_part(part)
+    care = Care(memory_of(runs.home), part)
     assert await care.look() == (ORPHAN,)
 
     part.seen = GitFailed("The project is gone.")
@@ -193,10 +181,9 @@ async def test_orphans_are_not_over_because_the_database_cannot_be_asked(runs: B
     assert symptom.subject == f"run:{run.run_id}"
 
 
-async def test_only_what_sees_to_a_symptom_is_looked_at_while_it_is_watched() -> None:
+async def test_only_the_remediator_of_a_symptom_looks_while_it_is_watched(tmp_path: Path) -> None:
     part = Scripted(GitFailed("The project is gone."))
-    loads = [replace(CALM, load=99.0), CALM]
-    care = HostCare(LoadCare("host-1", FourSlots(), lambda: loads.pop(0)), part)
+    care = Care(memory_of(tmp_path, replace(CALM, stalled=99.0)), part)
     symptom = Symptom(SymptomKind.HOST_OVERLOADED, "host", "host-1")
 
     assert [await care.is_over(symptom) for _ in range(2)] == [False, True]
@@ -205,13 +192,12 @@ async def test_only_what_sees_to_a_symptom_is_looked_at_while_it_is_watched() ->
 
 async def test_looks_and_treatments_are_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(bounds, "ACT_SECONDS", 0.05)
-    care = with_part(Scripted(seconds=60))
+    care = Care(Scripted(seconds=60), act_seconds=0.05)
 
     (symptom,) = await care.look()
 
-    assert (symptom.subject, symptom.detail) == (f"run:{UNSEEN}", "No answer within 0.05 s.")
-    with pytest.raises(TransientError, match="Not done within"):
+    assert (symptom.subject, symptom.detail) == (f"run:{UNSEEN}", "no answer in 0.05 s")
+    with pytest.raises(TransientError, match="Not done in time"):
         await care.act(ORPHAN)
 
 

@@ -124,22 +124,22 @@ async def test_agents_above_a_lowered_limit_end_by_themselves_before_another_sta
     runs: Bench,
 ) -> None:
     runs.shell(AGENT)
-    runs.limit = 2
-    host, slots = runs.host(), SlotLimit(runs.home, 2)
-    first, second, third = (a_claim(runs, name) for name in ("first", "second", "third"))
-    tasks = [await attached_to(runs, host, order) for order in (first, second)]
-    slots.lower(1, "memory is short")
-    tasks += [await waiting(host, third)]
+    runs.limit = 3
+    host, slots = runs.host(), SlotLimit(runs.home, 3)
+    first, second, third, fourth = (a_claim(runs, name) for name in ("1st", "2nd", "3rd", "4th"))
+    tasks = [await attached_to(runs, host, order) for order in (first, second, third)]
+    slots.lower(2, "memory is short")
+    tasks += [await waiting(host, fourth)]
 
     let_go(runs, first)
     await tasks[0]
     done, _ = await asyncio.wait(tasks[1:], timeout=1.2)
     assert not done
-    assert not has_started(runs, third)
-    slots.raise_again()
-    await until(lambda: has_started(runs, third))
+    assert not has_started(runs, fourth)
+    slots.restore()
+    await until(lambda: has_started(runs, fourth))
 
-    for order in (second, third):
+    for order in (second, third, fourth):
         let_go(runs, order)
     await asyncio.gather(*tasks)
 

@@ -1,4 +1,4 @@
-"""`ask-sasha` beside a desk that takes its time: a worker's answer is waited for, or owed."""
+"""`ask-sasha` beside a responder that takes its time: a worker's answer is waited for, or owed."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from cli import ask_sasha, output
-from pipeline.rulings import Question, Ruling, Verdict
+from pipeline.questions import Decision, Question, Verdict
 from settings import Settings
 from tests.eventually import eventually
 from tests.fixtures_sdlc import NatsServer
-from tests.rule_asking import USER, Answer, Asker, a_desk
+from tests.rule_asking import USER, Answer, Asker, a_responder
 
 MAY_EXTEND = Question("roy", "May I extend my deadline?")
 DOWNGRADE = Question("roy", "May I downgrade this error?")
@@ -22,7 +22,7 @@ class SlowAdviser:
     def __init__(self) -> None:
         self.may_speak = asyncio.Event()
 
-    async def advise(self, question: Question, ruling: Ruling) -> tuple[Verdict, str]:
+    async def advise(self, question: Question, decision: Decision) -> tuple[Verdict, str]:
         await self.may_speak.wait()
         return Verdict.NO, "Not on a Friday."
 
@@ -42,9 +42,9 @@ async def ask(
 ) -> tuple[Answer, list[Answer]]:
     """What the command prints, and what everybody else hears in the end."""
     async with AsyncExitStack() as stack:
-        desk = a_desk(server, adviser=adviser)
-        await desk.start()
-        stack.push_async_callback(desk.stop)
+        responder = a_responder(server, second_opinion=adviser.advise)
+        await responder.start()
+        stack.push_async_callback(responder.stop)
         asker = await stack.enter_async_context(Asker(server))
         said = await ask_sasha._answered(settings, MAY_EXTEND)  # the command less its settings
         adviser.may_speak.set()

@@ -13,14 +13,13 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from adapters.rule_counsel import RuleCounsel
+from adapters.rule_engine import RuleEngine
 from adapters.rule_facts import ANSWER_SECONDS, create_rule_facts
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.tables import BlockerRow
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import Extension, Priority, RequirementState, StageState
-from pipeline.rule_facts import RequirementFacts
-from pipeline.rulings import Question, Verdict
+from pipeline.questions import Question, RequirementFacts, Verdict
 from tests.eventually import eventually_async
 from tests.fixtures_sdlc import PostgresServer, free_port
 from tests.sdlc_factory import RESEARCH, Requirement, an_order
@@ -92,10 +91,10 @@ async def test_a_question_is_answered_while_the_database_is_down() -> None:
     nowhere = f"postgresql+psycopg://agog:secret@127.0.0.1:{free_port()}/agog"
     facts = create_rule_facts(nowhere)
 
-    answer = await RuleCounsel(facts).answer(Question("roy", "May I skip QA?", "REQ-1"))
+    answer = await RuleEngine(facts).answer(Question("roy", "May I skip QA?", "REQ-1"))
     await facts.close()
 
-    assert answer.ruling.answer is Verdict.NO
+    assert answer.decision.answer is Verdict.NO
     assert answer.source == "rules; the SDLC database cannot be reached"
 
 
@@ -105,11 +104,11 @@ async def test_a_silent_database_holds_nobody_up() -> None:
         silent.listen(64)
         port = silent.getsockname()[1]
         facts = create_rule_facts(f"postgresql+psycopg://agog:secret@127.0.0.1:{port}/agog")
-        counsel, began = RuleCounsel(facts), time.monotonic()
+        engine, began = RuleEngine(facts), time.monotonic()
 
         for _ in range(100):
-            answer = await counsel.answer(Question("roy", "Am I on hold?", "REQ-1"))
-            assert answer.ruling.answer is Verdict.UNCLEAR
+            answer = await engine.answer(Question("roy", "Am I on hold?", "REQ-1"))
+            assert answer.decision.answer is Verdict.UNCLEAR
             assert answer.source == "rules; the SDLC database cannot be reached"
 
         # one of them has waited; the others were told what it had found
@@ -121,14 +120,14 @@ async def test_the_source_names_what_was_known(
     database_url: str, sdlc_store: PostgresSdlcStore
 ) -> None:
     await Requirement(sdlc_store).begun()
-    counsel = RuleCounsel(facts := create_rule_facts(database_url))
+    engine = RuleEngine(facts := create_rule_facts(database_url))
 
-    answer = await counsel.answer(Question("roy", "Is REQ-1 running?"))
-    other = await counsel.answer(Question("roy", "Is REQ-2 running?"))
+    answer = await engine.answer(Question("roy", "Is REQ-1 running?"))
+    other = await engine.answer(Question("roy", "Is REQ-2 running?"))
     await facts.close()
 
-    assert (answer.ruling.answer, answer.source) == (Verdict.YES, "rules and the SDLC database")
-    assert (other.ruling.answer, other.source) == (
+    assert (answer.decision.answer, answer.source) == (Verdict.YES, "rules and the SDLC database")
+    assert (other.decision.answer, other.source) == (
         Verdict.UNCLEAR,
         "rules; there is no requirement REQ-2",
     )
@@ -138,17 +137,17 @@ async def test_a_database_that_hung_is_known_again_when_it_goes_on(
     postgres_server: PostgresServer, database_url: str, sdlc_store: PostgresSdlcStore
 ) -> None:
     await Requirement(sdlc_store).begun()
-    counsel = RuleCounsel(facts := create_rule_facts(database_url))
+    engine = RuleEngine(facts := create_rule_facts(database_url))
     question = Question("roy", "Is REQ-1 running?")
     known = "rules and the SDLC database"
-    assert (await counsel.answer(question)).source == known
+    assert (await engine.answer(question)).source == known
 
     async def is_known() -> bool:
-        return (await counsel.answer(question)).source == known
+        return (await engine.answer(question)).source == known
 
     with hanging(postgres_server):
         began = time.monotonic()
-        answers = await asyncio.gather(*(counsel.answer(question) for _ in range(20)))
+        answers = await asyncio.gather(*(engine.answer(question) for _ in range(20)))
         assert {answer.source for answer in answers} == {
             "rules; the SDLC database cannot be reached"
         }

@@ -1,0 +1,1 @@
+"""Health checks and repairs of the cluster and of one host."""
