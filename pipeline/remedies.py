@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.model.incidents import Symptom, SymptomKind
+from pipeline.model.holds import Symptom, SymptomKind
 
 CHECK_INTERVAL = timedelta(minutes=5)
 """How often Sasha looks although nobody is paused: a disk, for example, fills slowly."""

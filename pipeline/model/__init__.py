@@ -1,4 +1,4 @@
-"""The messages of the house: what travels between command line, workflow and activities.
+"""The messages: what travels between command line, workflow and activities.
 
 Frozen standard-library dataclasses; small by construction (nothing over 64 KB through Temporal).
 """
@@ -16,16 +16,25 @@ from pipeline.model.answers import (
     Escalation,
     Extension,
     ExtensionRequest,
+    FailureCollection,
+    FailureReport,
     Reminder,
     Reopened,
     Reopening,
     RetryRequest,
 )
-from pipeline.model.builds import BuildOutcome, BuildRequest, BuildResult, BuildStep, Proof
-from pipeline.model.cards import StageCard
-from pipeline.model.carried import Carried, Counts
-from pipeline.model.delivery import DeliveryOutcome, DeliveryRequest, DeliveryState, Turn
-from pipeline.model.failures import Failure, FailureKind, Severity
+from pipeline.model.delivery import (
+    BuildOutcome,
+    BuildRequest,
+    BuildResult,
+    BuildStep,
+    DeliveryOutcome,
+    DeliveryRequest,
+    DeliveryState,
+    Proof,
+    Turn,
+)
+from pipeline.model.failures import Failure, FailureKind, Severity, Tally
 from pipeline.model.fixes import (
     Fix,
     FixMerge,
@@ -39,59 +48,78 @@ from pipeline.model.fixes import (
     Traces,
 )
 from pipeline.model.holds import (
+    DEPENDENCIES,
+    DISK,
     OPENING,
     PRE_EMPTION,
     RELEASE,
     REPAIRED,
+    RETRY_BOUND,
     STAND_STILL,
     TURN,
+    CaseStanding,
     Held,
     Hold,
-    Wake,
-)
-from pipeline.model.incidents import (
-    DEPENDENCIES,
-    DISK,
-    CaseStanding,
     Incident,
     IncidentEnd,
     InfrastructureOpening,
     InfrastructureOrder,
+    Leftover,
+    Retry,
     SashaCall,
     SashaStanding,
     SashaState,
     Symptom,
     SymptomKind,
     Waiting,
+    Wake,
     Watch,
     component_of,
     disk_of,
     place_of,
 )
-from pipeline.model.intervals import Interval, between
-from pipeline.model.opening import FixBase, Opening, OpeningRequest
-from pipeline.model.plan import Bounds, Group, Pipeline, Stage
-from pipeline.model.references import Head, RequirementRef
-from pipeline.model.reports import FailureCollection, FailureReport
+from pipeline.model.plan import (
+    Bounds,
+    Group,
+    Head,
+    Mode,
+    Pipeline,
+    Priority,
+    RequirementRef,
+    RequirementState,
+    Stage,
+    StageState,
+)
 from pipeline.model.requirement import (
+    Carried,
     Closing,
+    Counts,
     DeliveryReport,
+    FixBase,
+    Opening,
+    OpeningRequest,
     RequirementOrder,
 )
-from pipeline.model.retries import RETRY_BOUND, Leftover, Retry
-from pipeline.model.runs import RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
+from pipeline.model.runs import (
+    Interval,
+    RunEnd,
+    RunOrder,
+    RunResult,
+    SlotRequest,
+    SlotUsage,
+    between,
+)
 from pipeline.model.stages import (
     BlockedStage,
     Deliverable,
     MergeResult,
+    StageCard,
     StageContext,
     StageOutcome,
     StageRequest,
     StageSkip,
+    Standing,
 )
-from pipeline.model.standing import Standing
-from pipeline.model.states import Mode, Priority, RequirementState, StageState
-from pipeline.model.tally import Tally
 
 __all__ = [
     "DEPENDENCIES",

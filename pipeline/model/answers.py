@@ -1,10 +1,12 @@
-"""What a human may say."""
+"""What a human is asked and may answer, and the report that asks."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from pipeline.model.references import RequirementRef
+from pipeline.model.failures import Failure, Severity
+from pipeline.model.plan import RequirementRef
+from pipeline.model.stages import BlockedStage
 
 HUMAN = "human"
 """Who a requirement waits for, where it is neither a fix nor the orchestrator."""
@@ -129,3 +131,31 @@ class Extension:
     deadline: timedelta
     who: str
     reason: str
+
+
+# --- the report: all failures of a round ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FailureCollection:
+    """All failures of a round, as they came in, for aggregation."""
+
+    ref: RequirementRef
+    round: int
+    failures: tuple[Failure, ...]
+    blocked: tuple[BlockedStage, ...] = ()
+    escalation: Escalation | None = None
+    """What a human is asked; None while fixes or a rework see to everything."""
+    waiting_for: str = ORCHESTRATOR
+    """The orchestrator, a human, or both."""
+
+
+@dataclass(frozen=True)
+class FailureReport:
+    """All failures of a round as one document, worst first."""
+
+    number: str
+    round: int
+    severity: Severity
+    failures: tuple[Failure, ...]
+    text: str

@@ -1,16 +1,13 @@
-"""Fixes: failures that are sent back to their owners, and what became of them."""
+"""Fixes: failures sent back to their owners, and what became of them."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.model.builds import Proof
+from pipeline.model.delivery import Proof
 from pipeline.model.failures import Failure
-from pipeline.model.opening import Opening
-from pipeline.model.plan import Stage
-from pipeline.model.references import Head, RequirementRef
-from pipeline.model.requirement import RequirementOrder
-from pipeline.model.stages import StageOutcome
-from pipeline.model.standing import Standing
+from pipeline.model.plan import Head, RequirementRef, Stage
+from pipeline.model.requirement import Opening, RequirementOrder
+from pipeline.model.stages import StageOutcome, Standing
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Holds: a requirement waits at a boundary until something elsewhere is over."""
+"""What stops a requirement for a while: holds, incidents, retried steps, leftovers."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 
-from pipeline.model.references import RequirementRef
+from pipeline.model.plan import RequirementRef
 
 RELEASE = "release"
 """The signal that tells a workflow of the gate's new epoch."""
@@ -61,3 +62,225 @@ class Wake:
     workflow_ids: tuple[str, ...]
     epoch: int
     turns: tuple[str, ...] = ()
+
+
+# --- incidents of the infrastructure --------------------------------------------------------------
+
+
+class SymptomKind(StrEnum):
+    """What Sasha knows how to repair; `pipeline/remedies.py` says how."""
+
+    NATS_DOWN = "nats_down"
+    STREAMS_AMISS = "streams_amiss"
+    DATABASE_DOWN = "database_down"
+    MIGRATIONS_BEHIND = "migrations_behind"
+    PROGRAM_BEHIND = "program_behind"
+    ROW_WITHOUT_WORKFLOW = "row_without_workflow"
+    DISK_LOW = "disk_low"
+    HOST_OVERLOADED = "host_overloaded"
+    RUN_NEAR_DEADLINE = "run_near_deadline"
+    ORPHAN = "orphan"
+    WORKFLOW_FAULT = "workflow_fault"
+
+
+DEPENDENCIES = {"NATS": "nats", "SDLC database": "database"}
+"""The dependencies that pause everything while they are down: the name in errors, the component."""
+
+DISK = "disk"
+"""The component that pauses only its own host, while the disk has no room."""
+
+_DISK_OF = "disk of "
+
+
+def disk_of(host: str) -> str:
+    """The disk of that host's state directory, as the name of a dependency."""
+    return f"{_DISK_OF}{host}"
+
+
+def component_of(dependency: str) -> str:
+    """The component behind a dependency; empty for a dependency that pauses nobody."""
+    return DISK if dependency.startswith(_DISK_OF) else DEPENDENCIES.get(dependency, "")
+
+
+def place_of(dependency: str) -> str:
+    """The host that a dependency belongs to; empty for one of the cluster."""
+    return dependency.removeprefix(_DISK_OF) if component_of(dependency) == DISK else ""
+
+
+@dataclass(frozen=True)
+class SashaCall:
+    """Asks Sasha to look at the cluster and at `host`, if one is named.
+
+    The workflow `caller` is notified when the `dependency` that it waits for is back. `ended` is
+    a P0 for a component; if a human has `given_up`, the trouble is left alone for a while.
+    """
+
+    host: str
+    dependency: str = ""
+    caller: str = ""
+    ended: str = ""
+    given_up: bool = False
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """Something that a look has found wrong.
+
+    `component` is the failing part, as in `REQ-INFRA-<component>-<n>`: `nats`, `database`, `disk`.
+    `subject` tells two symptoms of a kind apart (a run id, a number, a path). Kind and subject stay
+    the same for as long as the trouble lasts; `detail` may change.
+    """
+
+    kind: SymptomKind
+    component: str
+    subject: str = ""
+    detail: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identifies the trouble in later looks: it is over when no symptom has this key."""
+        return (str(self.kind), self.subject)
+
+
+class IncidentEnd(StrEnum):
+    """How an incident ended for Sasha."""
+
+    PASSED = "passed"
+    """It was over before anything was done."""
+    REPAIRED = "repaired"
+    ESCALATED = "escalated"
+    """Every attempt failed: a P0 asks a human."""
+    LEFT = "left"
+    """Every attempt failed and it pauses nobody, or no worker was there to attempt anything."""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A symptom, what was done about it, and how that ended.
+
+    `place` is a host, or empty for the cluster; `actions` describes each attempt; `requirement` is
+    the P0 that an escalated one has opened.
+    """
+
+    incident_id: str
+    place: str
+    symptom: Symptom
+    end: IncidentEnd
+    actions: tuple[str, ...]
+    began_at: datetime
+    ended_at: datetime
+    requirement: str = ""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Asks a place to look, for `patience`, until the symptom is gone."""
+
+    symptom: Symptom
+    patience: timedelta
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Workflows, by their ids, that wait until a dependency is back."""
+
+    dependency: str
+    callers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SashaState:
+    """What Sasha knows when she starts: her count of incidents, and what is not over.
+
+    `escalated` maps keys, with the place in front, to the P0 that is open for each; `unrecorded`
+    incidents have no row yet; `numbers` are the latest n of each component's P0s; `left` says from
+    when on a key is repaired again.
+    """
+
+    incidents: int = 0
+    escalated: tuple[tuple[tuple[str, str, str], str], ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    unrecorded: tuple[Incident, ...] = ()
+    numbers: tuple[tuple[str, int], ...] = ()
+    left: tuple[tuple[tuple[str, str, str], datetime], ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseStanding:
+    """A symptom that Sasha repairs now; `actions` describes each attempt so far."""
+
+    place: str
+    symptom: Symptom
+    began_at: datetime
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SashaStanding:
+    """What Sasha does now: her cases, who waits for what, and the P0s that she has opened."""
+
+    cases: tuple[CaseStanding, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    escalated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InfrastructureOrder:
+    """A component that could not be repaired: what its P0 requirement asks and looks at.
+
+    `is_open` says that an earlier run of its workflow has asked already.
+    """
+
+    number: str
+    place: str
+    symptom: Symptom
+    actions: tuple[str, ...]
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
+class InfrastructureOpening:
+    """Asks for the rows of such a requirement."""
+
+    ref: RequirementRef
+    order: InfrastructureOrder
+
+
+# --- retried steps, and what an ended requirement left behind -------------------------------------
+
+RETRY_BOUND = timedelta(minutes=10)
+"""How long an activity may go on failing before a human is asked (design, section 3).
+
+Only failing counts: neither the work between two failures of different steps, nor a lost worker.
+What has happened already waits for the database and NATS without one (`activities.persistence`).
+"""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A step of an activity that failed and is tried again, or waits to be."""
+
+    workflow_id: str
+    activity_id: str
+    host: str
+    step: str
+    since: datetime
+    """The first failure in a row."""
+    tries: int
+    """How often it has failed since."""
+    error: str
+    last_at: datetime
+
+    @property
+    def number(self) -> str:
+        """The requirement, or fix, that waits for it."""
+        return self.workflow_id.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What could not be cleaned up when its requirement ended; its host goes on trying."""
+
+    ref: RequirementRef
+    reason: str
+    tries: int

@@ -1,15 +1,85 @@
-"""A requirement's workflow: its input, the host that takes it, its end."""
+"""A requirement's workflow: the host that takes it, its input and end, its snapshot."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.model.answers import ORCHESTRATOR
-from pipeline.model.carried import Carried
-from pipeline.model.failures import Failure
-from pipeline.model.opening import FixBase
-from pipeline.model.plan import Pipeline
-from pipeline.model.references import RequirementRef
-from pipeline.model.states import Priority, RequirementState
+from pipeline.model.answers import ORCHESTRATOR, Ask
+from pipeline.model.delivery import Proof
+from pipeline.model.failures import Failure, Tally
+from pipeline.model.holds import Hold
+from pipeline.model.plan import Head, Pipeline, Priority, RequirementRef, RequirementState
+from pipeline.model.stages import Standing
+
+
+@dataclass(frozen=True)
+class FixBase:
+    """The host that a fix runs on, and the integration tip of its requirement."""
+
+    host: str
+    head: Head | None
+
+
+@dataclass(frozen=True)
+class OpeningRequest:
+    """Asks a host to take a requirement."""
+
+    ref: RequirementRef
+    pipeline: Pipeline
+    sequential: bool
+    fix: FixBase | None = None
+    needs_room: bool = True
+    """A P0 is taken at once, whatever runs."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A host's answer: it took the requirement, unless that is held: then it has no host yet.
+
+    `head` is None where no project is needed (every agent and build is simulated). A host that
+    `is_full` after all has taken nothing: all are asked again.
+    """
+
+    host: str
+    head: Head | None
+    target_branch: str
+    parallel: bool
+    hold: Hold | None = None
+    is_full: bool = False
+
+
+# --- snapshot for continue-as-new -----------------------------------------------------------------
+
+
+@dataclass
+class Counts:
+    """Numbers that name records: they go on, so that nothing new is taken for a repeat."""
+
+    builds: int = 0
+    deliveries: int = 0
+    rounds: int = 0
+    escalations: int = 0
+    answers: int = 0
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Everything that the next run of the workflow must know; nothing is under way.
+
+    `spent` is the time that the requirement has taken, without what it waited for humans.
+    """
+
+    opening: Opening
+    parallel: bool
+    standing: Standing
+    failures: tuple[Failure, ...]
+    tally: Tally
+    proofs: tuple[Proof, ...]
+    asked: tuple[Ask, ...]
+    spent: timedelta
+    counts: Counts
+
+
+# --- input and end --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
