@@ -14,7 +14,7 @@ from tests.fixtures_sdlc import NatsServer
 from tests.namespaces import create_namespace
 
 SIX_SECONDS = 3_000
-"""Minutes of todd: long enough to stop a server meanwhile."""
+"""Minutes of todd: long enough to stop a server that runs in this process's hands."""
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def test_status_names_the_dependency_that_no_row_can_name_yet(
     plan.write_text(plan_of(("Check", "todd"), ("Work", "berry")))
     started = lonely("start", "REQ-AWAY-1", "--title", "A title", "--pipeline", str(plan))
     assert started.code == 0, started.err
-    until(lambda: stage_state(lonely) == "running", "the first stage runs")
+    # A command would take seconds to say so on a busy machine, and the stage might be over by then.
+    log = tmp_path / "worker.log"
+    until(lambda: "Starting Check" in log.read_text(), "the first stage runs")
     nats_server.stop()
     try:
         until(lambda: seen(lonely)["missing_dependency"] == "NATS", "the outage is told")
@@ -81,7 +83,3 @@ def seen(cli: Cli) -> Any:
 
 def listed(cli: Cli) -> Any:
     return cli("list", "--json").document
-
-
-def stage_state(cli: Cli) -> str:
-    return str(seen(cli)["stages"][0]["state"])
