@@ -87,7 +87,8 @@ WORKFLOWS = (
     SashaWorkflow,
     InfrastructureWorkflow,
 )
-# The sandbox costs a fifth of the worker's time; the tests keep it on over the same code.
+# The sandbox imports the workflows again for each run: docs/architecture.md has the figure. The
+# tests keep it on over the same code, and a linter rule forbids what it would refuse.
 _RUNNER = UnsandboxedWorkflowRunner()
 _TASKS = 100  # of workflows and local activities at once: the SDK's own default
 _CENTRAL_SLOTS = 100
@@ -205,12 +206,6 @@ def build_workers(
         make(queues.host(host), lists.host, _HOST_SLOTS),
         make(queues.tools(host), lists.tools, _TOOL_SLOTS),
     )
-
-
-def _runner() -> WorkflowRunner:
-    # The sandbox imports the workflows anew for each run: docs/architecture.md has the figure. The
-    # tests keep it on over the same code, and a linter rule forbids what it would refuse.
-    return UnsandboxedWorkflowRunner()
 
 
 def _worker(
