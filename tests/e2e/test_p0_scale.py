@@ -78,7 +78,6 @@ async def history_lengths(orchestra: Orchestra, numbers: Sequence[str]) -> list[
     return [each.history_length for each in described]
 
 
-@pytest.mark.timeout(240)
 async def test_blocked_p0_holds_fifty_and_all_go_on_by_themselves(
     orchestra: Orchestra, cli: Cli, tmp_path: Path
 ) -> None:
