@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities.persistence import letting_others_deliver, waiter, wake_others, written
 from activities.retrying import step
-from pipeline.failures import ERROR_LIMIT, cut, first_error_lines
+from pipeline.failures import ERROR_LIMIT, cut, first_error_lines, signature
 from pipeline.model import (
     BuildOutcome,
     BuildRequest,
@@ -19,7 +19,6 @@ from pipeline.model import (
     RunEnd,
 )
 from pipeline.ports import HostPorts
-from pipeline.signatures import signature
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from temporalio import activity
 
 from activities.persistence import letting_others_deliver, to_the_end, waiter, wake_others
-from pipeline.conflicts import conflict_owner
 from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
 from pipeline.failures import cut
 from pipeline.model import (
@@ -24,6 +23,7 @@ from pipeline.model import (
 )
 from pipeline.plan_rules import DELIVER
 from pipeline.ports import HostPorts
+from pipeline.triage import conflict_owner
 
 log = logging.getLogger(__name__)
 

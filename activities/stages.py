@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.persistence import waiter, written
 from activities.retrying import step, tell_with_each_beat
 from pipeline.answers import Reading, read_run, unchanged
-from pipeline.failures import cut
+from pipeline.failures import cut, signature
 from pipeline.model import (
     Extension,
     Failure,
@@ -29,7 +29,6 @@ from pipeline.model import (
 )
 from pipeline.ports import HostPorts
 from pipeline.prompt import stage_prompt
-from pipeline.signatures import signature
 
 
 class StageActivities:

@@ -11,13 +11,13 @@ from pathlib import PurePath
 
 from adapters.programs import exited, running
 from adapters.runs.kinds import PASSED_ON
+from pipeline.agents_file import PolicyHookCommand
 from pipeline.errors import (
     DependencyUnavailable,
     MessageRefused,
     PolicyHookFailed,
     UnknownRequirement,
 )
-from pipeline.policy_hook_file import PolicyHookCommand
 from pipeline.ports import RuleFacts
 from pipeline.questions import (
     Decision,

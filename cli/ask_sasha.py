@@ -16,9 +16,9 @@ from adapters.rule_engine import RuleEngine
 from adapters.rule_facts import create_rule_facts
 from cli import output
 from cli.running import load_settings, run
+from pipeline.agents_file import ADVICE_SECONDS_LIMIT
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS
-from pipeline.policy_hook_file import ADVICE_SECONDS_LIMIT
 from pipeline.questions import HUMAN_ASKER, Question, RuleAnswer, Verdict, under_floor
 from pipeline.rule_messages import answer_document, question_document, read_question
 from pipeline.team import TEAM

@@ -1,6 +1,7 @@
-"""The agents file: which agent runs how, and how each side is built. Parsed from TOML text."""
+"""The agents file: which program runs each agent, build and policy hook. Parsed from TOML text."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -9,10 +10,67 @@ from pathlib import PurePath, PurePosixPath
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline
 from pipeline.plan_rules import is_build_name
-from pipeline.policy_hook_file import PolicyHookCommand, read_policy_hook
-from pipeline.programs import program_argv, resolved, variables
 from pipeline.team import TEAM, Side
 from pipeline.toml_table import Table, read_table
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def program_argv(table: Table, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """The program and its arguments; required where there is no default."""
+    argv = table.strings(key, default)
+    if not argv:
+        table.refuse(key, "must name a program")
+    if any("\0" in argument for argument in argv):
+        table.refuse(key, "must not hold a null character")
+    return argv
+
+
+def resolved(argv: tuple[str, ...], directory: PurePath) -> tuple[str, ...]:
+    """The same, a program path with a slash in it being relative to the directory."""
+    program = str(directory / argv[0]) if "/" in argv[0] else argv[0]
+    return (program, *argv[1:])
+
+
+def variables(table: Table, key: str) -> tuple[str, ...]:
+    """Names of the variables that are let through to the program."""
+    names = table.strings(key, ())
+    for name in names:
+        if not _VARIABLE.fullmatch(name):
+            table.refuse(key, f"{name!r} is not the name of a variable")
+    return names
+
+
+# --- the policy hook: the table `[sasha]` ---------------------------------------------------------
+
+ADVICE_TIMEOUT = timedelta(seconds=20)
+"""An asker waits for it: one answer of a small model."""
+ADVICE_SECONDS_LIMIT = 300
+
+
+@dataclass(frozen=True)
+class PolicyHookCommand:
+    """A program that advises Sasha on one question: it reads JSON on stdin and answers JSON."""
+
+    command: tuple[str, ...]
+    timeout: timedelta
+    environment: tuple[str, ...] = ()
+
+
+def read_policy_hook(table: Table, directory: PurePath) -> PolicyHookCommand:
+    """The program that a table describes; a relative one starts from `directory`."""
+    table.allow(("command", "timeout_seconds", "environment"))
+    seconds = table.number(
+        "timeout_seconds", ADVICE_TIMEOUT.total_seconds(), most=ADVICE_SECONDS_LIMIT
+    )
+    return PolicyHookCommand(
+        resolved(program_argv(table, "command"), directory),
+        timedelta(seconds=seconds),
+        variables(table, "environment"),
+    )
+
+
+# --- agents and builds ----------------------------------------------------------------------------
 
 MINUTE_SECONDS = 1.0
 """How long a simulated minute takes where the file does not say."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NoticeRefused
-from pipeline.failures import cut
+from pipeline.failures import cut, signature
 from pipeline.model import (
     Failure,
     FailureKind,
@@ -14,7 +14,6 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.notice import Notice, NoticeStatus, parse_notice
-from pipeline.signatures import signature
 from pipeline.team import TEAM, Role
 from pipeline.verdicts import judge
 

@@ -1,8 +1,10 @@
 """Who gets a failure: its owner as a fix, research once more, or a human."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import PurePosixPath
 
 from pipeline.board import Board
 from pipeline.errors import RefusedInput
@@ -178,3 +180,27 @@ def _ordinal(count: int) -> str:
 def _overspent(bounds: Bounds, spent: timedelta) -> str:
     hour = timedelta(hours=1)
     return f"{spent / hour:.1f} hours are spent, the bound is {bounds.work / hour:g}"
+
+
+# --- the owner of a conflict with the target branch -----------------------------------------------
+
+
+def conflict_owner(
+    files: Sequence[str],
+    builders: Sequence[tuple[str, str]],
+    directories: Mapping[str, str],
+) -> tuple[str, ...]:
+    """The agent of the build in whose directory most of the files lie; else the first builder.
+
+    `builders` are builds with their agents, `directories` where builds are made. One owner alone:
+    two who resolve the same merge would conflict again. Empty where the plan builds nothing.
+    """
+    count = Counter(
+        agent
+        for file in files
+        for build, agent in builders
+        if build in directories and PurePosixPath(file).is_relative_to(directories[build])
+    )
+    if count:
+        return (count.most_common(1)[0][0],)
+    return (builders[0][1],) if builders else ()

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pipeline.failures import cut
+from pipeline.failures import cut, signature
 from pipeline.model import Failure, FailureKind, Stage, StageState
 from pipeline.notice import VERDICTS, Notice, NoticeStatus, Verdict
-from pipeline.signatures import signature
 from pipeline.team import FLAGS, OWNERS, TEAM, Role
 
 _GREEN_ANSWERS: Mapping[Role, Mapping[str, object]] = MappingProxyType(

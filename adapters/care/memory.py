@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from adapters.care.care import UNSEEN
+from adapters.readiness import MIB
 from adapters.runs.slots import SlotLimit
 from pipeline.model import Symptom, SymptomKind
 
-MIB = 1024**2
 PRESSURE = Path("/proc/pressure/memory")
 """Pressure stall information of Linux: how long processes wait for memory."""
 

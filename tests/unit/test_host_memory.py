@@ -5,14 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.care.memory import (
-    CALM_SECONDS,
-    MIB,
-    STEP_SECONDS,
-    Memory,
-    MemoryCare,
-    measure,
-)
+from adapters.care.memory import CALM_SECONDS, STEP_SECONDS, Memory, MemoryCare, measure
+from adapters.readiness import MIB
 from adapters.runs.slots import SlotLimit
 from pipeline.model import SymptomKind
 

@@ -3,9 +3,8 @@ from pathlib import PurePath
 
 import pytest
 
-from pipeline.agents_file import read_agents
+from pipeline.agents_file import PolicyHookCommand, read_agents
 from pipeline.errors import AgentsFileRefused
-from pipeline.policy_hook_file import PolicyHookCommand
 
 
 def adviser(table: str) -> PolicyHookCommand | None:

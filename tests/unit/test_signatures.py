@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.signatures import signature
+from pipeline.failures import signature
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from adapters.care.disk import DiskCare, LeftoverCollector
-from adapters.care.memory import MIB
 from adapters.git import GitWorkspaces
+from adapters.readiness import MIB
 from pipeline.errors import DependencyUnavailable, TransientError
 from pipeline.model import Symptom, SymptomKind
 from tests.care import KnownRequirements, a_run

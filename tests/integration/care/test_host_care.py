@@ -10,8 +10,9 @@ import pytest
 
 from adapters.care import care as bounds
 from adapters.care.care import UNSEEN, Care
-from adapters.care.memory import MIB, Memory, MemoryCare
+from adapters.care.memory import Memory, MemoryCare
 from adapters.git import GitWorkspaces
+from adapters.readiness import MIB
 from adapters.runs.directory import RECORDS
 from adapters.runs.slots import SlotLimit
 from hosting.sasha import host_care

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.rule_engine import PolicyHook, RuleEngine
-from pipeline.policy_hook_file import PolicyHookCommand
+from pipeline.agents_file import PolicyHookCommand
 from pipeline.questions import Question, RuleAnswer, Verdict
 from tests.eventually import eventually
 from tests.fixtures_runs import is_running
