@@ -6,7 +6,12 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import letting_others_deliver, waiter, wake_others, written
+from activities.persistence import (
+    letting_others_deliver,
+    until_persisted,
+    waiter,
+    wake_others,
+)
 from activities.retrying import step
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines, signature
 from pipeline.model import (
@@ -48,10 +53,10 @@ class BuildActivities:
             async with step("build"):
                 result = await self._ports.builds.run(request, directory)
             outcome = _judge(request, result, self._ports.parallel)
-            await written(
+            await until_persisted(
                 self._ports, partial(self._ports.store.record_build, request, outcome, result)
             )
-        await written(self._ports, partial(self._ports.publish, request.ref.number))
+        await until_persisted(self._ports, partial(self._ports.publish, request.ref.number))
         return outcome
 
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:

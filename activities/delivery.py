@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from temporalio import activity
 
-from activities.persistence import letting_others_deliver, to_the_end, waiter, wake_others
+from activities.persistence import letting_others_deliver, shielded, waiter, wake_others
 from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
 from pipeline.failures import cut
 from pipeline.model import (
@@ -75,7 +75,7 @@ class DeliveryActivities:
             if request.head is None:
                 return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
             # Git stopped half-way would leave the user's checkout broken.
-            return await to_the_end(self._deliver(request, request.head))
+            return await shielded(self._deliver(request, request.head))
         except ProjectRefused as refusal:
             return self._refused(FailureKind.DELIVERY, str(refusal), _commit(request))
 

@@ -24,7 +24,7 @@ _CALL_AGAIN_SECONDS = 60.0
 """A second outage may follow before the first is recorded, so she is called again."""
 
 
-async def written(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
+async def until_persisted(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
     """Retry an idempotent write until it is persisted; returns its result.
 
     The ended agent holds no slot meanwhile, and its result waits in the run directory. The retry is
@@ -54,7 +54,7 @@ async def _report(
         called_at[error.dependency] = monotonic()
 
 
-async def to_the_end(work: Coroutine[object, object, T]) -> T:
+async def shielded(work: Coroutine[object, object, T]) -> T:
     """Shield the work from cancellation: it always finishes."""
     task = asyncio.ensure_future(work)
     while not task.done():

@@ -7,7 +7,7 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import written
+from activities.persistence import until_persisted
 from pipeline.errors import DependencyUnavailable
 from pipeline.infrastructure import is_infrastructure
 from pipeline.model import (
@@ -84,7 +84,7 @@ class SashaActivities:
     @activity.defn
     async def record_incident(self, incident: Incident) -> None:
         """Write the row of an incident, as soon as there is a database."""
-        await written(self._ports, partial(self._ports.store.record_incident, incident))
+        await until_persisted(self._ports, partial(self._ports.store.record_incident, incident))
 
     @activity.defn
     async def last_infrastructure(self, component: str) -> int:
@@ -97,14 +97,14 @@ class SashaActivities:
     @activity.defn
     async def open_infrastructure(self, opening: InfrastructureOpening) -> None:
         """Write the rows of a P0 for a component, as soon as there is a database."""
-        await written(self._ports, partial(self._ports.store.open_infrastructure, opening))
+        await until_persisted(self._ports, partial(self._ports.store.open_infrastructure, opening))
 
     @activity.defn
     async def close_infrastructure(self, closing: Closing) -> None:
         """Close the row, and notify everybody who was paused by it."""
         store = self._ports.store
-        await written(self._ports, partial(store.close_requirement, closing))
-        await self._ports.waker.wake(await written(self._ports, store.to_wake))
+        await until_persisted(self._ports, partial(store.close_requirement, closing))
+        await self._ports.waker.wake(await until_persisted(self._ports, store.to_wake))
 
     async def _wake_all(self) -> None:
         await self._ports.waker.wake(await self._ports.store.to_wake())

@@ -7,7 +7,7 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import waiter, written
+from activities.persistence import until_persisted, waiter
 from activities.retrying import step, tell_with_each_beat
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut, signature
@@ -123,13 +123,15 @@ class StageActivities:
             reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
         close = self._ports.store.close_stage
-        await written(self._ports, partial(close, request, outcome, result, reading.notice, merge))
-        await written(self._ports, partial(self._ports.publish, request.ref.number))
+        await until_persisted(
+            self._ports, partial(close, request, outcome, result, reading.notice, merge)
+        )
+        await until_persisted(self._ports, partial(self._ports.publish, request.ref.number))
         return outcome
 
     async def _started(self, request: StageRequest, at: datetime, head: Head | None) -> None:
         start_run, commit = self._ports.store.start_run, head.commit if head else ""
-        await written(self._ports, partial(start_run, request.run_id, at, commit))
+        await until_persisted(self._ports, partial(start_run, request.run_id, at, commit))
 
     async def _cancelled(self, request: StageRequest) -> None:
         """End the agent if the stage was cancelled; a worker that stops leaves it alone."""

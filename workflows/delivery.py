@@ -7,7 +7,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
-    from activities.persistence import to_the_end
+    from activities.persistence import shielded
     from pipeline.model import (
         DeliveryOutcome,
         DeliveryRequest,
@@ -94,7 +94,7 @@ class Delivery:
     async def _swap(self, after: Paused | None) -> DeliveryOutcome | Paused:
         self._execution.counts.deliveries += 1
         # Cancelled half-way, a delivery that moved the target would be lost.
-        return await to_the_end(self._try(DeliveryActivities.deliver, after, "Deliver"))
+        return await shielded(self._try(DeliveryActivities.deliver, after, "Deliver"))
 
     async def _try(
         self,

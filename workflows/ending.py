@@ -8,7 +8,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
-    from activities.persistence import to_the_end
+    from activities.persistence import shielded
     from activities.records import RecordActivities
     from pipeline.failures import shared_out
     from pipeline.model import ORCHESTRATOR, Closing, DeliveryReport, RequirementState
@@ -48,7 +48,7 @@ class Ending:
         board, left = self._execution.board, self._execution.left
         host = self._execution.host if left else ""
         closing = Closing(self._execution.ref, state, reason, board.commit, who, left, host)
-        await to_the_end(self._record(closing))
+        await shielded(self._record(closing))
         number, failures = self._execution.order.number, shared_out(board.open_failures())
         return DeliveryReport(number, state, reason, closing.commit, failures)
 

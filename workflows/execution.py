@@ -79,7 +79,7 @@ class Turnstile:
             self._inside -= 1
 
 
-class Line:
+class Notifications:
     """What a workflow was notified of: the P0 gate's version, turns, repaired dependencies."""
 
     def __init__(self) -> None:
@@ -133,7 +133,8 @@ class Line:
 class Paused:
     """An attempt that started nothing: `hold` says why.
 
-    The pause ends after `lasts`, if that is given, else as `Line.wait` says, which gets `turns`.
+    The pause ends after `lasts`, if that is given, else as `Notifications.wait` says; it gets
+    `turns`.
     """
 
     hold: Hold
@@ -165,7 +166,7 @@ class Execution:
     """Whether the end has begun: its effects are waited for even if it is cancelled."""
     left: str = ""
     """Why the host could not be cleaned up completely."""
-    line: Line = field(default_factory=Line)
+    notifications: Notifications = field(default_factory=Notifications)
     faults: Faults = field(default_factory=Faults)
 
     def why_over(self) -> str:
@@ -219,7 +220,7 @@ class Execution:
           without `failed` the error is raised.
         - It is cancelled: the error is raised (by `failure_of`, where there is a `failed`).
         """
-        turns = self.line.turns if boundary == DELIVER else None
+        turns = self.notifications.turns if boundary == DELIVER else None
         try:
             result = await effect
         except ActivityError as error:
@@ -257,7 +258,7 @@ class Execution:
                 summary = f"{after.hold.boundary} failed: try again"
                 await workflow.sleep(after.lasts, summary=summary)
             else:
-                await self.line.wait(after.hold, self.host, after.turns)
+                await self.notifications.wait(after.hold, self.host, after.turns)
         return result
 
     async def resume(
@@ -281,14 +282,14 @@ class Execution:
         await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
         self.display.go_on()
 
-    async def wait_in_line(self, hold: Hold) -> None:
+    async def pause(self, hold: Hold) -> None:
         """Show who holds the requirement, and wait until it is worth trying again.
 
         Raises: CancelledError, also if the opening that was held has swallowed the cancellation.
         """
         self.stop_if_over()
         self.display.hold(hold)
-        await self.line.wait(hold, self.host)
+        await self.notifications.wait(hold, self.host)
 
     async def do(
         self,

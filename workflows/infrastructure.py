@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.persistence import to_the_end
+    from activities.persistence import shielded
     from activities.sasha import SashaActivities
     from pipeline.errors import NoWorker, RefusedInput
     from pipeline.model import (
@@ -66,9 +66,9 @@ class InfrastructureWorkflow:
         try:
             report = await self._wait_for_repair(order)
         except (asyncio.CancelledError, ActivityError) as error:
-            await to_the_end(self._tell_sasha(given_up=is_cancelled_exception(error)))
+            await shielded(self._tell_sasha(given_up=is_cancelled_exception(error)))
             raise
-        await to_the_end(self._tell_sasha(given_up=self._abort is not None))
+        await shielded(self._tell_sasha(given_up=self._abort is not None))
         return report
 
     async def _wait_for_repair(self, order: InfrastructureOrder) -> DeliveryReport:
@@ -84,7 +84,7 @@ class InfrastructureWorkflow:
         except (asyncio.CancelledError, ActivityError) as error:
             if not is_cancelled_exception(error):
                 raise
-            await to_the_end(self._close(RequirementState.CANCELLED, "Cancelled."))
+            await shielded(self._close(RequirementState.CANCELLED, "Cancelled."))
             raise
         if self._abort:
             reason = f"Given up by {self._abort.who}. {self._abort.note}".strip()

@@ -8,7 +8,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.opening import OpeningActivities
-    from activities.persistence import to_the_end
+    from activities.persistence import shielded
     from activities.records import RecordActivities
     from pipeline.board import Board
     from pipeline.model import (
@@ -90,14 +90,14 @@ class RequirementWorkflow:
             await workflow.wait_condition(lambda: work.done() or bool(self._execution.abort))
         except asyncio.CancelledError:
             end = (RequirementState.CANCELLED, "Cancelled.", ORCHESTRATOR)
-            report, had_ended = await to_the_end(self._stop(work, *end))
+            report, had_ended = await shielded(self._stop(work, *end))
             if had_ended:
                 return report
             raise
         if abort := self._execution.abort:
             reason = f"Aborted by {abort.who}. {abort.note}".strip()
             end = (RequirementState.FAILED, reason, abort.who)
-            report, _ = await to_the_end(self._stop(work, *end))
+            report, _ = await shielded(self._stop(work, *end))
             return report
         return work.result()
 
@@ -254,12 +254,12 @@ class RequirementWorkflow:
     @workflow.signal(name=RELEASE)
     def release(self, epoch: int) -> None:
         """The P0 gate may be open: retry what is held."""
-        self._execution.line.release(epoch)
+        self._execution.notifications.release(epoch)
 
     @workflow.signal(name=TURN)
     def turn(self) -> None:
         """It may be its turn to deliver: ask again."""
-        self._execution.line.turn()
+        self._execution.notifications.turn()
 
     @workflow.signal(name=STAND_STILL)
     def stand_still(self) -> None:
@@ -269,7 +269,7 @@ class RequirementWorkflow:
     @workflow.signal(name=REPAIRED)
     def repaired(self, dependency: str) -> None:
         """A dependency is back: retry what it held."""
-        self._execution.line.repaired(dependency)
+        self._execution.notifications.repaired(dependency)
 
     # --- answers --------------------------------------------------------------------------
 

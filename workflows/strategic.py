@@ -336,9 +336,9 @@ class StrategicOrchestratorWorkflow:
     @workflow.signal(name=RELEASE)
     def release(self, epoch: int) -> None:
         """The P0 gate may be open: retry what is held."""
-        self._execution.line.release(epoch)
+        self._execution.notifications.release(epoch)
 
     @workflow.signal(name=REPAIRED)
     def repaired(self, dependency: str) -> None:
         """A dependency is back: retry what it held."""
-        self._execution.line.repaired(dependency)
+        self._execution.notifications.repaired(dependency)

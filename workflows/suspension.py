@@ -51,9 +51,9 @@ class Suspension:
     async def _wait(self, hold: Hold) -> Shown:
         """Wait for the end of the P0; returns what is shown. An open question stays shown."""
         if self._execution.display.shown.state is RequirementState.BLOCKED:
-            await self._execution.line.wait(hold, self._execution.host)
+            await self._execution.notifications.wait(hold, self._execution.host)
         else:
-            await self._execution.wait_in_line(hold)
+            await self._execution.pause(hold)
         return Shown.held(hold)
 
     async def _look(self) -> Hold | None:
