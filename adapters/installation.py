@@ -23,12 +23,11 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.sdlc.database import Database, wrong_database
-from adapters.sdlc.tables import InstallationRow, RequirementRow
+from adapters.sdlc.tables import InstallationRow, RequirementRow, is_open
 from adapters.temporal.client import reaching_temporal
 from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable, RefusedInput, WrongInstallation
 from pipeline.installation import Installation, installation_of_sasha
-from pipeline.model import RequirementState
 
 log = logging.getLogger(__name__)
 
@@ -188,8 +187,7 @@ async def _rebound(connection: AsyncConnection, namespace: Namespace, *, force: 
     binding = await _bound(connection, namespace)
     if binding.namespace.id == namespace.id:
         return binding
-    final = [str(state) for state in RequirementState if state.is_final]
-    numbers = select(RequirementRow.number).where(RequirementRow.state.not_in(final))
+    numbers = select(RequirementRow.number).where(is_open())
     found = (await connection.execute(numbers.order_by(RequirementRow.number))).scalars().all()
     if found and not force:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

@@ -11,6 +11,7 @@ from pipeline.errors import IllegalTransition
 from pipeline.model import RequirementState, StageState
 
 _ENDS = frozenset(state for state in RequirementState if state.is_final)
+OPEN_STATES = tuple(state for state in RequirementState if not state.is_final)
 
 REQUIREMENT_MOVES: Mapping[RequirementState, frozenset[RequirementState]] = MappingProxyType(
     {

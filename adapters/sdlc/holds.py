@@ -13,12 +13,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
     Select,
-    Text,
     Update,
-    all_,
     and_,
     bindparam,
     exists,
@@ -39,6 +36,7 @@ from adapters.sdlc.tables import (
     P0GateRow,
     RequirementRow,
     RunRow,
+    is_open,
 )
 from adapters.sdlc.transaction import Read, RequirementWrite
 from pipeline.errors import IllegalTransition, RefusedInput, UnknownRequirement
@@ -186,9 +184,6 @@ def _scope(write: RequirementWrite, boundary: str) -> str:
 USER_ROUND = 0
 """The round of blockers that a user has named; the others belong to rounds of failures."""
 
-_FINAL = [str(state) for state in RequirementState if state.is_final]
-HAS_NOT_ENDED = RequirementRow.state != all_(literal(_FINAL, ARRAY(Text)))
-
 # The exclusive side locks the table first; otherwise a stream of shared lockers starves it, because
 # PostgreSQL does not queue new shared lockers of a row behind a waiting exclusive one.
 _LOCK_TABLE = text(f"LOCK TABLE {P0GateRow.__tablename__} IN EXCLUSIVE MODE")
@@ -202,7 +197,7 @@ _RAISE_VERSION = (
 # A fix has its requirement's priority and ends with it, so only requirements count.
 OPEN_P0 = select(RequirementRow.number).where(
     RequirementRow.priority == str(Priority.P0),
-    HAS_NOT_ENDED,
+    is_open(),
     RequirementRow.parent.is_(None),
 )
 
@@ -390,7 +385,7 @@ async def to_pre_empt(connection: AsyncConnection, *, missed: bool = False) -> t
         select(RequirementRow.number)
         .where(
             RequirementRow.priority != str(Priority.P0),
-            HAS_NOT_ENDED,
+            is_open(),
             RequirementRow.workflow_run.is_not(None),
             RequirementRow.number.not_in(waited_for(PRE_EMPTING)),
         )

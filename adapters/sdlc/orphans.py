@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from adapters.sdlc.requirements import ORDER
-from adapters.sdlc.tables import FixRow, RequirementRow, StageRow
+from adapters.sdlc.tables import FixRow, RequirementRow, StageRow, is_open
 from pipeline.model import RequirementOrder, RequirementState
 
-_Root = aliased(RequirementRow)
+_ROOT = aliased(RequirementRow)
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def _open(grace: timedelta) -> Select[*tuple[object, ...]]:
             RequirementRow.state,
             RequirementRow.workflow_run,
             FixRow.root,
-            _Root.ended_at.is_not(None).label("has_root_ended"),
+            _ROOT.ended_at.is_not(None).label("has_root_ended"),
             exists().where(StageRow.number == RequirementRow.number).label("has_stages"),
         )
         .outerjoin(FixRow, FixRow.number == RequirementRow.number)
-        .outerjoin(_Root, _Root.number == FixRow.root)
+        .outerjoin(_ROOT, _ROOT.number == FixRow.root)
         .where(
-            RequirementRow.state.in_([str(s) for s in RequirementState if not s.is_final]),
+            is_open(),
             RequirementRow.updated_at < func.now() - grace,
         )
     )
@@ -84,9 +84,6 @@ def _row(row: RowMapping) -> OpenRow:
 
 
 # --- ended for good -------------------------------------------------------------------------------
-
-_FINAL = [str(state) for state in RequirementState if state.is_final]
-_ROOT = aliased(RequirementRow)
 
 
 async def ended_requirements(
@@ -104,8 +101,8 @@ async def ended_requirements(
         .where(
             # One array: a host may ask for more numbers than a query takes parameters.
             RequirementRow.number == any_(literal(list(numbers), ARRAY(Text))),
-            RequirementRow.state.in_(_FINAL),
-            or_(FixRow.number.is_(None), _ROOT.state.in_(_FINAL)),
+            ~is_open(),
+            or_(FixRow.number.is_(None), ~is_open(_ROOT)),
         )
     )
     rows = await connection.execute(query)

@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from adapters.sdlc.deliveries import standings
-from adapters.sdlc.holds import HAS_NOT_ENDED
 from adapters.sdlc.tables import (
     EscalationRow,
     FailureRow,
@@ -22,6 +21,7 @@ from adapters.sdlc.tables import (
     RetryRow,
     RunRow,
     StageRow,
+    is_open,
 )
 from pipeline.model import RequirementState, Turn
 from pipeline.plan_rules import DELIVER
@@ -104,7 +104,7 @@ def queued(*numbers: str) -> Query:
             func.count().over(partition_by=RequirementRow.host).label("waiting"),
         )
         .join(RequirementRow, RequirementRow.number == StageRow.number)
-        .where(StageRow.queued_at.is_not(None), HAS_NOT_ENDED)
+        .where(StageRow.queued_at.is_not(None), is_open())
         .subquery()
     )
     slots = (HostRow.used, HostRow.slots, HostRow.configured, HostRow.why)
@@ -119,7 +119,7 @@ def queued(*numbers: str) -> Query:
 def is_queued() -> ColumnElement[bool]:
     """Whether some stage of the requirement waits for a slot."""
     waits = (StageRow.number == RequirementRow.number) & StageRow.queued_at.is_not(None)
-    return and_(exists().where(waits), HAS_NOT_ENDED)
+    return and_(exists().where(waits), is_open())
 
 
 def retries() -> Query:

@@ -8,11 +8,9 @@ from sqlalchemy.orm import aliased
 
 from adapters.sdlc.queries import Row, rows
 from adapters.sdlc.requirements import ORDER
-from adapters.sdlc.tables import BlockerRow, ExtensionRow, FixRow, RequirementRow, StageRow
+from adapters.sdlc.tables import BlockerRow, ExtensionRow, FixRow, RequirementRow, StageRow, is_open
 from pipeline.model import HUMAN, Mode, Pipeline, Priority, RequirementState, StageState
 from pipeline.questions import RequirementFacts, StageFacts
-
-_OPEN = [str(state) for state in RequirementState if not state.is_final]
 
 
 async def requirement_facts(connection: AsyncConnection, number: str) -> RequirementFacts | None:
@@ -73,7 +71,7 @@ def _fixes(number: str) -> Select[*tuple[Any, ...]]:
 def _open_p0s() -> Select[*tuple[Any, ...]]:
     return (
         select(RequirementRow.number)
-        .where(RequirementRow.priority == str(Priority.P0), RequirementRow.state.in_(_OPEN))
+        .where(RequirementRow.priority == str(Priority.P0), is_open())
         .order_by(RequirementRow.created_at, RequirementRow.number)
     )
 

@@ -6,11 +6,25 @@ Strings are those of `pipeline.model`; times are aware. Migrations follow these 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, ForeignKey, Identity, Index, MetaData, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    Text,
+    all_,
+    literal,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from adapters.sdlc.database import StorableText
+from pipeline.model import RequirementState
 
 Document = Mapping[str, object]
 """A JSON object."""
@@ -75,6 +89,14 @@ class RequirementRow(Base):
     started_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+_ENDS = [str(state) for state in RequirementState if state.is_final]
+
+
+def is_open(row: type[RequirementRow] = RequirementRow) -> ColumnElement[bool]:
+    """Whether the requirement has not ended; `row` may be an alias."""
+    return row.state != all_(literal(_ENDS, ARRAY(Text)))
 
 
 class StageRow(Base):

@@ -38,11 +38,10 @@ from hosting.sasha import nats_login
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Stream
 from pipeline.installation import Installation, Queues
-from pipeline.model import RequirementState
+from pipeline.phases import OPEN_STATES
 from settings import Settings
 
 _ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
-_OPEN = tuple(state for state in RequirementState if not state.is_final)
 _HEALTH_SECONDS = 3.0
 
 _WORKER_DOES = "A worker repairs this when it starts: python worker.py"
@@ -289,7 +288,7 @@ async def _waiting_hosts(settings: Settings) -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
         async with records(settings) as reader:
-            opened = await reader.requirements(states=_OPEN)
+            opened = await reader.requirements(states=OPEN_STATES)
     except DependencyUnavailable:
         return found
     for each in opened:

@@ -35,17 +35,16 @@ from pipeline.infrastructure import is_infrastructure
 from pipeline.installation import Installation
 from pipeline.model import (
     CaseStanding,
-    RequirementState,
     SashaStanding,
     Symptom,
     SymptomKind,
 )
+from pipeline.phases import OPEN_STATES
 from pipeline.remedies import findings
 from settings import Settings
 from workflows.sasha import CLUSTER
 
 _INCIDENTS = 5
-_OPEN = tuple(state for state in RequirementState if not state.is_final)
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ async def _find_out(
 
 async def _read_records(report: SashaReport, settings: Settings) -> None:
     async with records(settings) as reader:
-        opened = await reader.requirements(states=_OPEN)
+        opened = await reader.requirements(states=OPEN_STATES)
         report.requirements = tuple(one for one in opened if is_infrastructure(one.number))
         report.incidents = await reader.incidents(_INCIDENTS)
 
