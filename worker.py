@@ -33,7 +33,7 @@ from temporalio.worker import (
 
 from activities import Activities, all_activities
 from activities.delivery import clean_leftovers
-from activities.interceptor import HouseInterceptor
+from activities.interceptor import ActivityInterceptor
 from adapters.builds.project_builds import ProjectBuilds
 from adapters.care.memory import MemoryCare
 from adapters.git import GitWorkspaces
@@ -161,7 +161,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             publisher=publisher,
             waker=TemporalWaker(client),
             sasha=sasha,
-            house_care=house,
+            cluster_care=house,
             host_care=host,
             runs=runs,
             builds=ProjectBuilds(agents, settings.home, environment),
@@ -196,7 +196,7 @@ def build_workers(
     async def has_room() -> bool:
         return await ports.store.has_room(host, ports.host_requirements)
 
-    make = partial(_worker, client, HouseInterceptor(ports))
+    make = partial(_worker, client, ActivityInterceptor(ports))
     return (
         make(queues.central, lists.central, _CENTRAL_SLOTS, runner or _RUNNER),
         make(queues.opening, lists.opening, RoomSupplier(has_room)),

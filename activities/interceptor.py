@@ -29,7 +29,7 @@ BEATS_PER_TIMEOUT = 4
 """Three beats may be late before a worker counts as lost."""
 
 
-class HouseInterceptor(Interceptor):
+class ActivityInterceptor(Interceptor):
     """Wraps every activity of every Worker."""
 
     def __init__(self, ports: HostPorts) -> None:

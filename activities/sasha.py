@@ -53,7 +53,7 @@ class SashaActivities:
 
         A signal is lost if its sender was killed, or could not reach Temporal, after its commit.
         """
-        found = await self._ports.house_care.look()
+        found = await self._ports.cluster_care.look()
         if _DATABASE not in {symptom.component for symptom in found}:
             await _tried(self._wake_all(), "Nobody is notified at the gate")
         return findings(found)
@@ -61,12 +61,12 @@ class SashaActivities:
     @activity.defn
     async def watch_house(self, watch: Watch) -> bool:
         """Whether the symptom is gone in time; returns as soon as it is."""
-        return await _is_over(self._ports.house_care, watch)
+        return await _is_over(self._ports.cluster_care, watch)
 
     @activity.defn
     async def act_on_house(self, symptom: Symptom) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
-        done = await self._ports.house_care.act(symptom)
+        done = await self._ports.cluster_care.act(symptom)
         if is_infrastructure(symptom.subject):  # its workflow can no longer call her
             await self._ports.sasha.call(SashaCall("", ended=symptom.subject))
         if (

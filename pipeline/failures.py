@@ -67,7 +67,7 @@ def aggregate(collection: FailureCollection) -> FailureReport:
     Errors share out `REPORT_LIMIT`; the logs that they refer to hold the rest.
     """
     worst_first = sorted(collection.failures, key=lambda failure: -failure.severity)
-    failures = shared_out(worst_first)
+    failures = truncated(worst_first)
     return FailureReport(
         number=collection.ref.number,
         round=collection.round,
@@ -77,7 +77,7 @@ def aggregate(collection: FailureCollection) -> FailureReport:
     )
 
 
-def shared_out(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+def truncated(failures: Sequence[Failure]) -> tuple[Failure, ...]:
     """The failures with their errors cut to equal shares of `REPORT_LIMIT`."""
     share = min(ERROR_LIMIT, REPORT_LIMIT // max(1, len(failures)))
     return tuple(replace(failure, error=cut(failure.error, share)) for failure in failures)

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from pipeline.board import Board
 from pipeline.errors import RefusedInput
-from pipeline.failures import cut, shared_out
+from pipeline.failures import cut, truncated
 from pipeline.graph import ancestors
 from pipeline.model import Ask, Bounds, Failure, FailureKind, Fix, Stage
 from pipeline.numbers import fix_number
@@ -52,7 +52,7 @@ def triage(board: Board, number: str, spent: timedelta) -> Triage:
     """
     asks: list[Ask] = []
     fixes: list[Fix] = []
-    for failure in shared_out(board.open_failures()):
+    for failure in truncated(board.open_failures()):
         if research := _research(board, failure):
             return Triage(rework=research.name, reasons=failure.error)
         if why := _why_human(board, failure, spent):

@@ -140,16 +140,16 @@ class House:
         That part of the house is really looked after.
         """
         self.runs = ScriptedRuns(self._clock, scripts)
-        self.house_care, self.host_care = ScriptedCare(part), ScriptedCare()
-        self.database = Breakable(self.store, "SDLC database", self.house_care)
-        self.nats = Breakable(self._publisher, "NATS", self.house_care)
+        self.cluster_care, self.host_care = ScriptedCare(part), ScriptedCare()
+        self.database = Breakable(self.store, "SDLC database", self.cluster_care)
+        self.nats = Breakable(self._publisher, "NATS", self.cluster_care)
         self.builds = ScriptedBuilds(self._clock, builds)
         ports = HostPorts(
             store=cast(SdlcStore, self.database),
             publisher=cast(EventPublisher, self.nats),
             waker=TemporalWaker(self._client),
             sasha=TemporalSasha(self._client, self.installation),
-            house_care=self.house_care,
+            cluster_care=self.cluster_care,
             host_care=self.host_care,
             runs=self.runs,
             builds=self.builds,

@@ -4,7 +4,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from pipeline import repairs
-    from pipeline.failures import shared_out
+    from pipeline.failures import truncated
     from pipeline.model import Carried
     from workflows.execution import Execution
     from workflows.gates import BuildGates
@@ -27,7 +27,7 @@ def snapshot(execution: Execution, gates: BuildGates, questions: Questions) -> C
         opening=execution.opening,
         parallel=execution.turnstile.parallel,
         standing=repairs.standing(execution.board),
-        failures=shared_out(execution.board.open_failures()),
+        failures=truncated(execution.board.open_failures()),
         tally=execution.board.tally,
         proofs=gates.proofs,
         asked=questions.asked,

@@ -10,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from activities.persistence import shielded
     from activities.records import RecordActivities
-    from pipeline.failures import shared_out
+    from pipeline.failures import truncated
     from pipeline.model import ORCHESTRATOR, Closing, DeliveryReport, RequirementState
     from workflows import options
     from workflows.execution import Execution
@@ -49,7 +49,7 @@ class Ending:
         host = self._execution.host if left else ""
         closing = Closing(self._execution.ref, state, reason, board.commit, who, left, host)
         await shielded(self._record(closing))
-        number, failures = self._execution.order.number, shared_out(board.open_failures())
+        number, failures = self._execution.order.number, truncated(board.open_failures())
         return DeliveryReport(number, state, reason, closing.commit, failures)
 
     async def _release(self, *, is_hasty: bool) -> str:

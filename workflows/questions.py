@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
-    from pipeline.failures import shared_out
+    from pipeline.failures import truncated
     from pipeline.model import (
         HUMAN,
         ORCHESTRATOR,
@@ -94,7 +94,7 @@ class Questions:
         collection = FailureCollection(
             self._execution.ref,
             counts.rounds,
-            shared_out(self._board.open_failures()),
+            truncated(self._board.open_failures()),
             self._board.blocked_stages(),
             self._new_question(plan),
             ", ".join([*_orchestrator(plan), *_human(plan.asks)]),

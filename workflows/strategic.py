@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from activities.fixes import FixActivities
     from pipeline.board import Board
-    from pipeline.failures import shared_out
+    from pipeline.failures import truncated
     from pipeline.graph import ancestors
     from pipeline.model import (
         RELEASE,
@@ -243,7 +243,7 @@ class Reverification:
         outcomes = [outcome_of(self._board, name) for name in tested]
         outcomes += [outcome for _, outcome in replaced if outcome.failure]
         told = {_key(outcome.failure) for outcome in outcomes if outcome.failure}
-        red = {_key(f): f for f in shared_out(self._board.open_failures())}
+        red = {_key(f): f for f in truncated(self._board.open_failures())}
         return Recovered(
             head=self._board.head,
             parallel=self._execution.turnstile.parallel,

@@ -24,7 +24,7 @@ class HostPorts:
     publisher: EventPublisher
     waker: Waker
     sasha: Sasha
-    house_care: Caretaker
+    cluster_care: Caretaker
     host_care: Caretaker
     runs: AgentRuns
     builds: Builds

@@ -89,17 +89,17 @@ async def test_p0_that_was_terminated_holds_nobody_once_its_row_is_closed(
     urgent, held = await one_held_by_a_p0(house, sdlc_reader)
     await urgent.terminate(reason="enough")
     row = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", urgent.id)
-    house.house_care.symptoms = [row]
+    house.cluster_care.symptoms = [row]
     broken = ScriptedCare()
     broken.symptoms = away
     house.nats._care = broken  # that nobody has noticed yet
 
     async def act(symptom: Symptom) -> str:
         said = await care.act(symptom)
-        house.house_care.symptoms = []
+        house.cluster_care.symptoms = []
         return said
 
-    monkeypatch.setattr(house.house_care, "act", act)
+    monkeypatch.setattr(house.cluster_care, "act", act)
     await house.patrol()
 
     (incident,) = await recorded_incidents(sdlc_reader, 1)

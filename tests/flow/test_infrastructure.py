@@ -92,13 +92,13 @@ async def test_trouble_is_treated_anew_whose_requirement_was_terminated_before_i
     house: House, sdlc_reader: SdlcReader
 ) -> None:
     await house.open()
-    house.house_care.symptoms = [DATABASE]
+    house.cluster_care.symptoms = [DATABASE]
     await house.patrol()
     await until_standing(house, "REQ-INFRA-database-1")
     await house.handle("REQ-INFRA-database-1").terminate()
 
     await until_standing(house, "REQ-INFRA-database-2")
-    house.house_care.symptoms = []
+    house.cluster_care.symptoms = []
     found = await recorded_incidents(sdlc_reader, 2)
     assert {incident.requirement for incident in found} == {
         "REQ-INFRA-database-1",
@@ -129,11 +129,11 @@ async def test_one_whose_number_turns_out_to_be_taken_is_not_remembered(
     """She had no database to ask, and has gone on as new since."""
     await house.open()
     await end_one(house, "REQ-INFRA-database-1")
-    house.house_care.symptoms = [DATABASE]
+    house.cluster_care.symptoms = [DATABASE]
     await house.patrol()
     await until_standing(house, "REQ-INFRA-database-1")
     await renew(house)
-    house.house_care.symptoms = []
+    house.cluster_care.symptoms = []
 
     await until_nothing_stands(house)
 

@@ -38,15 +38,15 @@ def dependency(request: pytest.FixtureRequest) -> str:
 
 async def until_called(house: House) -> None:
     async def is_looked_at() -> bool:
-        return house.house_care.looks > 0
+        return house.cluster_care.looks > 0
 
     await until(is_looked_at, "Sasha looks")
 
 
 async def take_away(house: House, *symptoms: Symptom) -> None:
     """Her first act brings it back."""
-    house.house_care.symptoms = list(symptoms)
-    house.house_care.cures = {symptom.kind: 1 for symptom in symptoms}
+    house.cluster_care.symptoms = list(symptoms)
+    house.cluster_care.cures = {symptom.kind: 1 for symptom in symptoms}
     await house.runs.let_end()
 
 
@@ -70,11 +70,11 @@ async def test_no_stage_starts_while_a_dependency_is_away(
     handle = await house.start(FOUR)
     await house.until_running(ROY)
     await take_away(house, AWAY[dependency])
-    house.house_care.cures = {}
+    house.cluster_care.cures = {}
     await until_called(house)
 
     assert BILLY not in house.runs.started()
-    house.house_care.cures = {AWAY[dependency].kind: len(house.house_care.acts) + 1}
+    house.cluster_care.cures = {AWAY[dependency].kind: len(house.cluster_care.acts) + 1}
     await delivered(handle)
 
     runs = await sdlc_reader.runs(house.number)
@@ -115,12 +115,12 @@ async def test_requirement_that_is_cancelled_meanwhile_ends_when_it_can_be_writt
 ) -> None:
     await house.open()
     await take_away(house, AWAY[dependency])
-    house.house_care.cures = {}
+    house.cluster_care.cures = {}
     handle = await house.start(SOLO)
     await until_called(house)
 
     await handle.cancel()
-    house.house_care.symptoms = []
+    house.cluster_care.symptoms = []
     with pytest.raises(WorkflowFailureError):
         await handle.result()
 
@@ -200,7 +200,7 @@ async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
     house: House, sdlc_reader: SdlcReader, hasty: None
 ) -> None:
     await house.open()
-    house.house_care.symptoms = [NATS]
+    house.cluster_care.symptoms = [NATS]
     handle = await house.start(SOLO)
     number = await infrastructure(sdlc_reader)
 
@@ -209,7 +209,7 @@ async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
     assert view.escalation
     assert view.escalation.answers == ("retry deliver", "decide abort")
     assert view.failures[0].error.endswith("- act 1\n- act 2\n- act 3")
-    house.house_care.symptoms = []
+    house.cluster_care.symptoms = []
     urgent = house.handle(number)
     await urgent.execute_update(RequirementWorkflow.retry, RetryRequest(DELIVER, "ada"))
     await delivered(urgent, handle)

@@ -45,7 +45,7 @@ async def delivery(
             publisher=nats_publisher,
             waker=NobodyWaits(),
             sasha=NobodyWaits(),
-            house_care=ScriptedCare(),
+            cluster_care=ScriptedCare(),
             host_care=ScriptedCare(),
             runs=ScriptedRuns(clock),
             builds=ScriptedBuilds(clock),

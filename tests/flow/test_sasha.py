@@ -112,16 +112,16 @@ async def test_house_is_treated_while_a_look_at_a_lost_host_is_still_under_way(
     await sasha.call(SashaCall("lost"))
 
     async def has_looked() -> bool:
-        return house.house_care.looks > 0
+        return house.cluster_care.looks > 0
 
     await until(has_looked, "a look at the house")
-    house.house_care.symptoms = [NATS]
-    house.house_care.cures = {NATS.kind: 1}
+    house.cluster_care.symptoms = [NATS]
+    house.cluster_care.cures = {NATS.kind: 1}
     await sasha.call(SashaCall(house.host, "NATS", "REQ-1"))
 
     async def is_repaired() -> bool:
         return (
-            bool(house.house_care.acts)
+            bool(house.cluster_care.acts)
             and not (await sasha_standing(house._client, house.installation)).waiting
         )
 

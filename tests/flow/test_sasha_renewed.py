@@ -23,7 +23,7 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
     brief: None, house: House, sdlc_reader: SdlcReader
 ) -> None:
     await house.open()
-    house.house_care.symptoms = [NATS]
+    house.cluster_care.symptoms = [NATS]
     handle = await house.start(SOLO)
     number = "REQ-INFRA-nats-1"
 
@@ -37,7 +37,7 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
 
     await until(is_asked, "a human is asked")
     await until(is_renewed, "Sasha goes on as new")
-    house.house_care.symptoms = []
+    house.cluster_care.symptoms = []
     request = RetryRequest(DELIVER, "ada")
     await house.handle(number).execute_update(RequirementWorkflow.retry, request)
 
@@ -50,7 +50,7 @@ async def test_a_p0_that_looks_for_days_continues_as_new_and_ends_as_one(
     brief: None, house: House, sdlc_reader: SdlcReader
 ) -> None:
     await house.open()
-    house.house_care.symptoms = [NATS]
+    house.cluster_care.symptoms = [NATS]
     handle = await house.start(SOLO)
     number = "REQ-INFRA-nats-1"
 
@@ -65,7 +65,7 @@ async def test_a_p0_that_looks_for_days_continues_as_new_and_ends_as_one(
 
     await until(is_asked, "a human is asked")
     await until(is_renewed, "the P0 continues as new")
-    house.house_care.symptoms = []
+    house.cluster_care.symptoms = []
     await house.handle(number).execute_update(
         RequirementWorkflow.retry, RetryRequest(DELIVER, "ada")
     )

@@ -11,13 +11,13 @@ NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
 
 async def test_standing_names_the_case_its_attempts_and_who_waits(house: House) -> None:
     await house.open({"Backend Implementation": [Script(minutes=1)]})
-    house.house_care.symptoms = [NATS]
-    house.house_care.cures = {}
+    house.cluster_care.symptoms = [NATS]
+    house.cluster_care.cures = {}
     handle = await house.start(SOLO)
     seen: list[SashaStanding] = []
 
     async def is_treated() -> bool:
-        if house.house_care.acts:
+        if house.cluster_care.acts:
             seen.append(await sasha_standing(house._client, house.installation))
         return bool(seen and seen[-1].cases and seen[-1].cases[0].actions)
 
@@ -29,8 +29,8 @@ async def test_standing_names_the_case_its_attempts_and_who_waits(house: House) 
     (waiting,) = seen[-1].waiting
     assert (waiting.dependency, waiting.callers) == ("NATS", (house.number,))
 
-    house.house_care.cures = {NATS.kind: 1}
-    house.house_care.symptoms = []
+    house.cluster_care.cures = {NATS.kind: 1}
+    house.cluster_care.symptoms = []
     await handle.result()
 
     async def is_idle() -> bool:

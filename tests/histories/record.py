@@ -121,8 +121,8 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
     identity = Identity(client, store.database, Installation("recorded"))
     async with House(client, RealClock(), store, publisher, "recorded", identity) as house:
         await house.open(scenario.scripts, scenario.builds)
-        house.house_care.symptoms = list(scenario.outage)
-        house.house_care.cures = {symptom.kind: 1 for symptom in scenario.outage}
+        house.cluster_care.symptoms = list(scenario.outage)
+        house.cluster_care.cures = {symptom.kind: 1 for symptom in scenario.outage}
         handle = await house.start(
             scenario.pipeline,
             number=number,

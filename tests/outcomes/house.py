@@ -70,7 +70,7 @@ class AnyHouse(House):
             publisher=self._publisher,
             waker=TemporalWaker(self._client),
             sasha=NobodyWaits(),
-            house_care=ScriptedCare(),
+            cluster_care=ScriptedCare(),
             host_care=ScriptedCare(),
             runs=self.agents,
             builds=AnyBuilds(),

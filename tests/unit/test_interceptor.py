@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-from activities.interceptor import HouseInterceptor
+from activities.interceptor import ActivityInterceptor
 from pipeline.errors import DependencyUnavailable, GitFailed, NoRoom
 from pipeline.model import Retry, component_of, disk_of, place_of
 from pipeline.ports import HostPorts
@@ -47,7 +47,7 @@ class Raising(ActivityInboundInterceptor):
 
 async def raised(error: Exception) -> Exception:
     ports = cast(HostPorts, SimpleNamespace(host="host-1", store=Books(), retry_bound=MINUTE))
-    inbound = HouseInterceptor(ports).intercept_activity(Raising(error))
+    inbound = ActivityInterceptor(ports).intercept_activity(Raising(error))
     nothing = ExecuteActivityInput(lambda: None, (), None, {})
     with pytest.raises(Exception) as caught:  # noqa: PT011 # which one is the question
         await ActivityEnvironment().run(inbound.execute_activity, nothing)

@@ -43,7 +43,7 @@ def red_in_a_round(board: Board, **changes: object) -> None:
     board.tally.close_round()
 
 
-def shared_out(board: Board, spent: timedelta = NO_TIME) -> Triage:
+def truncated(board: Board, spent: timedelta = NO_TIME) -> Triage:
     return triage(board, "REQ-1", spent)
 
 
@@ -66,7 +66,7 @@ def critique(board: Board, verdict: str) -> None:
 
 def test_red_build_goes_to_its_owner_as_a_stage_like_the_owners_own(board: Board) -> None:
     failure = red(board)
-    (fix,) = shared_out(board).fixes
+    (fix,) = truncated(board).fixes
 
     own = board.pipeline.stage(ROY)
     assert (fix.number, fix.parent, fix.depth, fix.owner) == ("REQ-1-FIX-1", "REQ-1", 1, "roy")
@@ -80,7 +80,7 @@ def test_two_failures_are_two_fixes_with_numbers_of_their_own(board: Board) -> N
     red(board)
     red(board, stage=JEN, gate="build frontend", owners=("jen",))
 
-    fixes = shared_out(board).fixes
+    fixes = truncated(board).fixes
 
     assert [(fix.number, fix.owner) for fix in fixes] == [
         ("REQ-1-FIX-1", "roy"),
@@ -91,7 +91,7 @@ def test_two_failures_are_two_fixes_with_numbers_of_their_own(board: Board) -> N
 def test_failure_of_both_sides_is_one_fix_each(board: Board) -> None:
     red(board, stage="Statistics", gate="verdict Statistics", owners=("roy", "jen"))
 
-    assert [(fix.owner, fix.stage) for fix in shared_out(board).fixes] == [
+    assert [(fix.owner, fix.stage) for fix in truncated(board).fixes] == [
         ("roy", ROY),
         ("jen", JEN),
     ]
@@ -101,40 +101,40 @@ def test_numbers_go_on_after_earlier_fixes(board: Board) -> None:
     board.tally.fixes = 4
     red(board)
 
-    assert shared_out(board).fixes[0].number == "REQ-1-FIX-5"
+    assert truncated(board).fixes[0].number == "REQ-1-FIX-5"
 
 
 def test_third_red_of_one_gate_asks_a_human(board: Board) -> None:
     for word in ("one", "two"):
         red_in_a_round(board, signature=word)
-    assert shared_out(board).fixes
+    assert truncated(board).fixes
 
     red(board, signature="three")
 
-    (ask,) = shared_out(board).asks
+    (ask,) = truncated(board).asks
     assert (ask.gate, "third time" in ask.reason) == ("build backend", True)
-    assert not shared_out(board).fixes
+    assert not truncated(board).fixes
 
 
 def test_same_words_twice_in_a_row_ask_a_human(board: Board) -> None:
     red_in_a_round(board)
     red(board)
 
-    assert "same words" in shared_out(board).asks[0].reason
+    assert "same words" in truncated(board).asks[0].reason
 
 
 def test_failures_without_words_are_not_taken_for_the_same(board: Board) -> None:
     red_in_a_round(board, signature="")
     red(board, signature="")
 
-    assert shared_out(board).fixes
+    assert truncated(board).fixes
 
 
 def test_same_words_of_another_owner_are_another_error(board: Board) -> None:
     red_in_a_round(board, gate="verdict Statistics", owners=("roy",))
     red(board, gate="verdict Statistics", owners=("jen",))
 
-    assert shared_out(board).fixes
+    assert truncated(board).fixes
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_what_no_agent_can_repair_asks_a_human_and_costs_no_try(
 ) -> None:
     red(board, kind=kind)
 
-    assert not shared_out(board).fixes
-    assert shared_out(board).asks
+    assert not truncated(board).fixes
+    assert truncated(board).asks
     assert board.tally.reds.get("build backend", 0) == (kind is FailureKind.DELIVERY)
 
 
@@ -161,22 +161,22 @@ def test_spent_time_asks_a_human(board: Board) -> None:
     red(board)
     bound = board.pipeline.bounds.work
 
-    assert shared_out(board, bound - timedelta(seconds=1)).fixes
-    assert "the bound is 72" in shared_out(board, bound).asks[0].reason
+    assert truncated(board, bound - timedelta(seconds=1)).fixes
+    assert "the bound is 72" in truncated(board, bound).asks[0].reason
 
 
 def test_owner_without_a_stage_asks_a_human(board: Board) -> None:
     red(board, owners=("nobody",))
 
-    assert "no stage in this plan" in shared_out(board).asks[0].reason
+    assert "no stage in this plan" in truncated(board).asks[0].reason
 
 
 def test_request_changes_sends_research_back_twice_then_asks(board: Board) -> None:
     critique(board, "REQUEST_CHANGES")
-    assert shared_out(board).rework == "Research"
+    assert truncated(board).rework == "Research"
     board.tally.reviews = 2
 
-    found = shared_out(board)
+    found = truncated(board)
 
     assert not found.rework
     assert "after 2 reviews" in found.asks[0].reason
@@ -190,8 +190,8 @@ def test_request_changes_sends_research_back_twice_then_asks(board: Board) -> No
 def test_escalate_asks_at_once(board: Board) -> None:
     critique(board, "ESCALATE")
 
-    assert not shared_out(board).rework
-    assert "ESCALATE" in shared_out(board).asks[0].reason
+    assert not truncated(board).rework
+    assert "ESCALATE" in truncated(board).asks[0].reason
 
 
 def test_human_who_takes_care_of_a_gate_starts_its_count_anew(board: Board) -> None:
@@ -201,7 +201,7 @@ def test_human_who_takes_care_of_a_gate_starts_its_count_anew(board: Board) -> N
     board.reopen(ROY)
     red(board, signature="four")
 
-    assert shared_out(board).fixes
+    assert truncated(board).fixes
 
 
 def test_nothing_given_up_gets_another_fix(board: Board) -> None:
@@ -209,7 +209,7 @@ def test_nothing_given_up_gets_another_fix(board: Board) -> None:
     given_up = GivenUp("build backend", "REQ-1-FIX-1 failed too")
     apply_results(board, Recovered(None, parallel=True, given_up=(given_up,)))
 
-    assert shared_out(board).asks[0].reason == "REQ-1-FIX-1 failed too"
+    assert truncated(board).asks[0].reason == "REQ-1-FIX-1 failed too"
 
 
 # --- fixes of fixes ---------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_nothing_given_up_gets_another_fix(board: Board) -> None:
 @pytest.fixture
 def fix(board: Board) -> Fix:
     red(board)
-    return shared_out(board).fixes[0]
+    return truncated(board).fixes[0]
 
 
 def test_fix_of_a_fix_has_the_fix_as_its_parent(fix: Fix) -> None:

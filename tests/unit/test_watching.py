@@ -34,7 +34,7 @@ class Answers:
 
 
 async def watched(care: Answers, seconds: float) -> bool:
-    activities = SashaActivities(cast(HostPorts, SimpleNamespace(house_care=care)))
+    activities = SashaActivities(cast(HostPorts, SimpleNamespace(cluster_care=care)))
     return await activities.watch_house(Watch(ROW, timedelta(seconds=seconds)))
 
 

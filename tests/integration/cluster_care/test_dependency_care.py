@@ -223,7 +223,7 @@ async def test_server_that_answers_is_not_down_because_a_stream_is_amiss(
 
 async def is_over(house: Care, symptom: Symptom) -> bool:
     """What Sasha is told who has no patience."""
-    sasha = SashaActivities(cast(HostPorts, SimpleNamespace(house_care=house)))
+    sasha = SashaActivities(cast(HostPorts, SimpleNamespace(cluster_care=house)))
     return await sasha.watch_house(Watch(symptom, timedelta()))
 
 
