@@ -7,18 +7,20 @@ with those filters alone that the installation allows.
 
 import asyncio
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.git.command import Git
 from adapters.git.store import Store
+from adapters.locks import path_key
 from pipeline.errors import ProjectRefused
 
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
 
-LOCK_LOOKS, LOCK_PAUSE_SECONDS = 50, 0.2
+LOOKS, LOOK_PAUSE_SECONDS = 50, 0.2
 """How long somebody else's git is waited for in the user's checkout: ten seconds."""
 
 
@@ -43,6 +45,8 @@ class Project:
 
     def __init__(self, root: Path, filters: Sequence[str] = ()) -> None:
         self.root = root.absolute()
+        self.lock_name = f"project.{path_key(self.root)}"
+        """The lock under which its files are moved, and are looked at when a requirement opens."""
         self._filters = tuple(filters)
         self._git = Git(self.root)
 
@@ -142,13 +146,6 @@ class Project:
         return moved.code == 0
 
     async def _forward_checkout(self, place: Git, target: str, current: str, commit: str) -> bool:
-        # The git of a worker that was killed may still be at it.
-        git_dir = await place.run("rev-parse", "--absolute-git-dir")
-        lock = Path(git_dir.line) / "index.lock"
-        for _ in range(LOCK_LOOKS):
-            if not await asyncio.to_thread(lock.exists):
-                break
-            await asyncio.sleep(LOCK_PAUSE_SECONDS)
         await self._check_clean(place, target)
         merged = await place.run(
             # Each of these can be turned by a setting of the repository; none of them may be.
@@ -168,14 +165,22 @@ class Project:
         )
 
     async def _check_arrived(self, place: Git, target: str, before: str) -> None:
-        """The branch has moved; so must have the files, unless git was stopped half-way."""
-        if not await _changes(place):
+        """The branch has moved; so must have the files, unless git was stopped half-way.
+
+        What differs from both commits the user has edited meanwhile: that is nobody's business.
+        """
+        changes = await _changes(place)
+        if not changes:
             return
-        raise ProjectRefused(
-            f"{target} was moved from {before[:10]}, but its files in {place.directory} were not "
-            f"all brought along. Look at `git status` there; `git reset --hard {target}` brings "
-            "them to the branch."
-        )
+        edited = await place.run("diff", "--name-only", "-z", "--no-ext-diff", before, "--")
+        left = [name for name in changes if name not in edited.fields]
+        if left:
+            raise ProjectRefused(
+                f"{target} was moved from {before[:10]}, but {len(left)} of its files in "
+                f"{place.directory} were not brought along: {', '.join(left[:5])}. Compare them "
+                f"with {target}, then bring each of them there: `git restore --source=HEAD "
+                f"--staged --worktree -- {shlex.join(left[:5])}`."
+            )
 
     async def _hand_over_submodules(self, store: Store, number: str, old: str, new: str) -> None:
         """Give the user's submodules the commits that the new pointers name, under refs of ours."""
@@ -195,7 +200,7 @@ class Project:
 
     async def _check_clean(self, git: Git, branch: str) -> None:
         """Refuse uncommitted changes of tracked files; untracked files are nobody's business."""
-        changes = await _changes(git)
+        changes = await _settled_changes(git)
         if not changes:
             return
         if earlier := await _left_behind(git, branch):
@@ -365,6 +370,23 @@ async def _changes(git: Git) -> list[str]:
             continue
         found.append(entry.split(" ", 10)[-1] if kind == "u" else rest[-1])
     return found
+
+
+async def _settled_changes(git: Git) -> list[str]:
+    """As `_changes`, once no git is at work there: halfway through a merge, files seem changed.
+
+    The user's git may be, or that of a worker that was killed. What stays the same over two looks
+    is not in motion.
+    """
+    git_dir = await git.run("rev-parse", "--absolute-git-dir")
+    lock = Path(git_dir.line) / "index.lock"
+    seen: tuple[str | None, list[str]] | None = None
+    for _ in range(LOOKS):
+        before, seen = seen, (await git.commit_of("HEAD"), await _changes(git))
+        if not await asyncio.to_thread(lock.exists) and (not seen[1] or seen == before):
+            break
+        await asyncio.sleep(LOOK_PAUSE_SECONDS)
+    return seen[1] if seen else []
 
 
 async def _left_behind(git: Git, branch: str) -> str:

@@ -150,7 +150,7 @@ class GitWorkspaces:
 
     async def swap_target(self, number: str, target_branch: str, commit: str) -> bool:
         """Fast-forward the target to the commit; False if the target has moved on."""
-        async with self._locks.hold(f"target.{path_key(self._project.root / target_branch)}"):
+        async with self._locks.hold(self._project.lock_name):
             return await self._project.swap(self._store, number, target_branch, commit)
 
     async def release(self, number: str) -> None:
@@ -191,7 +191,9 @@ class GitWorkspaces:
     async def _create(self, names: Names, base: str) -> None:
         target, commit = "", base
         if not base:
-            checked = await self._project.check()
+            # A delivery that is half done would look like changes of the user's.
+            async with self._locks.hold(self._project.lock_name):
+                checked = await self._project.check()
             await self._store.refresh()
             target = checked.branch
             # Not the commit that was checked: the branch may have moved since.

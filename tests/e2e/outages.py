@@ -15,8 +15,8 @@ import nats
 import pytest
 from nats.js.api import Header
 
+from adapters.git.project import Project
 from adapters.local_stack import StackAddresses
-from adapters.locks import path_key
 from adapters.sdlc.views import IncidentView
 from pipeline.events import STREAMS
 from pipeline.model import IncidentEnd, Pipeline, RequirementState
@@ -84,9 +84,9 @@ class Outages:
 
     @contextmanager
     def deliveries_held(self) -> Iterator[None]:
-        """As if another process moved the target branch now: deliveries wait for it."""
-        ref = self.orchestra.project.root / "refs" / "heads" / "main"
-        lock = self.orchestra.home / "locks" / f"target.{path_key(ref)}.lock"
+        """As if another process moved the project's files now: deliveries and openings wait."""
+        name = Project(self.orchestra.project.root).lock_name
+        lock = self.orchestra.home / "locks" / f"{name}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

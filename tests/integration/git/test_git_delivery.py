@@ -1,11 +1,17 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from adapters.git import GitWorkspaces
+from adapters.git import Git, GitWorkspaces, check_project
+from adapters.git.command import GitOutput
+from adapters.git.project import LOOK_PAUSE_SECONDS
 from pipeline.errors import ProjectRefused
 from pipeline.model import Head
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
@@ -225,6 +231,94 @@ async def test_no_setting_of_the_user_turns_the_fast_forward(
     assert git_project.git("rev-parse", "main") == tip.commit
     assert git_project.git("status", "--porcelain") == ""
     assert git_project.git("for-each-ref", "--format=%(refname)") == before
+
+
+Aside = Callable[[Git, tuple[str, ...]], Awaitable[None]]
+
+
+@contextmanager
+def aside(
+    command: str, *, before: Aside | None = None, after: Aside | None = None
+) -> Iterator[None]:
+    """Do something right before or after the first time that git is called so."""
+    once, calls = Git._once, count()
+
+    async def patched(git: Git, arguments: tuple[str, ...], stdin: str) -> GitOutput:
+        is_it = arguments[0] == command and next(calls) == 0
+        if is_it and before:
+            await before(git, arguments)
+        output = await once(git, arguments, stdin)
+        if is_it and after:
+            await after(git, arguments)
+        return output
+
+    with patch.object(Git, "_once", patched):
+        yield
+
+
+async def test_requirement_opens_while_another_one_is_being_delivered(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    is_halfway, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def halfway(_git: Git, _arguments: tuple[str, ...]) -> None:
+        """The files are written, the branch has not moved yet: as git does it."""
+        git_project.git("read-tree", "-m", "-u", tip.commit)
+        is_halfway.set()
+        await may_go_on.wait()
+
+    with aside("merge", before=halfway):
+        delivery = asyncio.create_task(workspaces.swap_target(NUMBER, "main", tip.commit))
+        await is_halfway.wait()
+        opening = asyncio.create_task(workspaces.open("REQ-2"))
+        await asyncio.wait([opening], timeout=3 * LOOK_PAUSE_SECONDS)
+        may_go_on.set()
+        assert await delivery
+
+    head, target = await opening
+    assert (head.commit, target) == (tip.commit, "main")
+
+
+async def test_checkout_that_the_users_git_is_moving_is_not_called_changed(
+    git_project: GitProject, workspaces: GitWorkspaces, tip: Head
+) -> None:
+    git_project.git("branch", "theirs")
+    assert await workspaces.swap_target(NUMBER, "theirs", tip.commit)
+    git_project.git("read-tree", "-m", "-u", tip.commit)
+
+    async def end(_git: Git, _arguments: tuple[str, ...]) -> None:
+        git_project.git("update-ref", "refs/heads/main", tip.commit)
+
+    with aside("status", after=end):
+        assert (await check_project(git_project.root)).branch == "main"
+
+
+async def test_what_the_user_edits_in_that_moment_is_left_alone(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    async def edit(_git: Git, _arguments: tuple[str, ...]) -> None:
+        write(git_project.root, {"readme.md": "mine\n", "shared.txt": "mine too\n"})
+
+    with aside("merge", after=edit):
+        assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert (git_project.root / "readme.md").read_text() == "mine\n"
+    assert (git_project.root / "shared.txt").read_text() == "mine too\n"
+
+
+async def test_files_that_were_not_brought_along_are_named_with_the_remedy(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    async def half(_git: Git, _arguments: tuple[str, ...]) -> None:
+        write(git_project.root, {"readme.md": "mine\n", "shared.txt": "one\n"})
+        (git_project.root / "new.txt").unlink()
+
+    with aside("merge", after=half), pytest.raises(ProjectRefused, match=r"new\.txt") as refusal:
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    git_project.shell(str(refusal.value).split("`")[1])
+    assert git_project.git("status", "--porcelain") == "M readme.md"
+    assert (git_project.root / "readme.md").read_text() == "mine\n"
 
 
 async def test_target_that_was_moved_without_its_files_is_told_with_the_remedy(
