@@ -123,6 +123,17 @@ DEEDS: Mapping[str, str] = {
         'mkdir -p .cache; echo \'*\' > .cache/.gitignore; echo x > .cache/x; echo "$T" > "y $T"'
     ),
     "sets a sparse cone": 'git sparse-checkout set docs; mkdir -p docs; echo "$T" > "docs/$T"',
+    "stages what its sparse cone then hides": (
+        'mkdir -p deep; echo "$T" > "deep/$T"; git add "deep/$T"; git sparse-checkout set docs'
+    ),
+    "sets a sparse index": (
+        'echo "$T" > "idx $T"; git add -A; git commit -qm i;'
+        " git sparse-checkout set --sparse-index docs"
+    ),
+    "splits its index": (
+        'mkdir -p node_modules; echo "$T" > "node_modules/$T"; git add -f "node_modules/$T";'
+        " git update-index --split-index"
+    ),
     "assumes a file unchanged": (
         'git update-index --assume-unchanged shared.txt; echo "$T" >> shared.txt'
     ),

@@ -134,7 +134,7 @@ class _Files:
             await git.run("read-tree", base)
         modules = await self._declared(base)
         nested = await self._add(git)
-        await self._restore_hidden(git, parent, tracked.hidden)
+        await self._restore_hidden(git, parent, tracked)
         entries = await _entries(git)
         await self._force(git, [path for path in tracked.paths if path not in entries])
         # What nobody has touched since git stopped there is not resolved: `binary` has no markers.
@@ -200,15 +200,17 @@ class _Files:
                     f"Git cannot take {_named([*map(printable, names)])}: {said.error.strip()}"
                 )
 
-    async def _restore_hidden(self, git: Git, base: str, hidden: Sequence[str]) -> None:
-        """Files outside of the agent's sparse cone were not deleted: they are as in its HEAD."""
-        there = await asyncio.to_thread(_files_among, self._clone.path, hidden)
-        gone = set(hidden) - set(there)
+    async def _restore_hidden(self, git: Git, base: str, tracked: Tracked) -> None:
+        """Files outside of the agent's sparse cone were not deleted: they are as in its index."""
+        there = await asyncio.to_thread(_files_among, self._clone.path, tracked.hidden)
+        gone = set(tracked.hidden) - set(there)
         if not gone:
             return
         listed = await git.run("ls-tree", "-r", "-z", "--full-tree", base)
-        entries = "".join(f"{e}\0" for e in listed.fields if e.partition("\t")[2] in gone)
-        await git.run("update-index", "-z", "--index-info", stdin=entries)
+        entries = {e.partition("\t")[2]: e for e in listed.fields}
+        entries |= {path: f"{meta}\t{path}" for path, meta in tracked.staged.items()}
+        lines = "".join(f"{entry}\0" for path, entry in entries.items() if path in gone)
+        await git.run("update-index", "-z", "--index-info", stdin=lines)
 
     async def _take_submodule(
         self, git: Git, module: Submodule, commit: str, committed: str

@@ -24,10 +24,14 @@ _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 @dataclass(frozen=True)
 class Tracked:
-    """Paths in a clone's own index, those kept off the disk, and versions of unmerged ones."""
+    """Paths in a clone's own index, those kept off the disk, and versions of unmerged ones.
+
+    `staged`: mode and object of hidden ones that stand in no commit; the store has the object.
+    """
 
     paths: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    staged: Mapping[str, str] = field(default_factory=dict)
     unmerged: Mapping[str, set[str]] = field(default_factory=dict)
 
 
@@ -199,23 +203,59 @@ class CloneView:
                     found.append(commit)
         return tuple(dict.fromkeys(found))
 
-    async def tracked(self) -> "Tracked":
+    async def tracked(self) -> Tracked:
         """What the clone's own index says."""
         if self._theirs is None or not is_plain(self._theirs / "index"):
             return Tracked()
-        copy = self._path / "index-of-clone"
-        await asyncio.to_thread(shutil.copyfile, self._theirs / "index", copy)
-        git = Git(self._path, {**self._git.variables, "GIT_INDEX_FILE": str(copy)})
-        listed = await git.run("ls-files", "-t", "-z", accept=(0, 128))
-        unmerged = await git.run("ls-files", "-u", "-z", accept=(0, 128))
+        await asyncio.to_thread(self._copy_index, self._theirs)
+        git = self._with_index("index")
+        flagged = await git.run("ls-files", "-t", "-z", accept=(0, 128))
+        listed = await git.run("ls-files", "--stage", "-z", accept=(0, 128))
+        entries = [(*meta.split(" "), path) for meta, _, path in map(_cut, listed.fields)]
         sides: dict[str, set[str]] = {}
-        for meta, _, path in (entry.partition("\t") for entry in unmerged.fields):
-            sides.setdefault(path, set()).add(meta.split(" ")[1])
-        return Tracked(
-            tuple(dict.fromkeys(entry[2:] for entry in listed.fields)),
-            tuple(entry[2:] for entry in listed.fields if entry.startswith("S ")),
-            sides,
-        )
+        for _, blob, stage, path in entries:
+            if stage != "0":
+                sides.setdefault(path, set()).add(blob)
+        hidden = {entry[2:] for entry in flagged.fields if entry.startswith("S ")}
+        held = {path: f"{mode} {blob}" for mode, blob, _, path in entries if path in hidden}
+        paths = tuple(dict.fromkeys(entry[2:] for entry in flagged.fields))
+        return Tracked(paths, tuple(sorted(hidden)), await self._staged(held), sides)
+
+    async def _staged(self, held: Mapping[str, str]) -> Mapping[str, str]:
+        """Those that differ from HEAD, once their objects are in the store."""
+        listed = await self._git.run("ls-tree", "-r", "-z", "--full-tree", "HEAD", accept=(0, 128))
+        committed = {path: meta for meta, _, path in map(_cut, listed.fields)}
+        new = {
+            path: meta
+            for path, meta in held.items()
+            if meta.split(" ") != committed.get(path, "").split(" ")[::2]
+        }
+        if not new:
+            return {}
+        git = self._with_index("index-of-hidden")
+        lines = "".join(f"{meta}\t{path}\0" for path, meta in new.items())
+        await git.run("read-tree", "--empty")
+        await git.run("update-index", "-z", "--index-info", stdin=lines)
+        tree = await git.run("write-tree", accept=(0, 128))
+        if tree.code == 0:
+            commit = await git.run("commit-tree", tree.line, "-m", "Staged")
+            if (await self._fetch(commit.line)).code == 0:
+                return new
+        self.remarks.append(f"Cannot be read from its index: {', '.join(new)}")
+        return {}
+
+    def _copy_index(self, theirs: Path) -> None:
+        """Git writes to an index that it reads; a split one has its other half beside it."""
+        for name in ("index", *(path.name for path in theirs.glob("sharedindex.*"))):
+            if is_plain(theirs / name):
+                shutil.copyfile(theirs / name, self._path / name)
+
+    def _with_index(self, name: str) -> Git:
+        return Git(self._path, {**self._git.variables, "GIT_INDEX_FILE": str(self._path / name)})
+
+
+def _cut(entry: str) -> tuple[str, str, str]:
+    return entry.partition("\t")
 
 
 def _git_dir_of(clone: Clone) -> Path | None:
