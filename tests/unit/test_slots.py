@@ -192,7 +192,7 @@ async def test_usage_says_why_there_are_fewer_slots_than_configured(
     assert await anext(usages) == SlotUsage(3, 4, 4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(limit=st.integers(1, 4), seed=st.integers(0, 10_000), steps=st.integers(1, 60))
 def test_never_more_slots_than_the_limit_and_none_lies_idle(
     tmp_path_factory: pytest.TempPathFactory, limit: int, seed: int, steps: int
