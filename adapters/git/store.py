@@ -7,6 +7,7 @@ of its own below that of its project.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import time
@@ -22,6 +23,8 @@ from pipeline.errors import GitFailed, ProjectRefused
 from pipeline.model import StageRequest
 from pipeline.numbers import integration_branch, stage_branch
 
+log = logging.getLogger(__name__)
+
 STORES = "repositories"
 """Folder of the state directory that holds the stores, one for each project."""
 UNNAMED_CONFLICT = "(a conflict that git names no file for)"
@@ -31,6 +34,11 @@ PROJECT_REFS = "refs/project/"
 """The user's branches and tags as they were when they were taken over."""
 
 _BRANCHES, _TAGS = f"{PROJECT_REFS}heads/", f"{PROJECT_REFS}tags/"
+MOST_LOOSE, MOST_PACKS = 2_000, 50
+"""Loose objects and packs of a store before they are packed: about 130 requirements.
+
+With 20,000 loose refs and 40,000 loose objects a stage took two to five times as long.
+"""
 _SCRATCH_SECONDS = 24 * 3600.0
 """Age of a scratch directory that nobody uses any more."""
 _CONFIGURATION = {
@@ -164,6 +172,7 @@ class Store:
                 origin = ("--origin", "origin")
                 await self._make("clone", "--bare", *origin, "--", str(self.source))
             await self._fetch(f"+refs/heads/*:{_BRANCHES}*", f"+refs/tags/*:{_TAGS}*", "--prune")
+            await self._pack()
 
     async def refresh_submodules(self, commit: str) -> None:
         """Take over those submodules of the commit that the user has initialised, and theirs."""
@@ -298,6 +307,20 @@ class Store:
                 await git.run("read-tree", commit)
                 await git.run("checkout-index", "-z", "--stdin", stdin="\0".join(names))
             yield git
+
+    async def _pack(self) -> None:
+        """Put loose objects, small packs and refs together when they are many.
+
+        No object is dropped, whoever refers to it: a clone may borrow it.
+        """
+        counted = await self.git.run("count-objects", "-v")
+        counts = dict(line.split(": ", 1) for line in counted.text.splitlines())
+        if int(counts["count"]) < MOST_LOOSE and int(counts["packs"]) < MOST_PACKS:
+            return
+        for command in (("repack", "--geometric=2", "-d", "--quiet"), ("pack-refs", "--all")):
+            packed = await self.git.run(*command, accept=(0, 1, 128))
+            if packed.code:
+                log.warning("%s stays unpacked, and slow: %s", self.path, packed.error.strip())
 
     def _forget_scratch(self) -> None:
         """Remove what a killed worker has left of a take-over or a merge."""

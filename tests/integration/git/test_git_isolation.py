@@ -11,7 +11,7 @@ import pytest
 from adapters.git import GitWorkspaces
 from pipeline.errors import ProjectRefused
 from pipeline.model import MergeResult, StageRequest
-from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, store_of, write
 
 
 @pytest.fixture
@@ -478,6 +478,52 @@ async def test_garbage_collection_of_an_agent_takes_nothing_from_us(
 
     assert "app.py" in store.files(result.head.commit)
     assert store.git("fsck", "--no-dangling") == ""
+
+
+async def test_store_is_packed_when_it_has_grown_and_loses_nothing(
+    git_project: GitProject, state_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a stage's clone that borrows from it, objects that no ref holds included."""
+    workspaces = GitWorkspaces(git_project.root, state_home)
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    store = store_of(git_project, state_home)
+    write(git_project.root.parent, {"nobodys": "x\n"})
+    blob = store.git("hash-object", "-w", str(git_project.root.parent / "nobodys"))
+    before = store.git("for-each-ref").splitlines()
+    monkeypatch.setattr("adapters.git.store.MOST_LOOSE", 1)
+
+    await workspaces.open("REQ-2")
+
+    counts = dict(line.split(": ") for line in store.git("count-objects", "-v").splitlines())
+    assert int(counts["count"]) < 10  # those of the requirement that was opened after it
+    assert int(counts["packs"]) == 1
+    assert set(before) <= set(store.git("for-each-ref").splitlines())
+    assert store.git("cat-file", "-t", blob) == "blob"
+    write(clone, {"new.txt": "new\n"})
+    merge = await workspaces.integrate(request, "done")
+    assert "new.txt" in store.files(merge.head.commit)
+    assert store.git("fsck", "--connectivity-only", "--no-dangling") == ""
+
+
+async def test_store_that_cannot_be_packed_is_told_and_used(
+    git_project: GitProject,
+    state_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    workspaces = GitWorkspaces(git_project.root, state_home)
+    await workspaces.open(NUMBER)
+    store = store_of(git_project, state_home)
+    monkeypatch.setattr("adapters.git.store.MOST_LOOSE", 1)
+    packs = store.root / "objects" / "pack"
+    packs.rmdir()
+    packs.touch()
+
+    await workspaces.open("REQ-2")
+
+    assert "stays unpacked" in caplog.text
 
 
 async def test_shallow_project_is_worked_on(git_project: GitProject, tmp_path: Path) -> None:
