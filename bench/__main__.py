@@ -16,6 +16,7 @@ from temporalio.runtime import Runtime
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
 from adapters.temporal.client import quiet_runtime
+from bench.boundaries import measure_boundaries
 from bench.contenders import Bare, Contender, Ours, Plain
 from bench.figures import batches, figures, metrics
 from bench.ground import Ground, running_ground
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
     options = _parser().parse_args(arguments)
     if options.quick:
-        options.rounds, options.crowd, options.rush = 1, 5, 20
+        options.rounds, options.crowd, options.rush, options.side_by_side = 1, 5, 20, 3
     if options.profile:
         options.profile.mkdir(parents=True, exist_ok=True)
     Runtime.set_default(quiet_runtime("temporal.core"), error_if_already_set=False)
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result.document(), ensure_ascii=False, indent=2))
     else:
-        Console(width=None if sys.stdout.isatty() else 140).print(result.table())
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        console.print(result.boundary_table(), result.table())
     return 0
 
 
@@ -51,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--crowd", type=int, default=50, help="at once with work; default: 50")
     parser.add_argument("--rush", type=int, default=200, help="at once without; default: 200")
+    parser.add_argument(
+        "--side-by-side", type=int, default=20, help="at once with real processes; default: 20"
+    )
     parser.add_argument("--profile", type=Path, help="directory for cProfile data of the workers")
     return parser
 
@@ -63,9 +68,13 @@ async def _bench(directory: Path, options: argparse.Namespace) -> Result:
         contenders = await _contenders(ground, stack)
         samples = await _measure(Measuring(ground, contenders), options)
         versions = await describe_versions(ground)
+    _say("Starting real processes …")
+    processes = directory / "processes"
+    processes.mkdir()
+    measured = await measure_boundaries(processes, options.rounds, options.side_by_side)
     found = figures(samples, metrics(options.crowd, options.rush))
     loads = {"load_before": load_before, "load_after": load()}
-    return Result(options.rounds, {**machine, **loads}, versions, found, samples)
+    return Result(options.rounds, {**machine, **loads}, versions, found, measured, samples)
 
 
 async def _contenders(ground: Ground, stack: AsyncExitStack) -> tuple[Contender, ...]:

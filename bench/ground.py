@@ -31,15 +31,22 @@ class Ground:
 
 
 @asynccontextmanager
-async def running_ground(home: Path, profile: Path | None) -> AsyncIterator[Ground]:
-    """Start everything in an empty directory; stop it when the block ends."""
-    agents = home / "agents.toml"
-    agents.write_text(_agents_file())
+async def running_ground(
+    home: Path, profile: Path | None = None, *, agents: str = "", project: Path | None = None
+) -> AsyncIterator[Ground]:
+    """Start everything in a directory of its own; stop it when the block ends.
+
+    With an agents file only our worker runs, in that project; else all agents are simulated.
+    """
+    file = home / "agents.toml"
+    file.write_text(agents or _agents_file())
     async with LocalStack(home, usual_ports=False) as addresses:
-        environment = _environment(home, agents, addresses)
+        environment = _environment(home, file, addresses)
+        if project:
+            environment["PROJECT_ROOT"] = str(project)
         workers = {
             name: Child(_worker_process(name, environment, profile), home)
-            for name in ("bare", "ours")
+            for name in (("ours",) if agents else ("bare", "ours"))
         }
         try:
             for worker in workers.values():

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from bench.boundaries import Boundaries
 from bench.figures import ASYNCIO, BARE, OURS, Figure
 from bench.measuring import Sample
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _MARKS = {True: "✓", False: "✗", None: ""}
 
 
@@ -21,6 +22,7 @@ class Result:
     machine: Mapping[str, object]
     versions: Mapping[str, str]
     figures: Sequence[Figure]
+    boundaries: Sequence[Boundaries]
     samples: Sequence[Sample]
 
     def document(self) -> dict[str, object]:
@@ -36,6 +38,18 @@ class Result:
         table.add_column("aim")
         for figure in self.figures:
             table.add_row(*_cells(figure))
+        return table
+
+    def boundary_table(self) -> Table:
+        """How long our part takes between two real agents."""
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("from an agent's exit to the next one's start")
+        for name in ("boundaries", "p50 (ms)", "p95 (ms)"):
+            table.add_column(name, justify="right")
+        for each in self.boundaries:
+            count = f"{each.side_by_side} side by side" if each.side_by_side > 1 else "alone"
+            figures = (_number(each.p50, 0), _number(each.p95, 0))
+            table.add_row(count, str(len(each.milliseconds)), *figures)
         return table
 
     def _caption(self) -> str:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from bench.boundaries import Boundaries, Stamp, boundaries
 from bench.figures import ASYNCIO, BARE, OURS, Figure, figures, metrics
 from bench.measuring import WORKER, Sample
 from bench.report import Result
@@ -78,13 +79,32 @@ def test_what_was_not_measured_is_no_figure() -> None:
 
 def test_the_document_says_where_its_figures_come_from() -> None:
     samples = (a_sample(1, BARE, "alone", 3.2, 62), a_sample(1, OURS, "alone", 3.3, 98))
-    result = Result(
-        1, {"cpu": "A", "cores": 2}, {"temporalio": "1"}, figures(samples, METRICS), samples
-    )
+    found, measured = figures(samples, METRICS), (Boundaries(20, [30.0, 40.0]),)
+    result = Result(1, {"cpu": "A", "cores": 2}, {"temporalio": "1"}, found, measured, samples)
 
     document = json.loads(json.dumps(result.document()))
 
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["machine"] == {"cpu": "A", "cores": 2}
     assert {each["key"] for each in document["figures"]} == {metric.key for metric in METRICS}
+    assert document["boundaries"] == [{"side_by_side": 20, "milliseconds": [30.0, 40.0]}]
     assert document["samples"][1]["contender"] == OURS
+
+
+def test_a_boundary_runs_from_the_last_exit_to_each_start() -> None:
+    times = [
+        ("REQ-1", "start", 0.0), ("REQ-1", "end", 1.0),
+        ("REQ-1", "start", 1.1), ("REQ-1", "start", 1.3), ("REQ-1", "end", 2.0),
+        ("REQ-2", "start", 0.5), ("REQ-2", "end", 1.05), ("REQ-2", "start", 1.25),
+    ]  # fmt: skip
+    stamps = [Stamp(number, what, round(at * 1e9)) for number, what, at in times]
+
+    found = boundaries(stamps)
+
+    assert found == {"REQ-1": [100.0, 300.0], "REQ-2": [pytest.approx(200.0)]}
+
+
+def test_percentiles_of_boundaries_lie_among_them() -> None:
+    measured = Boundaries(1, [float(each) for each in range(101)])
+
+    assert (measured.p50, measured.p95) == (50.0, 95.0)

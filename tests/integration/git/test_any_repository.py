@@ -292,6 +292,7 @@ def test_whatever_agents_do_nothing_is_lost_and_what_is_delivered_was_built(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3_600)
 @given(SCENARIOS)
 @settings(CHECKS, max_examples=400, derandomize=False)
 def test_whatever_agents_do_nothing_is_lost_at_length(scenario: Scenario) -> None:
