@@ -30,6 +30,7 @@ async def at_every_boundary(outages: Outages) -> None:
     puppets.task(f"{number('BROKEN')}-FIX-1.roy", files={"backend/fix.txt": "fix\n"})
     puppets.task(f"{number('ASKS')}.roy", notice={"status": "FAILED"})
     puppets.task(f"{number('DONE')}.cynthia", files={"notes.txt": "cynthia\n"})
+    puppets.hold(f"{number('DONE')}.cynthia")
     await outages.start("AGENT", SOLO)
     await outages.start("BROKEN", repaired(SOLO))
     await outages.start("ASKS", SOLO)
@@ -40,7 +41,7 @@ async def at_every_boundary(outages: Outages) -> None:
     await outages.start("BUILD", BUILT_EARLY)
     await eventually(lambda: puppets.starts("backend", number("BUILD")) == 1, "a build")
     await outages.start("DONE", RESEARCH)
-    await outages.until_under_way("DONE", "deliver")
+    await eventually(lambda: puppets.starts("cynthia", number("DONE")) == 1, "a last agent")
 
 
 async def go_on_meanwhile(outages: Outages) -> None:
@@ -59,8 +60,10 @@ async def survive(
 ) -> None:
     """Stand at every boundary while those are away, and come to a good end."""
     await outages.worker.start(MAX_PARALLEL_STAGES=SLOTS)
+    await at_every_boundary(outages)
     with outages.deliveries_held():
-        await at_every_boundary(outages)
+        outages.puppets.release(f"{outages.number('DONE')}.cynthia")
+        await outages.until_under_way("DONE", "deliver")
         await outages.orchestra.accept(SOLO, number=outages.number("NEW"))
         await outages.take_away(names)
         await go_on_meanwhile(outages)
