@@ -42,6 +42,7 @@ from adapters.installation import Identity, establish
 from adapters.local_stack.state import Keeper
 from adapters.locks import home_lock
 from adapters.nats import events as nats_events
+from adapters.programs import await_children_by_descriptor
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.host import HostRuns
 from adapters.runs.inventory import has_agents
@@ -304,6 +305,7 @@ async def tell_usage(ports: HostPorts) -> None:
 
 async def serve(settings: Settings) -> None:
     """Run this host's worker until SIGTERM or SIGINT; running agents continue."""
+    await_children_by_descriptor()
     Runtime.set_default(quiet_runtime("temporal.core"), error_if_already_set=False)
     client = await connect(settings.temporal_address)
     stop = asyncio.Event()

@@ -259,10 +259,9 @@ class Store:
         Attributes (`merge=union`) are those of the commit `attributes_of`: no agent's.
         A conflict leaves nothing behind, because nothing was checked out.
         """
-        if await self.is_ancestor(theirs, ours):
-            return Merge(ours)
-        if await self.is_ancestor(ours, theirs):
-            return Merge(theirs)
+        common = await self.git.run("merge-base", ours, theirs, accept=(0, 1))
+        if common.line in (ours, theirs):  # one holds the other
+            return Merge(ours if common.line == theirs else theirs)
         async with self._attributes(attributes_of) as git:
             merged = await git.run(
                 "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, theirs,

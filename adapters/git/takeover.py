@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,13 +56,17 @@ class _Findings:
     """Commits of repositories inside, by name."""
 
 
+Forbidden = Callable[[], Awaitable[frozenset[str]]]
+"""Looks up the filters that attributes of the agent must not ask for."""
+
+
 async def take_over(
-    clone: Clone, base: str, message: str, forbidden: frozenset[str] = frozenset()
+    clone: Clone, base: str, message: str, forbidden: Forbidden | None = None
 ) -> Takeover:
     """Commit what the clone holds, ignore files respected, where its HEAD stands or on `base`.
 
     Where nothing is uncommitted the result is HEAD itself. Nothing of the clone is changed.
-    `forbidden` are filters that attributes of the agent must not ask for.
+    Each git takes milliseconds and there are many: what is known already is not asked again.
 
     Raises: GitFailed for what the host, not the agent, is to blame for.
     """
@@ -74,24 +78,27 @@ async def take_over(
         findings = _Findings(remarks=list(view.remarks))
         files = _Files(clone, Path(scratch), findings)
         tree = await files.tree(base, parent, await view.tracked())
-        await files.refuse_links(base, tree)
-        await files.refuse_filters(base, tree, forbidden)
-        unresolved = await files.unresolved(tree, await view.parents(base, parent))
+        changed = await files.changed(base, tree)
+        await files.refuse_links(changed)
+        if forbidden:
+            await files.refuse_filters(changed, forbidden)
+        unresolved = await files.unresolved(tree, changed, await view.parents(base, parent))
         await files.note_ignored()
         tips = {**tips, **await view.worktrees(base, Path(scratch)), **findings.left}
     commit = parent
-    if tree != await store.tree(parent):
+    is_same = tree == await store.tree(parent)
+    if not is_same:
         made = await store.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
         commit = made.line
     # What is told of it travels as text: an agent's names and git's words need not be any.
     left = {
         printable(name): tip
         for name, tip in tips.items()
-        if not await store.is_ancestor(tip, commit)
+        if tip not in (base, parent) and not await store.is_ancestor(tip, commit)
     }
     return Takeover(
         commit,
-        await _has_changed(store, base, commit),
+        not is_same if parent == base else await _has_changed(store, base, commit),
         printable("\n".join(findings.refusals)),
         unresolved,
         tuple(map(printable, findings.remarks)),
@@ -314,12 +321,12 @@ class _Files:
         self._indexes += 1
         return self._scratch / f"index-{self._indexes}"
 
-    async def refuse_links(self, base: str, tree: str) -> None:
-        """Refuse symbolic links that lead out of the tree: another clone would lack what is there.
+    async def changed(self, base: str, tree: str) -> Sequence["_Entry"]:
+        """What is new or changed: what the base had is not this agent's."""
+        return await _changed(self._git, base, tree)
 
-        Those of the base stay: they are not this agent's.
-        """
-        changed = await _changed(self._git, base, tree)
+    async def refuse_links(self, changed: Sequence["_Entry"]) -> None:
+        """Refuse symbolic links that lead out of the tree: other clones lack what is there."""
         links = [entry for entry in changed if entry.mode == SYMLINK]
         leading_out = []
         for link in links:
@@ -332,10 +339,14 @@ class _Files:
                 f"{_named(leading_out)}. Commit a relative link, or none."
             )
 
-    async def unresolved(self, tree: str, parents: Sequence[str]) -> tuple[str, ...]:
+    async def unresolved(
+        self, tree: str, changed: Sequence["_Entry"], parents: Sequence[str]
+    ) -> tuple[str, ...]:
         """Changed files with lines of conflict markers that stand in none of the parents."""
-        changed = await _changed(self._git, parents[0], tree)
-        widths = await self._marker_widths([entry.path for entry in changed if entry.is_file])
+        paths = [entry.path for entry in changed if entry.is_file]
+        if not paths:
+            return self._untouched
+        widths = await self._marker_widths(paths)
         narrowest = min((WIDTH, *widths.values()))
         options = ("--text", f"-G{_marker(narrowest, ',')}")
         found = list(self._untouched)
@@ -358,19 +369,20 @@ class _Files:
         )  # fmt: skip
         return Counter(found.text.split("\n")[:-1])
 
-    async def refuse_filters(self, base: str, tree: str, forbidden: frozenset[str]) -> None:
+    async def refuse_filters(self, changed: Sequence["_Entry"], forbidden: Forbidden) -> None:
         """Refuse attributes that send files through a program which may not run here.
 
         The user's git would run it, and see other files than those that were delivered.
         """
-        changed = await _changed(self._git, base, tree)
-        asks = any(os.path.basename(entry.path) == ATTRIBUTES for entry in changed)
-        if not forbidden or not asks:
+        if not any(os.path.basename(entry.path) == ATTRIBUTES for entry in changed):
+            return
+        names = await forbidden()
+        if not names:
             return
         listed = await self._git.run("ls-files", "-z")
         said = await self._git.run("check-attr", "-z", "--stdin", "filter", stdin=listed.text)
         fields = said.text.split("\0")
-        asked = sorted(set(fields[2::3]) & forbidden)
+        asked = sorted(set(fields[2::3]) & names)
         if asked:
             self._findings.refusals.append(
                 f"Attributes ask for the filter {', '.join(asked)}, a program that this "

@@ -85,8 +85,10 @@ class CloneView:
             return {}
         store = self._clone.store.git
         named = await self._named(self._theirs)
-        await self._take(await self._missing(named))
-        there = set(named) - set(await self._missing(named))
+        there = set(named)
+        if missing := await self._missing(named):
+            await self._take(missing)
+            there -= set(await self._missing(missing))
         listed = await store.run(
             "rev-list", "--ignore-missing", "--stdin",
             "--not", f"--glob={PROJECT_REFS}*", "--glob=refs/heads/*",
@@ -180,6 +182,8 @@ class CloneView:
 
     async def head_of(self, base: str) -> str:
         """HEAD wherever the agent left it; unrelated or unreadable, `base`."""
+        if self.head == base:
+            return base
         store = self._clone.store
         known = self.head and await store.git.commit_of(self.head)
         if known and await store.git.succeeds("merge-base", self.head, base):
@@ -192,10 +196,12 @@ class CloneView:
         What agents have left is none: its conflict may be the one that is to be resolved.
         """
         git, known = self._clone.store.git, ("--not", base, f"--glob={PROJECT_REFS}*")
-        listed = await git.run("rev-list", "--parents", head, *known)
-        rows = [line.split(" ") for line in listed.text.splitlines()]
-        made = {commit for commit, *_ in rows}
-        found = [base, *(p for _, *parents in rows for p in parents if p not in made)]
+        found = [base]
+        if head != base:
+            listed = await git.run("rev-list", "--parents", head, *known)
+            rows = [line.split(" ") for line in listed.text.splitlines()]
+            made = {commit for commit, *_ in rows}
+            found += [p for _, *parents in rows for p in parents if p not in made]
         if self._theirs is not None:  # a merge that is not finished counts as well
             for commit in await asyncio.to_thread(_hashes_in, self._theirs / "MERGE_HEAD"):
                 ahead = await git.run("rev-list", "-n1", commit, *known, accept=(0, 128))
@@ -209,20 +215,20 @@ class CloneView:
             return Tracked()
         await asyncio.to_thread(self._copy_index, self._theirs)
         git = self._with_index("index")
-        flagged = await git.run("ls-files", "-t", "-z", accept=(0, 128))
-        listed = await git.run("ls-files", "--stage", "-z", accept=(0, 128))
+        listed = await git.run("ls-files", "-t", "--stage", "-z", accept=(0, 128))
         entries = [(*meta.split(" "), path) for meta, _, path in map(_cut, listed.fields)]
         sides: dict[str, set[str]] = {}
-        for _, blob, stage, path in entries:
+        for _, _, blob, stage, path in entries:
             if stage != "0":
                 sides.setdefault(path, set()).add(blob)
-        hidden = {entry[2:] for entry in flagged.fields if entry.startswith("S ")}
-        held = {path: f"{mode} {blob}" for mode, blob, _, path in entries if path in hidden}
-        paths = tuple(dict.fromkeys(entry[2:] for entry in flagged.fields))
-        return Tracked(paths, tuple(sorted(hidden)), await self._staged(held), sides)
+        hidden = {path: f"{mode} {blob}" for tag, mode, blob, _, path in entries if tag == "S"}
+        paths = tuple(dict.fromkeys(path for *_, path in entries))
+        return Tracked(paths, tuple(sorted(hidden)), await self._staged(hidden), sides)
 
     async def _staged(self, held: Mapping[str, str]) -> Mapping[str, str]:
         """Those that differ from HEAD, once their objects are in the store."""
+        if not held:
+            return {}
         listed = await self._git.run("ls-tree", "-r", "-z", "--full-tree", "HEAD", accept=(0, 128))
         committed = {path: meta for meta, _, path in map(_cut, listed.fields)}
         new = {

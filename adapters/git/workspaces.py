@@ -210,8 +210,8 @@ class GitWorkspaces:
         if not clone.commit:
             raise ProjectRefused(f"The clone of {request.run_id} is gone before its merge.")
         if clone.is_usable:
-            forbidden = await self._project.forbidden_filters()
             message = _stage_message(request, summary)
+            forbidden = self._project.forbidden_filters
             taken = await take_over(clone, _base(request), message, forbidden)
         else:
             gone = "The agent has removed its working copy: nothing of its work is there."
@@ -233,19 +233,18 @@ class GitWorkspaces:
     ) -> MergeResult:
         """Merge, and store the outcome with the refs that it moves: all of them or none."""
         names, key, _ = self._parts(request)
+        results: list[MergeResult] = []
 
         async def moves(merge: Merge) -> Mapping[str, str]:
             tip = "" if merge.conflicts else merge.tip
-            result = await self._result(names, taken, tip, merge.conflicts, "")
-            told = {**refs, names.outcome(key): await self._stored(result)}
+            results.append(await self._result(names, taken, tip, merge.conflicts, ""))
+            told = {**refs, names.outcome(key): await self._stored(results[-1])}
             if merge.conflicts:
                 return {**told, names.kept(key): taken.commit}
             return {**told, names.merged(key): merge.tip}
 
         await self._advance(names, taken.commit, _merge_message(request), moves)
-        result = await self._outcome(names, key)
-        assert result is not None  # it was stored with the merge
-        return result
+        return results[-1]  # of the try that moved the refs
 
     async def _result(
         self, names: Names, taken: Takeover, tip: str, conflicts: tuple[str, ...], refusal: str
