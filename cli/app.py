@@ -1,12 +1,16 @@
 """The application: its commands, and the edge where errors become exit codes."""
 
+import ast
 import contextlib
 import logging
 import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -28,6 +32,19 @@ class LazyCommand:
 
     module: str
     function: str
+
+    def help(self) -> str:
+        """The function's docstring, read from the source: the list of all commands shows each."""
+        spec = find_spec(self.module)
+        assert spec
+        assert spec.origin
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+        return next(
+            ast.get_docstring(function) or ""
+            for function in functions
+            if function.name == self.function
+        )
 
     def load(self, name: str) -> TyperCommand:
         """Import the module and make its function a command of that name."""
@@ -64,6 +81,19 @@ COMMANDS = {
 }
 
 
+class _Unloaded(TyperCommand):
+    """A command that is loaded when it is called."""
+
+    def __init__(self, name: str, command: LazyCommand) -> None:
+        super().__init__(name, help=command.help())
+        self._name = name
+        self._command = command
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Its arguments are read by the command itself."""
+        return self._command.load(self._name).make_context(*arguments, **options)
+
+
 class _Commands(TyperGroup):
     """The commands, listed in the order of `COMMANDS`."""
 
@@ -71,7 +101,7 @@ class _Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
-        return COMMANDS[cmd_name].load(cmd_name) if cmd_name in COMMANDS else None
+        return _Unloaded(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
 
 app = typer.Typer(

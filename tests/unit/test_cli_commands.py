@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +13,7 @@ from cli.events import since_time
 from pipeline.errors import RefusedInput
 
 runner = CliRunner()
+ROOT = Path(__file__).parent.parent.parent
 NARROW = {"COLUMNS": "80"}
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -33,6 +36,21 @@ def test_an_example_is_copied_whole_from_a_narrow_terminal(name: str) -> None:
     }
 
     assert {each.strip() for each in examples.splitlines() if "starter.py" in each} <= shown
+
+
+def test_the_help_loads_no_driver_and_no_client() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "from cli import app\n"
+        "app._run(); print(*sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    loaded = {module.partition(".")[0] for module in said.stdout.split()}
+    assert "Commands:" in said.stdout
+    assert loaded.isdisjoint({"temporalio", "sqlalchemy", "psycopg", "nats", "alembic"})
 
 
 def test_the_help_names_every_command_and_what_it_does() -> None:
