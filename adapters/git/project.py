@@ -383,7 +383,7 @@ async def _settled_changes(git: Git) -> list[str]:
     seen: tuple[str | None, list[str]] | None = None
     for _ in range(LOOKS):
         before, seen = seen, (await git.commit_of("HEAD"), await _changes(git))
-        if not await asyncio.to_thread(lock.exists) and (not seen[1] or seen == before):
+        if not seen[1] or (seen == before and not await asyncio.to_thread(lock.exists)):
             break
         await asyncio.sleep(LOOK_PAUSE_SECONDS)
     return seen[1] if seen else []
