@@ -265,9 +265,9 @@ class House:
         wanted = number or self.number
         return [e async for e in self._publisher.events() if e["reqNumber"] == wanted]
 
-    async def escalations(self) -> list[Mapping[str, Any]]:
-        """Questions to a human about the requirement, and reminders, as JetStream holds them."""
-        subject = f"{ESCALATION_PREFIX}.{self.number}"
+    async def escalations(self, number: str = "") -> list[Mapping[str, Any]]:
+        """Questions to a human about a requirement, and reminders, as JetStream holds them."""
+        subject = f"{ESCALATION_PREFIX}.{number or self.number}"
         return [event async for event in self._publisher.events(subject=subject)]
 
     def handle(self, number: str) -> Handle:

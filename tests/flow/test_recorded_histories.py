@@ -9,6 +9,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from tests.histories.record import SCENARIOS
 from tests.plans import PIPELINES
 from worker import WORKFLOWS
 
@@ -40,6 +41,29 @@ async def test_recorded_history_still_replays(recorded: WorkflowHistory) -> None
 
 def test_every_shipped_pipeline_has_a_history() -> None:
     assert {path.stem for path in HISTORIES} >= {path.stem for path in PIPELINES.glob("*.toml")}
+
+
+def test_every_scenario_has_a_history() -> None:
+    assert {path.stem for path in HISTORIES} >= set(SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"),
+    [
+        ("held", '"hold"'),
+        ("pre-empted", "stand_still"),
+        ("reminder", '"remind"'),
+        ("cancelled", "workflowExecutionCanceledEventAttributes"),
+        ("rework", "REQUEST_CHANGES"),
+        ("repair", "startChildWorkflowExecutionInitiatedEventAttributes"),
+        ("sequential", '"sequential":true'),
+    ],
+)
+def test_history_shows_what_it_was_recorded_for(name: str, sign: str) -> None:
+    text = (HOUSE / "tests" / "histories" / f"{name}.json").read_text()
+    payloads = b"".join(b64decode(data) for data in re.findall(r'"data": "([^"]+)"', text))
+
+    assert sign in text or sign.encode() in payloads
 
 
 def test_recorded_history_names_no_machine(recorded: WorkflowHistory) -> None:

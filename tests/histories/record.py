@@ -11,11 +11,13 @@ alone, and say in the message which order changed and why no running requirement
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters.installation import Identity
@@ -25,7 +27,15 @@ from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
 from adapters.temporal.client import SEARCH_ATTRIBUTES
 from pipeline.installation import Installation
-from pipeline.model import Answer, Bounds, DecisionRequest, Symptom, SymptomKind
+from pipeline.model import (
+    Answer,
+    Bounds,
+    DecisionRequest,
+    Priority,
+    RequirementOrder,
+    Symptom,
+    SymptomKind,
+)
 from tests.fakes import RealClock, Script
 from tests.house import (
     NO_REPAIR,
@@ -34,8 +44,11 @@ from tests.house import (
     Handle,
     House,
     Scripts,
+    delivered,
     retry_when_possible,
+    until,
 )
+from tests.orchestra_plans import SOLO
 from workflows.requirement import RequirementWorkflow
 
 HERE = Path(__file__).parent
@@ -57,6 +70,15 @@ RED_TESTS: Scripts = {
     "Frontend QA": [Script(exit_code=1, output="no notice")],
 }
 
+UNDECIDED: Scripts = {
+    "Critique": [
+        Script({"critique_verdict": "REQUEST_CHANGES", "required_fixes": ["name the unit"]}),
+        Script(),
+    ],
+}
+QUESTION: Scripts = {"Research": [Script({"status": "BLOCKED", "summary": "which one?"}), Script()]}
+LASTING = Script(lasts=True)
+
 Answers = Callable[[House, Handle], Awaitable[None]]
 
 
@@ -71,6 +93,49 @@ async def _approve_and_retry(house: House, handle: Handle) -> None:
     await retry_when_possible(handle, "Backend Implementation")
 
 
+async def _retry_once_reminded(house: House, handle: Handle) -> None:
+    async def is_reminded() -> bool:
+        return any("reminder" in event for event in await house.escalations(handle.id))
+
+    await until(is_reminded, "a reminder")
+    await retry_when_possible(handle, "Research")
+
+
+async def _hold_for_p0(house: House, handle: Handle) -> None:
+    """A P0 that nobody has begun comes while the first agent runs."""
+    await house.until_running("Research")
+    number = f"{handle.id}-URGENT"
+    order = RequirementOrder(number, "It burns.", Priority.P0, SOLO, False, None)
+    await house.store.accept(order, "Nobody begins it yet.")
+    await house.runs.let_end()
+    await _until_held(house, handle)
+    await delivered(await house.start(SOLO, number=number, priority=Priority.P0))
+
+
+async def _stand_still_for_p0(house: House, handle: Handle) -> None:
+    """A P0 that pre-empts comes while an agent runs."""
+    await house.until_running("Backend Implementation")
+    number = f"{handle.id}-URGENT"
+    house.runs.by_number[number] = LASTING
+    urgent = await house.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
+    await _until_held(house, handle)
+    await house.runs.let_end(number)
+    await delivered(urgent)
+    await house.runs.let_end(handle.id)
+
+
+async def _until_held(house: House, handle: Handle) -> None:
+    async def is_held() -> bool:
+        return "workflow.held" in await house.types(handle.id)
+
+    await until(is_held, f"{handle.id} is held")
+
+
+async def _cancel(house: House, handle: Handle) -> None:
+    await house.until_running("Backend Implementation")
+    await handle.cancel()
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A requirement to record: its pipeline, what its agents and builds do, and the answers."""
@@ -82,6 +147,8 @@ class Scenario:
     bounds: Bounds = NO_REPAIR
     outage: tuple[Symptom, ...] = ()
     """What is away when it begins; Sasha's first act brings it back."""
+    sequential: bool = False
+    end: WorkflowExecutionStatus = WorkflowExecutionStatus.COMPLETED
 
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -90,6 +157,24 @@ SCENARIOS: Mapping[str, Scenario] = {
     "critical-path": Scenario("critical-path"),
     "answers": Scenario("standard", TROUBLE, {"backend": [2, 0]}, _approve_and_retry),
     "repair": Scenario("standard", RED_TESTS, {"backend": [2, 0]}, bounds=REPAIR),
+    "sequential": Scenario("standard", sequential=True),
+    "rework": Scenario("standard", UNDECIDED, bounds=REPAIR),
+    "reminder": Scenario(
+        "standard",
+        QUESTION,
+        answers=_retry_once_reminded,
+        bounds=replace(NO_REPAIR, reminder=timedelta(seconds=1)),
+    ),
+    "held": Scenario("standard", {"Research": [LASTING]}, answers=_hold_for_p0),
+    "pre-empted": Scenario(
+        "standard", {"Backend Implementation": [LASTING]}, answers=_stand_still_for_p0
+    ),
+    "cancelled": Scenario(
+        "standard",
+        {"Backend Implementation": [LASTING]},
+        answers=_cancel,
+        end=WorkflowExecutionStatus.CANCELED,
+    ),
     "outage": Scenario("standard", outage=(Symptom(SymptomKind.NATS_DOWN, "nats"),)),
 }
 
@@ -108,7 +193,7 @@ async def main() -> None:
 
 
 async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list[str]:
-    """Run one requirement to its delivery; its history, then those of the workflows below it.
+    """Run one requirement to its end; its history, then those of the workflows below it.
 
     After an outage that of Sasha comes last.
     """
@@ -128,10 +213,13 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
             number=number,
             bounds=scenario.bounds,
             search_attributes=SEARCH_ATTRIBUTES,
+            sequential=scenario.sequential,
         )
         await scenario.answers(house, handle)
-        report = await handle.result()
-        assert report.state == "DELIVERED", report
+        with suppress(WorkflowFailureError):  # one that is cancelled ends so
+            report = await handle.result()
+            assert report.state == "DELIVERED", report
+        assert (await handle.describe()).status is scenario.end
         found = await house.family(number)
         if scenario.outage:
             found += await house.family(identity.installation.sasha)
