@@ -78,7 +78,7 @@ async def take_over(
         findings = _Findings(remarks=list(view.remarks))
         files = _Files(clone, Path(scratch), findings)
         tree = await files.tree(base, parent, await view.tracked())
-        changed = await files.changed(base, tree)
+        changed = await _changed(store.git, base, tree)  # what the base had is not this agent's
         await files.refuse_links(changed)
         if forbidden:
             await files.refuse_filters(changed, forbidden)
@@ -320,10 +320,6 @@ class _Files:
     def _new_index(self) -> Path:
         self._indexes += 1
         return self._scratch / f"index-{self._indexes}"
-
-    async def changed(self, base: str, tree: str) -> Sequence["_Entry"]:
-        """What is new or changed: what the base had is not this agent's."""
-        return await _changed(self._git, base, tree)
 
     async def refuse_links(self, changed: Sequence["_Entry"]) -> None:
         """Refuse symbolic links that lead out of the tree: other clones lack what is there."""
