@@ -211,18 +211,21 @@ class ScriptedRuns:
         yield SlotUsage(0, 0, 0)
 
     async def start(self, order: RunOrder) -> bool:
+        if _key(order.run_id) in self.suspended:
+            return False
         self.orders.append(order)
         return True
 
     async def until_resumed(self, run_id: str) -> None:
-        raise AssertionError(run_id)
+        async with self._changed:
+            await self._changed.wait_for(lambda: _key(run_id) not in self.suspended)
 
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         if request.run_id not in self._results:
             order = next(order for order in self.orders if order.run_id == request.run_id)
             result = replace(await self._run(order, on_start), head=order.head)
             async with self._changed:
-                self._results[request.run_id] = result
+                self._results.setdefault(request.run_id, result)  # unless it was ended meanwhile
                 self._changed.notify_all()
         return self._results[request.run_id]
 
@@ -254,7 +257,8 @@ class ScriptedRuns:
 
     def _may_end(self, order: RunOrder, script: Script) -> bool:
         is_over = not script.lasts or self._over is None or order.number in self._over
-        return is_over and _key(order.run_id) not in self.suspended
+        may_go_on = is_over and _key(order.run_id) not in self.suspended
+        return may_go_on or order.run_id in self._results
 
     async def let_end(self, *numbers: str) -> None:
         """Let what lasts end from now on: of these requirements, or everything."""
@@ -271,17 +275,28 @@ class ScriptedRuns:
 
     async def end(self, run_id: str) -> RunResult:
         self.ended.append(run_id)
-        head = next((order.head for order in self.orders if order.run_id == run_id), None)
-        return RunResult(RunEnd.CANCELLED, None, "", "", None, None, 0, "", head=head)
+        return await self._end(run_id)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
         self.ended.append(key)
-        return {}
+        ids = dict.fromkeys(order.run_id for order in self.orders if _key(order.run_id) == key)
+        self.suspended.discard(key)
+        return {run_id: await self._end(run_id) for run_id in ids}
+
+    async def _end(self, run_id: str) -> RunResult:
+        head = next((order.head for order in self.orders if order.run_id == run_id), None)
+        cancelled = RunResult(RunEnd.CANCELLED, None, "", "", None, None, 0, "", head=head)
+        async with self._changed:
+            result = self._results.setdefault(run_id, cancelled)
+            self._changed.notify_all()
+        return replace(result, output="", error_output="")
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
         if self.refused_extensions:
             self.refused_extensions -= 1
             raise UnknownRequirement(f"{run_id} waits for its start; nothing to extend.")
+        if run_id not in self._living(_key(run_id)):
+            raise UnknownRequirement(f"{run_id} is not running; nothing to extend.")
         self.extensions.append((run_id, deadline))
 
     async def suspend(self, key: str) -> tuple[str, ...]:
