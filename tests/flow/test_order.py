@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.fakes import Script
-from tests.house import House
+from tests.house import House, delivered, until
 
 STANDARD = [
     "Research",
@@ -137,8 +137,15 @@ async def test_sequential_mode_saves_exactly_nothing(day_house: House) -> None:
 
 
 async def test_side_is_verified_as_soon_as_it_is_merged(house: House) -> None:
-    await house.open({"Frontend Implementation": [Script(minutes=20)]})
-    await house.deliver("critical-path")
+    await house.open({"Backend Implementation": [Script(lasts=True)]})
+    handle = await house.start("critical-path")
+
+    async def is_verified() -> bool:
+        return house.builds.built() == ["frontend"]
+
+    await until(is_verified, "the frontend is verified while the backend is written")
+    await house.runs.let_end()
+    await delivered(handle)
 
     # the frontend alone, the backend on the merge of both, then what that merge made stale
     assert house.builds.built()[:2] == ["frontend", "backend"]
