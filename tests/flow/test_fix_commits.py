@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
@@ -12,7 +13,7 @@ from pipeline.model import (
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.fixtures_workspaces import GitProject
-from tests.house import REPAIR, House, until
+from tests.house import REPAIR, House, delivered, until
 from tests.repairs import (
     BILLY,
     FIX_BACKEND,
@@ -42,15 +43,29 @@ async def test_commit_of_a_fix_is_delivered_with_everything_else(
     assert git_project.git("worktree", "list").count("\n") == 0
 
 
+async def deliver_in_order(house: House, store: GitProject, later: str, **opened: Any) -> None:
+    """Let that stage's agent, which lasts, end when the work of the other one is merged."""
+    await house.open(**opened)
+    handle = await house.start(bounds=REPAIR)
+    await house.until_running(later)
+
+    async def is_merged() -> bool:
+        return store.text(f"agog/{house.number}/main", "shared.txt") == "roy"
+
+    await until(is_merged, "roy's work is merged")
+    await house.runs.let_end()
+    await delivered(handle)
+
+
 async def test_merge_conflict_is_resolved_by_the_later_owner(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject
+    house: House, workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
     scripts = {
-        ROY: [Script(minutes=1, files={"shared.txt": "roy\n"})],
-        JEN: [Script(minutes=400, files={"shared.txt": "jen\n"})],
+        ROY: [Script(files={"shared.txt": "roy\n"})],
+        JEN: [Script(lasts=True, files={"shared.txt": "jen\n"})],
         f"Fix merge {JEN}": [Script(files={"shared.txt": "roy and jen\n"})],
     }
-    await deliver(house, scripts, workspaces=workspaces)
+    await deliver_in_order(house, store, JEN, scripts=scripts, workspaces=workspaces)
 
     assert git_project.text("main", "shared.txt") == "roy and jen"
     assert counts(house, ROY, JEN) == [1, 1]
@@ -58,17 +73,22 @@ async def test_merge_conflict_is_resolved_by_the_later_owner(
 
 
 async def test_fixes_that_conflict_with_each_other_are_resolved_by_a_fix_of_the_later_one(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject, sdlc_reader: SdlcReader
+    house: House,
+    workspaces: GitWorkspaces,
+    git_project: GitProject,
+    store: GitProject,
+    sdlc_reader: SdlcReader,
 ) -> None:
     scripts = {
-        FIX_BACKEND: [Script(minutes=1, files={"shared.txt": "roy\n"})],
+        FIX_BACKEND: [Script(files={"shared.txt": "roy\n"})],
         FIX_FRONTEND: [
-            Script(minutes=600, files={"shared.txt": "jen\n"}),
+            Script(lasts=True, files={"shared.txt": "jen\n"}),
             Script(files={"shared.txt": "both\n"}),
         ],
     }
     builds = {"backend": [2, 0], "frontend": [1, 0]}
-    await deliver(house, scripts, builds, workspaces=workspaces)
+    opened = {"scripts": scripts, "builds": builds, "workspaces": workspaces}
+    await deliver_in_order(house, store, FIX_FRONTEND, **opened)
 
     assert git_project.text("main", "shared.txt") == "both"
     nested = await sdlc_reader.requirement(f"{house.number}-FIX-2-FIX-1")
