@@ -172,7 +172,9 @@ class Project:
         changes = await _changes(place)
         if not changes:
             return
-        edited = await place.run("diff", "--name-only", "-z", "--no-ext-diff", before, "--")
+        edited = await place.run(
+            "diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", before, "--"
+        )
         left = [name for name in changes if name not in edited.fields]
         if left:
             raise ProjectRefused(

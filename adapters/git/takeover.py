@@ -86,8 +86,8 @@ async def take_over(
         await files.note_ignored()
         tips = {**tips, **await view.worktrees(base, Path(scratch)), **findings.left}
     commit = parent
-    is_same = tree == await store.tree(parent)
-    if not is_same:
+    is_new = tree != await store.tree(parent)
+    if is_new:
         made = await store.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
         commit = made.line
     # What is told of it travels as text: an agent's names and git's words need not be any.
@@ -98,7 +98,7 @@ async def take_over(
     }
     return Takeover(
         commit,
-        not is_same if parent == base else await _has_changed(store, base, commit),
+        is_new if parent == base else await _has_changed(store, base, commit),
         printable("\n".join(findings.refusals)),
         unresolved,
         tuple(map(printable, findings.remarks)),
@@ -215,7 +215,12 @@ class _Files:
             return
         listed = await git.run("ls-tree", "-r", "-z", "--full-tree", base)
         entries = {e.partition("\t")[2]: e for e in listed.fields}
-        entries |= {path: f"{meta}\t{path}" for path, meta in tracked.staged.items()}
+        if lost := [printable(path) for path in tracked.unread if path in gone]:
+            self._findings.refusals.append(
+                f"Git cannot take {_named(lost)}: what was staged of it cannot be read."
+            )
+        else:
+            entries |= {path: f"{meta}\t{path}" for path, meta in tracked.staged.items()}
         lines = "".join(f"{entry}\0" for path, entry in entries.items() if path in gone)
         await git.run("update-index", "-z", "--index-info", stdin=lines)
 

@@ -26,12 +26,14 @@ _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 class Tracked:
     """Paths in a clone's own index, those kept off the disk, and versions of unmerged ones.
 
-    `staged`: mode and object of hidden ones that stand in no commit; the store has the object.
+    `staged`: mode and object of hidden ones that differ from HEAD; the store has the object unless
+    they are `unread`.
     """
 
     paths: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     staged: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     unmerged: Mapping[str, set[str]] = field(default_factory=dict)
 
 
@@ -223,32 +225,33 @@ class CloneView:
                 sides.setdefault(path, set()).add(blob)
         hidden = {path: f"{mode} {blob}" for tag, mode, blob, _, path in entries if tag == "S"}
         paths = tuple(dict.fromkeys(path for *_, path in entries))
-        return Tracked(paths, tuple(sorted(hidden)), await self._staged(hidden), sides)
+        staged = await self._staged(hidden) if hidden else {}
+        unread = () if await self._take_staged(staged) else tuple(staged)
+        return Tracked(paths, tuple(hidden), staged, unread, sides)
 
-    async def _staged(self, held: Mapping[str, str]) -> Mapping[str, str]:
-        """Those that differ from HEAD, once their objects are in the store."""
-        if not held:
-            return {}
+    async def _staged(self, hidden: Mapping[str, str]) -> Mapping[str, str]:
+        """Those that differ from HEAD."""
         listed = await self._git.run("ls-tree", "-r", "-z", "--full-tree", "HEAD", accept=(0, 128))
         committed = {path: meta for meta, _, path in map(_cut, listed.fields)}
-        new = {
+        return {
             path: meta
-            for path, meta in held.items()
+            for path, meta in hidden.items()
             if meta.split(" ") != committed.get(path, "").split(" ")[::2]
         }
-        if not new:
-            return {}
+
+    async def _take_staged(self, staged: Mapping[str, str]) -> bool:
+        """Bring their objects into the store, in a commit; whether they are there."""
+        if not staged:
+            return True
         git = self._with_index("index-of-hidden")
-        lines = "".join(f"{meta}\t{path}\0" for path, meta in new.items())
+        lines = "".join(f"{meta}\t{path}\0" for path, meta in staged.items())
         await git.run("read-tree", "--empty")
         await git.run("update-index", "-z", "--index-info", stdin=lines)
         tree = await git.run("write-tree", accept=(0, 128))
-        if tree.code == 0:
-            commit = await git.run("commit-tree", tree.line, "-m", "Staged")
-            if (await self._fetch(commit.line)).code == 0:
-                return new
-        self.remarks.append(f"Cannot be read from its index: {', '.join(new)}")
-        return {}
+        if tree.code:
+            return False
+        commit = await git.run("commit-tree", tree.line, "-m", "Staged")
+        return (await self._fetch(commit.line)).code == 0
 
     def _copy_index(self, theirs: Path) -> None:
         """Git writes to an index that it reads; a split one has its other half beside it."""

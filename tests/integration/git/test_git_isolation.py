@@ -97,6 +97,32 @@ async def test_cone_of_an_agent_deletes_nothing(
     assert store.text(result.commit, "backend/app.py") == "better"
 
 
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_what_was_staged_and_then_hidden_is_taken_or_refused_by_name(
+    workspaces: GitWorkspaces,
+    at_work: StageRequest,
+    clone: GitProject,
+    store: GitProject,
+    *,
+    is_readable: bool,
+) -> None:
+    """A sparse cone takes a staged file off the disk: its content stands in the index alone."""
+    write(clone.root, {"deep/new.txt": "new\n", "docs/a.txt": "a\n"})
+    clone.git("add", "deep/new.txt")
+    blob = clone.git("rev-parse", ":deep/new.txt")
+    clone.git("sparse-checkout", "set", "docs")
+    assert not exists(clone.root / "deep/new.txt")
+    if not is_readable:
+        (clone.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+
+    merge = await workspaces.integrate(at_work, "done")
+
+    if is_readable:
+        assert store.text(merge.head.commit, "deep/new.txt") == "new"
+    else:
+        assert "deep/new.txt" in merge.refusal
+
+
 async def test_only_ignore_files_of_the_commit_leave_something_out(
     workspaces: GitWorkspaces, store: GitProject, at_work: StageRequest, clone: GitProject
 ) -> None:
