@@ -36,7 +36,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
     sasha, care, runs = SashaActivities(ports), HostCareActivities(ports), RunActivities(ports)
     return ActivityLists(
         central=(
-            records.record_skip,
+            records.record_skips,
             records.record_reopening,
             records.close_requirement,
             records.remind,

@@ -28,10 +28,10 @@ class RecordActivities:
         self._ports = ports
 
     @activity.defn
-    async def record_skip(self, skip: StageSkip) -> None:
-        """A conditional stage was not needed."""
-        await self._ports.store.skip_stage(skip)
-        await self._ports.publish(skip.ref.number)
+    async def record_skips(self, skips: tuple[StageSkip, ...]) -> None:
+        """Conditional stages of one requirement were not needed."""
+        await self._ports.store.skip_stages(skips)
+        await self._ports.publish(skips[0].ref.number)
 
     @activity.defn
     async def record_reopening(self, reopening: Reopening) -> None:

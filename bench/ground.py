@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters.local_stack import Child, ChildSpec, LocalStack, StackAddresses
+from adapters.temporal.converter import DATA_CONVERTER
 from bench.shape import MINUTE_SECONDS
 from pipeline.team import TEAM
 from settings import HERE
@@ -51,9 +51,7 @@ async def running_ground(
         try:
             for worker in workers.values():
                 worker.start()
-            client = await Client.connect(
-                addresses.temporal_address, data_converter=pydantic_data_converter
-            )
+            client = await Client.connect(addresses.temporal_address, data_converter=DATA_CONVERTER)
             yield Ground(addresses, client, _server_pids(home), workers)
         finally:
             for worker in workers.values():

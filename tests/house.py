@@ -16,7 +16,6 @@ from temporalio.client import (
     WorkflowHistory,
     WorkflowUpdateFailedError,
 )
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -28,6 +27,7 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.requirements import Acceptance
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import IncidentView
+from adapters.temporal.converter import DATA_CONVERTER
 from adapters.temporal.messages import TemporalSasha, TemporalWaker
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
@@ -317,5 +317,5 @@ async def retry_when_possible(handle: Handle, stage: str) -> Reopened:
 
 
 async def replay(history: WorkflowHistory) -> None:
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER)
     await replayer.replay_workflow(history)

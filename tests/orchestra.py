@@ -12,7 +12,6 @@ import psycopg
 from psycopg import sql
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
 from adapters.installation import establish
@@ -25,6 +24,7 @@ from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.reader import create_reader
 from adapters.sdlc.store import create_store
 from adapters.sdlc.views import RequirementView, StageView
+from adapters.temporal.converter import DATA_CONVERTER
 from cli.connections import Services
 from cli.inputs import Submission
 from cli.start import Launch, launch
@@ -86,7 +86,7 @@ class Orchestra:
         self.temporal = await Client.connect(
             self._stack.temporal_address,
             namespace=self.name,
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
         )
         self._store = create_store(self.database_url)
         self.reader = create_reader(self.database_url)

@@ -190,7 +190,7 @@ class Requirement:
 
     async def skip(self, name: str, attempt: int = 1) -> None:
         skip = StageSkip(self.ref, PLAN.stage(name), attempt, "No flag.")
-        await self.store.skip_stage(skip)
+        await self.store.skip_stages([skip])
 
     async def build(
         self, *, occurrence: int = 1, passed: bool = True, start: int = 0, minutes: int = 5

@@ -70,14 +70,9 @@ class Ending:
         return ""
 
     async def _record(self, closing: Closing) -> None:
-        await self._execution.do(
-            RecordActivities.close_requirement, closing, **options.central(str(closing.state))
-        )
-        await self._execution.do(
-            RecordActivities.publish_performance,
-            closing.ref,
-            **options.central("Publish performance"),
-        )
+        note = self._execution.note
+        await note(RecordActivities.close_requirement, closing, str(closing.state))
+        await note(RecordActivities.publish_performance, closing.ref, "Publish performance")
         self._execution.display.show(closing.state)
         await self._execution.faults.recorded(options.HANDLERS_PATIENCE)
         await settled(workflow.all_handlers_finished, options.HANDLERS_PATIENCE)

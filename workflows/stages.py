@@ -44,6 +44,8 @@ class StageRunner:
         self._gates = gates
         self._remaining = remaining_minutes(execution.order.pipeline)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._skips: list[StageSkip] = []
+        """What is to be recorded."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -130,11 +132,19 @@ class StageRunner:
         reason = f"No completed stage raised {stage.flag}."
         again = self._board.cards[stage.name].reason
         attempt = self._board.skip(stage, reason)
-        await self._execution.note(
-            RecordActivities.record_skip,
-            StageSkip(self._execution.ref, stage, attempt, reason, again),
-            f"Skip {stage.name}",
-        )
+        self._skips.append(StageSkip(self._execution.ref, stage, attempt, reason, again))
+        await asyncio.sleep(0)  # what is skipped at the same moment is recorded together
+        if skips := tuple(self._skips):
+            self._skips.clear()
+            await self._record(skips, stage)
+
+    async def _record(self, skips: tuple[StageSkip, ...], stage: Stage) -> None:
+        names = ", ".join(skip.stage.name for skip in skips)
+        try:
+            await self._execution.note(RecordActivities.record_skips, skips, f"Skip {names}")
+        except BaseException:  # a retry skips this stage again, and records the others with it
+            self._skips += [skip for skip in skips if skip.stage != stage]
+            raise
 
     async def _attempts(
         self, stage: Stage, verified: Head | None, after: Paused | None

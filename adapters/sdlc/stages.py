@@ -4,7 +4,7 @@ A run's row is opened at the P0 gate and closed with everything that follows fro
 cost, deliverable, events, and its group.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -142,10 +142,20 @@ async def _pass(
     return stage, started, hold
 
 
-async def skip_stage(connection: AsyncConnection, skip: StageSkip) -> None:
-    """Record that a conditional stage was not needed. Raises: StaleAttempt, IllegalTransition."""
-    write = await RequirementWrite.lock(connection, skip.ref.number)
+async def skip_stages(connection: AsyncConnection, skips: Sequence[StageSkip]) -> None:
+    """Record that conditional stages of one requirement were not needed; a repeat does nothing.
+
+    Raises: StaleAttempt, IllegalTransition.
+    """
+    number = skips[0].ref.number
+    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}))
     await write.load_stages()
+    for skip in skips:
+        await _skip(write, skip)
+    await write.flush()
+
+
+async def _skip(write: RequirementWrite, skip: StageSkip) -> None:
     stage = write.stage(skip.stage.name)
     run_id = f"{skip.ref.key}/{skip.stage.name}/{skip.attempt}"
     if stage.run_id == run_id:
@@ -158,7 +168,6 @@ async def skip_stage(connection: AsyncConnection, skip: StageSkip) -> None:
     fields = {"stage": stage.stage, "agent": stage.agent, "reason": skip.reason}
     write.tell(run_id, EventType.STAGE_SKIPPED, fields)
     await complete_group(write, stage)
-    await write.flush()
 
 
 def refuse_stale(stage: StageRecord, attempt: int) -> None:

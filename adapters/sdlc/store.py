@@ -112,7 +112,7 @@ class PostgresSdlcStore:
     queue_stage = _write(stages.queue_stage)
     resume_stage = _write(stages.resume_stage)
     close_stage = _write(stages.close_stage)
-    skip_stage = _write(stages.skip_stage)
+    skip_stages = _write(stages.skip_stages)
     start_run = _write(stages.start_run)
     record_ends = _write(stages.record_ends)
     record_usage = _write(stages.record_usage)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.temporal.converter import DATA_CONVERTER
 from pipeline.errors import DependencyUnavailable
 
 DEFAULT_ADDRESS = "localhost:7233"
@@ -41,7 +41,7 @@ async def connect(address: str | None) -> Client:
     config.setdefault("target_host", address or DEFAULT_ADDRESS)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await Client.connect(**config, data_converter=pydantic_data_converter)
+            return await Client.connect(**config, data_converter=DATA_CONVERTER)
     except (RuntimeError, TimeoutError, RPCError) as error:
         raise DependencyUnavailable("Temporal", config["target_host"], REMEDY) from error
 

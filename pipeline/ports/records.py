@@ -147,7 +147,7 @@ class SdlcStore(Protocol):
         Raises: StaleAttempt if a newer attempt of the stage is current.
         """
 
-    async def skip_stage(self, skip: StageSkip) -> None:
+    async def skip_stages(self, skips: Sequence[StageSkip]) -> None:
         """`skipped` with its reason, `group.completed` if it closes the group."""
 
     async def record_build(

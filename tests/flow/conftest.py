@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.store import PostgresSdlcStore
+from adapters.temporal.converter import DATA_CONVERTER
 from pipeline.remedies import REMEDIES
 from tests.fakes import RealClock, VirtualClock
 from tests.house import House
@@ -27,7 +27,7 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
     """A time-skipping server of its own: a heartbeat time-out would poison a shared one."""
     binary = str(Path(sys.prefix, "bin", "temporal-test-server"))
     async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=binary, data_converter=pydantic_data_converter
+        test_server_existing_path=binary, data_converter=DATA_CONVERTER
     ) as env:
         yield env
 
@@ -52,7 +52,7 @@ async def house(
     host = a_host()
     await create_namespace(stack.temporal_address, host)
     client = await Client.connect(
-        stack.temporal_address, namespace=host, data_converter=pydantic_data_converter
+        stack.temporal_address, namespace=host, data_converter=DATA_CONVERTER
     )
     identity = await establish(client, sdlc_store.database)
     async with House(client, RealClock(), sdlc_store, nats_publisher, host, identity) as house:

@@ -12,12 +12,12 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters.local_stack import StackAddresses
 from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
+from adapters.temporal.converter import DATA_CONVERTER
 from pipeline.events import ESCALATION_PREFIX, EVENT_PREFIX
 from pipeline.model import RequirementState
 from tests.fakes import RealClock
@@ -103,7 +103,7 @@ async def theatre(
     host = f"host-{uuid.uuid4().hex[:8]}"
     await create_namespace(stack.temporal_address, host)
     client = await Client.connect(
-        stack.temporal_address, namespace=host, data_converter=pydantic_data_converter
+        stack.temporal_address, namespace=host, data_converter=DATA_CONVERTER
     )
     return Theatre(
         client, host, sdlc_store, sdlc_reader, nats_publisher, database_url, tmp_path / "projects"

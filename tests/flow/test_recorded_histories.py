@@ -6,9 +6,9 @@ from tempfile import gettempdir
 
 import pytest
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from adapters.temporal.converter import DATA_CONVERTER
 from tests.histories.record import SCENARIOS
 from tests.plans import PIPELINES
 from worker import WORKFLOWS
@@ -31,7 +31,7 @@ def recorded(request: pytest.FixtureRequest) -> WorkflowHistory:
 
 async def test_recorded_history_still_replays(recorded: WorkflowHistory) -> None:
     history = replace(recorded, workflow_id=f"REQ-{recorded.workflow_id}")
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER)
 
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
 

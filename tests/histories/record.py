@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters.installation import Identity
 from adapters.local_stack import LocalStack, StackAddresses
@@ -26,6 +25,7 @@ from adapters.nats import events as nats_events
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
 from adapters.temporal.client import SEARCH_ATTRIBUTES
+from adapters.temporal.converter import DATA_CONVERTER
 from pipeline.installation import Installation
 from pipeline.model import (
     Answer,
@@ -198,7 +198,7 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
     After an outage that of Sasha comes last.
     """
     client = await Client.connect(
-        stack.temporal_address, data_converter=pydantic_data_converter, identity=IDENTITY
+        stack.temporal_address, data_converter=DATA_CONVERTER, identity=IDENTITY
     )
     store = create_store(stack.database_url)
     publisher = await nats_events.connect(stack.nats_url, stack.nats_user, stack.nats_password)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from temporalio.client import WorkflowUpdateFailedError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
+from adapters.temporal.converter import DATA_CONVERTER
 from adapters.temporal.messages import TemporalWaker
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
@@ -57,7 +57,7 @@ class AnyHouse(House):
         replayer = Replayer(
             workflows=WORKFLOWS,
             workflow_runner=UnsandboxedWorkflowRunner(),
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
         )
         for handle in self._handles:
             for history in await self.family(handle.id):

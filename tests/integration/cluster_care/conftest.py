@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from adapters.care.records import RecordCare
@@ -15,6 +14,7 @@ from adapters.local_stack import StackAddresses
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
+from adapters.temporal.converter import DATA_CONVERTER
 from tests.namespaces import create_namespace
 from tests.records import Records, Scripted
 from workflows.starting import start_requirement
@@ -30,7 +30,7 @@ async def records(
     namespace = f"records-{uuid.uuid4().hex[:8]}"
     await create_namespace(stack.temporal_address, namespace)
     client = await Client.connect(
-        stack.temporal_address, namespace=namespace, data_converter=pydantic_data_converter
+        stack.temporal_address, namespace=namespace, data_converter=DATA_CONVERTER
     )
     database = open_database(database_url)
     identity = await establish(client, database)
