@@ -134,16 +134,23 @@ class Project:
         git = Git(self.root, options=await self._quiet_filters())
         await _hand_over(git, store.path, commit)
         await self._hand_over_submodules(store, number, current, commit)
-        for checkout in await self._checkouts():
-            if checkout.branch == f"refs/heads/{target}":
-                place = Git(checkout.path, options=git.options)
-                return await self._forward_checkout(place, target, current, commit)
+        if place := await self._place_of(target, git):
+            return await self._forward_checkout(place, target, current, commit)
         moved = await git.run(
             "update-ref", f"refs/heads/{target}", commit, current, accept=(0, 128)
         )
         if moved.code and await self.target_commit(target) == current:
             raise ProjectRefused(f"Git refused to move {target}: {moved.error.strip()[-2000:]}")
+        if moved.code == 0 and (place := await self._place_of(target, git)):
+            await self._check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
+
+    async def _place_of(self, target: str, git: Git) -> Git | None:
+        """Git in the checkout that the branch is checked out in, if there is one."""
+        for checkout in await self._checkouts():
+            if checkout.branch == f"refs/heads/{target}":
+                return Git(checkout.path, options=git.options)
+        return None
 
     async def _forward_checkout(self, place: Git, target: str, current: str, commit: str) -> bool:
         await self._check_clean(place, target)

@@ -321,6 +321,33 @@ async def test_files_that_were_not_brought_along_are_named_with_the_remedy(
     assert (git_project.root / "readme.md").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_target_that_the_user_switches_to_in_that_moment(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head, moment: str
+) -> None:
+    """It was checked out nowhere a moment ago."""
+    git_project.git("switch", "--quiet", "--create", "other")
+
+    async def switch(_git: Git, _arguments: tuple[str, ...]) -> None:
+        git_project.git("switch", "--quiet", "main")
+
+    async def swap() -> bool:
+        return await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    if moment == "after":
+        with aside("update-ref", after=switch):
+            assert await swap()
+    else:
+        with aside("update-ref", before=switch), pytest.raises(ProjectRefused) as refusal:
+            await swap()
+        git_project.shell(str(refusal.value).split("`")[1])
+        assert await swap()
+
+    assert git_project.git("rev-parse", "main") == tip.commit
+    assert git_project.git("status", "--porcelain") == ""
+    assert exists(git_project.root / "new.txt")
+
+
 async def test_target_that_was_moved_without_its_files_is_told_with_the_remedy(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head
 ) -> None:
