@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         alias="AGOG_HOST",
         description="name of this host, the same after every restart",
     )
+    worker_build_id: str = Field(
+        "",
+        alias="AGOG_WORKER_BUILD_ID",
+        description="build of the worker: running requirements stay on theirs (docs/upgrading.md)",
+    )
     host_requirements: int = Field(
         50, ge=1, alias="AGOG_HOST_REQUIREMENTS", description="RUNNING requirements of this host"
     )

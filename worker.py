@@ -27,6 +27,7 @@ from temporalio.worker import (
     SlotReserveContext,
     UnsandboxedWorkflowRunner,
     Worker,
+    WorkerDeploymentConfig,
     WorkerTuner,
     WorkflowRunner,
 )
@@ -51,6 +52,7 @@ from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
 from adapters.temporal.client import connect, quiet_runtime
+from adapters.temporal.deployment import deployment_config, take_up
 from adapters.temporal.messages import TemporalSasha, TemporalWaker
 from adapters.user_files import find_agents
 from hosting.sasha import (
@@ -62,7 +64,7 @@ from hosting.sasha import (
     watch_memory,
 )
 from pipeline.errors import DependencyUnavailable, PipelineError
-from pipeline.installation import Queues
+from pipeline.installation import Installation
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 from settings import BadSettings, Settings, load_settings
@@ -178,7 +180,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         facts = WorkerFacts(
             installation.id,
             settings.host,
-            version("agog-orchestrator"),
+            settings.worker_build_id or version("agog-orchestrator"),
             lambda: (runs.used, slots.current()),
         )
         yield Host(identity, ports, readiness, facts, slots, memory)
@@ -188,9 +190,17 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
 
 
 def build_workers(
-    client: Client, queues: Queues, ports: HostPorts, runner: WorkflowRunner | None = None
+    client: Client,
+    installation: Installation,
+    ports: HostPorts,
+    runner: WorkflowRunner | None = None,
+    build_id: str = "",
 ) -> Sequence[Worker]:
-    """The Workers of one host; the tests run the same ones, with the sandbox on."""
+    """The Workers of one host; the tests run the same ones, with the sandbox on.
+
+    With a build id those that hosts share take only what belongs to that build.
+    """
+    queues = installation.queues
     lists = all_activities(ports)
     host = ports.host
 
@@ -198,10 +208,11 @@ def build_workers(
         return await ports.store.has_room(host, ports.host_requirements)
 
     make = partial(_worker, client, ActivityInterceptor(ports))
+    shared = partial(make, deployment=deployment_config(installation, build_id))
     return (
-        make(queues.central, lists.central, _CENTRAL_SLOTS, runner or _RUNNER),
-        make(queues.opening, lists.opening, RoomSupplier(has_room)),
-        make(queues.urgent, lists.opening, _OPENING_SLOTS),
+        shared(queues.central, lists.central, _CENTRAL_SLOTS, runner or _RUNNER),
+        shared(queues.opening, lists.opening, RoomSupplier(has_room)),
+        shared(queues.urgent, lists.opening, _OPENING_SLOTS),
         make(queues.agents(host), lists.agents, _AGENT_SLOTS),
         make(queues.waiting(host), lists.waiting, WAITING_ROOM),
         make(queues.host(host), lists.host, _HOST_SLOTS),
@@ -216,6 +227,7 @@ def _worker(
     activities: Activities,
     slots: int | CustomSlotSupplier,
     runner: WorkflowRunner | None = None,
+    deployment: WorkerDeploymentConfig | None = None,
 ) -> Worker:
     tasks = FixedSizeSlotSupplier(_TASKS)
     return Worker(
@@ -225,6 +237,7 @@ def _worker(
         workflow_runner=runner or _RUNNER,
         activities=activities,
         interceptors=[interceptor],
+        deployment_config=deployment,
         tuner=WorkerTuner.create_composite(
             workflow_supplier=tasks,
             activity_supplier=FixedSizeSlotSupplier(slots) if isinstance(slots, int) else slots,
@@ -325,12 +338,15 @@ async def serve(settings: Settings) -> None:
             "Orchestrator initialized - Parallelization: %s",
             "ENABLED" if host.ports.parallel else "DISABLED",
         )
-        queues = host.identity.installation.queues
-        for worker in build_workers(client, queues, host.ports):
+        installation, build_id = host.identity.installation, settings.worker_build_id
+        for worker in build_workers(client, installation, host.ports, build_id=build_id):
             await stack.enter_async_context(worker)
-        await stack.enter_async_context(responding(settings, client, queues, host.ports.agents))
-        short = host.identity.installation.short
-        log.info("Host %s is ready, of installation %s", host.ports.host, short)
+        if build_id:
+            await take_up(client, installation, build_id)
+        await stack.enter_async_context(
+            responding(settings, client, installation.queues, host.ports.agents)
+        )
+        log.info("Host %s is ready, of installation %s", host.ports.host, installation.short)
         tasks = [
             host.readiness.watch(),
             publish_forgotten(host.ports),

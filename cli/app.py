@@ -75,6 +75,7 @@ COMMANDS = {
     "extend": LazyCommand("cli.steering", "extend"),
     "slots": LazyCommand("cli.slots", "slots"),
     "ask-sasha": LazyCommand("cli.ask_sasha", "ask_sasha"),
+    "rollout": LazyCommand("cli.rollout", "rollout"),
     "bind": LazyCommand("cli.installation", "bind_command"),
     "incidents": LazyCommand("cli.incidents", "incidents"),
     "doctor": LazyCommand("cli.doctor.command", "doctor"),

@@ -65,6 +65,11 @@ class Installation:
         return Queues(f"agog-{self.short}")
 
     @property
+    def deployment(self) -> str:
+        """The name that the builds of its workers share."""
+        return self.queues.central
+
+    @property
     def sasha(self) -> str:
         """The id of Sasha's workflow."""
         return f"{_SASHA}{self.short}"

@@ -134,6 +134,7 @@ class House:
         part: Remediator | None = None,
         agents: AgentsFile | None = None,
         retry_bound: timedelta = RETRY_BOUND,
+        build_id: str = "",
     ) -> None:
         """Start the Workers with these scripts, and with a project if there are workspaces.
 
@@ -163,7 +164,7 @@ class House:
         )
         self.ports = ports
         sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
-        self._workers = build_workers(self._client, self.installation.queues, ports, sandbox)
+        self._workers = build_workers(self._client, self.installation, ports, sandbox, build_id)
         for worker in self._workers:
             await self._stack.enter_async_context(worker)
 

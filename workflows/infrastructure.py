@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -39,7 +40,7 @@ _LONGEST_INTERVAL = timedelta(minutes=15)
 _NOW = timedelta()
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class InfrastructureWorkflow:
     """Waits until a component works again.
 

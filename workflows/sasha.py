@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
@@ -33,7 +34,7 @@ CLUSTER = ""
 """The place of dependencies and records; every other place is a host."""
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class SashaWorkflow:
     """Repairs the infrastructure by a runbook (`pipeline/remedies.py`).
 

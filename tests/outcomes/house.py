@@ -82,7 +82,7 @@ class AnyHouse(House):
             parallel=True,
         )
         for worker in build_workers(
-            self._client, self.installation.queues, ports, UnsandboxedWorkflowRunner()
+            self._client, self.installation, ports, UnsandboxedWorkflowRunner()
         ):
             await self._stack.enter_async_context(worker)
 

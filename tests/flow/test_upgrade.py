@@ -1,0 +1,116 @@
+"""Two builds of the worker, both up: what runs stays on its own, what starts takes the new one."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from adapters.nats.events import NatsEventPublisher
+from adapters.sdlc.store import PostgresSdlcStore
+from adapters.temporal.deployment import Build, builds, make_current, take_up
+from pipeline.errors import RefusedInput
+from tests.fakes import RealClock, Script
+from tests.flow.conftest import a_host
+from tests.house import House, delivered, until
+
+RESEARCH = "Research"
+LASTS = {RESEARCH: [Script(lasts=True)]}
+
+
+@pytest.fixture
+async def other(
+    house: House, sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
+) -> AsyncIterator[House]:
+    """Another host of the same installation."""
+    clock, identity = RealClock(), house.identity
+    client = identity.client
+    async with House(client, clock, sdlc_store, nats_publisher, a_host(), identity) as other:
+        yield other
+
+
+async def test_requirement_ends_on_the_build_that_it_was_started_on(
+    house: House, other: House
+) -> None:
+    client, installation = house.identity.client, house.installation
+    await house.open(LASTS, build_id="1")
+    await take_up(client, installation, "1")
+    old = await house.start()
+    await house.until_running(RESEARCH)
+    await other.open(build_id="2")
+    await take_up(client, installation, "2")
+    assert [build.id for build in await builds(client, installation) if build.is_current] == ["1"]
+
+    await make_current(client, installation, "2", waits_for_worker=True)
+    await delivered(await other.start(number=f"{old.id}-new"))
+    assert house.runs.started() == [RESEARCH]
+    of_new = other.runs.started()
+    await house.runs.let_end(old.id)
+    await delivered(old)
+
+    assert other.runs.started() == of_new
+    assert sorted(house.runs.started()) == sorted(of_new)
+    assert await builds(client, installation) == (
+        Build("2", is_current=True, note=""),
+        Build("1", is_current=False, note="its requirements are still running"),
+    )
+
+
+async def test_sasha_follows_to_the_current_build(house: House, other: House) -> None:
+    client, installation = house.identity.client, house.installation
+    await house.open(build_id="1")
+    await take_up(client, installation, "1")
+    await looked(house)
+    await other.open(build_id="2")
+
+    await make_current(client, installation, "2", waits_for_worker=True)
+
+    await looked(other)
+
+
+async def looked(house: House) -> None:
+    """The server tells its own parts of a new current build one after another."""
+
+    async def has_looked() -> bool:
+        await house.patrol()
+        return house.cluster_care.looks > 0
+
+    await until(has_looked, "Sasha looks there")
+
+
+async def test_build_that_no_worker_has_cannot_become_current(house: House) -> None:
+    client, installation = house.identity.client, house.installation
+    assert await builds(client, installation) == ()
+    with pytest.raises(RefusedInput, match="AGOG_WORKER_BUILD_ID=3 first"):
+        await make_current(client, installation, "3")
+    await house.open(build_id="1")
+    await take_up(client, installation, "1")
+
+    with pytest.raises(RefusedInput, match="AGOG_WORKER_BUILD_ID=3 first"):
+        await make_current(client, installation, "3")
+
+    assert [build.id for build in await builds(client, installation)] == ["1"]
+
+
+async def test_requirement_from_before_the_first_build_goes_on_with_it(house: House) -> None:
+    client, installation = house.identity.client, house.installation
+    await house.open(LASTS)
+    handle = await house.start()
+    await house.until_running(RESEARCH)
+    await house.close()
+
+    await house.open(build_id="1")
+    await take_up(client, installation, "1")
+
+    await delivered(handle)
+
+
+async def test_builds_can_be_left_again(house: House) -> None:
+    client, installation = house.identity.client, house.installation
+    await house.open(build_id="1")
+    await take_up(client, installation, "1")
+    await delivered(await house.start())
+    await house.close()
+    await make_current(client, installation, "")
+
+    await house.open()
+
+    await delivered(await house.start(number=f"{house.number}-later"))
