@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
-from temporalio.workflow import ActivityConfig
+from temporalio.workflow import ActivityConfig, LocalActivityConfig
 
 with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
@@ -321,9 +321,7 @@ class Execution:
         self, step: Callable[[Any, Argument], Awaitable[None]], argument: Argument, summary: str
     ) -> None:
         """As `do`, for brief bookkeeping in the same workflow task."""
-        config = options.record(summary)
-        effect = partial(workflow.execute_local_activity_method, step, argument, **config)
-        await self._do(effect, summary)
+        await self._do(partial(_note, step, argument, options.record(summary)), summary)
 
     async def _do(
         self,
@@ -396,6 +394,26 @@ class Execution:
     def mode(self) -> Mode:
         """How the next dispatch goes out."""
         return Mode.PARALLEL if self.turnstile.parallel else Mode.SEQUENTIAL
+
+
+async def _note(
+    step: Callable[[Any, Argument], Awaitable[None]],
+    argument: Argument,
+    config: LocalActivityConfig,
+) -> None:
+    """A local activity whose failure is told as that of any activity: the SDK tells its cause."""
+    try:
+        await workflow.execute_local_activity_method(step, argument, **config)
+    except ApplicationError as error:
+        raise ActivityError(
+            "Local activity failed",
+            scheduled_event_id=0,
+            started_event_id=0,
+            identity="",
+            activity_type=step.__name__,
+            activity_id="",
+            retry_state=None,
+        ) from error
 
 
 def _hold_of(error: ActivityError, boundary: str, since: datetime) -> Hold | None:

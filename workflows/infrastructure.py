@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -40,7 +39,7 @@ _LONGEST_INTERVAL = timedelta(minutes=15)
 _NOW = timedelta()
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn
 class InfrastructureWorkflow:
     """Waits until a component works again.
 

@@ -5,7 +5,6 @@ from datetime import datetime
 from functools import partial
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
@@ -30,11 +29,12 @@ with workflow.unsafe.imports_passed_through():
     from workflows.remediation import Case, Key, look
     from workflows.view import SashaView
 
+_FOLLOWS = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
 CLUSTER = ""
 """The place of dependencies and records; every other place is a host."""
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
+@workflow.defn
 class SashaWorkflow:
     """Repairs the infrastructure by a runbook (`pipeline/remedies.py`).
 
@@ -70,7 +70,7 @@ class SashaWorkflow:
         while True:
             await workflow.wait_condition(lambda: bool(self._calls) or self._may_continue())
             if not self._calls:
-                workflow.continue_as_new(self._state())
+                workflow.continue_as_new(self._state(), initial_versioning_behavior=_FOLLOWS)
             calls, self._calls = self._calls, []
             self._heed(calls)
 

@@ -8,6 +8,7 @@ from adapters.sdlc.requirements import Acceptance
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import (
     Answer,
+    Closing,
     DecisionRequest,
     IncidentEnd,
     Priority,
@@ -175,6 +176,36 @@ async def test_p0_that_is_opened_meanwhile_holds_what_the_outage_has_held(
     assert sorted(o.stage for o in house.runs.orders if o.number == house.number) == sorted(
         stage.name for stage in FOUR.stages
     )
+
+
+@pytest.mark.parametrize("write", ["skip_stages", "close_requirement", "publish_pending"])
+async def test_outage_that_begins_right_before_a_note_is_a_hold_like_any_other(
+    house: House, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """What is noted within a workflow task finds the dependency away, and nobody knew before."""
+    real = getattr(house.store, write)
+    closed, ended = house.store.close_requirement, []
+
+    async def close(closing: Closing) -> bool:
+        ended.append(closing)
+        return await closed(closing)
+
+    async def away(*arguments: object) -> object:
+        is_late = write != "publish_pending" or ended
+        if is_late and house.cluster_care.looks == 0:
+            house.cluster_care.symptoms = [DATABASE]
+            house.cluster_care.cures = {DATABASE.kind: 1}
+            raise DependencyUnavailable("SDLC database", "its address", "Start it.")
+        return await real(*arguments)
+
+    if write == "publish_pending":
+        monkeypatch.setattr(house.store, "close_requirement", close)
+    monkeypatch.setattr(house.store, write, away)
+    await house.open()
+
+    await delivered(await house.start())
+
+    await check_books(house, sdlc_reader, "SDLC database")
 
 
 async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:

@@ -11,6 +11,7 @@ from pipeline.errors import RefusedInput
 from tests.fakes import RealClock, Script
 from tests.flow.conftest import a_host
 from tests.house import House, delivered, until
+from workflows import continuing
 
 RESEARCH = "Research"
 LASTS = {RESEARCH: [Script(lasts=True)]}
@@ -54,11 +55,23 @@ async def test_requirement_ends_on_the_build_that_it_was_started_on(
     )
 
 
-async def test_sasha_follows_to_the_current_build(house: House, other: House) -> None:
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short histories, from before the house is there until its histories are replayed."""
+    monkeypatch.setattr(continuing, "EVENTS", 60)
+
+
+async def test_sasha_follows_to_the_current_build(brief: None, house: House, other: House) -> None:
+    """Also when she has continued as new, which she does for ever."""
     client, installation = house.identity.client, house.installation
     await house.open(build_id="1")
     await take_up(client, installation, "1")
-    await looked(house)
+
+    async def is_renewed() -> bool:
+        await house.patrol()
+        return len(await house.chain(installation.sasha)) > 1
+
+    await until(is_renewed, "Sasha continues as new")
     await other.open(build_id="2")
 
     await make_current(client, installation, "2", waits_for_worker=True)

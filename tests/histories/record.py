@@ -10,15 +10,23 @@ alone, and say in the message which order changed and why no running requirement
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHistory,
+)
+from temporalio.service import RPCError
 
+from adapters.git import GitWorkspaces
 from adapters.installation import Identity
 from adapters.local_stack import LocalStack, StackAddresses
 from adapters.nats import events as nats_events
@@ -26,6 +34,8 @@ from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
 from adapters.temporal.client import SEARCH_ATTRIBUTES
 from adapters.temporal.converter import DATA_CONVERTER
+from cli.hints import sasha_standing
+from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation
 from pipeline.model import (
     Answer,
@@ -33,10 +43,14 @@ from pipeline.model import (
     DecisionRequest,
     Priority,
     RequirementOrder,
+    RetryRequest,
     Symptom,
     SymptomKind,
 )
+from pipeline.plan_rules import DELIVER
+from pipeline.remedies import REMEDIES, Remedy
 from tests.fakes import RealClock, Script
+from tests.fixtures_workspaces import GitProject
 from tests.house import (
     NO_REPAIR,
     REPAIR,
@@ -49,6 +63,7 @@ from tests.house import (
     until,
 )
 from tests.orchestra_plans import SOLO
+from workflows import continuing
 from workflows.requirement import RequirementWorkflow
 
 HERE = Path(__file__).parent
@@ -78,6 +93,13 @@ UNDECIDED: Scripts = {
 }
 QUESTION: Scripts = {"Research": [Script({"status": "BLOCKED", "summary": "which one?"}), Script()]}
 LASTING = Script(lasts=True)
+_ASKED = 4
+QUESTIONS: Scripts = {"Research": [*[QUESTION["Research"][0]] * _ASKED, Script()]}
+CONFLICT: Scripts = {
+    "Backend Implementation": [Script(files={"shared.txt": "backend\n"})],
+    "Frontend Implementation": [Script(lasts=True, files={"shared.txt": "frontend\n"})],
+    "Fix merge Frontend Implementation": [Script(files={"shared.txt": "both\n"})],
+}
 
 Answers = Callable[[House, Handle], Awaitable[None]]
 
@@ -131,6 +153,41 @@ async def _until_held(house: House, handle: Handle) -> None:
     await until(is_held, f"{handle.id} is held")
 
 
+async def _answer_again_and_again(house: House, handle: Handle) -> None:
+    for _ in range(_ASKED):
+        await retry_when_possible(handle, "Research")
+
+
+async def _merge_in_order(house: House, handle: Handle) -> None:
+    """The frontend's work conflicts with the backend's, which is merged first."""
+
+    async def is_merged() -> bool:
+        return any(e.get("stage") == "Backend Implementation" for e in await completed(house))
+
+    async def completed(house: House) -> list[Mapping[str, object]]:
+        return [e for e in await house.events(handle.id) if e["eventType"] == "stage.completed"]
+
+    await until(is_merged, "the backend is merged")
+    await house.runs.let_end()
+
+
+async def _repair_by_hand(house: House, handle: Handle) -> None:
+    """What Sasha could not repair, a human has, and says so."""
+    standing: list[str] = []
+
+    async def is_asked() -> bool:
+        with suppress(RPCError, DependencyUnavailable):  # nobody has called her yet, or it is slow
+            standing[:] = (
+                await sasha_standing(house.identity.client, house.installation)
+            ).escalated
+        return bool(standing)
+
+    await until(is_asked, "a human is asked")
+    house.cluster_care.symptoms = []
+    request = RetryRequest(DELIVER, "ada")
+    await house.handle(standing[0]).execute_update(RequirementWorkflow.retry, request)
+
+
 async def _cancel(house: House, handle: Handle) -> None:
     await house.until_running("Backend Implementation")
     await handle.cancel()
@@ -146,8 +203,13 @@ class Scenario:
     answers: Answers = _nobody
     bounds: Bounds = NO_REPAIR
     outage: tuple[Symptom, ...] = ()
-    """What is away when it begins; Sasha's first act brings it back."""
+    """What is away when it begins."""
+    is_curable: bool = True
+    """Whether Sasha's first act brings that back."""
     sequential: bool = False
+    has_project: bool = False
+    events: int = continuing.EVENTS
+    """The length after which it continues as new, also when it is replayed."""
     end: WorkflowExecutionStatus = WorkflowExecutionStatus.COMPLETED
 
 
@@ -174,6 +236,16 @@ SCENARIOS: Mapping[str, Scenario] = {
         {"Backend Implementation": [LASTING]},
         answers=_cancel,
         end=WorkflowExecutionStatus.CANCELED,
+    ),
+    "continued": Scenario("standard", QUESTIONS, answers=_answer_again_and_again, events=40),
+    "conflict": Scenario(
+        "standard", CONFLICT, answers=_merge_in_order, bounds=REPAIR, has_project=True
+    ),
+    "infrastructure": Scenario(
+        "standard",
+        answers=_repair_by_hand,
+        outage=(Symptom(SymptomKind.STREAMS_AMISS, "nats"),),
+        is_curable=False,
     ),
     "outage": Scenario("standard", outage=(Symptom(SymptomKind.NATS_DOWN, "nats"),)),
 }
@@ -204,30 +276,63 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
     publisher = await nats_events.connect(stack.nats_url, stack.nats_user, stack.nats_password)
     await publisher.ensure_streams()
     identity = Identity(client, store.database, Installation("recorded"))
-    async with House(client, RealClock(), store, publisher, "recorded", identity) as house:
-        await house.open(scenario.scripts, scenario.builds)
-        house.cluster_care.symptoms = list(scenario.outage)
-        house.cluster_care.cures = {symptom.kind: 1 for symptom in scenario.outage}
-        handle = await house.start(
-            scenario.pipeline,
-            number=number,
-            bounds=scenario.bounds,
-            search_attributes=SEARCH_ATTRIBUTES,
-            sequential=scenario.sequential,
-        )
-        await scenario.answers(house, handle)
-        with suppress(WorkflowFailureError):  # one that is cancelled ends so
-            report = await handle.result()
-            assert report.state == "DELIVERED", report
-        assert (await handle.describe()).status is scenario.end
-        found = await house.family(number)
-        if scenario.outage:
-            found += await house.family(identity.installation.sasha)
-        # stack traces of refusals name files
-        histories = [history.to_json().replace(f"{HOUSE}/", "") for history in found]
+    house = House(client, RealClock(), store, publisher, "recorded", identity)
+    with TemporaryDirectory(prefix="agog-") as place, length(scenario):
+        async with house:
+            found = await _histories(house, number, scenario, Path(place))
     await publisher.close()
     await store.close()
-    return histories
+    # stack traces of refusals name files
+    return [history.to_json().replace(f"{HOUSE}/", "") for history in found]
+
+
+async def _histories(
+    house: House, number: str, scenario: Scenario, place: Path
+) -> list[WorkflowHistory]:
+    await house.open(
+        scenario.scripts,
+        scenario.builds,
+        workspaces=_project(place) if scenario.has_project else None,
+    )
+    house.cluster_care.symptoms = list(scenario.outage)
+    for symptom in scenario.outage:
+        if scenario.is_curable:
+            house.cluster_care.cures[symptom.kind] = 1
+        else:  # nothing that Sasha does is given time to show
+            remedies = cast(dict[SymptomKind, Remedy], REMEDIES)
+            remedies[symptom.kind] = replace(remedies[symptom.kind], settles=timedelta())
+    handle = await house.start(
+        scenario.pipeline,
+        number=number,
+        bounds=scenario.bounds,
+        search_attributes=SEARCH_ATTRIBUTES,
+        sequential=scenario.sequential,
+    )
+    await scenario.answers(house, handle)
+    with suppress(WorkflowFailureError):  # one that is cancelled ends so
+        report = await handle.result()
+        assert report.state == "DELIVERED", report
+    assert (await handle.describe()).status is scenario.end
+    found = await house.family(number)
+    if scenario.outage:
+        found += await house.family(house.installation.sasha)
+    return found
+
+
+def _project(place: Path) -> GitWorkspaces:
+    project = GitProject(place / "project").init()
+    project.commit({"shared.txt": "one\n"})
+    return GitWorkspaces(project.root, place / "home")
+
+
+@contextmanager
+def length(scenario: Scenario) -> Iterator[None]:
+    """Let histories continue as new after so many events."""
+    usual, continuing.EVENTS = continuing.EVENTS, scenario.events
+    try:
+        yield
+    finally:
+        continuing.EVENTS = usual
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from adapters.git import GitWorkspaces
@@ -122,6 +123,9 @@ class Human:
             await self._say(chosen)
         except WorkflowUpdateFailedError:  # not yet, or not any more
             self._refusals += 1
+        except RPCError as error:  # it ends in this moment
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
         else:
             self._refusals = _REFUSALS
         if self._refusals >= _REFUSALS:
