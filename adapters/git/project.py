@@ -134,29 +134,35 @@ class Project:
         git = Git(self.root, options=await self._quiet_filters())
         await _hand_over(git, store.path, commit)
         await self._hand_over_submodules(store, number, current, commit)
-        if place := await self._place_of(target, git):
-            return await self._forward_checkout(place, target, current, commit)
+        if places := await self._places_of(target, git):
+            is_moved = await self._forward_checkout(places[0], target, current, commit)
+            for place in places[1:] if is_moved else ():  # git moved the branch under those
+                await self._check_arrived(place, target, current)
+            return is_moved
         moved = await git.run(
             "update-ref", f"refs/heads/{target}", commit, current, accept=(0, 128)
         )
         if moved.code and await self.target_commit(target) == current:
             raise ProjectRefused(f"Git refused to move {target}: {moved.error.strip()[-2000:]}")
-        if moved.code == 0 and (place := await self._place_of(target, git)):
+        for place in await self._places_of(target, git) if moved.code == 0 else ():
             await self._check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
 
-    async def _place_of(self, target: str, git: Git) -> Git | None:
-        """Git in the checkout that the branch is checked out in, if there is one."""
-        for checkout in await self._checkouts():
-            if checkout.branch == f"refs/heads/{target}":
-                return Git(checkout.path, options=git.options)
-        return None
+    async def _places_of(self, target: str, git: Git) -> list[Git]:
+        """Git in each checkout that the branch is checked out in; a user may force a second one."""
+        return [
+            Git(checkout.path, options=git.options)
+            for checkout in await self._checkouts()
+            if checkout.branch == f"refs/heads/{target}"
+        ]
 
     async def _forward_checkout(self, place: Git, target: str, current: str, commit: str) -> bool:
         await self._check_clean(place, target)
-        merged = await place.run(
+        # A strategy that a setting names, such as `ours`, would turn the fast-forward into a merge.
+        settings = {**place.options, f"branch.{target}.mergeOptions": ""}
+        merged = await Git(place.directory, options=settings).run(
             # Each of these can be turned by a setting of the repository; none of them may be.
-            "merge", "--ff-only", "--no-squash", "--commit", "--no-autostash",
+            "merge", "--ff-only", "--strategy=ort", "--no-squash", "--commit", "--no-autostash",
             "--no-overwrite-ignore", "--no-verify-signatures", "--no-edit", "--no-stat",
             "--quiet", commit, accept=(0, 1, 2, 128),
         )  # fmt: skip
@@ -369,7 +375,7 @@ async def _changes(git: Git) -> list[str]:
     """Tracked files that differ from HEAD. A submodule that merely stands elsewhere does not."""
     status = await git.run(
         "status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=no",
-        "--ignore-submodules=dirty",
+        "--ignore-submodules=dirty", "--no-show-stash", "--no-branch", "--no-ahead-behind",
     )  # fmt: skip
     found = []
     for entry in status.fields:

@@ -12,18 +12,21 @@ import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
 from adapters.git.store import ATTRIBUTES, Store, Submodule, printable
-from adapters.git.view import CloneView, Tracked, is_plain
+from adapters.git.view import CloneView, Tracked, add_everything, is_plain
 from pipeline.errors import GitFailed
 
 GITLINK, SYMLINK = "160000", "120000"
 SHOWN = 20
 """Names that a remark or a refusal gives before it counts the rest."""
+_MOST_LINKS = 40
+"""Links that lie on the way of one; the system follows no more."""
 WIDTH = 7
 """Characters of a conflict marker, unless the path's attribute says otherwise."""
 
@@ -85,20 +88,22 @@ async def take_over(
         unresolved = await files.unresolved(tree, changed, await view.parents(base, parent))
         await files.note_ignored()
         tips = {**tips, **await view.worktrees(base, Path(scratch)), **findings.left}
-    commit = parent
-    is_new = tree != await store.tree(parent)
+        is_rewritten = parent != base and await view.is_rewritten(base, tree)
+        start = base if is_rewritten else parent
+    commit = start
+    is_new = tree != await store.tree(start)
     if is_new:
-        made = await store.git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
+        made = await store.git.run("commit-tree", tree, "-p", start, "-F", "-", stdin=message)
         commit = made.line
     # What is told of it travels as text: an agent's names and git's words need not be any.
     left = {
         printable(name): tip
         for name, tip in tips.items()
-        if tip not in (base, parent) and not await store.is_ancestor(tip, commit)
+        if tip not in (base, start) and not await store.is_ancestor(tip, commit)
     }
     return Takeover(
         commit,
-        is_new if parent == base else await _has_changed(store, base, commit),
+        is_new if start == base else await _has_changed(store, base, commit),
         printable("\n".join(findings.refusals)),
         unresolved,
         tuple(map(printable, findings.remarks)),
@@ -126,6 +131,8 @@ class _Files:
         self._indexes = 0
         self._git = clone.git
         self._untouched: tuple[str, ...] = ()
+        self._links: dict[str, str] = {}
+        """Objects of all symbolic links."""
 
     async def tree(self, base: str, parent: str, tracked: Tracked) -> str:
         """The tree of everything that lies there and is not ignored.
@@ -144,6 +151,9 @@ class _Files:
         await self._restore_hidden(git, parent, tracked)
         entries = await _entries(git)
         await self._force(git, [path for path in tracked.paths if path not in entries])
+        await self._untrack(git, entries, tracked)
+        await self._make_executable(git, base, entries, tracked)
+        self._links = {p: m.split(" ")[1] for p, m in entries.items() if m.startswith(SYMLINK)}
         # What nobody has touched since git stopped there is not resolved: `binary` has no markers.
         self._untouched = tuple(
             printable(path) for path, sides in tracked.unmerged.items()
@@ -153,11 +163,18 @@ class _Files:
         committed = await _gitlinks_of(git, parent) if links else {}
         for path in dict.fromkeys((*links, *nested)):
             place = self._clone.path / path
+            is_repository = await asyncio.to_thread(_is_repository, place)
             if path in modules and path in links:
                 pointers = (links[path], committed.get(path, ""))
                 await self._take_submodule(git, modules[path], *pointers)
-            elif await asyncio.to_thread(_is_repository, place):
+            elif is_repository:
                 await self._flatten(git, path)
+            elif path in links and await asyncio.to_thread(_has_entries, place):
+                await self._flatten(git, path)
+                self._findings.refusals.append(
+                    f"{path} is the commit of another repository, which .gitmodules does not "
+                    "declare: what lies in it cannot be committed. It is kept as files."
+                )
         return (await git.run("write-tree")).line
 
     async def _declared(self, base: str) -> dict[str, Submodule]:
@@ -179,11 +196,13 @@ class _Files:
 
     async def _add(self, git: Git) -> tuple[str, ...]:
         """Add all files; returns repositories inside that git cannot add as such."""
-        added = await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1, 128))
+        everything = await add_everything(git)
+        added = everything.said
         _blame_host(added)
         left = (await git.run("ls-files", "--others", "--exclude-standard", "-z")).fields
         nested = tuple(name.rstrip("/") for name in left if name.endswith("/"))
-        lost = [printable(name) for name in left if not name.endswith("/")]
+        refused = [*everything.refused, *(name for name in left if not name.endswith("/"))]
+        lost = [printable(name) for name in dict.fromkeys(refused)]
         unread = [f"{name}/ ({why})" for name, why in _UNREAD.findall(added.error)]
         if lost or unread or (added.code and not nested):
             said = [line for line in added.error.splitlines() if not line.startswith("hint:")]
@@ -206,6 +225,40 @@ class _Files:
                 self._findings.refusals.append(
                     f"Git cannot take {_named([*map(printable, names)])}: {said.error.strip()}"
                 )
+
+    async def _untrack(self, git: Git, entries: dict[str, str], tracked: Tracked) -> None:
+        """Leave out what the agent has taken out of its index and ignores (`git rm --cached`)."""
+        known = set(tracked.paths)
+        gone = [path for path in entries if path not in known] if known else []
+        if not gone:
+            return
+        listed = "".join(f"{path}\0" for path in gone)
+        ignored = await git.run(
+            "check-ignore", "--no-index", "-z", "--stdin", stdin=listed, accept=(0, 1)
+        )
+        if names := ignored.fields:
+            listed = "".join(f"{name}\0" for name in names)
+            await git.run("update-index", "--force-remove", "-z", "--stdin", stdin=listed)
+            for name in names:
+                del entries[name]
+
+    async def _make_executable(
+        self, git: Git, base: str, entries: dict[str, str], tracked: Tracked
+    ) -> None:
+        """Take the mode that the index alone gives a file (`git add --chmod=+x`)."""
+        named = [
+            path for path, blob in tracked.executable.items()
+            if entries.get(path, "").startswith(f"100644 {blob}")
+        ]  # fmt: skip
+        if not named:
+            return
+        listed = await git.run("ls-tree", "-r", "-z", "--full-tree", base)
+        # What was executable before is no longer: the disk says so, and it is the later word.
+        before = {e.partition("\t")[2] for e in listed.fields if e.startswith("100755")}
+        lines = "".join(
+            f"100755 {tracked.executable[path]}\t{path}\0" for path in named if path not in before
+        )
+        await git.run("update-index", "-z", "--index-info", stdin=lines)
 
     async def _restore_hidden(self, git: Git, base: str, tracked: Tracked) -> None:
         """Files outside of the agent's sparse cone were not deleted: they are as in its index."""
@@ -331,14 +384,42 @@ class _Files:
         links = [entry for entry in changed if entry.mode == SYMLINK]
         leading_out = []
         for link in links:
-            target = (await self._git.run("cat-file", "blob", link.blob)).text
-            if _leads_out(link.path, target):
+            target = await self._target(link.blob)
+            if await self._leads_out(link.path, target):
                 leading_out.append(f"{printable(link.path)} -> {printable(target)}")
         if leading_out:
             self._findings.refusals.append(
                 "Symbolic links that lead out of the repository work on this machine alone: "
                 f"{_named(leading_out)}. Commit a relative link, or none."
             )
+
+    async def _target(self, blob: str) -> str:
+        return (await self._git.run("cat-file", "blob", blob)).text
+
+    async def _leads_out(self, link: str, target: str) -> bool:
+        """Whether it ends outside of the tree or in `.git`, by whatever links lie on its way."""
+        at, rest, steps = link.split("/")[:-1], target.split("/"), 0
+        if os.path.isabs(target):
+            return True
+        while rest:
+            part = rest.pop(0)
+            if part == ".." and not at:
+                return True
+            if part == "..":
+                at.pop()
+            elif part not in ("", "."):
+                at.append(part)
+            if part == ".git":
+                return True
+            if further := self._links.get("/".join(at)) if part not in ("", ".", "..") else None:
+                at.pop()
+                following, steps = await self._target(further), steps + 1
+                if os.path.isabs(following):
+                    return True
+                if steps > _MOST_LINKS:
+                    return False  # they lead in a circle
+                rest = following.split("/") + rest
+        return False
 
     async def unresolved(
         self, tree: str, changed: Sequence["_Entry"], parents: Sequence[str]
@@ -468,15 +549,12 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _leads_out(link: str, target: str) -> bool:
-    inside = os.path.normpath(os.path.join(os.path.dirname(link), target))
-    return os.path.isabs(target) or inside == ".." or inside.startswith("../")
-
-
 def _files_among(root: Path, names: Iterable[str]) -> list[str]:
-    """Those that are there as a file or a link, whatever the link points to."""
+    """Those that are there as a file or a link, whatever the link points to; none beyond a link."""
     places = ((name, root / name) for name in names)
-    return [n for n, p in places if p.is_symlink() or (os.path.lexists(p) and not p.is_dir())]
+    found = [n for n, p in places if p.is_symlink() or (os.path.lexists(p) and not p.is_dir())]
+    is_link = cache(lambda directory: (root / directory).is_symlink())
+    return [name for name in found if not any(map(is_link, PurePosixPath(name).parents))]
 
 
 def _is_repository(path: Path) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,12 @@ from adapters.git.store import PROJECT_REFS
 MOST_TIPS = 200
 """Commits elsewhere that are kept of one clone, the newest first."""
 
+MOST_REFUSED = 20
+"""Files that are looked for one by one; what may be refused beyond is taken as it lies there."""
+_DEAD = 128
+"""The exit code of a git that has given up."""
+
+_REWRITES = ("commit (amend)", "rebase")
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -27,10 +33,11 @@ class Tracked:
     """Paths in a clone's own index, those kept off the disk, and versions of unmerged ones.
 
     `staged`: mode and object of hidden ones that differ from HEAD; the store has the object unless
-    they are `unread`.
+    they are `unread`. `executable`: objects of files that it calls so.
     """
 
     paths: tuple[str, ...] = ()
+    executable: Mapping[str, str] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
     staged: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
@@ -123,13 +130,14 @@ class CloneView:
             if commit := await self._git.commit_of(f"worktrees/{name}/HEAD"):
                 found.setdefault(commit, f"worktree-{name}")
         listed = await self._git.run(
-            "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", accept=(0, 128)
-        )
+            "for-each-ref", "--format=%(objectname) %(objecttype) %(*objectname) %(refname)",
+            accept=(0, 128),
+        )  # fmt: skip
         # Not `splitlines`: a ref name may hold what Unicode calls the end of a line.
         for line in filter(None, listed.text.split("\n")):
-            name, kind, ref = line.split(" ", 2)
+            name, kind, tagged, ref = line.split(" ", 3)
             if kind in ("commit", "tag"):
-                found.setdefault(name, ref.removeprefix("refs/"))
+                found.setdefault(tagged or name, ref.removeprefix("refs/"))
         for log, label in (("logs/refs/stash", "stash"), ("logs/HEAD", "history")):
             hashes = await asyncio.to_thread(_hashes_in, theirs / log)
             for n, commit in enumerate(hashes):
@@ -174,7 +182,8 @@ class CloneView:
             parent = head if head and await store.git.commit_of(head) else base
             git = store.git.on(place, scratch / f"worktree-{len(found)}")
             await git.run("read-tree", parent)
-            await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1, 128))
+            for refused in (await add_everything(git)).refused:
+                self.remarks.append(f"In the worktree {name} git cannot take {refused}.")
             tree = (await git.run("write-tree")).line
             if tree != await store.tree(parent):
                 message = f"Left in the worktree {name}\n"
@@ -191,6 +200,32 @@ class CloneView:
         if known and await store.git.succeeds("merge-base", self.head, base):
             return self.head
         return base
+
+    async def is_rewritten(self, base: str, tree: str) -> bool:
+        """Whether the files go on from the base though HEAD does not: amended, squashed, rebased.
+
+        Merged from HEAD, what both sides share would count as the agent's change. Whoever has
+        checked an older commit out works on that one; a reset says nothing, so the lines decide.
+        """
+        store = self._clone.store
+        if await store.is_ancestor(base, self.head):
+            return False
+        how = await self._left_by(base)
+        if how.startswith(_REWRITES):
+            return True
+        if how.startswith("checkout:"):
+            return False
+        common = (await store.git.run("merge-base", base, self.head)).line
+        return await _distance(store.git, base, tree) <= await _distance(store.git, common, tree)
+
+    async def _left_by(self, base: str) -> str:
+        """What HEAD's history says of the step from where the base was to where it is not."""
+        store = self._clone.store
+        for old, message in await asyncio.to_thread(_steps_in, self._theirs):
+            known = await store.git.commit_of(old)
+            if known and await store.is_ancestor(base, old):
+                return message
+        return ""
 
     async def parents(self, base: str, head: str) -> tuple[str, ...]:
         """Commits of the project that the result was made of: the base, and what was merged.
@@ -225,9 +260,10 @@ class CloneView:
                 sides.setdefault(path, set()).add(blob)
         hidden = {path: f"{mode} {blob}" for tag, mode, blob, _, path in entries if tag == "S"}
         paths = tuple(dict.fromkeys(path for *_, path in entries))
+        executable = {path: blob for _, mode, blob, _, path in entries if mode == "100755"}
         staged = await self._staged(hidden) if hidden else {}
         unread = () if await self._take_staged(staged) else tuple(staged)
-        return Tracked(paths, tuple(hidden), staged, unread, sides)
+        return Tracked(paths, executable, tuple(hidden), staged, unread, sides)
 
     async def _staged(self, hidden: Mapping[str, str]) -> Mapping[str, str]:
         """Those that differ from HEAD."""
@@ -263,8 +299,66 @@ class CloneView:
         return Git(self._path, {**self._git.variables, "GIT_INDEX_FILE": str(self._path / name)})
 
 
+@dataclass(frozen=True)
+class Added:
+    """What git said when it was to add everything, and files that it refused."""
+
+    said: GitOutput
+    refused: tuple[str, ...] = ()
+
+
+async def add_everything(git: Git) -> Added:
+    """Add all files of the work tree. Those that git cannot encode are taken as they lie there.
+
+    One of them ends `git add` before anything is written, so they are looked for by halves.
+    """
+    said = await git.run("add", "--all", "--ignore-errors", ".", accept=(0, 1, 128))
+    if said.code != _DEAD:
+        return Added(said)
+    listed = await git.run("ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    names = [name for name in dict.fromkeys(listed.fields) if not name.endswith("/")]
+    refused: list[str] = []
+    parts, first = [names], said
+    while parts:
+        part = parts.pop()
+        if len(refused) >= MOST_REFUSED:
+            refused += part
+            continue
+        tried = await git.run(
+            "--literal-pathspecs", "add", "--all", "--ignore-errors", "--pathspec-from-file=-",
+            "--pathspec-file-nul", stdin="\0".join(part), accept=(0, 1, 128),
+        )  # fmt: skip
+        if tried.code != _DEAD or not part:
+            continue
+        half = len(part) // 2
+        if half:
+            parts += [part[half:], part[:half]]
+        else:
+            refused, first = [*refused, *part], first if refused else tried
+    await _add_as_they_lie(git, refused)
+    return Added(first, tuple(refused))
+
+
+async def _add_as_they_lie(git: Git, names: Sequence[str]) -> None:
+    there = [name for name in names if is_plain(git.directory / name) and "\n" not in name]
+    if not there:
+        return
+    paths = "".join(f"./{name}\n" for name in there)
+    hashed = await git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=paths)
+    lines = zip(hashed.text.split(), there, strict=True)
+    entries = "".join(f"100644 {blob}\t{name}\0" for blob, name in lines)
+    await git.run("update-index", "-z", "--index-info", stdin=entries)
+
+
 def _cut(entry: str) -> tuple[str, str, str]:
     return entry.partition("\t")
+
+
+async def _distance(git: Git, one: str, other: str) -> int:
+    """Lines that differ; a binary file counts as one."""
+    listed = await git.run("diff-tree", "-r", "--numstat", "--no-renames", "-z", one, other)
+    counts = [count for entry in listed.fields for count in entry.split("\t")[:2]]
+    return sum(int(count) if count.isdecimal() else 1 for count in counts)
 
 
 def _git_dir_of(clone: Clone) -> Path | None:
@@ -304,3 +398,13 @@ def _hashes_in(log: Path) -> list[str]:
     words = [line.split(" ")[1] if "\t" in line or line.count(" ") > 1 else line for line in lines]
     hashes = [word for word in reversed(words) if _HASH.fullmatch(word) and word.strip("0")]
     return list(dict.fromkeys(hashes))
+
+
+def _steps_in(git_dir: Path | None) -> list[tuple[str, str]]:
+    """Where each step of HEAD began and what git calls it; the newest first."""
+    log = git_dir / "logs" / "HEAD" if git_dir else None
+    if log is None or not is_plain(log):
+        return []
+    lines = log.read_text("utf-8", "replace").splitlines()[-MOST_TIPS:]
+    steps = (line.partition("\t") for line in reversed(lines))
+    return [(who.split(" ")[0], said) for who, _, said in steps if _HASH.match(who)]

@@ -209,6 +209,12 @@ async def test_ignored_file_in_the_way_is_refused_like_any_other(
         ("branch.main.mergeOptions", "--squash"),
         ("branch.main.mergeOptions", "--no-ff --edit"),
         ("branch.main.mergeOptions", "--no-commit"),
+        ("branch.main.mergeOptions", "-s ours"),
+        ("branch.main.mergeOptions", "-s subtree"),
+        ("branch.main.mergeOptions", "--no-such-option"),
+        ("pull.twohead", "ours"),
+        ("status.branch", "true"),
+        ("status.showStash", "true"),
         ("merge.ff", "false"),
         ("merge.autoStash", "true"),
         ("pull.rebase", "true"),
@@ -223,6 +229,8 @@ async def test_ignored_file_in_the_way_is_refused_like_any_other(
 async def test_no_setting_of_the_user_turns_the_fast_forward(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head, key: str, value: str
 ) -> None:
+    write(git_project.root, {"readme.md": "stashed\n"})
+    git_project.git("stash", "push", "--quiet")
     git_project.git("config", key, value)
     before = git_project.git("for-each-ref", "--format=%(refname)")
 
@@ -346,6 +354,21 @@ async def test_target_that_the_user_switches_to_in_that_moment(
     assert git_project.git("rev-parse", "main") == tip.commit
     assert git_project.git("status", "--porcelain") == ""
     assert exists(git_project.root / "new.txt")
+
+
+async def test_second_checkout_of_the_target_is_told_that_its_files_stay_behind(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    second = git_project.root.parent / "second"
+    git_project.git("worktree", "add", "--quiet", "--force", str(second), "main")
+
+    with pytest.raises(ProjectRefused, match="second") as refusal:
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+    assert git_project.git("status", "--porcelain") == ""
+    GitProject(second).shell(str(refusal.value).split("`")[1])
+    assert git_project.git("status", "--porcelain", at=second) == ""
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
 
 
 async def test_target_that_was_moved_without_its_files_is_told_with_the_remedy(

@@ -1,0 +1,186 @@
+"""What agents do to histories, indexes and single files, and what must not be lost by it."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.git import GitWorkspaces
+from pipeline.model import MergeResult
+from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
+
+Deed = Callable[[str], Awaitable[MergeResult]]
+KEPT = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
+
+
+@pytest.fixture
+def deed(workspaces: GitWorkspaces, git_project: GitProject, state_home: Path) -> Deed:
+    """Runs an agent's commands in its clone and takes over what it did."""
+
+    async def done(command: str) -> MergeResult:
+        head, _ = await workspaces.open(NUMBER)
+        request = stage_request(head)
+        clone = GitProject(Path(await workspaces.prepare(request)))
+        clone.git("config", "user.name", "roy")
+        clone.git("config", "user.email", "roy@example.invalid")
+        clone.shell(command)
+        result = await workspaces.integrate(request, "done")
+        return result
+
+    return done
+
+
+# --- a history that was rewritten -----------------------------------------------------------------
+
+
+async def test_base_commit_that_an_agent_amends_is_no_conflict(
+    git_project: GitProject, store: GitProject, deed: Deed
+) -> None:
+    git_project.commit({"shared.txt": "one\ntwo\n"})
+    result = await deed("printf 'one\\nthree\\n' > shared.txt; git commit -qa --amend -m amended")
+
+    assert not result.conflicts
+    assert store.text(result.head.commit, "shared.txt") == "one\nthree"
+
+
+async def test_what_an_amended_base_commit_no_longer_adds_is_deleted(
+    git_project: GitProject, store: GitProject, deed: Deed
+) -> None:
+    git_project.commit({"new.txt": "one\ntwo\n"})
+    result = await deed("git rm -q new.txt; echo x > other; git add -A; git commit -q --amend -m a")
+
+    assert "new.txt" not in store.files(result.head.commit)
+    assert "other" in store.files(result.head.commit)
+
+
+@pytest.mark.parametrize("end", ["git commit -qm squashed", "true"])
+async def test_commits_that_an_agent_squashes_with_those_before_are_no_conflict(
+    git_project: GitProject, store: GitProject, deed: Deed, end: str
+) -> None:
+    git_project.commit({"shared.txt": "one\ntwo\nthree\nfour\n"})
+    result = await deed(f"sed -i s/three/3/ shared.txt; git reset -q --soft HEAD~1; {end}")
+
+    assert not result.conflicts
+    assert store.text(result.head.commit, "shared.txt") == "one\ntwo\n3\nfour"
+
+
+@pytest.mark.parametrize("end", ["git add -A; git commit -qm old", "true"])
+async def test_work_on_an_older_commit_undoes_nothing(
+    git_project: GitProject, store: GitProject, deed: Deed, end: str
+) -> None:
+    """It has looked at an older commit, and went on there."""
+    git_project.commit({"new.txt": "one\ntwo\n", "shared.txt": "one\ntwo\nthree\n"})
+    result = await deed(f"git checkout -q HEAD~1; echo mine > mine.txt; {end}")
+
+    assert {"new.txt", "mine.txt"} <= set(store.files(result.head.commit))
+    assert store.text(result.head.commit, "shared.txt") == "one\ntwo\nthree"
+
+
+# --- files and entries that are not like the others -----------------------------------------------
+
+
+async def test_only_the_file_that_git_cannot_encode_is_refused_and_all_is_kept(
+    git_project: GitProject, workspaces: GitWorkspaces, store: GitProject
+) -> None:
+    git_project.commit({".gitattributes": "*.rc text working-tree-encoding=UTF-16\n"})
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    write(clone, {f"work{n}.py": "w\n" for n in range(5)})
+    write(clone, {"a.rc": "abc", "shared.txt": "more\n"})
+
+    result = await workspaces.integrate(request, "done")
+
+    assert "a.rc" in result.refusal
+    assert "work0.py" not in result.refusal
+    await workspaces.keep(request)
+    kept = store.git("rev-parse", KEPT)
+    assert store.text(kept, "a.rc") == "abc"
+    assert store.text(kept, "work0.py") == "w"
+    assert store.text(kept, "shared.txt") == "more"
+
+
+async def test_files_below_a_commit_of_another_repository_that_nobody_declared(
+    git_project: GitProject, workspaces: GitWorkspaces, store: GitProject
+) -> None:
+    GitProject(git_project.root / "inner").init().commit({"f": "f\n"})
+    git_project.shell("git add inner 2>/dev/null")
+    git_project.git("commit", "--quiet", "--message", "a bare pointer")
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    write(clone, {"inner/work.py": "w\n", "new": "n\n"})
+
+    result = await workspaces.integrate(request, "done")
+
+    assert "inner" in result.refusal
+    await workspaces.keep(request)
+    assert store.text(KEPT, "inner/work.py") == "w"
+
+
+async def test_what_an_agent_untracks_and_ignores_is_untracked(
+    git_project: GitProject, store: GitProject, deed: Deed
+) -> None:
+    git_project.commit({"dist/a": "a\n", "dist/b": "b\n"})
+    result = await deed(
+        "git rm -rq --cached dist; echo dist/ >> .gitignore; git add -A; git commit -qm untrack"
+    )
+
+    assert not result.refusal
+    assert not [name for name in store.files(result.head.commit) if name.startswith("dist/")]
+
+
+async def test_what_an_agent_ignores_but_still_tracks_stays(
+    git_project: GitProject, store: GitProject, deed: Deed
+) -> None:
+    git_project.commit({"dist/a": "a\n"})
+    result = await deed("echo dist/ >> .gitignore; echo b > dist/a; git add -A; git commit -qm i")
+
+    assert store.text(result.head.commit, "dist/a") == "b"
+
+
+async def test_mode_that_only_the_index_knows_is_taken(store: GitProject, deed: Deed) -> None:
+    result = await deed("echo hi > run.sh; git add --chmod=+x run.sh; git commit -qm run")
+
+    assert "100755" in store.git("ls-tree", result.head.commit, "run.sh")
+
+
+async def test_directory_that_is_moved_and_replaced_by_a_link(
+    git_project: GitProject, store: GitProject, deed: Deed
+) -> None:
+    git_project.commit({"backend/app.py": "x\n"})
+    result = await deed("mkdir src; mv backend src/backend; ln -s src/backend backend")
+
+    assert not result.refusal
+    assert {"backend", "src/backend/app.py"} <= set(store.files(result.head.commit))
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        "mkdir -p a/b; ln -s .. a/b/up; ln -s a/b/up/../../outside x",
+        "ln -s lib/misc x",
+        "mkdir .git/data; echo d > .git/data/d; ln -s .git/data x",
+    ],
+)
+async def test_link_that_leads_out_by_another_link_is_refused(
+    git_project: GitProject, deed: Deed, links: str
+) -> None:
+    (git_project.root / "lib").symlink_to("/usr/share")
+    git_project.commit({"q": "q\n"})
+    result = await deed(f"{links}; echo n > new")
+
+    assert "x ->" in result.refusal
+
+
+async def test_commit_that_only_an_annotated_tag_holds_is_kept(
+    store: GitProject, deed: Deed
+) -> None:
+    result = await deed(
+        "echo w > w; git add -A; git commit -qm w; git tag -a t -m t; git reset -q --hard HEAD~1;"
+        " rm -rf .git/logs; echo n > n"
+    )
+
+    assert any("t" in remark for remark in result.remarks)
+    left = store.git("for-each-ref", "--format=%(refname)", f"refs/agog/{NUMBER}/left").split()
+    assert any("w" in store.files(ref) for ref in left)
