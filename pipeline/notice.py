@@ -165,7 +165,7 @@ def _doubt(block: Block, reading: Reading, agent: str, number: str) -> str | Non
     if block.problem:
         return block.problem
     agents, numbers = reading.said("agent"), reading.said("req_number")
-    is_own = any(_same(said, agent) for said in agents)
+    is_own = any(_same(said, agent) or _adds_to(said, agent) for said in agents)
     if not is_own and any(isinstance(said, str) and said.strip() for said in agents):
         return None
     is_named = any(_same(said, number) for said in numbers)
@@ -175,6 +175,10 @@ def _doubt(block: Block, reading: Reading, agent: str, number: str) -> str | Non
         is_cut = block.is_open and reading.is_half
         is_ours = is_own or is_named or is_cut or _SHOWS_STATUS.search(reading.text)
         return reading.problem if is_ours else None
+    if len(reading.fields) == 1 and not agents:
+        ((key, inner),) = reading.fields.items()
+        if isinstance(inner, dict) and _same(inner.get("agent"), agent):
+            return f"wraps its notice in {key[:80]!r}"
     if not (is_own or is_named or (not numbers and _looks_like_one(reading.fields))):
         return None
     for key, wanted in (("agent", agent), ("req_number", number)):
@@ -182,6 +186,11 @@ def _doubt(block: Block, reading: Reading, agent: str, number: str) -> str | Non
             said = repr(reading.fields[key])[:80] if key in reading.fields else "nothing"
             return f"says {key} {said}, not {wanted!r}"
     return ""
+
+
+def _adds_to(said: object, name: str) -> bool:
+    """Whether it begins with the name, as in `billy (QA)`."""
+    return isinstance(said, str) and said.strip().casefold().startswith(f"{name.casefold()} ")
 
 
 def _same(said: object, name: str) -> bool:

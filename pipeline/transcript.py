@@ -7,6 +7,7 @@ agent's program wraps them (`--output-format json`, `--json`, `-o stream-json`),
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -30,6 +31,8 @@ _SIGN = re.compile(
     re.MULTILINE,
 )
 _OBJECT = re.compile(r"\s*\{")
+_WRAPPED_OBJECT = re.compile(r"(?:[\s\[]|//[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*\{")
+"""What is said to be JSON may begin with comments, or be a list: no notice, but no noise either."""
 _INLINE = re.compile(
     r"""[^\S\n]*(?:json[c5]?\b)?[^\S\n]*(?=\{[^\S\n]*(?:["'}]|$))""", re.IGNORECASE
 )
@@ -41,7 +44,8 @@ _COMMA = re.compile(_STRING + r"|(,)(?=\s*[}\]])", re.DOTALL)
 
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
-_LANGUAGES = ("", "json", "jsonc", "json5")
+_WITH_COMMENTS = ("jsonc", "json5")
+_LANGUAGES = ("", "json", *_WITH_COMMENTS)
 """What the fence of a notice may say; `none` is no fence at all."""
 
 _LAST_OF_ARRAY = '{"type":"result"'
@@ -81,8 +85,9 @@ class Reading:
 
 
 def spelling(key: str) -> str:
-    """What is the same in `test_result`, `testResult` and `Test-Result`."""
-    return key.replace("_", "").replace("-", "").casefold()
+    """What is the same in `test_result`, `testResult`, `Test-Result` and `test result`."""
+    plain = key if key.isascii() else unicodedata.normalize("NFKC", key)
+    return "".join(filter(str.isalnum, plain)).casefold()
 
 
 def shown(output: str) -> str:
@@ -120,7 +125,8 @@ def read_block(block: Block) -> Reading:
         if block.has_comments:
             plain = _COMMA.sub(_without, _COMMENT.sub(_without, text))
         fields = json.loads(plain, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        return Reading(text, fields)
+        is_object = isinstance(fields, dict)
+        return Reading(text, fields) if is_object else Reading(text, problem="is no JSON object")
     except json.JSONDecodeError as error:
         half = error.pos >= len(text) or error.msg.startswith("Unterminated")
         problem = "is only half there: " if half else "is not valid JSON: "
@@ -205,14 +211,16 @@ class _Scan:
         return self._begins_object() and not self._text[self._begin : at].strip()
 
     def _begins_object(self) -> bool:
-        language = self._language
-        return language in _LANGUAGES and _OBJECT.match(self._text, self._begin) is not None
+        if self._language not in _LANGUAGES:
+            return False
+        pattern = _WRAPPED_OBJECT if self._language else _OBJECT
+        return pattern.match(self._text, self._begin) is not None
 
     def _end_block(self, end: int, *, is_open: bool = False) -> bool:
         """Note the block that ends there; False if what stands there is none."""
         if not self._begins_object():
             return False
-        has_comments = self._language in ("jsonc", "json5")
+        has_comments = self._language in _WITH_COMMENTS
         text = self._text[self._begin : end].strip()
         self._note(Block(text, "", has_comments, is_open))
         return True
@@ -339,9 +347,10 @@ def _message_blocks(text: str) -> Iterator[Block]:
 
 @cache
 def _shown_as(key: str) -> re.Pattern[str]:
-    """What a key and its string look like where the JSON is broken."""
+    """What a key and its value look like where the JSON is broken, in whatever quotes."""
     letters = "[_-]?".join(map(re.escape, key.split("_")))
-    return re.compile(rf"""\b{letters}["']?\s*[:=]\s*["']([^"'\n]*)""", re.IGNORECASE)
+    pattern = rf"""\b{letters}["'”’]?\s*[:=]\s*["'“‘]?([^"'“”‘’\n,}}]*)"""
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def _after_escape(sequence: re.Match[str]) -> str:

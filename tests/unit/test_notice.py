@@ -126,6 +126,9 @@ LATER = (
     ('{"agent": "roy", "status": "FAILED" // it fails\n}', "is not valid JSON"),
     ("{'agent': 'roy', 'req_number': 'REQ-1', 'status': 'FAILED'}", "is not valid JSON"),
     ('{agent: "roy", req_number: "REQ-1", status: "FAILED"}', "is not valid JSON"),
+    ("{agent: roy, req_number: REQ-1, status: FAILED}", "is not valid JSON"),
+    ({"notice": notice(status="FAILED")}, "wraps its notice in 'notice'"),
+    (notice(fields={"agent": "roy (backend)"}), "says agent 'roy (backend)'"),
     ('{"\\u0061gent": "roy", "status": "FAILED"', "is only half there"),
     ('{"req_number": "REQ-1", "status": "FAI', "is only half there"),
     ('{"status": "FAILED", "summary": "it', "is only half there"),
@@ -144,6 +147,20 @@ def test_a_later_block_of_the_agent_that_is_no_notice_leaves_doubt(
     ):
         assert reason in refusal(output)
         assert parse(output + fenced(notice())).raw == notice()
+
+
+@pytest.mark.parametrize("first", ["// final\n{}", "/* it\nfails */ {}", "[{}]", "[\n{}\n]"])
+def test_a_later_block_that_is_called_json_and_begins_otherwise_leaves_doubt(first: str) -> None:
+    later = fenced(first.replace("{}", json.dumps(notice(status="FAILED"))))
+
+    assert "is n" in refusal(fenced(notice()) + later)
+
+
+@pytest.mark.parametrize("info", ["jsonc", "json5"])
+def test_notice_may_begin_with_a_comment_where_its_fence_allows_that(info: str) -> None:
+    text = fenced(f"// final\n{json.dumps(notice())}", info=info)
+
+    assert parse(text).raw == notice()
 
 
 @pytest.mark.parametrize("length", range(1, 40))
@@ -166,6 +183,9 @@ def test_a_second_answer_that_is_cut_off_leaves_doubt(length: int) -> None:
         ('"status": "COMPLETE", "Status": "FAILED"', "status and Status are the same field"),
         ('"status": "COMPLETE", "needsVic": true, "needs_vic": false', "needsVic and needs_vic"),
         ('"status": "COMPLETE", "test_result": "PASS", "Test-Result": "FAIL"', "the same field"),
+        ('"status": "COMPLETE", "test_result": "PASS", "test result ": "FAIL"', "the same field"),
+        ('"status": "COMPLETE", "status\u200b": "FAILED"', "the same field"),
+        ('"status": "COMPLETE", "\uff53tatus": "FAILED"', "the same field"),
     ],
 )
 def test_a_repeated_key_is_refused(repeated: str, key: str) -> None:
