@@ -106,13 +106,14 @@ class Clone:
             await self.git.run("clean", "--quiet", "-ffd")
         for module in await self.store.submodules(commit):
             store = self.store.module(module.name, module.path)
-            if store.exists:
-                if await store.git.commit_of(module.commit) is None:
-                    raise ProjectRefused(
-                        f"The submodule {module.path} of {commit[:10]} stands at "
-                        f"{module.commit[:10]}, which {store.source} does not have. Run `git "
-                        "submodule update` in PROJECT_ROOT, then retry."
-                    )
+            is_there = store.exists and await store.git.commit_of(module.commit)
+            if store.is_mirrored and not is_there:
+                raise ProjectRefused(
+                    f"The submodule {module.path} of {commit[:10]} stands at "
+                    f"{module.commit[:10]}, which {store.source} does not have. Run `git "
+                    "submodule update` in PROJECT_ROOT, then retry."
+                )
+            if is_there:
                 below = self.below(module.path, store)
                 await asyncio.to_thread(os.makedirs, below.path, exist_ok=True)
                 await asyncio.to_thread(remove_tree, below.git_dir)

@@ -147,6 +147,7 @@ class _Files:
         else:
             await git.run("read-tree", base)
         modules = await self._declared(base)
+        await self._drop_replaced(git, modules, tracked)
         nested = await self._add(git)
         await self._restore_hidden(git, parent, tracked)
         entries = await _entries(git)
@@ -180,6 +181,7 @@ class _Files:
     async def _declared(self, base: str) -> dict[str, Submodule]:
         """Submodules by path: of the base, and those that the agent has declared since."""
         modules = {module.path: module for module in await self._clone.store.submodules(base)}
+        by_name = {module.name: module for module in modules.values()}
         file = self._clone.path / ".gitmodules"
         if not is_plain(file):
             return modules
@@ -190,9 +192,16 @@ class _Files:
         for entry in listed.fields:
             key, _, path = entry.partition("\n")
             name = key.removeprefix("submodule.").removesuffix(".path")
-            known = modules.get(path)
+            known = modules.get(path) or by_name.get(name)  # or it was moved
             modules[path] = Submodule(name, path, known.commit if known else "")
         return modules
+
+    async def _drop_replaced(self, git: Git, modules: Iterable[str], tracked: Tracked) -> None:
+        """Forget submodules in whose place the agent has committed files."""
+        known = set(tracked.paths)
+        for path in modules if known else ():
+            if path not in known and any(each.startswith(f"{path}/") for each in known):
+                await git.run("update-index", "--force-remove", "--", path)
 
     async def _add(self, git: Git) -> tuple[str, ...]:
         """Add all files; returns repositories inside that git cannot add as such."""
@@ -310,7 +319,9 @@ class _Files:
                 await self._flatten(git, module.path)
                 return self._refuse_pointer(module.path, base)
             taken = await take_over(below, known[0], f"Changes in {module.path}\n")
-            is_reachable = store.is_mirrored or await view.is_published(taken.commit)
+            is_reachable = store.is_mirrored or await view.is_published(
+                taken.commit, self._clone.path
+            )
         await _pin(store, (taken.commit, *taken.left.values()))
         self._tell(module.path, taken)
         if taken.commit != module.commit:
@@ -435,11 +446,12 @@ class _Files:
         for entry in await _changed(self._git, parents[0], tree, *options):
             if not entry.is_file:
                 continue
-            pattern = _marker(widths.get(entry.path, WIDTH))
+            width = widths.get(entry.path, WIDTH)
+            pattern = _marker(width, ",")
             allowed: Counter[str] = Counter()
             for parent in parents:
                 allowed |= await self._lines(pattern, parent, entry.path)
-            if not await self._lines(pattern, tree, entry.path) <= allowed:
+            if _shows_conflict(await self._lines(pattern, tree, entry.path) - allowed, width):
                 found.append(printable(entry.path))
         return tuple(dict.fromkeys(found))
 
@@ -537,6 +549,17 @@ def _marker(width: int, more: str = "") -> str:
     """Lines that git writes around a conflict; `=======` alone underlines titles as well."""
     repeated = f"{{{width}{more}}}"
     return rf"^(<{repeated}|>{repeated}|[|]{repeated})( .*)?$"
+
+
+def _shows_conflict(lines: Iterable[str], width: int) -> bool:
+    """Whether these are markers: any of that width, or both ends of a wider conflict.
+
+    The agent's git may have taken its width from settings that are not in the tree. Narrower ones
+    are text, for which projects set a wider one.
+    """
+    marks = {(line[0], len(line) - len(line.lstrip(line[0]))) for line in lines}
+    opened, closed = ({size for mark, size in marks if mark == side} for side in "<>")
+    return bool(opened & closed) or any(size == width for _, size in marks)
 
 
 def _blame_host(output: GitOutput) -> None:

@@ -162,9 +162,19 @@ class CloneView:
             stdin="".join(f"{commit}\n" for commit in commits),
         )  # fmt: skip
 
-    async def is_published(self, commit: str) -> bool:
-        """Whether the commit came from a remote of the clone, so that others can fetch it."""
+    async def is_published(self, commit: str, root: Path) -> bool:
+        """Whether the commit came from a remote of the clone, so that others can fetch it.
+
+        What lies in `root`, the clone that holds this one, is gone with it: no such remote counts.
+        """
         if self._theirs is None:
+            return False
+        listed = await self._git.run(
+            "config", "--file", str(self._theirs / "config"), "-z", "--get-regexp",
+            r"^remote\..*\.url$", accept=(0, 1, 128),
+        )  # fmt: skip
+        places = (url.partition("\n")[2].removeprefix("file://") for url in listed.fields)
+        if any((self._clone.path / place).resolve().is_relative_to(root) for place in places):
             return False
         found = await self._git.run(
             "for-each-ref", "--count=1", "--contains", commit, "refs/remotes", accept=(0, 128, 129)

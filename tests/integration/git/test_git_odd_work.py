@@ -184,3 +184,19 @@ async def test_commit_that_only_an_annotated_tag_holds_is_kept(
     assert any("t" in remark for remark in result.remarks)
     left = store.git("for-each-ref", "--format=%(refname)", f"refs/agog/{NUMBER}/left").split()
     assert any("w" in store.files(ref) for ref in left)
+
+
+@pytest.mark.parametrize(
+    "width", ["echo '* conflict-marker-size=15' > .git/info/attributes", "git rm -q .gitattributes"]
+)
+async def test_markers_whose_width_no_attribute_of_the_result_tells(
+    git_project: GitProject, deed: Deed, width: str
+) -> None:
+    git_project.commit({".gitattributes": "*.txt conflict-marker-size=12\n"})
+    result = await deed(
+        f"{width.replace('git rm', 'true')}; git checkout -q -b t; echo theirs > shared.txt;"
+        " git commit -qam t; git checkout -q -; echo ours > shared.txt; git commit -qam o;"
+        f" git merge -q t || true; {width}; git add -A; git commit -qm merged"
+    )
+
+    assert "shared.txt" in result.conflicts

@@ -149,6 +149,76 @@ async def test_submodule_that_an_agent_adds_from_its_remote_is_taken(
     assert ".gitmodules" in store.files(result.commit)
 
 
+@pytest.mark.parametrize("url", ["$PWD/lib", "$PWD/.git/lib", "./lib"])
+async def test_submodule_whose_remote_lies_in_the_clone_is_red(
+    workspaces: GitWorkspaces, clone: GitProject, url: str
+) -> None:
+    """Nobody could fetch it once the clone is gone."""
+    place = "lib" if url == "./lib" else url.replace("$PWD/", "")
+    GitProject(clone.root / place).init().commit({"f.c": "int f;\n"})
+    origin = url.replace("$PWD", str(clone.root))
+    clone.git(*ALLOW, "submodule", "--quiet", "add", origin, "third")
+    clone.git("commit", "--quiet", "--message", "add it")
+    head = await workspaces.head(NUMBER)
+
+    result = await workspaces.integrate(stage_request(head), "done")
+
+    assert "third" in result.refusal
+
+
+async def test_submodule_that_an_agent_moves_is_moved(
+    workspaces: GitWorkspaces, store: GitProject, clone: GitProject, library: GitProject
+) -> None:
+    clone.git("mv", "vendor", "third")
+    clone.git("commit", "--quiet", "--message", "moved")
+    head = await workspaces.head(NUMBER)
+
+    result = await workspaces.integrate(stage_request(head), "done")
+    build = Path(await workspaces.checkout_build(NUMBER, "backend", result.head.commit, clean=True))
+
+    assert result.refusal == ""
+    assert store.git("rev-parse", f"{result.commit}:third") == library.git("rev-parse", "HEAD")
+    assert exists(build / "third/lib.c")
+
+
+async def test_submodule_that_an_agent_replaces_by_its_files_is_replaced(
+    workspaces: GitWorkspaces, store: GitProject, clone: GitProject
+) -> None:
+    text = (clone.root / "vendor/lib.c").read_text()
+    clone.git("rm", "--quiet", "--force", "vendor")
+    write(clone.root, {"vendor/lib.c": text, "vendor/more.c": "int m;\n"})
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "vendored")
+    head = await workspaces.head(NUMBER)
+
+    result = await workspaces.integrate(stage_request(head), "done")
+
+    assert result.refusal == ""
+    assert {"vendor/lib.c", "vendor/more.c"} <= set(store.files(result.head.commit))
+
+
+async def test_what_an_agent_has_fetched_of_a_submodule_binds_nobody_later(
+    uninitialised: GitProject, library: GitProject, tmp_path: Path
+) -> None:
+    """The user has not initialised it; its pointer moves on upstream."""
+    workspaces = GitWorkspaces(uninitialised.root, tmp_path / "home")
+    head, _ = await workspaces.open(NUMBER)
+    first = GitProject(Path(await workspaces.prepare(stage_request(head))))
+    first.git(*ALLOW, "submodule", "--quiet", "update", "--init")
+    write(first.root, {"new": "n\n"})
+    result = await workspaces.integrate(stage_request(head), "done")
+    assert result.refusal == ""
+    assert await workspaces.swap_target(NUMBER, "main", result.head.commit)
+    moved = library.commit({"lib.c": "int z;\n"})
+    uninitialised.git("update-index", "--cacheinfo", f"160000,{moved},vendor")
+    uninitialised.git("commit", "--quiet", "--message", "upstream has moved")
+
+    head, _ = await workspaces.open("REQ-2")
+    clone = Path(await workspaces.prepare(stage_request(head, number="REQ-2")))
+
+    assert not any((clone / "vendor").iterdir())
+
+
 async def test_submodule_that_an_agent_removes_is_removed(
     workspaces: GitWorkspaces, store: GitProject, clone: GitProject
 ) -> None:
