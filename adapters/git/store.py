@@ -348,9 +348,15 @@ class Store:
         refs = [one for one in refspecs if not one.startswith("--")]
         await self.git.with_users_settings().run(
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
-            "--update-shallow", *options, str(self.source), *refs,
+            "--update-shallow", "--upload-pack", _UPLOAD_PACK, *options, str(self.source), *refs,
             accept=accept,
         )  # fmt: skip
+
+
+_UPLOAD_PACK = (
+    "git -c transfer.hideRefs='!refs/heads' -c transfer.hideRefs='!refs/tags' upload-pack"
+)
+"""What the user hides from others is not hidden from us."""
 
 
 def store_path(home: Path, project_root: Path) -> Path:

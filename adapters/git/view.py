@@ -125,7 +125,7 @@ class CloneView:
             self.head = head
             found[head] = "HEAD"
         for name, place in await asyncio.to_thread(_worktrees_of, theirs):
-            if not place.is_relative_to(self._clone.path):
+            if not self._goes_with_clone(place):
                 self.remarks.append(f"Its worktree {place} lies outside and was not looked at.")
             if commit := await self._git.commit_of(f"worktrees/{name}/HEAD"):
                 found.setdefault(commit, f"worktree-{name}")
@@ -182,11 +182,11 @@ class CloneView:
         return found.code == 0 and bool(found.text)
 
     async def worktrees(self, base: str, scratch: Path) -> Mapping[str, str]:
-        """Worktrees that the agent has added inside and that hold what is not committed."""
+        """Worktrees that the agent has added there and that hold what is not committed."""
         found: dict[str, str] = {}
         store = self._clone.store
         for name, place in await asyncio.to_thread(_worktrees_of, self._theirs):
-            if not place.is_relative_to(self._clone.path):
+            if not self._goes_with_clone(place):
                 continue
             head = await self._git.commit_of(f"worktrees/{name}/HEAD")
             parent = head if head and await store.git.commit_of(head) else base
@@ -200,6 +200,14 @@ class CloneView:
                 made = await git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message)
                 found[f"worktrees/{name}"] = made.line
         return found
+
+    def _goes_with_clone(self, place: Path) -> bool:
+        """Whether a worktree lies in the clone, or beside it, where all goes with the requirement.
+
+        Beside it lie other agents' clones, which are none.
+        """
+        beside = place.is_relative_to(self._clone.path.parent) and is_plain(place / ".git")
+        return beside or place.is_relative_to(self._clone.path)
 
     async def head_of(self, base: str) -> str:
         """HEAD wherever the agent left it; unrelated or unreadable, `base`."""

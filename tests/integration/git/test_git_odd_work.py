@@ -200,3 +200,25 @@ async def test_markers_whose_width_no_attribute_of_the_result_tells(
     )
 
     assert "shared.txt" in result.conflicts
+
+
+async def test_worktree_beside_the_clone_is_kept_before_it_goes_with_the_requirement(
+    store: GitProject, deed: Deed
+) -> None:
+    await deed("git worktree add -q ../side -b side; echo w > ../side/w; echo n > n")
+
+    left = store.git("for-each-ref", "--format=%(refname)", f"refs/agog/{NUMBER}/left").split()
+    assert any("w" in store.files(ref) for ref in left)
+
+
+@pytest.mark.parametrize("key", ["transfer.hideRefs", "uploadpack.hideRefs"])
+async def test_refs_that_the_user_hides_from_others_are_seen(
+    workspaces: GitWorkspaces, git_project: GitProject, key: str
+) -> None:
+    git_project.git("config", key, "refs")
+    await workspaces.open(NUMBER)
+    commit = git_project.commit({"later": "l\n"})
+
+    head, _ = await workspaces.open("REQ-2")
+
+    assert head.commit == commit
