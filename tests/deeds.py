@@ -93,6 +93,20 @@ DEEDS: Mapping[str, str] = {
         'echo "$T" > "c $T"; git add -A; git commit -qm one; echo more >> "c $T";'
         " git commit -qa --amend -m two"
     ),
+    "amends what it started from": (
+        'echo "$T" > "am $T"; git add -A; git commit -q --amend --no-edit'
+    ),
+    "squashes its commit with the one before": (
+        'echo "$T" > "sq $T"; git add -A; git commit -qm s; git reset -q --soft HEAD~2;'
+        " git commit -qm squashed"
+    ),
+    "writes what git cannot encode": (
+        'echo "*.rc working-tree-encoding=UTF-16" >> .gitattributes; printf x > "a $T.rc";'
+        ' echo "$T" > "e $T"'
+    ),
+    "adds a worktree beside it": (
+        'git worktree add -q -b "beside-$T" "../tree-$T"; echo "$T" > "../tree-$T/draft"'
+    ),
     "commits on a branch and goes back": (
         'B=$(git symbolic-ref --short HEAD); git checkout -qb "work-$T"; echo "$T" > "b $T";'
         ' git add -A; git commit -qm b; git checkout -q "$B"'
