@@ -451,9 +451,29 @@ class _Files:
             allowed: Counter[str] = Counter()
             for parent in parents:
                 allowed |= await self._lines(pattern, parent, entry.path)
-            if _shows_conflict(await self._lines(pattern, tree, entry.path) - allowed, width):
+            lines = await self._lines(pattern, tree, entry.path)
+            if not _shows_conflict(lines - allowed, width):
+                continue
+            for parent, path in await self._renamed_from(parents, tree, entry.path):
+                allowed |= await self._lines(pattern, parent, path)
+            if _shows_conflict(lines - allowed, width):
                 found.append(printable(entry.path))
         return tuple(dict.fromkeys(found))
+
+    async def _renamed_from(
+        self, parents: Sequence[str], tree: str, path: str
+    ) -> list[tuple[str, str]]:
+        """The parents that have the file under another name, with that name."""
+        found = []
+        for parent in parents:
+            listed = await self._git.run(
+                "diff-tree", "-r", "-z", "-M", "--diff-filter=R", "--name-status", parent, tree
+            )
+            fields = listed.fields
+            olds = dict(zip(fields[2::3], fields[1::3], strict=True))
+            if path in olds:
+                found.append((parent, olds[path]))
+        return found
 
     async def _lines(self, pattern: str, revision: str, path: str) -> "Counter[str]":
         """Lines of a file, however large, that match."""

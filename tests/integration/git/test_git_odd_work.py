@@ -202,6 +202,17 @@ async def test_markers_whose_width_no_attribute_of_the_result_tells(
     assert "shared.txt" in result.conflicts
 
 
+async def test_text_about_conflicts_may_be_renamed(
+    git_project: GitProject, store: GitProject, deed: Deed
+) -> None:
+    text = "How a conflict looks:\n<<<<<<< ours\na\n=======\nb\n>>>>>>> theirs\nThat is all.\n"
+    git_project.commit({"docs/c.md": text})
+    result = await deed("git mv docs/c.md docs/conflicts.md; echo More. >> docs/conflicts.md")
+
+    assert not result.conflicts
+    assert "docs/conflicts.md" in store.files(result.head.commit)
+
+
 async def test_worktree_beside_the_clone_is_kept_before_it_goes_with_the_requirement(
     store: GitProject, deed: Deed
 ) -> None:
