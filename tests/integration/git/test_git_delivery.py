@@ -214,6 +214,7 @@ async def test_ignored_file_in_the_way_is_refused_like_any_other(
         ("branch.main.mergeOptions", "--no-such-option"),
         ("pull.twohead", "ours"),
         ("status.branch", "true"),
+        ("core.safecrlf", "true"),
         ("status.showStash", "true"),
         ("merge.ff", "false"),
         ("merge.autoStash", "true"),
