@@ -246,3 +246,15 @@ def test_the_doctor_finds_everything_well_beside_a_worker(cli: Cli) -> None:
     assert all(check["ok"] for check in checks.values())
     assert checks["SDLC database"]["version"]
     assert checks["NATS"]["latency_ms"] > 0
+
+
+def test_rollout_shows_builds_and_refuses_one_that_no_worker_has(cli: Cli, host: Host) -> None:
+    shown = cli("rollout")
+    assert (shown.code, "No worker has named its build" in shown.out) == (0, True)
+    assert cli("rollout", "--json").document["builds"] == []
+
+    unknown, both = cli("rollout", "nine"), cli("rollout", "nine", "--none")
+
+    assert (unknown.code, both.code) == (2, 2)
+    assert "AGOG_WORKER_BUILD_ID=nine first" in unknown.err
+    assert "not both" in both.err
