@@ -9,8 +9,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -18,17 +17,12 @@ from tempfile import TemporaryDirectory
 
 from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
-from adapters.git.store import ATTRIBUTES, Store, Submodule, printable
+from adapters.git.review import SYMLINK, Forbidden, Review, changed_entries, named
+from adapters.git.store import Store, Submodule, printable
 from adapters.git.view import CloneView, Tracked, add_everything, is_plain
 from pipeline.errors import GitFailed
 
-GITLINK, SYMLINK = "160000", "120000"
-SHOWN = 20
-"""Names that a remark or a refusal gives before it counts the rest."""
-_MOST_LINKS = 40
-"""Links that lie on the way of one; the system follows no more."""
-WIDTH = 7
-"""Characters of a conflict marker, unless the path's attribute says otherwise."""
+GITLINK = "160000"
 
 _UNREAD = re.compile(r"^warning: could not open directory '(.*)': (.*)$", re.MULTILINE)
 _FULL = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory")
@@ -58,9 +52,9 @@ class _Findings:
     left: dict[str, str] = field(default_factory=dict)
     """Commits of repositories inside, by name."""
 
-
-Forbidden = Callable[[], Awaitable[frozenset[str]]]
-"""Looks up the filters that attributes of the agent must not ask for."""
+    def refuse(self, why: str) -> None:
+        if why:
+            self.refusals.append(why)
 
 
 async def take_over(
@@ -78,14 +72,17 @@ async def take_over(
         view = await CloneView.open(clone, Path(scratch, "view"))
         tips = await view.tips()
         parent = await view.head_of(base)
-        findings = _Findings(remarks=list(view.remarks))
+        findings = _Findings(remarks=view.remarks)  # the view adds to them until the end
         files = _Files(clone, Path(scratch), findings)
         tree = await files.tree(base, parent, await view.tracked())
-        changed = await _changed(store.git, base, tree)  # what the base had is not this agent's
-        await files.refuse_links(changed)
+        # What the base had is not this agent's.
+        changed = await changed_entries(store.git, base, tree)
+        review = files.review
+        findings.refuse(await review.links_out(changed))
         if forbidden:
-            await files.refuse_filters(changed, forbidden)
-        unresolved = await files.unresolved(tree, changed, await view.parents(base, parent))
+            findings.refuse(await review.filters(changed, forbidden))
+        conflicts = await review.unresolved(tree, changed, await view.parents(base, parent))
+        unresolved = tuple(dict.fromkeys((*files.untouched, *conflicts)))
         await files.note_ignored()
         tips = {**tips, **await view.worktrees(base, Path(scratch)), **findings.left}
         is_rewritten = parent != base and await view.is_rewritten(base, tree)
@@ -130,9 +127,8 @@ class _Files:
         self._findings = findings
         self._indexes = 0
         self._git = clone.git
-        self._untouched: tuple[str, ...] = ()
-        self._links: dict[str, str] = {}
-        """Objects of all symbolic links."""
+        self.review = Review(clone.git, {})
+        self.untouched: tuple[str, ...] = ()
 
     async def tree(self, base: str, parent: str, tracked: Tracked) -> str:
         """The tree of everything that lies there and is not ignored.
@@ -154,9 +150,10 @@ class _Files:
         await self._force(git, [path for path in tracked.paths if path not in entries])
         await self._untrack(git, entries, tracked)
         await self._make_executable(git, base, entries, tracked)
-        self._links = {p: m.split(" ")[1] for p, m in entries.items() if m.startswith(SYMLINK)}
+        symlinks = {p: m.split(" ")[1] for p, m in entries.items() if m.startswith(SYMLINK)}
+        self.review = Review(git, symlinks)
         # What nobody has touched since git stopped there is not resolved: `binary` has no markers.
-        self._untouched = tuple(
+        self.untouched = tuple(
             printable(path) for path, sides in tracked.unmerged.items()
             if path in entries and entries[path].split(" ")[1] in sides
         )  # fmt: skip
@@ -216,7 +213,7 @@ class _Files:
         if lost or unread or (added.code and not nested):
             said = [line for line in added.error.splitlines() if not line.startswith("hint:")]
             self._findings.refusals.append(
-                f"Git cannot take {_named([*lost, *unread]) or 'its files'}: "
+                f"Git cannot take {named([*lost, *unread]) or 'its files'}: "
                 + "\n".join(said).strip()[-2000:]
             )
         return nested
@@ -232,7 +229,7 @@ class _Files:
             _blame_host(said)
             if said.code:
                 self._findings.refusals.append(
-                    f"Git cannot take {_named([*map(printable, names)])}: {said.error.strip()}"
+                    f"Git cannot take {named([*map(printable, names)])}: {said.error.strip()}"
                 )
 
     async def _untrack(self, git: Git, entries: dict[str, str], tracked: Tracked) -> None:
@@ -279,7 +276,7 @@ class _Files:
         entries = {e.partition("\t")[2]: e for e in listed.fields}
         if lost := [printable(path) for path in tracked.unread if path in gone]:
             self._findings.refusals.append(
-                f"Git cannot take {_named(lost)}: what was staged of it cannot be read."
+                f"Git cannot take {named(lost)}: what was staged of it cannot be read."
             )
         else:
             entries |= {path: f"{meta}\t{path}" for path, meta in tracked.staged.items()}
@@ -333,11 +330,11 @@ class _Files:
         """What was found in a submodule."""
         self._findings.remarks += [f"{path}: {remark}" for remark in taken.remarks]
         if taken.left:
-            self._findings.remarks.append(f"{path}: left elsewhere: {_named([*taken.left])}")
+            self._findings.remarks.append(f"{path}: left elsewhere: {named([*taken.left])}")
         if taken.refusal:
             self._findings.refusals.append(f"{path}: {taken.refusal}")
         if taken.unresolved:
-            self._findings.refusals.append(f"{path}: conflict in {_named(taken.unresolved)}")
+            self._findings.refusals.append(f"{path}: conflict in {named(taken.unresolved)}")
 
     async def _point(self, git: Git, path: str, commit: str) -> None:
         await git.run("update-index", "--add", "--cacheinfo", f"{GITLINK},{commit},{path}")
@@ -390,127 +387,6 @@ class _Files:
         self._indexes += 1
         return self._scratch / f"index-{self._indexes}"
 
-    async def refuse_links(self, changed: Sequence["_Entry"]) -> None:
-        """Refuse symbolic links that lead out of the tree: other clones lack what is there."""
-        links = [entry for entry in changed if entry.mode == SYMLINK]
-        leading_out = []
-        for link in links:
-            target = await self._target(link.blob)
-            if await self._leads_out(link.path, target):
-                leading_out.append(f"{printable(link.path)} -> {printable(target)}")
-        if leading_out:
-            self._findings.refusals.append(
-                "Symbolic links that lead out of the repository work on this machine alone: "
-                f"{_named(leading_out)}. Commit a relative link, or none."
-            )
-
-    async def _target(self, blob: str) -> str:
-        return (await self._git.run("cat-file", "blob", blob)).text
-
-    async def _leads_out(self, link: str, target: str) -> bool:
-        """Whether it ends outside of the tree or in `.git`, by whatever links lie on its way."""
-        at, rest, steps = link.split("/")[:-1], target.split("/"), 0
-        if os.path.isabs(target):
-            return True
-        while rest:
-            part = rest.pop(0)
-            if part == ".." and not at:
-                return True
-            if part == "..":
-                at.pop()
-            elif part not in ("", "."):
-                at.append(part)
-            if part == ".git":
-                return True
-            if further := self._links.get("/".join(at)) if part not in ("", ".", "..") else None:
-                at.pop()
-                following, steps = await self._target(further), steps + 1
-                if os.path.isabs(following):
-                    return True
-                if steps > _MOST_LINKS:
-                    return False  # they lead in a circle
-                rest = following.split("/") + rest
-        return False
-
-    async def unresolved(
-        self, tree: str, changed: Sequence["_Entry"], parents: Sequence[str]
-    ) -> tuple[str, ...]:
-        """Changed files with lines of conflict markers that stand in none of the parents."""
-        paths = [entry.path for entry in changed if entry.is_file]
-        if not paths:
-            return self._untouched
-        widths = await self._marker_widths(paths)
-        narrowest = min((WIDTH, *widths.values()))
-        options = ("--text", f"-G{_marker(narrowest, ',')}")
-        found = list(self._untouched)
-        for entry in await _changed(self._git, parents[0], tree, *options):
-            if not entry.is_file:
-                continue
-            width = widths.get(entry.path, WIDTH)
-            pattern = _marker(width, ",")
-            allowed: Counter[str] = Counter()
-            for parent in parents:
-                allowed |= await self._lines(pattern, parent, entry.path)
-            lines = await self._lines(pattern, tree, entry.path)
-            if not _shows_conflict(lines - allowed, width):
-                continue
-            for parent, path in await self._renamed_from(parents, tree, entry.path):
-                allowed |= await self._lines(pattern, parent, path)
-            if _shows_conflict(lines - allowed, width):
-                found.append(printable(entry.path))
-        return tuple(dict.fromkeys(found))
-
-    async def _renamed_from(
-        self, parents: Sequence[str], tree: str, path: str
-    ) -> list[tuple[str, str]]:
-        """The parents that have the file under another name, with that name."""
-        found = []
-        for parent in parents:
-            listed = await self._git.run(
-                "diff-tree", "-r", "-z", "-M", "--diff-filter=R", "--name-status", parent, tree
-            )
-            fields = listed.fields
-            olds = dict(zip(fields[2::3], fields[1::3], strict=True))
-            if path in olds:
-                found.append((parent, olds[path]))
-        return found
-
-    async def _lines(self, pattern: str, revision: str, path: str) -> "Counter[str]":
-        """Lines of a file, however large, that match."""
-        found = await self._git.run(
-            "--literal-pathspecs", "grep", "-a", "-h", "-E", "-e", pattern, revision, "--", path,
-            accept=(0, 1),
-        )  # fmt: skip
-        return Counter(found.text.split("\n")[:-1])
-
-    async def refuse_filters(self, changed: Sequence["_Entry"], forbidden: Forbidden) -> None:
-        """Refuse attributes that send files through a program which may not run here.
-
-        The user's git would run it, and see other files than those that were delivered.
-        """
-        if not any(os.path.basename(entry.path) == ATTRIBUTES for entry in changed):
-            return
-        names = await forbidden()
-        if not names:
-            return
-        listed = await self._git.run("ls-files", "-z")
-        said = await self._git.run("check-attr", "-z", "--stdin", "filter", stdin=listed.text)
-        fields = said.text.split("\0")
-        asked = sorted(set(fields[2::3]) & names)
-        if asked:
-            self._findings.refusals.append(
-                f"Attributes ask for the filter {', '.join(asked)}, a program that this "
-                f"installation does not allow: AGOG_GIT_FILTERS={','.join(asked)} would."
-            )
-
-    async def _marker_widths(self, paths: Sequence[str]) -> Mapping[str, int]:
-        listed = await self._git.run(
-            "check-attr", "-z", "--stdin", "conflict-marker-size", stdin="\0".join(paths)
-        )
-        fields = listed.text.split("\0")
-        values = zip(fields[::3], fields[2::3], strict=False)
-        return {path: int(value) for path, value in values if value.isdecimal() and int(value)}
-
     async def note_ignored(self) -> None:
         """Name what ignore files leave out; caches of tools, mostly."""
         listed = await self._git.run(
@@ -518,28 +394,7 @@ class _Files:
         )
         names = [printable(name) for name in listed.fields]
         if names:
-            self._findings.remarks.append(f"Left out, since it is ignored: {_named(names)}")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A path that is new or changed."""
-
-    mode: str
-    blob: str
-    path: str
-
-    @property
-    def is_file(self) -> bool:
-        return self.mode.startswith("100")
-
-
-async def _changed(git: Git, base: str, tree: str, *options: str) -> list[_Entry]:
-    listed = await git.run(
-        "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=AMT", *options, base, tree
-    )
-    entries = zip(listed.fields[::2], listed.fields[1::2], strict=True)
-    return [_Entry(meta.split(" ")[1], meta.split(" ")[3], path) for meta, path in entries]
+            self._findings.remarks.append(f"Left out, since it is ignored: {named(names)}")
 
 
 async def _entries(git: Git) -> dict[str, str]:
@@ -565,31 +420,9 @@ async def _pin(store: Store, commits: Iterable[str]) -> None:
     await store.git.run("update-ref", "--stdin", stdin=commands)
 
 
-def _marker(width: int, more: str = "") -> str:
-    """Lines that git writes around a conflict; `=======` alone underlines titles as well."""
-    repeated = f"{{{width}{more}}}"
-    return rf"^(<{repeated}|>{repeated}|[|]{repeated})( .*)?$"
-
-
-def _shows_conflict(lines: Iterable[str], width: int) -> bool:
-    """Whether these are markers: any of that width, or both ends of a wider conflict.
-
-    The agent's git may have taken its width from settings that are not in the tree. Narrower ones
-    are text, for which projects set a wider one.
-    """
-    marks = {(line[0], len(line) - len(line.lstrip(line[0]))) for line in lines}
-    opened, closed = ({size for mark, size in marks if mark == side} for side in "<>")
-    return bool(opened & closed) or any(size == width for _, size in marks)
-
-
 def _blame_host(output: GitOutput) -> None:
     if output.code and any(reason in output.error for reason in _FULL):
         raise GitFailed(f"git add: {output.error.strip()[-2000:]}")
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _files_among(root: Path, names: Iterable[str]) -> list[str]:

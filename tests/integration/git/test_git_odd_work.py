@@ -6,26 +6,34 @@ from pathlib import Path
 import pytest
 
 from adapters.git import GitWorkspaces
-from pipeline.model import MergeResult
+from pipeline.model import MergeResult, StageRequest
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
 
 Deed = Callable[[str], Awaitable[MergeResult]]
 KEPT = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
 
 
+AtWork = tuple[StageRequest, GitProject]
+
+
+async def begin(workspaces: GitWorkspaces) -> AtWork:
+    """A stage at work in its clone."""
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    clone.git("config", "user.name", "roy")
+    clone.git("config", "user.email", "roy@example.invalid")
+    return request, clone
+
+
 @pytest.fixture
-def deed(workspaces: GitWorkspaces, git_project: GitProject, state_home: Path) -> Deed:
+def deed(workspaces: GitWorkspaces) -> Deed:
     """Runs an agent's commands in its clone and takes over what it did."""
 
     async def done(command: str) -> MergeResult:
-        head, _ = await workspaces.open(NUMBER)
-        request = stage_request(head)
-        clone = GitProject(Path(await workspaces.prepare(request)))
-        clone.git("config", "user.name", "roy")
-        clone.git("config", "user.email", "roy@example.invalid")
+        request, clone = await begin(workspaces)
         clone.shell(command)
-        result = await workspaces.integrate(request, "done")
-        return result
+        return await workspaces.integrate(request, "done")
 
     return done
 
@@ -83,11 +91,9 @@ async def test_only_the_file_that_git_cannot_encode_is_refused_and_all_is_kept(
     git_project: GitProject, workspaces: GitWorkspaces, store: GitProject
 ) -> None:
     git_project.commit({".gitattributes": "*.rc text working-tree-encoding=UTF-16\n"})
-    head, _ = await workspaces.open(NUMBER)
-    request = stage_request(head)
-    clone = Path(await workspaces.prepare(request))
-    write(clone, {f"work{n}.py": "w\n" for n in range(5)})
-    write(clone, {"a.rc": "abc", "shared.txt": "more\n"})
+    request, clone = await begin(workspaces)
+    write(clone.root, {f"work{n}.py": "w\n" for n in range(5)})
+    write(clone.root, {"a.rc": "abc", "shared.txt": "more\n"})
 
     result = await workspaces.integrate(request, "done")
 
@@ -106,10 +112,8 @@ async def test_files_below_a_commit_of_another_repository_that_nobody_declared(
     GitProject(git_project.root / "inner").init().commit({"f": "f\n"})
     git_project.shell("git add inner 2>/dev/null")
     git_project.git("commit", "--quiet", "--message", "a bare pointer")
-    head, _ = await workspaces.open(NUMBER)
-    request = stage_request(head)
-    clone = Path(await workspaces.prepare(request))
-    write(clone, {"inner/work.py": "w\n", "new": "n\n"})
+    request, clone = await begin(workspaces)
+    write(clone.root, {"inner/work.py": "w\n", "new": "n\n"})
 
     result = await workspaces.integrate(request, "done")
 
@@ -220,6 +224,19 @@ async def test_worktree_beside_the_clone_is_kept_before_it_goes_with_the_require
 
     left = store.git("for-each-ref", "--format=%(refname)", f"refs/agog/{NUMBER}/left").split()
     assert any("w" in store.files(ref) for ref in left)
+
+
+async def test_file_of_a_worktree_that_git_cannot_encode_is_kept_and_told(
+    git_project: GitProject, store: GitProject, deed: Deed
+) -> None:
+    git_project.commit({".gitattributes": "*.rc text working-tree-encoding=UTF-16\n"})
+    result = await deed(
+        "git worktree add -q tree -b side; printf abc > tree/a.rc; echo w > tree/w; echo n > n"
+    )
+
+    assert any("cannot take a.rc" in remark for remark in result.remarks)
+    left = store.git("for-each-ref", "--format=%(refname)", f"refs/agog/{NUMBER}/left").split()
+    assert any({"a.rc", "w"} <= set(store.files(ref)) for ref in left)
 
 
 @pytest.mark.parametrize("key", ["transfer.hideRefs", "uploadpack.hideRefs"])
