@@ -45,8 +45,10 @@ def rollout(
 
     What runs stays on the build that it was started on.
     """
-    if none and build_id:
+    if none and build_id is not None:
         raise RefusedInput("Give a build or --none, not both.")
+    if build_id == "":
+        raise RefusedInput("A build needs a name. `--none` leaves builds.")
     known = run(_rollout(load_settings(), "" if none else build_id))
     if as_json:
         output.write_json({"builds": [asdict(build) for build in known]})
@@ -61,8 +63,10 @@ async def _rollout(settings: Settings, build_id: str | None) -> Sequence[Build]:
     if binding is None:
         raise RefusedInput("No worker has been started yet: there is no build to show.")
     client, installation = await temporal_client(settings), binding.installation
-    if build_id is not None:
-        await make_current(client, installation, build_id)
+    known = await builds(client, installation)
+    if build_id is None or not (build_id or known):  # nothing to leave
+        return known
+    await make_current(client, installation, build_id)
     return await builds(client, installation)
 
 

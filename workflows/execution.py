@@ -401,7 +401,10 @@ async def _note(
     argument: Argument,
     config: LocalActivityConfig,
 ) -> None:
-    """A local activity whose failure is told as that of any activity: the SDK tells its cause."""
+    """Run a local activity. Its failure is an ActivityError, as for any other activity.
+
+    The SDK raises the bare cause instead.
+    """
     try:
         await workflow.execute_local_activity_method(step, argument, **config)
     except ApplicationError as error:

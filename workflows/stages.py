@@ -45,7 +45,7 @@ class StageRunner:
         self._remaining = remaining_minutes(execution.order.pipeline)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._skips: list[StageSkip] = []
-        """What is to be recorded."""
+        """Not recorded yet."""
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -99,9 +99,7 @@ async def make_current(
         build_id=build_id,
         identity=client.identity,
     )
-    passing = {RPCStatusCode.FAILED_PRECONDITION}
-    if waits_for_worker:
-        passing.add(RPCStatusCode.NOT_FOUND)
+    passing = _NOT_SERVED if waits_for_worker else (RPCStatusCode.FAILED_PRECONDITION,)
     until = monotonic() + _KNOWN_WITHIN_SECONDS
     with reaching_temporal(client):
         while True:

@@ -253,8 +253,10 @@ def test_rollout_shows_builds_and_refuses_one_that_no_worker_has(cli: Cli, host:
     assert (shown.code, "No worker has named its build" in shown.out) == (0, True)
     assert cli("rollout", "--json").document["builds"] == []
 
+    assert "No worker has named its build" in cli("rollout", "--none").out
+
     unknown, both = cli("rollout", "nine"), cli("rollout", "nine", "--none")
 
-    assert (unknown.code, both.code) == (2, 2)
+    assert (unknown.code, both.code, cli("rollout", "").code) == (2, 2, 2)
     assert "AGOG_WORKER_BUILD_ID=nine first" in unknown.err
     assert "not both" in both.err
