@@ -145,6 +145,7 @@ async def test_repair_is_held_while_the_requirement_stays_blocked(
     await house.open({BILLY: [replace(FAIL, lasts=True), Script()]})
     handle = await house.start(FOUR, bounds=REPAIR)
     await house.until_running(BILLY)
+    await house.until_running("Frontend QA")  # else the P0 holds her, and nothing is repaired
     urgent = await open_p0(house)
     fix = f"{house.number}-FIX-1"
 
