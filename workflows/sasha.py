@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.remediation import Case, Key, look
     from workflows.view import SashaView
 
-_FOLLOWS = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
+_ON_CURRENT = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
 CLUSTER = ""
 """The place of dependencies and records; every other place is a host."""
 
@@ -39,8 +39,9 @@ class SashaWorkflow:
     """Repairs the infrastructure by a runbook (`pipeline/remedies.py`).
 
     Workflow ID: `sasha-<installation>`; whoever is paused, and every worker, signals with a start.
-    Waits for: calls, and repairs in progress. Continues as new when its history is long and nothing
-    is being repaired. Never ends, never touches project code, never resumes anybody without a look.
+    Waits for: calls, and repairs in progress. Continues as new when its history is long, or another
+    build of the worker is current, and nothing is being repaired. Never ends, never touches project
+    code, never resumes anybody without a look.
     """
 
     @workflow.init
@@ -70,7 +71,7 @@ class SashaWorkflow:
         while True:
             await workflow.wait_condition(lambda: bool(self._calls) or self._may_continue())
             if not self._calls:
-                workflow.continue_as_new(self._state(), initial_versioning_behavior=_FOLLOWS)
+                workflow.continue_as_new(self._state(), initial_versioning_behavior=_ON_CURRENT)
             calls, self._calls = self._calls, []
             self._heed(calls)
 
@@ -91,7 +92,8 @@ class SashaWorkflow:
         )
 
     def _may_continue(self) -> bool:
-        return is_long() and not self._cases and not self._looks
+        changed = workflow.info().is_target_worker_deployment_version_changed()
+        return (is_long() or changed) and not self._cases and not self._looks
 
     def _state(self) -> SashaState:
         """What the next run must know. An unfinished record is written again, without harm."""

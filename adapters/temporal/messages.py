@@ -9,7 +9,6 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import AutoUpgradeVersioningOverride
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.workflow import UpdateMethodMultiParam
 
@@ -94,8 +93,6 @@ class TemporalSasha:
                 start_signal="call",
                 start_signal_args=[call],
                 static_summary="Looks after the infrastructure",
-                # She never ends: with builds of the worker she follows to the current one.
-                versioning_override=AutoUpgradeVersioningOverride(),
             )
         except RPCError as error:
             address = self._client.service_client.config.target_host

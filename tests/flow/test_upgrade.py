@@ -8,9 +8,10 @@ from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal.deployment import Build, builds, make_current, take_up
 from pipeline.errors import RefusedInput
+from tests.eventually import eventually
 from tests.fakes import RealClock, Script
 from tests.flow.conftest import a_host
-from tests.house import House, delivered, until
+from tests.house import House, delivered
 from workflows import continuing
 
 RESEARCH = "Research"
@@ -55,38 +56,38 @@ async def test_requirement_ends_on_the_build_that_it_was_started_on(
     )
 
 
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short histories, from before the house is there until its histories are replayed."""
-    monkeypatch.setattr(continuing, "EVENTS", 60)
-
-
-async def test_sasha_follows_to_the_current_build(brief: None, house: House, other: House) -> None:
+@pytest.mark.parametrize("is_long", [False, True], ids=["a few events", "a long history"])
+async def test_sasha_follows_to_the_current_build(
+    is_long: bool, monkeypatch: pytest.MonkeyPatch, house: House, other: House
+) -> None:
     """Also when she has continued as new, which she does for ever."""
     client, installation = house.identity.client, house.installation
+    monkeypatch.setattr(continuing, "EVENTS", 60 if is_long else 1_000)
     await house.open(build_id="1")
     await take_up(client, installation, "1")
-
-    async def is_renewed() -> bool:
-        await house.patrol()
-        return len(await house.chain(installation.sasha)) > 1
-
-    await until(is_renewed, "Sasha continues as new")
+    await is_looked_after(house)
+    while is_long and len(await house.chain(installation.sasha)) == 1:
+        await is_looked_after(house)
     await other.open(build_id="2")
 
     await make_current(client, installation, "2", waits_for_worker=True)
 
-    await looked(other)
+    # The server tells its own parts of a new current build one after another.
+    while not other.cluster_care.looks:
+        await is_looked_after(house, other)
+    await house.close()
+    await is_looked_after(other)
 
 
-async def looked(house: House) -> None:
-    """The server tells its own parts of a new current build one after another."""
+async def is_looked_after(*houses: House) -> None:
+    """Call Sasha, and wait for the look that every call causes."""
 
-    async def has_looked() -> bool:
-        await house.patrol()
-        return house.cluster_care.looks > 0
+    def looks() -> int:
+        return sum(house.cluster_care.looks for house in houses)
 
-    await until(has_looked, "Sasha looks there")
+    before = looks()
+    await houses[0].patrol()
+    await eventually(lambda: looks() > before, "Sasha has looked")
 
 
 async def test_build_that_no_worker_has_cannot_become_current(house: House) -> None:
@@ -116,14 +117,17 @@ async def test_requirement_from_before_the_first_build_goes_on_with_it(house: Ho
     await delivered(handle)
 
 
-async def test_builds_can_be_left_again(house: House) -> None:
+async def test_builds_can_be_left_again(house: House, other: House) -> None:
     client, installation = house.identity.client, house.installation
     await house.open(build_id="1")
     await take_up(client, installation, "1")
     await delivered(await house.start())
-    await house.close()
+    await is_looked_after(house)
     await make_current(client, installation, "")
 
-    await house.open()
+    await other.open()
 
-    await delivered(await house.start(number=f"{house.number}-later"))
+    while not other.cluster_care.looks:
+        await is_looked_after(house, other)
+    await house.close()
+    await delivered(await other.start(number=f"{house.number}-later"))
