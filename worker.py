@@ -29,7 +29,6 @@ from temporalio.worker import (
     Worker,
     WorkerDeploymentConfig,
     WorkerTuner,
-    WorkflowRunner,
 )
 
 from activities import Activities, all_activities
@@ -90,9 +89,9 @@ WORKFLOWS = (
     SashaWorkflow,
     InfrastructureWorkflow,
 )
-# The sandbox imports the workflows again for each run: docs/architecture.md has the figure. The
-# tests keep it on over the same code, and a linter rule forbids what it would refuse.
-_RUNNER = UnsandboxedWorkflowRunner()
+# The sandbox imports the workflows again for each run: docs/architecture.md has the figure. A
+# linter rule forbids what it would refuse, and the recorded histories are replayed in it.
+WORKFLOW_RUNNER = UnsandboxedWorkflowRunner()
 _TASKS = 100  # of workflows and local activities at once: the SDK's own default
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
@@ -193,7 +192,6 @@ def build_workers(
     client: Client,
     installation: Installation,
     ports: HostPorts,
-    runner: WorkflowRunner | None = None,
     build_id: str = "",
 ) -> Sequence[Worker]:
     """The Workers of one host; the tests run the same ones, with the sandbox on.
@@ -210,7 +208,7 @@ def build_workers(
     make = partial(_worker, client, ActivityInterceptor(ports))
     shared = partial(make, deployment=deployment_config(installation, build_id))
     return (
-        shared(queues.central, lists.central, _CENTRAL_SLOTS, runner or _RUNNER),
+        shared(queues.central, lists.central, _CENTRAL_SLOTS, WORKFLOWS),
         shared(queues.opening, lists.opening, RoomSupplier(has_room)),
         shared(queues.urgent, lists.opening, _OPENING_SLOTS),
         make(queues.agents(host), lists.agents, _AGENT_SLOTS),
@@ -226,15 +224,15 @@ def _worker(
     queue: str,
     activities: Activities,
     slots: int | CustomSlotSupplier,
-    runner: WorkflowRunner | None = None,
+    workflows: Sequence[type] = (),
     deployment: WorkerDeploymentConfig | None = None,
 ) -> Worker:
     tasks = FixedSizeSlotSupplier(_TASKS)
     return Worker(
         client,
         task_queue=queue,
-        workflows=WORKFLOWS if runner else [],
-        workflow_runner=runner or _RUNNER,
+        workflows=workflows,
+        workflow_runner=WORKFLOW_RUNNER,
         activities=activities,
         interceptors=[interceptor],
         deployment_config=deployment,

@@ -18,7 +18,6 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from adapters.care.care import Remediator
 from adapters.installation import Identity
@@ -56,7 +55,7 @@ from tests.fakes import (
     ScriptedRuns,
 )
 from tests.plans import shipped
-from worker import WORKFLOWS, build_workers
+from worker import WORKFLOW_RUNNER, WORKFLOWS, build_workers
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
 
@@ -163,8 +162,7 @@ class House:
             retry_bound=retry_bound,
         )
         self.ports = ports
-        sandbox = SandboxedWorkflowRunner(SandboxRestrictions.default)
-        self._workers = build_workers(self._client, self.installation, ports, sandbox, build_id)
+        self._workers = build_workers(self._client, self.installation, ports, build_id)
         for worker in self._workers:
             await self._stack.enter_async_context(worker)
 
@@ -318,5 +316,10 @@ async def retry_when_possible(handle: Handle, stage: str) -> Reopened:
 
 
 async def replay(history: WorkflowHistory) -> None:
-    replayer = Replayer(workflows=WORKFLOWS, data_converter=DATA_CONVERTER)
+    """Replay it as it was played; the recorded histories are replayed in the sandbox, too."""
+    replayer = Replayer(
+        workflows=WORKFLOWS,
+        workflow_runner=WORKFLOW_RUNNER,
+        data_converter=DATA_CONVERTER,
+    )
     await replayer.replay_workflow(history)

@@ -1,12 +1,12 @@
 """`worker.py` as a process that a test starts, kills and stops."""
 
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.eventually import PATIENCE_SECONDS, eventually
+from tests.prefork import Program
 
 WORKER = Path(__file__).parent.parent / "worker.py"
 
@@ -17,7 +17,7 @@ class WorkerProcess:
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self._environment = environment
         self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
         self._logs: list[Path] = []
 
     async def start(self, **changes: str) -> None:
@@ -66,19 +66,11 @@ class WorkerProcess:
     def _next_log(self) -> Path:
         return self._directory / f"worker-{len(self._logs) + 1}.log"
 
-    def _spawn(self, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, log: Path, environment: Mapping[str, str]) -> Program:
         assert self._process is None
         self._logs.append(log)
         with log.open("wb") as sink:
-            self._process = subprocess.Popen(
-                [sys.executable, str(WORKER)],
-                env=environment,
-                cwd=self._directory,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
+            self._process = Program([str(WORKER)], environment, self._directory, sink)
         return self._process
 
     def _signal(self, number: signal.Signals) -> int:

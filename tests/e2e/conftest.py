@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from adapters.sdlc.reader import create_reader
 from pipeline.installation import Installation
 from pipeline.team import TEAM
 from tests.eventually import PATIENCE_SECONDS, wait_until
+from tests.prefork import Program
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -57,20 +57,12 @@ class Cli:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        return Said(process.returncode, out, err)
+        return Said(process.wait(), out, err)
 
-    def open(self, *arguments: str, **changes: str) -> subprocess.Popen[str]:
+    def open(self, *arguments: str, **changes: str) -> Program:
         """Start a command."""
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / "starter.py"), *arguments],
-            env={**self.environment, **changes},
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        argv = [str(ROOT / "starter.py"), *arguments]
+        return Program(argv, {**self.environment, **changes}, self.directory)
 
 
 def until(claim: Callable[[], bool], what: str) -> None:
@@ -157,7 +149,7 @@ class Host:
     def __init__(self, cli: Cli, log: Path) -> None:
         self._cli = cli
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
 
     def restart(
         self, notices: Mapping[str, Notice] = TEAM_OF_TESTS, todd_minutes: int = 40_000
@@ -166,13 +158,8 @@ class Host:
         self.stop()
         write_agents(Path(self._cli.environment["AGOG_AGENTS_FILE"]), notices, todd_minutes)
         with self._log.open("wb") as sink:
-            self._process = process = subprocess.Popen(
-                [sys.executable, str(ROOT / "worker.py")],
-                env=dict(self._cli.environment),
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
+            argv = [str(ROOT / "worker.py")]
+            self._process = process = Program(argv, self._cli.environment, Path.cwd(), sink)
         until(lambda: process.poll() is not None or "is ready" in self._log.read_text(), "a worker")
         assert process.poll() is None, self._log.read_text()
 

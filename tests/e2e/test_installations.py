@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from tests.e2e.up_stack import SERVERS, Up, is_over
 from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_sdlc import TEMPLATE, PostgresServer
 from tests.namespaces import create_namespace
+from tests.prefork import Program
 from tests.worker_process import WorkerProcess
 
 BATCH = 4
@@ -45,7 +44,7 @@ def stacks(tmp_path: Path) -> Iterator[tuple[Up, Up]]:
             each.close()
 
 
-def kill(*processes: psutil.Process | subprocess.Popen[str]) -> None:
+def kill(*processes: psutil.Process | Program) -> None:
     for process in processes:
         process.kill()
     for process in processes:
@@ -149,12 +148,10 @@ def test_next_up_takes_over_from_a_worker_with_agents_at_once(tmp_path: Path) ->
         up.close()
 
 
-def open_worker(up: Up) -> subprocess.Popen[bytes]:
+def open_worker(up: Up) -> Program:
     worker = Path(__file__).parents[2] / "worker.py"
     with (up.directory / "worker.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, str(worker)], env=dict(up.cli.environment), stdout=log, stderr=log
-        )
+        return Program([str(worker)], up.cli.environment, Path.cwd(), log)
 
 
 # --- two installations on one Temporal ------------------------------------------------------------

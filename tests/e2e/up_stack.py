@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from demo.project import make_project
 from tests.e2e.conftest import Cli, plan_of, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_workspaces import GitProject
+from tests.prefork import Program
 from tests.puppets import Puppets
 from tests.stack_usage import keep_own_ports, own_port, processes_naming
 
@@ -53,7 +53,7 @@ class Up:
         }
         keep_own_ports(self.home)
         self.cli = Cli(environment, directory)
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[Program] = []
 
     @property
     def stack(self) -> Mapping[str, Any]:
@@ -71,7 +71,7 @@ class Up:
         stack = {**self.stack, "ports": {**self.stack["ports"], name: port}}
         write_atomically(self.home / "stack.json", json.dumps(stack), mode=0o600)
 
-    def open(self, *options: str, **changes: str) -> subprocess.Popen[str]:
+    def open(self, *options: str, **changes: str) -> Program:
         """Run `up` until its servers answer."""
         process = self.cli.open("up", *options, **changes)
         self._processes.append(process)

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
-from adapters.temporal.converter import DATA_CONVERTER
 from adapters.temporal.messages import TemporalWaker
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
@@ -19,10 +17,10 @@ from pipeline.ports import HostPorts
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import AlwaysReady, NobodyWaits, ScriptedCare
 from tests.fixtures_workspaces import GitProject
-from tests.house import AGENTS, Handle, House
+from tests.house import AGENTS, Handle, House, replay
 from tests.outcomes.agents import AnyBuilds, AnyRuns
 from tests.outcomes.scenarios import PLANS, Scenario
-from worker import WORKFLOWS, build_workers
+from worker import build_workers
 from workflows.requirement import RequirementWorkflow
 
 _AGENTS = replace(AGENTS, agents=dict.fromkeys(AGENTS.agents, CommandAgent(("true",))))
@@ -33,10 +31,7 @@ _REFUSALS = 25
 
 
 class AnyHouse(House):
-    """Takes one requirement through a scenario in a project of its own.
-
-    Its workflows run as in production, without a sandbox, which would not see a shorter history.
-    """
+    """Takes one requirement through a scenario in a project of its own."""
 
     project: GitProject
     home: Path
@@ -54,15 +49,10 @@ class AnyHouse(House):
             return await Human(handle, reader, scenario).answer_until_the_end()
 
     async def replay(self) -> None:
-        """Replay every history of the family as it was played: a sandbox has a bound of its own."""
-        replayer = Replayer(
-            workflows=WORKFLOWS,
-            workflow_runner=UnsandboxedWorkflowRunner(),
-            data_converter=DATA_CONVERTER,
-        )
+        """Replay every history of the family."""
         for handle in self._handles:
             for history in await self.family(handle.id):
-                await replayer.replay_workflow(history)
+                await replay(history)
         self._handles.clear()
 
     async def _open(self, workspaces: GitWorkspaces) -> None:
@@ -82,9 +72,7 @@ class AnyHouse(House):
             host_requirements=50,
             parallel=True,
         )
-        for worker in build_workers(
-            self._client, self.installation, ports, UnsandboxedWorkflowRunner()
-        ):
+        for worker in build_workers(self._client, self.installation, ports):
             await self._stack.enter_async_context(worker)
 
 
