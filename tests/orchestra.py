@@ -163,15 +163,14 @@ class Orchestra:
 
         await eventually_async(is_taken, f"{stages} stages of {handle.id} taken")
 
-    async def until_taken_over(self, handle: Handle, stages: int) -> None:
-        """Wait until a new worker has taken over that many stages from a killed one."""
-        before = sum(await self.attempts(handle))
+    async def until_taken_over(self, handle: Handle, stages: int, before: list[int]) -> None:
+        """Wait until a new worker has taken over that many stages of those attempts."""
 
         async def is_taken_over() -> bool:
             attempts = await self.attempts(handle)
-            return len(attempts) == stages and sum(attempts) >= before + stages
+            return len(attempts) == stages and sum(attempts) >= sum(before) + stages
 
-        await eventually_async(is_taken_over, f"{stages} stages of {handle.id} taken over")
+        await eventually_async(is_taken_over, f"stages of {handle.id} taken over")
 
     async def view(self, number: str = "") -> RequirementView:
         """What the database shows."""

@@ -100,6 +100,7 @@ class Program:
             reader.join(timeout)
             if reader.is_alive():
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        self._close()
         return said[0], said[1]
 
     def send_signal(self, number: int) -> None:
@@ -124,10 +125,13 @@ class Program:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._close()
+        self.wait()
+
+    def _close(self) -> None:
         for stream in (self.stdout, self.stderr):
             if stream:
                 stream.close()
-        self.wait()
 
 
 @cache

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import stat
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ CLONES = "clones"
 PRIVATE = "indexes"
 """Folder of the state directory that holds what we know of each clone, by the same path."""
 
+GIT_DIR = ".git"
 _CHECKOUT = "checkout.json"
 _SHA1_LENGTH = 40
 
@@ -48,7 +50,7 @@ class Clone:
     @property
     def git_dir(self) -> Path:
         """The clone's own git directory: whatever lies there by now."""
-        return self.path / ".git"
+        return self.path / GIT_DIR
 
     @property
     def commit(self) -> str:
@@ -236,6 +238,58 @@ def remove_tree(path: Path) -> None:
         # Package managers write read-only caches; an agent may have closed a folder.
         _open_folders(path)
         _remove(path)
+
+
+def make_readable(clone: Path) -> list[str]:
+    """Open a repository's root and its `.git`; remove what is no file; returns what it was.
+
+    Git waits for ever for the writer of a pipe. Other folders that are closed stay so: git says
+    of which it cannot read the files. Whoever started an agent owns what it has left.
+    """
+    open_folder(clone)
+    found, places = [], [(clone, False)]
+    while places:
+        place, is_git = places.pop()
+        try:
+            entries = list(os.scandir(place))
+        except PermissionError:
+            continue
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                is_git_dir = is_git or entry.name == GIT_DIR
+                if is_git_dir:
+                    open_folder(path)
+                places.append((path, is_git_dir))
+            elif is_git and _leads_to_no_file(path):
+                path.unlink()
+            elif is_git and entry.is_file(follow_symlinks=False):
+                _allow(path, stat.S_IRUSR)
+            elif not (entry.is_file(follow_symlinks=False) or entry.is_symlink()):
+                path.unlink()
+                found.append(str(path.relative_to(clone)))
+    return sorted(found)
+
+
+def open_folder(path: Path) -> None:
+    """Let its owner read it, write to it and enter it."""
+    if path.is_dir() and not path.is_symlink():
+        _allow(path, stat.S_IRWXU)
+
+
+def _allow(path: Path, mode: int) -> None:
+    before = os.lstat(path).st_mode
+    if before & mode != mode:
+        with suppress(PermissionError):  # it is somebody else's
+            os.chmod(path, before | mode)
+
+
+def _leads_to_no_file(path: Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # it leads nowhere
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _open_folders(path: Path) -> None:

@@ -29,6 +29,16 @@ NOT_FOUND = 127
 STALE_LOCK_SECONDS = 60.0
 """Age of a lock file of ours whose owner is dead: our git holds one for milliseconds."""
 
+LONGEST_SECONDS = 3600.0
+"""After which a git is taken to hang: cloning the largest projects takes minutes."""
+
+_FULL = re.compile(
+    r": (No space left on device|Disk quota exceeded|Cannot allocate memory|Read-only file system"
+    r"|Input/output error|Too many open files( in system)?|Resource temporarily unavailable)$",
+    re.MULTILINE,
+)
+"""What the host is to blame for, whatever git was asked to do in a repository of ours."""
+
 _LOCK_TAKEN = re.compile(r"Unable to create '([^']*\.lock)': File exists")
 # Whatever a hook, a shell or an agent's environment says of git is not meant for us.
 _FOREIGN_VARIABLES = (
@@ -160,8 +170,9 @@ class Git:
 
         In a repository of ours a lock that a power cut has left is removed.
 
-        Raises: GitFailed for an exit code that is not accepted, ProjectRefused if the directory
-        is gone, DependencyUnavailable if there is no git.
+        Raises: GitFailed for an exit code that is not accepted and, in a repository of ours, for
+        whatever the host is to blame for; ProjectRefused if the directory is gone,
+        DependencyUnavailable if there is no git.
         """
         for wait in (*LOCK_RETRY_SECONDS, None):
             output = await self._once(arguments, stdin)
@@ -170,7 +181,8 @@ class Git:
                 break
             if not self._removes_stale(Path(taken[1])):
                 await asyncio.sleep(wait)
-        if output.code not in accept:
+        is_hosts_fault = self._is_ours and output.code and _FULL.search(output.error)
+        if output.code not in accept or is_hosts_fault:
             raise self._failure(arguments, output)
         return output
 
@@ -186,9 +198,12 @@ class Git:
         )  # fmt: skip
         return found.line if found.code == 0 else None
 
+    @property
+    def _is_ours(self) -> bool:
+        return "GIT_DIR" in self.variables
+
     def _removes_stale(self, lock: Path) -> bool:
-        git_dir = self.variables.get("GIT_DIR")
-        if git_dir is None or not lock.is_relative_to(git_dir):
+        if not self._is_ours or not lock.is_relative_to(self.variables["GIT_DIR"]):
             return False
         try:
             if time.time() - lock.stat().st_mtime < STALE_LOCK_SECONDS:
@@ -206,9 +221,15 @@ class Git:
             stderr=PIPE,
             start_new_session=True,  # the terminal's Ctrl-C is for us; we end git ourselves
         )
-        async with running(start, _terminate) as process:
-            text, error = await _communicate(process, stdin)
-            code = await process.wait()
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS), running(start, _terminate) as process:
+                text, error = await _communicate(process, stdin)
+                code = await process.wait()
+        except TimeoutError as late:
+            raise GitFailed(
+                f"git {arguments[0]} in {self.directory} has not ended within "
+                f"{LONGEST_SECONDS / 60:.0f} minutes."
+            ) from late
         if len(text) >= OUTPUT_LIMIT:
             raise GitFailed(f"git {arguments[0]} printed more than {OUTPUT_LIMIT} bytes.")
         return GitOutput(code, _decoded(text), _decoded(error))

@@ -15,18 +15,15 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from adapters.git.clone import Clone
-from adapters.git.command import Git, GitOutput
+from adapters.git.clone import Clone, make_readable, open_folder
+from adapters.git.command import Git
 from adapters.git.review import SYMLINK, Forbidden, Review, changed_entries, named
 from adapters.git.store import Store, Submodule, printable
 from adapters.git.view import CloneView, Tracked, add_everything, is_plain
-from pipeline.errors import GitFailed
 
 GITLINK = "160000"
 
 _UNREAD = re.compile(r"^warning: could not open directory '(.*)': (.*)$", re.MULTILINE)
-_FULL = ("No space left on device", "Disk quota exceeded", "Cannot allocate memory")
-"""What the host is to blame for, whatever git was asked to do."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +59,17 @@ async def take_over(
 ) -> Takeover:
     """Commit what the clone holds, ignore files respected, where its HEAD stands or on `base`.
 
-    Where nothing is uncommitted the result is HEAD itself. Nothing of the clone is changed.
+    Where nothing is uncommitted the result is HEAD itself. Nothing of the clone is changed, but
+    that what is closed or a pipe may not stand in the way.
     Each git takes milliseconds and there are many: what is known already is not asked again.
 
     Raises: GitFailed for what the host, not the agent, is to blame for.
     """
     store = clone.store
+    no_files = await asyncio.to_thread(make_readable, clone.path)
     with TemporaryDirectory(prefix="take-", dir=store.path) as scratch:
         view = await CloneView.open(clone, Path(scratch, "view"))
+        view.remarks += [f"Left out, since it is no file: {name}" for name in no_files]
         tips = await view.tips()
         parent = await view.head_of(base)
         findings = _Findings(remarks=view.remarks)  # the view adds to them until the end
@@ -204,7 +204,6 @@ class _Files:
         """Add all files; returns repositories inside that git cannot add as such."""
         everything = await add_everything(git)
         added = everything.said
-        _blame_host(added)
         left = (await git.run("ls-files", "--others", "--exclude-standard", "-z")).fields
         nested = tuple(name.rstrip("/") for name in left if name.endswith("/"))
         refused = [*everything.refused, *(name for name in left if not name.endswith("/"))]
@@ -226,7 +225,6 @@ class _Files:
             said = await git.run(
                 "update-index", "--add", "-z", "--stdin", stdin=listed, accept=(0, 128)
             )
-            _blame_host(said)
             if said.code:
                 self._findings.refusals.append(
                     f"Git cannot take {named([*map(printable, names)])}: {said.error.strip()}"
@@ -288,6 +286,7 @@ class _Files:
     ) -> None:
         """What lies below a gitlink: taken over like the project, or refused and kept as files."""
         place = self._clone.path / module.path
+        await asyncio.to_thread(open_folder, place)
         store = self._clone.store.module(module.name, module.path)
         if not await asyncio.to_thread(_has_entries, place):
             if committed and committed != module.commit:  # moved without having been checked out
@@ -418,11 +417,6 @@ async def _pin(store: Store, commits: Iterable[str]) -> None:
     """Give commits of a submodule names of their own: its store has no requirement's refs."""
     commands = "".join(f"update refs/agog/taken/{c} {c}\n" for c in dict.fromkeys(commits))
     await store.git.run("update-ref", "--stdin", stdin=commands)
-
-
-def _blame_host(output: GitOutput) -> None:
-    if output.code and any(reason in output.error for reason in _FULL):
-        raise GitFailed(f"git add: {output.error.strip()[-2000:]}")
 
 
 def _files_among(root: Path, names: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.git.clone import Clone
+from adapters.git.clone import GIT_DIR, Clone, open_folder
 from adapters.git.command import Git, GitOutput
 from adapters.git.store import PROJECT_REFS
 
@@ -25,6 +25,7 @@ _DEAD = 128
 """The exit code of a git that has given up."""
 
 _REWRITES = ("commit (amend)", "rebase")
+_HEAD = re.compile(rb"ref: refs/\S+\n?|[0-9a-f]{40}(?:[0-9a-f]{24})?\n?")
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -76,12 +77,19 @@ class CloneView:
         (self._path / "objects" / "info" / "alternates").write_bytes(
             bytes(theirs / "objects") + b"\n" + bytes(store / "objects") + b"\n"
         )
-        (self._path / "refs").symlink_to(theirs / "refs")
+        if (theirs / "refs").is_dir():
+            (self._path / "refs").symlink_to(theirs / "refs")
+        else:
+            (self._path / "refs").mkdir()
         if (theirs / "worktrees").is_dir():
             (self._path / "worktrees").symlink_to(theirs / "worktrees")
         for name in ("HEAD", "packed-refs", "shallow"):
             if is_plain(theirs / name):
                 shutil.copyfile(theirs / name, self._path / name)
+        head = self._path / "HEAD"
+        if not _HEAD.fullmatch(head.read_bytes() if head.exists() else b""):
+            head.write_text("ref: refs/heads/none\n")  # without one there is no repository
+            self.remarks.append("Its HEAD cannot be read: it names neither a branch nor a commit.")
         shutil.copyfile(store / "config", self._path / "config")
 
     async def tips(self) -> Mapping[str, str]:
@@ -206,8 +214,10 @@ class CloneView:
 
         Beside it lie other agents' clones, which are none.
         """
-        beside = place.is_relative_to(self._clone.path.parent) and is_plain(place / ".git")
-        return beside or place.is_relative_to(self._clone.path)
+        if not place.is_relative_to(self._clone.path.parent):
+            return False
+        open_folder(place)
+        return is_plain(place / GIT_DIR) or place.is_relative_to(self._clone.path)
 
     async def head_of(self, base: str) -> str:
         """HEAD wherever the agent left it; unrelated or unreadable, `base`."""
@@ -388,7 +398,7 @@ def _git_dir_of(clone: Clone) -> Path | None:
         keepers = (above.resolve() / ".git" / "modules" for above in clone.path.parents)
         if not any(place.is_relative_to(keeper) for keeper in keepers):
             return None
-    is_own = not place.is_symlink() and is_plain(place / "HEAD") and (place / "objects").is_dir()
+    is_own = not place.is_symlink() and (place / "objects").is_dir()
     return place if is_own else None
 
 

@@ -137,9 +137,10 @@ async def test_twenty_kills_start_no_agent_twice(orchestra: Orchestra) -> None:
 
     for kill in range(20):
         orchestra.worker.kill()
+        before = await orchestra.attempts(handle)
         await orchestra.worker.start()
         if kill % 5 == 0:  # the others come before it has found its agents
-            await orchestra.until_taken_over(handle, stages=2)
+            await orchestra.until_taken_over(handle, 2, before)
 
     assert len(puppets.living()) == 2
     puppets.release("roy", "jen")

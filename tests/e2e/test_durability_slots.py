@@ -1,7 +1,5 @@
 """Slots of a host: over all requirements, also those that a killed worker gave out."""
 
-import asyncio
-
 from pipeline.model import RequirementState
 from tests.eventually import eventually
 from tests.orchestra import Orchestra
@@ -26,9 +24,10 @@ async def test_never_more_agents_than_slots_whatever_happens_to_the_worker(
     await eventually(lambda: len(puppets.living()) == SLOTS, "as many agents as slots")
 
     orchestra.worker.kill()
-    taken_over = [asyncio.create_task(orchestra.until_taken_over(h, stages=2)) for h in handles]
+    before = [await orchestra.attempts(handle) for handle in handles]
     await orchestra.worker.start(**slots)
-    await asyncio.gather(*taken_over)
+    for handle, attempts in zip(handles, before, strict=True):
+        await orchestra.until_taken_over(handle, 2, attempts)
     assert len(puppets.living()) == SLOTS
     puppets.release("roy", "jen")
     reports = [await handle.result() for handle in handles]
