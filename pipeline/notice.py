@@ -66,6 +66,12 @@ _HOW_TO_END = (
     "three backticks."
 )
 _SHOWS_STATUS = re.compile(r"""\bstatus["']?\s*[:=]\s*["']?(COMPLETE|BLOCKED|FAILED)\b""", re.I)
+_SAYS_VERDICT = re.compile(
+    r"""\b(status|critique_?verdict|test_?result|overall)["']?\s*[:=]\s*["']?(\w+)""", re.I
+)
+_SAYS_NUMBER = re.compile(r"""\breq_?number["']?\s*[:=]\s*["']?([\w-]+)""", re.I)
+_NEAR = 2000
+"""Characters around the name of the agent in which a verdict counts as the agent's."""
 _REASON = re.compile(r"[^\W_]")
 _NO_REASONS = ("no", "none", "null", "n/a", "false", "true", "yes")
 
@@ -131,7 +137,41 @@ def parse_notice(output: str, *, agent: str, number: str) -> Notice:
     size = len(found.reading.text.encode(errors="replace"))
     if size > NOTICE_LIMIT:
         raise NoticeRefused(f"The agent's notice has {size} bytes, at most {NOTICE_LIMIT}.")
-    return _notice(found.reading.fields, agent, number)
+    notice = _notice(found.reading.fields, agent, number)
+    if told := _contradiction(output, found.block, notice):
+        raise NoticeRefused(
+            f"The agent's notice is followed by text of {agent} that says {told}. Print one whole "
+            "notice, as the last thing."
+        )
+    return notice
+
+
+def _contradiction(output: str, block: Block, notice: Notice) -> str:
+    """What a later text that names the agent says otherwise, whatever its form; empty if nothing.
+
+    In a stream of a program nothing stands behind the last message that is not a block.
+    """
+    text = shown(output)
+    begin = text.rfind(block.text)
+    after = text[begin + len(block.text) :] if begin >= 0 else ""
+    said = {
+        "status": notice.status,
+        Verdict.CRITIQUE: notice.critique_verdict,
+        Verdict.TEST_RESULT: notice.test_result,
+        Verdict.OVERALL: notice.overall,
+    }
+    for named in re.finditer(rf"""\bagent["']?\s*[:=]\s*["']?{re.escape(notice.agent)}\b""", after):
+        region = after[max(0, named.start() - _NEAR) : named.end() + _NEAR]
+        numbers = _SAYS_NUMBER.findall(region)
+        if numbers and all(names_another(each, notice.number) for each in numbers):
+            continue
+        for key, word in _SAYS_VERDICT.findall(region):
+            name = _FIELDS[spelling(key)]
+            known = _CRITIQUES if name == Verdict.CRITIQUE else {**_STATUSES, **_TEST_RESULTS}
+            told = known.get(word.upper())
+            if told and said[name] and told != said[name]:
+                return f"{name} {told}"
+    return ""
 
 
 def last_block(output: str, *, agent: str, number: str, is_whole: bool = True) -> Found | None:

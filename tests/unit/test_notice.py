@@ -477,3 +477,38 @@ def test_any_output_is_refused_with_a_reason(output: str) -> None:
 @given(st.integers(0, len(fenced(notice())) - 8))
 def test_a_truncated_notice_is_never_accepted(length: int) -> None:
     assert refusal(fenced(notice())[:length])
+
+
+FAIL = {"test_result": "FAIL"}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        json.dumps(notice("billy", FAIL)),
+        json.dumps(notice("billy", FAIL), indent=1),
+        fenced(notice("billy", FAIL), info="js"),
+        fenced(notice("billy", FAIL), info="text"),
+        "* " + fenced(notice("billy", FAIL)).replace("\n", "\n  "),
+        f"```yaml\nagent: billy\nreq_number: {NUMBER}\ntest_result: fail\n```\n",
+        "<result>" + json.dumps(notice("billy", {"testResult": "FAIL"})) + "</result>",
+        "agent: billy, status: BLOCKED",
+    ],
+)
+def test_later_word_of_the_agent_that_says_otherwise_is_a_doubt(later: str) -> None:
+    said = refusal(fenced(notice("billy")) + later, "billy")
+
+    assert "followed by text of billy that says" in said
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        json.dumps(notice("billy")),
+        json.dumps(notice("liz", FAIL)),
+        json.dumps({**notice("billy", FAIL), "req_number": "REQ-2"}),
+        "billy has found that test_result: FAIL is what the other one says",
+    ],
+)
+def test_later_word_of_somebody_else_or_of_the_same_meaning_is_none(later: str) -> None:
+    assert parse(fenced(notice("billy")) + later, "billy").test_result == "PASS"
