@@ -19,7 +19,7 @@ from temporalio.worker import (
 )
 
 from activities.retrying import Attempt, attempting
-from pipeline.errors import DependencyUnavailable, GitFailed, NoRoom, PermanentError
+from pipeline.errors import DependencyUnavailable, GitFailed, NoRoom, PermanentError, printable
 from pipeline.model import component_of, disk_of
 from pipeline.ports import HostPorts
 
@@ -70,7 +70,9 @@ class _Inbound(ActivityInboundInterceptor):
         # The workflow waits for a dependency, visibly; a retry here would be hidden.
         details = (error.dependency,) if isinstance(error, DependencyUnavailable) else ()
         kind = DependencyUnavailable if away else type(error)
-        return ApplicationError(str(error), *details, type=kind.__name__, non_retryable=True)
+        return ApplicationError(
+            printable(str(error)), *details, type=kind.__name__, non_retryable=True
+        )
 
 
 def _is_no_room(error: Exception) -> bool:

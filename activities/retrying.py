@@ -18,7 +18,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from pipeline.errors import PipelineError, RetriesExhausted
+from pipeline.errors import PipelineError, RetriesExhausted, printable
 from pipeline.failures import cut
 from pipeline.model import (
     BuildRequest,
@@ -231,7 +231,7 @@ async def waits_for(error: Exception) -> None:
 
 def _words(error: Exception) -> str:
     """The error's message; a foreign one needs its type to be understood."""
-    said = str(error).strip()
+    said = printable(str(error)).strip()
     return said if isinstance(error, PipelineError) else f"{type(error).__name__}: {said}"
 
 

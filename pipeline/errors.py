@@ -26,14 +26,22 @@ PipelineError
         └── NoRoom            a host's disk is full
 """
 
+import re
 from collections.abc import Mapping
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PipelineError(Exception):
     """Something went wrong; the docstring of the class is the default message."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (self.__doc__ or "").strip())
+        super().__init__(printable(message or (self.__doc__ or "").strip()))
+
+
+def printable(text: str) -> str:
+    """The text as it can be stored and sent: what is no UTF-8 in it (PEP 383) is replaced."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 class PermanentError(PipelineError):

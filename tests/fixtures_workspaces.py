@@ -38,6 +38,7 @@ class GitProject:
             check=True,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
         )
         return finished.stdout.strip()
 
