@@ -1,7 +1,9 @@
 """A small disk of a test's own, which it fills and empties."""
 
 import errno
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,11 +41,16 @@ class SmallDisk:
 def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk]:
     """Mount one at that path until the block ends."""
     path.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(path)]
+    name = f"{path.name}-{os.getpid()}-{time.monotonic_ns()}"
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", name, str(path)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"this user may not mount: {mounted.stderr.strip()}")
     try:
         yield SmallDisk(path)
     finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
+        # Whoever moves a folder moves what is mounted in it.
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        ours = (line.split(" ")[1] for line in mounts if line.startswith(f"{name} "))
+        places = [place.replace("\\040", " ") for place in ours]
+        subprocess.run(["umount", "--lazy", *places], check=True)

@@ -7,9 +7,11 @@ the store's git, with an index that lies where no agent is told of.
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import stat
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,9 +25,15 @@ CLONES = "clones"
 """Folder of the state directory that holds the clones: number / name."""
 PRIVATE = "indexes"
 """Folder of the state directory that holds what we know of each clone, by the same path."""
+LEFT = "left"
+"""Folder of the state directory that keeps what agents have put beside their clones."""
+KINDS = STAGE, BUILD, KEPT_BUILD = ("stage", "build", "kept")
+"""How the names of clones begin."""
 
 GIT_DIR = ".git"
 _CHECKOUT = "checkout.json"
+
+log = logging.getLogger(__name__)
 _SHA1_LENGTH = 40
 
 
@@ -92,11 +100,19 @@ class Clone:
         return True
 
     async def discard(self) -> None:
-        """Remove it, whatever state it is in. Raises: GitFailed."""
+        """Remove it, whatever state it is in; what is not ours to remove is put aside.
+
+        A program in a container may have written files of another owner. Raises: GitFailed.
+        """
         try:
             # What says that it is whole goes first.
             await asyncio.to_thread(remove_tree, self.private)
-            await asyncio.to_thread(remove_tree, self.path)
+            try:
+                await asyncio.to_thread(remove_tree, self.path)
+            except OSError:
+                aside = self.path.with_name(f".{self.path.name}-{time.monotonic_ns()}")
+                await asyncio.to_thread(self.path.rename, aside)
+                log.warning("%s cannot be removed: it is put aside as %s", self.path, aside.name)
         except OSError as error:
             raise GitFailed(f"{self.path} cannot be removed: {error}") from error
 
@@ -198,6 +214,7 @@ class Clones:
     def __init__(self, home: Path, store: Store) -> None:
         self._root = home / CLONES
         self._private = home / PRIVATE
+        self._left = home / LEFT
         self._store = store
 
     def at(self, number: str, name: str) -> Clone:
@@ -208,9 +225,10 @@ class Clones:
         return Clone(place / name, self._private / number / name, self._store)
 
     def below(self, number: str) -> tuple[Clone, ...]:
-        """Whatever lies in a requirement's directory."""
+        """The clones of a requirement."""
         names = sorted(path.name for path in self.place(number).glob("*"))
-        return tuple(self.at(number, name) for name in names if not name.startswith("."))
+        ours = tuple(f"{kind}-" for kind in KINDS)
+        return tuple(self.at(number, name) for name in names if name.startswith(ours))
 
     def place(self, number: str) -> Path:
         """The directory of a requirement's clones.
@@ -221,13 +239,38 @@ class Clones:
             raise RefusedInput(f"{number!r} is no place for clones.")
         return self._root / number
 
+    def strangers(self, number: str) -> tuple[Path, ...]:
+        """What agents have put beside their clones, and what is no worktree of one."""
+        if not self.place(number).is_dir():
+            return ()
+        ours = (*(f"{kind}-" for kind in KINDS), ".")
+        beside = (path for path in self.place(number).iterdir() if not path.name.startswith(ours))
+        return tuple(path for path in sorted(beside) if not (path / GIT_DIR).is_file())
+
     async def discard_all(self, number: str) -> None:
-        """Remove a requirement's directory, with whatever is left in it. Raises: GitFailed."""
+        """Remove a requirement's directory, but for strangers: they are moved out.
+
+        Raises: GitFailed.
+        """
         try:
+            for stranger in await asyncio.to_thread(self.strangers, number):
+                await asyncio.to_thread(self._move_out, number, stranger)
             for place in (self._private / number, self.place(number)):
                 await asyncio.to_thread(remove_tree, place)
         except OSError as error:
             raise GitFailed(f"{self.place(number)} cannot be removed: {error}") from error
+
+    def left_beside(self, number: str) -> Path:
+        """Where what agents have put beside their clones is kept."""
+        return self._left / number
+
+    def _move_out(self, number: str, stranger: Path) -> None:
+        kept = self.left_beside(number)
+        kept.mkdir(parents=True, exist_ok=True)
+        place = kept / stranger.name
+        if os.path.lexists(place):
+            place = kept / f"{stranger.name}-{time.monotonic_ns()}"
+        stranger.rename(place)
 
 
 def remove_tree(path: Path) -> None:

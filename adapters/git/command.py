@@ -93,6 +93,9 @@ _OPTIONS = {
     "core.alternateRefsCommand": "true",  # the program, which names no refs
     "log.showSignature": "false",
     "clone.rejectShallow": "false",
+    # It would refuse at the delivery what was verified and paid for.
+    "fetch.fsckObjects": "false",
+    "transfer.fsckObjects": "false",
     "init.defaultRefFormat": "files",
 }
 _OUR_VARIABLES = {

@@ -12,16 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.git.checkout import check_arrived, check_clean, finish, forward
 from adapters.git.command import Git
-from adapters.git.store import Store
+from adapters.git.store import Names, Store, published
 from adapters.locks import path_key
-from pipeline.errors import ProjectRefused
+from pipeline.errors import GitFailed, ProjectRefused, printable
 
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
-
-LOOKS, LOOK_PAUSE_SECONDS = 50, 0.2
-"""How long somebody else's git is waited for in the user's checkout: ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Project:
         branch = await self._branch()
         await self._check_whole(commit)
         await self._check_filters(commit)
-        await self._check_clean(Git(self.root, options=await self._quiet_filters()), branch)
+        await check_clean(Git(self.root, options=await self._quiet_filters()), branch)
         return Checked(branch, commit)
 
     async def check_repository(self) -> None:
@@ -124,10 +122,12 @@ class Project:
 
         Raises: ProjectRefused if it is checked out and cannot be moved there.
         """
+        note = store.path / "moves" / f"{number}.json"
+        await finish(note, target, await self._quiet_filters())
         if await self.holds(target, commit):
             return True
-        current = await self.target_commit(target)
-        await store.fetch_branch(target)
+        seen = await store.git.commit_of(Names(number).seen)
+        current = await self.fetch_target(store, target, seen)
         if not await store.is_ancestor(current, commit):
             return False
         await self._check_rebases(target)
@@ -135,9 +135,10 @@ class Project:
         await _hand_over(git, store.path, commit)
         await self._hand_over_submodules(store, number, current, commit)
         if places := await self._places_of(target, git):
-            is_moved = await self._forward_checkout(places[0], target, current, commit)
+            await check_clean(places[0], target)
+            is_moved = await forward(places[0], target, current, commit, note)
             for place in places[1:] if is_moved else ():  # git moved the branch under those
-                await self._check_arrived(place, target, current)
+                await check_arrived(place, target, current)
             return is_moved
         moved = await git.run(
             "update-ref", f"refs/heads/{target}", commit, current, accept=(0, 128)
@@ -145,7 +146,7 @@ class Project:
         if moved.code and await self.target_commit(target) == current:
             raise ProjectRefused(f"Git refused to move {target}: {moved.error.strip()[-2000:]}")
         for place in await self._places_of(target, git) if moved.code == 0 else ():
-            await self._check_arrived(place, target, current)  # the user has just switched to it
+            await check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
 
     async def _places_of(self, target: str, git: Git) -> list[Git]:
@@ -156,78 +157,61 @@ class Project:
             if checkout.branch == f"refs/heads/{target}"
         ]
 
-    async def _forward_checkout(self, place: Git, target: str, current: str, commit: str) -> bool:
-        await self._check_clean(place, target)
-        # A strategy that a setting names, such as `ours`, would turn the fast-forward into a merge.
-        settings = {**place.options, f"branch.{target}.mergeOptions": ""}
-        merged = await Git(place.directory, options=settings).run(
-            # Each of these can be turned by a setting of the repository; none of them may be.
-            "merge", "--ff-only", "--strategy=ort", "--no-squash", "--commit", "--no-autostash",
-            "--no-overwrite-ignore", "--no-verify-signatures", "--no-edit", "--no-stat",
-            "--quiet", commit, accept=(0, 1, 2, 128),
-        )  # fmt: skip
-        now = await self.target_commit(target)
-        if now == commit:
-            await self._check_arrived(place, target, current)
-            return True
-        if now != current:
-            return False
-        raise ProjectRefused(
-            f"{target} is checked out in {place.directory}, where git refused to move it: "
-            f"{(merged.error or merged.text).strip()[-2000:]}"
-        )
-
-    async def _check_arrived(self, place: Git, target: str, before: str) -> None:
-        """The branch has moved; so must have the files, unless git was stopped half-way.
-
-        What differs from both commits the user has edited meanwhile: that is nobody's business.
-        """
-        changes = await _changes(place)
-        if not changes:
-            return
-        edited = await place.run(
-            "diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", before, "--"
-        )
-        left = [name for name in changes if name not in edited.fields]
-        if left:
-            raise ProjectRefused(
-                f"{target} was moved from {before[:10]}, but {len(left)} of its files in "
-                f"{place.directory} were not brought along: {', '.join(left[:5])}. Compare them "
-                f"with {target}, then bring each of them there: `git restore --source=HEAD "
-                f"--staged --worktree -- {shlex.join(left[:5])}`."
-            )
-
     async def _hand_over_submodules(self, store: Store, number: str, old: str, new: str) -> None:
-        """Give the user's submodules the commits that the new pointers name, under refs of ours."""
-        before = {module.path: module.commit for module in await store.submodules(old)}
+        """Give the user's submodules the commits that the new pointers name, under refs of ours.
+
+        Raises: ProjectRefused for one that is not there any more: its commit would be nowhere.
+        """
+        before = {module.name: module for module in await store.submodules(old)}
         for module in await store.submodules(new):
-            below = store.module(module.name, module.path)
-            if module.commit == before.get(module.path) or not below.is_mirrored:
+            known = before.get(module.name, module)
+            below = store.module(module.name, known.path)
+            if (known is not module and known.commit == module.commit) or not below.exists:
                 continue
             if await below.git.commit_of(module.commit) is None:
                 continue  # it was there before us, and is fetched from its own remote
-            git = Git(below.source)
+            git = await self._repository_of(below, module.name)
+            if git is None:
+                if await below.git.commit_of(published(module.commit)):
+                    continue
+                raise ProjectRefused(
+                    f"The submodule {known.path} is not initialised in {self.root} any more, so "
+                    f"that its new commit {module.commit[:10]} would be nowhere. Run there: "
+                    f"`git submodule update --init -- {shlex.quote(known.path)}`, then retry."
+                )
             await _hand_over(git, below.path, module.commit)
             await git.run("update-ref", f"refs/agog/{number}/{module.commit}", module.commit)
-            earlier = before.get(module.path) or module.commit
-            user = Project(below.source)
-            await user._hand_over_submodules(below, number, earlier, module.commit)
+            if below.is_mirrored:
+                user = Project(below.source)
+                await user._hand_over_submodules(below, number, known.commit, module.commit)
 
-    async def _check_clean(self, git: Git, branch: str) -> None:
-        """Refuse uncommitted changes of tracked files; untracked files are nobody's business."""
-        changes = await _settled_changes(git)
-        if not changes:
-            return
-        if earlier := await _left_behind(git, branch):
+    async def _repository_of(self, below: Store, name: str) -> Git | None:
+        """The user's repository of a submodule: git keeps it where its checkout is gone."""
+        if below.is_mirrored:
+            return Git(below.source)
+        common = await self._git.run("rev-parse", "--git-common-dir")
+        kept = self.root / common.line / "modules" / name
+        if not await asyncio.to_thread((kept / "HEAD").is_file):
+            return None
+        return Git(kept, {"GIT_WORK_TREE": str(kept)})  # its own is the checkout that is gone
+
+    async def fetch_target(self, store: Store, target: str, seen: str | None) -> str:
+        """The target's tip, taken over into the store.
+
+        Raises: ProjectRefused if the branch is gone, or has lost the commit `seen`.
+        """
+        await self.target_commit(target)
+        tip = await store.fetch_branch(target)
+        if tip is None:
+            raise GitFailed(f"{target} could not be read from {self.root}.")
+        if seen and not await store.is_ancestor(seen, tip):
             raise ProjectRefused(
-                f"{branch} was moved from {earlier[:10]} by somebody who did not bring the files "
-                f"in {git.directory} along: they still stand at {earlier[:10]}. Nothing of yours "
-                f"is changed. Run `git read-tree -m -u {earlier} HEAD` there, then retry."
+                f"{target} no longer holds {seen[:10]}, which this requirement stands on: it was "
+                f"moved back, or rewritten, to {tip[:10]}. What was taken off would come back "
+                f"with the delivery. Bring {seen[:10]} back to {target} and retry, or abort the "
+                "requirement and start it anew."
             )
-        raise ProjectRefused(
-            f"{git.directory} has uncommitted changes ({', '.join(changes[:5])}). "
-            "Commit or stash them first."
-        )
+        return tip
 
     async def _check_whole(self, commit: str) -> None:
         """Refuse a partial clone that lacks objects of the commit: we never fetch for the user."""
@@ -287,21 +271,27 @@ class Project:
         }
 
     async def _branch(self) -> str:
-        head = await self._git.run("symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1))
+        # Not `--short`, which says `heads/main` where a tag has that name, too.
+        head = await self._git.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
         if head.code:
             raise ProjectRefused(
                 f"{self.root} is on a detached HEAD. Check out the branch to deliver to."
             )
-        if head.line.startswith("agog/"):
+        branch = head.line.removeprefix("refs/heads/")
+        if branch != printable(branch):
             raise ProjectRefused(
-                f"{self.root} is on {head.line}, a branch of the orchestrator. "
+                f"{self.root} is on {branch}, a name that is no UTF-8. Rename the branch."
+            )
+        if branch.startswith("agog/"):
+            raise ProjectRefused(
+                f"{self.root} is on {branch}, a branch of the orchestrator. "
                 "Check out the branch to deliver to."
             )
         if await self._git.commit_of("refs/heads/agog"):
             raise ProjectRefused(
                 f"{self.root} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
             )
-        return head.line
+        return branch
 
     async def _check_root(self) -> None:
         """The directory must be the root of a work tree, not a bare repository, not a folder."""
@@ -369,55 +359,3 @@ async def _hand_over(git: Git, store: Path, commit: str) -> None:
             f"{git.directory} does not take the commit {commit[:10]}: "
             f"{fetched.error.strip()[-2000:]}"
         )
-
-
-async def _changes(git: Git) -> list[str]:
-    """Tracked files that differ from HEAD. A submodule that merely stands elsewhere does not."""
-    status = await git.run(
-        "status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=no",
-        "--ignore-submodules=dirty", "--no-show-stash", "--no-branch", "--no-ahead-behind",
-    )  # fmt: skip
-    found = []
-    for entry in status.fields:
-        kind, changed, *rest = entry.split(" ", 8)
-        is_submodule = rest and rest[0].startswith("S")
-        if kind == "1" and is_submodule and changed[0] == ".":
-            continue
-        found.append(entry.split(" ", 10)[-1] if kind == "u" else rest[-1])
-    return found
-
-
-async def _settled_changes(git: Git) -> list[str]:
-    """As `_changes`, once no git is at work there: halfway through a merge, files seem changed.
-
-    The user's git may be, or that of a worker that was killed. What stays the same over two looks
-    is not in motion.
-    """
-    git_dir = await git.run("rev-parse", "--absolute-git-dir")
-    lock = Path(git_dir.line) / "index.lock"
-    seen: tuple[str | None, list[str]] | None = None
-    for _ in range(LOOKS):
-        before, seen = seen, (await git.commit_of("HEAD"), await _changes(git))
-        if not seen[1] or (seen == before and not await asyncio.to_thread(lock.exists)):
-            break
-        await asyncio.sleep(LOOK_PAUSE_SECONDS)
-    return seen[1] if seen else []
-
-
-async def _left_behind(git: Git, branch: str) -> str:
-    """The earlier commit of the branch at which index and files still stand; empty if at none.
-
-    So it looks where a branch was moved without its checkout, for instance by `git update-ref`.
-    """
-    if (await git.run("diff-files", "--quiet", "--ignore-submodules", accept=(0, 1))).code:
-        return ""
-    moved = await git.run("reflog", "show", "--format=%H", "-n", "20", branch, accept=(0, 128))
-    before = await git.run("rev-list", "-n", "50", "HEAD", accept=(0, 128))
-    for commit in dict.fromkeys((*moved.text.split(), *before.text.split())):
-        same = await git.run(
-            "diff-index", "--cached", "--quiet", "--ignore-submodules", commit, "--",
-            accept=(0, 1, 128),
-        )  # fmt: skip
-        if same.code == 0:
-            return commit
-    return ""

@@ -3,10 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapters.git.command import Git
-from adapters.git.store import ATTRIBUTES, printable
+from adapters.git.store import ATTRIBUTES
+from pipeline.errors import printable
 
 SYMLINK = "120000"
 SHOWN = 20
@@ -92,13 +93,20 @@ class Review:
         return False
 
     async def unresolved(
-        self, tree: str, changed: Sequence[Entry], parents: Sequence[str]
+        self, tree: str, changed: Sequence[Entry], parents: Sequence[str], merged: Sequence[str]
     ) -> tuple[str, ...]:
-        """Changed files with lines of conflict markers that stand in none of the parents."""
+        """Changed files with lines of conflict markers that stand in none of the parents.
+
+        `merged` are commits that the agent has merged, its own included.
+        """
         paths = [entry.path for entry in changed if entry.is_file]
         if not paths:
             return ()
         widths = await self._marker_widths(paths)
+        if any(os.path.basename(entry.path) == ATTRIBUTES for entry in changed):
+            # What was committed before says what is text; the agent's own word would hide markers.
+            earlier = await self._marker_widths(paths, parents[0])
+            widths = {p: min(widths.get(p, WIDTH), earlier.get(p, WIDTH)) for p in paths}
         narrowest = min((WIDTH, *widths.values()))
         options = ("--text", f"-G{_marker(narrowest, ',')}")
         found = []
@@ -116,8 +124,35 @@ class Review:
             for parent, path in await self._renamed_from(parents, tree, entry.path):
                 allowed |= await self._lines(pattern, parent, path)
             if _shows_conflict(lines - allowed, width):
-                found.append(printable(entry.path))
-        return tuple(found)
+                found.append(entry.path)
+        if merged:
+            sources = dict.fromkeys((*parents, *merged))
+            found += await self._middles(tree, parents[0], tuple(sources), widths)
+        return tuple(printable(path) for path in dict.fromkeys(found))
+
+    async def _middles(
+        self, tree: str, base: str, sources: Sequence[str], widths: Mapping[str, int]
+    ) -> list[str]:
+        """Files in which a merge has left the line between two sides, and neither end."""
+        found = []
+        for entry in await changed_entries(self._git, base, tree, "--text", "-G^={5,}$"):
+            width = widths.get(entry.path, WIDTH)
+            there = await self._middle_lines(tree, entry.path, width) if entry.is_file else 0
+            if there:
+                before = [await self._middle_lines(each, entry.path, width) for each in sources]
+                if there > sum(before):
+                    found.append(entry.path)
+        return found
+
+    async def _middle_lines(self, revision: str, path: str, width: int) -> int:
+        """How many there are; one below a line of that length underlines a title."""
+        listed = await self._git.run(
+            "--literal-pathspecs", "grep", "-a", "-h", "-B1", "-E", "-e", f"^={{{width}}}$",
+            revision, "--", path, accept=(0, 1),
+        )  # fmt: skip
+        lines = listed.text.split("\n")
+        marks = (n for n, line in enumerate(lines) if line == "=" * width)
+        return sum(n == 0 or len(lines[n - 1]) != width for n in marks)
 
     async def _renamed_from(
         self, parents: Sequence[str], tree: str, path: str
@@ -163,9 +198,16 @@ class Review:
             f"installation does not allow: AGOG_GIT_FILTERS={','.join(asked)} would."
         )
 
-    async def _marker_widths(self, paths: Sequence[str]) -> Mapping[str, int]:
-        listed = await self._git.run(
-            "check-attr", "-z", "--stdin", "conflict-marker-size", stdin="\0".join(paths)
+    async def _marker_widths(self, paths: Sequence[str], revision: str = "") -> dict[str, int]:
+        """What the attributes say that lie there, or those of a commit."""
+        git, options = self._git, ["-z", "--stdin"]
+        if revision:
+            index = f"{git.variables['GIT_INDEX_FILE']}-{revision}"
+            git = replace(git, variables={**git.variables, "GIT_INDEX_FILE": index})
+            await git.run("read-tree", revision)
+            options = ["--cached", *options]
+        listed = await git.run(
+            "check-attr", *options, "conflict-marker-size", stdin="\0".join(paths)
         )
         fields = listed.text.split("\0")
         values = zip(fields[::3], fields[2::3], strict=False)

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from adapters.git.command import Git
 from adapters.locks import Locks, path_key
-from pipeline.errors import GitFailed, ProjectRefused
+from pipeline.errors import GitFailed, ProjectRefused, printable
 from pipeline.model import StageRequest
 from pipeline.numbers import integration_branch, stage_branch
 
@@ -84,6 +84,11 @@ class Names:
         """The name of the branch that was checked out at the start, in a blob."""
         return f"refs/agog/{self.number}/target"
 
+    @property
+    def seen(self) -> str:
+        """The target's commit that the work stands on: the base, or what was merged in since."""
+        return f"refs/agog/{self.number}/seen"
+
     def stage(self, key: str) -> str:
         """The result of an attempt."""
         return f"{self.all[0]}{key}"
@@ -123,6 +128,8 @@ class Submodule:
     name: str
     path: str
     commit: str
+    moved_from: str = ""
+    """Where the base, and so the user, has it, unless that is the path."""
 
 
 class Store:
@@ -359,14 +366,19 @@ _UPLOAD_PACK = (
 """What the user hides from others is not hidden from us."""
 
 
+def taken(commit: str) -> str:
+    """The ref that keeps a commit which an agent has left in a submodule."""
+    return f"refs/agog/taken/{commit}"
+
+
+def published(commit: str) -> str:
+    """The ref that says of such a commit that others can fetch it from the submodule's remote."""
+    return f"refs/agog/published/{commit}"
+
+
 def store_path(home: Path, project_root: Path) -> Path:
     """Where the store of that project lies, made or not."""
     return home / STORES / f"{path_key(project_root.resolve())}.git"
-
-
-def printable(name: str) -> str:
-    """A file name that can be stored as text: what is no UTF-8 in it is replaced."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _forget_origin(git_dir: Path) -> None:

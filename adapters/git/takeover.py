@@ -16,10 +16,11 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from adapters.git.clone import Clone, make_readable, open_folder
-from adapters.git.command import Git
+from adapters.git.command import Git, GitOutput
 from adapters.git.review import SYMLINK, Forbidden, Review, changed_entries, named
-from adapters.git.store import Store, Submodule, printable
-from adapters.git.view import CloneView, Tracked, add_everything, is_plain
+from adapters.git.store import Store, Submodule, published, taken
+from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything, is_plain
+from pipeline.errors import printable
 
 GITLINK = "160000"
 
@@ -31,7 +32,8 @@ class Takeover:
     """The commit that holds everything that was left, and what speaks against it.
 
     `refusal` says why it must not be merged; `unresolved` files carry conflict markers. `left` are
-    commits elsewhere in the clone by the name of their place, already in the store.
+    commits elsewhere in the clone by the name of their place, already in the store; those `below`
+    lie in submodules, whose stores keep them.
     """
 
     commit: str
@@ -40,6 +42,7 @@ class Takeover:
     unresolved: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
+    below: tuple[str, ...] = ()
 
 
 @dataclass
@@ -48,6 +51,7 @@ class _Findings:
     remarks: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     """Commits of repositories inside, by name."""
+    below: list[str] = field(default_factory=list)
 
     def refuse(self, why: str) -> None:
         if why:
@@ -81,7 +85,8 @@ async def take_over(
         findings.refuse(await review.links_out(changed))
         if forbidden:
             findings.refuse(await review.filters(changed, forbidden))
-        conflicts = await review.unresolved(tree, changed, await view.parents(base, parent))
+        parents = await view.parents(base, parent)
+        conflicts = await review.unresolved(tree, changed, parents, view.merged)
         unresolved = tuple(dict.fromkeys((*files.untouched, *conflicts)))
         await files.note_ignored()
         tips = {**tips, **await view.worktrees(base, Path(scratch)), **findings.left}
@@ -98,24 +103,24 @@ async def take_over(
         for name, tip in tips.items()
         if tip not in (base, start) and not await store.is_ancestor(tip, commit)
     }
+    has_merged = len(parents) > 1  # "ours" may resolve a conflict
     return Takeover(
         commit,
-        is_new if start == base else await _has_changed(store, base, commit),
+        is_new if start == base else has_merged or await _has_changed(store, base, commit),
         printable("\n".join(findings.refusals)),
         unresolved,
         tuple(map(printable, findings.remarks)),
         left,
+        tuple(map(printable, findings.below)),
     )
 
 
 async def _has_changed(store: Store, base: str, commit: str) -> bool:
-    """Whether files differ, or something was merged: "ours" may resolve a conflict."""
+    """Whether files differ from where the work began."""
     if await store.is_ancestor(commit, base):
         return False
     found = await store.git.run("merge-base", base, commit, accept=(0, 1))
-    if await store.tree(found.line or base) != await store.tree(commit):
-        return True
-    return bool((await store.git.run("rev-list", "--merges", "-1", commit, f"^{base}")).text)
+    return await store.tree(found.line or base) != await store.tree(commit)
 
 
 class _Files:
@@ -147,6 +152,7 @@ class _Files:
         nested = await self._add(git)
         await self._restore_hidden(git, parent, tracked)
         entries = await _entries(git)
+        await self._restore_untouched(git, base, parent, entries)
         await self._force(git, [path for path in tracked.paths if path not in entries])
         await self._untrack(git, entries, tracked)
         await self._make_executable(git, base, entries, tracked)
@@ -190,7 +196,8 @@ class _Files:
             key, _, path = entry.partition("\n")
             name = key.removeprefix("submodule.").removesuffix(".path")
             known = modules.get(path) or by_name.get(name)  # or it was moved
-            modules[path] = Submodule(name, path, known.commit if known else "")
+            moved_from = known.path if known and known.path != path else ""
+            modules[path] = Submodule(name, path, known.commit if known else "", moved_from)
         return modules
 
     async def _drop_replaced(self, git: Git, modules: Iterable[str], tracked: Tracked) -> None:
@@ -208,7 +215,7 @@ class _Files:
         nested = tuple(name.rstrip("/") for name in left if name.endswith("/"))
         refused = [*everything.refused, *(name for name in left if not name.endswith("/"))]
         lost = [printable(name) for name in dict.fromkeys(refused)]
-        unread = [f"{name}/ ({why})" for name, why in _UNREAD.findall(added.error)]
+        unread = [f"{name.rstrip('/')}/ ({why})" for name, why in _UNREAD.findall(added.error)]
         if lost or unread or (added.code and not nested):
             said = [line for line in added.error.splitlines() if not line.startswith("hint:")]
             self._findings.refusals.append(
@@ -221,14 +228,20 @@ class _Files:
         """Add files that are ignored all the same."""
         names = await asyncio.to_thread(_files_among, git.directory, paths)
         if names:
-            listed = "".join(f"{name}\0" for name in names)
-            said = await git.run(
-                "update-index", "--add", "-z", "--stdin", stdin=listed, accept=(0, 128)
-            )
+            said = await self._add_ignored(git, names)
+            # It stops at the first that it cannot take: the others are taken one by one.
+            for name in names[:MOST_REFUSED] if said.code and len(names) > 1 else ():
+                await self._add_ignored(git, [name])
             if said.code:
                 self._findings.refusals.append(
                     f"Git cannot take {named([*map(printable, names)])}: {said.error.strip()}"
                 )
+
+    async def _add_ignored(self, git: Git, names: Sequence[str]) -> GitOutput:
+        listed = "".join(f"{name}\0" for name in names)
+        return await git.run(
+            "update-index", "--add", "-z", "--stdin", stdin=listed, accept=(0, 128)
+        )
 
     async def _untrack(self, git: Git, entries: dict[str, str], tracked: Tracked) -> None:
         """Leave out what the agent has taken out of its index and ignores (`git rm --cached`)."""
@@ -245,6 +258,40 @@ class _Files:
             await git.run("update-index", "--force-remove", "-z", "--stdin", stdin=listed)
             for name in names:
                 del entries[name]
+
+    async def _restore_untouched(
+        self, git: Git, base: str, parent: str, entries: dict[str, str]
+    ) -> None:
+        """Keep what the base has of files that nobody has changed, though attributes would.
+
+        It may hold what they forbid: line ends from before they were there.
+        """
+        listed = await git.run(
+            "diff-index", "--cached", "-z", "--no-renames", "--diff-filter=M", base
+        )
+        fields = listed.fields
+        metas = (meta.removeprefix(":").split(" ") for meta in fields[::2])
+        before = {
+            path: (old_mode, old)
+            for (old_mode, mode, old, new, _), path in zip(metas, fields[1::2], strict=True)
+            if old_mode == mode and old != new and mode.startswith("100") and "\n" not in path
+        }
+        if parent != base and before:  # what was committed was meant
+            listed = await git.run("diff-tree", "-r", "-z", "--name-only", base, parent)
+            before = {path: meta for path, meta in before.items() if path not in listed.fields}
+        there = await asyncio.to_thread(_files_among, git.directory, before)
+        if not there:
+            return
+        raw = await git.run(
+            "hash-object", "--no-filters", "--stdin-paths", accept=(0, 128),
+            stdin="".join(f"./{path}\n" for path in there),
+        )  # fmt: skip
+        as_they_lie = zip(raw.text.split(), there, strict=False)
+        same = [path for blob, path in as_they_lie if blob == before[path][1]]
+        if same:
+            lines = "".join(f"{' '.join(before[path])}\t{path}\0" for path in same)
+            await git.run("update-index", "-z", "--index-info", stdin=lines)
+            entries |= {path: f"{' '.join(before[path])} 0" for path in same}
 
     async def _make_executable(
         self, git: Git, base: str, entries: dict[str, str], tracked: Tracked
@@ -287,7 +334,8 @@ class _Files:
         """What lies below a gitlink: taken over like the project, or refused and kept as files."""
         place = self._clone.path / module.path
         await asyncio.to_thread(open_folder, place)
-        store = self._clone.store.module(module.name, module.path)
+        users = module.moved_from or module.path
+        store = self._clone.store.module(module.name, users)
         if not await asyncio.to_thread(_has_entries, place):
             if committed and committed != module.commit:  # moved without having been checked out
                 await self._point(git, module.path, committed)
@@ -314,26 +362,28 @@ class _Files:
             if not known:
                 await self._flatten(git, module.path)
                 return self._refuse_pointer(module.path, base)
-            taken = await take_over(below, known[0], f"Changes in {module.path}\n")
-            is_reachable = store.is_mirrored or await view.is_published(
-                taken.commit, self._clone.path
+            found = await take_over(below, known[0], f"Changes in {module.path}\n")
+            is_published = not store.is_mirrored and await view.is_published(
+                found.commit, self._clone.path
             )
-        await _pin(store, (taken.commit, *taken.left.values()))
-        self._tell(module.path, taken)
-        if taken.commit != module.commit:
-            await self._point(git, module.path, taken.commit)
-            if not is_reachable:
-                self._refuse_pointer(module.path, taken.commit)
+        await _pin(store, found.commit, is_published, found.left.values())
+        self._tell(module.path, found)
+        if found.commit != module.commit:
+            await self._point(git, module.path, found.commit)
+            if not (store.is_mirrored or is_published):
+                self._refuse_pointer(module.path, found.commit)
 
-    def _tell(self, path: str, taken: Takeover) -> None:
+    def _tell(self, path: str, found: Takeover) -> None:
         """What was found in a submodule."""
-        self._findings.remarks += [f"{path}: {remark}" for remark in taken.remarks]
-        if taken.left:
-            self._findings.remarks.append(f"{path}: left elsewhere: {named([*taken.left])}")
-        if taken.refusal:
-            self._findings.refusals.append(f"{path}: {taken.refusal}")
-        if taken.unresolved:
-            self._findings.refusals.append(f"{path}: conflict in {named(taken.unresolved)}")
+        self._findings.remarks += [f"{path}: {remark}" for remark in found.remarks]
+        if found.left or found.below:
+            names = [*found.left, *found.below]
+            self._findings.below += [f"{path}/{name}" for name in names]
+            self._findings.remarks.append(f"{path}: left elsewhere: {named(names)}")
+        if found.refusal:
+            self._findings.refusals.append(f"{path}: {found.refusal}")
+        if found.unresolved:
+            self._findings.refusals.append(f"{path}: conflict in {named(found.unresolved)}")
 
     async def _point(self, git: Git, path: str, commit: str) -> None:
         await git.run("update-index", "--add", "--cacheinfo", f"{GITLINK},{commit},{path}")
@@ -413,9 +463,12 @@ async def _gitlinks_of(git: Git, commit: str) -> dict[str, str]:
     return {path: meta.split(" ")[2] for meta, _, path in entries}
 
 
-async def _pin(store: Store, commits: Iterable[str]) -> None:
+async def _pin(store: Store, commit: str, is_published: bool, left: Iterable[str]) -> None:
     """Give commits of a submodule names of their own: its store has no requirement's refs."""
-    commands = "".join(f"update refs/agog/taken/{c} {c}\n" for c in dict.fromkeys(commits))
+    refs = {taken(each): each for each in (commit, *left)}
+    if is_published:
+        refs[published(commit)] = commit
+    commands = "".join(f"update {ref} {each}\n" for ref, each in refs.items())
     await store.git.run("update-ref", "--stdin", stdin=commands)
 
 

@@ -56,6 +56,8 @@ class CloneView:
         self._git = Git.ours(path)
         self.head = ""
         """The commit that HEAD stands at, once the tips were read."""
+        self.merged: list[str] = []
+        """What the agent has merged, once the parents were read."""
         self.remarks: list[str] = []
         if git_dir is None:
             self.remarks.append(
@@ -266,10 +268,14 @@ class CloneView:
             listed = await git.run("rev-list", "--parents", head, *known)
             rows = [line.split(" ") for line in listed.text.splitlines()]
             made = {commit for commit, *_ in rows}
+            merges = {commit: parents for commit, *parents in rows if len(parents) > 1}
+            self.merged = [p for each in merges.values() for p in each if p not in merges]
             found += [p for _, *parents in rows for p in parents if p not in made]
         if self._theirs is not None:  # a merge that is not finished counts as well
             for commit in await asyncio.to_thread(_hashes_in, self._theirs / "MERGE_HEAD"):
                 ahead = await git.run("rev-list", "-n1", commit, *known, accept=(0, 128))
+                if ahead.code == 0:
+                    self.merged += [head, commit]
                 if ahead.code == 0 and not ahead.text:
                     found.append(commit)
         return tuple(dict.fromkeys(found))

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from adapters.builds.processes import BuildProcesses
-from adapters.git.clone import Clone, Clones
+from adapters.git.clone import BUILD, KEPT_BUILD, STAGE, Clone, Clones
 from adapters.git.project import Project
 from adapters.git.store import Merge, Names, Store, attempt_key
 from adapters.git.takeover import Takeover, take_over
 from adapters.locks import Locks, path_key
-from pipeline.errors import GitFailed, ProjectRefused
+from pipeline.errors import GitFailed, ProjectRefused, printable
 from pipeline.model import Head, MergeResult, StageRequest
 from pipeline.numbers import slug
 from pipeline.team import TEAM, Role
 
-STAGE_PREFIX = "stage-"
 MOVE_TRIES = 10
 """Tries to move the integration branch; our own merges queue, so only a stranger can interfere."""
 SUBJECT_LENGTH = 72
@@ -107,7 +106,7 @@ class GitWorkspaces:
         """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
         await self._allow_filters()
         # Two places: what is built in the kept one must not lie about in the clean one.
-        clone = self._clones.at(number, f"{'build' if clean else 'kept'}-{slug(build)}")
+        clone = self._clones.at(number, f"{BUILD if clean else KEPT_BUILD}-{slug(build)}")
         async with self._locks.hold(path_key(clone.path)):
             await self._processes.end(clone.path)
             if clean or not await clone.reset(commit):
@@ -131,14 +130,12 @@ class GitWorkspaces:
     async def merge_target(self, number: str, target_branch: str) -> MergeResult:
         """Merge a moved target into the integration branch."""
         names = Names(number)
-        await self._project.target_commit(target_branch)
-        theirs = await self._store.fetch_branch(target_branch)
-        if theirs is None:
-            raise GitFailed(f"{target_branch} could not be read from {self._project.root}.")
+        seen = await self._store.git.commit_of(names.seen)
+        theirs = await self._project.fetch_target(self._store, target_branch, seen)
         await self._store.refresh_submodules(theirs)
 
-        async def moves(_: Merge) -> Mapping[str, str]:
-            return {}
+        async def moves(merge: Merge) -> Mapping[str, str]:
+            return {} if merge.conflicts else {names.seen: theirs}
 
         message = f"Merge {target_branch} into {number}\n"
         merge = await self._advance(names, theirs, message, moves)
@@ -163,7 +160,7 @@ class GitWorkspaces:
             await self._allow_filters()
             async with self._locks.hold(path_key(clone.path)):
                 await self._processes.end(clone.path)
-                key = clone.path.name.removeprefix(STAGE_PREFIX)
+                key = clone.path.name.removeprefix(f"{STAGE}-")
                 if key != clone.path.name and clone.is_usable:
                     await self._keep_unmerged(names, key, clone)
                 await clone.discard()
@@ -203,6 +200,8 @@ class GitWorkspaces:
         await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
         written = await self._store.write_blob(target)
         refs = {names.base: commit, names.integration: commit, names.target: written}
+        if target:
+            refs[names.seen] = commit
         await self._store.move_refs(names.integration, None, refs)
 
     async def _integrate(self, request: StageRequest, clone: Clone, summary: str) -> MergeResult:
@@ -254,6 +253,10 @@ class GitWorkspaces:
         if elsewhere:
             told = f"Left elsewhere, kept below {names.left('', '')}: {', '.join(elsewhere[:20])}"
             remarks = (*remarks, told)
+        if beside := await asyncio.to_thread(self._clones.strangers, names.number):
+            place = self._clones.left_beside(names.number)
+            shown = ", ".join(printable(path.name) for path in beside[:20])
+            remarks = (*remarks, f"Beside the clones of the agents, kept in {place}: {shown}")
         head = await self._head(names, tip)
         return MergeResult(head, taken.commit, conflicts, refusal, taken.changed, remarks)
 
@@ -314,7 +317,7 @@ class GitWorkspaces:
 
     def _parts(self, request: StageRequest) -> tuple[Names, str, Clone]:
         key = attempt_key(request)
-        clone = self._clones.at(request.ref.number, f"{STAGE_PREFIX}{key}")
+        clone = self._clones.at(request.ref.number, f"{STAGE}-{key}")
         return Names(request.ref.number), key, clone
 
     def _stage_clone(self, request: StageRequest) -> Clone:
@@ -339,6 +342,7 @@ def _refuse_empty(request: StageRequest, taken: Takeover) -> str:
     builds = TEAM[request.stage.agent].role is Role.IMPLEMENTATION
     # Others try things out and take them back; an implementer that has nothing to show has not.
     left = [name for name in taken.left if builds or not name.startswith("history")]
+    left += [name for name in taken.below if builds or "/history" not in name]
     if not left:
         return ""
     return (

@@ -141,3 +141,35 @@ async def test_full_disk_is_not_taken_for_damage_of_the_clone(
         result = await workspaces.integrate(request, "done")
 
     assert "heads/mine" in "".join(result.remarks)
+
+
+async def test_what_cannot_be_removed_is_put_aside_and_named_at_the_end(
+    workspaces: GitWorkspaces, store: GitProject, at_work: StageRequest, clone: GitProject
+) -> None:
+    """As files are that a container of the agent's has written as root."""
+    (clone.root / ".gitignore").write_text("node_modules\n")
+    with small_disk(clone.root / "node_modules", 1):
+        result = await workspaces.integrate(at_work, "done")
+
+        assert store.text(result.head.commit, "app.py") == "a"
+        assert not clone.root.exists()
+        assert Path(await workspaces.prepare(at_work)) == clone.root
+        with pytest.raises(GitFailed, match="cannot be removed"):
+            await workspaces.release(NUMBER)
+    await workspaces.release(NUMBER)
+    assert not clone.root.parent.exists()
+
+
+async def test_what_lies_beside_the_clones_is_kept_and_told(
+    workspaces: GitWorkspaces, state_home: Path, at_work: StageRequest, clone: GitProject
+) -> None:
+    clone.shell("echo n > ../notes.md; git clone --quiet . ../work; git worktree add -q ../wt")
+
+    result = await workspaces.integrate(at_work, "done")
+    await workspaces.release(NUMBER)
+
+    kept = state_home / "left" / NUMBER
+    assert f"Beside the clones of the agents, kept in {kept}: notes.md, work" in result.remarks
+    assert (kept / "notes.md").read_text() == "n\n"
+    assert (kept / "work/shared.txt").exists()
+    assert not (kept / "wt").exists()

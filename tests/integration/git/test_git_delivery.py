@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from adapters.git import Git, GitWorkspaces, check_project
+from adapters.git.checkout import LOOK_PAUSE_SECONDS
 from adapters.git.command import GitOutput
-from adapters.git.project import LOOK_PAUSE_SECONDS
 from pipeline.errors import ProjectRefused
 from pipeline.model import Head
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
@@ -54,6 +54,22 @@ async def test_target_that_is_not_checked_out_moves_alone(
     assert git_project.git("rev-parse", "main") == tip.commit
     assert git_project.git("status", "--porcelain", "--branch") == "## other"
     assert not exists(git_project.root / "new.txt")
+
+
+async def test_tag_of_the_targets_name_is_not_taken_for_it(
+    workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    git_project.git("tag", "main")
+    head, target = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    write(Path(await workspaces.prepare(request)), {"new.txt": "new\n"})
+    tip = (await workspaces.integrate(request, "done")).head
+
+    assert await workspaces.swap_target(NUMBER, target, tip.commit)
+
+    assert target == "main"
+    assert git_project.git("rev-parse", "refs/heads/main") == tip.commit
+    assert git_project.git("status", "--porcelain") == ""
 
 
 async def test_target_checked_out_elsewhere_moves_there(
@@ -131,6 +147,56 @@ async def test_untracked_file_in_the_way_is_refused_with_its_name(
 
     assert git_project.state() == before
     assert (git_project.root / "new.txt").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "git reset --quiet --hard HEAD~1",
+        "echo new > other; git add other; git commit --quiet --amend -m amended",
+        "git checkout -q --orphan fresh; git commit -q -m fresh; git branch -qM fresh main",
+    ],
+    ids=["taken off", "amended", "begun anew"],
+)
+@pytest.mark.parametrize("merges", [False, True])
+async def test_what_the_user_takes_off_the_target_does_not_come_back(
+    workspaces: GitWorkspaces, git_project: GitProject, rewrite: str, merges: bool
+) -> None:
+    git_project.commit({"secret": "x\n"})
+    tip = await integrated(workspaces, {"shared.txt": "two\n"})
+    git_project.shell(f"git config user.name u; git config user.email u@x; {rewrite}")
+    before = git_project.state()
+
+    merge = workspaces.merge_target(NUMBER, "main")
+    swap = workspaces.swap_target(NUMBER, "main", tip.commit)
+    step, other = (merge, swap) if merges else (swap, merge)
+    other.close()
+    with pytest.raises(ProjectRefused, match="no longer holds"):
+        await step
+
+    assert git_project.state() == before
+
+
+async def test_what_the_user_took_off_after_a_merge_does_not_come_back(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    git_project.commit({"secret": "x\n"})
+    tip = (await workspaces.merge_target(NUMBER, "main")).head
+    git_project.git("reset", "--quiet", "--hard", "HEAD~1")
+
+    with pytest.raises(ProjectRefused, match="no longer holds"):
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+
+async def test_no_check_of_objects_by_the_user_stands_in_the_way(
+    workspaces: GitWorkspaces, git_project: GitProject
+) -> None:
+    git_project.git("config", "transfer.fsckObjects", "true")
+    git_project.git("config", "fetch.fsckObjects", "true")
+    declared = '[submodule "x"]\n\tpath = x\n\turl = -bad\n'
+    tip = await integrated(workspaces, {".gitmodules": declared})
+
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
 
 
 async def test_target_in_a_rebase_is_refused(

@@ -128,8 +128,8 @@ async def test_only_ignore_files_of_the_commit_leave_something_out(
 ) -> None:
     (clone.root / ".git/info").mkdir(exist_ok=True)
     write(clone.root, {".git/info/exclude": "/notes/\n/backend/done*\n"})
-    write(clone.root.parent, {"elsewhere": "*.py\n"})
-    clone.git("config", "core.excludesFile", str(clone.root.parent / "elsewhere"))
+    write(clone.root.parent.parent, {"elsewhere": "*.py\n"})
+    clone.git("config", "core.excludesFile", str(clone.root.parent.parent / "elsewhere"))
     work = {"notes/plan.md": "p", "backend/done.txt": "d", "backend/app.py": "a"}
     write(clone.root, {**work, "node_modules/x.js": "x"})
 

@@ -1,5 +1,6 @@
 """What agents do to histories, indexes and single files, and what must not be lost by it."""
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -250,3 +251,64 @@ async def test_refs_that_the_user_hides_from_others_are_seen(
     head, _ = await workspaces.open("REQ-2")
 
     assert head.commit == commit
+
+
+# --- what nobody has changed ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def unnormalised(git_project: GitProject) -> None:
+    """A file whose line ends are older than the attribute that forbids them."""
+    file = git_project.root / "w.txt"
+    file.write_bytes(b"a\r\nb\r\n")
+    os.utime(file, (1e9, 1e9))  # so that git need not look whether it has changed
+    git_project.commit({})
+    git_project.commit({".gitattributes": "*.txt text\n"})
+    assert git_project.git("cat-file", "-s", "HEAD:w.txt") == "6"
+
+
+@pytest.mark.parametrize("touch", ["true", "touch w.txt", "cp w.txt x; mv x w.txt"])
+async def test_file_that_attributes_would_change_is_no_change_of_an_idle_agent(
+    unnormalised: None, git_project: GitProject, deed: Deed, touch: str
+) -> None:
+    result = await deed(touch)
+
+    assert not result.changed
+    assert result.head.commit == git_project.git("rev-parse", "main")
+
+
+async def test_file_that_attributes_would_change_is_changed_by_whoever_means_it(
+    unnormalised: None, store: GitProject, deed: Deed
+) -> None:
+    result = await deed("git add --renormalize . && git commit -qm renormalised")
+
+    assert result.changed
+    assert store.git("cat-file", "-s", f"{result.head.commit}:w.txt") == "4"
+
+
+async def test_merged_branch_of_ones_own_without_a_change_is_none(deed: Deed) -> None:
+    result = await deed(
+        "git switch -qc mine; git commit -q --allow-empty -m empty; git switch -q -; "
+        "git merge -q --no-ff -m merged mine"
+    )
+
+    assert not result.changed
+
+
+async def test_markers_below_a_width_that_the_agent_has_just_set_are_found(deed: Deed) -> None:
+    result = await deed(
+        "echo '*.txt conflict-marker-size=40' > .gitattributes; "
+        "printf '<<<<<<< a\none\n=======\ntwo\n>>>>>>> b\n' > shared.txt"
+    )
+
+    assert result.conflicts == ("shared.txt",)
+
+
+async def test_line_between_two_sides_that_a_merge_has_left_is_found(deed: Deed) -> None:
+    result = await deed(
+        "git switch -qc other; echo theirs > shared.txt; git commit -qam theirs; git switch -q -; "
+        "echo ours > shared.txt; git commit -qam ours; git merge -q other; "
+        "sed -i '/^[<>]/d' shared.txt; git commit -qam merged; git branch -D other"
+    )
+
+    assert result.conflicts == ("shared.txt",)

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,9 +68,29 @@ def name_taken(project: GitProject) -> Path:
     return project.root
 
 
+def latin_file(project: GitProject) -> Path:
+    path = Path(os.fsdecode(bytes(project.root) + b"/caf\xe9"))
+    path.write_text("x")
+    project.git("add", "--all")
+    return project.root
+
+
+def latin_branch(project: GitProject) -> Path:
+    project.git("switch", "--quiet", "--create", os.fsdecode(b"caf\xe9"))
+    return project.root
+
+
+def staged_pointer(project: GitProject) -> Path:
+    project.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendor")
+    return project.root
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
+        (latin_file, "uncommitted changes \\(caf\ufffd\\)"),
+        (latin_branch, "a name that is no UTF-8"),
+        (staged_pointer, r"uncommitted changes \(vendor\)"),
         (missing, "is not a directory"),
         (no_repository, "git init"),
         (no_commit, "no commit yet"),

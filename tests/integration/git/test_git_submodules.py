@@ -7,6 +7,7 @@ import pytest
 
 from adapters.git import GitWorkspaces
 from adapters.git.project import check_project
+from pipeline.errors import ProjectRefused
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
 
 ALLOW = ("-c", "protocol.file.allow=always")
@@ -181,6 +182,19 @@ async def test_submodule_that_an_agent_moves_is_moved(
     assert exists(build / "third/lib.c")
 
 
+async def test_commit_in_a_submodule_that_an_agent_has_moved_is_delivered(
+    workspaces: GitWorkspaces, git_project: GitProject, clone: GitProject
+) -> None:
+    clone.git("mv", "vendor", "third")
+    better = GitProject(clone.root / "third").commit({"lib.c": "int better;\n"})
+    result = await workspaces.integrate(stage_request(await workspaces.head(NUMBER)), "done")
+
+    assert result.refusal == ""
+    assert await workspaces.swap_target(NUMBER, "main", result.head.commit)
+    git_project.git(*ALLOW, "submodule", "--quiet", "update", "--init")
+    assert git_project.git("-C", "third", "rev-parse", "HEAD") == better
+
+
 async def test_submodule_that_an_agent_replaces_by_its_files_is_replaced(
     workspaces: GitWorkspaces, store: GitProject, clone: GitProject
 ) -> None:
@@ -251,3 +265,53 @@ async def test_submodule_of_a_submodule_travels_too(
     assert await workspaces.swap_target(NUMBER, "main", result.head.commit)
     git_project.git(*ALLOW, "submodule", "--quiet", "update", "--recursive")
     assert (git_project.root / "vendor/deep/deep.c").read_text() == "int deeper;\n"
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "git submodule --quiet deinit --force vendor",
+        "git -c submodule.recurse=true checkout --quiet HEAD~1",
+    ],
+)
+async def test_new_commit_reaches_a_submodule_that_is_not_checked_out_any_more(
+    workspaces: GitWorkspaces, git_project: GitProject, clone: GitProject, gone: str
+) -> None:
+    better = GitProject(clone.root / "vendor").commit({"lib.c": "int better;\n"})
+    result = await workspaces.integrate(stage_request(await workspaces.head(NUMBER)), "done")
+    git_project.shell(gone)
+
+    assert await workspaces.swap_target(NUMBER, "main", result.head.commit)
+
+    git_project.git("checkout", "--quiet", "main")
+    git_project.git(*ALLOW, "submodule", "--quiet", "update", "--init")
+    assert git_project.git("-C", "vendor", "rev-parse", "HEAD") == better
+
+
+async def test_new_commit_that_would_be_nowhere_is_not_delivered(
+    workspaces: GitWorkspaces, git_project: GitProject, clone: GitProject
+) -> None:
+    GitProject(clone.root / "vendor").commit({"lib.c": "int better;\n"})
+    result = await workspaces.integrate(stage_request(await workspaces.head(NUMBER)), "done")
+    git_project.shell("rm -rf vendor/* vendor/.git .git/modules")
+    before = git_project.git("rev-parse", "main")
+
+    with pytest.raises(ProjectRefused, match="git submodule update --init -- vendor"):
+        await workspaces.swap_target(NUMBER, "main", result.head.commit)
+
+    assert git_project.git("rev-parse", "main") == before
+
+
+@pytest.mark.parametrize("leave", ["git switch -q -c mine", "true"])
+async def test_work_left_elsewhere_in_a_submodule_is_red_where_nothing_else_was_done(
+    workspaces: GitWorkspaces, clone: GitProject, leave: str
+) -> None:
+    vendor = GitProject(clone.root / "vendor")
+    start = vendor.git("rev-parse", "HEAD")
+    vendor.shell(leave)
+    vendor.commit({"lib.c": "int better;\n"})
+    vendor.git("checkout", "--quiet", start)
+
+    result = await workspaces.integrate(stage_request(await workspaces.head(NUMBER)), "done")
+
+    assert "vendor/" in result.refusal

@@ -1,0 +1,303 @@
+"""A checkout of the user's: whether it is clean, how it is moved, and how half a move is undone.
+
+Git moves files one by one and the branch last. Stopped in between (a full disk, a folder that it
+may not write to, a power cut) it leaves files of both commits, which look like changes of the
+user's. What a move is about is noted before it begins, so that what is half done can be undone.
+"""
+
+import asyncio
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import EllipsisType
+
+from adapters.files import write_atomically
+from adapters.git.command import Git
+from pipeline.errors import ProjectRefused
+
+LOOKS, LOOK_PAUSE_SECONDS = 50, 0.2
+"""How long somebody else's git is waited for in the user's checkout: ten seconds."""
+SHOWN = 5
+_NONE = "0"
+
+
+@dataclass(frozen=True)
+class Move:
+    """The checkout at `place` goes from `old` to `new`; `there` lay in the way of new files."""
+
+    place: str
+    old: str
+    new: str
+    there: tuple[str, ...] = ()
+
+    @classmethod
+    async def planned(cls, place: Git, old: str, new: str) -> "Move":
+        """A move that has not begun."""
+        added = [entry.path for entry in await _entries(place, old, new) if not entry.was_there]
+        there = await asyncio.to_thread(_existing, place.directory, added)
+        return cls(str(place.directory), old, new, tuple(there))
+
+    @classmethod
+    def noted(cls, file: Path) -> "Move | None":
+        """The move that is or was under way."""
+        try:
+            fields = json.loads(file.read_bytes() or b"null")
+        except FileNotFoundError:
+            return None
+        return cls(**{**fields, "there": tuple(fields["there"])}) if fields else None
+
+    def note(self, file: Path) -> None:
+        """Write it down, durably."""
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A path that two commits have differently: mode and object of each."""
+
+    path: str
+    old_mode: str
+    new_mode: str
+    old_blob: str
+    new_blob: str
+
+    @property
+    def was_there(self) -> bool:
+        return bool(self.old_mode.strip(_NONE))
+
+    @property
+    def is_new_file(self) -> bool:
+        return self.new_mode.startswith(("100", "120"))
+
+
+async def forward(place: Git, target: str, old: str, new: str, note: Path) -> bool:
+    """Fast-forward the checkout and its branch; False if the branch has moved meanwhile.
+
+    Until it is done or undone, `note` tells of it. Raises: ProjectRefused if git refuses, with the
+    checkout as it was.
+    """
+    move = await Move.planned(place, old, new)
+    await asyncio.to_thread(move.note, note)
+    # A strategy that a setting names, such as `ours`, would turn the fast-forward into a merge.
+    settings = {**place.options, f"branch.{target}.mergeOptions": ""}
+    merged = await Git(place.directory, options=settings).run(
+        # Each of these can be turned by a setting of the repository; none of them may be.
+        "merge", "--ff-only", "--strategy=ort", "--no-squash", "--commit", "--no-autostash",
+        "--no-overwrite-ignore", "--no-verify-signatures", "--no-edit", "--no-stat",
+        "--quiet", new, accept=(0, 1, 2, 128),
+    )  # fmt: skip
+    now = await place.commit_of(f"refs/heads/{target}")
+    if now == old:
+        await undo(place, move)
+    await asyncio.to_thread(note.unlink)
+    if now == new:
+        await check_arrived(place, target, old)
+        return True
+    if now != old:
+        return False
+    raise ProjectRefused(
+        f"{target} is checked out in {place.directory}, where git refused to move it: "
+        f"{(merged.error or merged.text).strip()[-2000:]}"
+    )
+
+
+async def finish(note: Path, target: str, options: Mapping[str, str]) -> None:
+    """Undo, or check, what an earlier try has left half done."""
+    move = await asyncio.to_thread(Move.noted, note)
+    if move is None:
+        return
+    place = Git(Path(move.place), options=options)
+    if await asyncio.to_thread(place.directory.is_dir):
+        tip = await place.commit_of(f"refs/heads/{target}")
+        if tip == move.new:
+            await check_arrived(place, target, move.old)
+        elif tip == move.old:
+            await undo(place, move)
+    await asyncio.to_thread(note.unlink)
+
+
+async def undo(place: Git, move: Move) -> None:
+    """Take back what a move that did not reach its branch has done to files and index.
+
+    Files count as the move's if they are missing or hold the beginning of what they would have
+    become. Raises: ProjectRefused with the names of those that could not be brought back.
+    """
+    entries = [e for e in await _entries(place, move.old, move.new) if e.path not in move.there]
+    await _restore_index(place, entries)
+    changed = await _changes(place)
+    suspects = [entry for entry in entries if entry.path in changed or not entry.was_there]
+    touched = [entry for entry in suspects if await _is_half_done(place, entry)]
+    await asyncio.to_thread(_remove, place.directory, [e.path for e in touched if e.is_new_file])
+    names = [entry.path for entry in touched if entry.was_there]
+    said = await place.run(
+        "checkout-index", "--force", "--quiet", "-z", "--stdin",
+        stdin="".join(f"{name}\0" for name in names), accept=(0, 1, 128),
+    )  # fmt: skip
+    await place.run("update-index", "-q", "--refresh", accept=(0, 1, 128))
+    left = set(await _changes(place)) & {entry.path for entry in entries}
+    if left:
+        shown = sorted(left)[:SHOWN]
+        raise ProjectRefused(
+            f"Git has stopped half-way in {place.directory}, and {len(left)} files stand as the "
+            f"delivery would have them: {', '.join(shown)}. {said.error.strip()[-1000:]} Bring "
+            f"each of them back: `git restore --source=HEAD --staged --worktree -- "
+            f"{shlex.join(shown)}`, then retry."
+        )
+
+
+async def _restore_index(place: Git, entries: list[_Entry]) -> None:
+    """Entries that are the new ones already are the old ones again."""
+    listed = await place.run("ls-files", "--stage", "-z")
+    now = {path: meta for meta, _, path in (line.partition("\t") for line in listed.fields)}
+    lines = []
+    for entry in entries:
+        new = f"{entry.new_mode} {entry.new_blob} 0" if entry.new_mode.strip(_NONE) else None
+        if now.get(entry.path) == new:
+            lines.append(f"{entry.old_mode} {entry.old_blob}\t{entry.path}\0")
+    if lines:
+        await place.run("update-index", "-z", "--index-info", stdin="".join(lines))
+
+
+async def _is_half_done(place: Git, entry: _Entry) -> bool:
+    there = await asyncio.to_thread(_content, place.directory / entry.path)
+    if there is None:
+        return entry.was_there
+    if there is ... or not entry.is_new_file:
+        return False
+    new = await place.run("cat-file", "--filters", f"--path={entry.path}", entry.new_blob)
+    return new.text.encode("utf-8", "surrogateescape").startswith(there)
+
+
+def _content(path: Path) -> bytes | EllipsisType | None:
+    """What a file holds or a link leads to; None without one, an ellipsis for all else."""
+    try:
+        return os.readlink(bytes(path)) if path.is_symlink() else path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):  # or a file stands where its folder was
+        return None
+    except OSError:
+        return ...
+
+
+def _remove(root: Path, names: list[str]) -> None:
+    """Remove files, and folders that are empty without them."""
+    for name in names:
+        path = root / name
+        try:
+            path.unlink(missing_ok=True)
+            for folder in path.relative_to(root).parents[:-1]:
+                (root / folder).rmdir()
+        except OSError:  # the folder is not empty; what could not be removed is told by its name
+            continue
+
+
+def _existing(root: Path, names: list[str]) -> list[str]:
+    return [name for name in names if os.path.lexists(root / name)]
+
+
+async def _entries(git: Git, old: str, new: str) -> list[_Entry]:
+    listed = await git.run("diff-tree", "-r", "-z", "--no-renames", "--raw", old, new)
+    pairs = zip(listed.fields[::2], listed.fields[1::2], strict=True)
+    found = []
+    for meta, path in pairs:
+        old_mode, new_mode, old_blob, new_blob, _ = meta.removeprefix(":").split(" ")
+        found.append(_Entry(path, old_mode, new_mode, old_blob, new_blob))
+    return found
+
+
+async def check_arrived(place: Git, target: str, before: str) -> None:
+    """The branch has moved; so must have the files, unless git was stopped half-way.
+
+    What differs from both commits the user has edited meanwhile: that is nobody's business.
+    """
+    changes = await _changes(place)
+    if not changes:
+        return
+    edited = await place.run(
+        "diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", before, "--"
+    )
+    left = [name for name in changes if name not in edited.fields]
+    if left:
+        raise ProjectRefused(
+            f"{target} was moved from {before[:10]}, but {len(left)} of its files in "
+            f"{place.directory} were not brought along: {', '.join(left[:5])}. Compare them "
+            f"with {target}, then bring each of them there: `git restore --source=HEAD "
+            f"--staged --worktree -- {shlex.join(left[:5])}`."
+        )
+
+
+async def check_clean(git: Git, branch: str) -> None:
+    """Refuse uncommitted changes of tracked files; untracked files are nobody's business."""
+    changes = await _settled_changes(git)
+    if not changes:
+        return
+    if earlier := await _left_behind(git, branch):
+        raise ProjectRefused(
+            f"{branch} was moved from {earlier[:10]} by somebody who did not bring the files "
+            f"in {git.directory} along: they still stand at {earlier[:10]}. Nothing of yours "
+            f"is changed. Run `git read-tree -m -u {earlier} HEAD` there, then retry."
+        )
+    raise ProjectRefused(
+        f"{git.directory} has uncommitted changes ({', '.join(changes[:5])}). "
+        "Commit or stash them first."
+    )
+
+
+async def _changes(git: Git) -> list[str]:
+    """Tracked files that differ from HEAD. A submodule that merely stands elsewhere does not."""
+    status = await git.run(
+        "status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=no",
+        "--ignore-submodules=dirty", "--no-show-stash", "--no-branch", "--no-ahead-behind",
+    )  # fmt: skip
+    found = []
+    for entry in status.fields:
+        kind, changed, *rest = entry.split(" ", 8)
+        is_submodule = rest and rest[0].startswith("S")
+        if kind == "1" and is_submodule and changed[0] == ".":
+            continue
+        found.append(entry.split(" ", 10)[-1] if kind == "u" else rest[-1])
+    return found
+
+
+async def _settled_changes(git: Git) -> list[str]:
+    """As `_changes`, once no git is at work there: halfway through a merge, files seem changed.
+
+    The user's git may be, or that of a worker that was killed. What stays the same over two looks
+    is not in motion.
+    """
+    git_dir = await git.run("rev-parse", "--absolute-git-dir")
+    lock = Path(git_dir.line) / "index.lock"
+    seen: tuple[str | None, list[str]] | None = None
+    for _ in range(LOOKS):
+        before, seen = seen, (await git.commit_of("HEAD"), await _changes(git))
+        if not seen[1] or (seen == before and not await asyncio.to_thread(lock.exists)):
+            break
+        await asyncio.sleep(LOOK_PAUSE_SECONDS)
+    return seen[1] if seen else []
+
+
+async def _left_behind(git: Git, branch: str) -> str:
+    """The earlier commit of the branch at which index and files still stand; empty if at none.
+
+    So it looks where a branch was moved without its checkout, for instance by `git update-ref`.
+    """
+    if (await git.run("diff-files", "--quiet", "--ignore-submodules", accept=(0, 1))).code:
+        return ""
+    moved = await git.run(
+        "reflog", "show", "--format=%H", "-n", "20", f"refs/heads/{branch}", accept=(0, 128)
+    )
+    before = await git.run("rev-list", "-n", "50", "HEAD", accept=(0, 128))
+    head = await git.commit_of("HEAD")  # where what is staged stands is no earlier commit
+    for commit in dict.fromkeys((*moved.text.split(), *before.text.split())):
+        if commit == head:
+            continue
+        same = await git.run(
+            "diff-index", "--cached", "--quiet", "--ignore-submodules", commit, "--",
+            accept=(0, 1, 128),
+        )  # fmt: skip
+        if same.code == 0:
+            return commit
+    return ""
