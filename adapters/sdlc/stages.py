@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, STAGES_AND_NOTICES, load_context
 from adapters.sdlc.gates import add_gates, mode_of
-from adapters.sdlc.holds import gate_reads, pass_gate, record_outage
+from adapters.sdlc.holds import gate_reads, lock_rows, pass_gate, record_outage
 from adapters.sdlc.tables import CostRow, HostRow, RunRow
 from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
 from pipeline.errors import IllegalTransition, StaleAttempt
@@ -477,6 +477,8 @@ async def record_ends(
     connection: AsyncConnection, number: str, results: Mapping[str, RunResult]
 ) -> None:
     """How runs ended that no stage has closed, and what they cost; a repeat changes nothing."""
+    if results:  # a stage that closes one of them at this moment locks the requirement first, too
+        await lock_rows(connection, {number})
     for run_id, result in results.items():
         agent = await _end(connection, run_id, result)
         if agent is not None:

@@ -1,10 +1,14 @@
 """What is recorded of runs while they go on, and of those that no stage closes."""
 
+import asyncio
 from datetime import timedelta
+
+import psycopg
 
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import RequirementState, RunEnd, RunResult, StageState
+from tests.eventually import eventually_async
 from tests.sdlc_factory import RESEARCH, START, Requirement
 
 RUN = f"REQ-1/wf-1/{RESEARCH}/1"
@@ -69,3 +73,27 @@ async def test_a_closed_run_stays_as_it_is(
     await sdlc_store.record_ends("REQ-1", {RUN: CANCELLED})
 
     assert await sdlc_reader.runs("REQ-1") == before
+
+
+async def test_end_of_a_run_waits_for_its_requirement_with_no_other_row_in_hand(
+    sdlc_store: PostgresSdlcStore, database_url: str
+) -> None:
+    """A stage that closes has the requirement and then wants the run: one of them would be ended.
+
+    This happens when a stage is told late that it is cancelled, and its agent was ended meanwhile.
+    """
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.open_stage(RESEARCH)
+    address = database_url.replace("postgresql+psycopg", "postgresql")
+    async with await psycopg.AsyncConnection.connect(address) as closing:
+        await closing.execute("SELECT 1 FROM requirements WHERE number = 'REQ-1' FOR UPDATE")
+        ending = asyncio.create_task(sdlc_store.record_ends("REQ-1", {RUN: CANCELLED}))
+
+        async def waits() -> bool:
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+            return await (await closing.execute(waiting)).fetchone() is not None
+
+        await eventually_async(waits, "the end waits for the requirement")
+        await closing.execute("SELECT 1 FROM runs WHERE run_id = %s FOR UPDATE NOWAIT", [RUN])
+        assert not ending.done()
+    await ending
