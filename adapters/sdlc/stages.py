@@ -357,7 +357,7 @@ def _close_stage(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -
 
 
 def _charge(write: RequirementWrite, ended: EndedRun) -> None:
-    write.insert(
+    write.ensure(  # of a run that was ended before its stage closes, the clean-up has written it
         CostRow,
         run_id=ended.request.run_id,
         agent=ended.request.stage.agent,

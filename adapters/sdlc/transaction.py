@@ -33,6 +33,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -101,8 +102,9 @@ def _as_sqlalchemy_says_it(error: psycopg.Error, *, is_lost: bool) -> Exception:
 # statements are cached by their shape: which columns of which tables, in which order.
 
 Columns = tuple[str, ...]
-Shape = tuple[type[Base], Columns, Columns]
-"""Table, columns of the key (none: a new row), columns that are written."""
+Shape = tuple[type[Base], Columns, Columns, bool]
+"""Table, columns of the key (none: a new row), columns that are written; whether a new row may be
+there already."""
 
 _SHAPES = 512
 """Statements kept; a pipeline of eleven stages makes a few dozen."""
@@ -128,6 +130,10 @@ class Batch:
     def insert(self, table: type[Base], values: Mapping[str, object]) -> None:
         """A new row."""
         self._write(table, {}, values)
+
+    def ensure(self, table: type[Base], values: Mapping[str, object]) -> None:
+        """A new row, unless there is one with that primary key."""
+        self._write(table, {}, values, may_be_there=True)
 
     def update(
         self, table: type[Base], key: Mapping[str, object], values: Mapping[str, object]
@@ -167,10 +173,15 @@ class Batch:
         await connection.execute(statement, values)
 
     def _write(
-        self, table: type[Base], key: Mapping[str, object], values: Mapping[str, object]
+        self,
+        table: type[Base],
+        key: Mapping[str, object],
+        values: Mapping[str, object],
+        *,
+        may_be_there: bool = False,
     ) -> None:
         index = len(self._shapes)
-        self._shapes.append((table, tuple(key), tuple(values)))
+        self._shapes.append((table, tuple(key), tuple(values), may_be_there))
         self._values.update({_name(index, "key", name): value for name, value in key.items()})
         self._values.update({_name(index, "set", name): value for name, value in values.items()})
 
@@ -181,8 +192,12 @@ def _statement(shapes: tuple[Shape, ...]) -> Insert:
     return _INSERT_EVENTS.add_cte(*parts, _INSERT_PHASES.cte("phases_written"))
 
 
-def _part(index: int, table: type[Base], key: Columns, written: Columns) -> Insert | Update:
+def _part(
+    index: int, table: type[Base], key: Columns, written: Columns, may_be_there: bool
+) -> Insert | Update:
     values = {name: _parameter(index, "set", table, name) for name in written}
+    if may_be_there:
+        return upsert(table).values(values).on_conflict_do_nothing()
     if not key:
         return insert(table).values(values)
     same = (getattr(table, name) == _parameter(index, "key", table, name) for name in key)
@@ -433,6 +448,10 @@ class RequirementWrite:
     def insert(self, table: type[Base], **values: object) -> None:
         """A new row of this requirement."""
         self._batch.insert(table, {"number": self.number, **values})
+
+    def ensure(self, table: type[Base], **values: object) -> None:
+        """A new row of this requirement, unless there is one with that primary key."""
+        self._batch.ensure(table, {"number": self.number, **values})
 
     def update(self, table: type[Base], key: Mapping[str, object], **values: object) -> None:
         """Columns of the row with that key."""

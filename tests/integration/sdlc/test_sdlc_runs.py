@@ -9,7 +9,7 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import RequirementState, RunEnd, RunResult, StageState
 from tests.eventually import eventually_async
-from tests.sdlc_factory import RESEARCH, START, Requirement
+from tests.sdlc_factory import RESEARCH, START, Requirement, a_failure
 
 RUN = f"REQ-1/wf-1/{RESEARCH}/1"
 LATER = START + timedelta(minutes=1)
@@ -60,6 +60,21 @@ async def test_a_run_that_no_stage_closes_has_its_end_and_cost(
     assert (run.state, run.end, run.starts) == (StageState.FAILED, RunEnd.CANCELLED, 1)
     assert (run.started_at, run.ended_at, run.seconds) == (START, ENDED, 2700.0)
     assert (await sdlc_reader.performance("REQ-1")).sequential_seconds == 2700.0
+
+
+async def test_stage_closes_whose_agent_was_ended_by_the_clean_up_before_it(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.open_stage(RESEARCH)
+    await sdlc_store.record_ends("REQ-1", {RUN: CANCELLED})
+
+    failed, end = StageState.FAILED, RunEnd.CANCELLED
+    failure = a_failure(RESEARCH)
+    await requirement.close_stage(RESEARCH, state=failed, failure=failure, end=end, minutes=45)
+
+    [run] = await sdlc_reader.runs("REQ-1")
+    assert (run.state, run.end, run.seconds) == (failed, end, 2700.0)
 
 
 async def test_a_closed_run_stays_as_it_is(
