@@ -195,6 +195,12 @@ class ScriptedRuns:
     async def queue(self, request: SlotRequest) -> None:
         """Nobody is less urgent."""
 
+    async def allow(self, slots: int) -> None:
+        """Let so many agents live at once from now on."""
+        async with self._changed:
+            self.slots = slots
+            self._changed.notify_all()
+
     async def wait_for_slot(self, request: SlotRequest) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self.slots is None or self.used < self.slots)
@@ -341,7 +347,15 @@ class ScriptedBuilds:
         self._clock = clock
         self.minutes: dict[str, float] = {}
         self._exit_codes = exit_codes or {}
+        self._held: dict[str, asyncio.Event] = {}
         self.requests: list[BuildRequest] = []
+
+    def hold(self, number: str) -> None:
+        """Let every build of a requirement last until it is released."""
+        self._held[number] = asyncio.Event()
+
+    def release(self, number: str) -> None:
+        self._held[number].set()
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         self.requests.append(request)
@@ -350,6 +364,8 @@ class ScriptedBuilds:
         exit_code = codes[min(nth, len(codes) - 1)]
         output = "" if exit_code == 0 else f"error TS2345: {request.build} does not compile"
         await self._clock.sleep(self.minutes.get(request.build, 0))
+        if held := self._held.get(request.ref.number):
+            await held.wait()
         now = await self._clock.now()
         return BuildResult(RunEnd.EXITED, exit_code, output, now, now, f"{request.build}.log")
 

@@ -172,8 +172,11 @@ class House:
         await next(worker for worker in self._workers if worker.task_queue == queue).shutdown()
 
     async def family(self, workflow_id: str) -> list[WorkflowHistory]:
-        """The histories of a workflow, of each run of it and of every workflow below."""
-        found = await self.chain(workflow_id)
+        """The histories of a workflow, of each run of it and of every workflow below.
+
+        A run that has done nothing yet is left out: a replay would wait for its first task.
+        """
+        found = [each for each in await self.chain(workflow_id) if _has_begun(each)]
         for history in list(found):
             for event in history.events:
                 started = event.child_workflow_execution_started_event_attributes
@@ -313,6 +316,12 @@ async def retry_when_possible(handle: Handle, stage: str) -> Reopened:
 
     await until(is_taken, f"{stage} can be retried")
     return taken[0]
+
+
+def _has_begun(history: WorkflowHistory) -> bool:
+    return any(
+        event.HasField("workflow_task_completed_event_attributes") for event in history.events
+    )
 
 
 async def replay(history: WorkflowHistory) -> None:

@@ -1,6 +1,5 @@
 """Deliveries to one target take turns: who waits, who goes first, and what gives a turn up."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -40,21 +39,20 @@ PLAN = team_of("Research", "Backend")
 
 
 class Builds:
-    """Builds that a test holds, makes red and counts, by requirement."""
+    """Builds that a test makes red and counts, by requirement."""
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._run = house.builds.run
-        self._held: dict[str, asyncio.Event] = {}
         self.before: Callable[[str], object] = lambda number: None
         self.red: set[str] = set()
         house.builds.run = self.run  # type: ignore[method-assign] # the ports hold this object
 
     def hold(self, number: str) -> None:
-        self._held[number] = asyncio.Event()
+        self._house.builds.hold(number)
 
     def release(self, number: str) -> None:
-        self._held[number].set()
+        self._house.builds.release(number)
 
     def count(self, number: str = "") -> int:
         requests = self._house.builds.requests
@@ -64,8 +62,6 @@ class Builds:
         number = request.ref.number
         result = await self._run(request, directory)
         self.before(number)
-        if number in self._held:
-            await self._held[number].wait()
         if number not in self.red:
             return result
         return BuildResult(result.end, 1, "error: no", result.started_at, result.ended_at, "log")

@@ -35,12 +35,19 @@ from adapters.sdlc.store import create_store
 from adapters.temporal.client import SEARCH_ATTRIBUTES
 from adapters.temporal.converter import DATA_CONVERTER
 from cli.hints import sasha_standing
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, RetriesExhausted
 from pipeline.installation import Installation
 from pipeline.model import (
     Answer,
     Bounds,
+    BuildOutcome,
+    BuildRequest,
     DecisionRequest,
+    ExtensionRequest,
+    FailureCollection,
+    FailureReport,
+    Hold,
+    Pipeline,
     Priority,
     RequirementOrder,
     RetryRequest,
@@ -62,14 +69,22 @@ from tests.house import (
     retry_when_possible,
     until,
 )
-from tests.orchestra_plans import SOLO
-from workflows import continuing
+from tests.orchestra_plans import SOLO, team_of
+from workflows import continuing, options
 from workflows.requirement import RequirementWorkflow
 
 HERE = Path(__file__).parent
 HOUSE = HERE.parent.parent
 IDENTITY = "recorder"
 """Instead of process and host name, which Temporal would record."""
+
+ROY = "Backend Implementation"
+FIX = "Fix build backend"
+RESEARCHED = team_of("Research", "Backend")
+"""Of a program and a simulated agent: the project is needed."""
+DISK = Symptom(SymptomKind.DISK_LOW, "disk", "here", "1 MiB is free.")
+PAUSE = timedelta(seconds=1)
+"""After what could not be recorded."""
 
 BOTH_SPECIALISTS: Scripts = {
     "Backend QA": [Script({"needs_todd": True})],
@@ -93,10 +108,14 @@ UNDECIDED: Scripts = {
 }
 QUESTION: Scripts = {"Research": [Script({"status": "BLOCKED", "summary": "which one?"}), Script()]}
 LASTING = Script(lasts=True)
+RED_BUILD: ExitCodes = {"backend": [2, 0]}
+LASTING_FIX: Scripts = {FIX: [LASTING]}
+OURS: Scripts = {ROY: [Script(lasts=True, files={"shared.txt": "ours\n"})]}
+CRASH: Scripts = {ROY: [Script(lasts=True, exit_code=1, output="no notice"), Script()]}
 _ASKED = 4
 QUESTIONS: Scripts = {"Research": [*[QUESTION["Research"][0]] * _ASKED, Script()]}
 CONFLICT: Scripts = {
-    "Backend Implementation": [Script(files={"shared.txt": "backend\n"})],
+    ROY: [Script(files={"shared.txt": "backend\n"})],
     "Frontend Implementation": [Script(lasts=True, files={"shared.txt": "frontend\n"})],
     "Fix merge Frontend Implementation": [Script(files={"shared.txt": "both\n"})],
 }
@@ -112,7 +131,7 @@ async def _approve_and_retry(house: House, handle: Handle) -> None:
     await house.until_blocked(handle)
     approval = DecisionRequest(Answer.APPROVE, "ada", "ours")
     await handle.execute_update(RequirementWorkflow.decide, approval)
-    await retry_when_possible(handle, "Backend Implementation")
+    await retry_when_possible(handle, ROY)
 
 
 async def _retry_once_reminded(house: House, handle: Handle) -> None:
@@ -136,7 +155,7 @@ async def _hold_for_p0(house: House, handle: Handle) -> None:
 
 async def _stand_still_for_p0(house: House, handle: Handle) -> None:
     """A P0 that pre-empts comes while an agent runs."""
-    await house.until_running("Backend Implementation")
+    await house.until_running(ROY)
     number = f"{handle.id}-URGENT"
     house.runs.by_number[number] = LASTING
     urgent = await house.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
@@ -162,7 +181,7 @@ async def _merge_in_order(house: House, handle: Handle) -> None:
     """The frontend's work conflicts with the backend's, which is merged first."""
 
     async def is_merged() -> bool:
-        return any(e.get("stage") == "Backend Implementation" for e in await completed(house))
+        return any(e.get("stage") == ROY for e in await completed(house))
 
     async def completed(house: House) -> list[Mapping[str, object]]:
         return [e for e in await house.events(handle.id) if e["eventType"] == "stage.completed"]
@@ -173,6 +192,14 @@ async def _merge_in_order(house: House, handle: Handle) -> None:
 
 async def _repair_by_hand(house: House, handle: Handle) -> None:
     """What Sasha could not repair, a human has, and says so."""
+    number = await _escalated(house)
+    house.cluster_care.symptoms = []
+    request = RetryRequest(DELIVER, "ada")
+    await house.handle(number).execute_update(RequirementWorkflow.retry, request)
+
+
+async def _escalated(house: House) -> str:
+    """The P0 that stands for what Sasha could not repair."""
     standing: list[str] = []
 
     async def is_asked() -> bool:
@@ -183,21 +210,121 @@ async def _repair_by_hand(house: House, handle: Handle) -> None:
         return bool(standing)
 
     await until(is_asked, "a human is asked")
-    house.cluster_care.symptoms = []
-    request = RetryRequest(DELIVER, "ada")
-    await house.handle(standing[0]).execute_update(RequirementWorkflow.retry, request)
+    return standing[0]
 
 
 async def _cancel(house: House, handle: Handle) -> None:
-    await house.until_running("Backend Implementation")
+    await house.until_running(ROY)
     await handle.cancel()
+
+
+async def _cancel_during_its_fix(house: House, handle: Handle) -> None:
+    await house.until_running(FIX)
+    await handle.cancel()
+
+
+async def _allow_a_slot_then_extend(house: House, handle: Handle) -> None:
+    """It is queued for the first slot of a host, and has its deadline moved when it runs."""
+
+    async def is_queued() -> bool:
+        return house.runs.claims > 0
+
+    await until(is_queued, "it asks for a slot")
+    await house.runs.allow(1)
+    await house.until_running(ROY)
+    request = ExtensionRequest(ROY, 10, "ada", "nearly done")
+    await handle.execute_update(RequirementWorkflow.extend, request)
+    await house.runs.let_end()
+
+
+async def _conflict_with_the_one_before(house: House, handle: Handle) -> None:
+    """It waits in line for one that delivers another version of the file that it has changed."""
+    first = f"{handle.id}-FIRST"
+    house.runs.by_number[first] = Script(files={"shared.txt": "first\n"})
+    house.builds.hold(first)
+    house.runs.on_start["Fix deliver"] = lambda worktree: GitProject(worktree).git(
+        "merge", "--quiet", "-s", "ours", "main"
+    )
+    before = await house.start(RESEARCHED, number=first)
+
+    async def is_building() -> bool:
+        return any(request.ref.number == first for request in house.builds.requests)
+
+    await until(is_building, f"{first} delivers")
+    await house.runs.let_end()
+    await _until_held(house, handle)
+    house.builds.release(first)
+    await delivered(before)
+
+
+async def _end_orchestrator(house: House, handle: Handle) -> None:
+    """Somebody terminates the orchestrator alone; a human has the stage tried again."""
+    await house.until_running(FIX)
+    await house.handle(f"{handle.id}/round-1").terminate()
+    await retry_when_possible(handle, ROY)
+
+
+async def _hold_repair(house: House, handle: Handle) -> None:
+    """The build after a fix is held by an outage, then by a P0 that nobody has begun."""
+    await house.until_running(FIX)
+    number, away = f"{handle.id}-URGENT", iter(range(1))
+    order = RequirementOrder(number, "It burns.", Priority.P0, SOLO, False, None)
+    await house.store.accept(order, "Nobody begins it yet.")
+
+    async def open_build(request: BuildRequest, waiter: str) -> BuildOutcome | Hold | None:
+        for _ in away:
+            raise DependencyUnavailable("SDLC database", "its address", "Start it.")
+        return await house.store.open_build(request, waiter)
+
+    vars(house.database)["open_build"] = open_build
+    await house.runs.let_end()
+
+    async def is_held() -> bool:
+        events = await house.events(handle.id)
+        return any(number in e["heldBy"] for e in events if e["eventType"] == "workflow.held")
+
+    await until(is_held, f"{number} holds it")
+    await delivered(await house.start(SOLO, number=number, priority=Priority.P0))
+
+
+async def _give_repair_up(house: House, handle: Handle) -> None:
+    """The disk of the host is full; a human does without its repair."""
+    await house.until_running(ROY)
+    house.host_care.symptoms = [DISK]
+    await house.patrol()
+    number = await _escalated(house)
+
+    async def waits() -> bool:
+        history = await house.handle(number).fetch_history()
+        return any(event.HasField("timer_started_event_attributes") for event in history.events)
+
+    await until(waits, "it has looked")
+    await house.handle(number).execute_update(
+        RequirementWorkflow.decide, DecisionRequest(Answer.ABORT, "ada")
+    )
+    await house.handle(number).result()
+    await house.runs.let_end()
+
+
+async def _fail_report(house: House, handle: Handle) -> None:
+    """What must be recorded before a human can be asked cannot be for a while."""
+    failing = iter(range(1))
+
+    async def block(collection: FailureCollection, report: FailureReport) -> None:
+        for _ in failing:
+            raise RetriesExhausted("It cannot be written.", 3, 10)
+        await house.store.block(collection, report)
+
+    vars(house.database)["block"] = block
+    await house.runs.let_end()
+    await retry_when_possible(handle, ROY)
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A requirement to record: its pipeline, what its agents and builds do, and the answers."""
 
-    pipeline: str
+    pipeline: str | Pipeline
     scripts: Scripts = field(default_factory=dict)
     builds: ExitCodes = field(default_factory=dict)
     answers: Answers = _nobody
@@ -206,7 +333,13 @@ class Scenario:
     """What is away when it begins."""
     is_curable: bool = True
     """Whether Sasha's first act brings that back."""
+    calls_sasha: bool = False
+    """Whether she is called although nothing is away when it begins."""
     sequential: bool = False
+    priority: Priority = Priority.P2
+    pre_empts: bool = False
+    slots: int | None = None
+    """How many agents its host allows when it begins; None: as many as come."""
     has_project: bool = False
     events: int = continuing.EVENTS
     """The length after which it continues as new, also when it is replayed."""
@@ -228,12 +361,10 @@ SCENARIOS: Mapping[str, Scenario] = {
         bounds=replace(NO_REPAIR, reminder=timedelta(seconds=1)),
     ),
     "held": Scenario("standard", {"Research": [LASTING]}, answers=_hold_for_p0),
-    "pre-empted": Scenario(
-        "standard", {"Backend Implementation": [LASTING]}, answers=_stand_still_for_p0
-    ),
+    "pre-empted": Scenario("standard", {ROY: [LASTING]}, answers=_stand_still_for_p0),
     "cancelled": Scenario(
         "standard",
-        {"Backend Implementation": [LASTING]},
+        {ROY: [LASTING]},
         answers=_cancel,
         end=WorkflowExecutionStatus.CANCELED,
     ),
@@ -248,6 +379,37 @@ SCENARIOS: Mapping[str, Scenario] = {
         is_curable=False,
     ),
     "outage": Scenario("standard", outage=(Symptom(SymptomKind.NATS_DOWN, "nats"),)),
+    "queued": Scenario(
+        SOLO,
+        {ROY: [LASTING]},
+        answers=_allow_a_slot_then_extend,
+        priority=Priority.P0,
+        pre_empts=True,
+        slots=0,
+    ),
+    "in-line": Scenario(
+        RESEARCHED,
+        OURS,
+        answers=_conflict_with_the_one_before,
+        bounds=REPAIR,
+        has_project=True,
+    ),
+    "held-repair": Scenario(
+        SOLO, LASTING_FIX, RED_BUILD, _hold_repair, bounds=REPAIR, calls_sasha=True
+    ),
+    "lost-repair": Scenario(SOLO, LASTING_FIX, RED_BUILD, _end_orchestrator, bounds=REPAIR),
+    "cancelled-repair": Scenario(
+        SOLO,
+        LASTING_FIX,
+        RED_BUILD,
+        _cancel_during_its_fix,
+        bounds=REPAIR,
+        end=WorkflowExecutionStatus.CANCELED,
+    ),
+    "given-up": Scenario(
+        SOLO, {ROY: [LASTING]}, answers=_give_repair_up, calls_sasha=True, events=5
+    ),
+    "unrecorded": Scenario(SOLO, CRASH, answers=_fail_report),
 }
 
 
@@ -275,9 +437,11 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
     store = create_store(stack.database_url)
     publisher = await nats_events.connect(stack.nats_url, stack.nats_user, stack.nats_password)
     await publisher.ensure_streams()
-    identity = Identity(client, store.database, Installation("recorded"))
+    # one of its own: nobody finds Sasha as another scenario has left her
+    installation = Installation(f"{list(SCENARIOS.values()).index(scenario):08}")
+    identity = Identity(client, store.database, installation)
     house = House(client, RealClock(), store, publisher, "recorded", identity)
-    with TemporaryDirectory(prefix="agog-") as place, length(scenario):
+    with TemporaryDirectory(prefix="agog-") as place, as_recorded(scenario):
         async with house:
             found = await _histories(house, number, scenario, Path(place))
     await publisher.close()
@@ -294,9 +458,10 @@ async def _histories(
         scenario.builds,
         workspaces=_project(place) if scenario.has_project else None,
     )
+    house.runs.slots = scenario.slots
     house.cluster_care.symptoms = list(scenario.outage)
-    for symptom in scenario.outage:
-        if scenario.is_curable:
+    for symptom in (*scenario.outage, DISK):
+        if scenario.is_curable and symptom != DISK:
             house.cluster_care.cures[symptom.kind] = 1
         else:  # nothing that Sasha does is given time to show
             remedies = cast(dict[SymptomKind, Remedy], REMEDIES)
@@ -307,6 +472,8 @@ async def _histories(
         bounds=scenario.bounds,
         search_attributes=SEARCH_ATTRIBUTES,
         sequential=scenario.sequential,
+        priority=scenario.priority,
+        pre_empts=scenario.pre_empts,
     )
     await scenario.answers(house, handle)
     with suppress(WorkflowFailureError):  # one that is cancelled ends so
@@ -314,7 +481,7 @@ async def _histories(
         assert report.state == "DELIVERED", report
     assert (await handle.describe()).status is scenario.end
     found = await house.family(number)
-    if scenario.outage:
+    if scenario.outage or scenario.calls_sasha:
         found += await house.family(house.installation.sasha)
     return found
 
@@ -326,13 +493,14 @@ def _project(place: Path) -> GitWorkspaces:
 
 
 @contextmanager
-def length(scenario: Scenario) -> Iterator[None]:
-    """Let histories continue as new after so many events."""
-    usual, continuing.EVENTS = continuing.EVENTS, scenario.events
+def as_recorded(scenario: Scenario) -> Iterator[None]:
+    """Let histories continue as new after so many events, and pauses be short."""
+    usual = continuing.EVENTS, options.FAULT_PAUSES
+    continuing.EVENTS, options.FAULT_PAUSES = scenario.events, (PAUSE, PAUSE)
     try:
         yield
     finally:
-        continuing.EVENTS = usual
+        continuing.EVENTS, options.FAULT_PAUSES = usual
 
 
 if __name__ == "__main__":
