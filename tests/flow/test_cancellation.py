@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -7,17 +8,27 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 
 from adapters.sdlc.reader import SdlcReader
-from pipeline.model import Answer, Closing, DecisionRequest, RequirementState, RetryRequest
+from pipeline.model import (
+    Answer,
+    Closing,
+    DecisionRequest,
+    RequirementState,
+    RetryRequest,
+    StageState,
+)
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.house import REPAIR, Handle, House, retry_when_possible, until
-from tests.orchestra_plans import SOLO
+from tests.orchestra_plans import PAIR, SOLO
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
 CRASH = Script(exit_code=1, output="no notice here", minutes=500)
 FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]}, minutes=1)
 BEAT = timedelta(seconds=5)
+SHORT_BEAT = timedelta(seconds=1)
+"""A cancellation reaches an activity with its heartbeat."""
+BUILD = "build backend"
 
 
 async def until_failed(house: House, stage: str) -> None:
@@ -183,3 +194,114 @@ async def test_cancelled_requirement_ends_its_fixes_first(
 
 async def last_change(reader: SdlcReader, number: str) -> datetime:
     return (await reader.phases(number))[-1].at
+
+
+# --- at every step of its way ---------------------------------------------------------------------
+#
+# Elsewhere: while it is held by a P0 (test_line.py), suspended (test_pre_emption.py), held by an
+# outage (test_outages.py), in line to deliver (test_delivery_turns.py).
+
+
+async def queue_for_a_slot(house: House) -> Handle:
+    house.runs.slots = 0
+    handle = await house.start(SOLO, heartbeat=SHORT_BEAT)
+    await until_asked(house)
+    return handle
+
+
+async def run_beside_each_other(house: House) -> Handle:
+    house.runs.by_number[house.number] = Script(lasts=True)
+    handle = await house.start(PAIR, heartbeat=SHORT_BEAT)
+    await house.until_running(ROY)
+    await house.until_running(JEN)
+    return handle
+
+
+async def build(house: House) -> Handle:
+    house.builds.hold(house.number)
+    handle = await house.start(SOLO, heartbeat=SHORT_BEAT)
+    await until_building(house)
+    return handle
+
+
+async def build_what_a_fix_has_repaired(house: House) -> Handle:
+    handle = await house.start(SOLO, bounds=REPAIR, heartbeat=SHORT_BEAT)
+    await house.until_running(f"Fix {BUILD}")
+    house.builds.hold(house.number)
+    await house.runs.let_end()
+    await until_building(house, 2)
+    return handle
+
+
+async def ask_a_human(house: House) -> Handle:
+    house.runs.by_number[house.number] = Script({"status": "BLOCKED", "summary": "which one?"})
+    handle = await house.start(SOLO, heartbeat=SHORT_BEAT)
+    await house.until_blocked(handle)
+    return handle
+
+
+async def until_asked(house: House) -> None:
+    async def has_asked() -> bool:
+        return house.runs.claims > 0
+
+    await until(has_asked, "it asks for a slot")
+
+
+async def until_building(house: House, count: int = 1) -> None:
+    async def is_building() -> bool:
+        return len(house.builds.requests) == count
+
+    await until(is_building, f"build {count} runs")
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [queue_for_a_slot, run_beside_each_other, build, build_what_a_fix_has_repaired, ask_a_human],
+)
+async def test_requirement_is_cancelled_wherever_it_is(
+    house: House, sdlc_reader: SdlcReader, reach: Callable[[House], Awaitable[Handle]]
+) -> None:
+    lasting = [Script(lasts=True)]
+    await house.open({f"Fix {BUILD}": lasting}, {"backend": [2, 0]})
+    handle = await reach(house)
+    started = house.runs.started()
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await handle.cancel()
+        await check_cancelled(handle)
+
+    view = await sdlc_reader.requirement(house.number)
+    states = {stage.state for stage in view.stages}
+    assert view.state is RequirementState.CANCELLED
+    assert not states & {StageState.RUNNING, StageState.HELD}
+    assert (view.holds, view.queued, view.leftover, view.escalation) == ((), (), None, None)
+    assert (await house.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
+    await house.runs.let_end()
+    assert house.runs.started() == started
+    assert house.runs.used == 0
+
+
+@pytest.mark.parametrize("step", ["pass_delivery", "close_requirement"])
+async def test_cancellation_of_what_is_delivered_in_this_moment_comes_too_late(
+    house: House, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A swap of the target, or a row that says so, is not taken back."""
+    is_reached, may_go_on = asyncio.Event(), asyncio.Event()
+    go_on = getattr(house.store, step)
+
+    async def later(*arguments: object, **named: object) -> object:
+        is_reached.set()
+        await may_go_on.wait()
+        return await go_on(*arguments, **named)
+
+    monkeypatch.setattr(house.store, step, later)
+    await house.open()
+    handle = await house.start(SOLO)
+    await is_reached.wait()
+
+    await handle.cancel()
+    may_go_on.set()
+
+    assert (await handle.result()).state is RequirementState.DELIVERED
+    assert (await sdlc_reader.requirement(house.number)).state is RequirementState.DELIVERED
+    assert "workflow.cancelled" not in await house.types()
