@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar, Unpack
 
 from temporalio import workflow
@@ -27,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         Hold,
         Mode,
         Opening,
+        OpeningRequest,
         RequirementOrder,
         RequirementRef,
         SashaCall,
@@ -301,7 +301,14 @@ class Execution:
 
         Raises: ActivityError if it is refused, or its retries are exhausted.
         """
-        effect = partial(workflow.execute_activity_method, step, argument, **config)
+
+        def effect(outage: Hold | None) -> Awaitable[Result]:
+            # A P0 may hold next what an outage has held: both are recorded in one transaction.
+            asked = argument
+            if isinstance(argument, OpeningRequest):
+                asked = replace(argument, held=outage)
+            return workflow.execute_activity_method(step, asked, **config)
+
         return await self._do(effect, str(config.get("summary")))
 
     async def insist(
@@ -314,18 +321,21 @@ class Execution:
 
         Exhausted retries become an incident, shown as a hold; the pause before each repeat doubles.
         """
-        effect = partial(workflow.execute_activity_method, step, argument, **config)
+
+        def effect(outage: Hold | None) -> Awaitable[Result]:
+            return workflow.execute_activity_method(step, argument, **config)
+
         return await self._do(effect, str(config.get("summary")), insists=True)
 
     async def note(
         self, step: Callable[[Any, Argument], Awaitable[None]], argument: Argument, summary: str
     ) -> None:
         """As `do`, for brief bookkeeping in the same workflow task."""
-        await self._do(partial(_note, step, argument, options.record(summary)), summary)
+        await self._do(lambda _: _note(step, argument, options.record(summary)), summary)
 
     async def _do(
         self,
-        effect: Callable[[], Awaitable[Result]],
+        effect: Callable[[Hold | None], Awaitable[Result]],
         boundary: str,
         *,
         insists: bool = False,
@@ -336,7 +346,7 @@ class Execution:
         async def after_outage(outage: Hold | None) -> Result:
             if outage and self.is_ending:
                 await self._record(outage)  # its end is the last that is written of it
-            return await effect()
+            return await effect(outage)
 
         async def attempt(after: Paused | None) -> Result | Paused:
             nonlocal paused, pause
@@ -356,8 +366,8 @@ class Execution:
 
         result = await self.until_passed(attempt, outlasts_end=True)
         if paused and not self.is_ending:
-            if paused.outage:
-                await self._do(partial(self._record, paused.outage), "record the hold")
+            if outage := paused.outage:
+                await self._do(lambda _: self._record(outage), "record the hold")
             self.display.go_on()
         return result
 

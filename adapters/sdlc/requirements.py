@@ -208,7 +208,7 @@ async def pass_opening(
     if write.row["workflow_run"] == request.ref.workflow_run:
         return None
     before = write.state
-    hold = await pass_gate(write, OPENING, waiter)
+    hold = await pass_gate(write, OPENING, waiter, request.held)
     if hold or write.state is not before:  # it is asked again and again while the host is full
         await write.flush()
     return hold

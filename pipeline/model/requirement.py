@@ -29,6 +29,8 @@ class OpeningRequest:
     fix: FixBase | None = None
     needs_room: bool = True
     """A P0 is taken at once, whatever runs."""
+    held: Hold | None = None
+    """The outage that has held the opening until now."""
 
 
 @dataclass(frozen=True)

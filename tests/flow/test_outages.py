@@ -1,5 +1,7 @@
 """A dependency is away: everything holds, nothing is lost, and all goes on when it is back."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from temporalio.client import WorkflowFailureError
 
@@ -7,21 +9,24 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.requirements import Acceptance
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import (
+    OPENING,
     Answer,
     Closing,
     DecisionRequest,
     IncidentEnd,
+    Pipeline,
     Priority,
     RequirementOrder,
     RequirementState,
     RetryRequest,
     Symptom,
     SymptomKind,
+    Wake,
 )
 from pipeline.plan_rules import DELIVER
 from tests.fakes import Script
-from tests.house import REPAIR, House, delivered, recorded_incidents, until
-from tests.orchestra_plans import FOUR, SOLO
+from tests.house import REPAIR, Handle, House, delivered, recorded_incidents, until
+from tests.orchestra_plans import FOUR, SOLO, team_of
 from workflows.requirement import RequirementWorkflow
 
 ROY, BILLY = "Backend Implementation", "Backend QA"
@@ -143,39 +148,117 @@ async def test_repair_of_a_failure_is_held_and_goes_on(
     assert (await sdlc_reader.requirement(house.number)).fixes
 
 
-async def test_p0_that_is_opened_meanwhile_holds_what_the_outage_has_held(
-    house: House, sdlc_reader: SdlcReader
-) -> None:
-    """Both holds at one boundary are rows, and the requirement goes on after both."""
-    await house.open()
+AT_STEPS = pytest.mark.parametrize(
+    ("step", "plan", "before", "boundary"),
+    [
+        ("pass_opening", SOLO, "", OPENING),
+        ("open_stage", team_of("Research", "Backend"), "Research", ROY),
+        ("open_build", SOLO, ROY, "build backend"),
+        ("pass_delivery", team_of("Research"), "Research", DELIVER),
+    ],
+)
+"""What passes the P0 gate; `before` it runs the stage that lasts until something has happened."""
 
-    async def away(*_: object) -> None:
-        raise DependencyUnavailable("SDLC database", "its address", "Start it.")
 
-    vars(house.database)["open_build"] = away
-    handle = await house.start(FOUR)
-    await until_called(house)
+def take_away_at(house: House, step: str) -> None:
+    """The database is away from the moment in which that step is reached."""
+
+    async def reach(*arguments: object, **named: object) -> object:
+        del vars(house.database)[step]
+        house.cluster_care.symptoms = [DATABASE]
+        return await getattr(house.database, step)(*arguments, **named)
+
+    vars(house.database)[step] = reach
+
+
+async def start_and_then(
+    house: House, plan: Pipeline, before: str, happens: Callable[[], Awaitable[object]]
+) -> Handle:
+    """Something happens before the requirement's next step, which may be the first."""
+    await house.open({before: [LONG]})
+    if not before:
+        await happens()
+        return await house.start(plan)
+    handle = await house.start(plan)
+    await house.until_running(before)
+    await happens()
+    await house.runs.let_end()
+    return handle
+
+
+async def accept_p0(house: House) -> str:
+    """A P0 that nobody has begun."""
     number = f"{house.number}-URGENT"
     urgent = RequirementOrder(number, "A title", Priority.P0, SOLO, False, None)
     await house.store.accept_all([Acceptance(urgent, "It burns.")])
-    del vars(house.database)["open_build"]
+    return number
 
+
+async def until_held_by(reader: SdlcReader, number: str, who: str, boundary: str) -> None:
     async def is_held() -> bool:
-        return any(hold.held_by == (number,) for hold in await sdlc_reader.holds(house.number))
+        view = await reader.requirement(number)
+        return any((hold.held_by, hold.boundary) == ((who,), boundary) for hold in view.holds)
 
-    await until(is_held, "the P0 holds it")
-    holds = await sdlc_reader.holds(house.number)
-    boundaries = {hold.boundary for hold in holds if hold.held_by == (number,)}
-    outages = {hold.boundary for hold in holds if hold.held_by == ("SDLC database",)}
-    assert boundaries & outages
-    await delivered(await house.start(SOLO, number=number, priority=Priority.P0))
-    await delivered(handle)
+    await until(is_held, f"{who} holds {number} at {boundary}")
 
-    told = await house.types()
-    assert told.count("workflow.held") == len(await sdlc_reader.holds(house.number))
-    assert sorted(o.stage for o in house.runs.orders if o.number == house.number) == sorted(
-        stage.name for stage in FOUR.stages
-    )
+
+async def deliver_both(house: House, reader: SdlcReader, handle: Handle, urgent: str) -> None:
+    """Both holds were rows and events, and nothing was started twice."""
+    await delivered(await house.start(SOLO, number=urgent, priority=Priority.P0), handle)
+
+    holds = await reader.holds(handle.id)
+    told = await house.types(handle.id)
+    assert {hold.held_by for hold in holds} == {(urgent,), ("SDLC database",)}
+    assert all(hold.ended_at for hold in holds)
+    assert told.count("workflow.held") == told.count("workflow.resumed") == len(holds)
+    runs = await reader.runs(handle.id)
+    assert {(run.attempt, run.starts) for run in runs} == {(1, 1)}
+    (incident,) = await recorded_incidents(reader)
+    assert incident.component == "database"
+
+
+@AT_STEPS
+async def test_p0_that_is_opened_during_an_outage_holds_what_the_outage_has_held(
+    house: House, sdlc_reader: SdlcReader, step: str, plan: Pipeline, before: str, boundary: str
+) -> None:
+    async def outage() -> None:
+        take_away_at(house, step)
+
+    handle = await start_and_then(house, plan, before, outage)
+    await until_called(house)
+    urgent = await accept_p0(house)
+
+    house.cluster_care.symptoms = []
+    await until_held_by(sdlc_reader, handle.id, urgent, boundary)
+    await deliver_both(house, sdlc_reader, handle, urgent)
+
+
+async def look_again(house: House, handle: Handle, urgent: str) -> None:
+    """Something changes at the gate that does not concern it, and it is told so."""
+    other = RequirementOrder(f"{handle.id}-OTHER", "A title", Priority.P2, SOLO, False, None)
+    await house.store.accept(other, "")
+    await house.store.add_blocker(other.number, urgent)
+    gate = await house.store.to_wake()
+    await house.ports.waker.wake(Wake((handle.id,), gate.epoch))
+
+
+@AT_STEPS
+async def test_outage_that_begins_while_a_p0_holds_lets_nothing_pass(
+    house: House, sdlc_reader: SdlcReader, step: str, plan: Pipeline, before: str, boundary: str
+) -> None:
+    urgent = f"{house.number}-URGENT"
+    handle = await start_and_then(house, plan, before, lambda: accept_p0(house))
+    await until_held_by(sdlc_reader, handle.id, urgent, boundary)
+    started = house.runs.started()
+
+    take_away_at(house, step)
+    await look_again(house, handle, urgent)
+    await until_called(house)
+    house.cluster_care.symptoms = []
+    await until_held_by(sdlc_reader, handle.id, urgent, boundary)
+
+    assert house.runs.started() == started
+    await deliver_both(house, sdlc_reader, handle, urgent)
 
 
 @pytest.mark.parametrize("write", ["skip_stages", "close_requirement", "publish_pending"])
