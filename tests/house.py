@@ -134,6 +134,7 @@ class House:
         agents: AgentsFile | None = None,
         retry_bound: timedelta = RETRY_BOUND,
         build_id: str = "",
+        room: int = 50,
     ) -> None:
         """Start the Workers with these scripts, and with a project if there are workspaces.
 
@@ -157,12 +158,15 @@ class House:
             readiness=AlwaysReady(),
             agents=agents or (WITH_PROJECT if workspaces else AGENTS),
             host=self.host,
-            host_requirements=50,
+            host_requirements=room,
             parallel=parallel,
             retry_bound=retry_bound,
         )
         self.ports = ports
-        self._workers = build_workers(self._client, self.installation, ports, build_id)
+        await self._serve(build_id)
+
+    async def _serve(self, build_id: str) -> None:
+        self._workers = build_workers(self._client, self.installation, self.ports, build_id)
         for worker in self._workers:
             await self._stack.enter_async_context(worker)
 
@@ -197,8 +201,12 @@ class House:
         return found
 
     async def close(self) -> None:
-        """Stop the Workers; `open` may start others."""
+        """Stop the Workers; `open` may start others, or `open_again` the same."""
         await self._stack.aclose()
+
+    async def open_again(self) -> None:
+        """Start Workers that find agents and builds as those before have left them."""
+        await self._serve("")
 
     async def start(
         self,

@@ -60,6 +60,23 @@ async def house(
 
 
 @pytest.fixture
+async def other(
+    stack: StackAddresses,
+    house: House,
+    sdlc_store: PostgresSdlcStore,
+    nats_publisher: NatsEventPublisher,
+) -> AsyncIterator[House]:
+    """Another host of the same installation."""
+    client = await Client.connect(  # its own: a queue takes one worker of a connection
+        stack.temporal_address, namespace=house.host, data_converter=DATA_CONVERTER
+    )
+    identity = await establish(client, sdlc_store.database)
+    clock, host = RealClock(), a_host()
+    async with House(client, clock, sdlc_store, nats_publisher, host, identity) as other:
+        yield other
+
+
+@pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that Sasha has done is given time to show."""
     for kind, remedy in REMEDIES.items():

@@ -1,32 +1,16 @@
 """Two builds of the worker, both up: what runs stays on its own, what starts takes the new one."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
-from adapters.nats.events import NatsEventPublisher
-from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal.deployment import Build, builds, make_current, take_up
 from pipeline.errors import RefusedInput
 from tests.eventually import eventually
-from tests.fakes import RealClock, Script
-from tests.flow.conftest import a_host
+from tests.fakes import Script
 from tests.house import House, delivered
 from workflows import continuing
 
 RESEARCH = "Research"
 LASTS = {RESEARCH: [Script(lasts=True)]}
-
-
-@pytest.fixture
-async def other(
-    house: House, sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
-) -> AsyncIterator[House]:
-    """Another host of the same installation."""
-    clock, identity = RealClock(), house.identity
-    client = identity.client
-    async with House(client, clock, sdlc_store, nats_publisher, a_host(), identity) as other:
-        yield other
 
 
 async def test_requirement_ends_on_the_build_that_it_was_started_on(

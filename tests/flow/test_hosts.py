@@ -1,0 +1,192 @@
+"""A P0 or an outage where a worker is started again, or where the work is on two hosts."""
+
+import pytest
+
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.requirements import Acceptance
+from pipeline.model import (
+    OPENING,
+    Pipeline,
+    Priority,
+    RequirementOrder,
+    RequirementState,
+    Symptom,
+    SymptomKind,
+)
+from pipeline.plan_rules import DELIVER
+from tests.fakes import Script
+from tests.house import Handle, House, delivered, recorded_incidents, until
+from tests.orchestra_plans import SOLO, team_of
+
+RESEARCH, ROY = "Research", "Backend Implementation"
+LONG = Script(lasts=True)
+
+
+async def accept_p0(house: House, *, pre_empts: bool = False) -> str:
+    """A P0 that nobody has begun."""
+    number = f"{house.number}-URGENT"
+    order = RequirementOrder(
+        number, "It burns.", Priority.P0, SOLO, False, None, pre_empts=pre_empts
+    )
+    await house.store.accept_all([Acceptance(order, "")])
+    return number
+
+
+async def until_held(reader: SdlcReader, *numbers: str, boundary: str = "") -> None:
+    async def are_held() -> bool:
+        views = [await reader.requirement(number) for number in numbers]
+        return all(any(boundary in ("", hold.boundary) for hold in view.holds) for view in views)
+
+    await until(are_held, f"{numbers} are held")
+
+
+async def check_started_once(reader: SdlcReader, *numbers: str) -> None:
+    for number in numbers:
+        runs = await reader.runs(number)
+        assert runs
+        assert {(run.attempt, run.starts) for run in runs} == {(1, 1)}
+
+
+# --- a worker that is started again ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plan", "before", "boundary"),
+    [
+        (SOLO, "", OPENING),
+        (team_of("Research", "Backend"), RESEARCH, ROY),
+        (SOLO, ROY, "build backend"),
+        (team_of("Research"), RESEARCH, DELIVER),
+    ],
+)
+async def test_requirement_that_a_p0_holds_outlasts_its_worker(
+    house: House, sdlc_reader: SdlcReader, plan: Pipeline, before: str, boundary: str
+) -> None:
+    await house.open({before: [LONG]})
+    urgent = "" if before else await accept_p0(house)
+    handle = await house.start(plan)
+    if before:
+        await house.until_running(before)
+        urgent = await accept_p0(house)
+        await house.runs.let_end()
+    await until_held(sdlc_reader, handle.id, boundary=boundary)
+    await house.close()
+
+    await house.open_again()
+
+    await delivered(await house.start(SOLO, number=urgent, priority=Priority.P0), handle)
+    assert (await house.types()).count("workflow.held") == 1
+    await check_started_once(sdlc_reader, handle.id, urgent)
+
+
+@pytest.mark.parametrize("order", ["suspended", "pre-empted meanwhile"])
+async def test_agents_are_suspended_and_resumed_across_a_restart_of_the_worker(
+    house: House, sdlc_reader: SdlcReader, order: str
+) -> None:
+    """Either before the worker ends, or by a P0 that comes while there is none."""
+    await house.open({ROY: [LONG]})
+    handle = await house.start(SOLO)
+    await house.until_running(ROY)
+    if order == "suspended":
+        urgent = await pre_empt(house)
+        await until_suspended(house)
+        await house.close()
+    else:
+        await house.close()
+        urgent = await pre_empt(house)
+
+    await house.open_again()
+
+    await until_suspended(house)
+    await house.until_running(ROY, 2)
+    await house.runs.let_end(urgent.id)
+    await delivered(urgent)
+    await house.runs.let_end(handle.id)
+    await delivered(handle)
+    assert [run.number for run in house.runs.orders] == [handle.id, urgent.id]
+    await check_started_once(sdlc_reader, handle.id, urgent.id)
+
+
+async def pre_empt(house: House) -> Handle:
+    number = f"{house.number}-URGENT"
+    house.runs.by_number[number] = LONG
+    return await house.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
+
+
+async def until_suspended(*houses: House) -> None:
+    async def are_suspended() -> bool:
+        return all(house.runs.suspended for house in houses)
+
+    await until(are_suspended, "agents are suspended")
+
+
+# --- two hosts ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def pair(house: House, other: House) -> tuple[Handle, Handle]:
+    """A requirement on each of two hosts, whose agents last."""
+    await house.open({ROY: [LONG]}, room=1)
+    here = await house.start(SOLO)
+    await house.until_running(ROY)
+    await other.open({ROY: [LONG]}, room=1)
+    there = await other.start(SOLO)
+    await other.until_running(ROY)
+    return here, there
+
+
+async def let_end(*houses: House) -> None:
+    for house in houses:
+        await house.runs.let_end()
+
+
+async def test_p0_suspends_and_resumes_agents_on_every_host(
+    house: House, other: House, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
+) -> None:
+    urgent = await house.start(
+        team_of("Research"), number=f"{house.number}-P0", priority=Priority.P0, pre_empts=True
+    )
+    await until_suspended(house, other)
+    await delivered(urgent)
+
+    await let_end(house, other)
+    await delivered(*pair)
+    await check_started_once(sdlc_reader, *(handle.id for handle in pair))
+
+
+async def test_p0_holds_every_host_and_one_that_is_away_follows_later(
+    house: House, other: House, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
+) -> None:
+    here, there = pair
+    urgent = await accept_p0(house)
+    await let_end(house, other)
+    await until_held(sdlc_reader, here.id, there.id)
+    await other.close()
+
+    await delivered(await house.start(SOLO, number=urgent, priority=Priority.P0), here)
+    assert (await sdlc_reader.requirement(there.id)).state is not RequirementState.DELIVERED
+    await other.open_again()
+
+    await delivered(there)
+    assert {run.number for run in other.runs.orders} <= {there.id, urgent}
+    await check_started_once(sdlc_reader, here.id, there.id)
+
+
+async def test_outage_holds_every_host_and_is_one_incident(
+    house: House, other: House, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
+) -> None:
+    nats = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
+    for each in (house, other):
+        each.cluster_care.symptoms = [nats]
+    await let_end(house, other)
+
+    async def is_called() -> bool:
+        return house.cluster_care.looks + other.cluster_care.looks > 0
+
+    await until(is_called, "Sasha looks")
+    for each in (house, other):
+        each.cluster_care.symptoms = []
+
+    await delivered(*pair)
+    assert len(await recorded_incidents(sdlc_reader)) == 1
+    await check_started_once(sdlc_reader, *(handle.id for handle in pair))
