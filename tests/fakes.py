@@ -11,7 +11,7 @@ from typing import Protocol
 
 from temporalio.testing import WorkflowEnvironment
 
-from adapters.care.care import Remediator
+from adapters.care.care import Care, Remediator
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import (
     DEPENDENCIES,
@@ -53,7 +53,7 @@ class Script:
 
 
 class NobodyWaits:
-    """Waker and Sasha where nothing is ever held."""
+    """Waker and Sasha where nothing is ever held: whoever is told of anything, or calls, fails."""
 
     async def wake(self, wake: Wake) -> None:
         assert not wake.workflow_ids
@@ -65,7 +65,7 @@ class NobodyWaits:
         raise AssertionError(call)
 
     async def tell_repaired(self, waiting: Waiting) -> None:
-        raise AssertionError(waiting)
+        assert not waiting.callers
 
 
 class ScriptedCare:
@@ -75,7 +75,8 @@ class ScriptedCare:
     """
 
     def __init__(self, part: Remediator | None = None) -> None:
-        self._part = part
+        self._kinds = part.kinds if part else frozenset()
+        self._part = Care(part) if part else Care()
         self.symptoms: list[Symptom] = []
         self.cures: dict[SymptomKind, int] = {}
         self.acts: list[Symptom] = []
@@ -83,17 +84,15 @@ class ScriptedCare:
 
     async def look(self) -> Sequence[Symptom]:
         self.looks += 1
-        return await self._found()
+        return (*self.symptoms, *await self._part.look())
 
     async def is_over(self, symptom: Symptom) -> bool | None:
-        return all(each.key != symptom.key for each in await self._found())
-
-    async def _found(self) -> Sequence[Symptom]:
-        found = await self._part.look() if self._part else ()
-        return (*self.symptoms, *found)
+        if any(each.key == symptom.key for each in self.symptoms):
+            return False
+        return await self._part.is_over(symptom) if symptom.kind in self._kinds else True
 
     async def act(self, symptom: Symptom) -> str:
-        if self._part and symptom.kind in self._part.kinds:
+        if symptom.kind in self._kinds:
             return await self._part.act(symptom)
         self.acts.append(symptom)
         done = sum(act.kind is symptom.kind for act in self.acts)
