@@ -76,7 +76,7 @@ class ScriptedCare:
 
     def __init__(self, part: Remediator | None = None) -> None:
         self._kinds = part.kinds if part else frozenset()
-        self._part = Care(part) if part else Care()
+        self._part = Care(part) if part else None
         self.symptoms: list[Symptom] = []
         self.cures: dict[SymptomKind, int] = {}
         self.acts: list[Symptom] = []
@@ -84,15 +84,18 @@ class ScriptedCare:
 
     async def look(self) -> Sequence[Symptom]:
         self.looks += 1
-        return (*self.symptoms, *await self._part.look())
+        found = await self._part.look() if self._part else ()
+        return (*self.symptoms, *found)
 
     async def is_over(self, symptom: Symptom) -> bool | None:
         if any(each.key == symptom.key for each in self.symptoms):
             return False
-        return await self._part.is_over(symptom) if symptom.kind in self._kinds else True
+        if self._part and symptom.kind in self._kinds:
+            return await self._part.is_over(symptom)
+        return True
 
     async def act(self, symptom: Symptom) -> str:
-        if symptom.kind in self._kinds:
+        if self._part and symptom.kind in self._kinds:
             return await self._part.act(symptom)
         self.acts.append(symptom)
         done = sum(act.kind is symptom.kind for act in self.acts)
