@@ -6,7 +6,7 @@ from adapters.temporal.deployment import Build, builds, make_current, take_up
 from pipeline.errors import RefusedInput
 from tests.eventually import eventually
 from tests.fakes import Script
-from tests.house import House, delivered
+from tests.house import House, delivered, until
 from workflows import continuing
 
 RESEARCH = "Research"
@@ -64,14 +64,23 @@ async def test_sasha_follows_to_the_current_build(
 
 
 async def is_looked_after(*houses: House) -> None:
-    """Call Sasha, and wait for the look that every call causes."""
+    """Call Sasha, and wait for the end of the look that every call causes.
+
+    Called before it has ended, she would look again, and never come to continue as new.
+    """
 
     def looks() -> int:
         return sum(house.cluster_care.looks for house in houses)
 
+    async def is_idle() -> bool:
+        handle = houses[0].identity.client.get_workflow_handle(houses[0].installation.sasha)
+        pending = (await handle.describe()).raw_description
+        return not (pending.pending_activities or pending.HasField("pending_workflow_task"))
+
     before = looks()
     await houses[0].patrol()
     await eventually(lambda: looks() > before, "Sasha has looked")
+    await until(is_idle, "Sasha waits for calls")
 
 
 async def test_build_that_no_worker_has_cannot_become_current(house: House) -> None:
