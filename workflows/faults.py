@@ -6,7 +6,12 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    TimeoutError,
+    is_cancelled_exception,
+)
 
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
@@ -62,6 +67,9 @@ def can_resume(error: ActivityError) -> bool:
 def describe(error: ActivityError) -> str:
     """The cause in words: `str` of an ActivityError itself identifies nothing."""
     cause = error.cause or error
+    if isinstance(cause, TimeoutError):  # Temporal's own words are about its schedule
+        last = f"; before that: {cause.cause}" if cause.cause else ""
+        return f"it did not end in the time that it had{last}"
     if isinstance(cause, ApplicationError):
         return cause.message
     return f"{type(cause).__name__}: {cause}"
