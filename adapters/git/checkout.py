@@ -16,7 +16,7 @@ from types import EllipsisType
 
 from adapters.files import write_atomically
 from adapters.git.command import Git
-from pipeline.errors import ProjectRefused
+from pipeline.errors import GitFailed, ProjectRefused
 
 LOOKS, LOOK_PAUSE_SECONDS = 50, 0.2
 """How long somebody else's git is waited for in the user's checkout: ten seconds."""
@@ -168,7 +168,10 @@ async def _is_half_done(place: Git, entry: _Entry) -> bool:
         return entry.was_there
     if there is ... or not entry.is_new_file:
         return False
-    new = await place.run("cat-file", "--filters", f"--path={entry.path}", entry.new_blob)
+    try:
+        new = await place.run("cat-file", "--filters", f"--path={entry.path}", entry.new_blob)
+    except GitFailed:  # larger than what we read of a git: it is told by its name
+        return False
     return new.text.encode("utf-8", "surrogateescape").startswith(there)
 
 

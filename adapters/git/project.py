@@ -122,8 +122,8 @@ class Project:
 
         Raises: ProjectRefused if it is checked out and cannot be moved there.
         """
-        note = store.path / "moves" / f"{number}.json"
-        await finish(note, target, await self._quiet_filters())
+        note = _note(store, number)
+        await self.finish_move(store, number, target)
         if await self.holds(target, commit):
             return True
         seen = await store.git.commit_of(Names(number).seen)
@@ -148,6 +148,15 @@ class Project:
         for place in await self._places_of(target, git) if moved.code == 0 else ():
             await check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
+
+    async def finish_move(self, store: Store, number: str, target: str) -> None:
+        """Undo what a move of the checkout that was stopped has done.
+
+        Raises: ProjectRefused with the names of files that could not be brought back.
+        """
+        note = _note(store, number)
+        if await asyncio.to_thread(note.exists):
+            await finish(note, target, await self._quiet_filters())
 
     async def _places_of(self, target: str, git: Git) -> list[Git]:
         """Git in each checkout that the branch is checked out in; a user may force a second one."""
@@ -338,6 +347,11 @@ class Project:
                     raise ProjectRefused(
                         f"{target} is being rebased. Finish the rebase, then retry."
                     )
+
+
+def _note(store: Store, number: str) -> Path:
+    """Where the move of a checkout for that requirement is written down."""
+    return store.path / "moves" / f"{number}.json"
 
 
 async def check_project(project_root: Path, filters: Sequence[str] = ()) -> Checked:

@@ -165,6 +165,9 @@ class GitWorkspaces:
                     await self._keep_unmerged(names, key, clone)
                 await clone.discard()
         await self._clones.discard_all(number)
+        if self._store.exists and (target := await self._store.read_blob(names.target)):
+            async with self._locks.hold(self._project.lock_name):
+                await self._project.finish_move(self._store, number, target)
 
     async def _allow_filters(self) -> None:
         """Let our git run the filters that are allowed: whoever takes up a clone needs them."""

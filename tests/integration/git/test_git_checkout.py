@@ -117,6 +117,18 @@ async def test_move_that_a_power_cut_stopped_is_made_again(
     assert_moved(git_project, tip)
 
 
+async def test_move_that_a_power_cut_stopped_is_undone_when_nobody_delivers(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path, tip: Head
+) -> None:
+    before = git_project.state()
+    await begun(workspaces, git_project, state_home, tip)
+    files_and_index(git_project, tip)
+
+    await workspaces.release(NUMBER)
+
+    assert git_project.state() == before
+
+
 async def begun(
     workspaces: GitWorkspaces, project: GitProject, state_home: Path, tip: Head
 ) -> None:
