@@ -15,30 +15,33 @@ from pathlib import Path
 from types import EllipsisType
 
 from adapters.files import write_atomically
-from adapters.git.command import Git
+from adapters.git.command import LOCK_TAKEN, Git
 from pipeline.errors import GitFailed, ProjectRefused
 
 LOOKS, LOOK_PAUSE_SECONDS = 50, 0.2
 """How long somebody else's git is waited for in the user's checkout: ten seconds."""
 SHOWN = 5
 _NONE = "0"
+_FOLDER = b"/"
+"""Stands for a folder, whose content is never the file's."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """The checkout at `place` goes from `old` to `new`; `there` lay in the way of new files."""
+    """The checkout of `target` at `place` goes from `old` to `new`; `there` lay in its way."""
 
     place: str
+    target: str
     old: str
     new: str
     there: tuple[str, ...] = ()
 
     @classmethod
-    async def planned(cls, place: Git, old: str, new: str) -> "Move":
+    async def planned(cls, place: Git, target: str, old: str, new: str) -> "Move":
         """A move that has not begun."""
         added = [entry.path for entry in await _entries(place, old, new) if not entry.was_there]
         there = await asyncio.to_thread(_existing, place.directory, added)
-        return cls(str(place.directory), old, new, tuple(there))
+        return cls(str(place.directory), target, old, new, tuple(there))
 
     @classmethod
     def noted(cls, file: Path) -> "Move | None":
@@ -80,7 +83,7 @@ async def forward(place: Git, target: str, old: str, new: str, note: Path) -> bo
     Until it is done or undone, `note` tells of it. Raises: ProjectRefused if git refuses, with the
     checkout as it was.
     """
-    move = await Move.planned(place, old, new)
+    move = await Move.planned(place, target, old, new)
     await asyncio.to_thread(move.note, note)
     # A strategy that a setting names, such as `ours`, would turn the fast-forward into a merge.
     settings = {**place.options, f"branch.{target}.mergeOptions": ""}
@@ -91,8 +94,9 @@ async def forward(place: Git, target: str, old: str, new: str, note: Path) -> bo
         "--quiet", new, accept=(0, 1, 2, 128),
     )  # fmt: skip
     now = await place.commit_of(f"refs/heads/{target}")
-    if now == old:
-        await undo(place, move)
+    # Where the user's git holds the index, ours has touched nothing.
+    if now == old and not LOCK_TAKEN.search(merged.error) and await _is_on(place, target):
+        await _undo(place, move, just_now=True)
     await asyncio.to_thread(note.unlink)
     if now == new:
         await check_arrived(place, target, old)
@@ -105,48 +109,75 @@ async def forward(place: Git, target: str, old: str, new: str, note: Path) -> bo
     )
 
 
-async def finish(note: Path, target: str, options: Mapping[str, str]) -> None:
-    """Undo, or check, what an earlier try has left half done."""
+async def finish(note: Path, options: Mapping[str, str]) -> None:
+    """Undo, or check, what a move that was stopped has left half done.
+
+    Raises: ProjectRefused with the names of files that could not be brought back.
+    """
     move = await asyncio.to_thread(Move.noted, note)
-    if move is None:
-        return
-    place = Git(Path(move.place), options=options)
-    if await asyncio.to_thread(place.directory.is_dir):
-        tip = await place.commit_of(f"refs/heads/{target}")
-        if tip == move.new:
-            await check_arrived(place, target, move.old)
-        elif tip == move.old:
-            await undo(place, move)
-    await asyncio.to_thread(note.unlink)
+    if move is not None:
+        place = Git(Path(move.place), options=options)
+        is_there = await asyncio.to_thread(os.path.isdir, move.place)
+        if is_there and await _is_on(place, move.target):
+            if await _is_locked(place):
+                return  # somebody is at work there: whoever moves it next will be told
+            if await place.commit_of("HEAD") == move.new:
+                await check_arrived(place, move.target, move.old)
+            else:
+                await _undo(place, move, just_now=False)
+    await asyncio.to_thread(note.unlink, missing_ok=True)
 
 
-async def undo(place: Git, move: Move) -> None:
+async def _is_on(place: Git, target: str) -> bool:
+    head = await place.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1, 128))
+    return head.line == f"refs/heads/{target}"
+
+
+async def _undo(place: Git, move: Move, *, just_now: bool) -> None:
     """Take back what a move that did not reach its branch has done to files and index.
 
-    Files count as the move's if they are missing or hold the beginning of what they would have
-    become. Raises: ProjectRefused with the names of those that could not be brought back.
+    A file counts as the move's if it holds what it would have become, or the beginning of that, or
+    is missing; an empty one only if git has stopped `just_now`. Whatever else the user has made of
+    it stays. Raises: ProjectRefused with the names of those that could not be brought back.
     """
-    entries = [e for e in await _entries(place, move.old, move.new) if e.path not in move.there]
+    at_head = await _tree(place)
+    entries = [
+        entry for entry in await _entries(place, move.old, move.new)
+        if entry.path not in move.there
+        and at_head.get(entry.path) == (f"{entry.old_mode} {entry.old_blob}" if entry.was_there
+                                        else None)
+    ]  # fmt: skip
     await _restore_index(place, entries)
     changed = await _changes(place)
     suspects = [entry for entry in entries if entry.path in changed or not entry.was_there]
-    touched = [entry for entry in suspects if await _is_half_done(place, entry)]
+    judged = [(entry, await _is_half_done(place, entry, just_now)) for entry in suspects]
+    touched = [entry for entry, is_half_done in judged if is_half_done]
     await asyncio.to_thread(_remove, place.directory, [e.path for e in touched if e.is_new_file])
     names = [entry.path for entry in touched if entry.was_there]
+    # Without `--force`: it would remove whatever of the user's lies in the way.
     said = await place.run(
-        "checkout-index", "--force", "--quiet", "-z", "--stdin",
+        "checkout-index", "--quiet", "-z", "--stdin",
         stdin="".join(f"{name}\0" for name in names), accept=(0, 1, 128),
     )  # fmt: skip
     await place.run("update-index", "-q", "--refresh", accept=(0, 1, 128))
-    left = set(await _changes(place)) & {entry.path for entry in entries}
-    if left:
-        shown = sorted(left)[:SHOWN]
+    open_questions = [entry.path for entry, is_half_done in judged if is_half_done is None]
+    changed = await _changes(place)
+    added = [entry.path for entry in touched if not entry.was_there]
+    left = [name for name in names if name in changed]
+    left += await asyncio.to_thread(_existing, place.directory, added)
+    if left or open_questions:
+        shown = sorted({*left, *open_questions})[:SHOWN]
         raise ProjectRefused(
-            f"Git has stopped half-way in {place.directory}, and {len(left)} files stand as the "
-            f"delivery would have them: {', '.join(shown)}. {said.error.strip()[-1000:]} Bring "
-            f"each of them back: `git restore --source=HEAD --staged --worktree -- "
-            f"{shlex.join(shown)}`, then retry."
+            f"Git has stopped half-way in {place.directory}, and these files may stand as the "
+            f"delivery would have them: {', '.join(shown)}. {said.error.strip()[-1000:]} Compare "
+            f"them with {move.target}, then retry."
         )
+
+
+async def _tree(git: Git) -> dict[str, str]:
+    listed = await git.run("ls-tree", "-r", "-z", "--full-tree", "HEAD")
+    entries = (line.partition("\t") for line in listed.fields)
+    return {path: " ".join(meta.split(" ")[::2]) for meta, _, path in entries}
 
 
 async def _restore_index(place: Git, entries: list[_Entry]) -> None:
@@ -162,23 +193,31 @@ async def _restore_index(place: Git, entries: list[_Entry]) -> None:
         await place.run("update-index", "-z", "--index-info", stdin="".join(lines))
 
 
-async def _is_half_done(place: Git, entry: _Entry) -> bool:
+async def _is_half_done(place: Git, entry: _Entry, just_now: bool) -> bool | None:
+    """Whether the file is the move's work; None where that cannot be told."""
     there = await asyncio.to_thread(_content, place.directory / entry.path)
     if there is None:
         return entry.was_there
-    if there is ... or not entry.is_new_file:
+    if not entry.is_new_file or there is _FOLDER:
         return False
+    if there is ...:
+        return None
+    sized = await place.run("cat-file", "-s", entry.new_blob)
+    if not there:
+        return just_now or sized.line == "0"
     try:
         new = await place.run("cat-file", "--filters", f"--path={entry.path}", entry.new_blob)
-    except GitFailed:  # larger than what we read of a git: it is told by its name
-        return False
+    except GitFailed:  # larger than what we read of a git
+        return None
     return new.text.encode("utf-8", "surrogateescape").startswith(there)
 
 
 def _content(path: Path) -> bytes | EllipsisType | None:
-    """What a file holds or a link leads to; None without one, an ellipsis for all else."""
+    """What a file holds or a link leads to; None without one, an ellipsis if it is unreadable."""
     try:
-        return os.readlink(bytes(path)) if path.is_symlink() else path.read_bytes()
+        if path.is_symlink():
+            return os.readlink(bytes(path))
+        return _FOLDER if path.is_dir() else path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):  # or a file stands where its folder was
         return None
     except OSError:
@@ -198,7 +237,9 @@ def _remove(root: Path, names: list[str]) -> None:
 
 
 def _existing(root: Path, names: list[str]) -> list[str]:
-    return [name for name in names if os.path.lexists(root / name)]
+    """Those that are there; a folder is none: git replaces it, or refuses to."""
+    places = ((name, root / name) for name in names)
+    return [n for n, p in places if p.is_symlink() or (os.path.lexists(p) and not p.is_dir())]
 
 
 async def _entries(git: Git, old: str, new: str) -> list[_Entry]:
@@ -271,8 +312,7 @@ async def _settled_changes(git: Git) -> list[str]:
     The user's git may be, or that of a worker that was killed. What stays the same over two looks
     is not in motion.
     """
-    git_dir = await git.run("rev-parse", "--absolute-git-dir")
-    lock = Path(git_dir.line) / "index.lock"
+    lock = await _lock_of(git)
     seen: tuple[str | None, list[str]] | None = None
     for _ in range(LOOKS):
         before, seen = seen, (await git.commit_of("HEAD"), await _changes(git))
@@ -280,6 +320,21 @@ async def _settled_changes(git: Git) -> list[str]:
             break
         await asyncio.sleep(LOOK_PAUSE_SECONDS)
     return seen[1] if seen else []
+
+
+async def _lock_of(git: Git) -> Path:
+    git_dir = await git.run("rev-parse", "--absolute-git-dir")
+    return Path(git_dir.line) / "index.lock"
+
+
+async def _is_locked(git: Git) -> bool:
+    """Whether a git holds the index all the time that is waited for one."""
+    lock = await _lock_of(git)
+    for _ in range(LOOKS):
+        if not await asyncio.to_thread(lock.exists):
+            return False
+        await asyncio.sleep(LOOK_PAUSE_SECONDS)
+    return True
 
 
 async def _left_behind(git: Git, branch: str) -> str:

@@ -27,10 +27,11 @@ PRIVATE = "indexes"
 """Folder of the state directory that holds what we know of each clone, by the same path."""
 LEFT = "left"
 """Folder of the state directory that keeps what agents have put beside their clones."""
-KINDS = STAGE, BUILD, KEPT_BUILD = ("stage", "build", "kept")
+STAGE, BUILD, KEPT_BUILD = "stage", "build", "kept"
 """How the names of clones begin."""
 
 GIT_DIR = ".git"
+_ASIDE = ".aside-"
 _CHECKOUT = "checkout.json"
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Clone:
         `author` is the name under which git commits there. Raises: GitFailed.
         """
         await self.discard()
+        await asyncio.to_thread(os.makedirs, self.private)
         await asyncio.to_thread(os.makedirs, self.path)
         await self._write(commit, branch, author)
 
@@ -105,14 +107,15 @@ class Clone:
         A program in a container may have written files of another owner. Raises: GitFailed.
         """
         try:
-            # What says that it is whole goes first.
-            await asyncio.to_thread(remove_tree, self.private)
+            # What says that it is whole goes first, what says that it is ours goes last.
+            await asyncio.to_thread((self.private / _CHECKOUT).unlink, missing_ok=True)
             try:
                 await asyncio.to_thread(remove_tree, self.path)
             except OSError:
-                aside = self.path.with_name(f".{self.path.name}-{time.monotonic_ns()}")
+                aside = self.path.with_name(f"{_ASIDE}{self.path.name}-{time.monotonic_ns()}")
                 await asyncio.to_thread(self.path.rename, aside)
                 log.warning("%s cannot be removed: it is put aside as %s", self.path, aside.name)
+            await asyncio.to_thread(remove_tree, self.private)
         except OSError as error:
             raise GitFailed(f"{self.path} cannot be removed: {error}") from error
 
@@ -226,9 +229,11 @@ class Clones:
 
     def below(self, number: str) -> tuple[Clone, ...]:
         """The clones of a requirement."""
-        names = sorted(path.name for path in self.place(number).glob("*"))
-        ours = tuple(f"{kind}-" for kind in KINDS)
-        return tuple(self.at(number, name) for name in names if name.startswith(ours))
+        return tuple(self.at(number, name) for name in self._ours(number))
+
+    def _ours(self, number: str) -> list[str]:
+        """Names of clones: an agent may use any name, but not tell us of it."""
+        return sorted(path.name for path in (self._private / number).glob("*"))
 
     def place(self, number: str) -> Path:
         """The directory of a requirement's clones.
@@ -241,11 +246,23 @@ class Clones:
 
     def strangers(self, number: str) -> tuple[Path, ...]:
         """What agents have put beside their clones, and what is no worktree of one."""
-        if not self.place(number).is_dir():
+        place, ours = self.place(number), self._ours(number)
+        if not place.is_dir():
             return ()
-        ours = (*(f"{kind}-" for kind in KINDS), ".")
-        beside = (path for path in self.place(number).iterdir() if not path.name.startswith(ours))
-        return tuple(path for path in sorted(beside) if not (path / GIT_DIR).is_file())
+        beside = (path for path in sorted(place.iterdir()) if path.name not in ours)
+        return tuple(
+            path for path in beside
+            if not (path.name.startswith(_ASIDE) or self._is_worktree(path, place))
+        )  # fmt: skip
+
+    def _is_worktree(self, path: Path, place: Path) -> bool:
+        """Whether its git directory lies in a clone: its commits are taken over with that."""
+        pointer = path / GIT_DIR
+        if path.is_symlink() or not pointer.is_file():
+            return False
+        text = pointer.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
+        git_dir = Path(os.path.normpath(path / text))
+        return git_dir.is_relative_to(place) and git_dir.parent.name == "worktrees"
 
     async def discard_all(self, number: str) -> None:
         """Remove a requirement's directory, but for strangers: they are moved out.
@@ -309,6 +326,7 @@ def make_readable(clone: Path) -> list[str]:
             elif is_git and entry.is_file(follow_symlinks=False):
                 _allow(path, stat.S_IRUSR)
             elif not (entry.is_file(follow_symlinks=False) or entry.is_symlink()):
+                open_folder(place)
                 path.unlink()
                 found.append(str(path.relative_to(clone)))
     return sorted(found)

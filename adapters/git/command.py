@@ -39,7 +39,7 @@ _FULL = re.compile(
 )
 """What the host is to blame for, whatever git was asked to do in a repository of ours."""
 
-_LOCK_TAKEN = re.compile(r"Unable to create '([^']*\.lock)': File exists")
+LOCK_TAKEN = re.compile(r"Unable to create '([^']*\.lock)': File exists")
 # Whatever a hook, a shell or an agent's environment says of git is not meant for us.
 _FOREIGN_VARIABLES = (
     "GIT_DIR",
@@ -179,7 +179,7 @@ class Git:
         """
         for wait in (*LOCK_RETRY_SECONDS, None):
             output = await self._once(arguments, stdin)
-            taken = _LOCK_TAKEN.search(output.error) if output.code else None
+            taken = LOCK_TAKEN.search(output.error) if output.code else None
             if wait is None or not taken:
                 break
             if not self._removes_stale(Path(taken[1])):

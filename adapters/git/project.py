@@ -122,8 +122,7 @@ class Project:
 
         Raises: ProjectRefused if it is checked out and cannot be moved there.
         """
-        note = _note(store, number)
-        await self.finish_move(store, number, target)
+        await self.finish_moves(store)
         if await self.holds(target, commit):
             return True
         seen = await store.git.commit_of(Names(number).seen)
@@ -136,6 +135,7 @@ class Project:
         await self._hand_over_submodules(store, number, current, commit)
         if places := await self._places_of(target, git):
             await check_clean(places[0], target)
+            note = _notes(store) / f"{number}.json"
             is_moved = await forward(places[0], target, current, commit, note)
             for place in places[1:] if is_moved else ():  # git moved the branch under those
                 await check_arrived(place, target, current)
@@ -149,14 +149,13 @@ class Project:
             await check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
 
-    async def finish_move(self, store: Store, number: str, target: str) -> None:
-        """Undo what a move of the checkout that was stopped has done.
+    async def finish_moves(self, store: Store) -> None:
+        """Undo what moves of the checkout that were stopped have done, whoever's they were.
 
         Raises: ProjectRefused with the names of files that could not be brought back.
         """
-        note = _note(store, number)
-        if await asyncio.to_thread(note.exists):
-            await finish(note, target, await self._quiet_filters())
+        for note in await asyncio.to_thread(lambda: sorted(_notes(store).glob("*.json"))):
+            await finish(note, await self._quiet_filters())
 
     async def _places_of(self, target: str, git: Git) -> list[Git]:
         """Git in each checkout that the branch is checked out in; a user may force a second one."""
@@ -349,9 +348,9 @@ class Project:
                     )
 
 
-def _note(store: Store, number: str) -> Path:
-    """Where the move of a checkout for that requirement is written down."""
-    return store.path / "moves" / f"{number}.json"
+def _notes(store: Store) -> Path:
+    """Where moves of the user's checkout are written down, each by its requirement."""
+    return store.path / "moves"
 
 
 async def check_project(project_root: Path, filters: Sequence[str] = ()) -> Checked:

@@ -93,11 +93,15 @@ class Review:
         return False
 
     async def unresolved(
-        self, tree: str, changed: Sequence[Entry], parents: Sequence[str], merged: Sequence[str]
+        self,
+        tree: str,
+        changed: Sequence[Entry],
+        parents: Sequence[str],
+        merges: Sequence[tuple[str, ...]],
     ) -> tuple[str, ...]:
         """Changed files with lines of conflict markers that stand in none of the parents.
 
-        `merged` are commits that the agent has merged, its own included.
+        `merges` are commits that the agent has merged with each other, its own included.
         """
         paths = [entry.path for entry in changed if entry.is_file]
         if not paths:
@@ -125,34 +129,27 @@ class Review:
                 allowed |= await self._lines(pattern, parent, path)
             if _shows_conflict(lines - allowed, width):
                 found.append(entry.path)
-        if merged:
-            sources = dict.fromkeys((*parents, *merged))
-            found += await self._middles(tree, parents[0], tuple(sources), widths)
+        for sides in merges:
+            found += await self._middles(tree, sides, widths)
         return tuple(printable(path) for path in dict.fromkeys(found))
 
     async def _middles(
-        self, tree: str, base: str, sources: Sequence[str], widths: Mapping[str, int]
+        self, tree: str, sides: tuple[str, ...], widths: Mapping[str, int]
     ) -> list[str]:
-        """Files in which a merge has left the line between two sides, and neither end."""
-        found = []
-        for entry in await changed_entries(self._git, base, tree, "--text", "-G^={5,}$"):
-            width = widths.get(entry.path, WIDTH)
-            there = await self._middle_lines(tree, entry.path, width) if entry.is_file else 0
-            if there:
-                before = [await self._middle_lines(each, entry.path, width) for each in sources]
-                if there > sum(before):
-                    found.append(entry.path)
-        return found
-
-    async def _middle_lines(self, revision: str, path: str, width: int) -> int:
-        """How many there are; one below a line of that length underlines a title."""
-        listed = await self._git.run(
-            "--literal-pathspecs", "grep", "-a", "-h", "-B1", "-E", "-e", f"^={{{width}}}$",
-            revision, "--", path, accept=(0, 1),
+        """Files in conflict that keep the line between two sides, and neither end."""
+        merged = await self._git.run(
+            "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", *sides[:2],
+            accept=(0, 1, 128),
         )  # fmt: skip
-        lines = listed.text.split("\n")
-        marks = (n for n, line in enumerate(lines) if line == "=" * width)
-        return sum(n == 0 or len(lines[n - 1]) != width for n in marks)
+        found = []
+        for path in merged.fields[1:] if merged.code == 1 else ():
+            width = widths.get(path, WIDTH)
+            pattern = rf"^={{{width}}}\s?$"
+            if there := (await self._lines(pattern, tree, path)).total():
+                before = [await self._lines(pattern, side, path) for side in sides]
+                if there > sum(lines.total() for lines in before):
+                    found.append(path)
+        return found
 
     async def _renamed_from(
         self, parents: Sequence[str], tree: str, path: str

@@ -198,7 +198,7 @@ class Store:
 
     async def fetch_branch(self, branch: str) -> str | None:
         """Take over one branch of the user's repository; its commit, None if it is not there."""
-        await self._fetch(f"+refs/heads/{branch}:{_BRANCHES}{branch}", accept=(0, 128))
+        await self._fetch(f"+refs/heads/{branch}:{_BRANCHES}{branch}")
         return await self.git.commit_of(f"{_BRANCHES}{branch}")
 
     async def branch(self, name: str) -> str | None:

@@ -86,7 +86,7 @@ async def take_over(
         if forbidden:
             findings.refuse(await review.filters(changed, forbidden))
         parents = await view.parents(base, parent)
-        conflicts = await review.unresolved(tree, changed, parents, view.merged)
+        conflicts = await review.unresolved(tree, changed, parents, view.merges)
         unresolved = tuple(dict.fromkeys((*files.untouched, *conflicts)))
         await files.note_ignored()
         tips = {**tips, **await view.worktrees(base, Path(scratch)), **findings.left}
@@ -152,7 +152,7 @@ class _Files:
         nested = await self._add(git)
         await self._restore_hidden(git, parent, tracked)
         entries = await _entries(git)
-        await self._restore_untouched(git, base, parent, entries)
+        await self._restore_untouched(git, base, parent, entries, tracked)
         await self._force(git, [path for path in tracked.paths if path not in entries])
         await self._untrack(git, entries, tracked)
         await self._make_executable(git, base, entries, tracked)
@@ -260,7 +260,7 @@ class _Files:
                 del entries[name]
 
     async def _restore_untouched(
-        self, git: Git, base: str, parent: str, entries: dict[str, str]
+        self, git: Git, base: str, parent: str, entries: dict[str, str], tracked: Tracked
     ) -> None:
         """Keep what the base has of files that nobody has changed, though attributes would.
 
@@ -274,7 +274,11 @@ class _Files:
         before = {
             path: (old_mode, old)
             for (old_mode, mode, old, new, _), path in zip(metas, fields[1::2], strict=True)
-            if old_mode == mode and old != new and mode.startswith("100") and "\n" not in path
+            if old_mode == mode
+            and old != new
+            and mode.startswith("100")
+            and "\n" not in path
+            and tracked.blobs.get(path) != new  # what was staged was meant
         }
         if parent != base and before:  # what was committed was meant
             listed = await git.run("diff-tree", "-r", "-z", "--name-only", base, parent)

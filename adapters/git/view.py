@@ -38,6 +38,7 @@ class Tracked:
     """
 
     paths: tuple[str, ...] = ()
+    blobs: Mapping[str, str] = field(default_factory=dict)
     executable: Mapping[str, str] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
     staged: Mapping[str, str] = field(default_factory=dict)
@@ -56,8 +57,8 @@ class CloneView:
         self._git = Git.ours(path)
         self.head = ""
         """The commit that HEAD stands at, once the tips were read."""
-        self.merged: list[str] = []
-        """What the agent has merged, once the parents were read."""
+        self.merges: list[tuple[str, ...]] = []
+        """Commits that the agent has merged with each other, once the parents were read."""
         self.remarks: list[str] = []
         if git_dir is None:
             self.remarks.append(
@@ -269,13 +270,13 @@ class CloneView:
             rows = [line.split(" ") for line in listed.text.splitlines()]
             made = {commit for commit, *_ in rows}
             merges = {commit: parents for commit, *parents in rows if len(parents) > 1}
-            self.merged = [p for each in merges.values() for p in each if p not in merges]
+            self.merges = [tuple(each) for each in merges.values()]
             found += [p for _, *parents in rows for p in parents if p not in made]
         if self._theirs is not None:  # a merge that is not finished counts as well
             for commit in await asyncio.to_thread(_hashes_in, self._theirs / "MERGE_HEAD"):
                 ahead = await git.run("rev-list", "-n1", commit, *known, accept=(0, 128))
                 if ahead.code == 0:
-                    self.merged += [head, commit]
+                    self.merges.append((head, commit))
                 if ahead.code == 0 and not ahead.text:
                     found.append(commit)
         return tuple(dict.fromkeys(found))
@@ -297,7 +298,8 @@ class CloneView:
         executable = {path: blob for _, mode, blob, _, path in entries if mode == "100755"}
         staged = await self._staged(hidden) if hidden else {}
         unread = () if await self._take_staged(staged) else tuple(staged)
-        return Tracked(paths, executable, tuple(hidden), staged, unread, sides)
+        blobs = {path: blob for _, _, blob, _, path in entries}
+        return Tracked(paths, blobs, executable, tuple(hidden), staged, unread, sides)
 
     async def _staged(self, hidden: Mapping[str, str]) -> Mapping[str, str]:
         """Those that differ from HEAD."""

@@ -156,6 +156,8 @@ class GitWorkspaces:
         What an attempt left that was neither merged nor kept is kept first.
         """
         names = Names(number)
+        async with self._locks.hold(self._project.lock_name):
+            await self._project.finish_moves(self._store)
         for clone in self._clones.below(number):
             await self._allow_filters()
             async with self._locks.hold(path_key(clone.path)):
@@ -165,9 +167,6 @@ class GitWorkspaces:
                     await self._keep_unmerged(names, key, clone)
                 await clone.discard()
         await self._clones.discard_all(number)
-        if self._store.exists and (target := await self._store.read_blob(names.target)):
-            async with self._locks.hold(self._project.lock_name):
-                await self._project.finish_move(self._store, number, target)
 
     async def _allow_filters(self) -> None:
         """Let our git run the filters that are allowed: whoever takes up a clone needs them."""
@@ -193,6 +192,7 @@ class GitWorkspaces:
         if not base:
             # A delivery that is half done would look like changes of the user's.
             async with self._locks.hold(self._project.lock_name):
+                await self._project.finish_moves(self._store)
                 checked = await self._project.check()
             await self._store.refresh()
             target = checked.branch

@@ -1,5 +1,6 @@
 """The user's checkout is moved as a whole or not at all, whatever stops git half-way."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +89,9 @@ def files_alone(project: GitProject, tip: Head) -> None:
 
 
 def half_the_files(project: GitProject, tip: Head) -> None:
-    project.shell("rm -r shared.txt gone.txt was; mkdir new; printf n > new/deep; : > docs/a.txt")
+    project.shell(
+        "rm -r shared.txt gone.txt was; mkdir new; printf n > new/deep; printf a > docs/a.txt"
+    )
 
 
 def first_file(project: GitProject, tip: Head) -> None:
@@ -136,7 +139,7 @@ async def begun(
     store = store_path(state_home, project.root)
     project.git("fetch", "--quiet", str(store), tip.commit)
     place = Git(project.root)
-    move = await Move.planned(place, project.git("rev-parse", "HEAD"), tip.commit)
+    move = await Move.planned(place, "main", project.git("rev-parse", "HEAD"), tip.commit)
     move.note(store / "moves" / f"{NUMBER}.json")
 
 
@@ -147,13 +150,60 @@ async def test_what_the_user_has_edited_since_is_left_alone(
     files_alone(git_project, tip)
     write(git_project.root, {"shared.txt": "mine\n"})
 
-    with pytest.raises(ProjectRefused, match=r"1 files .*shared\.txt.*git restore"):
+    with pytest.raises(ProjectRefused, match=r"uncommitted changes \(shared\.txt\)"):
         await workspaces.swap_target(NUMBER, "main", tip.commit)
 
     assert git_project.git("status", "--porcelain") == "M shared.txt"
     git_project.git("restore", "shared.txt")
     assert await workspaces.swap_target(NUMBER, "main", tip.commit)
     assert_moved(git_project, tip)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "rm -r docs; echo precious > docs",
+        "rm -r docs; mkdir elsewhere; ln -s elsewhere docs",
+        ": > docs/n",
+        "git switch -q -c feature; git add -A; git commit -q --allow-empty -m mine",
+        ": > docs/n; git switch -q -c feature; git add -A; git commit -q -m mine",
+    ],
+)
+async def test_old_note_touches_nothing_of_the_users(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path, tip: Head, deed: str
+) -> None:
+    await begun(workspaces, git_project, state_home, tip)
+    git_project.shell(f"git config user.name u; git config user.email u@x; {deed}")
+    before = (git_project.state(), sorted(git_project.root.rglob("*")))
+
+    with contextlib.suppress(ProjectRefused):
+        await workspaces.release(NUMBER)
+
+    assert (git_project.state(), sorted(git_project.root.rglob("*"))) == before
+
+
+async def test_lock_of_the_users_git_keeps_ours_from_undoing(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    lock = git_project.root / ".git/index.lock"
+    lock.touch()
+    with pytest.raises(ProjectRefused, match=r"index\.lock"):
+        await workspaces.swap_target(NUMBER, "main", tip.commit)
+    lock.unlink()
+
+    assert git_project.git("status", "--porcelain") == ""
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+
+
+async def test_move_that_was_stopped_is_undone_before_another_requirement_starts(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path, tip: Head
+) -> None:
+    await begun(workspaces, git_project, state_home, tip)
+    files_alone(git_project, tip)
+
+    await workspaces.open("REQ-2")
+
+    assert git_project.git("status", "--porcelain") == ""
 
 
 async def test_untracked_file_in_the_way_survives_the_refusal(

@@ -164,12 +164,17 @@ async def test_what_lies_beside_the_clones_is_kept_and_told(
     workspaces: GitWorkspaces, state_home: Path, at_work: StageRequest, clone: GitProject
 ) -> None:
     clone.shell("echo n > ../notes.md; git clone --quiet . ../work; git worktree add -q ../wt")
+    clone.shell("mkdir ../build-output; echo b > ../build-output/log")
 
     result = await workspaces.integrate(at_work, "done")
     await workspaces.release(NUMBER)
 
     kept = state_home / "left" / NUMBER
-    assert f"Beside the clones of the agents, kept in {kept}: notes.md, work" in result.remarks
+    assert (
+        f"Beside the clones of the agents, kept in {kept}: build-output, notes.md, work"
+        in result.remarks
+    )
     assert (kept / "notes.md").read_text() == "n\n"
     assert (kept / "work/shared.txt").exists()
+    assert (kept / "build-output/log").exists()
     assert not (kept / "wt").exists()

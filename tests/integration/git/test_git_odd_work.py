@@ -286,6 +286,14 @@ async def test_file_that_attributes_would_change_is_changed_by_whoever_means_it(
     assert store.git("cat-file", "-s", f"{result.head.commit}:w.txt") == "4"
 
 
+async def test_file_that_attributes_would_change_is_changed_by_whoever_stages_it(
+    unnormalised: None, store: GitProject, deed: Deed
+) -> None:
+    result = await deed("git add --renormalize .")
+
+    assert store.git("cat-file", "-s", f"{result.head.commit}:w.txt") == "4"
+
+
 async def test_merged_branch_of_ones_own_without_a_change_is_none(deed: Deed) -> None:
     result = await deed(
         "git switch -qc mine; git commit -q --allow-empty -m empty; git switch -q -; "
@@ -312,3 +320,14 @@ async def test_line_between_two_sides_that_a_merge_has_left_is_found(deed: Deed)
     )
 
     assert result.conflicts == ("shared.txt",)
+
+
+@pytest.mark.parametrize("title", ["=======\\nNews in\\n=======", "Usage\\n======="])
+async def test_title_that_comes_with_a_merge_is_no_conflict(deed: Deed, title: str) -> None:
+    result = await deed(
+        "git switch -qc other; echo theirs > other.txt; git add -A; git commit -qm theirs; "
+        f"git switch -q -; printf '{title}\\n' > shared.txt; git commit -qam ours; "
+        "git merge -q -m merged other"
+    )
+
+    assert not result.conflicts
