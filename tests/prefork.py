@@ -41,6 +41,7 @@ class Program:
         """Start it; what it prints goes to the log, else to `stdout` and `stderr`."""
         self.args = argv
         self.returncode: int | None = None
+        self._said: tuple[str, str] | None = None
         self.stdout: IO[str] | None = None
         self.stderr: IO[str] | None = None
         self._ended, at_end = os.pipe()
@@ -81,7 +82,9 @@ class Program:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it prints until its end. Raises: subprocess.TimeoutExpired."""
+        """What it prints to its end; asked again, the same. Raises: subprocess.TimeoutExpired."""
+        if self._said:
+            return self._said
         said = ["", ""]
 
         def read(which: int, stream: IO[str]) -> None:
@@ -101,7 +104,8 @@ class Program:
             if reader.is_alive():
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
         self._close()
-        return said[0], said[1]
+        self._said = said[0], said[1]
+        return self._said
 
     def send_signal(self, number: int) -> None:
         """Unless it is known to have ended."""

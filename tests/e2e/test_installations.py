@@ -68,6 +68,7 @@ def test_worker_of_a_killed_stack_takes_nothing_of_a_stack_on_its_port(
     write_agents(Path(b.cli.environment["AGOG_AGENTS_FILE"]), {})
     b.take_port("temporal", port)
     b.open()
+    b.until_worker()  # it makes the tables
     assert b.stack["ports"]["temporal"] == port
     backlog = b.directory / "backlog.jsonl"
     numbers = [f"REQ-B-{n}" for n in range(BATCH)]

@@ -10,7 +10,7 @@ from pipeline.remedies import Finding
 from tests.fakes import Script
 from tests.house import House, delivered, recorded_incidents, until
 from tests.orchestra_plans import FOUR, PAIR, SOLO
-from workflows import remediation
+from workflows import remediation, sasha
 from workflows.gates import BuildGates
 from workflows.requirement import RequirementWorkflow
 from workflows.stages import StageRunner
@@ -103,9 +103,7 @@ async def test_look_of_sashas_that_fails_does_not_keep_her_from_the_next(
             raise KeyError("nobody foresaw it")
         return found
 
-    monkeypatch.setattr(
-        remediation, "look", failing
-    )  # her own module is imported anew for each run
+    monkeypatch.setattr(sasha, "look", failing)
     await house.open()
     await house.patrol()
     await check_incident(sdlc_reader, f"look at {house.host}")
