@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import EllipsisType
 
 from adapters.files import write_atomically
 from adapters.git.command import LOCK_TAKEN, Git
@@ -22,8 +21,6 @@ LOOKS, LOOK_PAUSE_SECONDS = 50, 0.2
 """How long somebody else's git is waited for in the user's checkout: ten seconds."""
 SHOWN = 5
 _NONE = "0"
-_FOLDER = b"/"
-"""Stands for a folder, whose content is never the file's."""
 
 
 @dataclass(frozen=True)
@@ -195,16 +192,18 @@ async def _restore_index(place: Git, entries: list[_Entry]) -> None:
 
 async def _is_half_done(place: Git, entry: _Entry, just_now: bool) -> bool | None:
     """Whether the file is the move's work; None where that cannot be told."""
-    there = await asyncio.to_thread(_content, place.directory / entry.path)
-    if there is None:
+    try:
+        there = await asyncio.to_thread(_content, place.directory / entry.path)
+    except (FileNotFoundError, NotADirectoryError):  # or a file stands where its folder was
         return entry.was_there
-    if not entry.is_new_file or there is _FOLDER:
+    except IsADirectoryError:
         return False
-    if there is ...:
-        return None
-    sized = await place.run("cat-file", "-s", entry.new_blob)
+    except OSError:
+        return None if entry.is_new_file else False
+    if not entry.is_new_file:
+        return False
     if not there:
-        return just_now or sized.line == "0"
+        return just_now or (await place.run("cat-file", "-s", entry.new_blob)).line == "0"
     try:
         new = await place.run("cat-file", "--filters", f"--path={entry.path}", entry.new_blob)
     except GitFailed:  # larger than what we read of a git
@@ -212,16 +211,9 @@ async def _is_half_done(place: Git, entry: _Entry, just_now: bool) -> bool | Non
     return new.text.encode("utf-8", "surrogateescape").startswith(there)
 
 
-def _content(path: Path) -> bytes | EllipsisType | None:
-    """What a file holds or a link leads to; None without one, an ellipsis if it is unreadable."""
-    try:
-        if path.is_symlink():
-            return os.readlink(bytes(path))
-        return _FOLDER if path.is_dir() else path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):  # or a file stands where its folder was
-        return None
-    except OSError:
-        return ...
+def _content(path: Path) -> bytes:
+    """What a file holds or a link leads to. Raises: OSError."""
+    return os.readlink(bytes(path)) if path.is_symlink() else path.read_bytes()
 
 
 def _remove(root: Path, names: list[str]) -> None:

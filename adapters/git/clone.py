@@ -33,9 +33,9 @@ STAGE, BUILD, KEPT_BUILD = "stage", "build", "kept"
 GIT_DIR = ".git"
 _ASIDE = ".aside-"
 _CHECKOUT = "checkout.json"
+_SHA1_LENGTH = 40
 
 log = logging.getLogger(__name__)
-_SHA1_LENGTH = 40
 
 
 @dataclass(frozen=True)

@@ -149,12 +149,12 @@ class Project:
             await check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
 
-    async def finish_moves(self, store: Store) -> None:
-        """Undo what moves of the checkout that were stopped have done, whoever's they were.
+    async def finish_moves(self, store: Store, number: str = "*") -> None:
+        """Undo what stopped moves of the checkout have done: of one requirement, or of all.
 
         Raises: ProjectRefused with the names of files that could not be brought back.
         """
-        for note in await asyncio.to_thread(lambda: sorted(_notes(store).glob("*.json"))):
+        for note in await asyncio.to_thread(lambda: sorted(_notes(store).glob(f"{number}.json"))):
             await finish(note, await self._quiet_filters())
 
     async def _places_of(self, target: str, git: Git) -> list[Git]:

@@ -155,16 +155,20 @@ class GitWorkspaces:
 
         What an attempt left that was neither merged nor kept is kept first.
         """
-        names = Names(number)
-        async with self._locks.hold(self._project.lock_name):
-            await self._project.finish_moves(self._store)
+        try:
+            async with self._locks.hold(self._project.lock_name):
+                await self._project.finish_moves(self._store, number)
+        finally:  # what the user's checkout is refused for keeps no clone
+            await self._remove_clones(number)
+
+    async def _remove_clones(self, number: str) -> None:
         for clone in self._clones.below(number):
             await self._allow_filters()
             async with self._locks.hold(path_key(clone.path)):
                 await self._processes.end(clone.path)
                 key = clone.path.name.removeprefix(f"{STAGE}-")
                 if key != clone.path.name and clone.is_usable:
-                    await self._keep_unmerged(names, key, clone)
+                    await self._keep_unmerged(Names(number), key, clone)
                 await clone.discard()
         await self._clones.discard_all(number)
 
