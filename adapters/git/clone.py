@@ -257,12 +257,10 @@ class Clones:
 
     def _is_worktree(self, path: Path, place: Path) -> bool:
         """Whether its git directory lies in a clone: its commits are taken over with that."""
-        pointer = path / GIT_DIR
-        if path.is_symlink() or not pointer.is_file():
+        git_dir = None if path.is_symlink() else pointed_at(path / GIT_DIR)
+        if git_dir is None or git_dir.parent.name != "worktrees":
             return False
-        text = pointer.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
-        git_dir = Path(os.path.normpath(path / text))
-        return git_dir.is_relative_to(place) and git_dir.parent.name == "worktrees"
+        return git_dir.is_relative_to(place.resolve())
 
     async def discard_all(self, number: str) -> None:
         """Remove a requirement's directory, but for strangers: they are moved out.
@@ -288,6 +286,19 @@ class Clones:
         if os.path.lexists(place):
             place = kept / f"{stranger.name}-{time.monotonic_ns()}"
         stranger.rename(place)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether it is a file of its own, not a link to another one."""
+    return path.is_file() and not path.is_symlink()
+
+
+def pointed_at(pointer: Path) -> Path | None:
+    """The git directory that a file `.git` names, links resolved; None if it is no file."""
+    if not is_plain(pointer):
+        return None
+    text = pointer.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
+    return (pointer.parent / text).resolve()
 
 
 def remove_tree(path: Path) -> None:

@@ -15,11 +15,18 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from adapters.git.clone import Clone, make_readable, open_folder
+from adapters.git.clone import (
+    GIT_DIR,
+    Clone,
+    is_plain,
+    make_readable,
+    open_folder,
+    pointed_at,
+)
 from adapters.git.command import Git, GitOutput
 from adapters.git.review import SYMLINK, Forbidden, Review, changed_entries, named
 from adapters.git.store import Store, Submodule, published, taken
-from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything, is_plain
+from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything
 from pipeline.errors import printable
 
 GITLINK = "160000"
@@ -429,12 +436,8 @@ class _Files:
 
     def _is_worktree_of_clone(self, directory: Path) -> bool:
         """A worktree that the agent has added inside: its commits are in the clone's refs."""
-        pointer = directory / ".git"
-        if not is_plain(pointer):
-            return False
-        text = pointer.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
-        place = (directory / text).resolve()
-        return place.parent == (self._clone.git_dir / "worktrees").resolve()
+        place = pointed_at(directory / GIT_DIR)
+        return place is not None and place.parent == (self._clone.git_dir / "worktrees").resolve()
 
     def _new_index(self) -> Path:
         self._indexes += 1

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.git.clone import GIT_DIR, Clone, open_folder
+from adapters.git.clone import GIT_DIR, Clone, is_plain, open_folder, pointed_at
 from adapters.git.command import Git, GitOutput
 from adapters.git.store import PROJECT_REFS
 
@@ -400,9 +400,8 @@ async def _distance(git: Git, one: str, other: str) -> int:
 def _git_dir_of(clone: Clone) -> Path | None:
     """The clone's git directory: its own, or for a submodule one that a repository above keeps."""
     place = clone.git_dir
-    if is_plain(place):
-        text = place.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
-        place = (clone.path / text).resolve()
+    if pointed := pointed_at(place):
+        place = pointed
         keepers = (above.resolve() / ".git" / "modules" for above in clone.path.parents)
         if not any(place.is_relative_to(keeper) for keeper in keepers):
             return None
@@ -419,11 +418,6 @@ def _worktrees_of(git_dir: Path | None) -> list[tuple[str, Path]]:
     places = ((name, (git_dir / "worktrees" / name / text.strip()).parent) for name, text in named)
     found = ((name, Path(os.path.normpath(place))) for name, place in places)
     return [(name, place) for name, place in found if place.is_dir()]
-
-
-def is_plain(path: Path) -> bool:
-    """Whether it is a file of its own, not a link to another one."""
-    return path.is_file() and not path.is_symlink()
 
 
 def _hashes_in(log: Path) -> list[str]:
