@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -149,11 +149,11 @@ class Orchestra:
         request = RetryRequest(stage, "tester")
         return await handle.execute_update(RequirementWorkflow.retry, request)
 
-    async def attempts(self, handle: Handle) -> list[int]:
-        """The attempts of the workflow's activities that a worker has taken, lost ones included."""
+    async def attempts(self, handle: Handle) -> list[tuple[str, int]]:
+        """The workflow's activities that a worker has taken, as (id, attempt), lost ones too."""
         pending = (await handle.describe()).raw_description.pending_activities
         started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-        return [activity.attempt for activity in pending if activity.state == started]
+        return [(each.activity_id, each.attempt) for each in pending if each.state == started]
 
     async def until_taken(self, handle: Handle, stages: int) -> None:
         """Wait until a worker has taken that many stages of the requirement."""
@@ -163,12 +163,17 @@ class Orchestra:
 
         await eventually_async(is_taken, f"{stages} stages of {handle.id} taken")
 
-    async def until_taken_over(self, handle: Handle, stages: int, before: list[int]) -> None:
-        """Wait until a new worker has taken over that many stages of those attempts."""
+    async def until_taken_over(
+        self, handle: Handle, stages: int, before: Collection[tuple[str, int]]
+    ) -> None:
+        """Wait until a new worker has taken that many stages, and none is taken as before.
+
+        A stage that was just told to wait for a slot waits in another activity by then.
+        """
 
         async def is_taken_over() -> bool:
             attempts = await self.attempts(handle)
-            return len(attempts) == stages and sum(attempts) >= sum(before) + stages
+            return len(attempts) == stages and not set(attempts) & set(before)
 
         await eventually_async(is_taken_over, f"stages of {handle.id} taken over")
 
