@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo up test test-slow test-containers check format bench rooms clean
+.PHONY: demo up test test-slow test-agents test-containers check format bench rooms clean
 
 demo: $(READY)  ## one requirement through the whole team on embedded servers
 	@$(BIN)/python starter.py demo
@@ -13,10 +13,13 @@ up: $(READY)  ## the embedded servers and a worker, in the foreground
 	@$(BIN)/python starter.py up
 
 test: $(READY)  ## the whole suite, against real servers
-	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not containers"
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not containers and not agents"
 
 test-slow: $(READY)  ## the long scenarios
 	@$(BIN)/python -m pytest -m slow
+
+test-agents: $(READY)  ## the real programs of agents, from npm, against stand-ins of their APIs
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -m agents tests/agents
 
 test-containers: $(READY)  ## the worker's image and container, in an engine of its own
 	@$(BIN)/python -m pytest -m containers -o log_cli=true --log-cli-level=INFO tests/containers

@@ -119,7 +119,7 @@ class StageActivities:
         reading = read_run(request, result)
         async with step("take over its work"):
             merge = await self._merge(request, reading)
-        if merge and (failure := unchanged(request, reading, merge)):
+        if merge and (failure := unchanged(request, reading, merge, result.report)):
             reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
         close = self._ports.store.close_stage
@@ -219,6 +219,7 @@ def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOr
         deadline=request.stage.deadline,
         grace=request.stage.grace,
         prompt=stage_prompt(request, context),
+        prompt_by_schema=stage_prompt(request, context, by_schema=True),
         worktree=worktree,
         head=request.head,
         started_at=context.started_at,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from adapters.agent_programs import PROGRAMS
 from pipeline.agents_file import AgentsFile, read_agents
 from pipeline.errors import RefusedInput
 
@@ -32,4 +33,5 @@ def find_agents(path: Path) -> AgentsFile:
     except RefusedInput as refusal:
         remedy = "Copy agents.example.toml to agents.toml, or set AGOG_AGENTS_FILE to yours."
         raise RefusedInput(f"{refusal} {remedy}") from refusal
-    return read_agents(text, str(path), path.parent)
+    traits = {kind: program.traits for kind, program in PROGRAMS.items()}
+    return read_agents(text, str(path), path.parent, traits)

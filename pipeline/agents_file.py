@@ -2,11 +2,18 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
+from types import MappingProxyType
 
+from pipeline.agent_programs import (
+    PROGRAM_KEYS,
+    ProgramAgent,
+    ProgramTraits,
+    read_program_agent,
+)
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline
 from pipeline.plan_rules import is_build_name
@@ -83,6 +90,8 @@ BUILD_TIMEOUT = timedelta(seconds=300)
 _COMMAND_KEYS = ("kind", "command", "environment")
 _SIMULATED_KEYS = ("kind", "minutes", "notice")
 _AGENT_KEYS = {"command": _COMMAND_KEYS, "simulated": _SIMULATED_KEYS}
+_OF_ONE_KIND = ("program", "model", "arguments", "max_turns", "max_budget_usd", "account")
+"""Keys of the defaults that do not hold for an agent of another kind than theirs."""
 _BUILD_KEYS = {
     "command": (
         "kind",
@@ -119,6 +128,9 @@ class SimulatedAgent:
     notice: Mapping[str, object] = field(default_factory=dict)
 
 
+Agent = CommandAgent | SimulatedAgent | ProgramAgent
+
+
 @dataclass(frozen=True)
 class BuildCommand:
     """A build that is a program, in `directory` of the build worktree.
@@ -153,7 +165,7 @@ class AgentsFile:
 
     source: str
     directory: PurePath
-    agents: Mapping[str, CommandAgent | SimulatedAgent]
+    agents: Mapping[str, Agent]
     builds: Mapping[str, BuildCommand | SimulatedBuild]
     minute_seconds: float
     sasha: PolicyHookCommand | None = None
@@ -196,8 +208,15 @@ def check_plan(agents: AgentsFile, pipeline: Pipeline) -> None:
             raise AgentsFileRefused(agents.source, f"builds.{build}", reason)
 
 
-def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
+def read_agents(
+    text: str,
+    source: str,
+    directory: PurePath,
+    programs: Mapping[str, ProgramTraits] = MappingProxyType({}),
+) -> AgentsFile:
     """The agents file that a text describes; relative programs start from `directory`.
+
+    `programs` are the kinds of agents that are known programs, by their names.
 
     Raises: AgentsFileRefused naming file, key and reason.
     """
@@ -205,7 +224,7 @@ def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
     table.allow(("defaults", "agents", "simulation", "builds", "sasha"))
     simulation = table.table("simulation")
     simulation.allow(("minute_seconds",))
-    agents = _agents(table.table("agents"), table.table("defaults"), directory)
+    agents = _Agents(table.table("defaults"), directory, programs).read(table.table("agents"))
     return AgentsFile(
         source=source,
         directory=directory,
@@ -220,35 +239,63 @@ def read_agents(text: str, source: str, directory: PurePath) -> AgentsFile:
     )
 
 
-def _agents(
-    tables: Table, defaults: Table, directory: PurePath
-) -> Mapping[str, CommandAgent | SimulatedAgent]:
-    tables.allow(TEAM)
-    defaults.allow(dict.fromkeys(_COMMAND_KEYS + _SIMULATED_KEYS))
-    return {name: _agent(tables.table(name), defaults, directory) for name in tables.values}
+class _Agents:
+    """The agents of a file; one without a table of its own is what `[defaults]` say."""
 
+    def __init__(
+        self, defaults: Table, directory: PurePath, programs: Mapping[str, ProgramTraits]
+    ) -> None:
+        self._defaults = defaults
+        self._directory = directory
+        self._programs = programs
+        self._keys = {**_AGENT_KEYS, **dict.fromkeys(programs, PROGRAM_KEYS)}
 
-def _agent(own: Table, defaults: Table, directory: PurePath) -> CommandAgent | SimulatedAgent:
-    kind = _kind(own if "kind" in own.values else defaults)
-    own.allow(_AGENT_KEYS[kind])
-    usual = {key: defaults.values[key] for key in _AGENT_KEYS[kind] if key in defaults.values}
-    table = Table({**usual, **own.values}, own.place, own.refusal)
-    if kind == "command":
-        return CommandAgent(
-            resolved(program_argv(table, "command"), directory), variables(table, "environment")
+    def read(self, tables: Table) -> Mapping[str, Agent]:
+        tables.allow(TEAM)
+        self._defaults.allow(dict.fromkeys(key for keys in self._keys.values() for key in keys))
+        names = [*tables.values, *(name for name in TEAM if name not in tables.values)]
+        return {
+            name: self._agent(tables.table(name))
+            for name in names
+            if name in tables.values or self._defaults_suffice()
+        }
+
+    def _defaults_suffice(self) -> bool:
+        """Whether they describe an agent: a command needs its program, other kinds need nothing."""
+        return "command" in self._defaults.values or self._kind(self._defaults) != "command"
+
+    def _agent(self, own: Table) -> Agent:
+        kind = self._kind(own if "kind" in own.values else self._defaults)
+        keys = self._keys[kind]
+        own.allow(keys)
+        is_usual = kind == self._kind(self._defaults)
+        usual = {
+            key: value
+            for key, value in self._defaults.values.items()
+            if key in keys and (is_usual or key not in _OF_ONE_KIND)
+        }
+        table = Table({**usual, **own.values}, own.place, own.refusal)
+        if traits := self._programs.get(kind):
+            names = variables(table, "environment")
+            return read_program_agent(table, kind, traits, self._directory, names)
+        if kind == "command":
+            argv = resolved(program_argv(table, "command"), self._directory)
+            return CommandAgent(argv, variables(table, "environment"))
+        minutes = (
+            table.number("minutes", most=MINUTES_LIMIT, zero=True)
+            if "minutes" in table.values
+            else None
         )
-    minutes = (
-        table.number("minutes", most=MINUTES_LIMIT, zero=True)
-        if "minutes" in table.values
-        else None
-    )
-    return SimulatedAgent(minutes, _notice(table))
+        return SimulatedAgent(minutes, _notice(table))
+
+    def _kind(self, table: Table) -> str:
+        return _kind(table, self._keys)
 
 
-def _kind(table: Table) -> str:
+def _kind(table: Table, known: Iterable[str]) -> str:
     kind = table.string("kind", "command")
-    if kind not in _AGENT_KEYS:
-        table.refuse("kind", f"unknown kind {kind!r}; known are {', '.join(_AGENT_KEYS)}")
+    if kind not in known:
+        table.refuse("kind", f"unknown kind {kind!r}; known are {', '.join(known)}")
     return kind
 
 
@@ -262,7 +309,7 @@ def _notice(table: Table) -> Mapping[str, object]:
 
 
 def _builds(
-    tables: Table, agents: Mapping[str, CommandAgent | SimulatedAgent]
+    tables: Table, agents: Mapping[str, Agent]
 ) -> Mapping[str, BuildCommand | SimulatedBuild]:
     """Both sides are always there; where nobody changes anything, one left out builds nothing."""
     names = dict.fromkeys([*map(str, Side), *tables.values])
@@ -276,7 +323,7 @@ def _builds(
 def _build(table: Table, name: str) -> BuildCommand | SimulatedBuild:
     if not is_build_name(name):
         table.refuse("", "must be called by lower-case letters, digits and hyphens")
-    kind = _kind(table)
+    kind = _kind(table, _BUILD_KEYS)
     table.allow(_BUILD_KEYS[kind])
     if kind == "simulated":
         return SimulatedBuild(

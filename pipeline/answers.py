@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass, replace
 
+from pipeline.endings import MEANINGS, denied, explained
 from pipeline.errors import NoticeRefused
-from pipeline.failures import cut, signature
+from pipeline.failures import cut, last_lines, signature
 from pipeline.model import (
+    Ending,
     Failure,
     FailureKind,
     MergeResult,
+    ProgramReport,
     RunEnd,
     RunResult,
     StageRequest,
     StageState,
 )
-from pipeline.notice import Notice, NoticeStatus, parse_notice
+from pipeline.notice import Notice, NoticeStatus, accept_notice, parse_notice
 from pipeline.team import TEAM, Role
 from pipeline.verdicts import judge
 
@@ -36,6 +39,8 @@ def read_run(request: StageRequest, result: RunResult) -> Reading:
     exit beside a COMPLETE notice is a contradiction and never green, but it is an answer: it is
     not paid again.
     """
+    if result.report and _is_told(result, result.report):
+        return _read_report(request, result, result.report)
     if result.end is not RunEnd.EXITED:
         return _unanswered(request, result)
     try:
@@ -44,13 +49,50 @@ def read_run(request: StageRequest, result: RunResult) -> Reading:
         return _failed(request, result, *_refused(result, str(refusal)))
     if result.exit_code != 0 and notice.status is NoticeStatus.COMPLETE:
         error = f"The agent said COMPLETE but exited with {result.exit_code}."
-        return _failed(request, result, FailureKind.FAILED, _with_stderr(error, result), notice)
+        return _failed(request, result, FailureKind.FAILED, _quoting(error, result), notice)
+    return _judged(request, result, notice)
+
+
+def _judged(request: StageRequest, result: RunResult, notice: Notice) -> Reading:
     judgement = judge(request.stage, notice)
     failure = judgement.failure and _located(judgement.failure, result)
     return Reading(judgement.state, notice, judgement.verdict, failure)
 
 
-def unchanged(request: StageRequest, reading: Reading, merge: MergeResult) -> Failure | None:
+def _is_told(result: RunResult, report: ProgramReport) -> bool:
+    """Whether the program's report says how the run ended.
+
+    A program that had given its answer and did not end afterwards has answered all the same.
+    """
+    if result.end is RunEnd.EXITED:
+        return True
+    is_late = result.end in (RunEnd.TIMED_OUT, RunEnd.LOST) and not result.pre_empted
+    return is_late and report.ending is Ending.SUCCESS
+
+
+def _read_report(request: StageRequest, result: RunResult, report: ProgramReport) -> Reading:
+    """Judge what the program tells: its exit code alone means nothing."""
+    meaning = MEANINGS[report.ending]
+    if report.ending is not Ending.SUCCESS:
+        error = explained(report)
+        if meaning.kind is FailureKind.CRASH:
+            error = _quoting(f"{error}\nIt exited with {result.exit_code}.", result)
+        return _failed(request, result, meaning.kind, error)
+    agent, number = request.stage.agent, request.ref.number
+    try:
+        if report.answer is not None:
+            notice = accept_notice(report.answer, agent=agent, number=number)
+        else:
+            notice = parse_notice(report.text, agent=agent, number=number)
+    except NoticeRefused as refusal:
+        error = "\n".join(filter(None, (str(refusal), denied(report))))
+        return _failed(request, result, meaning.kind, error)
+    return _judged(request, result, notice)
+
+
+def unchanged(
+    request: StageRequest, reading: Reading, merge: MergeResult, report: ProgramReport | None = None
+) -> Failure | None:
     """The failure of an implementer who changed nothing and does not say why; None for no failure.
 
     It goes for a fix as well: it cannot have repaired what it left as it was. It is an answer,
@@ -68,6 +110,7 @@ def unchanged(request: StageRequest, reading: Reading, merge: MergeResult) -> Fa
         + (f", and {said!r:.80} is no reason for that" if said else "")
         + '. If nothing has to be changed, the notice must say why: "no_changes_needed": "…".'
         + "".join(f"\n{remark}" for remark in merge.remarks)
+        + (f"\n{denied(report)}" if report and report.denials else "")
     )
     return Failure(
         stage=request.stage.name,
@@ -109,12 +152,19 @@ def _refused(result: RunResult, refusal: str) -> tuple[FailureKind, str]:
     if result.exit_code == 0:
         return FailureKind.NOTICE, refusal
     error = f"The agent exited with {result.exit_code}. {result.reason}".strip()
-    return FailureKind.CRASH, _with_stderr(f"{error} {refusal}", result)
+    return FailureKind.CRASH, _quoting(f"{error} {refusal}", result)
 
 
-def _with_stderr(error: str, result: RunResult) -> str:
-    tail = result.error_output.strip()
-    return f"{error}\n{tail}" if tail else error
+def _quoting(error: str, result: RunResult) -> str:
+    """The error, and below it the last lines of what the agent printed.
+
+    Of a program with a report these are its own words instead of the lines of its stream.
+    """
+    printed = result.report.text if result.report else result.output
+    told = (("errors", result.error_output), ("output", printed))
+    return "\n".join(
+        (error, *(f"Its last {name}:\n{said}" for name, text in told if (said := last_lines(text))))
+    )
 
 
 def _failed(
@@ -141,6 +191,8 @@ def _said(kind: FailureKind, error: str, result: RunResult) -> str:
     """What the run itself said: of a crash its standard error, of a deadline nothing."""
     if kind is FailureKind.NOTICE:
         return signature(error)
+    if result.report and result.report.detail:
+        return signature(result.report.detail)
     return "" if kind is FailureKind.TIMEOUT else signature(result.error_output)
 
 

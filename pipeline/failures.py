@@ -48,7 +48,12 @@ REPORT_LIMIT = 16_000
 """Characters of error text in one report, shared out evenly: it travels through Temporal."""
 BUILDS_FAILED = "❌ PARALLEL BUILD VERIFICATION FAILED"
 
+LAST_LINES = 6
+"""Of output and of errors each: both stand in the first lines of a failure that `status` shows."""
+LAST_CHARACTERS = 16_000
+
 _LINE_LIMIT = 1_000
+_LAST_LINE_LIMIT = 300
 _ERROR_LINE = re.compile(
     r"error TS\d+"  # tsc
     r"|error(\[\w+\])?:"  # most compilers; also `Error:` of any JavaScript tool
@@ -94,6 +99,12 @@ def first_error_lines(output: str, limit: int = 50) -> str:
         return "\n".join(lines[-limit:])[-ERROR_LIMIT:]
     rest = f"\n… and {len(errors) - limit} more" if len(errors) > limit else ""
     return cut("\n".join(errors[:limit]), ERROR_LIMIT - len(rest)) + rest
+
+
+def last_lines(text: str, limit: int = LAST_LINES) -> str:
+    """The last lines that say something, each cut: how a program ended, in its own words."""
+    lines = [line for line in _COLOUR.sub("", text[-LAST_CHARACTERS:]).splitlines() if line.strip()]
+    return "\n".join(cut(line.rstrip(), _LAST_LINE_LIMIT) for line in lines[-limit:])
 
 
 def cut(text: str, limit: int = ERROR_LIMIT) -> str:

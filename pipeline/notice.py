@@ -6,7 +6,7 @@ but no whole notice leaves open what the agent wanted to say, and what is open i
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from pipeline.errors import NoticeRefused
 from pipeline.numbers import names_another
-from pipeline.team import FLAGS, TEAM, Role
+from pipeline.team import FLAGS, TEAM, Agent, Role, Side
 from pipeline.transcript import Block, Reading, blocks, read_block, shown, spelling
 
 NOTICE_LIMIT = 256 * 1024
@@ -144,6 +144,71 @@ def parse_notice(output: str, *, agent: str, number: str) -> Notice:
             "notice, as the last thing."
         )
     return notice
+
+
+def accept_notice(fields: Mapping[str, object], *, agent: str, number: str) -> Notice:
+    """The notice that an agent gave by its schema, fields that it left empty (null) left out.
+
+    Raises: NoticeRefused with the exact reason; KeyError for an unknown agent.
+    """
+    given = {key: value for key, value in fields.items() if value is not None}
+    for key, wanted in (("agent", agent), ("req_number", number)):
+        if given.get(key) != wanted:
+            said = repr(given[key])[:80] if key in given else "nothing"
+            raise NoticeRefused(f"The answer says {key} {said}, not {wanted!r}.")
+    _check_storable(given)
+    size = len(json.dumps(given, ensure_ascii=False).encode())
+    if size > NOTICE_LIMIT:
+        raise NoticeRefused(f"The agent's answer has {size} bytes, at most {NOTICE_LIMIT}.")
+    return _notice(given, agent, number)
+
+
+def notice_schema(agent: str, number: str) -> dict[str, object]:
+    """The JSON schema of that agent's notice, in the strict form that all programs take.
+
+    Strict: every property is required, one that may be left out is null, and nothing is added.
+    Raises: KeyError for an unknown agent.
+    """
+    properties: dict[str, object] = {
+        "agent": _one_of((agent,)),
+        "req_number": _one_of((number,)),
+        "status": _one_of(_STATUSES),
+        "summary": {"type": "string", "description": "What you did, in one or two sentences."},
+        **_schema_of_role(TEAM[agent]),
+    }
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _schema_of_role(agent: Agent) -> dict[str, object]:
+    texts = {"type": "array", "items": {"type": "string"}}
+    verdict = VERDICTS.get(agent.role)
+    told: dict[str, object] = {}
+    if verdict is Verdict.CRITIQUE:
+        words = [word for word in _CRITIQUES if word == _CRITIQUES[word]]
+        told = {verdict: _one_of(words, null=True), "required_fixes": texts, "reasons": texts}
+    elif verdict:
+        told = {verdict: _one_of(_TEST_RESULTS, null=True), "failures": texts}
+    if agent.raises_flags:
+        told |= {flag: {"type": "boolean"} for flag in FLAGS}
+    elif verdict and verdict is not Verdict.CRITIQUE:
+        told["owner"] = _one_of([str(side) for side in Side], null=True)
+    if agent.role is Role.IMPLEMENTATION:
+        why = "Only if nothing had to be changed: why. Otherwise null."
+        told["no_changes_needed"] = {"type": ["string", "null"], "description": why}
+    if not verdict:
+        told["deliverable"] = {"type": ["string", "null"]}
+    return {str(key): value for key, value in told.items()}
+
+
+def _one_of(words: Iterable[str], *, null: bool = False) -> dict[str, object]:
+    if null:
+        return {"type": ["string", "null"], "enum": [*words, None]}
+    return {"type": "string", "enum": [*words]}
 
 
 def _contradiction(output: str, block: Block, notice: Notice) -> str:

@@ -28,12 +28,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _OF_THE_HEADING = ("agent", "req_number")
 
 
-def stage_prompt(request: StageRequest, context: StageContext) -> str:
-    """Everything the agent is told, as Markdown."""
-    return "\n\n".join(_sections(request, context)) + "\n"
+def stage_prompt(request: StageRequest, context: StageContext, *, by_schema: bool = False) -> str:
+    """Everything the agent is told, as Markdown.
+
+    `by_schema` is for a program that asks for the answer by itself, in the form of a schema.
+    """
+    return "\n\n".join(_sections(request, context, by_schema=by_schema)) + "\n"
 
 
-def _sections(request: StageRequest, context: StageContext) -> Iterator[str]:
+def _sections(request: StageRequest, context: StageContext, *, by_schema: bool) -> Iterator[str]:
     agent = TEAM[request.stage.agent]
     yield f"# {request.ref.number}: {_line(context.title)}"
     yield (
@@ -58,7 +61,10 @@ def _sections(request: StageRequest, context: StageContext) -> Iterator[str]:
         told = _FENCE.sub(lambda fence: " ".join(fence[0]), told)
     if told:
         yield told
-    yield _notice_format(agent.name, agent.role, request.ref.number)
+    if by_schema:
+        yield _schema_format(agent.name, agent.role, request.ref.number)
+    else:
+        yield _notice_format(agent.name, agent.role, request.ref.number)
 
 
 def _told(context: StageContext) -> Iterator[str]:
@@ -132,10 +138,24 @@ def _notice_format(agent: str, role: Role, number: str) -> str:
         "line of three backticks and the word json, the object, a line of three backticks. Without "
         f"it your work does not count. This is its form:\n\n    {body}"
     )
-    if role is not Role.IMPLEMENTATION:
-        return text
+    return text + _reason_for_no_change(role)
+
+
+def _schema_format(agent: str, role: Role, number: str) -> str:
+    """What the schema does not say by itself."""
     return (
-        f'{text}\n\nOnly if nothing has to be changed: add "no_changes_needed" and say in it why. '
+        "## Completion notice\n\nEnd with your structured answer, once, when all work is done; "
+        f"without it your work does not count. Its agent is {agent}, its req_number {number}. Give "
+        "the status COMPLETE for what is done, BLOCKED if a human has to decide something, FAILED "
+        "if it cannot be done, and null for what does not apply."
+    ) + _reason_for_no_change(role)
+
+
+def _reason_for_no_change(role: Role) -> str:
+    if role is not Role.IMPLEMENTATION:
+        return ""
+    return (
+        '\n\nOnly if nothing has to be changed: add "no_changes_needed" and say in it why. '
         "COMPLETE without a change and without this reason is refused."
     )
 

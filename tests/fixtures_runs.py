@@ -14,7 +14,7 @@ from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
 from adapters.runs.kinds import leftovers
 from adapters.runs.slots import SlotLimit
-from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent
+from pipeline.agents_file import Agent, AgentsFile, CommandAgent
 from pipeline.model import RunOrder, RunResult, SlotRequest
 from pipeline.ports import StartListener
 from tests.eventually import eventually
@@ -51,7 +51,7 @@ class Bench:
     """A state directory, its agents file and orders for them."""
 
     home: Path
-    agents: dict[str, CommandAgent | SimulatedAgent] = field(default_factory=dict)
+    agents: dict[str, Agent] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"]})
     minute_seconds: float = 0.0
     limit: int = 4

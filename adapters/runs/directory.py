@@ -7,7 +7,7 @@ that one, its run is found.
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -15,10 +15,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.program import ProcessEnd
+from adapters.agent_programs.stream import read_report
 from adapters.files import read_tail, try_lock, write_atomically
 from adapters.runs import records
 from pipeline.errors import RefusedInput
-from pipeline.model import Head, RunEnd, RunResult
+from pipeline.model import Head, ProgramReport, RunEnd, RunResult
 from pipeline.notice import last_block
 from pipeline.numbers import slug
 
@@ -61,6 +64,13 @@ class RunRecord:
     """What a simulated run prints."""
     head: tuple[str, int] | None = None
     """Commit that the agent starts from, and its position on the integration branch."""
+    account: str = ""
+    session: str = ""
+    """Of a known program: the session's id, if that was chosen before the start."""
+    stop: tuple[tuple[str, str, float], ...] = ()
+    """Of a known program: how it is asked to end, step by step: signal, `pid` or `group`, wait."""
+    last_events: tuple[str, ...] = ()
+    """Of a known program: how the lines begin after which only its exit is missing."""
 
 
 class RunDirectory:
@@ -264,7 +274,24 @@ class RunDirectory:
             suspensions=self._suspensions(),
             head=Head(*head) if head else None,
             unread=unread,
+            report=self._report(record),
         )
+
+    def _report(self, ended: Mapping[str, Any]) -> ProgramReport | None:
+        """What the program tells; None where its kind is not known, or it was never started."""
+        record = self.order()
+        program = PROGRAMS.get(record.kind) if record else None
+        if record is None or program is None or RunEnd(ended["end"]) is RunEnd.NOT_STARTED:
+            return None
+        process = ProcessEnd(
+            account=record.account,
+            session=record.session,
+            end=RunEnd(ended["end"]),
+            exit_code=ended["exit_code"],
+            errors=read_tail(self.file(records.STDERR), records.ERROR_OUTPUT_LIMIT),
+            ended_at=_time(ended["ended_at"]),
+        )
+        return read_report(program, self.file(records.STDOUT), process)
 
     def _output(self, limit: int) -> tuple[str, int]:
         """The tail of standard output, preceded by the agent's last block if that lies before it.
@@ -274,6 +301,8 @@ class RunDirectory:
         path = self.file(records.STDOUT)
         tail, size = read_tail(path, limit), path.stat().st_size if path.exists() else 0
         record = self.order()
+        if record and record.kind in PROGRAMS:
+            return "", 0  # its report says what the agent said
         if record is None or size <= limit or not limit:
             return tail, 0  # it is whole, or not asked for
         agent, number = record.agent, self.run_id.partition("/")[0]

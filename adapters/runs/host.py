@@ -24,11 +24,13 @@ from adapters.runs.kinds import (
     SupervisedRuns,
     command_environment,
     command_record,
+    program_start,
     simulated_record,
 )
 from adapters.runs.slots import TICK_SECONDS, SlotLimit, Slots
 from adapters.runs.suspensions import Suspensions
 from adapters.waiting import in_thread, until_ended, until_event
+from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import AgentsFile, SimulatedAgent
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
 from pipeline.model import Head, RunOrder, RunResult, SlotRequest, SlotUsage
@@ -342,9 +344,14 @@ class HostRuns:
         if isinstance(agent, SimulatedAgent):
             record = simulated_record(agent, order, run, self._agents.minute_seconds)
             return partial(self._simulated.start, run, record)
+        start = self._supervised.start
+        if isinstance(agent, ProgramAgent):
+            made = program_start(agent, order, run, self._environment)
+            return partial(
+                start, run, made.record, made.prompt, made.environment, order.started_at, made.files
+            )
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, given)
-        start = self._supervised.start
         return partial(start, run, record, order.prompt, given, order.started_at)
 
 

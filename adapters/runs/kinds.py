@@ -1,4 +1,4 @@
-"""The two kinds of runs: what each is started with, how its status is found, how it is ended.
+"""The ways to run an agent: what each is started with, how its status is found, how it is ended.
 
 A *supervised* run has a process: a supervisor, found again by the lock that it holds. A removed
 lock proves nothing, so the process table is searched before a run is started and before one counts
@@ -10,13 +10,17 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID, uuid5
 
+from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.program import Task
 from adapters.files import write_atomically
 from adapters.processes import (
     all_pids,
@@ -28,9 +32,16 @@ from adapters.processes import (
 from adapters.processes import leftovers as leftovers_of
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory, RunRecord
+from adapters.user_files import read_text
+from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import CommandAgent, SimulatedAgent
 from pipeline.model import RunEnd, RunOrder
+from pipeline.notice import notice_schema
 from pipeline.verdicts import green_notice
+
+_NO_FILES: Mapping[str, str] = MappingProxyType({})
+_SESSIONS = UUID("6f0a4a3e-6a54-4a0e-9d5a-2f1c8f6f7d11")
+"""Name space of sessions' ids, which are made from runs' ids."""
 
 COMMAND, SIMULATED = "command", "simulated"
 
@@ -83,9 +94,19 @@ def command_environment(
 
     The contract's variables win.
     """
-    names = (*PASSED_ON, *agent.environment)
+    return _environment((*PASSED_ON, *agent.environment), {}, order, run, environment)
+
+
+def _environment(
+    names: Iterable[str],
+    given: Mapping[str, str],
+    order: RunOrder,
+    run: RunDirectory,
+    environment: Mapping[str, str],
+) -> dict[str, str]:
     return {
         **{name: environment[name] for name in names if name in environment},
+        **given,
         "AGOG_REQUIREMENT": order.number,
         "AGOG_STAGE": order.stage,
         "AGOG_AGENT": order.agent,
@@ -113,6 +134,58 @@ def command_record(
     )
 
 
+@dataclass(frozen=True)
+class ProgramStart:
+    """Everything that starts an agent whose program is known."""
+
+    record: RunRecord
+    prompt: str
+    environment: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+def program_start(
+    agent: ProgramAgent, order: RunOrder, run: RunDirectory, environment: Mapping[str, str]
+) -> ProgramStart:
+    """How the agent's program is started; its session's id follows from the run's where it can.
+
+    Raises: RefusedInput if the file with its instructions cannot be read.
+    """
+    program = PROGRAMS[agent.kind]
+    schema = json.dumps(notice_schema(order.agent, order.number))
+    directory = order.worktree or str(run.path)
+    session = str(uuid5(_SESSIONS, order.run_id))
+    launch = program.launch(agent, Task(Path(directory), run.path, schema, session))
+    names = (*PASSED_ON, *launch.passed_on, *agent.environment)
+    given = _environment(names, launch.variables, order, run, environment)
+    record = RunRecord(
+        run_id=order.run_id,
+        kind=agent.kind,
+        agent=order.agent,
+        head=(order.head.commit, order.head.position) if order.head else None,
+        directory=directory,
+        deadline_seconds=order.deadline.total_seconds(),
+        grace_seconds=order.grace.total_seconds(),
+        minute_seconds=60.0,
+        argv=launch.argv,
+        variables=tuple(sorted(given)),
+        account=agent.account,
+        session=launch.session,
+        stop=tuple((step.signal, step.target, step.seconds) for step in launch.stop),
+        last_events=program.last_events,
+    )
+    task = (program.takes_schema and order.prompt_by_schema) or order.prompt
+    return ProgramStart(record, _with_instructions(agent, task), given, launch.files)
+
+
+def _with_instructions(agent: ProgramAgent, prompt: str) -> str:
+    """What the agents file tells the agent, before its task."""
+    told = [read_text(Path(agent.prompt_file), "prompt_file")] if agent.prompt_file else []
+    if agent.instructions:
+        told.append(agent.instructions)
+    return "\n\n".join((*(text.strip() for text in told), prompt))
+
+
 class SupervisedRuns:
     """Starts, finds and ends supervisors. Every method may block."""
 
@@ -128,8 +201,11 @@ class SupervisedRuns:
         prompt: str,
         environment: Mapping[str, str],
         started_at: datetime | None = None,
+        files: Mapping[str, str] = _NO_FILES,
     ) -> bool:
         """Start the run's supervisor; False if there is or was one, or the run was cancelled.
+
+        `files` are written into the agent's directory first.
 
         A run that is known to have `started_at` some time is never started again. It is searched
         for; if nothing of it is left, it is recorded as gone.
@@ -150,6 +226,8 @@ class SupervisedRuns:
             run.write_deadline(record.deadline_seconds)
             run.write_order(record)
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
+            for name, text in files.items():
+                run.path.joinpath(name).write_text(text, encoding="utf-8")
             self._children.add(_spawn(run, lock, environment))
             return True
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from adapters.files import is_no_room, write_atomically
 from adapters.processes import (
@@ -52,11 +52,16 @@ REFUSED = 3
 LOOK_SECONDS = 1.0
 """Between two looks at the order while the run is suspended: the signal to look may be lost."""
 
+LINGER_SECONDS = 60.0
+"""How long a program may take to exit after its last line, its background commands included."""
+
 _LONGEST_WAIT_SECONDS = 3600.0
 _ROOM_SECONDS = 0.5
 """Between two tries to write to a full disk."""
 _SHORT_SECONDS = 0.02
 _CHUNK = 64 * 1024
+_LONGEST_BEGIN = 64
+"""Bytes that are kept of one piece of output, to find the beginning of a line in two."""
 
 
 class Supervisor:
@@ -125,7 +130,8 @@ class Supervisor:
         """Open the output files and count the start; returns when it was."""
         for name, limit in ((STDOUT, OUTPUT_LIMIT), (STDERR, ERROR_OUTPUT_LIMIT)):
             if name not in self._outputs:
-                self._outputs[name] = Output(self._path(name), limit)
+                last = self._order.get("last_events", ()) if name == STDOUT else ()
+                self._outputs[name] = Output(self._path(name), limit, last)
         return count_start(self._directory)
 
     def _write_exit(
@@ -190,6 +196,7 @@ class Supervisor:
     def _watch_and_end(self) -> tuple[str, str]:
         try:
             end, reason = self._watch(time.monotonic())
+            self._ask_to_end()
         finally:
             left = end_processes(self._living)
         if left:
@@ -210,7 +217,25 @@ class Supervisor:
             left = started + allowed + self._suspension.seconds - time.monotonic()
             if left <= 0 and recheck is None:
                 return "timed_out", _timeout_reason(allowed, self._suspension.seconds)
+            if self._lingers() and recheck is None:
+                return "timed_out", f"ended {LINGER_SECONDS:g} s after its last line: it hung"
+            if self._outputs[STDOUT].said_last is not None:
+                left = min(left, LOOK_SECONDS)
             self._sleep(min(left, _LONGEST_WAIT_SECONDS) if recheck is None else recheck)
+
+    def _ask_to_end(self) -> None:
+        """Ask the agent to end as its program wants to be asked: it may have something to say."""
+        for name, target, seconds in self._order.get("stop", ()):
+            if self._agent is None or self._exit_code is not None:
+                return
+            self._suspension.lift()
+            with contextlib.suppress(ProcessLookupError):
+                send = os.killpg if target == "group" else os.kill
+                send(self._agent.pid, signal.Signals[name])
+            until = time.monotonic() + seconds
+            while self._exit_code is None and time.monotonic() < until:
+                self._sleep(until - time.monotonic())
+                self._reap()
 
     def _sleep(self, seconds: float) -> None:
         """Wait for a signal, but no longer than that; pass on what the agent prints meanwhile."""
@@ -232,6 +257,11 @@ class Supervisor:
             output.pump()
             with contextlib.suppress(OSError):
                 output.flush()
+
+    def _lingers(self) -> bool:
+        """Whether the program has said its last line long ago and does not exit."""
+        said = self._outputs[STDOUT].said_last
+        return said is not None and time.monotonic() - said >= LINGER_SECONDS
 
     def _deadline(self) -> float:
         """What the file says, or last said."""
@@ -297,6 +327,10 @@ class Suspension:
             self._stop()
         return LOOK_SECONDS if self._is_complete else _SHORT_SECONDS
 
+    def lift(self) -> None:
+        """Let everything that was stopped go on: a stopped process acts on no signal."""
+        self._resume()
+
     def _stop(self) -> None:
         """Stop what still runs; complete once nothing does, since a stopped process starts none."""
         running = self._living() - self._stopped
@@ -329,10 +363,17 @@ class Output:
     does not notice, and its answer is not lost.
     """
 
-    def __init__(self, path: str, limit: int) -> None:
-        """Open the file for appending. Raises: OSError."""
+    def __init__(self, path: str, limit: int, last: Sequence[str] = ()) -> None:
+        """Open the file for appending. Raises: OSError.
+
+        `last` is how the lines begin that are the agent's last ones.
+        """
         self._path = path
         self._limit = limit
+        self._last = tuple(b"\n" + begin.encode() for begin in last)
+        self._seen = b"\n"
+        self.said_last: float | None = None
+        """When the last line was seen."""
         self._held = bytearray()
         self._file = _open(path)
         self._readable, self.writable = os.pipe()
@@ -361,9 +402,17 @@ class Output:
                 return
             self.is_open = bool(data)
             self._held += data
+            if self._last:
+                self._look_for_last(data)
             with contextlib.suppress(OSError):
                 self.flush()
             del self._held[: -self._limit]
+
+    def _look_for_last(self, data: bytes) -> None:
+        text = self._seen + data
+        if any(begin in text for begin in self._last):
+            self.said_last = time.monotonic()
+        self._seen = text[-_LONGEST_BEGIN:]
 
     def flush(self) -> None:
         """Write what is held in memory. Raises: OSError if the disk does not take it."""

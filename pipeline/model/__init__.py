@@ -90,6 +90,7 @@ from pipeline.model.plan import (
     Stage,
     StageState,
 )
+from pipeline.model.reports import Ending, ProgramReport, Tokens
 from pipeline.model.requirement import (
     Carried,
     Closing,
@@ -155,6 +156,7 @@ __all__ = [
     "DeliveryReport",
     "DeliveryRequest",
     "DeliveryState",
+    "Ending",
     "Escalation",
     "Extension",
     "ExtensionRequest",
@@ -185,6 +187,7 @@ __all__ = [
     "OpeningRequest",
     "Pipeline",
     "Priority",
+    "ProgramReport",
     "Proof",
     "Recovered",
     "Recovery",
@@ -217,6 +220,7 @@ __all__ = [
     "Symptom",
     "SymptomKind",
     "Tally",
+    "Tokens",
     "Traces",
     "Turn",
     "Waiting",

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pipeline.model.plan import Head
+from pipeline.model.reports import ProgramReport
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class RunOrder:
     """The commit that stands there when it starts."""
     started_at: datetime | None = None
     """When the SDLC database says that it was started: then it is never started again."""
+    prompt_by_schema: str = ""
+    """The prompt for a program that takes the answer by a schema."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ class RunResult:
     head: Head | None = None
     """The commit that it started from; None without a project, or if it was never ordered."""
     unread: int = 0
+    report: ProgramReport | None = None
+    """What the program itself tells, where its kind is known."""
 
     @property
     def elapsed(self) -> timedelta:

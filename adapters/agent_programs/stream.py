@@ -1,0 +1,50 @@
+"""A program's stream from its run directory: line by line, in bounded memory."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd
+from pipeline.model import ProgramReport
+
+LINE_LIMIT = 8 * 1024 * 1024
+"""Bytes of one line that is read; a longer one is skipped, as no end or answer is that long."""
+
+
+def read_report(program: AgentProgram, output: Path, process: ProcessEnd) -> ProgramReport:
+    """What the program tells of its run, from all that it has printed."""
+    stream = program.stream()
+    for line in _lines(output):
+        if event := event_of(line):
+            stream.take(event)
+    return stream.report(process)
+
+
+def event_of(line: bytes) -> Event | None:
+    """The event that a line holds; None for a line that holds none."""
+    if not line.startswith(b"{"):
+        return None
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        while line := file.readline(LINE_LIMIT):
+            if line.endswith(b"\n") or len(line) < LINE_LIMIT:
+                yield line
+            else:
+                _skip_line(file)
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (rest := file.readline(LINE_LIMIT)) and not rest.endswith(b"\n"):
+        pass

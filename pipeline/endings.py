@@ -1,0 +1,163 @@
+"""What each ending of a program means: whose matter it is, and what is said of it.
+
+One table. Whoever reads it decides by the blame: what waits for an account, what a human must see
+to, and what was the agent's own failure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from pipeline.model import Ending, FailureKind, ProgramReport
+
+_DETAIL_LENGTH = 600
+_DENIALS_SHOWN = 5
+
+
+class Blame(StrEnum):
+    """Whose matter an ending is."""
+
+    NOBODY = "nobody"
+    AGENT = "agent"
+    ACCOUNT_WAITS = "account waits"
+    """Nobody can work with this account now; it will be over by itself."""
+    ACCOUNT_ASKS = "account asks"
+    """Nobody can work with this account until a human has seen to it."""
+    HOST = "host"
+    """The host or the agents file has to be changed."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """An ending's blame, the kind of failure it is, what happened, and what to do about it."""
+
+    blame: Blame
+    kind: FailureKind
+    words: str
+    remedy: str = ""
+
+
+_GOES_ON = "Then retry the stage."
+
+MEANINGS: Mapping[Ending, Meaning] = MappingProxyType(
+    {
+        Ending.SUCCESS: Meaning(Blame.NOBODY, FailureKind.NOTICE, "ended well"),
+        Ending.DENIED: Meaning(
+            Blame.AGENT,
+            FailureKind.NOTICE,
+            "gave no answer, and was denied what it wanted to do",
+            "Allow it by `permissions` in the agents file, or say in its instructions how to do "
+            "without.",
+        ),
+        Ending.NO_ANSWER: Meaning(
+            Blame.AGENT, FailureKind.NOTICE, "never gave an answer that meets its schema"
+        ),
+        Ending.TURN_LIMIT: Meaning(
+            Blame.AGENT,
+            FailureKind.FAILED,
+            "was stopped at its limit of turns",
+            "Raise `max_turns` in the agents file, or make the requirement smaller.",
+        ),
+        Ending.BUDGET_LIMIT: Meaning(
+            Blame.AGENT,
+            FailureKind.FAILED,
+            "was stopped at its limit of costs",
+            "Raise `max_budget_usd` in the agents file, or make the requirement smaller.",
+        ),
+        Ending.INTERRUPTED: Meaning(
+            Blame.AGENT, FailureKind.CRASH, "was interrupted before it had answered"
+        ),
+        Ending.CUT_OFF: Meaning(
+            Blame.AGENT, FailureKind.CRASH, "stopped without an end of its stream"
+        ),
+        Ending.NOT_LOGGED_IN: Meaning(
+            Blame.ACCOUNT_ASKS,
+            FailureKind.REFUSED,
+            "is not logged in",
+            "Log in on this host, or set its key in the worker's environment and restart the "
+            f"worker. {_GOES_ON}",
+        ),
+        Ending.LOGIN_REFUSED: Meaning(
+            Blame.ACCOUNT_ASKS,
+            FailureKind.REFUSED,
+            "has a login that its service refuses",
+            f"Renew its key or login and restart the worker. {_GOES_ON}",
+        ),
+        Ending.NO_CREDIT: Meaning(
+            Blame.ACCOUNT_ASKS,
+            FailureKind.REFUSED,
+            "is out of credit",
+            f"Add credit to the account. {_GOES_ON}",
+        ),
+        # Refused, not lost: what is lost is repeated at once, and a limit is not over at once.
+        Ending.USAGE_LIMIT: Meaning(
+            Blame.ACCOUNT_WAITS,
+            FailureKind.REFUSED,
+            "cannot work now: the usage limit of its account is reached",
+            "Wait until the limit is reset, or raise it. " + _GOES_ON,
+        ),
+        Ending.OVERLOADED: Meaning(
+            Blame.ACCOUNT_WAITS,
+            FailureKind.INFRASTRUCTURE,
+            "cannot work now: its model's service is overloaded or fails",
+            f"Wait until it answers again. {_GOES_ON}",
+        ),
+        Ending.UNREACHABLE: Meaning(
+            Blame.ACCOUNT_WAITS,
+            FailureKind.INFRASTRUCTURE,
+            "cannot work now: its model's service cannot be reached",
+            f"Check the network of this host, and the address of the service. {_GOES_ON}",
+        ),
+        Ending.UNKNOWN_MODEL: Meaning(
+            Blame.HOST,
+            FailureKind.REFUSED,
+            "asked for a model that its account does not have",
+            f"Correct `model` in the agents file. {_GOES_ON}",
+        ),
+        Ending.API_ERROR: Meaning(
+            Blame.AGENT, FailureKind.CRASH, "was refused by its model's service"
+        ),
+        Ending.NO_SANDBOX: Meaning(
+            Blame.HOST,
+            FailureKind.REFUSED,
+            "could run no command, since this host cannot make its sandbox",
+            'Allow user namespaces on this host, or set permissions = "everything" where the host '
+            f"itself is the sandbox. {_GOES_ON}",
+        ),
+        Ending.REFUSED_START: Meaning(
+            Blame.HOST,
+            FailureKind.REFUSED,
+            "did not take how it was started",
+            f"Correct `arguments` in the agents file, or install the program's version. {_GOES_ON}",
+        ),
+        Ending.FAILED: Meaning(Blame.AGENT, FailureKind.CRASH, "ended with an error"),
+    }
+)
+
+
+def account_of(report: ProgramReport) -> str:
+    """The account that cannot work now; empty if the ending is another matter."""
+    waits = MEANINGS[report.ending].blame in (Blame.ACCOUNT_WAITS, Blame.ACCOUNT_ASKS)
+    return report.account if waits else ""
+
+
+def explained(report: ProgramReport) -> str:
+    """What happened in one line, in the program's own words too; then what to do about it."""
+    meaning = MEANINGS[report.ending]
+    name = report.kind
+    if account := account_of(report):
+        name += f" (account {account})" if account != report.kind else ""
+    until = f", until {report.until:%Y-%m-%d %H:%M} UTC" if report.until else ""
+    said = " ".join(report.detail.split())[:_DETAIL_LENGTH]
+    first = f"{name} {meaning.words}{until}" + (f": {said}" if said else ".")
+    return "\n".join(filter(None, (first, denied(report), meaning.remedy)))
+
+
+def denied(report: ProgramReport) -> str:
+    """What it was denied, as a line; empty if nothing was."""
+    if not report.denials:
+        return ""
+    shown = "; ".join(report.denials[:_DENIALS_SHOWN])
+    rest = len(report.denials) - _DENIALS_SHOWN
+    return f"Denied: {shown}" + (f"; and {rest} more" if rest > 0 else "")
