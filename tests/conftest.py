@@ -10,6 +10,7 @@ settings.load_profile("agog")
 pytest_plugins = [
     "tests.leftovers",
     "tests.ordinary_user",
+    "tests.agents.programs",
     "tests.fixtures_runs",
     "tests.fixtures_sdlc",
     "tests.fixtures_stack",

@@ -61,13 +61,15 @@ class Launch:
     """How a program is started and stopped.
 
     `files` are written into the run directory before, by name. `passed_on` are names of variables
-    that it inherits, `variables` those that are set for it.
+    that it inherits, `variables` those that are set for it, and `emptied` those that are set to
+    nothing where the worker has none, so that no file of a repository can set them.
     """
 
     argv: tuple[str, ...]
     stop: tuple[StopStep, ...]
     passed_on: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    emptied: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     session: str = ""
     """The session's id where it is known before the start."""

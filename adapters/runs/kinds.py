@@ -157,7 +157,10 @@ def program_start(
     session = str(uuid5(_SESSIONS, order.run_id))
     launch = program.launch(agent, Task(Path(directory), run.path, schema, session))
     names = (*PASSED_ON, *launch.passed_on, *agent.environment)
-    given = _environment(names, launch.variables, order, run, environment)
+    given = {
+        **dict.fromkeys(launch.emptied, ""),
+        **_environment(names, launch.variables, order, run, environment),
+    }
     record = RunRecord(
         run_id=order.run_id,
         kind=agent.kind,

@@ -1,4 +1,4 @@
-"""The real programs, from npm, in a cache outside the repository."""
+"""The real programs, from npm, in a cache outside the repository; and clones to run them in."""
 
 import hashlib
 import os
@@ -33,3 +33,11 @@ def installed() -> Path:
         subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=place, check=True)
         (place / "ready").touch()
     return place / "node_modules" / ".bin"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """An empty git repository that an agent works in."""
+    place = tmp_path / "clone"
+    subprocess.run(["git", "init", "--quiet", str(place)], check=True)
+    return place
