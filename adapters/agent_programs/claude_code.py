@@ -1,5 +1,6 @@
 """Claude Code as an agent. Measured on 2.1.197."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -28,6 +29,8 @@ from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.failures import last_lines
 from pipeline.model import Ending, ProgramReport, RunEnd, Tokens
 
+STOP_SECONDS = 5.0
+"""Most end within two seconds after SIGINT."""
 _RETRIES = "2"
 """Of its own, about four seconds; by default it would try for three minutes."""
 
@@ -74,6 +77,8 @@ _WORDS = (
     ("unable to connect to api", Ending.UNREACHABLE),
     ("repeated 529", Ending.OVERLOADED),
 )
+_SHOWN = ("command", "file_path", "pattern", "path", "url", "description", "prompt")
+"""What of a tool's input tells most, in this order."""
 _REFUSED_STARTS = ("error: unknown option", "Error: Session ID", "No conversation found", "error:")
 
 
@@ -104,7 +109,7 @@ class ClaudeCode:
         return Launch(
             argv,
             # After SIGTERM its running command would survive it, and the costs would stay unsaid.
-            stop=(StopStep("SIGINT", "pid", 5.0),),
+            stop=(StopStep("SIGINT", "pid", STOP_SECONDS),),
             passed_on=_PASSED_ON,
             variables={**_VARIABLES, **({"IS_SANDBOX": "1"} if is_free else {})},
             session=task.session,
@@ -133,7 +138,8 @@ class ClaudeCode:
             case "result", subtype:
                 cost = dollars(event.get("total_cost_usd"))
                 paid = f", ${cost:.4f}" if cost is not None else ""
-                yield f"» {subtype} after {event.get('num_turns')} turns{paid}"
+                said = "failed" if event.get("is_error") and subtype == "success" else subtype
+                yield f"» {said} after {event.get('num_turns')} turns{paid}"
 
 
 def _permissions(agent: ProgramAgent) -> tuple[str, ...]:
@@ -270,11 +276,9 @@ def _told(event: Event) -> Iterator[str]:
             yield from (f"{inner}{line}" for line in text_of(part.get("text")).splitlines())
         elif part.get("type") == "tool_use":
             given = record(part.get("input"))
-            what = next((given[key] for key in _SHOWN if key in given), given)
+            whole = json.dumps(given, ensure_ascii=False)
+            what = next((given[key] for key in _SHOWN if key in given), whole)
             yield f"{inner}→ {part.get('name')} {short(str(what))}"
-
-
-_SHOWN = ("command", "file_path", "pattern", "path", "url", "description", "prompt")
 
 
 def _results(event: Event) -> Iterator[str]:

@@ -16,33 +16,31 @@ from adapters.files import read_tail
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from tests.agents.programs import installed
+from tests.agents.recorded import RECORDINGS, place
 from tests.agents.scenarios import SCENARIOS, play
 from tests.fixtures_runs import Bench
 
-RECORDINGS = Path(__file__).parent / "recordings"
 _ERRORS = 4_000
 _PORT = re.compile(r"127\.0\.0\.1:\d+")
-
-
-def place(name: str) -> Path:
-    """Where the scenario of that name is recorded."""
-    return RECORDINGS / f"{name.replace(' ', '-')}.json"
 
 
 async def record(name: str) -> None:
     """Play one scenario and write down its stream, its errors and its end."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder).resolve()
-        clone = root / "clone"
-        subprocess.run(["git", "init", "--quiet", str(clone)], check=True)
-        runs = Bench(root / "home")
-        runs.home.mkdir()
+        runs, clone = _ground(folder)
         await play(SCENARIOS[name], runs, clone)
-        (run,) = runs.all_runs()
-        document = _document(RunDirectory(run.path, runs.order().run_id), root)
+        document = _document(runs.directory(runs.order()), clone.parent)
     text = json.dumps(document, ensure_ascii=False, indent=1)
     place(name).write_text(f"{text}\n", encoding="utf-8")
     sys.stdout.write(f"{name}\n")
+
+
+def _ground(folder: str) -> tuple[Bench, Path]:
+    root = Path(folder).resolve()
+    runs, clone = Bench(root / "home"), root / "clone"
+    runs.home.mkdir()
+    subprocess.run(["git", "init", "--quiet", str(clone)], check=True)
+    return runs, clone
 
 
 def _document(run: RunDirectory, root: Path) -> dict[str, object]:

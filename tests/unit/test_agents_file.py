@@ -4,6 +4,7 @@ from pathlib import PurePath
 
 import pytest
 
+from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.agents_file import (
     AgentsFile,
     BuildCommand,
@@ -27,8 +28,16 @@ kind = "simulated"
 SIMULATED_TEAM = '[defaults]\nkind = "simulated"\n' + "".join(f"[agents.{name}]\n" for name in TEAM)
 
 
+PROGRAMS = {
+    "clever": ProgramTraits("clever-cli"),
+    "plain": ProgramTraits(
+        "plain", {"max_turns": "count them yourself", "permissions.run": 'use "edit"'}
+    ),
+}
+
+
 def read(text: str) -> AgentsFile:
-    return read_agents(text, "agents.toml", HERE)
+    return read_agents(text, "agents.toml", HERE, PROGRAMS)
 
 
 def refusal(text: str) -> str:
@@ -238,3 +247,115 @@ def test_where_an_agent_is_a_program_a_build_left_out_is_the_usual_one() -> None
 
     assert backend == BuildCommand("backend", ("npm", "run", "build"))
     assert frontend == BuildCommand("frontend", ("npm", "run", "build"))
+
+
+def test_an_agent_without_a_table_is_what_the_defaults_say() -> None:
+    agents = read(
+        """
+        [defaults]
+        kind = "clever"
+        model = "small"
+        environment = ["MY_KEY"]
+        [agents.roy]
+        model = "large"
+        [agents.tim]
+        kind = "simulated"
+        """
+    ).agents
+
+    assert set(agents) == set(TEAM)
+    assert agents["jen"] == ProgramAgent(
+        "clever", "clever-cli", "clever", model="small", environment=("MY_KEY",)
+    )
+    assert agents["roy"] == replace(agents["jen"], model="large")
+    assert agents["tim"] == SimulatedAgent()
+
+
+def test_defaults_of_one_kind_do_not_name_the_model_of_another() -> None:
+    agents = read(
+        """
+        [defaults]
+        kind = "clever"
+        model = "small"
+        program = "./clever"
+        max_turns = 5
+        permissions = "read"
+        [agents.roy]
+        kind = "plain"
+        """
+    ).agents
+
+    assert agents["roy"] == ProgramAgent("plain", "plain", "plain", permission=Permission.READ)
+
+
+def test_all_keys_of_a_program_are_read() -> None:
+    agents = read(
+        """
+        [agents.roy]
+        kind = "clever"
+        program = "bin/clever"
+        model = "large"
+        arguments = ["--loud"]
+        max_turns = 40
+        max_budget_usd = 2.5
+        prompt_file = "prompts/roy.md"
+        permissions = { run = ["npm test", "npm run build"] }
+        environment = ["MY_KEY"]
+        instructions = "Use tabs."
+        isolation = false
+        account = "work"
+        """
+    ).agents
+
+    assert agents["roy"] == ProgramAgent(
+        kind="clever",
+        program="/project/bin/clever",
+        account="work",
+        model="large",
+        arguments=("--loud",),
+        max_turns=40,
+        max_budget_usd=2.5,
+        prompt_file=HERE / "prompts/roy.md",
+        permission=Permission.RUN,
+        commands=("npm test", "npm run build"),
+        environment=("MY_KEY",),
+        instructions="Use tabs.",
+        isolation=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("max_turns = 0", "max_turns: must be at least 1; leave it out"),
+        ("max_turns = true", "max_turns: must be a whole number"),
+        ("max_budget_usd = -1", "max_budget_usd: must be above zero"),
+        ('permissions = "all"', 'permissions: must be "read", "edit", "everything", or'),
+        ("permissions = {}", "permissions.run: is missing"),
+        ("permissions = { run = [] }", "must name a command"),
+        ('permissions = { run = ["rm *"] }', "'rm *' must be the beginning of a command line"),
+        ('permissions = { runs = ["x"] }', "permissions.runs: unknown key"),
+        ('model = "--help"', "model: '--help' must be one printable line"),
+        ('program = "-x"', "program: '-x' must be"),
+        ('account = ""', "account: must be a string that is not empty"),
+        ('isolation = "yes"', "isolation: must be true or false"),
+        ('command = ["x"]', "command: unknown key; known are kind, program"),
+        ('environment = ["A=1"]', "'A=1' is not the name of a variable"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key_and_remedy(line: str, reason: str) -> None:
+    assert reason in refusal(f'[agents.roy]\nkind = "clever"\n{line}\n')
+
+
+def test_what_a_kind_cannot_hold_is_refused_with_what_to_do_instead() -> None:
+    own = '[agents.roy]\nkind = "plain"\n'
+
+    assert "agents.roy.max_turns: cannot be held by plain: count them" in refusal(
+        f"{own}max_turns = 3\n"
+    )
+    assert '"run" cannot be held by plain: use "edit"' in refusal(
+        f'{own}permissions = {{ run = ["npm test"] }}\n'
+    )
+    assert "unknown kind 'other'; known are command, simulated, clever, plain" in refusal(
+        '[agents.roy]\nkind = "other"\n'
+    )

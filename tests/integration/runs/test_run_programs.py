@@ -1,0 +1,227 @@
+"""Known programs as agents: scripts that print as the real ones do, under the real supervisor."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.claude_code import ClaudeStream
+from adapters.agent_programs.program import Event, Launch, StopStep, Task
+from adapters.runs import records, supervisor
+from adapters.user_files import find_agents
+from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
+from pipeline.answers import read_run
+from pipeline.errors import RefusedInput
+from pipeline.model import Ending, RunEnd, StageState
+from pipeline.verdicts import green_notice
+from tests.eventually import eventually
+from tests.fixtures_runs import Bench, attach
+from tests.unit.test_answers import a_request
+
+RESULT = {
+    **{"type": "result", "subtype": "success", "is_error": False, "result": "Done."},
+    **{"session_id": "s-1", "total_cost_usd": 0.5, "permission_denials": []},
+    "structured_output": green_notice("roy", "REQ-1"),
+}
+
+
+def program(folder: Path, script: str) -> str:
+    """A program in place of a real one; `$RESULT` is the last line of one that did well."""
+    place = folder / "program"
+    place.write_text(f"#!/bin/sh\nRESULT='{json.dumps(RESULT, separators=(',', ':'))}'\n{script}\n")
+    place.chmod(0o755)
+    return str(place)
+
+
+def claude(folder: Path, script: str, **keys: object) -> ProgramAgent:
+    usual = ProgramAgent("claude-code", program(folder, script), "claude-code")
+    return replace(usual, **keys)  # type: ignore[arg-type] # the fields of the caller
+
+
+async def test_a_report_is_part_of_the_result(runs: Bench, tmp_path: Path) -> None:
+    runs.agents["roy"] = claude(tmp_path, 'cat > prompt; echo "$RESULT"')
+
+    order = runs.order(prompt="Fence it.", prompt_by_schema="Answer by schema.")
+    result = await attach(runs.host(), order)
+
+    assert result.report
+    assert (result.report.ending, result.report.cost_usd) == (Ending.SUCCESS, 0.5)
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    assert runs.directory(order).path.joinpath("prompt").read_text() == "Answer by schema."
+
+
+async def test_another_worker_computes_the_same(runs: Bench, tmp_path: Path) -> None:
+    runs.agents["roy"] = claude(tmp_path, 'echo "$RESULT"; exit 3')
+    first = await attach(runs.host(), runs.order())
+
+    runs.agents.clear()  # whatever the agents file says today
+    second = await attach(runs.host(), runs.order())
+
+    assert second == first
+    assert second.report
+    assert second.starts == 1
+
+
+async def test_it_is_given_what_its_login_needs_and_what_its_file_names(
+    runs: Bench, tmp_path: Path
+) -> None:
+    names = {"ANTHROPIC_API_KEY", "MINE", "OTHERS", "GITHUB_TOKEN", "CLAUDECODE"}
+    runs.environment = {**runs.environment, **dict.fromkeys(names, "x")}
+    script = 'env > environment; echo "$RESULT"'
+    runs.agents["roy"] = claude(tmp_path, script, environment=("MINE",))
+
+    await attach(runs.host(), order := runs.order())
+
+    given = runs.directory(order).path.joinpath("environment").read_text()
+    seen = {line.partition("=")[0] for line in given.splitlines()}
+    assert names & seen == {"ANTHROPIC_API_KEY", "MINE"}
+    assert "CLAUDE_CODE_MAX_RETRIES=2" in given.splitlines()
+
+
+async def test_its_instructions_stand_before_its_task(runs: Bench, tmp_path: Path) -> None:
+    tmp_path.joinpath("roy.md").write_text("# House rules\n")
+    keys = {"prompt_file": tmp_path / "roy.md", "instructions": "Use tabs."}
+    runs.agents["roy"] = claude(tmp_path, 'cat > prompt; echo "$RESULT"', **keys)
+
+    await attach(runs.host(), order := runs.order())
+
+    told = runs.directory(order).path.joinpath("prompt").read_text()
+    assert told == "# House rules\n\nUse tabs.\n\nDo it."
+
+
+async def test_a_missing_prompt_file_is_refused(runs: Bench, tmp_path: Path) -> None:
+    runs.agents["roy"] = claude(tmp_path, "true", prompt_file=tmp_path / "none.md")
+
+    with pytest.raises(RefusedInput, match=r"prompt_file .*none\.md' cannot be read"):
+        await attach(runs.host(), runs.order())
+
+
+async def test_it_is_asked_to_end_in_its_own_way(runs: Bench, tmp_path: Path) -> None:
+    script = (
+        'trap \'echo "{\\"type\\":\\"result\\",\\"subtype\\":\\"error_during_execution\\",'
+        '\\"is_error\\":true,\\"total_cost_usd\\":0.25}"; exit 0\' INT\n'
+        "touch ready; while :; do sleep 0.05; done"
+    )
+    runs.agents["roy"] = claude(tmp_path, script)
+    host, order = runs.host(), runs.order()
+    run = runs.directory(order)
+    async with host.slot(order.slot):
+        await host.start(order)
+    await eventually(run.path.joinpath("ready").exists, "its start")
+
+    await host.end(order.run_id)
+
+    result = run.result()
+    assert result.end is RunEnd.CANCELLED
+    assert result.report
+    assert (result.report.ending, result.report.cost_usd) == (Ending.INTERRUPTED, 0.25)
+
+
+async def test_one_that_ignores_being_asked_is_ended_all_the_same(
+    runs: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.agent_programs.claude_code.STOP_SECONDS", 0.2)
+    script = "trap '' INT TERM; touch ready; while :; do sleep 0.05; done"
+    runs.agents["roy"] = claude(tmp_path, script)
+    host, order = runs.host(), runs.order()
+    run = runs.directory(order)
+    async with host.slot(order.slot):
+        await host.start(order)
+    await eventually(run.path.joinpath("ready").exists, "its start")
+
+    result = await host.end(order.run_id)
+
+    assert result.end is RunEnd.CANCELLED
+    assert result.report
+    assert result.report.ending is Ending.CUT_OFF
+
+
+async def test_one_that_hangs_after_its_result_is_ended_and_has_answered(
+    runs: Bench, tmp_path: Path
+) -> None:
+    runs.agents["roy"] = claude(tmp_path, 'echo "$RESULT"; sleep 600')
+    host, order = runs.host(), runs.order()
+    async with host.slot(order.slot):
+        await host.start(order)
+    record = runs.directory(order).file(records.ORDER)
+    assert '"last_events": ["{\\"type\\":\\"result\\""]' in record.read_text()
+    runs.directory(order).write_deadline(1.0)
+
+    result = await attach(host, order)
+
+    assert result.end is RunEnd.TIMED_OUT
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+
+
+def test_the_last_line_is_seen_however_it_is_cut(tmp_path: Path) -> None:
+    output = supervisor.Output(str(tmp_path / "stdout"), 1000, ('{"type":"result"',))
+    for piece in (b'x {"type":"result"\n{"ty', b'pe":"resul'):
+        os.write(output.writable, piece)
+        output.pump()
+        assert output.said_last is None
+    os.write(output.writable, b't"}\n')
+    output.pump()
+
+    assert output.said_last is not None
+    output.started()
+
+
+# --- a fourth kind: one file, and one line --------------------------------------------------------
+
+
+class Fourth:
+    """A whole adapter; its program prints what Claude Code does."""
+
+    kind = "fourth"
+    takes_schema = True
+    traits = ProgramTraits("fourth-cli", {"max_turns": "it takes none"})
+    last_events = ('{"type":"result"',)
+
+    def launch(self, agent: ProgramAgent, task: Task) -> Launch:
+        resume = ("--resume", task.session) if task.resumes else ()
+        return Launch(
+            (agent.program, "--schema", str(task.run_directory / "schema.json"), *resume),
+            stop=(StopStep("SIGTERM", "group", 1.0),),
+            passed_on=("FOURTH_KEY",),
+            variables={"FOURTH_QUIET": "1"},
+            files={"schema.json": task.schema},
+        )
+
+    def stream(self) -> ClaudeStream:
+        return ClaudeStream()
+
+    def readable(self, event: Event) -> Iterator[str]:
+        yield str(event.get("type"))
+
+
+@pytest.fixture
+def fourth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROGRAMS, "fourth", Fourth())
+
+
+@pytest.mark.usefixtures("fourth")
+async def test_a_fourth_kind_is_one_adapter_and_its_place_in_the_table(
+    runs: Bench, tmp_path: Path
+) -> None:
+    program(tmp_path, 'echo "$@" > arguments; cp "$2" given; echo "$RESULT"')
+    file = tmp_path / "agents.toml"
+    file.write_text(
+        '[defaults]\nkind = "fourth"\nprogram = "./program"\npermissions = "everything"\n'
+        'account = "work"\n'
+    )
+    runs.agents.update(find_agents(file).agents)
+    agent = runs.agents["roy"]
+    assert isinstance(agent, ProgramAgent)
+    assert agent.permission is Permission.EVERYTHING
+
+    result = await attach(runs.host(), order := runs.order())
+
+    assert result.report
+    assert (result.report.ending, result.report.account) == (Ending.SUCCESS, "work")
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    schema = json.loads(runs.directory(order).path.joinpath("given").read_text())
+    assert schema["properties"]["agent"] == {"type": "string", "enum": ["roy"]}
