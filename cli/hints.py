@@ -18,11 +18,11 @@ from cli.connections import temporal_client
 from cli.installation import installation_of, proved_binding
 from pipeline.errors import DependencyUnavailable, WrongInstallation
 from pipeline.installation import Installation
-from pipeline.model import DEPENDENCIES, RequirementState, SashaStanding, SymptomKind
+from pipeline.model import DEPENDENCIES, AlertKind, RequirementState, SashaStatus
 from settings import Settings
 from workflows.sasha import SashaWorkflow
 
-_AWAY = (SymptomKind.NATS_DOWN, SymptomKind.DATABASE_DOWN)
+_AWAY = (AlertKind.NATS_DOWN, AlertKind.DATABASE_DOWN)
 _QUERY_SECONDS = 3.0
 _HINT_SECONDS = 1.5
 """A hint must not keep anybody waiting who looks at a requirement."""
@@ -52,7 +52,7 @@ def is_under_way(state: RequirementState) -> bool:
     return not (state.is_final or state is RequirementState.ACCEPTED)
 
 
-async def answer_of_sasha(settings: Settings) -> SashaStanding | None:
+async def answer_of_sasha(settings: Settings) -> SashaStatus | None:
     """The status of Sasha's workflow, or None if it does not answer in time."""
     try:
         return await within(_HINT_SECONDS, _asked(settings))
@@ -60,13 +60,13 @@ async def answer_of_sasha(settings: Settings) -> SashaStanding | None:
         return None
 
 
-async def _asked(settings: Settings) -> SashaStanding | None:
+async def _asked(settings: Settings) -> SashaStatus | None:
     if installation := await installation_of(settings):
-        return await sasha_standing(await temporal_client(settings), installation)
+        return await sasha_status(await temporal_client(settings), installation)
     return None
 
 
-async def sasha_standing(client: Client, installation: Installation) -> SashaStanding:
+async def sasha_status(client: Client, installation: Installation) -> SashaStatus:
     """The answer of Sasha's workflow to a query.
 
     Raises: DependencyUnavailable, RPCError if the workflow or a worker is not there,
@@ -75,23 +75,27 @@ async def sasha_standing(client: Client, installation: Installation) -> SashaSta
     handle = client.get_workflow_handle_for(SashaWorkflow.run, installation.sasha)
     with reaching_temporal(client):
         return await handle.query(
-            SashaWorkflow.standing, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
+            SashaWorkflow.status, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
         )
 
 
-def missing_dependency(standing: SashaStanding | None, numbers: Collection[str]) -> str:
+def missing_dependency(status: SashaStatus | None, numbers: Collection[str]) -> str:
     """The dependency without which nothing continues, or an empty text.
 
     It is one that Sasha repairs now, or one that a requirement of `numbers` waits for; without
     `numbers`, one that any requirement waits for.
     """
-    if standing is None:
+    if status is None:
         return ""
-    callers = {each.dependency: each.callers for each in standing.waiting}
+    callers = {each.dependency: each.callers for each in status.waiting}
     wanted = set(numbers) or {name for names in callers.values() for name in names}
     waited_for = {name for name in callers if not wanted.isdisjoint(callers[name])}
-    treated = {case.symptom.component for case in standing.cases if case.symptom.kind in _AWAY}
-    missing = [name for name, component in DEPENDENCIES.items() if component in treated]
+    remediated = {
+        remediation.alert.component
+        for remediation in status.remediations
+        if remediation.alert.kind in _AWAY
+    }
+    missing = [name for name, component in DEPENDENCIES.items() if component in remediated]
     # A host's disk concerns only the requirements that wait for it: the others continue.
     return next(iter([*missing, *sorted(waited_for)]), "")
 

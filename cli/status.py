@@ -120,7 +120,7 @@ def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, obj
         "started_at": stage.started_at,
         "ended_at": stage.ended_at,
         "reason": stage.reason,
-        "stands_still": _is_suspended(stage, view),
+        "is_suspended": _is_suspended(stage, view),
         "remarks": stage.remarks,
     }
 

@@ -139,7 +139,7 @@ class PolicyHookFailed(TransientError):
 
 
 class NoWorker(TransientError):
-    """No worker there took it in time; it is treated when one is back."""
+    """No worker there took it in time; it is remediated when one is back."""
 
 
 class GitFailed(TransientError):

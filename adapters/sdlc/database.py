@@ -26,8 +26,8 @@ CONNECT_SECONDS = 4
 # A process that was stopped while it held a requirement's row must not stop the others for ever.
 _BOUNDS = {"lock_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
 
-# A network that swallows everything breaks the connection within ten seconds. TCP alone goes on for
-# a quarter of an hour, and all that time a connection of the pool is taken.
+# A network that swallows everything breaks the connection within ten seconds. TCP alone tries for a
+# quarter of an hour, and all that time a connection of the pool is taken.
 _TCP = {
     "tcp_user_timeout": 10_000,  # milliseconds: of what was sent and not acknowledged
     "keepalives_idle": 4,
@@ -41,7 +41,7 @@ NO_SCHEMA = "It has no tables yet: `starter.py up` and `worker.py` create them."
 
 
 def connect_arguments() -> dict[str, object]:
-    """Bounds of the connection, for every engine of the house."""
+    """Bounds of the connection, for every engine of the cluster."""
     bounds = " ".join(f"-c {name}={value}" for name, value in _BOUNDS.items())
     return {
         "connect_timeout": CONNECT_SECONDS,

@@ -1,4 +1,4 @@
-"""What people see while NATS is away that nobody can restart, and that all goes on afterwards."""
+"""What people see while NATS is away that nobody can restart, and that all continues afterwards."""
 
 import asyncio
 import uuid
@@ -71,7 +71,7 @@ def test_status_names_the_dependency_that_no_row_can_name_yet(
     for each in (said, *shown):
         assert missing in each
     assert ended["missing_dependency"] == ""
-    assert "nats_down" in {case["symptom"]["kind"] for case in sasha["standing"]["cases"]}
+    assert "nats_down" in {case["alert"]["kind"] for case in sasha["standing"]["cases"]}
     assert "nats_down" in {advice["kind"] for advice in sasha["would_do"]}
     assert lonely("watch", "REQ-AWAY-1").code == 0
     assert seen(lonely)["missing_dependency"] == ""

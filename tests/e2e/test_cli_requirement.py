@@ -57,7 +57,7 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     stages = {stage["stage"]: stage for stage in document["stages"]}
     assert list(stages["Research"]) == [
         "stage", "agent", "state", "attempt", "starts", "started_at", "ended_at", "reason",
-        "stands_still", "remarks",
+        "is_suspended", "remarks",
     ]  # fmt: skip
     assert stages["Backend Implementation"]["starts"] == 1
     assert stages["Performance Testing"]["state"] == "skipped"
