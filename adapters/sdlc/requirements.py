@@ -60,7 +60,7 @@ class Acceptance:
     blocked_by: tuple[str, ...] = ()
 
     @property
-    def moves_line(self) -> bool:
+    def changes_gate(self) -> bool:
         """Whether it changes who may continue: a P0 that is no fix, or one with blockers."""
         is_p0 = self.order.priority is Priority.P0 and self.parent is None
         return is_p0 or bool(self.blocked_by)
@@ -77,7 +77,7 @@ async def accept(connection: AsyncConnection, acceptances: Sequence[Acceptance])
     _refuse_twins(acceptances)
     await _check_parents(connection, acceptances)
     await lock_rows(connection, {by for a in acceptances for by in a.blocked_by})
-    if any(a.moves_line for a in acceptances):
+    if any(a.changes_gate for a in acceptances):
         await lock_gate(connection)
     at = datetime.now(UTC)
     new = await _insert_requirements(connection, acceptances, at)
