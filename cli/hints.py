@@ -1,16 +1,19 @@
-"""What no row of a requirement can say: a dependency is missing, or Temporal is not ours.
+"""What no row of a requirement can say: no worker, a dependency missing, or a Temporal not ours.
 
 While a dependency is missing, nothing can be recorded; until then only Sasha's workflow knows whom
 it holds up.
 """
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from adapters.health_probe import WORKER_FILE
 from adapters.temporal.client import reaching_temporal
 from adapters.waiting import within
 from cli import output
@@ -30,11 +33,12 @@ _HINT_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Hints:
-    """The installation, the missing dependency if any, and the complaint about a wrong Temporal."""
+    """The installation, and what is missing or wrong, each empty if it is not."""
 
     installation: str | None
     missing_dependency: str = ""
     wrong_installation: str = ""
+    missing_worker: str = ""
 
     def write(self) -> None:
         """Print those that there are."""
@@ -45,6 +49,8 @@ class Hints:
             )
         if self.wrong_installation:
             output.write(self.wrong_installation)
+        if self.missing_worker:
+            output.write(self.missing_worker)
 
 
 def is_under_way(state: RequirementState) -> bool:
@@ -98,6 +104,22 @@ def missing_dependency(status: SashaStatus | None, numbers: Collection[str]) -> 
     missing = [name for name, component in DEPENDENCIES.items() if component in remediated]
     # A host's disk concerns only the requirements that wait for it: the others continue.
     return next(iter([*missing, *sorted(waited_for)]), "")
+
+
+def missing_worker(settings: Settings, hosts: Collection[str | None]) -> str:
+    """The complaint that no worker lives on this host, if it is among them; else an empty text."""
+    if settings.host not in hosts:
+        return ""
+    try:
+        worker = json.loads((settings.home / WORKER_FILE).read_bytes())
+        if Path(f"/proc/{worker['pid']}").exists():
+            return ""
+    except FileNotFoundError:
+        pass
+    return (
+        f"No worker runs on this host, {settings.host}. Running agents continue; nothing else does"
+        " until one is started: python worker.py, or python starter.py up"
+    )
 
 
 async def wrong_installation(settings: Settings) -> str:

@@ -41,7 +41,7 @@ def until_state(cli: Cli, number: str, state: str) -> None:
     until(lambda: cli("status", number, "--json").document["state"] == state, f"{number} {state}")
 
 
-def test_pre_empted_agent_is_seen_to_apply_preemption(
+def test_pre_empted_agent_is_seen_to_be_suspended(
     cli: Cli, plans: tuple[str, str], started: list[str]
 ) -> None:
     started += ["REQ-SEEN-1", "REQ-SEEN-0"]

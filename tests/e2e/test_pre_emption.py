@@ -22,7 +22,7 @@ def emergency(orchestra: Orchestra, tmp_path: Path) -> Emergency:
     return Emergency(orchestra, tmp_path)
 
 
-async def test_agents_apply_preemption_give_way_and_go_on_as_the_same_processes(
+async def test_agents_are_suspended_give_way_and_resume_as_the_same_processes(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
     """Also when the worker is killed meanwhile: both slots of the host are the P0's."""
@@ -60,7 +60,7 @@ async def test_agents_apply_preemption_give_way_and_go_on_as_the_same_processes(
     assert (await orchestra.view()).holds == ()
 
 
-async def test_blocked_p0_lets_them_apply_preemption_until_it_is_cancelled(
+async def test_blocked_p0_suspends_them_until_it_is_cancelled(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
     """One of them is killed meanwhile: it alone is run again, as pre-empted and not as failed."""

@@ -74,7 +74,7 @@ async def test_error_in_a_stage_fails_that_stage_alone(
     await delivered(handle)
 
 
-async def test_error_while_agents_apply_preemption_is_told_and_a_later_signal_looks_again(
+async def test_error_while_agents_are_suspended_is_told_and_a_later_signal_looks_again(
     monkeypatch: pytest.MonkeyPatch, cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     async def failing(_: Suspension) -> None:

@@ -70,7 +70,7 @@ async def test_what_runs_is_suspended_and_continues_as_the_same_run(
     assert (await cluster.types()).count("workflow.resumed") == 1
 
 
-async def test_agents_apply_preemption_as_long_as_one_p0_that_pre_empts_is_open(
+async def test_agents_are_suspended_as_long_as_one_p0_that_pre_empts_is_open(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     """Another P0 holds the boundaries meanwhile, and nothing that runs."""
@@ -127,7 +127,7 @@ async def test_p0_that_comes_while_agents_are_resumed_suspends_them(
     await finished(cluster, handle)
 
 
-async def test_lost_signal_to_apply_preemption_is_made_up_for_by_a_look_at_the_cluster(
+async def test_lost_signal_to_suspend_is_made_up_for_by_a_look_at_the_cluster(
     cluster: Cluster,
 ) -> None:
     """Its sender was killed behind his commit: the P0 is open, and nobody was told."""

@@ -45,7 +45,7 @@ async def test_every_process_of_a_suspended_run_stops_and_the_same_run_goes_on(r
     assert not result.pre_empted
 
 
-async def test_only_the_runs_of_that_execution_apply_preemption(runs: Bench) -> None:
+async def test_only_the_runs_of_that_execution_are_suspended(runs: Bench) -> None:
     runs.shell(AGENT)
     order, other, host = runs.order(), runs.order(number="REQ-10"), runs.host()
     tasks = [await attached_to(runs, host, each) for each in (order, other)]

@@ -145,7 +145,7 @@ async def test_hold_of_a_repair_ends_although_an_answer_has_set_the_rest_going(
     assert await open_boundaries(sdlc_reader) == []
 
 
-async def test_nobody_is_said_to_apply_preemption_where_no_agent_runs(
+async def test_nobody_is_said_to_be_suspended_where_no_agent_runs(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:
     """It waits for a human, say: that it does so for a P0 would be wrong, and be counted."""
