@@ -180,7 +180,7 @@ class Settings(BaseSettings):
 
     @property
     def retry_bound(self) -> timedelta:
-        """How long an activity may go on failing."""
+        """How long an activity may keep failing."""
         return timedelta(minutes=self.retry_minutes)
 
     @property

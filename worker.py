@@ -51,8 +51,8 @@ from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
 from adapters.temporal.client import connect, quiet_runtime
-from adapters.temporal.deployment import deployment_config, take_up
-from adapters.temporal.messages import TemporalSasha, TemporalWaker
+from adapters.temporal.deployment import deployment_config, offer_build
+from adapters.temporal.messages import TemporalNotifier, TemporalSasha
 from adapters.user_files import find_agents
 from hosting.sasha import (
     care_of_cluster,
@@ -152,7 +152,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         )
         memory = MemoryCare(settings.host, slots)
         runs = HostRuns(settings.home, agents, slots, environment)
-        house = await stack.enter_async_context(
+        cluster = await stack.enter_async_context(
             care_of_cluster(settings, client, installation, store)
         )
         host = await stack.enter_async_context(
@@ -161,9 +161,9 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         ports = HostPorts(
             store=store,
             publisher=publisher,
-            waker=TemporalWaker(client),
+            notifier=TemporalNotifier(client),
             sasha=sasha,
-            cluster_care=house,
+            cluster_care=cluster,
             host_care=host,
             runs=runs,
             builds=ProjectBuilds(agents, settings.home, environment),
@@ -340,7 +340,7 @@ async def serve(settings: Settings) -> None:
         for worker in build_workers(client, installation, host.ports, build_id=build_id):
             await stack.enter_async_context(worker)
         if build_id:
-            await take_up(client, installation, build_id)
+            await offer_build(client, installation, build_id)
         await stack.enter_async_context(
             responding(settings, client, installation.queues, host.ports.agents)
         )

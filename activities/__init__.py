@@ -18,7 +18,7 @@ Activities = Sequence[Callable[..., Any]]
 
 @dataclass(frozen=True)
 class ActivityLists:
-    """Every activity of the house, by the queue that serves it."""
+    """Every activity of the cluster, by the queue that serves it."""
 
     central: Activities
     opening: Activities
@@ -44,16 +44,16 @@ def all_activities(ports: HostPorts) -> ActivityLists:
             records.pre_empt,
             delivery.leave_line,
             sasha.call_sasha,
-            sasha.look_at_house,
-            sasha.watch_house,
-            sasha.act_on_house,
+            sasha.look_at_cluster,
+            sasha.watch_cluster,
+            sasha.act_on_cluster,
             sasha.tell_repaired,
             sasha.record_incident,
             sasha.last_infrastructure,
             sasha.open_infrastructure,
             sasha.close_infrastructure,
             fixes.open_fixes,
-            fixes.settle_fixes,
+            fixes.apply_fixes,
             records.aggregate_failures,
             records.publish_performance,
         ),
@@ -61,7 +61,7 @@ def all_activities(ports: HostPorts) -> ActivityLists:
         agents=(stages.run_stage,),
         waiting=(stages.wait_for_slot,),
         host=(
-            runs.stand_still,
+            runs.apply_preemption,
             runs.extend_run,
             delivery.release,
             care.look_at_host,

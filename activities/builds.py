@@ -8,9 +8,9 @@ from temporalio import activity
 
 from activities.persistence import (
     letting_others_deliver,
+    notify_others,
+    subscriber,
     until_persisted,
-    waiter,
-    wake_others,
 )
 from activities.retrying import step
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines, signature
@@ -62,10 +62,10 @@ class BuildActivities:
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:
         """The recorded outcome, or one that is held; None if there is something to build."""
         self._ports.readiness.check()
-        opened = await self._ports.store.open_build(request, waiter())
+        opened = await self._ports.store.open_build(request, subscriber())
         if not isinstance(opened, Hold):
             return opened
-        await wake_others(self._ports)  # what is held has given its turn to deliver up
+        await notify_others(self._ports)  # what is held has given its turn to deliver up
         return BuildOutcome(
             request.build,
             request.commit,

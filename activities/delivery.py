@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from temporalio import activity
 
-from activities.persistence import letting_others_deliver, shielded, waiter, wake_others
+from activities.persistence import letting_others_deliver, notify_others, shielded, subscriber
 from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
 from pipeline.failures import cut
 from pipeline.model import (
@@ -56,7 +56,7 @@ class DeliveryActivities:
     async def leave_line(self, ref: RequirementRef) -> None:
         """Let others deliver: the requirement needs a repair, or somebody's answer."""
         await self._ports.store.leave_line(ref.number, keeps_place=False)
-        await wake_others(self._ports)
+        await notify_others(self._ports)
 
     @activity.defn
     async def deliver(self, request: DeliveryRequest) -> DeliveryOutcome:
@@ -101,11 +101,11 @@ class DeliveryActivities:
         async with letting_others_deliver(ports, number):
             ports.readiness.check()
             hold = await ports.store.pass_delivery(
-                request, waiter(), ports.repository or ports.host, is_verified=is_verified
+                request, subscriber(), ports.repository or ports.host, is_verified=is_verified
             )
             await ports.publish(number)
         if hold:
-            await wake_others(ports)
+            await notify_others(ports)
         return hold
 
     async def _merge_target(self, request: DeliveryRequest) -> MergeResult:

@@ -11,7 +11,7 @@ from pipeline.model import (
     FixOpening,
     MergeResult,
     RequirementRef,
-    Settlement,
+    RoundResults,
     Traces,
 )
 from pipeline.ports import HostPorts
@@ -50,10 +50,10 @@ class FixActivities:
         return Traces(head, tuple(attempts.items()))
 
     @activity.defn
-    async def settle_fixes(self, settlement: Settlement) -> None:
+    async def apply_fixes(self, results: RoundResults) -> None:
         """Resolve the failures that are green; the requirement continues if none is left."""
-        await self._ports.store.settle(settlement)
-        await self._ports.publish(settlement.ref.number)
+        await self._ports.store.apply_results(results)
+        await self._ports.publish(results.ref.number)
 
 
 def _unmerged(merge: FixMerge, result: MergeResult) -> Failure | None:

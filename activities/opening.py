@@ -4,7 +4,7 @@ import asyncio
 
 from temporalio import activity
 
-from activities.persistence import waiter
+from activities.persistence import subscriber
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused
 from pipeline.model import Opening, OpeningRequest
@@ -65,7 +65,7 @@ class OpeningActivities:
         return opening
 
     async def _held(self, request: OpeningRequest) -> Opening | None:
-        hold = await self._ports.store.pass_opening(request, waiter())
+        hold = await self._ports.store.pass_opening(request, subscriber())
         if hold is None:
             return None
         await self._ports.publish(request.ref.number)

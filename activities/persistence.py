@@ -65,7 +65,7 @@ async def shielded(work: Coroutine[object, object, T]) -> T:
     return task.result()
 
 
-def waiter() -> str:
+def subscriber() -> str:
     """The workflow to notify when a paused activity may continue: its own."""
     return str(activity.info().workflow_id)
 
@@ -81,10 +81,10 @@ async def letting_others_deliver(ports: HostPorts, number: str) -> AsyncIterator
     except DependencyUnavailable:
         with suppress(DependencyUnavailable):
             if await ports.store.leave_line(number, keeps_place=True):
-                await wake_others(ports)
+                await notify_others(ports)
         raise
 
 
-async def wake_others(ports: HostPorts) -> None:
+async def notify_others(ports: HostPorts) -> None:
     """Notify the workflows that may continue or deliver now that this requirement waits."""
-    await ports.waker.wake(await ports.store.to_wake())
+    await ports.notifier.wake(await ports.store.to_notify())

@@ -48,7 +48,7 @@ class RecordActivities:
     @activity.defn
     async def pre_empt(self, ref: RequirementRef) -> None:
         """Notify every requirement whose agents this P0 suspends; a repeat is harmless."""
-        await self._ports.waker.pre_empt(await self._ports.store.to_pre_empt())
+        await self._ports.notifier.pre_empt(await self._ports.store.to_pre_empt())
 
     @activity.defn
     async def record_hold(self, held: Held) -> None:
@@ -60,7 +60,7 @@ class RecordActivities:
     async def close_requirement(self, closing: Closing) -> None:
         """Record the end, and notify the requirements that it held."""
         if await self._ports.store.close_requirement(closing):
-            await self._ports.waker.wake(await self._ports.store.to_wake())
+            await self._ports.notifier.wake(await self._ports.store.to_notify())
 
     @activity.defn
     async def aggregate_failures(self, collection: FailureCollection) -> FailureReport:

@@ -199,7 +199,7 @@ async def attempting(ports: HostPorts, arguments: Sequence[Any]) -> AsyncIterato
         yield attempt
     except asyncio.CancelledError:
         details = activity.cancellation_details()
-        if details and details.cancel_requested:  # else another worker goes on with it
+        if details and details.cancel_requested:  # else another worker continues with it
             await attempt.over()
         raise
     finally:

@@ -12,17 +12,17 @@ from pipeline.errors import DependencyUnavailable
 from pipeline.infrastructure import is_infrastructure
 from pipeline.model import (
     DEPENDENCIES,
+    Alert,
+    AlertKind,
     Closing,
     Incident,
     InfrastructureOpening,
     SashaCall,
-    Symptom,
-    SymptomKind,
     Waiting,
     Watch,
 )
-from pipeline.ports import Caretaker, HostPorts
-from pipeline.remedies import Finding, findings
+from pipeline.ports import HealthChecks, HostPorts
+from pipeline.runbook import Finding, findings
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _PAUSE_SHARE = 1 / 15
 """Of the time that an effect may take to show: the pause between two looks at a slow one."""
 
 _HIDDEN_SECONDS = 60.0
-"""How much longer a symptom is watched that a greater trouble hides, which is repaired first."""
+"""How much longer a alert is watched that a greater trouble hides, which is repaired first."""
 
 
 class SashaActivities:
@@ -48,38 +48,38 @@ class SashaActivities:
         await self._ports.sasha.call(call)
 
     @activity.defn
-    async def look_at_house(self) -> tuple[Finding, ...]:
+    async def look_at_cluster(self) -> tuple[Finding, ...]:
         """What is wrong with dependencies and records; lost signals of the P0 gate are sent again.
 
         A signal is lost if its sender was killed, or could not reach Temporal, after its commit.
         """
         found = await self._ports.cluster_care.look()
-        if _DATABASE not in {symptom.component for symptom in found}:
-            await _tried(self._wake_all(), "Nobody is notified at the gate")
+        if _DATABASE not in {alert.component for alert in found}:
+            await _tried(self._notify_all(), "Nobody is notified at the gate")
         return findings(found)
 
     @activity.defn
-    async def watch_house(self, watch: Watch) -> bool:
-        """Whether the symptom is gone in time; returns as soon as it is."""
+    async def watch_cluster(self, watch: Watch) -> bool:
+        """Whether the alert is gone in time; returns as soon as it is."""
         return await _is_over(self._ports.cluster_care, watch)
 
     @activity.defn
-    async def act_on_house(self, symptom: Symptom) -> str:
+    async def act_on_cluster(self, alert: Alert) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
-        done = await self._ports.cluster_care.act(symptom)
-        if is_infrastructure(symptom.subject):  # its workflow can no longer call her
-            await self._ports.sasha.call(SashaCall("", ended=symptom.subject))
+        done = await self._ports.cluster_care.act(alert)
+        if is_infrastructure(alert.subject):  # its workflow can no longer call her
+            await self._ports.sasha.call(SashaCall("", ended=alert.subject))
         if (
-            symptom.kind is SymptomKind.ROW_WITHOUT_WORKFLOW
+            alert.kind is AlertKind.ROW_WITHOUT_WORKFLOW
         ):  # the row is closed: a later look makes up for what fails here
-            await _tried(self._wake_all(), "Nobody is notified at the gate")
-            await _tried(self._ports.publish(symptom.subject), "Events wait")
+            await _tried(self._notify_all(), "Nobody is notified at the gate")
+            await _tried(self._ports.publish(alert.subject), "Events wait")
         return done
 
     @activity.defn
     async def tell_repaired(self, waiting: Waiting) -> None:
         """Notify workflows that a dependency is back."""
-        await self._ports.waker.tell_repaired(waiting)
+        await self._ports.notifier.tell_repaired(waiting)
 
     @activity.defn
     async def record_incident(self, incident: Incident) -> None:
@@ -104,11 +104,11 @@ class SashaActivities:
         """Close the row, and notify everybody who was paused by it."""
         store = self._ports.store
         await until_persisted(self._ports, partial(store.close_requirement, closing))
-        await self._ports.waker.wake(await until_persisted(self._ports, store.to_wake))
+        await self._ports.notifier.wake(await until_persisted(self._ports, store.to_notify))
 
-    async def _wake_all(self) -> None:
-        await self._ports.waker.wake(await self._ports.store.to_wake())
-        await self._ports.waker.pre_empt(await self._ports.store.to_pre_empt(missed=True))
+    async def _notify_all(self) -> None:
+        await self._ports.notifier.wake(await self._ports.store.to_notify())
+        await self._ports.notifier.pre_empt(await self._ports.store.to_pre_empt(missed=True))
 
 
 class HostCareActivities:
@@ -124,13 +124,13 @@ class HostCareActivities:
 
     @activity.defn
     async def watch_host(self, watch: Watch) -> bool:
-        """Whether the symptom is gone in time; returns as soon as it is."""
+        """Whether the alert is gone in time; returns as soon as it is."""
         return await _is_over(self._ports.host_care, watch)
 
     @activity.defn
-    async def act_on_host(self, symptom: Symptom) -> str:
+    async def act_on_host(self, alert: Alert) -> str:
         """Act once; what was done. Raises: PipelineError if it could not be done."""
-        return await self._ports.host_care.act(symptom)
+        return await self._ports.host_care.act(alert)
 
 
 async def _tried(step: Awaitable[object], otherwise: str) -> None:
@@ -141,12 +141,12 @@ async def _tried(step: Awaitable[object], otherwise: str) -> None:
         log.info("%s: %s", otherwise, error)
 
 
-async def _is_over(caretaker: Caretaker, watch: Watch) -> bool:
+async def _is_over(health_checks: HealthChecks, watch: Watch) -> bool:
     """Look until it is over, or until time is up; without patience, look once."""
     patience = watch.patience.total_seconds()
     clock = asyncio.get_running_loop()
     began = clock.time()
-    while not (over := await caretaker.is_over(watch.symptom)):
+    while not (over := await health_checks.is_over(watch.alert)):
         is_hidden = over is None and patience > 0
         if clock.time() - began >= patience + (_HIDDEN_SECONDS if is_hidden else 0):
             return False

@@ -7,7 +7,7 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import until_persisted, waiter
+from activities.persistence import subscriber, until_persisted
 from activities.retrying import step, tell_with_each_beat
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut, signature
@@ -81,7 +81,7 @@ class StageActivities:
                 pass_gate = (
                     self._ports.store.open_stage if has_slot else self._ports.store.queue_stage
                 )
-                opened = await pass_gate(request, waiter())
+                opened = await pass_gate(request, subscriber())
                 await self._ports.publish(request.ref.number)
                 if not isinstance(opened, StageContext):
                     if not opened:
@@ -177,12 +177,12 @@ class RunActivities:
         self._ports = ports
 
     @activity.defn
-    async def stand_still(self, ref: RequirementRef) -> Hold | None:
+    async def apply_preemption(self, ref: RequirementRef) -> Hold | None:
         """Suspend the requirement's agents while a P0 pre-empts them, else resume them.
 
         Returns the hold that names the P0.
         """
-        hold = await self._ports.store.stand_still(ref, waiter())
+        hold = await self._ports.store.apply_preemption(ref, subscriber())
         if hold:
             await self._ports.runs.suspend(ref.key)
         else:

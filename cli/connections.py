@@ -16,7 +16,7 @@ from adapters.installation import establish
 from adapters.sdlc.reader import SdlcReader, create_reader
 from adapters.sdlc.store import PostgresSdlcStore, create_store
 from adapters.temporal.client import connect, quiet_runtime
-from adapters.temporal.messages import TemporalWaker
+from adapters.temporal.messages import TemporalNotifier
 from cli.events import events_client
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation
@@ -88,4 +88,4 @@ async def _all_or_refuse(*checks: Awaitable[object]) -> None:
 
 async def notify_paused(connected: Services) -> None:
     """Notify every paused requirement that may continue. Raises: DependencyUnavailable."""
-    await TemporalWaker(connected.temporal).wake(await connected.store.to_wake())
+    await TemporalNotifier(connected.temporal).wake(await connected.store.to_notify())

@@ -1,16 +1,19 @@
-"""What no row of a requirement can say: a dependency is missing, or Temporal is not ours.
+"""What no row of a requirement can say: no worker, a dependency missing, or a Temporal not ours.
 
 While a dependency is missing, nothing can be recorded; until then only Sasha's workflow knows whom
 it holds up.
 """
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from adapters.health_probe import WORKER_FILE
 from adapters.temporal.client import reaching_temporal
 from adapters.waiting import within
 from cli import output
@@ -18,11 +21,11 @@ from cli.connections import temporal_client
 from cli.installation import installation_of, proved_binding
 from pipeline.errors import DependencyUnavailable, WrongInstallation
 from pipeline.installation import Installation
-from pipeline.model import DEPENDENCIES, RequirementState, SashaStanding, SymptomKind
+from pipeline.model import DEPENDENCIES, AlertKind, RequirementState, SashaStatus
 from settings import Settings
 from workflows.sasha import SashaWorkflow
 
-_AWAY = (SymptomKind.NATS_DOWN, SymptomKind.DATABASE_DOWN)
+_AWAY = (AlertKind.NATS_DOWN, AlertKind.DATABASE_DOWN)
 _QUERY_SECONDS = 3.0
 _HINT_SECONDS = 1.5
 """A hint must not keep anybody waiting who looks at a requirement."""
@@ -30,11 +33,12 @@ _HINT_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Hints:
-    """The installation, the missing dependency if any, and the complaint about a wrong Temporal."""
+    """The installation, and what is missing or wrong, each empty if it is not."""
 
     installation: str | None
     missing_dependency: str = ""
     wrong_installation: str = ""
+    missing_worker: str = ""
 
     def write(self) -> None:
         """Print those that there are."""
@@ -45,6 +49,8 @@ class Hints:
             )
         if self.wrong_installation:
             output.write(self.wrong_installation)
+        if self.missing_worker:
+            output.write(self.missing_worker)
 
 
 def is_under_way(state: RequirementState) -> bool:
@@ -52,7 +58,7 @@ def is_under_way(state: RequirementState) -> bool:
     return not (state.is_final or state is RequirementState.ACCEPTED)
 
 
-async def answer_of_sasha(settings: Settings) -> SashaStanding | None:
+async def answer_of_sasha(settings: Settings) -> SashaStatus | None:
     """The status of Sasha's workflow, or None if it does not answer in time."""
     try:
         return await within(_HINT_SECONDS, _asked(settings))
@@ -60,13 +66,13 @@ async def answer_of_sasha(settings: Settings) -> SashaStanding | None:
         return None
 
 
-async def _asked(settings: Settings) -> SashaStanding | None:
+async def _asked(settings: Settings) -> SashaStatus | None:
     if installation := await installation_of(settings):
-        return await sasha_standing(await temporal_client(settings), installation)
+        return await sasha_status(await temporal_client(settings), installation)
     return None
 
 
-async def sasha_standing(client: Client, installation: Installation) -> SashaStanding:
+async def sasha_status(client: Client, installation: Installation) -> SashaStatus:
     """The answer of Sasha's workflow to a query.
 
     Raises: DependencyUnavailable, RPCError if the workflow or a worker is not there,
@@ -75,25 +81,45 @@ async def sasha_standing(client: Client, installation: Installation) -> SashaSta
     handle = client.get_workflow_handle_for(SashaWorkflow.run, installation.sasha)
     with reaching_temporal(client):
         return await handle.query(
-            SashaWorkflow.standing, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
+            SashaWorkflow.status, rpc_timeout=timedelta(seconds=_QUERY_SECONDS)
         )
 
 
-def missing_dependency(standing: SashaStanding | None, numbers: Collection[str]) -> str:
+def missing_dependency(status: SashaStatus | None, numbers: Collection[str]) -> str:
     """The dependency without which nothing continues, or an empty text.
 
     It is one that Sasha repairs now, or one that a requirement of `numbers` waits for; without
     `numbers`, one that any requirement waits for.
     """
-    if standing is None:
+    if status is None:
         return ""
-    callers = {each.dependency: each.callers for each in standing.waiting}
+    callers = {each.dependency: each.callers for each in status.waiting}
     wanted = set(numbers) or {name for names in callers.values() for name in names}
     waited_for = {name for name in callers if not wanted.isdisjoint(callers[name])}
-    treated = {case.symptom.component for case in standing.cases if case.symptom.kind in _AWAY}
-    missing = [name for name, component in DEPENDENCIES.items() if component in treated]
+    remediated = {
+        remediation.alert.component
+        for remediation in status.remediations
+        if remediation.alert.kind in _AWAY
+    }
+    missing = [name for name, component in DEPENDENCIES.items() if component in remediated]
     # A host's disk concerns only the requirements that wait for it: the others continue.
     return next(iter([*missing, *sorted(waited_for)]), "")
+
+
+def missing_worker(settings: Settings, hosts: Collection[str | None]) -> str:
+    """The complaint that no worker lives on this host, if it is among them; else an empty text."""
+    if settings.host not in hosts:
+        return ""
+    try:
+        worker = json.loads((settings.home / WORKER_FILE).read_bytes())
+        if Path(f"/proc/{worker['pid']}").exists():
+            return ""
+    except FileNotFoundError:
+        pass
+    return (
+        f"No worker runs on this host, {settings.host}. Running agents continue; nothing else does"
+        " until one is started: python worker.py, or python starter.py up"
+    )
 
 
 async def wrong_installation(settings: Settings) -> str:

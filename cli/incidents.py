@@ -60,7 +60,7 @@ def _document(incident: IncidentView) -> dict[str, object]:
 
 
 def incident_text(incident: IncidentView) -> Text:
-    """A line with time, length, place, symptom and end; below it diagnosis, detail and attempts."""
+    """A line with time, length, place, alert and end; below it diagnosis, detail and attempts."""
     lasted = output.duration((incident.ended_at - incident.began_at).total_seconds())
     what = f"{incident.kind} {incident.subject}".rstrip()
     said = Text.assemble(

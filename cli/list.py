@@ -13,7 +13,14 @@ from rich.table import Table
 from adapters.sdlc.views import ListedRequirement
 from cli import output
 from cli.connections import records
-from cli.hints import Hints, answer_of_sasha, is_under_way, missing_dependency, wrong_installation
+from cli.hints import (
+    Hints,
+    answer_of_sasha,
+    is_under_way,
+    missing_dependency,
+    missing_worker,
+    wrong_installation,
+)
 from cli.running import load_settings, run
 from cli.status import ask_line, queued_line, retry_document, retry_lines
 from pipeline.model import RequirementState
@@ -64,14 +71,17 @@ async def _requirements(
             found = await reader.requirements(states=states, waiting=waiting)
             installation = await reader.installation()
         whose = installation.id if installation else None
-        numbers = [each.number for each in found if is_under_way(each.state)]
+        open_ones = [each for each in found if is_under_way(each.state)]
+        numbers = [each.number for each in open_ones]
         # a requirement that waits for a dependency has no row that says so
         if not (numbers or waiting):
             return found, Hints(whose)
         # as long again as the rows took, in case the machine is slow
         await asyncio.wait({hint, stranger}, timeout=max(_LATER_SECONDS, monotonic() - began))
         missing = missing_dependency(hint.result() if hint.done() else None, numbers)
-        return found, Hints(whose, missing, stranger.result() if stranger.done() else "")
+        wrong = stranger.result() if stranger.done() else ""
+        idle = missing_worker(settings, [each.host for each in open_ones])
+        return found, Hints(whose, missing, wrong, idle)
     finally:
         hint.cancel()
         stranger.cancel()

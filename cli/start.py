@@ -12,7 +12,7 @@ import typer
 from adapters.git.project import check_project
 from adapters.sdlc.requirements import Acceptance
 from adapters.temporal.client import known_search_attributes, reaching_temporal
-from adapters.temporal.workflows import workflow_standing
+from adapters.temporal.workflows import workflow_status
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import Services, notify_paused, services
@@ -232,7 +232,7 @@ async def launch(
 
 async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[str, ...]:
     ours = services.installation.queues.central
-    known = await _bounded([workflow_standing(services.temporal, number) for number in numbers])
+    known = await _bounded([workflow_status(services.temporal, number) for number in numbers])
     foreign = [n for n, each in zip(numbers, known, strict=True) if each and each.queue != ours]
     if foreign:
         raise NumberElsewhere(*foreign)

@@ -28,7 +28,14 @@ from adapters.sdlc.views import (
 )
 from cli import output
 from cli.connections import records
-from cli.hints import Hints, answer_of_sasha, is_under_way, missing_dependency, wrong_installation
+from cli.hints import (
+    Hints,
+    answer_of_sasha,
+    is_under_way,
+    missing_dependency,
+    missing_worker,
+    wrong_installation,
+)
 from cli.running import load_settings, run
 from pipeline.model import PRE_EMPTION, Ask, RequirementState, StageState
 from pipeline.steering import addressed
@@ -72,7 +79,8 @@ async def _requirement(settings: Settings, number: str) -> tuple[RequirementView
         return view, Hints(whose)
     stranger = asyncio.create_task(wrong_installation(settings))
     standing = await answer_of_sasha(settings) if is_under_way(view.state) else None
-    return view, Hints(whose, missing_dependency(standing, (number,)), await stranger)
+    missing = missing_dependency(standing, (number,))
+    return view, Hints(whose, missing, await stranger, missing_worker(settings, [view.host]))
 
 
 def status_document(view: RequirementView) -> Mapping[str, object]:
@@ -120,7 +128,7 @@ def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, obj
         "started_at": stage.started_at,
         "ended_at": stage.ended_at,
         "reason": stage.reason,
-        "stands_still": _is_suspended(stage, view),
+        "is_suspended": _is_suspended(stage, view),
         "remarks": stage.remarks,
     }
 

@@ -20,7 +20,7 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import LeftoverView
 from adapters.temporal.client import reaching_temporal, refusal_reason
-from adapters.temporal.messages import TemporalWaker
+from adapters.temporal.messages import TemporalNotifier
 from adapters.temporal.workflows import check_ours
 from cli import output
 from cli.connections import Services, notify_paused, services
@@ -280,4 +280,4 @@ async def _change_blocker(
             await write(connected.store, number, by)
         finally:  # even if refused: an earlier call may have been interrupted before this
             await notify_paused(connected)
-            await TemporalWaker(connected.temporal).pre_empt(await connected.store.to_pre_empt())
+            await TemporalNotifier(connected.temporal).pre_empt(await connected.store.to_pre_empt())

@@ -32,7 +32,7 @@ from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation, Queues
 from pipeline.model import SASHA, ExtensionRequest, SashaCall
 from pipeline.ports import AgentRuns, HostPorts
-from pipeline.remedies import CHECK_INTERVAL
+from pipeline.runbook import CHECK_INTERVAL
 from settings import Settings
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement

@@ -11,15 +11,15 @@ from pipeline.graph import ancestors, dependents
 from pipeline.model import (
     OPENING,
     BlockedStage,
+    Counters,
     Failure,
     FailureKind,
     Head,
     Pipeline,
     Stage,
-    StageCard,
+    StageEntry,
     StageOutcome,
     StageState,
-    Tally,
 )
 from pipeline.plan_rules import DELIVER
 from pipeline.team import TEAM, Role
@@ -36,20 +36,20 @@ class Board:
 
     pipeline: Pipeline
     head: Head | None = None
-    cards: dict[str, StageCard] = field(default_factory=dict)
+    entries: dict[str, StageEntry] = field(default_factory=dict)
     failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)
+    counters: Counters = field(default_factory=Counters)
     repairs: dict[str, str] = field(default_factory=dict)
     queued: set[str] = field(default_factory=set)
     work: Work = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Create one card per stage."""
+        """Create one entry per stage."""
         for stage in self.pipeline.stages:
-            self.cards[stage.name] = StageCard()
+            self.entries[stage.name] = StageEntry()
         # Every step of the workflow asks for it, so it is computed once.
-        before = {name: ancestors(self.pipeline, name) for name in self.cards}
-        self.work = Work(self.pipeline, self.cards, before)
+        before = {name: ancestors(self.pipeline, name) for name in self.entries}
+        self.work = Work(self.pipeline, self.entries, before)
 
     # --- questions ------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ class Board:
         """The names of the held stages, in plan order."""
         return tuple(s.name for s in self.pipeline.stages if self._state(s.name) is StageState.HELD)
 
-    def needs_settled(self, stage: Stage) -> bool:
+    def needs_decided(self, stage: Stage) -> bool:
         """Whether everything before it has ended, red or green.
 
         Not only its own needs: a fix may make a verdict stale far up, while those between hold.
@@ -85,8 +85,8 @@ class Board:
 
         A specialist who has said FAIL must say PASS, whoever still asks for it.
         """
-        raised = (flag for card in self.cards.values() for flag in card.flags)
-        failed = self.cards[stage.name].verdict == "FAIL"
+        raised = (flag for entry in self.entries.values() for flag in entry.flags)
+        failed = self.entries[stage.name].verdict == "FAIL"
         return stage.flag is None or failed or stage.flag in raised
 
     def are_done(self, stages: Iterable[Stage]) -> bool:
@@ -108,7 +108,7 @@ class Board:
 
     def repeated_after(self, stage: Stage) -> tuple[FailureKind, ...]:
         """The failures of its next run after which the stage is tried again at once."""
-        return self.cards[stage.name].repeated_after(stage.retries)
+        return self.entries[stage.name].repeated_after(stage.retries)
 
     def is_stuck(self) -> bool:
         """Whether nothing can continue without an answer."""
@@ -132,7 +132,7 @@ class Board:
         """The stages that could not start because of what they need."""
         failed = {stage for stage, _ in self.failures}
         return tuple(
-            BlockedStage(stage, self.cards[stage.name].attempt, self.cards[stage.name].reason)
+            BlockedStage(stage, self.entries[stage.name].attempt, self.entries[stage.name].reason)
             for stage in self.pipeline.stages
             if self._state(stage.name) is StageState.BLOCKED and stage.name not in failed
         )
@@ -141,7 +141,7 @@ class Board:
         """Whether only a check of the stage's work could not run: the work itself is done."""
         kinds = [failure.kind for (stage, _), failure in self.failures.items() if stage == name]
         are_unmade = bool(kinds) and all(kind.judges_nobody for kind in kinds)
-        return are_unmade and name in self.cards and self._state(name).is_done
+        return are_unmade and name in self.entries and self._state(name).is_done
 
     def reopened_by(self, name: str, *, check_only: bool = False) -> tuple[str, ...]:
         """The stages that reopening this one sets back to waiting, in plan order.
@@ -154,57 +154,57 @@ class Board:
             names |= {name, *dependents(self.pipeline, name)}
         return tuple(
             each
-            for each, card in self.cards.items()
-            if each in names and card.state is not StageState.WAITING
+            for each, entry in self.entries.items()
+            if each in names and entry.state is not StageState.WAITING
         )
 
     def open_failures(self) -> tuple[Failure, ...]:
         """Every open failure in plan order, the delivery's last."""
-        order = {name: position for position, name in enumerate(self.cards)}
+        order = {name: position for position, name in enumerate(self.entries)}
         return tuple(sorted(self.failures.values(), key=lambda f: order.get(f.stage, len(order))))
 
     # --- moves ----------------------------------------------------------------------------
 
     def begin(self, stage: Stage, base: Head | None = None) -> int:
         """Mark the stage as running; returns its attempt: a new one, or that which resumes."""
-        card = self.cards[stage.name]
-        card.state, card.reason = StageState.RUNNING, ""
-        if not card.resumes:
-            card.attempt += 1
-            card.extended_minutes = 0.0
+        entry = self.entries[stage.name]
+        entry.state, entry.reason = StageState.RUNNING, ""
+        if not entry.resumes:
+            entry.attempt += 1
+            entry.extended_minutes = 0.0
             # It may wait for a slot, and then sees more: the commit that it starts on tells.
-            card.judged = self.work.seen_by(stage)
-            card.base = base or self.head
-        return card.attempt
+            entry.reviewed = self.work.seen_by(stage)
+            entry.base = base or self.head
+        return entry.attempt
 
     def hold(self, stage: Stage, why: str) -> None:
         """Take back an attempt that was not started; `why` it was to run is kept."""
-        card = self.cards[stage.name]
-        card.state, card.reason = StageState.HELD, why
-        card.attempt -= not card.resumes
+        entry = self.entries[stage.name]
+        entry.state, entry.reason = StageState.HELD, why
+        entry.attempt -= not entry.resumes
 
     def deadline_after(self, name: str, minutes: float) -> timedelta:
         """The deadline of the current attempt if it were moved by that much more."""
-        extended = timedelta(minutes=self.cards[name].extended_minutes + minutes)
+        extended = timedelta(minutes=self.entries[name].extended_minutes + minutes)
         return self.pipeline.stage(name).deadline + extended
 
     def extend(self, name: str, attempt: int, minutes: float) -> None:
         """Count minutes that an attempt was given; a later attempt starts without them."""
-        card = self.cards[name]
-        if card.attempt == attempt:
-            card.extended_minutes += minutes
+        entry = self.entries[name]
+        if entry.attempt == attempt:
+            entry.extended_minutes += minutes
 
     def skip(self, stage: Stage, reason: str) -> int:
         """Mark a conditional stage as not needed; returns the attempt that this counts as."""
-        card = self.cards[stage.name]
-        card.state, card.reason = StageState.SKIPPED, reason
-        card.attempt += 1
-        return card.attempt
+        entry = self.entries[stage.name]
+        entry.state, entry.reason = StageState.SKIPPED, reason
+        entry.attempt += 1
+        return entry.attempt
 
     def block(self, stage: Stage, reason: str) -> None:
         """Mark a stage that cannot start in this round."""
-        card = self.cards[stage.name]
-        card.state, card.reason = StageState.BLOCKED, reason
+        entry = self.entries[stage.name]
+        entry.state, entry.reason = StageState.BLOCKED, reason
 
     def advance(self, head: Head | None) -> None:
         """Adopt an integration tip if it is newer: outcomes may arrive out of merge order."""
@@ -217,29 +217,29 @@ class Board:
             return False  # its retries are exhausted
         kind = outcome.failure.kind if outcome.failure else None
         again = kind in self.repeated_after(stage)
-        self.cards[stage.name].count(kind)
+        self.entries[stage.name].count(kind)
         return again
 
-    def settle(self, outcome: StageOutcome) -> None:
+    def apply(self, outcome: StageOutcome) -> None:
         """Apply the outcome of a stage."""
-        card = self.cards[outcome.stage]
-        card.state = outcome.state
-        card.attempt, card.summary = outcome.attempt, outcome.summary
-        card.verdict = outcome.verdict
-        card.judged, card.base = outcome.judged or card.judged, outcome.base or card.base
-        card.merged = outcome.head or card.merged
-        card.resumes = outcome.resumes
+        entry = self.entries[outcome.stage]
+        entry.state = outcome.state
+        entry.attempt, entry.summary = outcome.attempt, outcome.summary
+        entry.verdict = outcome.verdict
+        entry.reviewed, entry.base = outcome.reviewed or entry.reviewed, outcome.base or entry.base
+        entry.merged = outcome.head or entry.merged
+        entry.resumes = outcome.resumes
         if outcome.state is StageState.COMPLETED:
-            card.flags = outcome.flags
+            entry.flags = outcome.flags
             self._unskip()
         if outcome.failure:
-            card.reason = outcome.failure.error
+            entry.reason = outcome.failure.error
             self.fail(outcome.failure)
 
     def fail(self, failure: Failure) -> None:
         """Open a failure; the same gate of the same stage has one at most."""
         self.failures[failure.stage, failure.gate] = failure
-        self.tally.count(failure)
+        self.counters.count(failure)
 
     def resolve(self, gate: str) -> None:
         """Close the failures of a gate that turned green."""
@@ -253,40 +253,40 @@ class Board:
         """
         answered = {name} if check_only else {name, *dependents(self.pipeline, name)}
         for each in self.reopened_by(name, check_only=check_only):
-            card = self.cards[each]
-            self.cards[each] = StageCard(attempt=card.attempt)
-            if each == name and card.resumes:  # others build on what is done anew
-                self.cards[each] = replace(
-                    self.cards[each],
+            entry = self.entries[each]
+            self.entries[each] = StageEntry(attempt=entry.attempt)
+            if each == name and entry.resumes:  # others build on what is done anew
+                self.entries[each] = replace(
+                    self.entries[each],
                     resumes=True,
-                    base=card.base,
-                    judged=card.judged,
-                    extended_minutes=card.extended_minutes,
+                    base=entry.base,
+                    reviewed=entry.reviewed,
+                    extended_minutes=entry.extended_minutes,
                 )
         self._forget_failures({*answered, DELIVER})
 
     def approve(self, name: str) -> None:
         """Pass a critique by a human's word and reopen what waited for it."""
         self.reopen(name)
-        self.cards[name].state = StageState.COMPLETED
+        self.entries[name].state = StageState.COMPLETED
 
     def retry_delivery(self) -> None:
         """Close the failures of the delivery and its builds: a delivery repeats every check."""
         for _, gate in self.failures:
-            self.tally.reset(gate)
+            self.counters.reset(gate)
         self.failures.clear()
 
     def _state(self, name: str) -> StageState:
-        return self.cards[name].state
+        return self.entries[name].state
 
     def _unskip(self) -> None:
         """Reopen a skipped specialist that a repeated verdict asks for."""
         for stage in self.pipeline.stages:
             if self._state(stage.name) is StageState.SKIPPED and self.is_wanted(stage):
-                card = self.cards[stage.name]
-                card.state, card.reason = StageState.WAITING, f"{stage.flag} is raised after all."
+                entry = self.entries[stage.name]
+                entry.state, entry.reason = StageState.WAITING, f"{stage.flag} is raised after all."
 
     def _forget_failures(self, stages: set[str]) -> None:
         for key in [key for key in self.failures if key[0] in stages]:
-            self.tally.reset(key[1])
+            self.counters.reset(key[1])
             del self.failures[key]

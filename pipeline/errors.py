@@ -22,6 +22,7 @@ PipelineError
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
         ├── WrongInstallation what answers there belongs to another installation
+        ├── TransactionAborted the database rolled a transaction back for another's sake
         ├── ServerNotStarted  one of the embedded stack's could not be started
         └── NoRoom            a host's disk is full
 """
@@ -139,7 +140,7 @@ class PolicyHookFailed(TransientError):
 
 
 class NoWorker(TransientError):
-    """No worker there took it in time; it is treated when one is back."""
+    """No worker there took it in time; it is remediated when one is back."""
 
 
 class GitFailed(TransientError):
@@ -160,6 +161,14 @@ class WrongInstallation(DependencyUnavailable):
     def __init__(self, dependency: str, reason: str) -> None:
         """Name the dependency; say whose it is, where, and what to do."""
         PipelineError.__init__(self, reason)
+        self.dependency = dependency
+
+
+class TransactionAborted(DependencyUnavailable):
+    """A database is there but rolled the transaction back, because of others beside it."""
+
+    def __init__(self, dependency: str, reason: str) -> None:
+        PipelineError.__init__(self, f"{dependency}: {reason}. Nothing was written; try again.")
         self.dependency = dependency
 
 

@@ -62,7 +62,7 @@ class EventType(StrEnum):
     DEPLOYED_UNDELIVERED = "workflow.deployed_undelivered"
     """A deliver was refused after a deployment had already gone out."""
     WORKFLOW_UNCLEANED = "workflow.uncleaned"
-    """It ended, and processes or clones of it may be left on its host, which goes on trying."""
+    """It ended, and processes or clones of it may be left on its host, which continues trying."""
     WORKFLOW_CLEANED = "workflow.cleaned"
     """What it had left behind is cleaned up."""
     DELIVERABLE = "deliverable"

@@ -19,7 +19,7 @@ from pipeline.model import (
     Severity,
 )
 from pipeline.plan_rules import DELIVER
-from pipeline.remedies import REMEDIES
+from pipeline.runbook import RUNBOOK
 
 PLAN = Pipeline("infrastructure", (), ())
 """No stages: nothing is built; somebody has to repair a server."""
@@ -61,7 +61,7 @@ def stands_for(number: str, component: str) -> bool:
 
 def requirement_order(order: InfrastructureOrder) -> RequirementOrder:
     """The row's input."""
-    title = REMEDIES[order.symptom.kind].diagnosis
+    title = RUNBOOK[order.alert.kind].diagnosis
     return RequirementOrder(
         order.number, title, Priority.P0, PLAN, sequential=False, heartbeat=None
     )
@@ -71,12 +71,12 @@ def description(order: InfrastructureOrder) -> str:
     """What is wrong, where, and which attempts have failed."""
     where = f"Host {order.place}" if order.place else "The cluster"
     tried = "\n".join(f"- {action}" for action in order.actions)
-    return f"{where}: {order.symptom.detail}\n\nAttempts that failed:\n{tried}"
+    return f"{where}: {order.alert.detail}\n\nAttempts that failed:\n{tried}"
 
 
 def report(order: InfrastructureOrder, ref: RequirementRef) -> FailureCollection:
     """The one failure, and the question that goes with it."""
-    gate = order.symptom.component
+    gate = order.alert.component
     failure = Failure(
         stage=DELIVER,
         kind=FailureKind.INFRASTRUCTURE,
@@ -86,7 +86,7 @@ def report(order: InfrastructureOrder, ref: RequirementRef) -> FailureCollection
         severity=Severity.CATASTROPHIC,
     )
     reason = (
-        f"{order.symptom.detail} Every attempt to repair it failed; all else holds. "
+        f"{order.alert.detail} Every attempt to repair it failed; all else holds. "
         f"{_effect_of_abort(gate)}"
     )
     escalation = Escalation(1, (Ask(DELIVER, gate, reason),), ANSWERS)
@@ -98,6 +98,6 @@ def _effect_of_abort(component: str) -> str:
     if component in DEPENDENCIES.values():
         return (
             f"`abort` ends this and has Sasha leave it alone for {hours};"
-            f" nothing goes on while {component} cannot be reached."
+            f" nothing continues while {component} cannot be reached."
         )
-    return f"`abort` lets all else go on and has Sasha leave it alone for {hours}."
+    return f"`abort` lets all else continue and has Sasha leave it alone for {hours}."

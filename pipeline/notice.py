@@ -247,7 +247,7 @@ def last_block(output: str, *, agent: str, number: str, is_whole: bool = True) -
     and no agent, or neither but a status, is a notice that went wrong. So is one that the end of
     the output cut off before it named anybody, and a program that reports its own failure.
 
-    If the output goes on after what is given (`is_whole` is false), what is open there is ignored.
+    If more output follows what is given (`is_whole` is false), what is open there is ignored.
     """
     found: Found | None = None
     has_notice = False

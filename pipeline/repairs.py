@@ -13,7 +13,7 @@ from pipeline.model import (
     Recovered,
     StageOutcome,
     StageState,
-    Standing,
+    WorkSnapshot,
 )
 
 _REPAIRED = "What it needs is repaired."
@@ -24,58 +24,58 @@ Key = tuple[str, str]
 """Stage and gate of a failure."""
 
 
-def standing(board: Board) -> Standing:
-    """Every card as a message; reasons are truncated, for there may be sixty-four stages."""
-    cards = {
-        name: replace(card, reason=cut(card.reason, REASON_LENGTH), summary="")
-        for name, card in board.cards.items()
+def snapshot(board: Board) -> WorkSnapshot:
+    """Every entry as a message; reasons are truncated, for there may be sixty-four stages."""
+    entries = {
+        name: replace(entry, reason=cut(entry.reason, REASON_LENGTH), summary="")
+        for name, entry in board.entries.items()
     }
-    return Standing(board.head, cards)
+    return WorkSnapshot(board.head, entries)
 
 
-def restore(board: Board, message: Standing) -> None:
+def restore(board: Board, message: WorkSnapshot) -> None:
     """Set the board to the state in the message."""
     board.advance(message.head)
-    board.cards.update(message.cards)
+    board.entries.update(message.entries)
 
 
 def add_fix(board: Board, fix: MergedFix) -> None:
     """Count a merged fix as part of its stage: older evidence becomes stale."""
-    card = board.cards[fix.stage]
-    card.fixes, card.merged = (*card.fixes, fix.number), fix.head
+    entry = board.entries[fix.stage]
+    entry.fixes, entry.merged = (*entry.fixes, fix.number), fix.head
 
 
 def run_again(board: Board, name: str, why: str) -> None:
     """Reopen this one stage, with all its tries."""
-    card = board.cards[name]
-    board.cards[name] = replace(
-        card, state=StageState.WAITING, reason=why, flags=(), tries=0, losses=0, resumes=False
+    entry = board.entries[name]
+    board.entries[name] = replace(
+        entry, state=StageState.WAITING, reason=why, flags=(), tries=0, losses=0, resumes=False
     )
 
 
 def outcome_of(board: Board, name: str) -> StageOutcome:
     """The outcome of a stage that ran again; one that a build blocks carries no failure."""
-    card = board.cards[name]
+    entry = board.entries[name]
     return StageOutcome(
         stage=name,
-        attempt=card.attempt,
-        state=card.state,
+        attempt=entry.attempt,
+        state=entry.state,
         head=None,
         parallel=True,
-        verdict=card.verdict,
-        flags=card.flags,
+        verdict=entry.verdict,
+        flags=entry.flags,
         failure=next((f for f in board.open_failures() if f.stage == name), None),
-        judged=card.judged,
-        base=card.base,
+        reviewed=entry.reviewed,
+        base=entry.base,
     )
 
 
 def substitute(
-    board: Board, failure: Failure, report: DeliveryReport, judged: tuple[str, ...]
+    board: Board, failure: Failure, report: DeliveryReport, reviewed: tuple[str, ...]
 ) -> StageOutcome:
     """The end of a stage whose run failed, as its fix answered in its place.
 
-    `judged` is the work that was merged when the fix began.
+    `reviewed` is the work that was merged when the fix began.
     A verdict that is red is an answer: the run is repaired, and the verdict fails.
     """
     red = report.failures[0] if report.failures else None
@@ -84,7 +84,7 @@ def substitute(
         red = replace(red, stage=failure.stage, gate=f"{word} {failure.stage}")
     return StageOutcome(
         stage=failure.stage,
-        attempt=board.cards[failure.stage].attempt,
+        attempt=board.entries[failure.stage].attempt,
         state=StageState.FAILED if red else StageState.COMPLETED,
         head=None,
         parallel=True,
@@ -92,7 +92,7 @@ def substitute(
         verdict=report.verdict,
         flags=report.flags,
         failure=red,
-        judged=judged,
+        reviewed=reviewed,
     )
 
 
@@ -100,24 +100,24 @@ def apply_results(board: Board, recovered: Recovered) -> Mapping[str, str]:
     """Apply the results of a round of fixes; returns the reopened stages, and why."""
     board.advance(recovered.head)
     for name, attempt in recovered.attempts:
-        board.cards[name].attempt = max(attempt, board.cards[name].attempt)
+        board.entries[name].attempt = max(attempt, board.entries[name].attempt)
     for fix in recovered.merged:
         add_fix(board, fix)
     for key in recovered.cleared:
         board.failures.pop(key, None)
     for _, gate in recovered.green:
-        board.tally.reset_streak(gate)
+        board.counters.reset_streak(gate)
     substitutes = (outcome for _, outcome in recovered.replaced)
     for outcome in (*substitutes, *recovered.outcomes):
-        board.settle(outcome)
+        board.apply(outcome)
     for failure in recovered.failures:
         board.fail(failure)
     for given_up in recovered.given_up:
-        board.tally.given_up[given_up.gate] = given_up.reason
-    void = board.work.void_verdicts()
-    for name, why in void.items():
+        board.counters.given_up[given_up.gate] = given_up.reason
+    stale = board.work.stale_verdicts()
+    for name, why in stale.items():
         run_again(board, name, why)
-    return void | unblock(board)
+    return stale | unblock(board)
 
 
 def unblock(board: Board) -> dict[str, str]:

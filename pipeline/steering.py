@@ -33,11 +33,11 @@ def check_retry(board: Board, name: str) -> None:
     if name in (DELIVER, OPENING):
         said = "delivery" if name == DELIVER else "opening"
         raise RefusedInput(f"The {said} has not failed.")
-    if name not in board.cards:
-        raise RefusedInput(f"There is no stage {name!r}. Stages: {', '.join(board.cards)}.")
+    if name not in board.entries:
+        raise RefusedInput(f"There is no stage {name!r}. Stages: {', '.join(board.entries)}.")
     if fix := board.repairs.get(name):
         raise RefusedInput(f"{name} is being repaired by {fix}: wait for it, or cancel it first.")
-    state = board.cards[name].state
+    state = board.entries[name].state
     if not state.is_red and name not in failed:
         raise RefusedInput(f"{name} is {state}: only what failed can be retried.")
     if culprits := board.red_needs(board.pipeline.stage(name)):
@@ -127,7 +127,7 @@ def pending_verdict(board: Board) -> Stage:
 
 
 def research_of(board: Board, critique: Stage) -> Stage:
-    """The research that the critique judged. Raises: RefusedInput if the plan has none."""
+    """The research that the critique reviewed. Raises: RefusedInput if the plan has none."""
     names = set(ancestors(board.pipeline, critique.name))
     for stage in board.pipeline.stages:
         if stage.name in names and TEAM[stage.agent].role is Role.RESEARCH:

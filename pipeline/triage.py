@@ -58,7 +58,7 @@ def triage(board: Board, number: str, spent: timedelta) -> Triage:
         if why := _why_human(board, failure, spent):
             asks.append(Ask(failure.stage, failure.gate, why))
         else:
-            fixes += _fixes(board, number, failure, opened=board.tally.fixes + len(fixes))
+            fixes += _fixes(board, number, failure, opened=board.counters.fixes + len(fixes))
     return Triage(tuple(fixes), tuple(asks))
 
 
@@ -87,8 +87,8 @@ def _research(board: Board, failure: Failure) -> Stage | None:
     """The research that a critique sends back; None if it must not or cannot be repeated."""
     if failure.kind is not FailureKind.CRITIQUE:
         return None
-    asked = board.cards[failure.stage].verdict == SENDS_BACK
-    if not asked or board.tally.reviews >= board.pipeline.bounds.reviews:
+    asked = board.entries[failure.stage].verdict == SENDS_BACK
+    if not asked or board.counters.reviews >= board.pipeline.bounds.reviews:
         return None
     try:
         return research_of(board, board.pipeline.stage(failure.stage))
@@ -97,10 +97,10 @@ def _research(board: Board, failure: Failure) -> Stage | None:
 
 
 def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
-    bounds, tally, gate = board.pipeline.bounds, board.tally, failure.gate
-    reds = tally.reds.get(gate, 0)
-    if gate in tally.given_up:
-        return tally.given_up[gate]
+    bounds, counters, gate = board.pipeline.bounds, board.counters, failure.gate
+    reds = counters.reds.get(gate, 0)
+    if gate in counters.given_up:
+        return counters.given_up[gate]
     if failure.kind is FailureKind.CRITIQUE:
         return _why_verdict(board, failure)
     if failure.kind in _WHY_HUMAN:
@@ -113,7 +113,7 @@ def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
         return "it has no owner"
     if reds >= bounds.reds or bounds.depth <= 1:
         return f"{gate} is red for the {_ordinal(reds)} time"
-    if tally.repeated.get(gate):
+    if counters.repeated.get(gate):
         return f"{gate} is red again, in the same words"
     if spent >= bounds.work:
         return _overspent(bounds, spent)
@@ -126,8 +126,8 @@ def _told(failure: Failure) -> str:
 
 
 def _why_verdict(board: Board, failure: Failure) -> str:
-    verdict = board.cards[failure.stage].verdict or "no verdict"
-    reviews = board.tally.reviews
+    verdict = board.entries[failure.stage].verdict or "no verdict"
+    reviews = board.counters.reviews
     again = f" after {reviews} reviews" if reviews and verdict == SENDS_BACK else ""
     return f"{failure.stage} says {verdict}{again}"
 
@@ -157,7 +157,7 @@ def _stage_of(board: Board, owner: str, failure: Failure) -> Stage:
     stages = _stages_of(board, owner)
     if any(stage.name == failure.stage for stage in stages):
         return board.pipeline.stage(failure.stage)
-    if failure.stage in board.cards:
+    if failure.stage in board.entries:
         before = ancestors(board.pipeline, failure.stage)
         stages = tuple(stage for stage in stages if stage.name in before) or stages
     return stages[-1]
@@ -169,8 +169,8 @@ def _stages_of(board: Board, owner: str) -> tuple[Stage, ...]:
 
 def _deploys(board: Board, failure: Failure) -> bool:
     """Whether it is a deployment that failed: no fix can stand for one, it knows no gates."""
-    card = failure.stage in board.cards
-    return card and TEAM[board.pipeline.stage(failure.stage).agent].role is Role.DEVOPS
+    entry = failure.stage in board.entries
+    return entry and TEAM[board.pipeline.stage(failure.stage).agent].role is Role.DEVOPS
 
 
 def _ordinal(count: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.model import Pipeline, Stage, StageCard, StageState
+from pipeline.model import Pipeline, Stage, StageEntry, StageState
 from pipeline.notice import VERDICTS
 from pipeline.team import TEAM, Role
 
@@ -13,22 +13,22 @@ _JUDGES = frozenset(VERDICTS) - {Role.CRITIQUE}
 
 @dataclass(frozen=True)
 class Work:
-    """Questions to the cards of a plan; `before` names what lies before each stage."""
+    """What the stage entries of a plan tell; `before` names what lies before each stage."""
 
     pipeline: Pipeline
-    cards: Mapping[str, StageCard]
+    entries: Mapping[str, StageEntry]
     before: Mapping[str, tuple[str, ...]]
 
-    def marks(self, stages: Iterable[Stage]) -> tuple[str, ...]:
-        """Each stage with its current attempt and fixes: whatever is newer voids older evidence."""
-        return tuple(self.cards[stage.name].mark(stage.name) for stage in stages)
+    def revisions(self, stages: Iterable[Stage]) -> tuple[str, ...]:
+        """Each stage with its current attempt and fixes: newer work makes older evidence stale."""
+        return tuple(self.entries[stage.name].revision(stage.name) for stage in stages)
 
     def builders(self, of: Stage | None) -> tuple[Stage, ...]:
         """The stages with builds that the stage stands on; of the whole plan for None.
 
         One that was skipped has merged nothing, so there is nothing of it to verify.
         """
-        names = self.before[of.name] if of else self.cards
+        names = self.before[of.name] if of else self.entries
         return tuple(
             stage
             for stage in self.pipeline.stages
@@ -36,27 +36,27 @@ class Work:
         )
 
     def built(self) -> tuple[str, ...]:
-        """Marks of the builders whose work is in, in plan order."""
-        return self.marks(s for s in self.builders(None) if self._is(s, StageState.COMPLETED))
+        """Revisions of the builders whose work is in, in plan order."""
+        return self.revisions(s for s in self.builders(None) if self._is(s, StageState.COMPLETED))
 
     def done(self) -> tuple[str, ...]:
-        """Marks of the implementers whose work is in, in plan order."""
-        return self.marks(self._implementers())
+        """Revisions of the implementers whose work is in, in plan order."""
+        return self.revisions(self._implementers())
 
     def seen_by(self, stage: Stage) -> tuple[str, ...]:
         """What a run of the stage that starts now will have seen, if it judges it."""
         return self.done() if TEAM[stage.agent].role in _JUDGES else ()
 
-    def void_verdicts(self) -> dict[str, str]:
+    def stale_verdicts(self) -> dict[str, str]:
         """The stages whose green verdict has not seen what is merged by now, and why."""
         return {
-            stage.name: f"Its verdict is void: it has not seen {', '.join(unseen)}."
+            stage.name: f"Its verdict is stale: it has not seen {', '.join(unseen)}."
             for stage in self.pipeline.stages
             if (unseen := self._unseen(stage))
         }
 
     def _unseen(self, stage: Stage) -> tuple[str, ...]:
-        """Marks of merged work that void the stage's green verdict.
+        """Revisions of merged work that make the stage's green verdict.
 
         A tester of one side judges that side, whoever judges no side in particular judges both.
 
@@ -66,13 +66,13 @@ class Work:
         if judge.role not in _JUDGES or not self._is(stage, StageState.COMPLETED):
             return ()
         work = (s for s in self._implementers() if s.name in self.before[stage.name])
-        judged = (s for s in work if judge.side in (None, TEAM[s.agent].side))
-        return self.marks(s for s in judged if not self._has_seen(self.cards[stage.name], s))
+        theirs = (s for s in work if judge.side in (None, TEAM[s.agent].side))
+        return self.revisions(s for s in theirs if not self._has_seen(self.entries[stage.name], s))
 
-    def _has_seen(self, verdict: StageCard, stage: Stage) -> bool:
+    def _has_seen(self, verdict: StageEntry, stage: Stage) -> bool:
         """Whether the stage's latest work was merged into what the verdict is about."""
-        work, base = self.cards[stage.name], verdict.base
-        if work.mark(stage.name) in verdict.judged:
+        work, base = self.entries[stage.name], verdict.base
+        if work.revision(stage.name) in verdict.reviewed:
             return True
         return bool(base and work.merged and work.merged.position <= base.position)
 
@@ -84,4 +84,4 @@ class Work:
                 yield stage
 
     def _is(self, stage: Stage, state: StageState) -> bool:
-        return self.cards[stage.name].state is state
+        return self.entries[stage.name].state is state

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from adapters.runs.directory import RunDirectory, RunRecord
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import RunEnd, Symptom
+from pipeline.model import Alert, RunEnd
 
 LONG_AGO = timedelta(days=2)
 
@@ -67,5 +67,5 @@ def sleeper(
         process.wait()
 
 
-def subjects(symptoms: Iterable[Symptom]) -> list[str]:
-    return sorted(symptom.subject for symptom in symptoms)
+def subjects(alerts: Iterable[Alert]) -> list[str]:
+    return sorted(alert.subject for alert in alerts)

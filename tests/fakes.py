@@ -15,18 +15,18 @@ from adapters.care.care import Care, Remediator
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import (
     DEPENDENCIES,
+    Alert,
+    AlertKind,
     BuildRequest,
     BuildResult,
+    Notification,
     RunEnd,
     RunOrder,
     RunResult,
     SashaCall,
     SlotRequest,
     SlotUsage,
-    Symptom,
-    SymptomKind,
     Waiting,
-    Wake,
 )
 from pipeline.ports import StartListener
 from pipeline.verdicts import green_notice
@@ -38,7 +38,7 @@ Notice = Mapping[str, object]
 class Script:
     """What one run does: how long it takes, how it ends, what is laid over its green notice.
 
-    `files` are written into its worktree, if it has one. One that `lasts` goes on, however slow the
+    `files` are written into its worktree, if it has one. One that `lasts` runs, however slow the
     machine is, until the test lets it end.
     """
 
@@ -53,9 +53,9 @@ class Script:
 
 
 class NobodyWaits:
-    """Waker and Sasha where nothing is ever held: whoever is told of anything, or calls, fails."""
+    """Notifier and Sasha where nothing is ever held: being told of anything, or called, fails."""
 
-    async def wake(self, wake: Wake) -> None:
+    async def wake(self, wake: Notification) -> None:
         assert not wake.workflow_ids
 
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
@@ -69,7 +69,7 @@ class NobodyWaits:
 
 
 class ScriptedCare:
-    """Caretaker of a place whose troubles a test makes; `cures` by kind: the act that helps.
+    """HealthChecks of a place whose troubles a test makes; `cures` by kind: the act that helps.
 
     0: nothing does. `part` of it may be really looked after.
     """
@@ -77,35 +77,35 @@ class ScriptedCare:
     def __init__(self, part: Remediator | None = None) -> None:
         self._kinds = part.kinds if part else frozenset()
         self._part = Care(part) if part else None
-        self.symptoms: list[Symptom] = []
-        self.cures: dict[SymptomKind, int] = {}
-        self.acts: list[Symptom] = []
+        self.alerts: list[Alert] = []
+        self.cures: dict[AlertKind, int] = {}
+        self.acts: list[Alert] = []
         self.looks = 0
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         self.looks += 1
         found = await self._part.look() if self._part else ()
-        return (*self.symptoms, *found)
+        return (*self.alerts, *found)
 
-    async def is_over(self, symptom: Symptom) -> bool | None:
-        if any(each.key == symptom.key for each in self.symptoms):
+    async def is_over(self, alert: Alert) -> bool | None:
+        if any(each.key == alert.key for each in self.alerts):
             return False
-        if self._part and symptom.kind in self._kinds:
-            return await self._part.is_over(symptom)
+        if self._part and alert.kind in self._kinds:
+            return await self._part.is_over(alert)
         return True
 
-    async def act(self, symptom: Symptom) -> str:
-        if self._part and symptom.kind in self._kinds:
-            return await self._part.act(symptom)
-        self.acts.append(symptom)
-        done = sum(act.kind is symptom.kind for act in self.acts)
-        if self.cures.get(symptom.kind) == done:
-            self.symptoms = [each for each in self.symptoms if each.key != symptom.key]
+    async def act(self, alert: Alert) -> str:
+        if self._part and alert.kind in self._kinds:
+            return await self._part.act(alert)
+        self.acts.append(alert)
+        done = sum(act.kind is alert.kind for act in self.acts)
+        if self.cures.get(alert.kind) == done:
+            self.alerts = [each for each in self.alerts if each.key != alert.key]
         return f"act {done}"
 
 
 class Breakable:
-    """A port that is away as long as a caretaker has a symptom of its component."""
+    """A port that is away as long as a health_checks has a alert of its component."""
 
     def __init__(self, port: object, dependency: str, care: ScriptedCare) -> None:
         self._port = port
@@ -114,7 +114,7 @@ class Breakable:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
         async def call(*arguments: object, **named: object) -> object:
-            ill = [symptom.component for symptom in self._care.symptoms]
+            ill = [alert.component for alert in self._care.alerts]
             if DEPENDENCIES[self._dependency] in ill:
                 raise DependencyUnavailable(self._dependency, "its address", "Start it.")
             return await getattr(self._port, name)(*arguments, **named)
@@ -172,7 +172,7 @@ class ScriptedRuns:
         self.extensions: list[tuple[str, timedelta]] = []
         self.refused_extensions = 0
         self.suspended: set[str] = set()
-        """Keys of executions whose runs stand still: none of them ends before it is resumed."""
+        """Keys of executions whose runs are suspended: none of them ends before it is resumed."""
         self._changed = asyncio.Condition()
         self._over: set[str] | None = set()
         """Requirements whose runs that last may end; None: all of them may."""
@@ -265,8 +265,8 @@ class ScriptedRuns:
 
     def _may_end(self, order: RunOrder, script: Script) -> bool:
         is_over = not script.lasts or self._over is None or order.number in self._over
-        may_go_on = is_over and _key(order.run_id) not in self.suspended
-        return may_go_on or order.run_id in self._results
+        may_proceed = is_over and _key(order.run_id) not in self.suspended
+        return may_proceed or order.run_id in self._results
 
     async def let_end(self, *numbers: str) -> None:
         """Let what lasts end from now on: of these requirements, or everything."""

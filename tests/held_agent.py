@@ -1,7 +1,7 @@
 """An agent, or a build, that a test steers by files. A program of its own: standard library only.
 
 `held_agent.py DIRECTORY agent` is any agent of the team, `held_agent.py DIRECTORY NAME` the build
-of that name. It says that it has started, does what `NAME.json` tells, goes on when no `NAME.held`
+of that name. It says that it has started, does what `NAME.json` tells, runs on when no `NAME.held`
 is there (any more), and says that it has ended. `REQ-1.NAME` is that of one requirement alone.
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.e2e.conftest import Cli, Said, plan_of
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Orchestra
-from tests.standing_runs import state
+from tests.suspended_runs import state
 
 
 class Emergency:
@@ -47,7 +47,7 @@ class Emergency:
         return self.pids(*names)
 
     async def until_standing(self, *pids: int) -> None:
-        await eventually(lambda: all(state(pid) == "T" for pid in pids), f"{pids} stand still")
+        await eventually(lambda: all(state(pid) == "T" for pid in pids), f"{pids} are suspended")
 
     async def until_moving(self, *pids: int) -> None:
         await eventually(lambda: all(state(pid) in "RS" for pid in pids), f"{pids} move")

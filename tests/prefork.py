@@ -174,9 +174,9 @@ def _import_everything() -> None:
 
 def _serve(orders: socket.socket) -> list[str]:
     """Fork for each order; returns the argv in the child, and never in the parent."""
-    awake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    awake, notifier = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(notifier, warn_on_full_buffer=False)
     watchers: dict[int, int] = {}
     while True:
         ready, _, _ = select.select([orders.fileno(), awake], [], [])
@@ -199,7 +199,7 @@ def _serve(orders: socket.socket) -> list[str]:
                 # Where the streams of this process led to a file, they know it, and would seek.
                 sys.stdin, sys.stdout = _stream(0, "r"), _stream(1, "w")
                 sys.stderr = _stream(2, "w", errors="backslashreplace", buffering=1)
-                os.closerange(3, max(*descriptors, orders.fileno(), waker) + 1)
+                os.closerange(3, max(*descriptors, orders.fileno(), notifier) + 1)
                 orders.detach()
                 os.chdir(directory)
                 os.environ.clear()

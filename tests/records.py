@@ -12,9 +12,11 @@ from adapters.installation import Identity
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.tables import RequirementRow
-from adapters.temporal.workflows import running_workflows, workflow_standing
+from adapters.temporal.workflows import running_workflows, workflow_status
 from pipeline.installation import Queues
 from pipeline.model import (
+    Alert,
+    AlertKind,
     DeliveryReport,
     Head,
     Opening,
@@ -22,8 +24,6 @@ from pipeline.model import (
     RequirementOrder,
     RequirementRef,
     RequirementState,
-    Symptom,
-    SymptomKind,
 )
 from tests.eventually import eventually_async
 from tests.sdlc_factory import PLAN, an_order
@@ -79,7 +79,7 @@ class Records:
         return handle
 
     async def first_run(self, number: str) -> str:
-        standing = await workflow_standing(self.temporal, number)
+        standing = await workflow_status(self.temporal, number)
         assert standing
         return standing.first_run
 
@@ -95,10 +95,10 @@ class Records:
         await self.care._database.write(lambda connection: connection.execute(change))
 
     async def found(self) -> list[str]:
-        return [symptom.subject for symptom in await self.care.look()]
+        return [alert.subject for alert in await self.care.look()]
 
     async def act(self, number: str) -> str:
-        return await self.care.act(Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", number))
+        return await self.care.act(Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", number))
 
     async def ended(self, handle: Handle) -> None:
         """Wait until the index of Temporal knows about the end as well."""

@@ -11,9 +11,9 @@ from pipeline.model import (
     RequirementState,
     RunEnd,
 )
+from tests.cluster import REPAIR, Cluster, ExitCodes, Scripts
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
-from tests.house import REPAIR, ExitCodes, House, Scripts
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
 BILLY, LIZ = "Backend QA", "Frontend QA"
@@ -27,14 +27,14 @@ def fail(*failures: str) -> Script:
 
 
 async def deliver(
-    house: House,
+    cluster: Cluster,
     scripts: Scripts | None = None,
     builds: ExitCodes | None = None,
     pipeline: str = "standard",
     **changes: Any,
 ) -> DeliveryReport:
-    await house.open(scripts, builds, workspaces=changes.pop("workspaces", None))
-    handle = await house.start(pipeline, bounds=REPAIR, **changes)
+    await cluster.open(scripts, builds, workspaces=changes.pop("workspaces", None))
+    handle = await cluster.start(pipeline, bounds=REPAIR, **changes)
     async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
     assert report.state is RequirementState.DELIVERED, report
@@ -42,22 +42,22 @@ async def deliver(
 
 
 async def until_asked(
-    house: House, scripts: Scripts | None = None, builds: ExitCodes | None = None
+    cluster: Cluster, scripts: Scripts | None = None, builds: ExitCodes | None = None
 ) -> Mapping[str, Any]:
     """Run until a human is asked; the question."""
-    await house.open(scripts, builds)
-    handle = await house.start(bounds=REPAIR)
-    await house.until_blocked(handle)
-    return (await house.events())[-1]
+    await cluster.open(scripts, builds)
+    handle = await cluster.start(bounds=REPAIR)
+    await cluster.until_blocked(handle)
+    return (await cluster.events())[-1]
 
 
-async def interval(reader: SdlcReader, house: House, nth: int) -> tuple[datetime, datetime]:
+async def interval(reader: SdlcReader, cluster: Cluster, nth: int) -> tuple[datetime, datetime]:
     """When the nth fix's agent worked."""
-    (run,) = await reader.runs(f"{house.number}-FIX-{nth}")
+    (run,) = await reader.runs(f"{cluster.number}-FIX-{nth}")
     assert run.started_at
     assert run.ended_at
     return run.started_at, run.ended_at
 
 
-def counts(house: House, *stages: str) -> Sequence[int]:
-    return [house.runs.started().count(stage) for stage in stages]
+def counts(cluster: Cluster, *stages: str) -> Sequence[int]:
+    return [cluster.runs.started().count(stage) for stage in stages]

@@ -25,10 +25,10 @@ def snapshot(execution: Execution, gates: BuildGates, questions: Questions) -> C
     assert execution.opening  # a history does not grow long before a host has taken it
     return Carried(
         opening=execution.opening,
-        parallel=execution.turnstile.parallel,
-        standing=repairs.standing(execution.board),
+        parallel=execution.serial_lock.parallel,
+        snapshot=repairs.snapshot(execution.board),
         failures=truncated(execution.board.open_failures()),
-        tally=execution.board.tally,
+        counters=execution.board.counters,
         proofs=gates.proofs,
         asked=questions.asked,
         spent=questions.spent(),
@@ -42,10 +42,10 @@ def restore(
     """Start from the snapshot of the run before."""
     board = execution.board
     execution.take(carried.opening)
-    execution.turnstile.parallel = carried.parallel
+    execution.serial_lock.parallel = carried.parallel
     execution.counts = carried.counts
-    repairs.restore(board, carried.standing)
+    repairs.restore(board, carried.snapshot)
     board.failures = {(each.stage, each.gate): each for each in carried.failures}
-    board.tally = carried.tally
+    board.counters = carried.counters
     gates.take(carried.proofs)
-    questions.take_up(carried.asked, carried.spent)
+    questions.restore(carried.asked, carried.spent)

@@ -118,7 +118,7 @@ class Delivery:
 
     def _lost(self, error: ActivityError) -> DeliveryOutcome:
         failure = failure_of(error, stage=DELIVER, gate=DELIVER, owners=())
-        parallel = self._execution.turnstile.parallel
+        parallel = self._execution.serial_lock.parallel
         return DeliveryOutcome(DeliveryState.REFUSED, None, parallel, failure)
 
     def _heed(self, outcome: DeliveryOutcome) -> None:

@@ -75,10 +75,10 @@ class Ending:
         await note(RecordActivities.publish_performance, closing.ref, "Publish performance")
         self._execution.display.show(closing.state)
         await self._execution.faults.recorded(options.HANDLERS_PATIENCE)
-        await settled(workflow.all_handlers_finished, options.HANDLERS_PATIENCE)
+        await comes_true(workflow.all_handlers_finished, options.HANDLERS_PATIENCE)
 
 
-async def settled(condition: Callable[[], bool], patience: timedelta) -> bool:
+async def comes_true(condition: Callable[[], bool], patience: timedelta) -> bool:
     """Wait for the condition, but no longer than that; returns whether it came true."""
     try:
         await workflow.wait_condition(condition, timeout=patience)

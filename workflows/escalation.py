@@ -14,11 +14,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.faults import Faults
     from workflows.infrastructure import InfrastructureWorkflow
-    from workflows.remediation import Case, Key
+    from workflows.remediation import Key, Remediation
 
 
 class Escalations:
-    """The open P0s for components, each for one symptom."""
+    """The open P0s for components, each for one alert."""
 
     def __init__(self, state: SashaState, tell: Callable[[str], None], faults: Faults) -> None:
         """Restore the open ones; `tell` takes the number of one that has ended."""
@@ -31,7 +31,7 @@ class Escalations:
 
     @property
     def open(self) -> tuple[tuple[Key, str], ...]:
-        """Symptoms, and the P0 of each."""
+        """Alerts, and the P0 of each."""
         return tuple(self._numbers.items())
 
     @property
@@ -40,7 +40,7 @@ class Escalations:
         return tuple(self._last.items())
 
     def knows(self, key: Key) -> bool:
-        """Whether a P0 is open for that symptom."""
+        """Whether a P0 is open for that alert."""
         return key in self._numbers
 
     def concern(self, place: str, component: str) -> bool:
@@ -51,24 +51,26 @@ class Escalations:
         )
 
     def forget(self, number: str) -> tuple[Key, ...]:
-        """Drop an ended P0; returns the symptoms it stood for."""
+        """Drop an ended P0; returns the alerts it stood for."""
         over = tuple(key for key, each in self._numbers.items() if each == number)
         for key in over:
             del self._numbers[key]
         return over
 
-    async def begin(self, case: Case) -> str:
-        """Open a P0 for the case; its own workflow looks on, and outlives Sasha's."""
+    async def begin(self, remediation: Remediation) -> str:
+        """Open a P0 for the remediation; its own workflow looks on, and outlives Sasha's."""
         while True:
-            number = await self._next_number(case.symptom.component)
-            order = InfrastructureOrder(number, case.place, case.symptom, tuple(case.actions))
+            number = await self._next_number(remediation.alert.component)
+            order = InfrastructureOrder(
+                number, remediation.place, remediation.alert, tuple(remediation.actions)
+            )
             try:
                 handle = await workflow.start_child_workflow(
                     InfrastructureWorkflow.run, order, **options.abandoned(number, "Needs a human")
                 )
             except WorkflowAlreadyStartedError:
                 continue
-            self._numbers[case.key] = number
+            self._numbers[remediation.key] = number
             self._ends[number] = self._faults.detach(
                 self._hear_of_end(number, handle), f"hear of the end of {number}", lambda _: None
             )

@@ -50,7 +50,7 @@ Rank = tuple[int, int, int]
 """Position of a dispatch in the plan: stage, kind (build before run), build. Unique in flight."""
 
 
-class Turnstile:
+class SerialLock:
     """A serial lock: lets everything through at once, or, while not `parallel`, one at a time.
 
     In sequential mode the waiting dispatch that is first in the plan enters next. The mode may
@@ -83,14 +83,14 @@ class Notifications:
     """What a workflow was notified of: the P0 gate's version, turns, repaired dependencies."""
 
     def __init__(self) -> None:
-        self._epoch = 0
+        self._gate_version = 0
         self.turns = 0
         """How many notifications said that it may be the requirement's turn to deliver."""
         self._repairs: dict[str, int] = {}
 
-    def release(self, epoch: int) -> None:
+    def release(self, gate_version: int) -> None:
         """Remember a signalled version; it may arrive before the hold that it ends."""
-        self._epoch = max(self._epoch, epoch)
+        self._gate_version = max(self._gate_version, gate_version)
 
     def turn(self) -> None:
         """It may be the requirement's turn to deliver."""
@@ -126,7 +126,7 @@ class Notifications:
         if hold.dependency:
             return self._repairs.get(hold.dependency, 0) > repairs
         has_turn = turns is not None and self.turns > turns
-        return has_turn or self._epoch > hold.epoch
+        return has_turn or self._gate_version > hold.gate_version
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Execution:
     order: RequirementOrder
     ref: RequirementRef
     board: Board
-    turnstile: Turnstile
+    serial_lock: SerialLock
     display: Display
     opening: Opening | None = None
     abort: DecisionRequest | None = None
@@ -200,7 +200,7 @@ class Execution:
 
     def heed(self, parallel: bool, head: Head | None) -> None:
         """Adopt the worker's parallel switch and the integration tip of an outcome."""
-        self.turnstile.parallel = parallel and not self.order.sequential
+        self.serial_lock.parallel = parallel and not self.order.sequential
         self.board.advance(head)
 
     # --- effects --------------------------------------------------------------------------
@@ -268,19 +268,19 @@ class Execution:
         if after is None:
             return await attempt
         resumed = self.faults.detach(
-            self._show_resumed_unless_answered(), "show that it goes on", lambda _: None
+            self._show_resumed_unless_answered(), "show that it continues", lambda _: None
         )
         try:
             result = await attempt
         finally:
             resumed.cancel()
         if not isinstance(result, Paused):
-            self.display.go_on()
+            self.display.proceed()
         return result
 
     async def _show_resumed_unless_answered(self) -> None:
         await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
-        self.display.go_on()
+        self.display.proceed()
 
     async def pause(self, hold: Hold) -> None:
         """Show who holds the requirement, and wait until it is worth trying again.
@@ -368,14 +368,14 @@ class Execution:
         if paused and not self.is_ending:
             if outage := paused.outage:
                 await self._do(lambda _: self._record(outage), "record the hold")
-            self.display.go_on()
+            self.display.proceed()
         return result
 
     async def _record(self, hold: Hold) -> None:
         await workflow.execute_activity_method(
             RecordActivities.record_hold,
             Held(self.ref, hold, workflow.info().workflow_id),
-            **options.central("It goes on"),
+            **options.central("It continues"),
         )
 
     # --- what it knows --------------------------------------------------------------------
@@ -403,7 +403,7 @@ class Execution:
     @property
     def mode(self) -> Mode:
         """How the next dispatch goes out."""
-        return Mode.PARALLEL if self.turnstile.parallel else Mode.SEQUENTIAL
+        return Mode.PARALLEL if self.serial_lock.parallel else Mode.SEQUENTIAL
 
 
 async def _note(

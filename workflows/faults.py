@@ -23,12 +23,12 @@ with workflow.unsafe.imports_passed_through():
     )
     from pipeline.failures import cut
     from pipeline.model import (
+        Alert,
+        AlertKind,
         Failure,
         FailureKind,
         Incident,
         IncidentEnd,
-        Symptom,
-        SymptomKind,
     )
     from workflows import options
 
@@ -126,9 +126,9 @@ class Faults:
         info, now = workflow.info(), workflow.now()
         workflow.logger.error("%s: %s failed", info.workflow_id, what, exc_info=error)
         detail = cut(f"{what}: {words(error)}", _DETAIL_LENGTH)
-        symptom = Symptom(SymptomKind.WORKFLOW_FAULT, "workflow", info.workflow_id, detail)
+        alert = Alert(AlertKind.WORKFLOW_FAULT, "workflow", info.workflow_id, detail)
         incident_id = f"{info.run_id}/fault/{self._count}"
-        incident = Incident(incident_id, place, symptom, IncidentEnd.LEFT, (), now, now)
+        incident = Incident(incident_id, place, alert, IncidentEnd.LEFT, (), now, now)
         self._records = [record for record in self._records if not record.done()]
         self._records.append(asyncio.create_task(_record(incident)))
 

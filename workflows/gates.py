@@ -82,7 +82,7 @@ class BuildGates:
             if found and not found.passed:
                 del self._verifications[key]
 
-    async def settle(self) -> None:
+    async def end(self) -> None:
         """Wait until cancelled builds have ended."""
         await gather_all(self._verifications.values())
 
@@ -97,7 +97,7 @@ class BuildGates:
         ]
 
     def _is_proven(self, build: str, builders: tuple[Stage, ...], *, exact: bool) -> bool:
-        required = set(self._board.work.marks(builders))
+        required = set(self._board.work.revisions(builders))
         return any(
             proof.build == build
             and required <= set(proof.held)
@@ -167,11 +167,11 @@ class BuildGates:
         return self._red(request, failure)
 
     def _red(self, request: BuildRequest, failure: Failure) -> BuildOutcome:
-        parallel = self._execution.turnstile.parallel
+        parallel = self._execution.serial_lock.parallel
         return BuildOutcome(request.build, request.commit, False, parallel, request.clean, failure)
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
-        """Build as soon as nothing holds it; a paused build leaves the turnstile to others."""
+        """Build as soon as nothing holds it; a paused build leaves the serial_lock to others."""
         return await self._execution.until_passed(partial(self._attempt, request, rank))
 
     async def _attempt(
@@ -179,7 +179,7 @@ class BuildGates:
     ) -> BuildOutcome | Paused:
         execution, gate = self._execution, f"build {request.build}"
         request = replace(request, held=after.outage if after else None)
-        async with execution.turnstile.turn(rank):
+        async with execution.serial_lock.turn(rank):
             build = workflow.execute_activity_method(
                 BuildActivities.verify_build,
                 request,

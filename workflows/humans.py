@@ -88,7 +88,7 @@ class Answers:
                 return await self._reopen(request.stage, request.who, request.note, RETRY)
             await self._record((), request.who, request.note, RETRY)
             self._board.retry_delivery()
-            return self._go_on((request.stage,))
+            return self._proceed((request.stage,))
 
     async def decide(self, request: DecisionRequest) -> Reopened:
         """Pass a critique, send it back, or give the requirement up.
@@ -111,8 +111,8 @@ class Answers:
     async def rework(self, research: str, reasons: str) -> None:
         """Send research back with the reasons of its critique."""
         board = self._board
-        board.tally.reviews += 1
-        count = f"Review {board.tally.reviews} of {board.pipeline.bounds.reviews}"
+        board.counters.reviews += 1
+        count = f"Review {board.counters.reviews} of {board.pipeline.bounds.reviews}"
         await self._reopen(research, ORCHESTRATOR, f"{count} asks for changes: {reasons}", REWORK)
 
     async def _decide(self, request: DecisionRequest) -> Reopened:
@@ -129,13 +129,13 @@ class Answers:
         checks = (name,) if check_only else ()
         await self._record(stages, who, why, answer, checks=checks)
         self._board.reopen(name, check_only=check_only)
-        return self._go_on((*checks, *stages))
+        return self._proceed((*checks, *stages))
 
     async def _approve(self, critique: str, request: DecisionRequest) -> Reopened:
         stages = tuple(name for name in self._board.reopened_by(critique) if name != critique)
         await self._record(stages, request.who, request.note, request.answer, (critique,))
         self._board.approve(critique)
-        return self._go_on(stages)
+        return self._proceed(stages)
 
     async def _record(
         self,
@@ -171,7 +171,7 @@ class Answers:
             **options.central(f"{why or answer.capitalize()} ({who})"[:100]),
         )
 
-    def _go_on(self, stages: tuple[str, ...]) -> Reopened:
+    def _proceed(self, stages: tuple[str, ...]) -> Reopened:
         self._gates.forget_red()
         self._stages.start_waiting()
         return Reopened(stages)
@@ -210,7 +210,7 @@ class Deadlines:
         """Move the deadline of a running stage; returns the run that it belongs to."""
         async with self._turn:
             _accept(lambda: self._check_in_turn(request))
-            attempt = self._board.cards[request.stage].attempt
+            attempt = self._board.entries[request.stage].attempt
             ref = self._execution.ref
             extension = Extension(
                 run_id=f"{ref.key}/{request.stage}/{attempt}",

@@ -61,7 +61,7 @@ class InfrastructureWorkflow:
     async def run(self, order: InfrastructureOrder) -> DeliveryReport:
         """Wait for the repair, and call Sasha at the end, whatever that is."""
         workflow.set_current_details(
-            f"**{order.symptom.component}** needs a human: {order.symptom.detail}"
+            f"**{order.alert.component}** needs a human: {order.alert.detail}"
         )
         try:
             report = await self._wait_for_repair(order)
@@ -125,7 +125,7 @@ class InfrastructureWorkflow:
             if is_long():
                 workflow.continue_as_new(replace(self._order, is_open=True))
             with suppress(NoWorker):
-                if await is_over(self._order.place, self._order.symptom, _NOW):
+                if await is_over(self._order.place, self._order.alert, _NOW):
                     return
             await self._pause(interval)
             interval = min(2 * interval, _LONGEST_INTERVAL)

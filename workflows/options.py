@@ -83,7 +83,7 @@ _LASTING_HEARTBEAT = timedelta(seconds=10)
 # Longer than the longest action, a configured restart of at most 60 s and its end.
 _CARE_TIME = timedelta(minutes=2)
 
-# A host whose worker does not take a look by then has none: it can be treated when it is back.
+# A host whose worker does not take a look by then has none: it can be remediated when it is back.
 _CARE_PATIENCE = timedelta(seconds=30)
 
 
@@ -109,7 +109,7 @@ def lasting(summary: str) -> ActivityConfig:
 
 
 def care(place: str, summary: str) -> ActivityConfig:
-    """A look at, or an action on, the house or a host; not repeated: a later look will be.
+    """A look at, or an action on, the cluster or a host; not repeated: a later look will be.
 
     A worker that is lost meanwhile is noticed by its silence.
     """
@@ -124,7 +124,7 @@ def care(place: str, summary: str) -> ActivityConfig:
 
 
 def watch(place: str, patience: timedelta, summary: str) -> ActivityConfig:
-    """Looks at a place for that long; another worker goes on if one is lost meanwhile."""
+    """Looks at a place for that long; another worker continues if one is lost meanwhile."""
     config = care(place, summary)
     config["start_to_close_timeout"] = patience + _CARE_TIME
     config["retry_policy"] = RetryPolicy(maximum_attempts=3)

@@ -35,7 +35,7 @@ class Questions:
         self.asked: tuple[Ask, ...] = ()
         """The open questions to a human."""
 
-    def take_up(self, asked: tuple[Ask, ...], spent: timedelta) -> None:
+    def restore(self, asked: tuple[Ask, ...], spent: timedelta) -> None:
         """Restore the state of an earlier run of the workflow."""
         self.asked, self._spent_before = asked, spent
 
@@ -89,7 +89,7 @@ class Questions:
     async def _report(self, plan: Triage) -> None:
         counts = self._execution.counts
         counts.rounds += 1
-        self._board.tally.close_round()
+        self._board.counters.close_round()
         self._is_reported = True
         collection = FailureCollection(
             self._execution.ref,

@@ -16,9 +16,9 @@ with workflow.unsafe.imports_passed_through():
         MergedFix,
         Recovered,
         Recovery,
-        Settlement,
+        RoundResults,
     )
-    from pipeline.repairs import apply_results, standing
+    from pipeline.repairs import apply_results, snapshot
     from workflows import options
     from workflows.execution import Execution
     from workflows.faults import gather_all, words
@@ -38,7 +38,7 @@ class Recoveries:
 
     async def repair(self, fixes: Sequence[Fix]) -> Recovered:
         """Have the failures repaired."""
-        self._board.tally.fixes += len(fixes)
+        self._board.counters.fixes += len(fixes)
         self._board.repairs = {fix.failure.stage: fix.number for fix in fixes}
         recovering = self._execution.faults.detach(
             self._orchestrate(tuple(fixes)), "repair", partial(self._lost, tuple(fixes))
@@ -52,12 +52,12 @@ class Recoveries:
         self._board.repairs = {}
         return recovering.result()
 
-    async def settle(self, recovered: Recovered, occurrence: int) -> None:
+    async def record(self, recovered: Recovered, occurrence: int) -> None:
         """Apply the results of a round of fixes, and record them."""
         reopened = apply_results(self._board, recovered)
         self._gates.take(recovered.proofs)
         self._execution.heed(recovered.parallel, recovered.head)
-        settlement = Settlement(
+        results = RoundResults(
             self._execution.ref,
             self._execution.counts.rounds,
             occurrence,
@@ -67,7 +67,7 @@ class Recoveries:
             self._questions.repaired(),
         )
         await self._execution.insist(
-            FixActivities.settle_fixes, settlement, **options.central("Settle the fixes")
+            FixActivities.apply_fixes, results, **options.central("Settle the fixes")
         )
 
     async def _orchestrate(self, fixes: tuple[Fix, ...]) -> Recovered:
@@ -77,9 +77,9 @@ class Recoveries:
             execution.ref,
             execution.order,
             opening,
-            execution.turnstile.parallel,
+            execution.serial_lock.parallel,
             self._execution.counts.rounds,
-            standing(self._board),
+            snapshot(self._board),
             self._gates.proofs,
             fixes,
             self._questions.spent(),
@@ -99,13 +99,13 @@ class Recoveries:
                 execution.ref,
                 **options.tools(execution.host, execution.order, "Read what the fixes left"),
             )
-            head = traces.head if recovery.standing.head else None
+            head = traces.head if recovery.snapshot.head else None
             return _given_up(fixes, reason, head, recovery.parallel, traces.attempts)
 
     def _lost(self, fixes: tuple[Fix, ...], error: Exception) -> Recovered:
         """An unforeseen error, or one while traces were read, asks a human."""
         reason = f"The repair failed: {words(error)}"
-        return _given_up(fixes, reason, self._board.head, self._execution.turnstile.parallel)
+        return _given_up(fixes, reason, self._board.head, self._execution.serial_lock.parallel)
 
 
 def _given_up(

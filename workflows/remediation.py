@@ -1,4 +1,4 @@
-"""A symptom is repaired by its remedy: bounded actions, each verified by a look, then escalated."""
+"""A alert is repaired by its remedy: bounded actions, each verified by a look, then escalated."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,25 +14,25 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import HostCareActivities, SashaActivities
     from pipeline.errors import NoWorker
-    from pipeline.model import IncidentEnd, Symptom, Watch
-    from pipeline.remedies import Finding, Remedy
+    from pipeline.model import Alert, IncidentEnd, Watch
+    from pipeline.runbook import Finding, RunbookEntry
     from workflows import options
     from workflows.faults import describe
 
 Key = tuple[str, str, str]
-"""Place, kind and subject of a symptom."""
+"""Place, kind and subject of a alert."""
 
 _CONFIRMED = timedelta(seconds=2)
 """Before the first action: a single look may be wrong, and nothing is restarted because of one."""
 
 
 @dataclass
-class Case:
-    """A symptom that is being repaired, and what has been done about it so far."""
+class Remediation:
+    """A alert that is being repaired, and what has been done about it so far."""
 
     place: str
-    symptom: Symptom
-    remedy: Remedy
+    alert: Alert
+    remedy: RunbookEntry
     began: datetime
     actions: list[str] = field(default_factory=list)
     again: timedelta = timedelta()
@@ -41,25 +41,25 @@ class Case:
     @property
     def key(self) -> Key:
         """What tells it from other cases."""
-        return (self.place, *self.symptom.key)
+        return (self.place, *self.alert.key)
 
-    async def treat(self) -> IncidentEnd:
-        """Act as often as the remedy allows, until a look no longer finds the symptom.
+    async def remediate(self) -> IncidentEnd:
+        """Act as often as the remedy allows, until a look no longer finds the alert.
 
-        If the place has no worker, the symptom is left: no attempt was made.
+        If the place has no worker, the alert is left: no attempt was made.
         """
         try:
-            return await self._treat()
+            return await self._remediate()
         except NoWorker as error:
             self.actions.append(str(error))
             return IncidentEnd.LEFT
 
-    async def _treat(self) -> IncidentEnd:
-        if await is_over(self.place, self.symptom, _CONFIRMED):
+    async def _remediate(self) -> IncidentEnd:
+        if await is_over(self.place, self.alert, _CONFIRMED):
             return IncidentEnd.PASSED
         for _ in range(self.remedy.attempts):
-            self.actions.append(await act(self.place, self.symptom))
-            if await is_over(self.place, self.symptom, self.remedy.settles):
+            self.actions.append(await act(self.place, self.alert))
+            if await is_over(self.place, self.alert, self.remedy.shows_within):
                 return IncidentEnd.REPAIRED
         self.again = self.remedy.again
         return IncidentEnd.ESCALATED if self.remedy.escalates else IncidentEnd.LEFT
@@ -70,7 +70,7 @@ async def look(place: str) -> tuple[Finding, ...] | None:
     try:
         if not place:
             return await workflow.execute_activity_method(
-                SashaActivities.look_at_house, **options.care("", "Look at the cluster")
+                SashaActivities.look_at_cluster, **options.care("", "Look at the cluster")
             )
         return await workflow.execute_activity_method(
             HostCareActivities.look_at_host, **options.care(place, f"Look at {place}")
@@ -81,30 +81,30 @@ async def look(place: str) -> tuple[Finding, ...] | None:
         return None
 
 
-async def act(place: str, symptom: Symptom) -> str:
+async def act(place: str, alert: Alert) -> str:
     """Act once; what was done, or why it could not be done. Raises: NoWorker."""
-    step = HostCareActivities.act_on_host if place else SashaActivities.act_on_house
+    step = HostCareActivities.act_on_host if place else SashaActivities.act_on_cluster
     try:
         return await workflow.execute_activity_method(
             step,
-            symptom,
-            **options.care(place, f"Repair {symptom.kind} {symptom.subject}".strip()),
+            alert,
+            **options.care(place, f"Repair {alert.kind} {alert.subject}".strip()),
         )
     except ActivityError as error:
         _raise_if_not_tried(error)
         return describe(error)
 
 
-async def is_over(place: str, symptom: Symptom, patience: timedelta) -> bool:
-    """Whether a fresh look within that time no longer finds the symptom.
+async def is_over(place: str, alert: Alert, patience: timedelta) -> bool:
+    """Whether a fresh look within that time no longer finds the alert.
 
     Raises: NoWorker.
     """
-    step = HostCareActivities.watch_host if place else SashaActivities.watch_house
-    summary = f"Give {symptom.component} time"
+    step = HostCareActivities.watch_host if place else SashaActivities.watch_cluster
+    summary = f"Give {alert.component} time"
     try:
         return await workflow.execute_activity_method(
-            step, Watch(symptom, patience), **options.watch(place, patience, summary)
+            step, Watch(alert, patience), **options.watch(place, patience, summary)
         )
     except ActivityError as error:
         _raise_if_not_tried(error)

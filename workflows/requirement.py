@@ -12,11 +12,11 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from pipeline.board import Board
     from pipeline.model import (
+        APPLY_PREEMPTION,
         OPENING,
         ORCHESTRATOR,
         RELEASE,
         REPAIRED,
-        STAND_STILL,
         TURN,
         DecisionRequest,
         DeliveryReport,
@@ -34,8 +34,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.continuing import is_long, restore, snapshot
     from workflows.delivery import Delivery
-    from workflows.ending import Ending, settled
-    from workflows.execution import Execution, Turnstile
+    from workflows.ending import Ending, comes_true
+    from workflows.execution import Execution, SerialLock
     from workflows.faults import describe, failure_of, is_infrastructure
     from workflows.gates import BuildGates
     from workflows.humans import Answers, Deadlines, ask
@@ -66,7 +66,7 @@ class RequirementWorkflow:
         ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
         view = RequirementView(order.number, order.search_attributes)
         display = Display(view, self._board)
-        self._execution = Execution(order, ref, self._board, Turnstile(), display)
+        self._execution = Execution(order, ref, self._board, SerialLock(), display)
         self._gates = gates = BuildGates(self._execution)
         self._stages = StageRunner(self._execution, gates)
         self._delivery = Delivery(self._execution, gates)
@@ -152,7 +152,7 @@ class RequirementWorkflow:
                     await self._execution.do(
                         RecordActivities.pre_empt,
                         self._execution.ref,
-                        **options.central("Let less urgent agents stand still"),
+                        **options.central("Suspend less urgent agents"),
                     )
                 opening = await self._opening()
                 break
@@ -164,7 +164,7 @@ class RequirementWorkflow:
                     return describe(error)
                 await self._ask_about_opening(error)
         self._execution.take(opening)
-        if self._execution.turnstile.parallel and not self._order.fix:
+        if self._execution.serial_lock.parallel and not self._order.fix:
             workflow.logger.info("🚀 Executing workflow with PARALLELIZATION")
         return ""
 
@@ -200,9 +200,9 @@ class RequirementWorkflow:
         if any(not failure.kind.is_answer for failure in failures):
             await self._questions.report_fix()
             return await self._ending.give_up(RequirementState.FAILED, failures[0].error)
-        (card,) = self._board.cards.values()
-        report = await self._ending.give_up(RequirementState.DELIVERED, card.summary)
-        return replace(report, verdict=card.verdict, flags=card.flags)
+        (entry,) = self._board.entries.values()
+        report = await self._ending.give_up(RequirementState.DELIVERED, entry.summary)
+        return replace(report, verdict=entry.verdict, flags=entry.flags)
 
     async def _see_to_failures(self) -> None:
         """Send every failure to its owner or a human, and wait until something can run."""
@@ -217,7 +217,7 @@ class RequirementWorkflow:
         if plan.fixes:
             recovered = await self._recoveries.repair(plan.fixes)
             async with self._answers.journal:
-                await self._recoveries.settle(recovered, self._answers.next())
+                await self._recoveries.record(recovered, self._answers.next())
         else:
             await ask(self._execution, self._questions)
 
@@ -230,12 +230,12 @@ class RequirementWorkflow:
         """
         patience = options.FIX_STOP_PATIENCE if self._order.fix else options.STOP_PATIENCE
         stopping = asyncio.create_task(self._stop_work(work))
-        await settled(stopping.done, patience)
+        await comes_true(stopping.done, patience)
         if work.done() or self._execution.is_ending:
             await workflow.wait_condition(work.done)
             if not work.cancelled() and work.exception() is None:
                 return work.result(), True  # a delivery that came first stands
-        await settled(lambda: not self._answers.journal.locked(), options.HANDLERS_PATIENCE)
+        await comes_true(lambda: not self._answers.journal.locked(), options.HANDLERS_PATIENCE)
         return await self._ending.give_up(state, reason, who, is_hasty=True), False
 
     async def _stop_work(self, work: asyncio.Task[DeliveryReport]) -> None:
@@ -249,20 +249,20 @@ class RequirementWorkflow:
 
     async def _cancel_stages(self) -> None:
         await self._stages.cancel()
-        await self._gates.settle()
+        await self._gates.end()
 
     @workflow.signal(name=RELEASE)
-    def release(self, epoch: int) -> None:
+    def release(self, gate_version: int) -> None:
         """The P0 gate may be open: retry what is held."""
-        self._execution.notifications.release(epoch)
+        self._execution.notifications.release(gate_version)
 
     @workflow.signal(name=TURN)
     def turn(self) -> None:
         """It may be its turn to deliver: ask again."""
         self._execution.notifications.turn()
 
-    @workflow.signal(name=STAND_STILL)
-    def stand_still(self) -> None:
+    @workflow.signal(name=APPLY_PREEMPTION)
+    def apply_preemption(self) -> None:
         """A P0 pre-empts what runs."""
         self._standstill.begin()
 

@@ -11,22 +11,22 @@ with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
     from pipeline.infrastructure import RESPITE
     from pipeline.model import (
-        CaseStanding,
         Incident,
         IncidentEnd,
+        RemediationStatus,
         SashaCall,
-        SashaStanding,
         SashaState,
+        SashaStatus,
         Waiting,
         component_of,
         place_of,
     )
-    from pipeline.remedies import Finding
+    from pipeline.runbook import Finding
     from workflows import options
     from workflows.continuing import is_long
     from workflows.escalation import Escalations
     from workflows.faults import Faults
-    from workflows.remediation import Case, Key, look
+    from workflows.remediation import Key, Remediation, look
     from workflows.view import SashaView
 
 _ON_CURRENT = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
@@ -36,7 +36,7 @@ CLUSTER = ""
 
 @workflow.defn
 class SashaWorkflow:
-    """Repairs the infrastructure by a runbook (`pipeline/remedies.py`).
+    """Repairs the infrastructure by a runbook (`pipeline/runbook.py`).
 
     Workflow ID: `sasha-<installation>`; whoever is paused, and every worker, signals with a start.
     Waits for: calls, and repairs in progress. Continues as new when its history is long, or another
@@ -57,7 +57,7 @@ class SashaWorkflow:
         self._wanted: dict[str, bool] = {}
         """Places to look at, once the look that is under way there has ended."""
         self._looks: dict[str, asyncio.Task[None]] = {}
-        self._cases: dict[Key, tuple[Case, asyncio.Task[None]]] = {}
+        self._remediations: dict[Key, tuple[Remediation, asyncio.Task[None]]] = {}
         self._left: dict[Key, datetime] = dict(state.left)
         """When the repair of a case is tried again that has failed, or was given up."""
         self._unrecorded = {each.incident_id: each for each in state.unrecorded}
@@ -81,19 +81,21 @@ class SashaWorkflow:
         self._calls.append(call)
 
     @workflow.query
-    def standing(self) -> SashaStanding:
+    def status(self) -> SashaStatus:
         """What she repairs now, and who waits."""
         cases = tuple(
-            CaseStanding(case.place, case.symptom, case.began, tuple(case.actions))
-            for case, _ in self._cases.values()
+            RemediationStatus(
+                remediation.place, remediation.alert, remediation.began, tuple(remediation.actions)
+            )
+            for remediation, _ in self._remediations.values()
         )
-        return SashaStanding(
+        return SashaStatus(
             cases, self._who_waits(), tuple(number for _, number in self._escalations.open)
         )
 
     def _may_continue(self) -> bool:
         changed = workflow.info().is_target_worker_deployment_version_changed()
-        return (is_long() or changed) and not self._cases and not self._looks
+        return (is_long() or changed) and not self._remediations and not self._looks
 
     def _state(self) -> SashaState:
         """What the next run must know. An unfinished record is written again, without harm."""
@@ -137,12 +139,12 @@ class SashaWorkflow:
 
     async def _visit(self, place: str) -> None:
         """Repair what a look finds, and resume those whose dependency it does not find missing."""
-        known, waiting = set(self._cases), self._who_waits()
+        known, waiting = set(self._remediations), self._who_waits()
         found = await look(place)
         for finding in found or ():
-            case = Case(place, finding.symptom, finding.remedy, workflow.now())
-            if case.key not in known:  # otherwise its repair may have ended during this look
-                self._take_on(case)
+            remediation = Remediation(place, finding.alert, finding.remedy, workflow.now())
+            if remediation.key not in known:  # otherwise its repair may have ended during this look
+                self._take_on(remediation)
         if found is not None:
             waiting = tuple(each for each in waiting if place_of(each.dependency) == place)
             await self._tell_well(waiting, found)
@@ -152,11 +154,11 @@ class SashaWorkflow:
         component, place = component_of(call.dependency), place_of(call.dependency)
         if call.ended or not component:
             return False
-        treated = any(
-            case.symptom.component == component and case.place == place
-            for case, _ in self._cases.values()
+        remediated = any(
+            remediation.alert.component == component and remediation.place == place
+            for remediation, _ in self._remediations.values()
         )
-        return treated or self._escalations.concern(place, component)
+        return remediated or self._escalations.concern(place, component)
 
     def _forget(self, call: SashaCall) -> list[str]:
         """Drop an ended P0; returns where to look at the trouble it stood for."""
@@ -165,50 +167,54 @@ class SashaWorkflow:
             self._left.update(dict.fromkeys(over, workflow.now() + RESPITE))
         return [place for place, *_ in over]
 
-    def _take_on(self, case: Case) -> None:
+    def _take_on(self, remediation: Remediation) -> None:
         now = workflow.now()
         self._left = {key: until for key, until in self._left.items() if now < until}
-        is_left = case.key in self._left or self._escalations.knows(case.key)
-        if is_left or case.key in self._cases:
+        is_left = remediation.key in self._left or self._escalations.knows(remediation.key)
+        if is_left or remediation.key in self._remediations:
             return
-        what = f"repair {case.symptom.kind} {case.symptom.subject}".strip()
-        seeing = self._faults.detach(self._see_to(case), what, partial(self._drop, case))
-        self._cases[case.key] = case, seeing
+        what = f"repair {remediation.alert.kind} {remediation.alert.subject}".strip()
+        seeing = self._faults.detach(
+            self._see_to(remediation), what, partial(self._drop, remediation)
+        )
+        self._remediations[remediation.key] = remediation, seeing
 
     # --- one case ---------------------------------------------------------------------------------
 
-    async def _see_to(self, case: Case) -> None:
+    async def _see_to(self, remediation: Remediation) -> None:
         self._incidents += 1
         incident_id = f"{workflow.info().first_execution_run_id}/{self._incidents}"
-        incident = await self._see_through(incident_id, case)
+        incident = await self._see_through(incident_id, remediation)
         self._unrecorded[incident_id] = incident
         await self._record(incident)
 
-    def _drop(self, case: Case, _: Exception) -> None:
-        """After an unforeseen error: the case is repaired when it is found again."""
-        if self._cases.pop(case.key, None):
-            self._view.forget(case.place, case.symptom)
-            self._left[case.key] = workflow.now() + case.remedy.again
+    def _drop(self, remediation: Remediation, _: Exception) -> None:
+        """After an unforeseen error: the remediation is repaired when it is found again."""
+        if self._remediations.pop(remediation.key, None):
+            self._view.forget(remediation.place, remediation.alert)
+            self._left[remediation.key] = workflow.now() + remediation.remedy.again
 
-    async def _see_through(self, incident_id: str, case: Case) -> Incident:
+    async def _see_through(self, incident_id: str, remediation: Remediation) -> Incident:
         """Repair it, escalate it or leave it; then a fresh look resumes those who wait."""
-        self._view.tell(case.place, case.symptom, "is being repaired")
-        end = await case.treat()
+        self._view.tell(remediation.place, remediation.alert, "is being repaired")
+        end = await remediation.remediate()
         escalates = end is IncidentEnd.ESCALATED
-        requirement = await self._escalations.begin(case) if escalates else ""
-        self._view.forget(case.place, case.symptom)
-        del self._cases[case.key]
+        requirement = await self._escalations.begin(remediation) if escalates else ""
+        self._view.forget(remediation.place, remediation.alert)
+        del self._remediations[remediation.key]
         if end in (IncidentEnd.PASSED, IncidentEnd.REPAIRED):
-            self._calls.append(SashaCall(case.place))  # a fresh look decides who may continue
+            self._calls.append(
+                SashaCall(remediation.place)
+            )  # a fresh look decides who may continue
         if end is IncidentEnd.LEFT:
-            self._left[case.key] = workflow.now() + case.again
+            self._left[remediation.key] = workflow.now() + remediation.again
         return Incident(
             incident_id,
-            case.place,
-            case.symptom,
+            remediation.place,
+            remediation.alert,
             end,
-            tuple(case.actions),
-            case.began,
+            tuple(remediation.actions),
+            remediation.began,
             workflow.now(),
             requirement,
         )
@@ -218,7 +224,7 @@ class SashaWorkflow:
         await workflow.execute_activity_method(
             SashaActivities.record_incident,
             incident,
-            **options.lasting(f"{incident.symptom.kind}: {incident.end}"),
+            **options.lasting(f"{incident.alert.kind}: {incident.end}"),
         )
         del self._unrecorded[incident.incident_id]
 
@@ -227,7 +233,7 @@ class SashaWorkflow:
 
     async def _tell_well(self, waiting: tuple[Waiting, ...], findings: tuple[Finding, ...]) -> None:
         """Resume those whose dependency a fresh look has found well."""
-        ill = {finding.symptom.component for finding in findings}
+        ill = {finding.alert.component for finding in findings}
         for each in waiting:
             if component_of(each.dependency) not in ill:
                 for caller in each.callers:

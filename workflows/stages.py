@@ -50,7 +50,7 @@ class StageRunner:
     @property
     def stages(self) -> tuple[str, ...]:
         """Every stage that it has run, in plan order."""
-        return tuple(name for name in self._board.cards if name in self._tasks)
+        return tuple(name for name in self._board.entries if name in self._tasks)
 
     async def run(self) -> None:
         """Run everything that can run, until nothing does."""
@@ -64,7 +64,7 @@ class StageRunner:
         In sequential mode nothing runs beside a repair.
         """
         execution = self._execution
-        is_repaired = bool(self._board.repairs) and not execution.turnstile.parallel
+        is_repaired = bool(self._board.repairs) and not execution.serial_lock.parallel
         if execution.why_over() or is_repaired or execution.opening is None:
             return
         for stage in self._board.waiting():
@@ -86,31 +86,31 @@ class StageRunner:
     async def _run(self, stage: Stage) -> None:
         """Bring one waiting stage to its end."""
         await self._execution.until_passed(partial(self._try, stage))
-        while why := self._board.work.void_verdicts().get(stage.name):  # merged during the review
+        while why := self._board.work.stale_verdicts().get(stage.name):  # merged during the review
             run_again(self._board, stage.name, why)
             await self._execution.until_passed(partial(self._try, stage))
         self.start_waiting()  # its verdict may ask for a specialist who was skipped
 
     def _fail(self, stage: Stage, error: Exception) -> None:
         """An unforeseen error asks a human; a retry attaches to an agent that was started."""
-        card = self._board.cards[stage.name]
+        entry = self._board.entries[stage.name]
         outcome = StageOutcome(
             stage.name,
-            card.attempt,
+            entry.attempt,
             StageState.FAILED,
             None,
-            self._execution.turnstile.parallel,
+            self._execution.serial_lock.parallel,
             failure=fault_of(error, stage=stage.name, gate=f"run {stage.name}"),
-            resumes=card.state is StageState.RUNNING,
+            resumes=entry.state is StageState.RUNNING,
         )
-        self._board.settle(outcome)
+        self._board.apply(outcome)
 
     async def _try(self, stage: Stage, after: Paused | None) -> Paused | None:
         """Run the stage unless it is paused; the next attempt checks needs and gates again."""
         deploys = TEAM[stage.agent].role is Role.DEVOPS
         red: tuple[Failure, ...] | None = None
         while red is None:
-            await workflow.wait_condition(lambda: self._board.needs_settled(stage))
+            await workflow.wait_condition(lambda: self._board.needs_decided(stage))
             if needs := self._board.red_needs(stage):
                 self._board.block(stage, f"Needs {', '.join(needs)}.")
                 return None
@@ -130,7 +130,7 @@ class StageRunner:
 
     async def _skip(self, stage: Stage) -> None:
         reason = f"No completed stage raised {stage.flag}."
-        again = self._board.cards[stage.name].reason
+        again = self._board.entries[stage.name].reason
         attempt = self._board.skip(stage, reason)
         self._skips.append(StageSkip(self._execution.ref, stage, attempt, reason, again))
         await asyncio.sleep(0)  # what is skipped at the same moment is recorded together
@@ -150,21 +150,21 @@ class StageRunner:
         self, stage: Stage, verified: Head | None, after: Paused | None
     ) -> Paused | None:
         while True:
-            why = self._board.cards[stage.name].reason
+            why = self._board.entries[stage.name].reason
             outcome = await self._dispatch(stage, verified, after)
             if isinstance(outcome, Paused):
                 self._board.hold(stage, why)
                 return outcome
             self._execution.heed(outcome.parallel, outcome.head)
             if not self._board.tries_again(stage, outcome):
-                self._board.settle(outcome)
+                self._board.apply(outcome)
                 return None
             after = None
 
     async def _dispatch(
         self, stage: Stage, verified: Head | None, after: Paused | None
     ) -> StageOutcome | Paused:
-        async with self._execution.turnstile.turn((self._execution.position(stage), 1, 0)):
+        async with self._execution.serial_lock.turn((self._execution.position(stage), 1, 0)):
             self._execution.stop_if_over()
             request = self._request(stage, verified, after.outage if after else None)
             if after is None:
@@ -203,15 +203,15 @@ class StageRunner:
             self._execution.display.refresh()
 
     def _request(self, stage: Stage, verified: Head | None, outage: Hold | None) -> StageRequest:
-        card = self._board.cards[stage.name]
-        again = card.reason
+        entry = self._board.entries[stage.name]
+        again = entry.reason
         stages = self._execution.order.pipeline.stages
         return StageRequest(
             ref=self._execution.ref,
             priority=self._execution.order.priority,
             stage=stage,
             attempt=self._board.begin(stage, verified),
-            head=verified or card.base,
+            head=verified or entry.base,
             remaining_minutes=self._remaining[stage.name],
             mode=self._execution.mode,
             again=again,
@@ -220,7 +220,7 @@ class StageRunner:
             held=outage,
             in_group=sum(each.group == stage.group for each in stages) > 1,
             exact=verified is not None,
-            resumed=card.resumes,
+            resumed=entry.resumes,
         )
 
     def _lost(self, request: StageRequest, error: ActivityError) -> StageOutcome:
@@ -230,7 +230,7 @@ class StageRunner:
             attempt=request.attempt,
             state=StageState.FAILED,
             head=None,
-            parallel=self._execution.turnstile.parallel,
+            parallel=self._execution.serial_lock.parallel,
             failure=failure_of(
                 error, stage=name, gate=f"run {name}", owners=(request.stage.agent,)
             ),

@@ -40,7 +40,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import Key, add_fix, outcome_of, restore, run_again, substitute
     from pipeline.triage import next_fix
     from workflows import options
-    from workflows.execution import Execution, Turnstile
+    from workflows.execution import Execution, SerialLock
     from workflows.faults import failure_of, gather_all, words
     from workflows.gates import BuildGates
     from workflows.stages import StageRunner
@@ -59,7 +59,7 @@ class FixResults:
     merged: list[MergedFix] = field(default_factory=list)
     reports: dict[str, tuple[Fix, DeliveryReport]] = field(default_factory=dict)
     given_up: dict[str, GivenUp] = field(default_factory=dict)
-    judged: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reviewed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """What was merged when each fix began."""
 
 
@@ -105,7 +105,7 @@ class FixRunner:
             number=fix.number,
             title=title[:_TITLE_LENGTH],
             pipeline=Pipeline("fix", (Group(fix.task.group),), (fix.task,), root.pipeline.bounds),
-            sequential=not self._execution.turnstile.parallel,
+            sequential=not self._execution.serial_lock.parallel,
             fix=FixBase(self._execution.host, self._execution.board.head),
         )
 
@@ -113,11 +113,11 @@ class FixRunner:
         self._started += 1
         stage = self._execution.order.pipeline.stage(fix.stage)
         rank = (self._execution.position(stage), 0, self._started)
-        async with self._execution.turnstile.turn(rank):
+        async with self._execution.serial_lock.turn(rank):
             self._execution.stop_if_over()
             self._view.tell(fix, "running")
             order = self.order(fix)
-            self.results.judged[fix.number] = self._execution.board.work.done()
+            self.results.reviewed[fix.number] = self._execution.board.work.done()
             try:
                 report: DeliveryReport = await workflow.execute_child_workflow(
                     REQUIREMENT,
@@ -193,9 +193,9 @@ class Reverification:
         for first in fixes:
             if first.failure.kind.is_of_run and first.failure.stage != DELIVER:
                 fix, report = results.reports[first.number]
-                judged = results.judged[fix.number]
-                outcome = substitute(self._board, first.failure, report, judged)
-                self._board.settle(outcome)
+                reviewed = results.reviewed[fix.number]
+                outcome = substitute(self._board, first.failure, report, reviewed)
+                self._board.apply(outcome)
                 self._replaced.append((fix.number, outcome))
 
     async def _verify_builds(self, failures: Sequence[Failure]) -> None:
@@ -211,10 +211,10 @@ class Reverification:
         """Run testers that said FAIL again, and before them those whose verdicts are stale."""
         red = [failure.stage for failure in failures if failure.kind is FailureKind.VERDICT]
         before = {name for each in red for name in ancestors(self._board.pipeline, each)}
-        void = self._board.work.void_verdicts()
-        for name in dict.fromkeys((*void, *red)):
+        stale = self._board.work.stale_verdicts()
+        for name in dict.fromkeys((*stale, *red)):
             if name in red or name in before:
-                run_again(self._board, name, void.get(name, _REPAIRED))
+                run_again(self._board, name, stale.get(name, _REPAIRED))
         await self._stages.run()
 
     async def _merge_target(self, failures: Sequence[Failure]) -> None:
@@ -246,7 +246,7 @@ class Reverification:
         red = {_key(f): f for f in truncated(self._board.open_failures())}
         return Recovered(
             head=self._board.head,
-            parallel=self._execution.turnstile.parallel,
+            parallel=self._execution.serial_lock.parallel,
             merged=tuple(results.merged),
             outcomes=tuple(
                 replace(outcome, failure=outcome.failure and red[_key(outcome.failure)])
@@ -262,7 +262,7 @@ class Reverification:
 
     def _is_green(self, failure: Failure) -> bool:
         if failure.kind is FailureKind.VERDICT:
-            return self._board.cards[failure.stage].state is StageState.COMPLETED
+            return self._board.entries[failure.stage].state is StageState.COMPLETED
         return _key(failure) not in self._board.failures
 
 
@@ -284,12 +284,12 @@ class StrategicOrchestratorWorkflow:
     def __init__(self, recovery: Recovery) -> None:
         """Restore the requirement's state; nothing happens before `run`."""
         board = Board(recovery.order.pipeline)
-        restore(board, recovery.standing)
-        turnstile = Turnstile(parallel=recovery.parallel)
+        restore(board, recovery.snapshot)
+        serial_lock = SerialLock(parallel=recovery.parallel)
         self._view = FixesView(recovery.ref.number, recovery.round)
         display = Display(self._view, board)
         self._execution = Execution(
-            recovery.order, recovery.ref, board, turnstile, display, recovery.opening
+            recovery.order, recovery.ref, board, serial_lock, display, recovery.opening
         )
         gates = BuildGates(self._execution, f"{recovery.round}.", recovery.proofs)
         self._fixes = FixRunner(self._execution, self._view, recovery.round)
@@ -334,9 +334,9 @@ class StrategicOrchestratorWorkflow:
         )
 
     @workflow.signal(name=RELEASE)
-    def release(self, epoch: int) -> None:
+    def release(self, gate_version: int) -> None:
         """The P0 gate may be open: retry what is held."""
-        self._execution.notifications.release(epoch)
+        self._execution.notifications.release(gate_version)
 
     @workflow.signal(name=REPAIRED)
     def repaired(self, dependency: str) -> None:

@@ -46,7 +46,7 @@ class Suspension:
             while hold := await self._look():
                 held = await self._wait(hold)
             if held and self._execution.display.shown == held:
-                self._execution.display.go_on()
+                self._execution.display.proceed()
 
     async def _wait(self, hold: Hold) -> Shown:
         """Wait for the end of the P0; returns what is shown. An open question stays shown."""
@@ -59,7 +59,7 @@ class Suspension:
     async def _look(self) -> Hold | None:
         # Nothing else resumes suspended agents: it is retried whatever has failed.
         return await self._execution.insist(
-            RunActivities.stand_still,
+            RunActivities.apply_preemption,
             self._execution.ref,
             **options.on_host(self._execution.host, "Suspend or resume agents"),
         )

@@ -10,7 +10,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
-    from pipeline.model import Ask, Fix, Hold, RequirementState, Symptom
+    from pipeline.model import Alert, Ask, Fix, Hold, RequirementState
     from pipeline.steering import addressed
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
@@ -97,7 +97,7 @@ class Display:
         """Show who holds it, until `go_on` or the next `show`."""
         self._show(Shown.held(hold))
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         """Show the state before the hold again."""
         self._show(self._before_hold)
 
@@ -140,28 +140,28 @@ class FixesView:
 
 
 class SashaView:
-    """Shows what Sasha treats."""
+    """Shows what Sasha remediates."""
 
     def __init__(self) -> None:
-        self._cases: dict[tuple[str, str, str], tuple[Symptom, str]] = {}
+        self._cases: dict[tuple[str, str, str], tuple[Alert, str]] = {}
         self._render()
 
-    def tell(self, place: str, symptom: Symptom, state: str) -> None:
+    def tell(self, place: str, alert: Alert, state: str) -> None:
         """Show where a case stands."""
-        self._cases[(place, *symptom.key)] = (symptom, state)
+        self._cases[(place, *alert.key)] = (alert, state)
         self._render()
 
-    def forget(self, place: str, symptom: Symptom) -> None:
+    def forget(self, place: str, alert: Alert) -> None:
         """It is over."""
-        self._cases.pop((place, *symptom.key), None)
+        self._cases.pop((place, *alert.key), None)
         self._render()
 
     def _render(self) -> None:
-        lines = ["| place | symptom | detail | state |", f"|{' --- |' * 4}"]
-        for (place, kind, subject), (symptom, state) in self._cases.items():
+        lines = ["| place | alert | detail | state |", f"|{' --- |' * 4}"]
+        for (place, kind, subject), (alert, state) in self._cases.items():
             what = f"{kind} {subject}".strip()
-            lines.append(f"| {place or 'house'} | {what} | {symptom.detail} | {state} |")
-        details = "\n".join(lines) if self._cases else "Nothing is treated."
+            lines.append(f"| {place or 'cluster'} | {what} | {alert.detail} | {state} |")
+        details = "\n".join(lines) if self._cases else "Nothing is remediated."
         workflow.set_current_details(details)
 
 
@@ -184,9 +184,9 @@ def _details(
         lines += [note, ""]
     lines += ["| stage | agent | state | attempt |", "| --- | --- | --- | --- |"]
     for stage in board.pipeline.stages:
-        card = board.cards[stage.name]
-        does = "queued for a slot" if stage.name in board.queued else card.state
-        lines.append(f"| {stage.name} | {stage.agent} | {does} | {card.attempt or ''} |")
+        entry = board.entries[stage.name]
+        does = "queued for a slot" if stage.name in board.queued else entry.state
+        lines.append(f"| {stage.name} | {stage.agent} | {does} | {entry.attempt or ''} |")
     for failure in board.open_failures():
         owners = ", ".join(failure.owners) or "nobody"
         first = failure.error.splitlines()[0] if failure.error else failure.kind

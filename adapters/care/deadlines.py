@@ -17,14 +17,14 @@ from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.inventory import is_supervised, unended_runs
 from adapters.runs.kinds import SIMULATED
 from pipeline.errors import PermanentError
-from pipeline.model import Symptom, SymptomKind
-from pipeline.remedies import CHECK_INTERVAL
+from pipeline.model import Alert, AlertKind
+from pipeline.runbook import CHECK_INTERVAL
 
 Extend = Callable[[str, float, str], Awaitable[None]]
 """Moves the deadline of a run (id, minutes, reason) and records that, before it returns."""
 
 LOOKS, NEAR_SHARE = 2, 0.5
-"""Near: what is left is the time of two patrols, at most half of what the stage was given: one look
+"""Near: what is left is the time of two checks, at most half of what the stage was given: one look
 at least where that is ten minutes, and one more if the first came to nothing from twenty on."""
 WINDOW_SHARE, WINDOW_SECONDS = 0.25, 600.0
 """Progress counts within this share of the deadline, at most ten minutes: an agent may think, or
@@ -143,25 +143,25 @@ class _Timing:
 class DeadlineCare:
     """Sees to `RUN_NEAR_DEADLINE`."""
 
-    kinds = frozenset({SymptomKind.RUN_NEAR_DEADLINE})
+    kinds = frozenset({AlertKind.RUN_NEAR_DEADLINE})
     prefix = ""
-    blind = Symptom(SymptomKind.RUN_NEAR_DEADLINE, "run", UNSEEN)
+    blind = Alert(AlertKind.RUN_NEAR_DEADLINE, "run", UNSEEN)
 
     def __init__(self, home: Path, extend: Extend, progress: Progress | None = None) -> None:
         self._home = home.absolute()
         self._extend = extend
         self._progress = progress or Progress()
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         """Runs that end soon, make progress, and may still be extended."""
         return await asyncio.to_thread(self._look)
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """Extend the run by half of its stage's deadline; a repeat finds it extended.
 
         Raises: PermanentError if it was extended as often as it may be; what `extend` raises.
         """
-        run = RunDirectory.of(self._home, symptom.subject)
+        run = RunDirectory.of(self._home, alert.subject)
         seen = await asyncio.to_thread(self._near, run)
         record = run.order()
         if seen is None or record is None:
@@ -172,14 +172,14 @@ class DeadlineCare:
         await self._extend(run.run_id, minutes, reason)
         return f"Extended {run.run_id} by {minutes:g} minutes. {reason}"
 
-    def _look(self) -> Sequence[Symptom]:
+    def _look(self) -> Sequence[Alert]:
         runs = [run for run in unended_runs(self._home) if run.has(records.STARTED)]
         self._progress.forget_others({run.run_id for run in runs})
         seen = [self._near(run) for run in runs if len(_extended(run)) < MOST_EXTENSIONS]
-        return tuple(symptom for symptom in seen if symptom)
+        return tuple(alert for alert in seen if alert)
 
-    def _near(self, run: RunDirectory) -> Symptom | None:
-        """The symptom of a living run that is near its deadline and makes progress."""
+    def _near(self, run: RunDirectory) -> Alert | None:
+        """The alert of a living run that is near its deadline and makes progress."""
         timing, record = _timing(run), run.order()
         if timing is None or record is None or timing.left > timing.near + timing.window:
             return None

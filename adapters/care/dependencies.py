@@ -31,7 +31,7 @@ from adapters.sdlc.migrate import Schema, schema, upgrade
 from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Stream
-from pipeline.model import DEPENDENCIES, Symptom, SymptomKind
+from pipeline.model import DEPENDENCIES, Alert, AlertKind
 
 log = logging.getLogger(__name__)
 
@@ -121,34 +121,34 @@ _NATS, _DATABASE = DEPENDENCIES[NATS], DEPENDENCIES[DATABASE]
 class NatsCare:
     """Looks at NATS with connections of its own: those of the worker may be what is broken."""
 
-    kinds = frozenset({SymptomKind.NATS_DOWN, SymptomKind.STREAMS_AMISS})
+    kinds = frozenset({AlertKind.NATS_DOWN, AlertKind.STREAMS_AMISS})
     prefix = ""
-    blind = Symptom(SymptomKind.NATS_DOWN, _NATS)
+    blind = Alert(AlertKind.NATS_DOWN, _NATS)
 
     def __init__(self, login: NatsLogin, restart: Restart) -> None:
         self._login = login
         self._restart = restart
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         """NATS_DOWN, or one STREAMS_AMISS for each stream that has a flaw."""
         try:
             with unavailable(self._login.url):
                 flaws = await within(_ANSWER_SECONDS, self._flaws())
         except DependencyUnavailable as error:
-            return (Symptom(SymptomKind.NATS_DOWN, _NATS, detail=str(error)),)
+            return (Alert(AlertKind.NATS_DOWN, _NATS, detail=str(error)),)
         return tuple(
-            Symptom(SymptomKind.STREAMS_AMISS, _NATS, stream.name, f"{stream.name} {flaw}.")
+            Alert(AlertKind.STREAMS_AMISS, _NATS, stream.name, f"{stream.name} {flaw}.")
             for stream, flaw in zip(STREAMS, flaws, strict=True)
             if flaw
         )
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """Restart the server, or repair the stream.
 
         Raises: DependencyUnavailable, NotRepairable.
         """
-        if symptom.kind is SymptomKind.STREAMS_AMISS:
-            return await self._repair(symptom.subject)
+        if alert.kind is AlertKind.STREAMS_AMISS:
+            return await self._repair(alert.subject)
         try:
             await probe_nats(self._login)
         except DependencyUnavailable:
@@ -178,9 +178,9 @@ async def _repaired(client: Client, stream: Stream) -> str:
 
 
 _SCHEMA = {
-    Schema.BEHIND: (SymptomKind.MIGRATIONS_BEHIND, _DATABASE, "Migrations are missing."),
+    Schema.BEHIND: (AlertKind.MIGRATIONS_BEHIND, _DATABASE, "Migrations are missing."),
     Schema.AHEAD: (
-        SymptomKind.PROGRAM_BEHIND,
+        AlertKind.PROGRAM_BEHIND,
         "program",
         "A newer version of this program has migrated it: update this one.",
     ),
@@ -191,34 +191,34 @@ class DatabaseCare:
     """Looks at the database with connections of its own: the worker's may all be busy."""
 
     kinds = frozenset(
-        {SymptomKind.DATABASE_DOWN, SymptomKind.MIGRATIONS_BEHIND, SymptomKind.PROGRAM_BEHIND}
+        {AlertKind.DATABASE_DOWN, AlertKind.MIGRATIONS_BEHIND, AlertKind.PROGRAM_BEHIND}
     )
     prefix = ""
-    blind = Symptom(SymptomKind.DATABASE_DOWN, _DATABASE)
+    blind = Alert(AlertKind.DATABASE_DOWN, _DATABASE)
 
     def __init__(self, database_url: str, restart: Restart) -> None:
         self._url = database_url
         self._restart = restart
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         """What is wrong with the database, one thing at a time."""
         try:
             found = await within(_ANSWER_SECONDS, self._schema())
         except (DependencyUnavailable, TimeoutError) as error:
-            return (Symptom(SymptomKind.DATABASE_DOWN, _DATABASE, detail=str(error)),)
+            return (Alert(AlertKind.DATABASE_DOWN, _DATABASE, detail=str(error)),)
         except DBAPIError as error:  # it answers, and does not let us in
-            return (Symptom(SymptomKind.DATABASE_DOWN, _DATABASE, detail=str(error.orig)),)
+            return (Alert(AlertKind.DATABASE_DOWN, _DATABASE, detail=str(error.orig)),)
         if found is Schema.CURRENT:
             return ()
         kind, component, detail = _SCHEMA[found]
-        return (Symptom(kind, component, detail=detail),)
+        return (Alert(kind, component, detail=detail),)
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """Restart the server, or run the migrations.
 
         Raises: DependencyUnavailable, NotRepairable.
         """
-        if symptom.kind is not SymptomKind.DATABASE_DOWN:
+        if alert.kind is not AlertKind.DATABASE_DOWN:
             await asyncio.to_thread(upgrade, self._url)
             return "The migrations that were missing have been run."
         try:

@@ -20,7 +20,7 @@ from adapters.readiness import MIB, disk_problem, free_bytes
 from adapters.runs.directory import RECORDS, RUNS, RunDirectory
 from adapters.runs.inventory import folders, has_unended, run_folders
 from pipeline.errors import PipelineError, TransientError
-from pipeline.model import DISK, Symptom, SymptomKind
+from pipeline.model import DISK, Alert, AlertKind
 from pipeline.ports import Workspaces
 
 KEPT_LOGS = timedelta(hours=1)
@@ -169,7 +169,7 @@ def _size(path: Path) -> int:
 
 
 COLLECTING_SECONDS = 60.0
-"""How long one treatment removes; a disk that is still low is treated again."""
+"""How long one treatment removes; a disk that is still low is remediated again."""
 
 _ROOM = 2
 """Room is made for this many times the bound: at the bound itself the next commit undercuts it."""
@@ -178,9 +178,9 @@ _ROOM = 2
 class DiskCare:
     """Sees to `DISK_LOW`."""
 
-    kinds = frozenset({SymptomKind.DISK_LOW})
+    kinds = frozenset({AlertKind.DISK_LOW})
     prefix = ""
-    blind = Symptom(SymptomKind.DISK_LOW, DISK, UNSEEN)
+    blind = Alert(AlertKind.DISK_LOW, DISK, UNSEEN)
 
     def __init__(
         self,
@@ -196,12 +196,12 @@ class DiskCare:
         self._least = min_free_bytes
         self._free = free
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         """Low below the bound, or not to be written to. Raises: OSError if it does not answer."""
         detail = await asyncio.to_thread(self._problem)
-        return (Symptom(SymptomKind.DISK_LOW, DISK, self._host, detail),) if detail else ()
+        return (Alert(AlertKind.DISK_LOW, DISK, self._host, detail),) if detail else ()
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """Remove what ended requirements left, until there is room. Nothing else is touched.
 
         Raises: DependencyUnavailable if nobody knows what has ended, TransientError if the disk

@@ -14,7 +14,7 @@ import psutil
 from adapters.care.care import UNSEEN
 from adapters.readiness import MIB
 from adapters.runs.slots import SlotLimit
-from pipeline.model import Symptom, SymptomKind
+from pipeline.model import Alert, AlertKind
 
 PRESSURE = Path("/proc/pressure/memory")
 """Pressure stall information of Linux: how long processes wait for memory."""
@@ -91,9 +91,9 @@ def _stalled(pressure: Path) -> float | None:
 class MemoryCare:
     """Treats `HOST_OVERLOADED`; `clock` counts seconds."""
 
-    kinds = frozenset({SymptomKind.HOST_OVERLOADED})
+    kinds = frozenset({AlertKind.HOST_OVERLOADED})
     prefix = ""
-    blind = Symptom(SymptomKind.HOST_OVERLOADED, "host", UNSEEN)
+    blind = Alert(AlertKind.HOST_OVERLOADED, "host", UNSEEN)
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class MemoryCare:
         self._lowered_at: float | None = None
         self._calm_since: float | None = None
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         """Whether memory is short."""
         memory = await asyncio.to_thread(self._measure)
-        found = Symptom(SymptomKind.HOST_OVERLOADED, "host", self._host, memory.told)
+        found = Alert(AlertKind.HOST_OVERLOADED, "host", self._host, memory.told)
         return (found,) if memory.is_short else ()
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """Halve the host's slots; a repeat waits for the first step to show."""
         return await asyncio.to_thread(self._lower)
 

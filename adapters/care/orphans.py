@@ -24,7 +24,7 @@ from adapters.runs.inventory import (
 )
 from adapters.runs.kinds import RUN_DIRECTORY_VARIABLE, SIMULATED, Living, SupervisedRuns, leftovers
 from pipeline.errors import TransientError
-from pipeline.model import Symptom, SymptomKind
+from pipeline.model import Alert, AlertKind
 from pipeline.ports import AgentRuns, Workspaces
 
 ENDING = timedelta(minutes=1)
@@ -52,23 +52,23 @@ class Sort(Protocol):
 class OrphanCare:
     """Sees to the `ORPHAN`s of one sort; their subject is the sort, a colon, and their name."""
 
-    kinds = frozenset({SymptomKind.ORPHAN})
+    kinds = frozenset({AlertKind.ORPHAN})
 
     def __init__(self, sort: Sort) -> None:
         self.prefix = f"{sort.name}:"
-        self.blind = Symptom(SymptomKind.ORPHAN, "orphan", f"{self.prefix}{UNSEEN}")
+        self.blind = Alert(AlertKind.ORPHAN, "orphan", f"{self.prefix}{UNSEEN}")
         self._sort = sort
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         """Every orphan of the sort. Raises: as the sort does."""
         return tuple(
             replace(self.blind, subject=f"{self.prefix}{name}", detail=detail)
             for name, detail in (await self._sort.look()).items()
         )
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """End or remove the orphan. Raises: as the sort does."""
-        return await self._sort.end(symptom.subject.removeprefix(self.prefix))
+        return await self._sort.end(alert.subject.removeprefix(self.prefix))
 
 
 class OrphanedRuns:

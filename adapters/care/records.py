@@ -17,20 +17,20 @@ from adapters.sdlc.orphans import OpenRow, open_row, open_rows, order_of
 from adapters.sdlc.requirements import cancel_unstarted_fixes
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal.client import reaching_temporal
-from adapters.temporal.workflows import WorkflowStanding, running_workflows, workflow_standing
+from adapters.temporal.workflows import WorkflowStatus, running_workflows, workflow_status
 from adapters.waiting import within
 from pipeline.errors import AlreadyStarted, NotRepairable, NumberElsewhere
 from pipeline.failures import cut
 from pipeline.installation import Queues
 from pipeline.model import (
     SASHA,
+    Alert,
+    AlertKind,
     Closing,
     DeliveryReport,
     RequirementOrder,
     RequirementRef,
     RequirementState,
-    Symptom,
-    SymptomKind,
 )
 
 Start = Callable[[Client, Queues, RequirementOrder], Awaitable[object]]
@@ -60,9 +60,9 @@ class Ending:
 class RecordCare:
     """Compares open rows with Temporal: starts what was never started, closes what has ended."""
 
-    kinds = frozenset({SymptomKind.ROW_WITHOUT_WORKFLOW})
+    kinds = frozenset({AlertKind.ROW_WITHOUT_WORKFLOW})
     prefix = ""
-    blind = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT)
+    blind = Alert(AlertKind.ROW_WITHOUT_WORKFLOW, _COMPONENT)
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class RecordCare:
         self._start = start
         self._grace = grace
 
-    async def look(self) -> Sequence[Symptom]:
-        """One symptom for each such row, the most urgent first; at most `MOST` at a time.
+    async def look(self) -> Sequence[Alert]:
+        """One alert for each such row, the most urgent first; at most `MOST` at a time.
 
         Raises: DependencyUnavailable without database or Temporal: what is down shows elsewhere.
         """
@@ -92,22 +92,22 @@ class RecordCare:
             detail = f"Open rows could not be compared with Temporal: {error}"
             return (replace(self.blind, detail=cut(detail)),)
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """Start the workflow or close the row, if that is still called for.
 
         Raises: DependencyUnavailable, WrongInstallation where this is not the Temporal that they
             were started on; NotRepairable where rows cannot be compared with it.
         """
-        number = symptom.subject
+        number = alert.subject
         if not number:  # not a row: the look itself has failed, and why is for a human to see to
-            raise NotRepairable(symptom.detail)
+            raise NotRepairable(alert.detail)
         row = await self._database.read(lambda c: open_row(c, number, self._grace))
-        standing = await self._standing(number)
+        status = await self._status(number)
         await self._identity.prove()  # what has just answered is the Temporal they were started on
-        if row is None or not _flaw(row, standing):
+        if row is None or not _flaw(row, status):
             return f"{number} has gone on or ended."
-        if standing and _is_of(standing, row):
-            return await self._close(row, standing.first_run, await self._ending(row, standing))
+        if status and _is_of(status, row):
+            return await self._close(row, status.first_run, await self._ending(row, status))
         if not row.may_be_started:
             ending = Ending(
                 RequirementState.FAILED, "Temporal does not know its workflow any more."
@@ -115,7 +115,7 @@ class RecordCare:
             return await self._close(row, row.workflow_run or "", ending)
         return await (self._cancel(row.root) if row.root else self._start_again(number))
 
-    async def _unattended(self) -> Sequence[Symptom]:
+    async def _unattended(self) -> Sequence[Alert]:
         rows = await self._database.read(lambda c: open_rows(c, self._grace))
         if not rows:
             return []
@@ -126,23 +126,23 @@ class RecordCare:
 
         async def examine(row: OpenRow) -> str:
             async with slots:
-                return _flaw(row, await self._standing(row.number))
+                return _flaw(row, await self._status(row.number))
 
         flaws = await asyncio.gather(*map(examine, suspects))
         return [
-            Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, _COMPONENT, row.number, flaw)
+            Alert(AlertKind.ROW_WITHOUT_WORKFLOW, _COMPONENT, row.number, flaw)
             for row, flaw in zip(suspects, flaws, strict=True)
             if flaw
         ]
 
-    async def _ending(self, row: OpenRow, standing: WorkflowStanding) -> Ending:
+    async def _ending(self, row: OpenRow, status: WorkflowStatus) -> Ending:
         with reaching_temporal(self._temporal):
-            return await _ending_of(self._temporal, row.number, standing.run)
+            return await _ending_of(self._temporal, row.number, status.run)
 
-    async def _standing(self, number: str) -> WorkflowStanding | None:
+    async def _status(self, number: str) -> WorkflowStatus | None:
         """How our workflow of that number stands; another installation's is none of ours."""
-        standing = await workflow_standing(self._temporal, number)
-        return standing if standing and standing.queue == self._queues.central else None
+        status = await workflow_status(self._temporal, number)
+        return status if status and status.queue == self._queues.central else None
 
     async def _close(self, row: OpenRow, first_run: str, ending: Ending) -> str:
         ref = RequirementRef(row.number, row.workflow_run or first_run)
@@ -168,17 +168,17 @@ class RecordCare:
         return f"{number} was started: its start had got no further than its row."
 
 
-def _is_of(standing: WorkflowStanding, row: OpenRow) -> bool:
+def _is_of(status: WorkflowStatus, row: OpenRow) -> bool:
     """Whether the workflow is the one that the row tells of, and no namesake of elsewhere."""
-    return row.workflow_run in (None, standing.first_run)
+    return row.workflow_run in (None, status.first_run)
 
 
-def _flaw(row: OpenRow, standing: WorkflowStanding | None) -> str:
-    if standing is None and row.awaits_orchestrator:
+def _flaw(row: OpenRow, status: WorkflowStatus | None) -> str:
+    if status is None and row.awaits_orchestrator:
         return ""
-    if standing is None or not _is_of(standing, row):
+    if status is None or not _is_of(status, row):
         return f"{row.number} is {row.state}, and Temporal does not know its workflow."
-    if standing.has_ended:
+    if status.has_ended:
         return f"{row.number} is {row.state}, and its workflow has ended."
     return ""
 

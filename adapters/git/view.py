@@ -233,7 +233,7 @@ class CloneView:
         return base
 
     async def is_rewritten(self, base: str, tree: str) -> bool:
-        """Whether the files go on from the base though HEAD does not: amended, squashed, rebased.
+        """Whether the files descend from the base though HEAD does not: amended, squashed, rebased.
 
         Merged from HEAD, what both sides share would count as the agent's change. Whoever has
         checked an older commit out works on that one; a reset says nothing, so the lines decide.

@@ -209,7 +209,7 @@ class Slots:
 
     def place(self, run_id: str) -> int:
         """Its place among the runs that wait on the host, from 1; 0 if it does not wait here."""
-        ranks = {waiter.run_id: waiter.rank for waiter in self._queue}
+        ranks = {subscriber.run_id: subscriber.rank for subscriber in self._queue}
         own = ranks.get(run_id)
         return sum(rank <= own for rank in ranks.values()) if own else 0
 
@@ -278,8 +278,8 @@ class Slots:
         since = request.since.timestamp() if request.since else 0.0
         rank = _Rank(request.priority, -request.remaining_minutes, since)
         called = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(rank, request.run_id, called, resumes)
-        self._queue.append(waiter)
+        subscriber = _Waiter(rank, request.run_id, called, resumes)
+        self._queue.append(subscriber)
         self._make_way()
         self._follow()
         self._call()
@@ -292,8 +292,8 @@ class Slots:
                 self._give_up(request.run_id)
             raise
         finally:
-            if waiter in self._queue:
-                self._queue.remove(waiter)
+            if subscriber in self._queue:
+                self._queue.remove(subscriber)
             self._news.set()
 
     def withdraw(self, key: str) -> None:
@@ -302,8 +302,8 @@ class Slots:
         def is_meant(run_id: str) -> bool:
             return run_id == key or run_id.startswith(f"{key}/")
 
-        for waiter in [waiter for waiter in self._queue if is_meant(waiter.run_id)]:
-            self._dismiss(waiter)
+        for subscriber in [subscriber for subscriber in self._queue if is_meant(subscriber.run_id)]:
+            self._dismiss(subscriber)
         for run_id in [*filter(is_meant, self._expected)]:
             self._arrived(run_id)
         for run_id in [*filter(is_meant, self._reserved)]:
@@ -327,10 +327,10 @@ class Slots:
         Also when a run comes in: Temporal may have let it in because the more urgent one was not in
         its queue yet.
         """
-        room = [waiter for waiter in self._queue if not waiter.resumes]
+        room = [subscriber for subscriber in self._queue if not subscriber.resumes]
         if len(room) < WAITING_ROOM or not self._expected:
             return
-        last = max(room, key=lambda waiter: waiter.rank)
+        last = max(room, key=lambda subscriber: subscriber.rank)
         if last.rank.priority > min(priority for priority, _ in self._expected.values()):
             self._dismiss(last)
 
@@ -339,10 +339,10 @@ class Slots:
         if run_id in self._expected:
             self._expected.pop(run_id)[1].cancel()
 
-    def _dismiss(self, waiter: _Waiter) -> None:
-        self._queue.remove(waiter)
-        if not waiter.called.done():
-            waiter.called.set_result(None)
+    def _dismiss(self, subscriber: _Waiter) -> None:
+        self._queue.remove(subscriber)
+        if not subscriber.called.done():
+            subscriber.called.set_result(None)
 
     def _call(self) -> None:
         """Reserve free slots for the first of the queue, or for a more urgent run that is expected.
@@ -350,7 +350,7 @@ class Slots:
         While the queue is empty nothing is reserved: whoever comes finds the free slot.
         """
         while self._queue and self.used < self._slots:
-            first = min(self._queue, key=lambda waiter: waiter.rank)
+            first = min(self._queue, key=lambda subscriber: subscriber.rank)
             urgent, run_id = min(
                 (
                     (priority, run_id)

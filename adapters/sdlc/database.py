@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pipeline.errors import DependencyUnavailable, WrongInstallation
+from pipeline.errors import DependencyUnavailable, TransactionAborted, WrongInstallation
 from pipeline.installation import Installation
 
 T = TypeVar("T")
@@ -26,8 +26,11 @@ CONNECT_SECONDS = 4
 # A process that was stopped while it held a requirement's row must not stop the others for ever.
 _BOUNDS = {"lock_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
 
-# A network that swallows everything breaks the connection within ten seconds. TCP alone goes on for
-# a quarter of an hour, and all that time a connection of the pool is taken.
+_ABORTED = re.compile(r"40...|55P03")
+"""SQLSTATE of deadlocks and failed serialisations, and of a lock that was not freed in time."""
+
+# A network that swallows everything breaks the connection within ten seconds. TCP alone tries for a
+# quarter of an hour, and all that time a connection of the pool is taken.
 _TCP = {
     "tcp_user_timeout": 10_000,  # milliseconds: of what was sent and not acknowledged
     "keepalives_idle": 4,
@@ -41,7 +44,7 @@ NO_SCHEMA = "It has no tables yet: `starter.py up` and `worker.py` create them."
 
 
 def connect_arguments() -> dict[str, object]:
-    """Bounds of the connection, for every engine of the house."""
+    """Bounds of the connection, for every engine of the cluster."""
     bounds = " ".join(f"-c {name}={value}" for name, value in _BOUNDS.items())
     return {
         "connect_timeout": CONNECT_SECONDS,
@@ -106,10 +109,15 @@ def address_of(url: URL) -> str:
 
 @contextmanager
 def reaching(address: str) -> Iterator[None]:
-    """Turn what a database that is down, full or empty says into DependencyUnavailable."""
+    """Turn what a database that is down, full or empty says into DependencyUnavailable.
+
+    A deadlock, a lock that was not freed in time: TransactionAborted. Nothing was written then.
+    """
     try:
         yield
     except (OperationalError, InterfaceError) as error:
+        if isinstance(error.orig, postgres.Error) and _ABORTED.match(error.orig.sqlstate or ""):
+            raise TransactionAborted(NAME, _said(error)) from error
         raise _unavailable(address, error) from error
     except PoolTimeout as error:
         raise DependencyUnavailable(NAME, address, "Every connection is busy.") from error
@@ -120,8 +128,11 @@ def reaching(address: str) -> Iterator[None]:
 
 
 def _unavailable(address: str, error: DBAPIError) -> DependencyUnavailable:
-    said = str(error.orig).strip().splitlines()
-    return DependencyUnavailable(NAME, address, f"{REMEDY} ({said[0] if said else 'no reason'})")
+    return DependencyUnavailable(NAME, address, f"{REMEDY} ({_said(error)})")
+
+
+def _said(error: DBAPIError) -> str:
+    return next(iter(str(error.orig).strip().splitlines()), "no reason")
 
 
 class Database:

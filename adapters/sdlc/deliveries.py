@@ -1,7 +1,7 @@
 """Turns to deliver: at a branch one requirement at a time verifies and swaps, others queue.
 
 The line is served by priority, then arrival. Whoever asks takes the turn if it is free and nobody
-who may go on stands before it; what no P0 holds takes it from whoever is less urgent. Every change
+who may continue stands before it; what no P0 holds takes it from whoever is less urgent. A change
 owns the line (`_lock_target`), after the requirement's row and the P0 gate. Nothing is handed over:
 whoever leaves wakes who is next, and so does whoever finds the turn free and is not next, so a lost
 wake stops nobody for long.
@@ -20,12 +20,12 @@ from adapters.sdlc import holds
 from adapters.sdlc.holds import hold_back, let_go
 from adapters.sdlc.tables import DeliveryTurnRow, RequirementRow
 from adapters.sdlc.transaction import RequirementWrite
-from pipeline.model import DeliveryRequest, Hold, Priority, Turn, Wake
+from pipeline.model import DeliveryRequest, Hold, Notification, Priority, Turn
 from pipeline.plan_rules import DELIVER
 
 _IS_EXEMPT = RequirementRow.number.in_(holds.EXEMPT)
 _RANK = case((_IS_EXEMPT, str(Priority.P0)), else_=RequirementRow.priority)
-_MAY_GO_ON = and_(~holds.is_blocked(RequirementRow), or_(_IS_EXEMPT, ~holds.OPEN_P0.exists()))
+_MAY_PROCEED = and_(~holds.is_blocked(RequirementRow), or_(_IS_EXEMPT, ~holds.OPEN_P0.exists()))
 _IN_LINE = (
     select(
         DeliveryTurnRow.number,
@@ -33,7 +33,7 @@ _IN_LINE = (
         DeliveryTurnRow.target_branch,
         DeliveryTurnRow.taken_at.is_not(None).label("has_turn"),
         _IS_EXEMPT.label("is_urgent"),
-        _MAY_GO_ON.label("may_go_on"),
+        _MAY_PROCEED.label("may_proceed"),
     )
     .join(RequirementRow, RequirementRow.number == DeliveryTurnRow.number)
     .where(DeliveryTurnRow.left_at.is_(None))
@@ -58,13 +58,13 @@ class _Place:
     target_branch: str
     has_turn: bool
     is_urgent: bool
-    may_go_on: bool
+    may_proceed: bool
 
 
 async def pass_delivery(
     connection: AsyncConnection,
     request: DeliveryRequest,
-    waiter: str,
+    subscriber: str,
     repository: str,
     *,
     is_verified: bool,
@@ -78,15 +78,15 @@ async def pass_delivery(
     """
     number = request.ref.number
     write = await RequirementWrite.lock(connection, number, *holds.gate_reads(number))
-    hold = await holds.held_at_gate(write, DELIVER, waiter, request.held)
+    hold = await holds.held_at_gate(write, DELIVER, subscriber, request.held)
     if hold:
         await leave_line(write, keeps_place=True)
     elif request.head:
         hold = await _take_turn(write, request, repository)
     if hold:
-        hold = await hold_back(write, hold, waiter)
+        hold = await hold_back(write, hold, subscriber)
     else:
-        await let_go(write, waiter)
+        await let_go(write, subscriber)
         if is_verified and request.head:
             write.update(DeliveryTurnRow, {"number": write.number}, commit=request.head.commit)
     await write.flush()
@@ -125,11 +125,13 @@ async def is_delivery(connection: AsyncConnection, commit: str) -> bool:
     return (await connection.execute(query)).first() is not None
 
 
-async def to_wake(connection: AsyncConnection) -> Wake:
-    """Everybody who is held and may go on, and who is next where nobody has the turn."""
-    held = await holds.to_wake(connection)
+async def to_notify(connection: AsyncConnection) -> Notification:
+    """Everybody who is held and may continue, and who is next where nobody has the turn."""
+    held = await holds.to_notify(connection)
     following = (_next(each) for each in await _lines(connection))
-    return Wake(held.workflow_ids, held.epoch, tuple(one.number for one in following if one))
+    return Notification(
+        held.workflow_ids, held.gate_version, tuple(one.number for one in following if one)
+    )
 
 
 async def standings(connection: AsyncConnection) -> Mapping[str, Turn]:
@@ -203,11 +205,11 @@ def _next(places: Sequence[_Place]) -> _Place | None:
     """Who may take the turn; None while somebody has it, or while all are held."""
     if places[0].has_turn:
         return None
-    return next((place for place in places if place.may_go_on), None)
+    return next((place for place in places if place.may_proceed), None)
 
 
 def _standing(places: Sequence[_Place], of: _Place) -> Turn:
     at = places.index(of)
     behind = places[at - 1].number if at else ""
     delivering = places[0].number if places[0].has_turn else ""
-    return Turn(of.target_branch, at + 1, behind, delivering, is_held=not of.may_go_on)
+    return Turn(of.target_branch, at + 1, behind, delivering, is_held=not of.may_proceed)

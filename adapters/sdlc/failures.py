@@ -31,7 +31,7 @@ from pipeline.model import (
     Reopening,
     RequirementRef,
     RequirementState,
-    Settlement,
+    RoundResults,
     StageOutcome,
     StageState,
 )
@@ -281,7 +281,7 @@ def close_escalations(write: RequirementWrite, answer: str, who: str, why: str) 
     )
 
 
-# --- an answer lets the requirement go on ---------------------------------------------------------
+# --- an answer lets the requirement continue --------------------------------------------------
 
 
 async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
@@ -303,7 +303,7 @@ async def reopen(connection: AsyncConnection, reopening: Reopening) -> None:
         reopen_stage(write, write.stage(name), reopening.who, reopening.why)
     for name in reopening.approved:
         await _approve_stage(write, write.stage(name), reopening)
-    # An answer may come while siblings of what failed still run: then nothing stood still.
+    # An answer may come while siblings of what failed still run: then nothing was suspended.
     if write.state is RequirementState.BLOCKED:
         resume(write, reopening.ref, reopening.occurrence, set_going, reopening.who, reopening.why)
         write.update_all(_resolve_answered_blockers(write))
@@ -387,44 +387,44 @@ async def _approve_stage(write: RequirementWrite, stage: StageRecord, reopening:
 # --- what the fixes achieved: green gates resolve their failures ----------------------------------
 
 
-async def settle(connection: AsyncConnection, settlement: Settlement) -> None:
+async def apply_results(connection: AsyncConnection, results: RoundResults) -> None:
     """What a round of fixes achieved: only a green gate resolves its blocker.
 
     A repeat does nothing. Raises: IllegalTransition, UnknownRequirement.
     """
-    write = await RequirementWrite.lock(connection, settlement.ref.number)
-    if await is_recorded(write, settlement.occurrence):
+    write = await RequirementWrite.lock(connection, results.ref.number)
+    if await is_recorded(write, results.occurrence):
         return
     await write.load_stages()
-    reopened = tuple(stage for stage, _ in settlement.reopened)
-    note(write, settlement.occurrence, REPAIR, reopened, ORCHESTRATOR, "")
-    if settlement.green:
-        write.update_all(_resolve_failures(write, settlement), _resolve_blockers(write, settlement))
-    for fix, outcome in settlement.replaced:
+    reopened = tuple(stage for stage, _ in results.reopened)
+    note(write, results.occurrence, REPAIR, reopened, ORCHESTRATOR, "")
+    if results.green:
+        write.update_all(_resolve_failures(write, results), _resolve_blockers(write, results))
+    for fix, outcome in results.replaced:
         await _replace_stage(write, write.stage(outcome.stage), fix, outcome)
-    for name, reason in settlement.reopened:
+    for name, reason in results.reopened:
         reopen_stage(write, write.stage(name), ORCHESTRATOR, reason)
-    _go_on(write, settlement, reopened)
+    _proceed(write, results, reopened)
     await write.flush()
 
 
-def _resolve_failures(write: RequirementWrite, settlement: Settlement) -> Update:
-    merges = _fixes_of(write, settlement).with_only_columns("merge " + FixRow.number)
+def _resolve_failures(write: RequirementWrite, results: RoundResults) -> Update:
+    merges = _fixes_of(write, results).with_only_columns("merge " + FixRow.number)
     is_green = or_(
-        tuple_(FailureRow.stage, FailureRow.gate).in_(settlement.green),
+        tuple_(FailureRow.stage, FailureRow.gate).in_(results.green),
         FailureRow.gate.in_(merges),  # a conflict that a fix of the fix has resolved
     )
     return resolve_failures(write).where(is_green)
 
 
-def _fixes_of(write: RequirementWrite, settlement: Settlement) -> Select[str]:
+def _fixes_of(write: RequirementWrite, results: RoundResults) -> Select[str]:
     """The fixes, and fixes of fixes, that repaired what is green."""
-    gates = [gate for _, gate in settlement.green]
+    gates = [gate for _, gate in results.green]
     return select(FixRow.number).where(FixRow.root == write.number, FixRow.gate.in_(gates))
 
 
-def _resolve_blockers(write: RequirementWrite, settlement: Settlement) -> Update:
-    return resolve_blockers(write).where(BlockerRow.blocked_by.in_(_fixes_of(write, settlement)))
+def _resolve_blockers(write: RequirementWrite, results: RoundResults) -> Update:
+    return resolve_blockers(write).where(BlockerRow.blocked_by.in_(_fixes_of(write, results)))
 
 
 async def _replace_stage(
@@ -440,9 +440,9 @@ async def _replace_stage(
     stage.set(run_id=run_id)
 
 
-def _go_on(write: RequirementWrite, settlement: Settlement, reopened: tuple[str, ...]) -> None:
+def _proceed(write: RequirementWrite, results: RoundResults, reopened: tuple[str, ...]) -> None:
     if write.state is not RequirementState.HELD:  # then it waits for who holds it
-        write.set(waiting_for=settlement.waiting_for)
-    if write.state is RequirementState.BLOCKED and not settlement.waiting_for:
-        why = f"Green again: {', '.join(gate for _, gate in settlement.green)}."
-        resume(write, settlement.ref, settlement.occurrence, reopened, ORCHESTRATOR, why)
+        write.set(waiting_for=results.waiting_for)
+    if write.state is RequirementState.BLOCKED and not results.waiting_for:
+        why = f"Green again: {', '.join(gate for _, gate in results.green)}."
+        resume(write, results.ref, results.occurrence, reopened, ORCHESTRATOR, why)

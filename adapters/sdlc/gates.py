@@ -35,7 +35,7 @@ _EVIDENCE = select(GateRow.evidence).where(GateRow.gate_id == bindparam("gate_id
 
 
 async def open_build(
-    connection: AsyncConnection, request: BuildRequest, waiter: str
+    connection: AsyncConnection, request: BuildRequest, subscriber: str
 ) -> BuildOutcome | Hold | None:
     """What is recorded of the verification, else what holds it, else None: it is to be made.
 
@@ -45,7 +45,7 @@ async def open_build(
     write = await RequirementWrite.lock(connection, number, evidence, *gate_reads(number))
     if known := await _evidence(write, request.run_id):
         return known
-    hold = await pass_gate(write, f"build {request.build}", waiter, request.held)
+    hold = await pass_gate(write, f"build {request.build}", subscriber, request.held)
     if hold:
         await leave_line(write, keeps_place=True)  # it was to deliver: others do so meanwhile
     await write.flush()

@@ -3,8 +3,8 @@
 While a P0 is open, nothing of lower priority starts except what the P0 waits for. Starting work
 takes a shared lock on the gate's row, then looks for open P0s in a later statement (READ COMMITTED:
 it sees what was committed until then). Opening or closing a P0, and changing a blocker, takes the
-lock exclusively and increments its version (the column `epoch`). So no stage slips through beside a
-P0 that is being opened.
+lock exclusively and increments its version (`gate_version`). So no stage slips through beside a P0
+that is being opened.
 
 Lock order, to exclude deadlocks: the requirements' rows, the gate, the users' blockers.
 """
@@ -46,11 +46,11 @@ from pipeline.model import (
     PRE_EMPTION,
     Held,
     Hold,
+    Notification,
     Priority,
     RequirementRef,
     RequirementState,
     StageState,
-    Wake,
 )
 
 OPEN_HOLDS = (
@@ -61,7 +61,7 @@ OPEN_HOLDS = (
 """What a requirement is held by now."""
 
 
-async def hold_back(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
+async def hold_back(write: RequirementWrite, hold: Hold, subscriber: str) -> Hold:
     """Record that the requirement waits; one that is BLOCKED stays so: its repair is held."""
     open_holds = await write.read(OPEN_HOLDS, number=write.number)
     if write.state in (RequirementState.RUNNING, RequirementState.ACCEPTED):
@@ -69,17 +69,21 @@ async def hold_back(write: RequirementWrite, hold: Hold, waiter: str) -> Hold:
     if write.state is RequirementState.HELD:
         write.set(reason=hold.reason, waiting_for=", ".join(hold.by))
     for row in open_holds:
-        if (row["boundary"], row["workflow_id"]) == (hold.boundary, waiter):
+        if (row["boundary"], row["workflow_id"]) == (hold.boundary, subscriber):
             key = {name: row[name] for name in ("boundary", "occurrence")}
             key["number"] = write.number
-            now = {"held_by": list(hold.by), "reason": hold.reason, "epoch": hold.epoch}
+            now = {
+                "held_by": list(hold.by),
+                "reason": hold.reason,
+                "gate_version": hold.gate_version,
+            }
             write.update(HoldRow, key, **now)
-            return Hold(hold.boundary, hold.by, hold.reason, hold.epoch, row["created_at"])
-    await _begin(write, hold, waiter)
+            return Hold(hold.boundary, hold.by, hold.reason, hold.gate_version, row["created_at"])
+    await _begin(write, hold, subscriber)
     return hold
 
 
-async def record_outage(write: RequirementWrite, hold: Hold, waiter: str) -> None:
+async def record_outage(write: RequirementWrite, hold: Hold, subscriber: str) -> None:
     """A dependency that has held the requirement is there again; a repeat does nothing.
 
     Only now is there a database to write to: the row says since when it was held.
@@ -92,7 +96,7 @@ async def record_outage(write: RequirementWrite, hold: Hold, waiter: str) -> Non
     if write.state is RequirementState.RUNNING:
         write.move(RequirementState.HELD, why=hold.reason)
         write.move(RequirementState.RUNNING, why=why)
-    occurrence = await _begin(write, hold, waiter, ended_at=write.at)
+    occurrence = await _begin(write, hold, subscriber, ended_at=write.at)
     fields = {"round": write.row["round"], "stages": [hold.boundary], "who": ORCHESTRATOR}
     scope, kind = _scope(write, hold.boundary), EventType.WORKFLOW_RESUMED
     write.tell(scope, kind, {**fields, "why": why}, occurrence=occurrence)
@@ -106,7 +110,7 @@ async def record_hold(connection: AsyncConnection, held: Held) -> None:
 
 
 async def _begin(
-    write: RequirementWrite, hold: Hold, waiter: str, ended_at: datetime | None = None
+    write: RequirementWrite, hold: Hold, subscriber: str, ended_at: datetime | None = None
 ) -> int:
     """The row of a hold and its event; returns the occurrence that tells it from others."""
     query = select(func.coalesce(func.max(HoldRow.occurrence), 0)).where(
@@ -123,8 +127,8 @@ async def _begin(
         occurrence=occurrence,
         held_by=list(hold.by),
         reason=hold.reason,
-        epoch=hold.epoch,
-        workflow_id=waiter,
+        gate_version=hold.gate_version,
+        workflow_id=subscriber,
         created_at=hold.since,
         ended_at=ended_at,
     )
@@ -135,8 +139,8 @@ async def _begin(
     return occurrence
 
 
-async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) -> None:
-    """The waiter's holds at boundaries are over, or that of its running agents; it is said once.
+async def let_go(write: RequirementWrite, subscriber: str, *, agents: bool = False) -> None:
+    """End the subscriber's holds at boundaries, or that of its running agents; it is said once.
 
     The requirement runs again, or waits for a host again, unless it is the agents' that is over and
     another one is not.
@@ -145,12 +149,12 @@ async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) 
     mine = [
         row
         for row in holds
-        if row["workflow_id"] == waiter and agents == (row["boundary"] == PRE_EMPTION)
+        if row["workflow_id"] == subscriber and agents == (row["boundary"] == PRE_EMPTION)
     ]
     if not mine:
         return
     names = [row["boundary"] for row in mine]
-    over = (HoldRow.workflow_id == waiter) & HoldRow.boundary.in_(names)
+    over = (HoldRow.workflow_id == subscriber) & HoldRow.boundary.in_(names)
     write.update_all(end_holds(write).where(over))
     is_held = agents and len(mine) < len(holds)
     if write.state is not RequirementState.HELD or is_held:
@@ -165,7 +169,7 @@ async def let_go(write: RequirementWrite, waiter: str, *, agents: bool = False) 
 
 
 def end_boundary_holds(write: RequirementWrite) -> Update:
-    """The requirement waits at no boundary any more; its agents may still stand still."""
+    """The requirement waits at no boundary any more; its agents may still be suspended."""
     return end_holds(write).where(HoldRow.boundary != PRE_EMPTION)
 
 
@@ -187,12 +191,12 @@ USER_ROUND = 0
 # The exclusive side locks the table first; otherwise a stream of shared lockers starves it, because
 # PostgreSQL does not queue new shared lockers of a row behind a waiting exclusive one.
 _LOCK_TABLE = text(f"LOCK TABLE {P0GateRow.__tablename__} IN EXCLUSIVE MODE")
-_SHARE = select(P0GateRow.epoch).where(P0GateRow.id == 1).with_for_update(read=True)
+_SHARE = select(P0GateRow.gate_version).where(P0GateRow.id == 1).with_for_update(read=True)
 _RAISE_VERSION = (
     update(P0GateRow)
     .where(P0GateRow.id == 1)
-    .values(epoch=P0GateRow.epoch + 1)
-    .returning(P0GateRow.epoch)
+    .values(gate_version=P0GateRow.gate_version + 1)
+    .returning(P0GateRow.gate_version)
 )
 # A fix has its requirement's priority and ends with it, so only requirements count.
 OPEN_P0 = select(RequirementRow.number).where(
@@ -235,7 +239,7 @@ _LOOK = select(
     func.array(OPEN_P0.order_by(RequirementRow.number).scalar_subquery()).label("urgent"),
 )
 _IN_LINE = select(DeliveryTurnRow.number).where(DeliveryTurnRow.left_at.is_(None))
-_MAY_GO_ON = (
+_MAY_PROCEED = (
     select(HoldRow.workflow_id)
     .distinct()
     .join(RequirementRow, RequirementRow.number == HoldRow.number)
@@ -270,28 +274,28 @@ async def lock_gate(connection: AsyncConnection) -> int:
 async def share_gate(write: RequirementWrite) -> int:
     """Take the shared lock until the transaction ends; returns the gate's version."""
     (gate,) = await write.read(_SHARE)
-    return int(gate["epoch"])
+    return int(gate["gate_version"])
 
 
 async def pass_gate(
-    write: RequirementWrite, boundary: str, waiter: str, outage: Hold | None = None
+    write: RequirementWrite, boundary: str, subscriber: str, outage: Hold | None = None
 ) -> Hold | None:
     """Take the shared lock; returns why nothing may start at that boundary, or None if it may.
 
-    The hold's row is written, or ended. `waiter` is the workflow to notify when it may continue.
-    An `outage` that held it until now is recorded.
+    The hold's row is written, or ended. `subscriber` is the workflow to notify when it may
+    continue. An `outage` that held it until now is recorded.
 
     Raises: IllegalTransition if the requirement has ended.
     """
-    hold = await held_at_gate(write, boundary, waiter, outage)
+    hold = await held_at_gate(write, boundary, subscriber, outage)
     if hold:
-        return await hold_back(write, hold, waiter)
-    await let_go(write, waiter)
+        return await hold_back(write, hold, subscriber)
+    await let_go(write, subscriber)
     return None
 
 
 async def held_at_gate(
-    write: RequirementWrite, boundary: str, waiter: str, outage: Hold | None
+    write: RequirementWrite, boundary: str, subscriber: str, outage: Hold | None
 ) -> Hold | None:
     """As `pass_gate`, but the hold is not written.
 
@@ -300,16 +304,16 @@ async def held_at_gate(
     if write.state.is_final:
         raise IllegalTransition(f"{write.number} is {write.state}: {boundary} cannot begin.")
     if outage:
-        await record_outage(write, outage, waiter)
-    epoch = await share_gate(write)
+        await record_outage(write, outage, subscriber)
+    gate_version = await share_gate(write)
     by, reason = await _holders(write)
-    return Hold(boundary, by, reason, epoch, write.at) if by else None
+    return Hold(boundary, by, reason, gate_version, write.at) if by else None
 
 
-async def to_wake(connection: AsyncConnection) -> Wake:
+async def to_notify(connection: AsyncConnection) -> Notification:
     """The workflows whose holds at the gate are over."""
-    epoch = (await connection.execute(select(P0GateRow.epoch))).scalar_one()
-    return Wake(tuple((await connection.execute(_MAY_GO_ON)).scalars()), epoch)
+    gate_version = (await connection.execute(select(P0GateRow.gate_version))).scalar_one()
+    return Notification(tuple((await connection.execute(_MAY_PROCEED)).scalars()), gate_version)
 
 
 async def _holders(write: RequirementWrite) -> tuple[tuple[str, ...], str]:
@@ -334,25 +338,29 @@ async def is_exempt(write: RequirementWrite) -> bool:
 # --- pre-emption: running agents are suspended for a P0 -------------------------------------------
 
 
-async def stand_still(connection: AsyncConnection, ref: RequirementRef, waiter: str) -> Hold | None:
-    """Whether the requirement's agents must stand still, and for whom; None: they may go on.
+async def apply_preemption(
+    connection: AsyncConnection, ref: RequirementRef, subscriber: str
+) -> Hold | None:
+    """Whether the requirement's agents must be suspended, and for whom; None: they may run.
 
-    Without agents there is nothing to stand still: whatever is to start is held at the gate.
+    Without agents there is nothing to suspend: whatever is to start is held at the gate.
 
     Raises: UnknownRequirement.
     """
     write = await RequirementWrite.lock(connection, ref.number)
     if write.state.is_final:  # it ended after it was told; its agents are ended, too
         return None
-    epoch = await share_gate(write)
+    gate_version = await share_gate(write)
     found = (await connection.execute(PRE_EMPTING)).scalars()
     by = tuple(sorted(found))
     if by and not await is_exempt(write) and await _has_agents(connection, ref.number):
         reason = f"{', '.join(by)} pre-empts what runs."
-        hold = await hold_back(write, Hold(PRE_EMPTION, by, reason, epoch, write.at), waiter)
+        hold = await hold_back(
+            write, Hold(PRE_EMPTION, by, reason, gate_version, write.at), subscriber
+        )
     else:
         hold = None
-        await let_go(write, waiter, agents=True)
+        await let_go(write, subscriber, agents=True)
     await write.flush()
     return hold
 
@@ -375,7 +383,7 @@ _IS_TOLD = exists().where(
 
 
 async def to_pre_empt(connection: AsyncConnection, *, missed: bool = False) -> tuple[str, ...]:
-    """Every requirement and fix whose agents have to stand still; empty while no P0 pre-empts.
+    """Every requirement and fix whose agents have to be suspended; empty while no P0 pre-empts.
 
     `missed`: only those whose agents run all the same, since the signal to them was lost.
     """

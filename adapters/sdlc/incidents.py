@@ -17,20 +17,20 @@ from pipeline.infrastructure import (
     requirement_order,
 )
 from pipeline.model import SASHA, Incident, InfrastructureOpening, Opening, OpeningRequest
-from pipeline.remedies import REMEDIES
+from pipeline.runbook import RUNBOOK
 
 
 async def record_incident(connection: AsyncConnection, incident: Incident) -> None:
     """The row of an incident that is over for Sasha; a repeat does nothing."""
-    symptom = incident.symptom
+    alert = incident.alert
     values = {
         "incident_id": incident.incident_id,
         "place": incident.place,
-        "kind": symptom.kind,
-        "component": symptom.component,
-        "subject": symptom.subject,
-        "detail": symptom.detail,
-        "diagnosis": REMEDIES[symptom.kind].diagnosis,
+        "kind": alert.kind,
+        "component": alert.component,
+        "subject": alert.subject,
+        "detail": alert.detail,
+        "diagnosis": RUNBOOK[alert.kind].diagnosis,
         "actions": list(incident.actions),
         "end": incident.end,
         "requirement": incident.requirement,

@@ -60,8 +60,8 @@ class Acceptance:
     blocked_by: tuple[str, ...] = ()
 
     @property
-    def moves_line(self) -> bool:
-        """Whether it changes who may go on: a P0 that is no fix, or one that waits for others."""
+    def changes_gate(self) -> bool:
+        """Whether it changes who may continue: a P0 that is no fix, or one with blockers."""
         is_p0 = self.order.priority is Priority.P0 and self.parent is None
         return is_p0 or bool(self.blocked_by)
 
@@ -77,7 +77,7 @@ async def accept(connection: AsyncConnection, acceptances: Sequence[Acceptance])
     _refuse_twins(acceptances)
     await _check_parents(connection, acceptances)
     await lock_rows(connection, {by for a in acceptances for by in a.blocked_by})
-    if any(a.moves_line for a in acceptances):
+    if any(a.changes_gate for a in acceptances):
         await lock_gate(connection)
     at = datetime.now(UTC)
     new = await _insert_requirements(connection, acceptances, at)
@@ -200,7 +200,7 @@ _ENDS = {
 
 
 async def pass_opening(
-    connection: AsyncConnection, request: OpeningRequest, waiter: str
+    connection: AsyncConnection, request: OpeningRequest, subscriber: str
 ) -> Hold | None:
     """Let a host take the requirement, or say what holds it. Raises: UnknownRequirement."""
     number = request.ref.number
@@ -208,7 +208,7 @@ async def pass_opening(
     if write.row["workflow_run"] == request.ref.workflow_run:
         return None
     before = write.state
-    hold = await pass_gate(write, OPENING, waiter, request.held)
+    hold = await pass_gate(write, OPENING, subscriber, request.held)
     if hold or write.state is not before:  # it is asked again and again while the host is full
         await write.flush()
     return hold
@@ -357,7 +357,7 @@ async def is_full(connection: AsyncConnection, host: str, limit: int, number: st
 
 
 async def _clear_line(write: RequirementWrite, closing: Closing) -> bool:
-    """Whoever this one has held may go on; a blocker that was not delivered goes on blocking.
+    """Whoever this one has held may continue; a blocker that was not delivered keeps blocking.
 
     Returns whether it has held anybody.
     """

@@ -44,13 +44,13 @@ _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.
 
 
 async def open_stage(
-    connection: AsyncConnection, request: StageRequest, waiter: str
+    connection: AsyncConnection, request: StageRequest, subscriber: str
 ) -> StageContext | Hold:
     """Open the run's row unless it is held; a repeat opens it once and passes the gate again.
 
     It is asked with a slot in hand, and never for a run that was started: a row that is open and
-    has to be held is one that a crash has kept from its start. `waiter` is the workflow that waits
-    if it is held.
+    has to be held is one that a crash has kept from its start. `subscriber` is the workflow to
+    notify if it is held.
 
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
@@ -65,7 +65,7 @@ async def open_stage(
         statement=LOCK_WITH_DESCRIPTION,
     )
     context = await load_context(write, request)
-    stage, started, hold = await _pass(write, request, waiter)
+    stage, started, hold = await _pass(write, request, subscriber)
     if not hold:
         _open(write, stage, request)
     await write.flush()
@@ -86,7 +86,7 @@ async def resume_stage(connection: AsyncConnection, request: StageRequest) -> No
 
 
 async def queue_stage(
-    connection: AsyncConnection, request: StageRequest, waiter: str
+    connection: AsyncConnection, request: StageRequest, subscriber: str
 ) -> Hold | None:
     """Say that the stage waits for a slot of its host, unless it is held; a repeat says it again.
 
@@ -101,7 +101,7 @@ async def queue_stage(
         *gate_reads(number),
     )
     await write.load_stages()
-    stage, _, hold = await _pass(write, request, waiter)
+    stage, _, hold = await _pass(write, request, subscriber)
     if not hold:
         if stage.state is StageState.HELD:
             write.move_stage(stage, StageState.WAITING, why="It waits for a slot.")
@@ -112,7 +112,7 @@ async def queue_stage(
 
 
 async def _pass(
-    write: RequirementWrite, request: StageRequest, waiter: str
+    write: RequirementWrite, request: StageRequest, subscriber: str
 ) -> tuple[StageRecord, dict[str, Any], Hold | None]:
     """The stage, what is known of its run's start, and what holds it at the P0 gate.
 
@@ -134,9 +134,9 @@ async def _pass(
     }
     if started:
         if request.held:
-            await record_outage(write, request.held, waiter)
+            await record_outage(write, request.held, subscriber)
         return stage, started, None
-    hold = await pass_gate(write, stage.stage, waiter, request.held)
+    hold = await pass_gate(write, stage.stage, subscriber, request.held)
     if hold:
         _hold(write, stage, hold)
     return stage, started, hold

@@ -103,7 +103,7 @@ class PostgresSdlcStore:
     add_blocker = _write(holds.add_blocker)
     remove_blocker = _write(holds.remove_blocker)
     record_hold = _write(holds.record_hold)
-    stand_still = _write(holds.stand_still)
+    apply_preemption = _write(holds.apply_preemption)
     to_pre_empt = _read(holds.to_pre_empt)
 
     # --- its stages and gates ---------------------------------------------------------------
@@ -124,13 +124,13 @@ class PostgresSdlcStore:
     pass_delivery = _write(deliveries.pass_delivery)
     leave_line = _write(deliveries.leave)
     is_delivery = _read(deliveries.is_delivery)
-    to_wake = _read(deliveries.to_wake)
+    to_notify = _read(deliveries.to_notify)
 
     # --- its failures and fixes -------------------------------------------------------------
 
     block = _write(failures.block)
     reopen = _write(failures.reopen)
-    settle = _write(failures.settle)
+    apply_results = _write(failures.apply_results)
     remind = _write(failures.remind)
     open_fixes = _write(fixes.open_fixes)
     merge_fix = _write(fixes.merge_fix)

@@ -103,8 +103,8 @@ class StageRow(Base):
     """A stage of a requirement: its place in the plan and its latest run.
 
     `queued_at` says since when it waits for a slot of its host, and `remaining_minutes` how long
-    the plan goes on from it: who has the longer path is served first.
-    `resumed` counts how often that run was given up because of infrastructure and went on.
+    the plan continues from it: who has the longer path is served first.
+    `resumed` counts how often that run was given up because of infrastructure and continued.
     """
 
     __tablename__ = "stages"
@@ -292,7 +292,7 @@ class P0GateRow(Base):
     __tablename__ = "line"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    epoch: Mapped[int] = mapped_column(BigInteger)
+    gate_version: Mapped[int] = mapped_column(BigInteger)
 
 
 class InstallationRow(Base):
@@ -326,7 +326,7 @@ class HoldRow(Base):
     occurrence: Mapped[int] = mapped_column(primary_key=True)
     held_by: Mapped[list[str]]
     reason: Mapped[str]
-    epoch: Mapped[int] = mapped_column(BigInteger)
+    gate_version: Mapped[int] = mapped_column(BigInteger)
     workflow_id: Mapped[str]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
@@ -354,7 +354,7 @@ class RetryRow(Base):
 class LeftoverRow(Base):
     """What a requirement that has ended left on its host because it could not be cleaned up.
 
-    The host goes on trying until `cleaned_at`; `reason` is the latest error.
+    The host continues trying until `cleaned_at`; `reason` is the latest error.
     """
 
     __tablename__ = "leftovers"
@@ -400,7 +400,7 @@ class DeliveryTurnRow(Base):
 class IncidentRow(Base):
     """Something that was wrong with the infrastructure, what was done, and how it ended.
 
-    `place` is a host, or empty for the house; `requirement` is the P0 that an escalated one opened.
+    `place` is a host, or empty for the cluster; `requirement` is the P0 of an escalated one.
     """
 
     __tablename__ = "incidents"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.model import (
+    AlertKind,
     Ask,
     FailureKind,
     IncidentEnd,
@@ -13,7 +14,6 @@ from pipeline.model import (
     RequirementState,
     RunEnd,
     StageState,
-    SymptomKind,
     Turn,
 )
 
@@ -111,7 +111,7 @@ class EscalationView:
 
 @dataclass(frozen=True)
 class HoldView:
-    """A boundary at which a requirement waits, and for whom; `ended_at` once it goes on."""
+    """A boundary at which a requirement waits, and for whom; `ended_at` once it continues."""
 
     boundary: str
     held_by: tuple[str, ...]
@@ -173,11 +173,11 @@ class QueuedView:
 
 @dataclass(frozen=True)
 class IncidentView:
-    """Something that was wrong with the infrastructure; `place` is a host, empty for the house."""
+    """A fault of the infrastructure; `place` is a host, or empty for the cluster."""
 
     incident_id: str
     place: str
-    kind: SymptomKind
+    kind: AlertKind
     component: str
     subject: str
     detail: str

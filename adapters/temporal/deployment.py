@@ -117,7 +117,7 @@ async def make_current(
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
 
-async def take_up(client: Client, installation: Installation, build_id: str) -> None:
+async def offer_build(client: Client, installation: Installation, build_id: str) -> None:
     """Make the very first build current; of a later one, say how that is done.
 
     Without a current build no workflow would run. Raises: RefusedInput, DependencyUnavailable.

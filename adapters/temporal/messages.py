@@ -1,4 +1,4 @@
-"""What workflows are told: the ports `Waker`, `Sasha` and `Extender` on Temporal."""
+"""What workflows are told: the ports `Notifier`, `Sasha` and `Extender` on Temporal."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,38 +17,38 @@ from adapters.temporal.workflows import check_ours
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.installation import Installation, Queues
 from pipeline.model import (
+    APPLY_PREEMPTION,
     RELEASE,
     REPAIRED,
-    STAND_STILL,
     TURN,
     ExtensionRequest,
+    Notification,
     SashaCall,
     SashaState,
     Waiting,
-    Wake,
 )
 
 _AT_ONCE = 20
 """Signals in flight: hundreds are sent within a second without flooding the server."""
 
 
-class TemporalWaker:
+class TemporalNotifier:
     """Signals workflows; a repeat is harmless, since the version of the P0 gate never falls."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def wake(self, wake: Wake) -> None:
+    async def wake(self, wake: Notification) -> None:
         """Tell each workflow the gate's new version, or its turn; one that has ended needs neither.
 
         Raises: DependencyUnavailable.
         """
-        await self._tell_all(wake.workflow_ids, RELEASE, wake.epoch)
+        await self._tell_all(wake.workflow_ids, RELEASE, wake.gate_version)
         await self._tell_all(wake.turns, TURN)
 
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
         """Tell each workflow to suspend its agents. Raises: DependencyUnavailable."""
-        await self._tell_all(workflow_ids, STAND_STILL)
+        await self._tell_all(workflow_ids, APPLY_PREEMPTION)
 
     async def tell_repaired(self, waiting: Waiting) -> None:
         """Tell each workflow that its dependency is back. Raises: DependencyUnavailable."""

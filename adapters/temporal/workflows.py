@@ -30,7 +30,7 @@ paused one, since it continues."""
 
 
 @dataclass(frozen=True)
-class WorkflowStanding:
+class WorkflowStatus:
     """The latest run of a workflow; `first_run` identifies its whole chain.
 
     `queue` is its task queue, which tells whose workflow it is.
@@ -42,7 +42,7 @@ class WorkflowStanding:
     queue: str
 
 
-async def workflow_standing(client: Client, workflow_id: str) -> WorkflowStanding | None:
+async def workflow_status(client: Client, workflow_id: str) -> WorkflowStatus | None:
     """A workflow's status; None if Temporal does not know it. Raises: DependencyUnavailable."""
     request = DescribeWorkflowExecutionRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
@@ -55,7 +55,7 @@ async def workflow_standing(client: Client, workflow_id: str) -> WorkflowStandin
             return None
         raise
     info = answer.workflow_execution_info
-    return WorkflowStanding(
+    return WorkflowStatus(
         info.execution.run_id, info.first_run_id, info.status in _ENDED, info.task_queue
     )
 
@@ -65,8 +65,8 @@ async def check_ours(client: Client, queues: Queues, number: str) -> None:
 
     Raises: NumberElsewhere, DependencyUnavailable.
     """
-    standing = await workflow_standing(client, number)
-    if standing and standing.queue != queues.central:
+    status = await workflow_status(client, number)
+    if status and status.queue != queues.central:
         raise NumberElsewhere(number)
 
 

@@ -20,13 +20,13 @@ from adapters.runs.host import HostRuns
 from adapters.runs.slots import SlotLimit
 from adapters.sdlc.store import create_store
 from adapters.sdlc.views import IncidentView, ListedRequirement
-from adapters.temporal.workflows import workflow_standing
+from adapters.temporal.workflows import workflow_status
 from adapters.user_files import find_agents
 from adapters.waiting import within
 from cli import output
 from cli.connections import records, temporal_client
 from cli.doctor.checks import CHECK_SECONDS
-from cli.hints import sasha_standing
+from cli.hints import sasha_status
 from cli.incidents import incident_text, place_name
 from cli.installation import installation_of
 from hosting.sasha import care_of_cluster, care_of_host
@@ -34,13 +34,13 @@ from pipeline.errors import PipelineError
 from pipeline.infrastructure import is_infrastructure
 from pipeline.installation import Installation
 from pipeline.model import (
-    CaseStanding,
-    SashaStanding,
-    Symptom,
-    SymptomKind,
+    Alert,
+    AlertKind,
+    RemediationStatus,
+    SashaStatus,
 )
 from pipeline.phases import OPEN_STATES
-from pipeline.remedies import findings
+from pipeline.runbook import findings
 from settings import Settings
 from workflows.sasha import CLUSTER
 
@@ -49,10 +49,10 @@ _INCIDENTS = 5
 
 @dataclass(frozen=True)
 class Advice:
-    """A symptom and what Sasha would do about it; `place` is a host, or empty for the cluster."""
+    """A alert and what Sasha would do about it; `place` is a host, or empty for the cluster."""
 
     place: str
-    kind: SymptomKind
+    kind: AlertKind
     component: str
     subject: str
     detail: str
@@ -66,11 +66,11 @@ class Advice:
 class SashaReport:
     """Everything about Sasha that could be found out; `unknown` says what could not, and why.
 
-    `standing` is None unless her workflow has answered.
+    `status` is None unless her workflow has answered.
     """
 
     is_there: bool | None = None
-    standing: SashaStanding | None = None
+    status: SashaStatus | None = None
     requirements: tuple[ListedRequirement, ...] = ()
     incidents: tuple[IncidentView, ...] = ()
     would_do: tuple[Advice, ...] = ()
@@ -81,7 +81,7 @@ class SashaReport:
         """The JSON of this report."""
         return {
             "is_there": self.is_there,
-            "standing": self.standing,
+            "status": self.status,
             "requirements": [
                 {"req_number": each.number, "state": each.state, "since": each.waiting_since}
                 for each in self.requirements
@@ -136,10 +136,10 @@ async def _ask_temporal(report: SashaReport, settings: Settings) -> None:
 
 
 async def _ask_her(report: SashaReport, client: Client, installation: Installation) -> None:
-    standing = await workflow_standing(client, installation.sasha)
-    report.is_there = standing is not None and not standing.has_ended
+    status = await workflow_status(client, installation.sasha)
+    report.is_there = status is not None and not status.has_ended
     if report.is_there:
-        report.standing = await sasha_standing(client, installation)
+        report.status = await sasha_status(client, installation)
 
 
 async def _probe_cluster(
@@ -148,10 +148,10 @@ async def _probe_cluster(
     store = create_store(settings.database_url.get_secret_value())
     try:
         async with care_of_cluster(settings, client, installation, store) as care:
-            symptoms = await care.look()
+            alerts = await care.look()
     finally:
         await store.close()
-    report.would_do += _advice(CLUSTER, symptoms)
+    report.would_do += _advice(CLUSTER, alerts)
 
 
 async def _probe_host(
@@ -162,53 +162,53 @@ async def _probe_host(
     runs = HostRuns(settings.home, agents, slots, settings.children_environment)
     memory = MemoryCare(settings.host, slots)
     async with care_of_host(settings, client, installation, runs, memory) as care:
-        symptoms = await care.look()
-    report.would_do += _advice(settings.host, symptoms)
+        alerts = await care.look()
+    report.would_do += _advice(settings.host, alerts)
 
 
-def _advice(place: str, symptoms: Sequence[Symptom]) -> tuple[Advice, ...]:
+def _advice(place: str, alerts: Sequence[Alert]) -> tuple[Advice, ...]:
     return tuple(
         Advice(
             place,
-            finding.symptom.kind,
-            finding.symptom.component,
-            finding.symptom.subject,
-            finding.symptom.detail,
+            finding.alert.kind,
+            finding.alert.component,
+            finding.alert.subject,
+            finding.alert.detail,
             finding.remedy.diagnosis,
             finding.remedy.action,
             finding.remedy.attempts,
             finding.remedy.escalates,
         )
-        for finding in findings(symptoms)
+        for finding in findings(alerts)
     )
 
 
 def report_text(report: SashaReport) -> RenderableType:
     """What she repairs, the requirements for what she could not, her advice and past incidents."""
-    lines = (*_standing(report), *_opened(report), *_advised(report), *_history(report))
+    lines = (*_status(report), *_opened(report), *_advised(report), *_history(report))
     return Group(
         *(output.unfolded(Text(line)) for line in lines), *map(incident_text, report.incidents)
     )
 
 
-def _standing(report: SashaReport) -> Iterator[str]:
+def _status(report: SashaReport) -> Iterator[str]:
     if report.is_there is False:
         yield "Sasha has not been called yet."
-    if report.standing is None:
+    if report.status is None:
         return
-    cases = report.standing.cases
-    yield "Sasha is repairing:" if cases else "Sasha is running and repairs nothing now."
-    for case in cases:
-        yield from _case_lines(case)
-    for waiting in report.standing.waiting:
+    remediations = report.status.remediations
+    yield "Sasha is repairing:" if remediations else "Sasha is running and repairs nothing now."
+    for remediation in remediations:
+        yield from _case_lines(remediation)
+    for waiting in report.status.waiting:
         yield f"Waiting for {waiting.dependency}: {', '.join(waiting.callers)}"
 
 
-def _case_lines(case: CaseStanding) -> Iterator[str]:
-    symptom, since = case.symptom, output.moment(case.began_at)
-    yield f"  {place_name(case.place)}: {_what(symptom.kind, symptom.subject)} since {since}"
-    yield f"      {output.plain(symptom.detail)}"
-    for action in case.actions:
+def _case_lines(remediation: RemediationStatus) -> Iterator[str]:
+    alert, since = remediation.alert, output.moment(remediation.began_at)
+    yield f"  {place_name(remediation.place)}: {_what(alert.kind, alert.subject)} since {since}"
+    yield f"      {output.plain(alert.detail)}"
+    for action in remediation.actions:
         yield f"      - {output.plain(output.first_line(action))}"
 
 

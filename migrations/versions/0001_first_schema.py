@@ -247,10 +247,10 @@ def _create_line() -> None:
     line = op.create_table(
         "line",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("gate_version", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="line_pkey"),
     )
-    op.bulk_insert(line, [{"id": 1, "epoch": 1}])
+    op.bulk_insert(line, [{"id": 1, "gate_version": 1}])
 
 
 def _create_installation() -> None:
@@ -271,7 +271,7 @@ def _create_holds() -> None:
         sa.Column("occurrence", sa.Integer(), nullable=False),
         sa.Column("held_by", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("gate_version", sa.BigInteger(), nullable=False),
         sa.Column("workflow_id", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True)),

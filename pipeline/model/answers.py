@@ -43,7 +43,7 @@ class Escalation:
 
 @dataclass(frozen=True)
 class Reopening:
-    """Records an answer: stages were reopened and the requirement goes on."""
+    """Records an answer: stages were reopened and the requirement continues."""
 
     ref: RequirementRef
     occurrence: int

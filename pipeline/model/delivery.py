@@ -12,7 +12,7 @@ from pipeline.model.runs import RunEnd
 
 @dataclass(frozen=True)
 class Proof:
-    """A build that is green on a commit, and the builders' marks that the commit holds.
+    """A build that is green on a commit, and which revisions of the builders' work it holds.
 
     A `clean` one was made in a fresh checkout: a delivery stands on no other.
     """

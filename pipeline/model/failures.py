@@ -25,7 +25,7 @@ class FailureKind(StrEnum):
 
     @property
     def is_red(self) -> bool:
-        """Whether somebody's work was judged: only then it counts as a red of its gate."""
+        """Whether somebody's work was reviewed: only then it counts as a red of its gate."""
         return self not in (
             self.INFRASTRUCTURE,
             self.PRE_EMPTED,
@@ -92,7 +92,7 @@ class Failure:
 
 
 @dataclass
-class Tally:
+class Counters:
     """Counts that outlive rounds. Gates are named as in `Failure.gate`.
 
     `repeated` are gates whose latest red said the same as the one before, `given_up` those whose

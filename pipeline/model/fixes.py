@@ -7,7 +7,7 @@ from pipeline.model.delivery import Proof
 from pipeline.model.failures import Failure
 from pipeline.model.plan import Head, RequirementRef, Stage
 from pipeline.model.requirement import Opening, RequirementOrder
-from pipeline.model.stages import StageOutcome, Standing
+from pipeline.model.stages import StageOutcome, WorkSnapshot
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Recovery:
     opening: Opening
     parallel: bool
     round: int
-    standing: Standing
+    snapshot: WorkSnapshot
     proofs: tuple[Proof, ...]
     fixes: tuple[Fix, ...]
     spent: timedelta
@@ -128,12 +128,12 @@ class Traces:
 
 
 @dataclass(frozen=True)
-class Settlement:
+class RoundResults:
     """Records what a round of fixes achieved; `occurrence` counts with a human's answers.
 
     `green` are failures (stage and gate) that are gone, `replaced` the fixes that stand for a
     stage, `reopened` stages that wait again, with the reason; empty `waiting_for` says that the
-    requirement goes on.
+    requirement continues.
     """
 
     ref: RequirementRef

@@ -7,9 +7,9 @@ from enum import StrEnum
 from pipeline.model.plan import RequirementRef
 
 RELEASE = "release"
-"""The signal that tells a workflow of the gate's new epoch."""
+"""The signal that tells a workflow of the gate's new gate_version."""
 
-STAND_STILL = "stand_still"
+APPLY_PREEMPTION = "apply_preemption"
 """The signal that tells a workflow that a P0 pre-empts its running agents."""
 
 OPENING = "opening"
@@ -19,7 +19,7 @@ TURN = "turn"
 """The signal that tells a workflow that it may be its turn to deliver."""
 
 PRE_EMPTION = "running agents"
-"""The boundary at which agents stand still that run already."""
+"""The boundary at which running agents are suspended."""
 
 REPAIRED = "repaired"
 """The signal that tells a workflow that a dependency is there again."""
@@ -30,15 +30,15 @@ class Hold:
     """Why nothing was started at a boundary, and what must come before it is tried again.
 
     `by` are requirements, open P0s or blockers of its own or those that deliver before it, or a
-    dependency that is away. The gate's
-    `epoch` rises whenever one of the former may be over: only a higher one than the hold's is worth
-    another try. A `dependency` is tried again when it is said to be repaired.
+    dependency that is away. `gate_version` rises whenever one of the former may be over: only a
+    higher one than the hold's is worth another try. A `dependency` is tried again when it is said
+    to be repaired.
     """
 
     boundary: str
     by: tuple[str, ...]
     reason: str
-    epoch: int
+    gate_version: int
     since: datetime
     dependency: str = ""
 
@@ -53,22 +53,22 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Wake:
+class Notification:
     """Tells workflows that wait at the gate that it may be open again.
 
     `turns` are the workflows whose turn to deliver it is.
     """
 
     workflow_ids: tuple[str, ...]
-    epoch: int
+    gate_version: int
     turns: tuple[str, ...] = ()
 
 
 # --- incidents of the infrastructure --------------------------------------------------------------
 
 
-class SymptomKind(StrEnum):
-    """What Sasha knows how to repair; `pipeline/remedies.py` says how."""
+class AlertKind(StrEnum):
+    """What Sasha knows how to repair; `pipeline/runbook.py` says how."""
 
     NATS_DOWN = "nats_down"
     STREAMS_AMISS = "streams_amiss"
@@ -123,22 +123,22 @@ class SashaCall:
 
 
 @dataclass(frozen=True)
-class Symptom:
+class Alert:
     """Something that a look has found wrong.
 
     `component` is the failing part, as in `REQ-INFRA-<component>-<n>`: `nats`, `database`, `disk`.
-    `subject` tells two symptoms of a kind apart (a run id, a number, a path). Kind and subject stay
+    `subject` tells two alerts of a kind apart (a run id, a number, a path). Kind and subject stay
     the same for as long as the trouble lasts; `detail` may change.
     """
 
-    kind: SymptomKind
+    kind: AlertKind
     component: str
     subject: str = ""
     detail: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
-        """Identifies the trouble in later looks: it is over when no symptom has this key."""
+        """Identifies the trouble in later looks: it is over when no alert has this key."""
         return (str(self.kind), self.subject)
 
 
@@ -156,7 +156,7 @@ class IncidentEnd(StrEnum):
 
 @dataclass(frozen=True)
 class Incident:
-    """A symptom, what was done about it, and how that ended.
+    """A alert, what was done about it, and how that ended.
 
     `place` is a host, or empty for the cluster; `actions` describes each attempt; `requirement` is
     the P0 that an escalated one has opened.
@@ -164,7 +164,7 @@ class Incident:
 
     incident_id: str
     place: str
-    symptom: Symptom
+    alert: Alert
     end: IncidentEnd
     actions: tuple[str, ...]
     began_at: datetime
@@ -174,9 +174,9 @@ class Incident:
 
 @dataclass(frozen=True)
 class Watch:
-    """Asks a place to look, for `patience`, until the symptom is gone."""
+    """Asks a place to look, for `patience`, until the alert is gone."""
 
-    symptom: Symptom
+    alert: Alert
     patience: timedelta
 
 
@@ -206,20 +206,20 @@ class SashaState:
 
 
 @dataclass(frozen=True)
-class CaseStanding:
-    """A symptom that Sasha repairs now; `actions` describes each attempt so far."""
+class RemediationStatus:
+    """A alert that Sasha repairs now; `actions` describes each attempt so far."""
 
     place: str
-    symptom: Symptom
+    alert: Alert
     began_at: datetime
     actions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class SashaStanding:
+class SashaStatus:
     """What Sasha does now: her cases, who waits for what, and the P0s that she has opened."""
 
-    cases: tuple[CaseStanding, ...] = ()
+    remediations: tuple[RemediationStatus, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     escalated: tuple[str, ...] = ()
 
@@ -233,7 +233,7 @@ class InfrastructureOrder:
 
     number: str
     place: str
-    symptom: Symptom
+    alert: Alert
     actions: tuple[str, ...]
     is_open: bool = False
 
@@ -249,7 +249,7 @@ class InfrastructureOpening:
 # --- retried steps, and what an ended requirement left behind -------------------------------------
 
 RETRY_BOUND = timedelta(minutes=10)
-"""How long an activity may go on failing before a human is asked (design, section 3).
+"""How long an activity may keep failing before a human is asked (design, section 3).
 
 Only failing counts: neither the work between two failures of different steps, nor a lost worker.
 What has happened already waits for the database and NATS without one (`activities.persistence`).
@@ -279,7 +279,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Leftover:
-    """What could not be cleaned up when its requirement ended; its host goes on trying."""
+    """What could not be cleaned up when its requirement ended; its host continues trying."""
 
     ref: RequirementRef
     reason: str

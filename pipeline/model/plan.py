@@ -126,7 +126,7 @@ class StageState(StrEnum):
 
     @property
     def is_done(self) -> bool:
-        """Whether what needs the stage may go on."""
+        """Whether what needs the stage may continue."""
         return self in (self.COMPLETED, self.SKIPPED)
 
     @property

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from pipeline.model.answers import ORCHESTRATOR, Ask
 from pipeline.model.delivery import Proof
-from pipeline.model.failures import Failure, Tally
+from pipeline.model.failures import Counters, Failure
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Pipeline, Priority, RequirementRef, RequirementState
-from pipeline.model.stages import Standing
+from pipeline.model.stages import WorkSnapshot
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Opening:
 
 @dataclass
 class Counts:
-    """Numbers that name records: they go on, so that nothing new is taken for a repeat."""
+    """Numbers that name records: they continue, so that nothing new is taken for a repeat."""
 
     builds: int = 0
     deliveries: int = 0
@@ -72,9 +72,9 @@ class Carried:
 
     opening: Opening
     parallel: bool
-    standing: Standing
+    snapshot: WorkSnapshot
     failures: tuple[Failure, ...]
-    tally: Tally
+    counters: Counters
     proofs: tuple[Proof, ...]
     asked: tuple[Ask, ...]
     spent: timedelta
@@ -98,7 +98,7 @@ class RequirementOrder:
     search_attributes: tuple[str, ...] = ()
     """Names of the search attributes that the server knows and the workflow sets."""
     pre_empts: bool = False
-    """Whether agents of lower priority that run stand still until it has ended; a P0 alone may."""
+    """Whether running agents of lower priority are suspended until it has ended; a P0 alone may."""
     fix: FixBase | None = None
     """Where the work starts, for a fix: it runs its one stage and delivers nothing."""
     carried: Carried | None = None

@@ -18,7 +18,7 @@ class Interval:
 
 
 def between(start: datetime, end: datetime, changes: Sequence[datetime]) -> list[Interval]:
-    """What of that stretch was work, where each change stops it or lets it go on, in turn.
+    """What of that stretch was work, where each change suspends or resumes it, in turn.
 
     A clock that was set back meanwhile makes stretches of no length, not of a negative one.
     """
@@ -99,8 +99,8 @@ class RunResult:
     counts the bytes before what was searched, if that was in vain.
 
     `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
-    suspended, and not by our own cancellation; `suspensions` are when it was suspended and went on
-    again, in turn.
+    suspended, and not by our own cancellation; `suspensions` are when it was suspended and resumed,
+    in turn.
     """
 
     end: RunEnd

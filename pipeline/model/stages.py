@@ -41,7 +41,7 @@ class StageRequest:
     waits_since: datetime | None = None
     """Since when it waits for a slot; None if it does not."""
     resumed: bool = False
-    """Whether this attempt was given up after infrastructure had failed, and goes on now."""
+    """Whether this attempt was given up after infrastructure had failed, and continues now."""
 
     @property
     def run_id(self) -> str:
@@ -74,12 +74,12 @@ class StageOutcome:
     failure: Failure | None = None
     hold: Hold | None = None
     """Why nothing was started; the state is `held` then."""
-    judged: tuple[str, ...] = ()
-    """Marks of the implementers' work that it has seen, where another board has started it."""
+    reviewed: tuple[str, ...] = ()
+    """Revisions of the implementers' work that it has seen, where another board has started it."""
     base: Head | None = None
     """The integration tip that its agent has started on: what its verdict is about."""
     resumes: bool = False
-    """Whether a retry goes on with this very attempt: no agent is at fault, its run stands."""
+    """Whether a retry continues with this very attempt: no agent is at fault, its run stands."""
 
 
 @dataclass(frozen=True)
@@ -158,17 +158,17 @@ INFRASTRUCTURE_LOSSES = 3
 
 
 @dataclass
-class StageCard:
-    """One stage's standing.
+class StageEntry:
+    """The state of one stage in the workflow.
 
     `tries` counts unanswered runs, `losses` those of infrastructure in a row, `extended_minutes`
     belong to the current attempt; `fixes` are those merged on the stage's behalf. An attempt that
     `resumes` was given up because of infrastructure: the next one is the same.
 
-    A verdict has seen the implementers' work whose marks stood when it was asked for (`judged`),
-    and whatever was merged by the integration tip that its agent has started on (`base`): it may
-    have waited for a slot in between. Until that is known `base` is the tip when the attempt was
-    first asked for. `merged` is the tip with the stage's latest work.
+    A verdict has seen the revisions of the implementers' work that stood when it was asked for
+    (`reviewed`), and whatever was merged by the integration tip that its agent has started on
+    (`base`): it may have waited for a slot in between. Until that is known `base` is the tip when
+    the attempt was first asked for. `merged` is the tip with the stage's latest work.
     """
 
     state: StageState = StageState.WAITING
@@ -180,13 +180,13 @@ class StageCard:
     verdict: str = ""
     flags: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
-    judged: tuple[str, ...] = ()
+    reviewed: tuple[str, ...] = ()
     base: Head | None = None
     merged: Head | None = None
     extended_minutes: float = 0.0
     resumes: bool = False
 
-    def mark(self, stage: str) -> str:
+    def revision(self, stage: str) -> str:
         """Names what of the stage is merged: `stage#attempt`, then the fixes."""
         return "+".join((f"{stage}#{self.attempt}", *self.fixes))
 
@@ -194,7 +194,7 @@ class StageCard:
         """The failures of the next run after which another attempt follows at once.
 
         Source: design, section 1: `retries` apply to a run without a valid notice; infrastructure
-        losses never count as a try. A run that died while it had to stand still owes nothing.
+        losses never count as a try. A run that died while it was suspended owes nothing.
         """
         free = [FailureKind.PRE_EMPTED]
         if self.losses + 1 < INFRASTRUCTURE_LOSSES:
@@ -214,8 +214,8 @@ class StageCard:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The card of every stage by its name, and the integration tip."""
+class WorkSnapshot:
+    """The entry of every stage by its name, and the integration tip."""
 
     head: Head | None
-    cards: Mapping[str, StageCard]
+    entries: Mapping[str, StageEntry]

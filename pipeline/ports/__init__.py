@@ -3,24 +3,24 @@
 Every method is idempotent by the run id or execution key in its argument: activities repeat it.
 """
 
-from pipeline.ports.care import Caretaker, Readiness
+from pipeline.ports.care import HealthChecks, Readiness
 from pipeline.ports.host import HostPorts
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import AgentRuns, Builds, StartListener, Workspaces
-from pipeline.ports.workflows import Extender, RuleFacts, Sasha, Waker
+from pipeline.ports.workflows import Extender, Notifier, RuleFacts, Sasha
 
 __all__ = [
     "AgentRuns",
     "Builds",
-    "Caretaker",
     "EventPublisher",
     "Extender",
+    "HealthChecks",
     "HostPorts",
+    "Notifier",
     "Readiness",
     "RuleFacts",
     "Sasha",
     "SdlcStore",
     "StartListener",
-    "Waker",
     "Workspaces",
 ]

@@ -4,23 +4,23 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.model import (
-    Symptom,
+    Alert,
 )
 
 
-class Caretaker(Protocol):
+class HealthChecks(Protocol):
     """Checks and repairs one place: the cluster (dependencies, records), or a host."""
 
-    async def look(self) -> Sequence[Symptom]:
-        """Everything that is wrong there now; what cannot be looked at is a symptom too."""
+    async def look(self) -> Sequence[Alert]:
+        """Everything that is wrong there now; what cannot be looked at is a alert too."""
 
-    async def is_over(self, symptom: Symptom) -> bool | None:
+    async def is_over(self, alert: Alert) -> bool | None:
         """Whether a fresh look, at nothing else, no longer finds it.
 
         None while that cannot be seen: a greater trouble hides a smaller one and does not end it.
         """
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         """Do once what the remedy says; what was done, in a sentence.
 
         Raises: PipelineError if it could not be done: that counts as a failed attempt.

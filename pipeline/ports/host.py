@@ -6,10 +6,10 @@ from datetime import timedelta
 from pipeline.agents_file import AgentsFile
 from pipeline.errors import ProjectMissing
 from pipeline.model import RETRY_BOUND
-from pipeline.ports.care import Caretaker, Readiness
+from pipeline.ports.care import HealthChecks, Readiness
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import AgentRuns, Builds, Workspaces
-from pipeline.ports.workflows import Sasha, Waker
+from pipeline.ports.workflows import Notifier, Sasha
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class HostPorts:
     """The outside world of one host, and what its worker was told.
 
     `workspaces` is None on a host without a project; `parallel` is the worker's switch, told with
-    every outcome. An activity that goes on failing is given up after `retry_bound`.
+    every outcome. An activity that keeps failing is given up after `retry_bound`.
     """
 
     store: SdlcStore
     publisher: EventPublisher
-    waker: Waker
+    notifier: Notifier
     sasha: Sasha
-    cluster_care: Caretaker
-    host_care: Caretaker
+    cluster_care: HealthChecks
+    host_care: HealthChecks
     runs: AgentRuns
     builds: Builds
     workspaces: Workspaces | None

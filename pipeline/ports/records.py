@@ -23,20 +23,20 @@ from pipeline.model import (
     InfrastructureOpening,
     Leftover,
     MergeResult,
+    Notification,
     Opening,
     OpeningRequest,
     Reminder,
     Reopening,
     RequirementRef,
     Retry,
+    RoundResults,
     RunResult,
-    Settlement,
     SlotUsage,
     StageContext,
     StageOutcome,
     StageRequest,
     StageSkip,
-    Wake,
 )
 from pipeline.notice import Notice
 from pipeline.savings import Savings
@@ -71,20 +71,20 @@ class SdlcStore(Protocol):
     async def has_room(self, host: str, limit: int) -> bool:
         """Whether the host may ask for an opening: it has room, or a P0 waits for one."""
 
-    async def pass_opening(self, request: OpeningRequest, waiter: str) -> Hold | None:
+    async def pass_opening(self, request: OpeningRequest, subscriber: str) -> Hold | None:
         """A hold as of `open_stage`, or None: a host may take the requirement."""
 
     async def open_requirement(self, request: OpeningRequest, opening: Opening) -> None:
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
 
-    async def open_stage(self, request: StageRequest, waiter: str) -> StageContext | Hold:
+    async def open_stage(self, request: StageRequest, subscriber: str) -> StageContext | Hold:
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
 
-        While something holds the requirement: a hold that `waiter`, a workflow, is woken from;
+        While something holds the requirement: a hold that `subscriber`, a workflow, is woken from;
         `workflow.held`. It is asked with a slot in hand, for a run that was not started.
         """
 
-    async def queue_stage(self, request: StageRequest, waiter: str) -> Hold | None:
+    async def queue_stage(self, request: StageRequest, subscriber: str) -> Hold | None:
         """Says of a stage that it waits for a slot; or a hold as of `open_stage`."""
 
     async def record_usage(self, host: str, usage: SlotUsage) -> None:
@@ -94,7 +94,7 @@ class SdlcStore(Protocol):
         """Takes up again a run that was started, and given up since infrastructure failed."""
 
     async def pass_delivery(
-        self, request: DeliveryRequest, waiter: str, repository: str, *, is_verified: bool
+        self, request: DeliveryRequest, subscriber: str, repository: str, *, is_verified: bool
     ) -> Hold | None:
         """A hold as of `open_stage`, or None: it is the requirement's turn at that branch.
 
@@ -110,14 +110,14 @@ class SdlcStore(Protocol):
     async def is_delivery(self, commit: str) -> bool:
         """Whether one of our requirements was to deliver that very commit."""
 
-    async def stand_still(self, ref: RequirementRef, waiter: str) -> Hold | None:
-        """What the requirement's running agents must stand still for; None: they may go on.
+    async def apply_preemption(self, ref: RequirementRef, subscriber: str) -> Hold | None:
+        """What the requirement's running agents are suspended for; None: they may run.
 
         Raises: UnknownRequirement.
         """
 
     async def to_pre_empt(self, *, missed: bool = False) -> Sequence[str]:
-        """Numbers of requirements and fixes whose agents have to stand still.
+        """Numbers of requirements and fixes whose agents have to be suspended.
 
         Those that were `missed`: they have agents that run, and were not told.
         """
@@ -125,8 +125,8 @@ class SdlcStore(Protocol):
     async def record_hold(self, held: Held) -> None:
         """A hold by a dependency that is over, and what is said of it; a repeat does nothing."""
 
-    async def to_wake(self) -> Wake:
-        """Everybody who is held and may go on, and whose turn to deliver it is."""
+    async def to_notify(self) -> Notification:
+        """Everybody who is held and may continue, and whose turn to deliver it is."""
 
     async def start_run(self, run_id: str, at: datetime, base_commit: str) -> None:
         """The run's agent was really started, on that commit; a repeat changes nothing."""
@@ -155,7 +155,9 @@ class SdlcStore(Protocol):
     ) -> None:
         """The gate's row and `build.passed` or `build.failed`."""
 
-    async def open_build(self, request: BuildRequest, waiter: str) -> BuildOutcome | Hold | None:
+    async def open_build(
+        self, request: BuildRequest, subscriber: str
+    ) -> BuildOutcome | Hold | None:
         """The recorded outcome of that very verification; else a hold as of `open_stage`, or None.
 
         None: it is to be built.
@@ -173,7 +175,7 @@ class SdlcStore(Protocol):
     async def merge_fix(self, merge: FixMerge, merged: FixMerged) -> None:
         """The gate of a fix's merge, and its failure if it conflicts."""
 
-    async def settle(self, settlement: Settlement) -> None:
+    async def apply_results(self, results: RoundResults) -> None:
         """What a round of fixes achieved: green gates resolve their failures and blockers.
 
         BLOCKED -> RUNNING and `workflow.resumed` if nothing is left.

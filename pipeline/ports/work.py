@@ -75,22 +75,22 @@ class AgentRuns(Protocol):
         """
 
     async def extend(self, run_id: str, deadline: timedelta) -> None:
-        """Set the run's deadline, counted from its start; standing still does not count.
+        """Set the run's deadline, counted from its start; its suspensions do not count.
 
         Raises: UnknownRequirement if it is not running.
         """
 
     async def suspend(self, key: str) -> tuple[str, ...]:
-        """Let every run of an execution (`REQ/workflow run`) stand still until it is resumed.
+        """Suspend every run of an execution (`REQ/workflow run`) until it is resumed.
 
         Its agents' processes are stopped, its deadlines do not come nearer, its slots are given
-        back, and none of its runs starts. Returns the ids of the living runs that stand still.
+        back, and none of its runs starts. Returns the ids of the living runs that are suspended.
         """
 
     async def resume(self, key: str) -> tuple[str, ...]:
-        """Let the runs of an execution go on, each as soon as it has a slot again.
+        """Let the runs of an execution continue, each as soon as it has a slot again.
 
-        Returns the ids of the living runs that stood still.
+        Returns the ids of the living runs that was suspended.
         """
 
 

@@ -5,14 +5,14 @@ from typing import Protocol
 
 from pipeline.model import (
     ExtensionRequest,
+    Notification,
     SashaCall,
     Waiting,
-    Wake,
 )
 from pipeline.questions import RequirementFacts
 
 
-class Waker(Protocol):
+class Notifier(Protocol):
     """Tells workflows what happens at the gate."""
 
     async def tell_repaired(self, waiting: Waiting) -> None:
@@ -22,13 +22,13 @@ class Waker(Protocol):
         """
 
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
-        """Tell each that its agents have to stand still; one that has ended needs none.
+        """Tell each that its agents have to be suspended; one that has ended needs none.
 
         Raises: DependencyUnavailable.
         """
 
-    async def wake(self, wake: Wake) -> None:
-        """Tell each of them the new epoch, or its turn; one that has ended needs none.
+    async def wake(self, wake: Notification) -> None:
+        """Tell each of them the new gate_version, or its turn; one that has ended needs none.
 
         Raises: DependencyUnavailable.
         """

@@ -351,7 +351,7 @@ def test_rollback_of_the_guide_makes_a_running_requirement_sequential_and_repeat
         orchestrator.switch("true")
 
 
-def test_killed_container_goes_on_in_a_new_one_and_repeats_only_whom_it_ended(
+def test_killed_container_continues_in_a_new_one_and_repeats_only_whom_it_ended(
     orchestrator: Orchestrator,
 ) -> None:
     puppets = orchestrator.puppets

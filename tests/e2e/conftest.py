@@ -147,7 +147,7 @@ class Host:
     """The worker beside the commands; it reads its agents file when it starts."""
 
     def __init__(self, cli: Cli, log: Path) -> None:
-        self._cli = cli
+        self.cli = cli
         self._log = log
         self._process: Program | None = None
 
@@ -156,17 +156,24 @@ class Host:
     ) -> None:
         """Run with agents that answer like that."""
         self.stop()
-        write_agents(Path(self._cli.environment["AGOG_AGENTS_FILE"]), notices, todd_minutes)
+        write_agents(Path(self.cli.environment["AGOG_AGENTS_FILE"]), notices, todd_minutes)
         with self._log.open("wb") as sink:
             argv = [str(ROOT / "worker.py")]
-            self._process = process = Program(argv, self._cli.environment, Path.cwd(), sink)
+            self._process = process = Program(argv, self.cli.environment, Path.cwd(), sink)
         until(lambda: process.poll() is not None or "is ready" in self._log.read_text(), "a worker")
         assert process.poll() is None, self._log.read_text()
 
     def stop(self) -> None:
         """Stop politely."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it; its agents continue."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
         if self._process:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(number)
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
 

@@ -15,7 +15,7 @@ from tests.orchestra_plans import BACKEND, FRONTEND, PAIR, SOLO
 
 @pytest.fixture
 async def working(orchestra: Orchestra) -> Handle:
-    """A requirement whose roy and jen have left something and go on working."""
+    """A requirement whose roy and jen have left something and keep working."""
     orchestra.puppets.hold("roy", "jen")
     orchestra.puppets.task("roy", files={"backend/roy.txt": "half\n"})
     orchestra.puppets.task("jen", files={"frontend/jen.txt": "half\n"})
@@ -90,7 +90,7 @@ async def test_requirement_whose_repository_is_broken_is_cancelled_within_a_minu
         view = await orchestra.view()
         return bool(view.retries or view.escalation or view.state.is_final)
 
-    await eventually_async(is_shown, "why it does not go on")
+    await eventually_async(is_shown, "why it does not continue")
     began = time.monotonic()
     await handle.cancel()
     with pytest.raises(WorkflowFailureError):

@@ -17,7 +17,7 @@ from adapters.temporal.client import connect
 from adapters.temporal.messages import TemporalSasha
 from pipeline.events import STREAMS
 from pipeline.model import SashaCall
-from pipeline.remedies import REMEDIES
+from pipeline.runbook import RUNBOOK
 from tests.e2e.conftest import Cli, installation_at, until
 from tests.fixtures_sdlc import NatsServer, PostgresServer
 
@@ -106,7 +106,7 @@ async def flaws(server: NatsServer) -> list[str]:
 
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize(
-    ("statement", "stands", "symptom", "left"),
+    ("statement", "stands", "alert", "left"),
     [
         ("DELETE FROM alembic_version", "behind", "migrations_behind", Schema.BEHIND),
         (
@@ -123,7 +123,7 @@ def test_doctor_says_how_the_schema_stands_and_leaves_it(
     database_url: str,
     statement: str,
     stands: str,
-    symptom: str,
+    alert: str,
     left: Schema,
 ) -> None:
     name = database_url.rpartition("/")[2]
@@ -133,7 +133,7 @@ def test_doctor_says_how_the_schema_stands_and_leaves_it(
 
     assert said.code == 6
     assert by_name(said.document)["Migrations"]["detail"] == stands
-    assert symptom in would_do(said.document)
+    assert alert in would_do(said.document)
     assert schema(database_url) is left
 
 
@@ -148,7 +148,7 @@ def test_doctor_answers_in_time_without_a_database(cli: Cli) -> None:
     assert said.code == 6
     assert lasted < MOST_SECONDS
     advice = would_do(said.document)["database_down"]
-    assert advice["action"] == REMEDIES["database_down"].action  # type: ignore[index]
+    assert advice["action"] == RUNBOOK["database_down"].action  # type: ignore[index]
     assert (advice["place"], advice["attempts"], advice["escalates"]) == ("", 3, True)
     assert [each.partition(":")[0] for each in said.document["sasha"]["unknown"]] == [
         "Her incidents"

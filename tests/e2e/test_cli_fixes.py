@@ -92,7 +92,7 @@ def test_a_fix_under_way_is_followed_shown_and_asks_nobody(cli: Cli, endless_fix
     assert cli("watch", "REQ-FIXED-FIX-1").code == 5
 
 
-def test_a_fix_that_fails_is_told_and_the_watch_goes_on_to_the_question(
+def test_a_fix_that_fails_is_told_and_the_watch_continues_to_the_question(
     cli: Cli, host: Host, tmp_path: Path
 ) -> None:
     host.restart({"tim": {"status": "FAILED", "failures": ["no staging"]}})

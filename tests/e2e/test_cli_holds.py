@@ -41,7 +41,7 @@ def until_state(cli: Cli, number: str, state: str) -> None:
     until(lambda: cli("status", number, "--json").document["state"] == state, f"{number} {state}")
 
 
-def test_pre_empted_agent_is_seen_to_stand_still(
+def test_pre_empted_agent_is_seen_to_be_suspended(
     cli: Cli, plans: tuple[str, str], started: list[str]
 ) -> None:
     started += ["REQ-SEEN-1", "REQ-SEEN-0"]
@@ -54,7 +54,7 @@ def test_pre_empted_agent_is_seen_to_stand_still(
     said = cli("status", "REQ-SEEN-1").out
     waiting = cli("list", "--waiting").out
 
-    assert [(one["state"], one["stands_still"]) for one in document["stages"]] == [
+    assert [(one["state"], one["is_suspended"]) for one in document["stages"]] == [
         ("running", True)
     ]
     assert document["holders"] == [{"req_number": "REQ-SEEN-0", "state": "RUNNING"}]
@@ -71,7 +71,7 @@ def test_pre_empted_agent_is_seen_to_stand_still(
     assert watch.returncode == 130, err
     over = cli("status", "REQ-SEEN-1", "--json").document
     assert [hold["boundary"] for hold in over["past_holds"]] == ["running agents"]
-    assert (over["holds"], over["stages"][0]["stands_still"]) == ([], False)
+    assert (over["holds"], over["stages"][0]["is_suspended"]) == ([], False)
     assert "Past holds: 1" in cli("status", "REQ-SEEN-1").out
 
 

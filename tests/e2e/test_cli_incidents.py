@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.sdlc.store import create_store
-from pipeline.model import Incident, IncidentEnd, Symptom, SymptomKind
+from pipeline.model import Alert, AlertKind, Incident, IncidentEnd
 from tests.e2e.conftest import Cli
 
 BEGAN = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -14,7 +14,7 @@ BEGAN = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 REPAIRED = Incident(
     "run/1",
     "",
-    Symptom(SymptomKind.NATS_DOWN, "nats", detail="NATS at 127.0.0.1:4223 cannot be reached."),
+    Alert(AlertKind.NATS_DOWN, "nats", detail="NATS at 127.0.0.1:4223 cannot be reached."),
     IncidentEnd.REPAIRED,
     ("NATS was started again.",),
     BEGAN,
@@ -23,7 +23,7 @@ REPAIRED = Incident(
 ESCALATED = Incident(
     "run/2",
     "builder-1",
-    Symptom(SymptomKind.DISK_LOW, "disk", "builder-1", "12 MiB are free."),
+    Alert(AlertKind.DISK_LOW, "disk", "builder-1", "12 MiB are free."),
     IncidentEnd.ESCALATED,
     ("Removed nothing.", "Removed nothing.", "Removed nothing."),
     BEGAN + timedelta(hours=1),

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.local_stack import StackAddresses
 from adapters.temporal.client import connect
-from pipeline.model import InfrastructureOrder, Symptom, SymptomKind
+from pipeline.model import Alert, AlertKind, InfrastructureOrder
 from tests.e2e.conftest import Cli, installation_at, plan_of, until
 from workflows.infrastructure import InfrastructureWorkflow
 
@@ -21,8 +21,8 @@ Escalate = Callable[[str], None]
 
 async def begin(stack: StackAddresses, number: str) -> None:
     """Let it stand for a host that nobody serves: no look finds that it works again."""
-    symptom = Symptom(SymptomKind.DISK_LOW, "disk", "nowhere", DETAIL)
-    order = InfrastructureOrder(number, "nowhere", symptom, ("Removed nothing.",))
+    alert = Alert(AlertKind.DISK_LOW, "disk", "nowhere", DETAIL)
+    order = InfrastructureOrder(number, "nowhere", alert, ("Removed nothing.",))
     client = await connect(stack.temporal_address)
     queues = (await installation_at(stack)).queues
     await client.start_workflow(

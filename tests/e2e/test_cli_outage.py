@@ -1,4 +1,4 @@
-"""What people see while NATS is away that nobody can restart, and that all goes on afterwards."""
+"""What people see while NATS is away that nobody can restart, and that all continues afterwards."""
 
 import asyncio
 import uuid
@@ -18,14 +18,14 @@ SIX_SECONDS = 3_000
 
 
 @pytest.fixture
-def lonely(
+def lonely_host(
     bare_cli: Cli,
     stack: StackAddresses,
     nats_server: NatsServer,
     database_url: str,
     tmp_path: Path,
-) -> Iterator[Cli]:
-    """Commands and a worker of their own, beside a NATS that a test may stop."""
+) -> Iterator[Host]:
+    """A worker of its own, beside a NATS that a test may stop."""
     namespace = f"outage-{uuid.uuid4().hex[:8]}"
     asyncio.run(create_namespace(stack.temporal_address, namespace))
     agents = tmp_path / "agents.toml"
@@ -42,8 +42,14 @@ def lonely(
     cli = Cli({**bare_cli.environment, **addresses_of(stack), **own}, tmp_path)
     host = Host(cli, tmp_path / "worker.log")
     host.restart({}, todd_minutes=SIX_SECONDS)
-    yield cli
+    yield host
     host.stop()
+
+
+@pytest.fixture
+def lonely(lonely_host: Host) -> Cli:
+    """Commands beside that worker."""
+    return lonely_host.cli
 
 
 def test_status_names_the_dependency_that_no_row_can_name_yet(
@@ -71,10 +77,32 @@ def test_status_names_the_dependency_that_no_row_can_name_yet(
     for each in (said, *shown):
         assert missing in each
     assert ended["missing_dependency"] == ""
-    assert "nats_down" in {case["symptom"]["kind"] for case in sasha["standing"]["cases"]}
+    assert "nats_down" in {case["alert"]["kind"] for case in sasha["status"]["remediations"]}
     assert "nats_down" in {advice["kind"] for advice in sasha["would_do"]}
     assert lonely("watch", "REQ-AWAY-1").code == 0
     assert seen(lonely)["missing_dependency"] == ""
+
+
+def test_status_and_list_say_that_no_worker_runs(
+    lonely: Cli, lonely_host: Host, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(plan_of(("Check", "todd"), ("Work", "berry")))
+    assert lonely("start", "REQ-AWAY-1", "--title", "A title", "--pipeline", str(plan)).code == 0
+    log = tmp_path / "worker.log"
+    until(lambda: "Starting Check" in log.read_text(), "the first stage runs")
+    before = seen(lonely)["missing_worker"]
+    lonely_host.kill()
+
+    said = [lonely("status", "REQ-AWAY-1").out, lonely("list").out]
+
+    assert before == ""
+    for each in said:
+        assert "No worker runs on this host, e2e." in each
+        assert "python worker.py" in each
+    lonely_host.restart({}, todd_minutes=SIX_SECONDS)
+    assert lonely("watch", "REQ-AWAY-1").code == 0
+    assert seen(lonely)["missing_worker"] == ""
 
 
 def seen(cli: Cli) -> Any:

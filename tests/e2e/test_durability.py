@@ -15,7 +15,7 @@ from tests.plans import shipped
 log = logging.getLogger(__name__)
 
 GOES_ON_SECONDS = 8.0
-"""Within this time after the kill work goes on: five seconds after the worker is ready again
+"""Within this time after the kill work continues: five seconds after the worker is ready again
 (design, section 2, rule 4), which from the interpreter takes it three; here it is ready sooner."""
 
 
@@ -38,7 +38,7 @@ async def test_a_killed_worker_loses_no_agent_and_repeats_none(orchestra: Orches
     went_on = await eventually(lambda: puppets.starts("backend") > 0, "the build of roy's work")
     report = await handle.result()
 
-    log.info("Work went on %.1f s after the worker was killed", went_on - killed)
+    log.info("Work continued %.1f s after the worker was killed", went_on - killed)
     assert went_on - killed < GOES_ON_SECONDS
     assert report.state is RequirementState.DELIVERED
     assert set(Counter(sign.name for sign in puppets.signs("start")).values()) == {1}

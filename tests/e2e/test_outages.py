@@ -44,7 +44,7 @@ async def at_every_boundary(outages: Outages) -> None:
     await eventually(lambda: puppets.starts("cynthia", number("DONE")) == 1, "a last agent")
 
 
-async def go_on_meanwhile(outages: Outages) -> None:
+async def proceed_meanwhile(outages: Outages) -> None:
     """What runs comes to its end, what was accepted begins."""
     number = outages.number
     outages.puppets.task(f"{number('BROKEN')}.backend")
@@ -66,7 +66,7 @@ async def survive(
         await outages.until_under_way("DONE", "deliver")
         await outages.orchestra.accept(SOLO, number=outages.number("NEW"))
         await outages.take_away(names)
-        await go_on_meanwhile(outages)
+        await proceed_meanwhile(outages)
         await asyncio.sleep(length.total_seconds() / 4)  # deliveries reach their target in it
     if kill:
         outages.worker.kill()

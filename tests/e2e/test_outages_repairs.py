@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.sdlc.views import RequirementView
-from adapters.temporal.workflows import workflow_standing
+from adapters.temporal.workflows import workflow_status
 from pipeline.model import IncidentEnd, RequirementState, RetryRequest
 from pipeline.plan_rules import DELIVER
 from tests.e2e.conftest import Cli
@@ -126,7 +126,7 @@ async def until_started(outages: Outages, number: str) -> None:
     """Wait until three attempts have failed."""
 
     async with asyncio.timeout(200):
-        while not await workflow_standing(outages.orchestra.temporal, number):  # noqa: ASYNC110 -- Sasha sets no Event
+        while not await workflow_status(outages.orchestra.temporal, number):  # noqa: ASYNC110 -- Sasha sets no Event
             await asyncio.sleep(1)
 
 

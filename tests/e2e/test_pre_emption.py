@@ -1,4 +1,4 @@
-"""`start --preempt`: agents stand still for a P0, give way, and go on as the same processes."""
+"""`start --preempt`: agents are suspended for a P0, give way, and resume as the same processes."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests.fixtures_runs import is_running
 from tests.orchestra import Orchestra
 from tests.orchestra_plans import BACKEND, FOUR, PAIR, SOLO, repaired
 from tests.pre_emption import Emergency
-from tests.standing_runs import state
+from tests.suspended_runs import state
 
 SATURATED = {"MAX_PARALLEL_STAGES": "2"}
 
@@ -22,7 +22,7 @@ def emergency(orchestra: Orchestra, tmp_path: Path) -> Emergency:
     return Emergency(orchestra, tmp_path)
 
 
-async def test_agents_stand_still_give_way_and_go_on_as_the_same_processes(
+async def test_agents_are_suspended_give_way_and_resume_as_the_same_processes(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
     """Also when the worker is killed meanwhile: both slots of the host are the P0's."""
@@ -60,7 +60,7 @@ async def test_agents_stand_still_give_way_and_go_on_as_the_same_processes(
     assert (await orchestra.view()).holds == ()
 
 
-async def test_blocked_p0_lets_them_stand_still_until_it_is_cancelled(
+async def test_blocked_p0_suspends_them_until_it_is_cancelled(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
     """One of them is killed meanwhile: it alone is run again, as pre-empted and not as failed."""
@@ -93,7 +93,7 @@ async def test_blocked_p0_lets_them_stand_still_until_it_is_cancelled(
     assert (failed["action"], "suspended for a P0" in failed["error"]) == ("RETRY", True)
 
 
-async def test_requirement_that_stands_still_can_be_cancelled(
+async def test_requirement_that_is_suspended_can_be_cancelled(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
     puppets = orchestra.puppets
@@ -115,7 +115,7 @@ async def test_requirement_that_stands_still_can_be_cancelled(
     assert emergency.run("watch", emergency.number).code == 0
 
 
-async def test_fix_that_runs_stands_still(orchestra: Orchestra, emergency: Emergency) -> None:
+async def test_fix_that_runs_is_suspended(orchestra: Orchestra, emergency: Emergency) -> None:
     puppets = orchestra.puppets
     puppets.task("billy", notice={"test_result": "FAIL", "failures": ["wrong"]})
     puppets.hold("billy", "cynthia")
@@ -138,7 +138,7 @@ async def test_fix_that_runs_stands_still(orchestra: Orchestra, emergency: Emerg
     assert puppets.starts("roy") == 2
 
 
-async def test_what_the_p0_comes_to_wait_for_goes_on_until_that_is_over(
+async def test_what_the_p0_comes_to_wait_for_continues_until_that_is_over(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
     puppets = orchestra.puppets

@@ -80,7 +80,7 @@ async def test_gate_is_passed_by_who_waited_for_a_slot_of_a_killed_worker(
 async def test_gate_is_passed_after_a_suspension_for_another_p0(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:
-    """What the first P0 waits for goes on, and keeps the only slot until there is a second one."""
+    """What the first P0 waits for runs, and keeps the only slot until there is a second one."""
     puppets = orchestra.puppets
     puppets.hold("roy")
     await orchestra.worker.start(**ONE)

@@ -96,7 +96,7 @@ class Up:
         until(lambda: self.puppets.starts("cynthia", number) == 1, "an agent")
 
     def deliver(self, number: str) -> None:
-        """Let its agents go on, to the end."""
+        """Let its agents continue, to the end."""
         self.puppets.release(f"{number}.cynthia")
         deadline = time.monotonic() + DELIVERED_SECONDS
         while self.cli("watch", number).code:  # without a database it ends at once, with an error
@@ -115,7 +115,7 @@ class Up:
         return log.read_text() if log.exists() else ""
 
     def incidents(self) -> list[tuple[Any, ...]]:
-        """Kind, end and actions of every incident of the house, the oldest first."""
+        """Kind, end and actions of every incident of the cluster, the oldest first."""
         address = self.settings["DATABASE_URL"].replace("postgresql+psycopg", "postgresql")
         with psycopg.connect(address) as connection:
             return connection.execute(

@@ -16,9 +16,9 @@ from adapters.local_stack import StackAddresses
 from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal.converter import DATA_CONVERTER
-from pipeline.remedies import REMEDIES
+from pipeline.runbook import RUNBOOK
+from tests.cluster import Cluster
 from tests.fakes import RealClock, VirtualClock
-from tests.house import House
 from tests.namespaces import create_namespace
 
 
@@ -33,21 +33,21 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
 
 
 @pytest.fixture
-async def day_house(
+async def day_cluster(
     skipping: WorkflowEnvironment,
     sdlc_store: PostgresSdlcStore,
     nats_publisher: NatsEventPublisher,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Cluster]:
     """Virtual time: minutes are exact. Nobody may ask a human: time would skip on for years."""
     clock = VirtualClock(skipping)
-    async with House(skipping.client, clock, sdlc_store, nats_publisher, a_host()) as house:
-        yield house
+    async with Cluster(skipping.client, clock, sdlc_store, nats_publisher, a_host()) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-async def house(
+async def cluster(
     stack: StackAddresses, sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Cluster]:
     """Real time, short minutes, a full server: updates and waiting work as in production."""
     host = a_host()
     await create_namespace(stack.temporal_address, host)
@@ -55,32 +55,32 @@ async def house(
         stack.temporal_address, namespace=host, data_converter=DATA_CONVERTER
     )
     identity = await establish(client, sdlc_store.database)
-    async with House(client, RealClock(), sdlc_store, nats_publisher, host, identity) as house:
-        yield house
+    async with Cluster(client, RealClock(), sdlc_store, nats_publisher, host, identity) as cluster:
+        yield cluster
 
 
 @pytest.fixture
 async def other(
     stack: StackAddresses,
-    house: House,
+    cluster: Cluster,
     sdlc_store: PostgresSdlcStore,
     nats_publisher: NatsEventPublisher,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Cluster]:
     """Another host of the same installation."""
     client = await Client.connect(  # its own: a queue takes one worker of a connection
-        stack.temporal_address, namespace=house.host, data_converter=DATA_CONVERTER
+        stack.temporal_address, namespace=cluster.host, data_converter=DATA_CONVERTER
     )
     identity = await establish(client, sdlc_store.database)
     clock, host = RealClock(), a_host()
-    async with House(client, clock, sdlc_store, nats_publisher, host, identity) as other:
+    async with Cluster(client, clock, sdlc_store, nats_publisher, host, identity) as other:
         yield other
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that Sasha has done is given time to show."""
-    for kind, remedy in REMEDIES.items():
-        monkeypatch.setitem(REMEDIES, kind, replace(remedy, settles=timedelta()))
+    for kind, remedy in RUNBOOK.items():
+        monkeypatch.setitem(RUNBOOK, kind, replace(remedy, shows_within=timedelta()))
 
 
 def a_host() -> str:

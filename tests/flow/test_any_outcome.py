@@ -23,9 +23,9 @@ from pipeline.model import RequirementState
 from tests.fakes import RealClock
 from tests.fixtures_workspaces import store_of
 from tests.namespaces import create_namespace
-from tests.outcomes.books import check_books
+from tests.outcomes.checks import check_records
+from tests.outcomes.cluster import AnyHouse
 from tests.outcomes.draws import SCENARIOS
-from tests.outcomes.house import AnyHouse
 from tests.outcomes.records import Records, Row, read_parents, read_rows
 from tests.outcomes.rules import check_delivered, check_starts
 from tests.outcomes.scenarios import Scenario
@@ -60,25 +60,25 @@ class Theatre:
     async def play(self, scenario: Scenario) -> Records:
         """Take a requirement through the scenario, replay its histories, read what it left."""
         directory = self.directory / uuid.uuid4().hex
-        house = AnyHouse(self.client, RealClock(), self.store, self.publisher, self.host)
+        cluster = AnyHouse(self.client, RealClock(), self.store, self.publisher, self.host)
         with patch.object(continuing, "EVENTS", scenario.history):
-            async with house:
-                report = await house.play(scenario, directory, self.reader)
-                await house.replay()
-        project = house.project
+            async with cluster:
+                report = await cluster.play(scenario, directory, self.reader)
+                await cluster.replay()
+        project = cluster.project
         delivered = report.commit if report.state is RequirementState.DELIVERED else ""
         assert not delivered or delivered == project.git("rev-parse", "main")
-        assert not list(house.home.glob("clones/*/*")), "clones are left"
+        assert not list(cluster.home.glob("clones/*/*")), "clones are left"
         return Records(
-            house.number,
+            cluster.number,
             scenario,
-            await read_rows(self.database_url, house.number),
-            await self._published(house.number),
-            house.agents.bases,
-            house.agents.started,
+            await read_rows(self.database_url, cluster.number),
+            await self._published(cluster.number),
+            cluster.agents.bases,
+            cluster.agents.started,
             delivered,
             project.files(delivered) if delivered else [],
-            read_parents(store_of(project, house.home)),
+            read_parents(store_of(project, cluster.home)),
         )
 
     async def _published(self, number: str) -> list[Row]:
@@ -116,7 +116,7 @@ async def check(theatre: Theatre, scenario: Scenario) -> None:
     event(f"{records.root['state']} with {'some' if fixes else 'no'} fixes")
     event(f"asked {len(records.rows['escalations'])} times")
     event(f"fixes {fixes}")
-    check_books(records)
+    check_records(records)
     check_starts(records)
     if records.delivered:
         check_delivered(records)

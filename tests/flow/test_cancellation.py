@@ -16,9 +16,9 @@ from pipeline.model import (
     RetryRequest,
     StageState,
 )
+from tests.cluster import REPAIR, Cluster, Handle, retry_when_possible, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
-from tests.house import REPAIR, Handle, House, retry_when_possible, until
 from tests.orchestra_plans import PAIR, SOLO
 from workflows.requirement import RequirementWorkflow
 
@@ -31,9 +31,9 @@ SHORT_BEAT = timedelta(seconds=1)
 BUILD = "build backend"
 
 
-async def until_failed(house: House, stage: str) -> None:
+async def until_failed(cluster: Cluster, stage: str) -> None:
     async def has_failed() -> bool:
-        events = await house.events()
+        events = await cluster.events()
         return any(e["eventType"] == "stage.failed" and e["stage"] == stage for e in events)
 
     await until(has_failed, f"{stage} has failed")
@@ -55,51 +55,51 @@ async def check_cancelled(handle: Handle) -> None:
     assert isinstance(caught.value.cause, CancelledError)
 
 
-async def test_cancelled_requirement_starts_no_further_attempt(house: House) -> None:
+async def test_cancelled_requirement_starts_no_further_attempt(cluster: Cluster) -> None:
     """The agent crashes of itself before the cancellation reaches it."""
-    await house.open({ROY: [CRASH, Script()]})
-    handle = await house.start()
-    await house.until_running(ROY)
+    await cluster.open({ROY: [CRASH, Script()]})
+    handle = await cluster.start()
+    await cluster.until_running(ROY)
 
     await handle.cancel()
     await check_cancelled(handle)
 
-    assert house.runs.started().count(ROY) == 1
-    assert (await house.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
+    assert cluster.runs.started().count(ROY) == 1
+    assert (await cluster.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
 
 
-async def test_cancellation_during_the_opening_starts_nothing(house: House) -> None:
-    await house.open()
-    handle = await house.start()
+async def test_cancellation_during_the_opening_starts_nothing(cluster: Cluster) -> None:
+    await cluster.open()
+    handle = await cluster.start()
     await handle.cancel()
     await check_cancelled(handle)
 
-    assert house.runs.started() == []
+    assert cluster.runs.started() == []
 
 
-async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(house: House) -> None:
+async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(cluster: Cluster) -> None:
     slow = Script(minutes=40_000)
-    await house.open({"Backend QA": [FAIL, slow], "Frontend QA": [slow]})
-    handle = await house.start("critical-path", heartbeat=BEAT)
+    await cluster.open({"Backend QA": [FAIL, slow], "Frontend QA": [slow]})
+    handle = await cluster.start("critical-path", heartbeat=BEAT)
     await retry_when_possible(handle, "Backend QA")
-    await house.until_running("Backend QA", 2)
+    await cluster.until_running("Backend QA", 2)
 
     await handle.cancel()
     async with asyncio.timeout(PATIENCE_SECONDS):
         await check_cancelled(handle)
 
-    assert {run_id.split("/")[2] for run_id in house.runs.ended if run_id.count("/") == 3} == {
+    assert {run_id.split("/")[2] for run_id in cluster.runs.ended if run_id.count("/") == 3} == {
         "Backend QA",
         "Frontend QA",
     }
 
 
-async def test_answer_is_refused_once_the_cancellation_is_under_way(house: House) -> None:
+async def test_answer_is_refused_once_the_cancellation_is_under_way(cluster: Cluster) -> None:
     failed = Script({"status": "FAILED", "summary": "no"}, minutes=1)
-    await house.open({ROY: [failed, Script()], JEN: [Script(minutes=40_000)]})
-    handle = await house.start(heartbeat=BEAT)
-    await until_failed(house, ROY)
-    await house.until_running(JEN)
+    await cluster.open({ROY: [failed, Script()], JEN: [Script(minutes=40_000)]})
+    handle = await cluster.start(heartbeat=BEAT)
+    await until_failed(cluster, ROY)
+    await cluster.until_running(JEN)
 
     await handle.cancel()
     await until_heeded(handle)
@@ -107,14 +107,14 @@ async def test_answer_is_refused_once_the_cancellation_is_under_way(house: House
         await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
     await check_cancelled(handle)
 
-    assert house.runs.started().count(ROY) == 1
+    assert cluster.runs.started().count(ROY) == 1
 
 
-async def test_retry_beside_an_abort_starts_nothing_after_it(house: House) -> None:
+async def test_retry_beside_an_abort_starts_nothing_after_it(cluster: Cluster) -> None:
     failed = Script({"status": "FAILED", "summary": "no"}, minutes=1)
-    await house.open({"Research": [failed, Script()]})
-    handle = await house.start()
-    await house.until_blocked(handle)
+    await cluster.open({"Research": [failed, Script()]})
+    handle = await cluster.start()
+    await cluster.until_blocked(handle)
 
     abort, retry = await asyncio.gather(
         handle.execute_update(RequirementWorkflow.decide, DecisionRequest(Answer.ABORT, "ada")),
@@ -125,15 +125,15 @@ async def test_retry_beside_an_abort_starts_nothing_after_it(house: House) -> No
 
     assert not isinstance(abort, BaseException)
     assert report.state == "FAILED"
-    assert (await house.types())[-2:] == ["workflow.failed", "workflow.performance"]
+    assert (await cluster.types())[-2:] == ["workflow.failed", "workflow.performance"]
     if isinstance(retry, BaseException):
-        assert house.runs.started().count("Research") == 1
+        assert cluster.runs.started().count("Research") == 1
 
 
-async def test_requirement_at_work_is_given_up_with_its_agents(house: House) -> None:
-    await house.open({ROY: [Script(minutes=40_000)]})
-    handle = await house.start(SOLO, heartbeat=BEAT)
-    await house.until_running(ROY)
+async def test_requirement_at_work_is_given_up_with_its_agents(cluster: Cluster) -> None:
+    await cluster.open({ROY: [Script(minutes=40_000)]})
+    handle = await cluster.start(SOLO, heartbeat=BEAT)
+    await cluster.until_running(ROY)
     abort = DecisionRequest(Answer.ABORT, "ada", "Not needed")
 
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -142,24 +142,24 @@ async def test_requirement_at_work_is_given_up_with_its_agents(house: House) -> 
         report = await handle.result()
 
     assert (report.state, report.reason) == ("FAILED", "Aborted by ada. Not needed")
-    assert house.runs.order(ROY).run_id in house.runs.ended
-    assert (await house.types())[-2:] == ["workflow.failed", "workflow.performance"]
+    assert cluster.runs.order(ROY).run_id in cluster.runs.ended
+    assert (await cluster.types())[-2:] == ["workflow.failed", "workflow.performance"]
 
 
 async def test_abort_is_refused_once_the_end_has_begun(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closing, may_close = asyncio.Event(), asyncio.Event()
-    close = house.store.close_requirement
+    close = cluster.store.close_requirement
 
     async def close_later(end: Closing) -> None:
         closing.set()
         await may_close.wait()
         await close(end)
 
-    monkeypatch.setattr(house.store, "close_requirement", close_later)
-    await house.open()
-    handle = await house.start(SOLO)
+    monkeypatch.setattr(cluster.store, "close_requirement", close_later)
+    await cluster.open()
+    handle = await cluster.start(SOLO)
     await closing.wait()
 
     with pytest.raises(WorkflowUpdateFailedError) as refused:
@@ -173,22 +173,22 @@ async def test_abort_is_refused_once_the_end_has_begun(
 
 
 async def test_cancelled_requirement_ends_its_fixes_first(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     crash = Script(exit_code=1, output="no notice")
     slow = Script(minutes=600_000)
-    await house.open({"Research": [crash], "Fix run Research": [slow]})
-    handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
-    await house.until_running("Fix run Research")
+    await cluster.open({"Research": [crash], "Fix run Research": [slow]})
+    handle = await cluster.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
+    await cluster.until_running("Fix run Research")
 
     await handle.cancel()
     await check_cancelled(handle)
 
-    fix = f"{house.number}-FIX-1"
-    states = {(await sdlc_reader.requirement(n)).state for n in (house.number, fix)}
+    fix = f"{cluster.number}-FIX-1"
+    states = {(await sdlc_reader.requirement(n)).state for n in (cluster.number, fix)}
     assert states == {RequirementState.CANCELLED}
-    assert any(run_id.startswith(fix) for run_id in house.runs.ended)
-    ended = [await last_change(sdlc_reader, number) for number in (fix, house.number)]
+    assert any(run_id.startswith(fix) for run_id in cluster.runs.ended)
+    ended = [await last_change(sdlc_reader, number) for number in (fix, cluster.number)]
     assert ended == sorted(ended)
 
 
@@ -202,54 +202,54 @@ async def last_change(reader: SdlcReader, number: str) -> datetime:
 # outage (test_outages.py), in line to deliver (test_delivery_turns.py).
 
 
-async def queue_for_a_slot(house: House) -> Handle:
-    house.runs.slots = 0
-    handle = await house.start(SOLO, heartbeat=SHORT_BEAT)
-    await until_asked(house)
+async def queue_for_a_slot(cluster: Cluster) -> Handle:
+    cluster.runs.slots = 0
+    handle = await cluster.start(SOLO, heartbeat=SHORT_BEAT)
+    await until_asked(cluster)
     return handle
 
 
-async def run_beside_each_other(house: House) -> Handle:
-    house.runs.by_number[house.number] = Script(lasts=True)
-    handle = await house.start(PAIR, heartbeat=SHORT_BEAT)
-    await house.until_running(ROY)
-    await house.until_running(JEN)
+async def run_beside_each_other(cluster: Cluster) -> Handle:
+    cluster.runs.by_number[cluster.number] = Script(lasts=True)
+    handle = await cluster.start(PAIR, heartbeat=SHORT_BEAT)
+    await cluster.until_running(ROY)
+    await cluster.until_running(JEN)
     return handle
 
 
-async def build(house: House) -> Handle:
-    house.builds.hold(house.number)
-    handle = await house.start(SOLO, heartbeat=SHORT_BEAT)
-    await until_building(house)
+async def build(cluster: Cluster) -> Handle:
+    cluster.builds.hold(cluster.number)
+    handle = await cluster.start(SOLO, heartbeat=SHORT_BEAT)
+    await until_building(cluster)
     return handle
 
 
-async def build_what_a_fix_has_repaired(house: House) -> Handle:
-    handle = await house.start(SOLO, bounds=REPAIR, heartbeat=SHORT_BEAT)
-    await house.until_running(f"Fix {BUILD}")
-    house.builds.hold(house.number)
-    await house.runs.let_end()
-    await until_building(house, 2)
+async def build_what_a_fix_has_repaired(cluster: Cluster) -> Handle:
+    handle = await cluster.start(SOLO, bounds=REPAIR, heartbeat=SHORT_BEAT)
+    await cluster.until_running(f"Fix {BUILD}")
+    cluster.builds.hold(cluster.number)
+    await cluster.runs.let_end()
+    await until_building(cluster, 2)
     return handle
 
 
-async def ask_a_human(house: House) -> Handle:
-    house.runs.by_number[house.number] = Script({"status": "BLOCKED", "summary": "which one?"})
-    handle = await house.start(SOLO, heartbeat=SHORT_BEAT)
-    await house.until_blocked(handle)
+async def ask_a_human(cluster: Cluster) -> Handle:
+    cluster.runs.by_number[cluster.number] = Script({"status": "BLOCKED", "summary": "which one?"})
+    handle = await cluster.start(SOLO, heartbeat=SHORT_BEAT)
+    await cluster.until_blocked(handle)
     return handle
 
 
-async def until_asked(house: House) -> None:
+async def until_asked(cluster: Cluster) -> None:
     async def has_asked() -> bool:
-        return house.runs.claims > 0
+        return cluster.runs.claims > 0
 
     await until(has_asked, "it asks for a slot")
 
 
-async def until_building(house: House, count: int = 1) -> None:
+async def until_building(cluster: Cluster, count: int = 1) -> None:
     async def is_building() -> bool:
-        return len(house.builds.requests) == count
+        return len(cluster.builds.requests) == count
 
     await until(is_building, f"build {count} runs")
 
@@ -259,49 +259,49 @@ async def until_building(house: House, count: int = 1) -> None:
     [queue_for_a_slot, run_beside_each_other, build, build_what_a_fix_has_repaired, ask_a_human],
 )
 async def test_requirement_is_cancelled_wherever_it_is(
-    house: House, sdlc_reader: SdlcReader, reach: Callable[[House], Awaitable[Handle]]
+    cluster: Cluster, sdlc_reader: SdlcReader, reach: Callable[[Cluster], Awaitable[Handle]]
 ) -> None:
     lasting = [Script(lasts=True)]
-    await house.open({f"Fix {BUILD}": lasting}, {"backend": [2, 0]})
-    handle = await reach(house)
-    started = house.runs.started()
+    await cluster.open({f"Fix {BUILD}": lasting}, {"backend": [2, 0]})
+    handle = await reach(cluster)
+    started = cluster.runs.started()
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         await handle.cancel()
         await check_cancelled(handle)
 
-    view = await sdlc_reader.requirement(house.number)
+    view = await sdlc_reader.requirement(cluster.number)
     states = {stage.state for stage in view.stages}
     assert view.state is RequirementState.CANCELLED
     assert not states & {StageState.RUNNING, StageState.HELD}
     assert (view.holds, view.queued, view.leftover, view.escalation) == ((), (), None, None)
-    assert (await house.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
-    await house.runs.let_end()
-    assert house.runs.started() == started
-    assert house.runs.used == 0
+    assert (await cluster.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
+    await cluster.runs.let_end()
+    assert cluster.runs.started() == started
+    assert cluster.runs.used == 0
 
 
 @pytest.mark.parametrize("step", ["pass_delivery", "close_requirement"])
 async def test_cancellation_of_what_is_delivered_in_this_moment_comes_too_late(
-    house: House, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch, step: str
+    cluster: Cluster, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """A swap of the target, or a row that says so, is not taken back."""
-    is_reached, may_go_on = asyncio.Event(), asyncio.Event()
-    go_on = getattr(house.store, step)
+    is_reached, may_proceed = asyncio.Event(), asyncio.Event()
+    proceed = getattr(cluster.store, step)
 
     async def later(*arguments: object, **named: object) -> object:
         is_reached.set()
-        await may_go_on.wait()
-        return await go_on(*arguments, **named)
+        await may_proceed.wait()
+        return await proceed(*arguments, **named)
 
-    monkeypatch.setattr(house.store, step, later)
-    await house.open()
-    handle = await house.start(SOLO)
+    monkeypatch.setattr(cluster.store, step, later)
+    await cluster.open()
+    handle = await cluster.start(SOLO)
     await is_reached.wait()
 
     await handle.cancel()
-    may_go_on.set()
+    may_proceed.set()
 
     assert (await handle.result()).state is RequirementState.DELIVERED
-    assert (await sdlc_reader.requirement(house.number)).state is RequirementState.DELIVERED
-    assert "workflow.cancelled" not in await house.types()
+    assert (await sdlc_reader.requirement(cluster.number)).state is RequirementState.DELIVERED
+    assert "workflow.cancelled" not in await cluster.types()

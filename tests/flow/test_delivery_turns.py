@@ -11,24 +11,24 @@ from adapters.care.records import RecordCare
 from adapters.git import GitWorkspaces
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
-from adapters.temporal.messages import TemporalWaker
+from adapters.temporal.messages import TemporalNotifier
 from pipeline.model import (
+    Alert,
+    AlertKind,
     Answer,
     BuildRequest,
     BuildResult,
     DecisionRequest,
+    Notification,
     Pipeline,
     Priority,
     RequirementState,
-    Symptom,
-    SymptomKind,
-    Wake,
 )
 from pipeline.plan_rules import DELIVER
+from tests.cluster import REPAIR, Cluster, Handle, delivered, retry_when_possible
 from tests.eventually import eventually_async
 from tests.fakes import Script
 from tests.fixtures_workspaces import GitProject
-from tests.house import REPAIR, Handle, House, delivered, retry_when_possible
 from tests.orchestra_plans import team_of
 from workflows import options
 from workflows.requirement import RequirementWorkflow
@@ -41,21 +41,21 @@ PLAN = team_of("Research", "Backend")
 class Builds:
     """Builds that a test makes red and counts, by requirement."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._run = house.builds.run
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._run = cluster.builds.run
         self.before: Callable[[str], object] = lambda number: None
         self.red: set[str] = set()
-        house.builds.run = self.run  # type: ignore[method-assign] # the ports hold this object
+        cluster.builds.run = self.run  # type: ignore[method-assign] # the ports hold this object
 
     def hold(self, number: str) -> None:
-        self._house.builds.hold(number)
+        self._cluster.builds.hold(number)
 
     def release(self, number: str) -> None:
-        self._house.builds.release(number)
+        self._cluster.builds.release(number)
 
     def count(self, number: str = "") -> int:
-        requests = self._house.builds.requests
+        requests = self._cluster.builds.requests
         return sum(number in ("", request.ref.number) for request in requests)
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
@@ -68,17 +68,17 @@ class Builds:
 
 
 @pytest.fixture
-async def builds(house: House, workspaces: GitWorkspaces) -> Builds:
-    await house.open(workspaces=workspaces)
-    return Builds(house)
+async def builds(cluster: Cluster, workspaces: GitWorkspaces) -> Builds:
+    await cluster.open(workspaces=workspaces)
+    return Builds(cluster)
 
 
-async def start(house: House, name: str, plan: Pipeline = PLAN, **changes: object) -> Handle:
+async def start(cluster: Cluster, name: str, plan: Pipeline = PLAN, **changes: object) -> Handle:
     """A requirement whose agent adds a file of its own."""
-    number = f"{house.number}-{name}"
+    number = f"{cluster.number}-{name}"
     script = Script(files={f"{number}.txt": f"{number}\n"})
-    house.runs.by_number[number] = script
-    return await house.start(plan, number=number, **changes)  # type: ignore[arg-type] # names its own
+    cluster.runs.by_number[number] = script
+    return await cluster.start(plan, number=number, **changes)  # type: ignore[arg-type] # names its own
 
 
 async def until_building(builds: Builds, handle: Handle, count: int = 1) -> None:
@@ -99,22 +99,22 @@ async def until_in_line(reader: SdlcReader, *handles: Handle) -> None:
     await eventually_async(are_in_line, f"{[handle.id for handle in handles]} in line")
 
 
-async def a_line(house: House, builds: Builds, reader: SdlcReader) -> Sequence[Handle]:
+async def a_line(cluster: Cluster, builds: Builds, reader: SdlcReader) -> Sequence[Handle]:
     """The first builds with the turn in hand, the second and the third wait behind it."""
-    builds.hold(f"{house.number}-1")
-    first = await start(house, "1")
+    builds.hold(f"{cluster.number}-1")
+    first = await start(cluster, "1")
     await until_building(builds, first)
-    second = await start(house, "2")
+    second = await start(cluster, "2")
     await until_in_line(reader, first, second)
-    third = await start(house, "3")
+    third = await start(cluster, "3")
     await until_in_line(reader, first, second, third)
     return first, second, third
 
 
 async def test_each_verifies_once_what_those_before_have_delivered(
-    house: House, builds: Builds, sdlc_reader: SdlcReader, git_project: GitProject
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, git_project: GitProject
 ) -> None:
-    line = await a_line(house, builds, sdlc_reader)
+    line = await a_line(cluster, builds, sdlc_reader)
     view = await sdlc_reader.requirement(line[2].id)
     assert view.state is RequirementState.HELD
     assert view.reason.endswith(f"3rd in line, behind {line[1].id}; {line[0].id} is delivering.")
@@ -134,12 +134,12 @@ async def test_each_verifies_once_what_those_before_have_delivered(
 
 
 async def test_red_build_lets_others_deliver_at_once(
-    house: House, builds: Builds, sdlc_reader: SdlcReader
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader
 ) -> None:
-    first, second, third = await a_line(house, builds, sdlc_reader)
+    first, second, third = await a_line(cluster, builds, sdlc_reader)
     builds.red.add(first.id)
     builds.release(first.id)
-    await house.until_blocked(first)
+    await cluster.until_blocked(first)
     await delivered(second, third)
 
     builds.red.clear()
@@ -148,32 +148,32 @@ async def test_red_build_lets_others_deliver_at_once(
 
 
 async def test_repaired_requirement_stands_in_line_again(
-    house: House, builds: Builds, sdlc_reader: SdlcReader
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader
 ) -> None:
-    builds.red.add(f"{house.number}-1")
+    builds.red.add(f"{cluster.number}-1")
 
     def repair(number: str) -> None:
         if builds.count(number) > 1:
             builds.red.discard(number)
 
     builds.before = repair
-    first = await start(house, "1", bounds=REPAIR)
-    second = await start(house, "2")
+    first = await start(cluster, "1", bounds=REPAIR)
+    second = await start(cluster, "2")
 
     await delivered(first, second)
 
-    assert "workflow.blocked" in await house.types(first.id)
+    assert "workflow.blocked" in await cluster.types(first.id)
 
 
 async def test_refused_delivery_lets_others_go_on(
-    house: House, builds: Builds, sdlc_reader: SdlcReader, git_project: GitProject
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, git_project: GitProject
 ) -> None:
     """A conflict with what was delivered before, found as soon as it is its turn."""
-    first, second, third = await a_line(house, builds, sdlc_reader)
+    first, second, third = await a_line(cluster, builds, sdlc_reader)
     git_project.commit({f"{second.id}.txt": "theirs\n"}, "Meanwhile")
     builds.release(first.id)
 
-    await house.until_blocked(second)
+    await cluster.until_blocked(second)
     await delivered(first, third)
     assert builds.count(second.id) == 0
     abort = DecisionRequest(Answer.ABORT, "ada", "")
@@ -183,12 +183,12 @@ async def test_refused_delivery_lets_others_go_on(
 
 @pytest.mark.parametrize("nth", [0, 1])
 async def test_cancelled_requirement_leaves_the_line(
-    house: House, builds: Builds, sdlc_reader: SdlcReader, nth: int
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, nth: int
 ) -> None:
-    line = list(await a_line(house, builds, sdlc_reader))
+    line = list(await a_line(cluster, builds, sdlc_reader))
     cancelled = line.pop(nth)
     await cancelled.cancel()
-    builds.release(f"{house.number}-1")
+    builds.release(f"{cluster.number}-1")
     with pytest.raises(WorkflowFailureError):
         await cancelled.result()
 
@@ -196,25 +196,25 @@ async def test_cancelled_requirement_leaves_the_line(
 
 
 async def test_turn_of_a_terminated_workflow_goes_with_its_row(
-    house: House, builds: Builds, sdlc_reader: SdlcReader, database_url: str
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, database_url: str
 ) -> None:
-    first, *others = await a_line(house, builds, sdlc_reader)
+    first, *others = await a_line(cluster, builds, sdlc_reader)
     await first.terminate(reason="enough")
     builds.release(first.id)
     database = open_database(database_url)
-    care = RecordCare(house.identity, house.store, database, start_requirement, timedelta())
-    await care.act(Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", first.id))
+    care = RecordCare(cluster.identity, cluster.store, database, start_requirement, timedelta())
+    await care.act(Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", first.id))
     await database.close()
-    await TemporalWaker(house._client).wake(await house.store.to_wake())
+    await TemporalNotifier(cluster._client).wake(await cluster.store.to_notify())
 
     await delivered(*others)
 
 
 async def test_p0_goes_before_whoever_has_the_turn(
-    house: House, builds: Builds, sdlc_reader: SdlcReader
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader
 ) -> None:
-    line = await a_line(house, builds, sdlc_reader)
-    urgent = await start(house, "URGENT", priority=Priority.P0)
+    line = await a_line(cluster, builds, sdlc_reader)
+    urgent = await start(cluster, "URGENT", priority=Priority.P0)
     await delivered(urgent)
     assert builds.count(urgent.id) == 1
 
@@ -224,39 +224,39 @@ async def test_p0_goes_before_whoever_has_the_turn(
 
 
 async def test_lost_wakes_delay_and_stop_nobody(
-    house: House, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def lose(waker: TemporalWaker, wake: Wake) -> None:
+    async def lose(notifier: TemporalNotifier, wake: Notification) -> None:
         """The sender was killed behind its commit."""
 
-    monkeypatch.setattr(TemporalWaker, "wake", lose)
+    monkeypatch.setattr(TemporalNotifier, "wake", lose)
     monkeypatch.setattr(options, "_HOLD_CHECKS", (timedelta(seconds=1),) * 2)
-    line = await a_line(house, builds, sdlc_reader)
+    line = await a_line(cluster, builds, sdlc_reader)
     builds.release(line[0].id)
 
     await delivered(*line)
 
 
 async def test_scheduled_check_wakes_who_is_next(
-    house: House, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wake = TemporalWaker.wake
+    wake = TemporalNotifier.wake
 
-    async def lose(waker: TemporalWaker, wake: Wake) -> None:
+    async def lose(notifier: TemporalNotifier, wake: Notification) -> None:
         """The sender was killed behind its commit."""
 
-    monkeypatch.setattr(TemporalWaker, "wake", lose)
-    first, second, third = await a_line(house, builds, sdlc_reader)
+    monkeypatch.setattr(TemporalNotifier, "wake", lose)
+    first, second, third = await a_line(cluster, builds, sdlc_reader)
     builds.release(first.id)
     await delivered(first)
-    monkeypatch.setattr(TemporalWaker, "wake", wake)
-    await house.patrol()
+    monkeypatch.setattr(TemporalNotifier, "wake", wake)
+    await cluster.scheduled_check()
 
     await delivered(second, third)
 
 
 async def test_only_moves_by_somebody_else_are_counted(
-    house: House, builds: Builds, sdlc_reader: SdlcReader, git_project: GitProject
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, git_project: GitProject
 ) -> None:
     """Five of them ask a human; `retry` tries again."""
     moves = iter(range(5))
@@ -266,11 +266,11 @@ async def test_only_moves_by_somebody_else_are_counted(
             git_project.commit({f"theirs-{nth}.txt": "theirs\n"}, f"Meanwhile {nth}")
 
     builds.before = move
-    first = await start(house, "1")
-    await eventually_async(lambda: house._is_blocked(first.id), "five moves")
+    first = await start(cluster, "1")
+    await eventually_async(lambda: cluster._is_blocked(first.id), "five moves")
     (failure,) = (await sdlc_reader.requirement(first.id)).failures
     assert failure.error == "main moved 5 times while this was being verified."
-    second = await start(house, "2")
+    second = await start(cluster, "2")
     await delivered(second)
 
     await retry_when_possible(first, DELIVER)
@@ -279,12 +279,12 @@ async def test_only_moves_by_somebody_else_are_counted(
 
 
 async def test_sequential_requirements_take_turns_as_well(
-    house: House, builds: Builds, sdlc_reader: SdlcReader
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader
 ) -> None:
-    builds.hold(f"{house.number}-1")
-    first = await start(house, "1", sequential=True)
+    builds.hold(f"{cluster.number}-1")
+    first = await start(cluster, "1", sequential=True)
     await until_building(builds, first)
-    second = await start(house, "2", sequential=True)
+    second = await start(cluster, "2", sequential=True)
     await until_in_line(sdlc_reader, first, second)
     builds.release(first.id)
 
@@ -293,13 +293,13 @@ async def test_sequential_requirements_take_turns_as_well(
 
 
 async def test_many_wait_for_days_without_a_long_history(
-    house: House, builds: Builds, sdlc_reader: SdlcReader
+    cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader
 ) -> None:
     """Whoever waits is not asked about at every delivery before its own."""
-    builds.hold(f"{house.number}-0")
-    handles = [await start(house, "0")]
+    builds.hold(f"{cluster.number}-0")
+    handles = [await start(cluster, "0")]
     await until_building(builds, handles[0])
-    handles += [await start(house, str(nth)) for nth in range(1, 4)]
+    handles += [await start(cluster, str(nth)) for nth in range(1, 4)]
 
     async def all_wait() -> bool:
         views = [await sdlc_reader.requirement(handle.id) for handle in handles[1:]]

@@ -6,29 +6,29 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.requirements import Acceptance
 from pipeline.model import (
     OPENING,
+    Alert,
+    AlertKind,
     Pipeline,
     Priority,
     RequirementOrder,
     RequirementState,
-    Symptom,
-    SymptomKind,
 )
 from pipeline.plan_rules import DELIVER
+from tests.cluster import Cluster, Handle, delivered, recorded_incidents, until
 from tests.fakes import Script
-from tests.house import Handle, House, delivered, recorded_incidents, until
 from tests.orchestra_plans import SOLO, team_of
 
 RESEARCH, ROY = "Research", "Backend Implementation"
 LONG = Script(lasts=True)
 
 
-async def accept_p0(house: House, *, pre_empts: bool = False) -> str:
+async def accept_p0(cluster: Cluster, *, pre_empts: bool = False) -> str:
     """A P0 that nobody has begun."""
-    number = f"{house.number}-URGENT"
+    number = f"{cluster.number}-URGENT"
     order = RequirementOrder(
         number, "It burns.", Priority.P0, SOLO, False, None, pre_empts=pre_empts
     )
-    await house.store.accept_all([Acceptance(order, "")])
+    await cluster.store.accept_all([Acceptance(order, "")])
     return number
 
 
@@ -60,62 +60,62 @@ async def check_started_once(reader: SdlcReader, *numbers: str) -> None:
     ],
 )
 async def test_requirement_that_a_p0_holds_outlasts_its_worker(
-    house: House, sdlc_reader: SdlcReader, plan: Pipeline, before: str, boundary: str
+    cluster: Cluster, sdlc_reader: SdlcReader, plan: Pipeline, before: str, boundary: str
 ) -> None:
-    await house.open({before: [LONG]})
-    urgent = "" if before else await accept_p0(house)
-    handle = await house.start(plan)
+    await cluster.open({before: [LONG]})
+    urgent = "" if before else await accept_p0(cluster)
+    handle = await cluster.start(plan)
     if before:
-        await house.until_running(before)
-        urgent = await accept_p0(house)
-        await house.runs.let_end()
+        await cluster.until_running(before)
+        urgent = await accept_p0(cluster)
+        await cluster.runs.let_end()
     await until_held(sdlc_reader, handle.id, boundary=boundary)
-    await house.close()
+    await cluster.close()
 
-    await house.open_again()
+    await cluster.open_again()
 
-    await delivered(await house.start(SOLO, number=urgent, priority=Priority.P0), handle)
-    assert (await house.types()).count("workflow.held") == 1
+    await delivered(await cluster.start(SOLO, number=urgent, priority=Priority.P0), handle)
+    assert (await cluster.types()).count("workflow.held") == 1
     await check_started_once(sdlc_reader, handle.id, urgent)
 
 
 @pytest.mark.parametrize("order", ["suspended", "pre-empted meanwhile"])
 async def test_agents_are_suspended_and_resumed_across_a_restart_of_the_worker(
-    house: House, sdlc_reader: SdlcReader, order: str
+    cluster: Cluster, sdlc_reader: SdlcReader, order: str
 ) -> None:
     """Either before the worker ends, or by a P0 that comes while there is none."""
-    await house.open({ROY: [LONG]})
-    handle = await house.start(SOLO)
-    await house.until_running(ROY)
+    await cluster.open({ROY: [LONG]})
+    handle = await cluster.start(SOLO)
+    await cluster.until_running(ROY)
     if order == "suspended":
-        urgent = await pre_empt(house)
-        await until_suspended(house)
-        await house.close()
+        urgent = await pre_empt(cluster)
+        await until_suspended(cluster)
+        await cluster.close()
     else:
-        await house.close()
-        urgent = await pre_empt(house)
+        await cluster.close()
+        urgent = await pre_empt(cluster)
 
-    await house.open_again()
+    await cluster.open_again()
 
-    await until_suspended(house)
-    await house.until_running(ROY, 2)
-    await house.runs.let_end(urgent.id)
+    await until_suspended(cluster)
+    await cluster.until_running(ROY, 2)
+    await cluster.runs.let_end(urgent.id)
     await delivered(urgent)
-    await house.runs.let_end(handle.id)
+    await cluster.runs.let_end(handle.id)
     await delivered(handle)
-    assert [run.number for run in house.runs.orders] == [handle.id, urgent.id]
+    assert [run.number for run in cluster.runs.orders] == [handle.id, urgent.id]
     await check_started_once(sdlc_reader, handle.id, urgent.id)
 
 
-async def pre_empt(house: House) -> Handle:
-    number = f"{house.number}-URGENT"
-    house.runs.by_number[number] = LONG
-    return await house.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
+async def pre_empt(cluster: Cluster) -> Handle:
+    number = f"{cluster.number}-URGENT"
+    cluster.runs.by_number[number] = LONG
+    return await cluster.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
 
 
-async def until_suspended(*houses: House) -> None:
+async def until_suspended(*clusters: Cluster) -> None:
     async def are_suspended() -> bool:
-        return all(house.runs.suspended for house in houses)
+        return all(cluster.runs.suspended for cluster in clusters)
 
     await until(are_suspended, "agents are suspended")
 
@@ -124,46 +124,46 @@ async def until_suspended(*houses: House) -> None:
 
 
 @pytest.fixture
-async def pair(house: House, other: House) -> tuple[Handle, Handle]:
+async def pair(cluster: Cluster, other: Cluster) -> tuple[Handle, Handle]:
     """A requirement on each of two hosts, whose agents last."""
-    await house.open({ROY: [LONG]}, room=1)
-    here = await house.start(SOLO)
-    await house.until_running(ROY)
+    await cluster.open({ROY: [LONG]}, room=1)
+    here = await cluster.start(SOLO)
+    await cluster.until_running(ROY)
     await other.open({ROY: [LONG]}, room=1)
     there = await other.start(SOLO)
     await other.until_running(ROY)
     return here, there
 
 
-async def let_end(*houses: House) -> None:
-    for house in houses:
-        await house.runs.let_end()
+async def let_end(*clusters: Cluster) -> None:
+    for cluster in clusters:
+        await cluster.runs.let_end()
 
 
 async def test_p0_suspends_and_resumes_agents_on_every_host(
-    house: House, other: House, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
+    cluster: Cluster, other: Cluster, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
 ) -> None:
-    urgent = await house.start(
-        team_of("Research"), number=f"{house.number}-P0", priority=Priority.P0, pre_empts=True
+    urgent = await cluster.start(
+        team_of("Research"), number=f"{cluster.number}-P0", priority=Priority.P0, pre_empts=True
     )
-    await until_suspended(house, other)
+    await until_suspended(cluster, other)
     await delivered(urgent)
 
-    await let_end(house, other)
+    await let_end(cluster, other)
     await delivered(*pair)
     await check_started_once(sdlc_reader, *(handle.id for handle in pair))
 
 
 async def test_p0_holds_every_host_and_one_that_is_away_follows_later(
-    house: House, other: House, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
+    cluster: Cluster, other: Cluster, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
 ) -> None:
     here, there = pair
-    urgent = await accept_p0(house)
-    await let_end(house, other)
+    urgent = await accept_p0(cluster)
+    await let_end(cluster, other)
     await until_held(sdlc_reader, here.id, there.id)
     await other.close()
 
-    await delivered(await house.start(SOLO, number=urgent, priority=Priority.P0), here)
+    await delivered(await cluster.start(SOLO, number=urgent, priority=Priority.P0), here)
     assert (await sdlc_reader.requirement(there.id)).state is not RequirementState.DELIVERED
     await other.open_again()
 
@@ -173,19 +173,19 @@ async def test_p0_holds_every_host_and_one_that_is_away_follows_later(
 
 
 async def test_outage_holds_every_host_and_is_one_incident(
-    house: House, other: House, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
+    cluster: Cluster, other: Cluster, pair: tuple[Handle, Handle], sdlc_reader: SdlcReader
 ) -> None:
-    nats = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
-    for each in (house, other):
-        each.cluster_care.symptoms = [nats]
-    await let_end(house, other)
+    nats = Alert(AlertKind.NATS_DOWN, "nats", detail="No answer.")
+    for each in (cluster, other):
+        each.cluster_care.alerts = [nats]
+    await let_end(cluster, other)
 
     async def is_called() -> bool:
-        return house.cluster_care.looks + other.cluster_care.looks > 0
+        return cluster.cluster_care.looks + other.cluster_care.looks > 0
 
     await until(is_called, "Sasha looks")
-    for each in (house, other):
-        each.cluster_care.symptoms = []
+    for each in (cluster, other):
+        each.cluster_care.alerts = []
 
     await delivered(*pair)
     assert len(await recorded_incidents(sdlc_reader)) == 1

@@ -11,8 +11,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from adapters.sdlc.reader import SdlcReader
 from pipeline.model import Answer, Bounds, DecisionRequest, RequirementState, RetryRequest
+from tests.cluster import REPAIR, Cluster, Handle, until
 from tests.fakes import Script
-from tests.house import REPAIR, Handle, House, until
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN, BILLY = "Backend Implementation", "Frontend Implementation", "Backend QA"
@@ -25,31 +25,31 @@ def decide(answer: Answer, note: str = "") -> DecisionRequest:
     return DecisionRequest(answer, "ada", note)
 
 
-async def started(house: House, **scripts: list[Script]) -> Handle:
-    await house.open({name.replace("_", " "): script for name, script in scripts.items()})
-    return await house.start(bounds=REPAIR)
+async def started(cluster: Cluster, **scripts: list[Script]) -> Handle:
+    await cluster.open({name.replace("_", " "): script for name, script in scripts.items()})
+    return await cluster.start(bounds=REPAIR)
 
 
-async def test_research_is_repeated_with_reasons_and_its_own_result(house: House) -> None:
+async def test_research_is_repeated_with_reasons_and_its_own_result(cluster: Cluster) -> None:
     handle = await started(
-        house, Research=[Script({"summary": "first look"})], Critique=[AGAIN, AGAIN, Script()]
+        cluster, Research=[Script({"summary": "first look"})], Critique=[AGAIN, AGAIN, Script()]
     )
     report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
-    assert house.runs.started()[:6] == ["Research", "Critique"] * 3
-    prompt = house.runs.order("Research").prompt
+    assert cluster.runs.started()[:6] == ["Research", "Critique"] * 3
+    prompt = cluster.runs.order("Research").prompt
     assert "name the unit" in prompt
     assert "first look" in prompt
-    assert "workflow.escalated" not in await house.types()
+    assert "workflow.escalated" not in await cluster.types()
 
 
-async def test_third_request_for_changes_asks_a_human(house: House) -> None:
-    handle = await started(house, Critique=[AGAIN])
-    await house.until_blocked(handle)
+async def test_third_request_for_changes_asks_a_human(cluster: Cluster) -> None:
+    handle = await started(cluster, Critique=[AGAIN])
+    await cluster.until_blocked(handle)
 
-    assert house.runs.started() == ["Research", "Critique"] * 3
-    asked = (await house.events())[-1]
+    assert cluster.runs.started() == ["Research", "Critique"] * 3
+    asked = (await cluster.events())[-1]
     assert "after 2 reviews" in asked["asks"][0]["reason"]
     assert asked["answers"] == ["decide approve", "decide request-changes", "decide abort"]
 
@@ -58,29 +58,29 @@ async def test_third_request_for_changes_asks_a_human(house: House) -> None:
     assert report.state is RequirementState.DELIVERED
 
 
-async def test_conditions_reach_implementers_and_testers(house: House) -> None:
+async def test_conditions_reach_implementers_and_testers(cluster: Cluster) -> None:
     conditions = Script(
         {"critique_verdict": "APPROVED_WITH_CONDITIONS", "required_fixes": ["log the language"]}
     )
-    handle = await started(house, Critique=[conditions])
+    handle = await started(cluster, Critique=[conditions])
     await handle.result()
 
-    told = [o.agent for o in house.runs.orders if "log the language" in o.prompt]
+    told = [o.agent for o in cluster.runs.orders if "log the language" in o.prompt]
     assert {"roy", "jen", "billy", "liz"} <= set(told)
 
 
 async def test_question_is_a_row_an_event_and_stands_in_the_web_ui(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    handle = await started(house, Critique=[ESCALATE])
-    await house.until_blocked(handle)
+    handle = await started(cluster, Critique=[ESCALATE])
+    await cluster.until_blocked(handle)
 
-    view = await sdlc_reader.requirement(house.number)
+    view = await sdlc_reader.requirement(cluster.number)
     assert (view.state, view.waiting_for) == (RequirementState.BLOCKED, "human")
-    (asked,) = await house.escalations()
+    (asked,) = await cluster.escalations()
     assert asked["asks"][0]["gate"] == "critique Critique"
     current = await current_details(handle)
-    assert f"starter.py decide {house.number} approve" in current
+    assert f"starter.py decide {cluster.number} approve" in current
     assert "ESCALATE" in current
 
 
@@ -91,77 +91,77 @@ async def current_details(handle: Handle) -> str:
 
 
 async def test_answer_is_recorded_with_who_when_and_note(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    handle = await started(house, Critique=[ESCALATE])
-    await house.until_blocked(handle)
+    handle = await started(cluster, Critique=[ESCALATE])
+    await cluster.until_blocked(handle)
     await handle.execute_update(RequirementWorkflow.decide, decide(Answer.APPROVE, "ours"))
     await handle.result()
 
-    (asked,) = await sdlc_reader.escalations(house.number)
+    (asked,) = await sdlc_reader.escalations(cluster.number)
     assert (asked.answer, asked.who, asked.note) == ("approve", "ada", "ours")
     assert asked.answered_at
     assert asked.answered_at > asked.created_at
 
 
-async def test_same_answer_twice_has_one_effect(house: House) -> None:
-    handle = await started(house, Critique=[ESCALATE])
-    await house.until_blocked(handle)
+async def test_same_answer_twice_has_one_effect(cluster: Cluster) -> None:
+    handle = await started(cluster, Critique=[ESCALATE])
+    await cluster.until_blocked(handle)
     answer = decide(Answer.REQUEST_CHANGES, "measure first")
     first, second = await asyncio.gather(
         *(handle.execute_update(RequirementWorkflow.decide, answer) for _ in range(2))
     )
 
     assert first == second
-    await house.until_blocked(handle)
-    assert house.runs.started().count("Research") == 2
+    await cluster.until_blocked(handle)
+    assert cluster.runs.started().count("Research") == 2
 
 
 async def test_one_answer_leaves_the_other_question_open(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     slow = Script(lasts=True)
-    await house.open({ROY: [ASKS, slow], JEN: [ASKS, Script()]})
-    handle = await house.start(bounds=REPAIR)
-    await house.until_blocked(handle)
+    await cluster.open({ROY: [ASKS, slow], JEN: [ASKS, Script()]})
+    handle = await cluster.start(bounds=REPAIR)
+    await cluster.until_blocked(handle)
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
 
-    view = await sdlc_reader.requirement(house.number)
+    view = await sdlc_reader.requirement(cluster.number)
     assert (view.state, view.waiting_for) == (RequirementState.RUNNING, "human")
     assert view.escalation
     assert [ask.stage for ask in view.escalation.asks] == [JEN]
     assert JEN in await current_details(handle)
 
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(JEN, "ada"))
-    await house.runs.let_end()
+    await cluster.runs.let_end()
     report = await handle.result()
     assert report.state is RequirementState.DELIVERED
-    answers = [asked.answer for asked in await sdlc_reader.escalations(house.number)]
+    answers = [asked.answer for asked in await sdlc_reader.escalations(cluster.number)]
     assert answers == ["retry", "retry"]
 
 
 async def test_question_that_stays_open_blocks_again_without_being_asked_anew(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    await house.open({ROY: [ASKS, Script()], JEN: [ASKS, Script()]})
-    handle = await house.start(bounds=REPAIR)
-    await house.until_blocked(handle)
+    await cluster.open({ROY: [ASKS, Script()], JEN: [ASKS, Script()]})
+    handle = await cluster.start(bounds=REPAIR)
+    await cluster.until_blocked(handle)
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
 
     async def is_blocked_again() -> bool:
-        view = await sdlc_reader.requirement(house.number)
+        view = await sdlc_reader.requirement(cluster.number)
         return view.state is RequirementState.BLOCKED and view.round == 2
 
     await until(is_blocked_again, "it is blocked again")
-    assert len(await sdlc_reader.escalations(house.number)) == 2
-    assert (await sdlc_reader.requirement(house.number)).waiting_for == "human"
+    assert len(await sdlc_reader.escalations(cluster.number)) == 2
+    assert (await sdlc_reader.requirement(cluster.number)).waiting_for == "human"
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(JEN, "ada"))
     assert (await handle.result()).state is RequirementState.DELIVERED
 
 
-async def test_giving_up_twice_has_one_effect(house: House) -> None:
-    handle = await started(house, Critique=[ESCALATE])
-    await house.until_blocked(handle)
+async def test_giving_up_twice_has_one_effect(cluster: Cluster) -> None:
+    handle = await started(cluster, Critique=[ESCALATE])
+    await cluster.until_blocked(handle)
     abort = decide(Answer.ABORT, "no need")
     await asyncio.gather(
         *(handle.execute_update(RequirementWorkflow.decide, abort) for _ in range(2))
@@ -171,18 +171,18 @@ async def test_giving_up_twice_has_one_effect(house: House) -> None:
 
 
 @pytest.mark.parametrize("answer", [Answer.APPROVE, Answer.REQUEST_CHANGES])
-async def test_verdict_is_refused_where_none_is_asked_for(house: House, answer: Answer) -> None:
-    handle = await started(house, Research=[ASKS])
-    await house.until_blocked(handle)
+async def test_verdict_is_refused_where_none_is_asked_for(cluster: Cluster, answer: Answer) -> None:
+    handle = await started(cluster, Research=[ASKS])
+    await cluster.until_blocked(handle)
 
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await handle.execute_update(RequirementWorkflow.decide, decide(answer))
     assert "No verdict is asked for" in str(refused.value.cause)
 
 
-async def test_note_that_is_too_long_is_refused(house: House) -> None:
-    handle = await started(house, Critique=[ESCALATE])
-    await house.until_blocked(handle)
+async def test_note_that_is_too_long_is_refused(cluster: Cluster) -> None:
+    handle = await started(cluster, Critique=[ESCALATE])
+    await cluster.until_blocked(handle)
 
     answer = decide(Answer.APPROVE, "x" * 8_001)
     with pytest.raises(WorkflowUpdateFailedError) as refused:
@@ -190,9 +190,9 @@ async def test_note_that_is_too_long_is_refused(house: House) -> None:
     assert "8001 characters" in str(refused.value.cause)
 
 
-async def test_late_answer_is_refused_with_the_reason(house: House) -> None:
-    handle = await started(house, Critique=[ESCALATE])
-    await house.until_blocked(handle)
+async def test_late_answer_is_refused_with_the_reason(cluster: Cluster) -> None:
+    handle = await started(cluster, Critique=[ESCALATE])
+    await cluster.until_blocked(handle)
     await handle.execute_update(RequirementWorkflow.decide, decide(Answer.APPROVE))
 
     with pytest.raises(WorkflowUpdateFailedError) as refused:
@@ -200,78 +200,78 @@ async def test_late_answer_is_refused_with_the_reason(house: House) -> None:
     assert "only `abort` is possible" in str(refused.value.cause)
 
 
-async def test_stage_that_asks_is_retried_while_another_is_repaired(house: House) -> None:
+async def test_stage_that_asks_is_retried_while_another_is_repaired(cluster: Cluster) -> None:
     slow = Script(lasts=True)
-    await house.open(
+    await cluster.open(
         {ROY: [ASKS, Script()], JEN: [Script(exit_code=1, output="?")], f"Fix run {JEN}": [slow]}
     )
-    handle = await house.start(bounds=REPAIR)
-    await until(lambda: is_started(house, f"Fix run {JEN}"), "jen's fix runs")
+    handle = await cluster.start(bounds=REPAIR)
+    await until(lambda: is_started(cluster, f"Fix run {JEN}"), "jen's fix runs")
 
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada", "postgres"))
-    await until(lambda: is_started(house, ROY, 2), "roy runs again")
-    await house.runs.let_end()
+    await until(lambda: is_started(cluster, ROY, 2), "roy runs again")
+    await cluster.runs.let_end()
     report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
-    assert house.runs.started().count(JEN) == 2  # one retry is declared
-    assert house.runs.started().count(f"Fix run {JEN}") == 1
+    assert cluster.runs.started().count(JEN) == 2  # one retry is declared
+    assert cluster.runs.started().count(f"Fix run {JEN}") == 1
 
 
-async def test_stage_that_is_being_repaired_cannot_be_retried(house: House) -> None:
-    await house.open({"Research": [Script(exit_code=1, output="?")], "Fix run Research": [SLOW]})
-    handle = await house.start(bounds=REPAIR)
-    await until(lambda: is_started(house, "Fix run Research"), "the fix runs")
+async def test_stage_that_is_being_repaired_cannot_be_retried(cluster: Cluster) -> None:
+    await cluster.open({"Research": [Script(exit_code=1, output="?")], "Fix run Research": [SLOW]})
+    handle = await cluster.start(bounds=REPAIR)
+    await until(lambda: is_started(cluster, "Fix run Research"), "the fix runs")
 
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await handle.execute_update(RequirementWorkflow.retry, RetryRequest("Research", "ada"))
-    assert f"{house.number}-FIX-1" in str(refused.value.cause)
+    assert f"{cluster.number}-FIX-1" in str(refused.value.cause)
 
 
 async def test_requirement_is_given_up_while_a_fix_runs(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    await house.open({"Research": [Script(exit_code=1, output="?")], "Fix run Research": [SLOW]})
-    handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
-    await until(lambda: is_started(house, "Fix run Research"), "the fix runs")
+    await cluster.open({"Research": [Script(exit_code=1, output="?")], "Fix run Research": [SLOW]})
+    handle = await cluster.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
+    await until(lambda: is_started(cluster, "Fix run Research"), "the fix runs")
 
     await handle.execute_update(RequirementWorkflow.decide, decide(Answer.ABORT, "no need"))
     report = await handle.result()
 
     assert report.state is RequirementState.FAILED
-    fix = await sdlc_reader.requirement(f"{house.number}-FIX-1")
+    fix = await sdlc_reader.requirement(f"{cluster.number}-FIX-1")
     assert fix.state is RequirementState.CANCELLED
-    assert house.runs.ended
+    assert cluster.runs.ended
 
 
-async def test_fix_that_somebody_cancels_asks_a_human(house: House) -> None:
-    await house.open({"Research": [Script(exit_code=1, output="?")], "Fix run Research": [SLOW]})
-    handle = await house.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
-    await until(lambda: is_started(house, "Fix run Research"), "the fix runs")
+async def test_fix_that_somebody_cancels_asks_a_human(cluster: Cluster) -> None:
+    await cluster.open({"Research": [Script(exit_code=1, output="?")], "Fix run Research": [SLOW]})
+    handle = await cluster.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
+    await until(lambda: is_started(cluster, "Fix run Research"), "the fix runs")
 
-    await house.handle(f"{house.number}-FIX-1").cancel()
-    await house.until_blocked(handle)
+    await cluster.handle(f"{cluster.number}-FIX-1").cancel()
+    await cluster.until_blocked(handle)
 
-    assert "somebody has ended it" in (await house.events())[-1]["asks"][0]["reason"]
+    assert "somebody has ended it" in (await cluster.events())[-1]["asks"][0]["reason"]
 
 
 SLOW = Script(minutes=600_000)
 
 
-async def is_started(house: House, stage: str, times: int = 1) -> bool:
-    return house.runs.started().count(stage) >= times
+async def is_started(cluster: Cluster, stage: str, times: int = 1) -> bool:
+    return cluster.runs.started().count(stage) >= times
 
 
 async def test_human_who_answers_after_thirty_days_finds_a_small_history(
-    day_house: House, skipping: WorkflowEnvironment
+    day_cluster: Cluster, skipping: WorkflowEnvironment
 ) -> None:
-    await day_house.open({"Research": [replace(ASKS, minutes=0), Script()]})
-    handle = await day_house.start(bounds=Bounds(reminder=timedelta(days=1)))
-    await day_house.until_blocked(handle)
+    await day_cluster.open({"Research": [replace(ASKS, minutes=0), Script()]})
+    handle = await day_cluster.start(bounds=Bounds(reminder=timedelta(days=1)))
+    await day_cluster.until_blocked(handle)
     await skipping.sleep(timedelta(days=30))
 
     waiting = await handle.fetch_history()
-    reminders = [e["reminder"] for e in await day_house.escalations() if "reminder" in e]
+    reminders = [e["reminder"] for e in await day_cluster.escalations() if "reminder" in e]
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest("Research", "ada"))
     report = await handle.result()
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from adapters.temporal.messages import TemporalWaker
+from adapters.temporal.messages import TemporalNotifier
 from pipeline.model import (
     Closing,
     Priority,
@@ -15,9 +15,9 @@ from pipeline.model import (
     RequirementState,
     RetryRequest,
 )
+from tests.cluster import NO_REPAIR, REPAIR, Cluster, Handle
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
-from tests.house import NO_REPAIR, REPAIR, Handle, House
 from tests.orchestra_plans import SOLO
 from workflows.requirement import RequirementWorkflow
 
@@ -27,51 +27,53 @@ LIMIT = 51_200
 """Temporal ends a workflow whose history has so many events."""
 
 
-async def retried(house: House, handle: Handle, stage: str, times: int) -> None:
+async def retried(cluster: Cluster, handle: Handle, stage: str, times: int) -> None:
     for _ in range(times):
-        await house.until_blocked(handle)
+        await cluster.until_blocked(handle)
         await handle.execute_update(RequirementWorkflow.retry, RetryRequest(stage, "ada"))
 
 
 @pytest.mark.timeout(180)
-async def test_requirement_that_is_retried_without_end_continues_as_new(house: House) -> None:
+async def test_requirement_that_is_retried_without_end_continues_as_new(cluster: Cluster) -> None:
     times = 60
-    await house.open({"Research": [*[ASKS] * times, Script()]})
-    handle = await house.start(bounds=NO_REPAIR)
-    await retried(house, handle, "Research", times)
+    await cluster.open({"Research": [*[ASKS] * times, Script()]})
+    handle = await cluster.start(bounds=NO_REPAIR)
+    await retried(cluster, handle, "Research", times)
     async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
-    assert len(await house.chain(handle.id)) == 2
-    assert house.runs.started().count("Research") == times + 1
-    assert [o.attempt for o in house.runs.orders if o.stage == "Research"] == [*range(1, times + 2)]
-    ids = [event["eventId"] for event in await house.events()]
+    assert len(await cluster.chain(handle.id)) == 2
+    assert cluster.runs.started().count("Research") == times + 1
+    assert [o.attempt for o in cluster.runs.orders if o.stage == "Research"] == [
+        *range(1, times + 2)
+    ]
+    ids = [event["eventId"] for event in await cluster.events()]
     assert len(set(ids)) == len(ids)
     assert ids.count(f"{ids[0].partition(':')[0]}:workflow.started:1") == 1
 
 
 async def test_hold_of_a_month_stays_far_below_the_limit(
-    day_house: House, skipping: WorkflowEnvironment
+    day_cluster: Cluster, skipping: WorkflowEnvironment
 ) -> None:
-    house, urgent = day_house, f"{day_house.number}-P0"
-    await house.open()
+    cluster, urgent = day_cluster, f"{day_cluster.number}-P0"
+    await cluster.open()
     order = RequirementOrder(urgent, "It burns.", Priority.P0, SOLO, False, None)
-    await house.store.accept(order, "Nobody begins it.")
-    handle = await house.start(SOLO)
+    await cluster.store.accept(order, "Nobody begins it.")
+    handle = await cluster.start(SOLO)
     await skipping.sleep(timedelta(days=30))
 
     closing = Closing(RequirementRef(urgent, "none"), RequirementState.CANCELLED, "Never mind.")
-    await house.store.close_requirement(closing)
-    await TemporalWaker(skipping.client).wake(await house.store.to_wake())
+    await cluster.store.close_requirement(closing)
+    await TemporalNotifier(skipping.client).wake(await cluster.store.to_notify())
     report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
-    (history,) = await house.chain(handle.id)
+    (history,) = await cluster.chain(handle.id)
     assert 1_000 < len(history.events) < LIMIT / 20
 
 
-async def test_longest_repair_stays_far_below_the_limit(house: House) -> None:
+async def test_longest_repair_stays_far_below_the_limit(cluster: Cluster) -> None:
     """Every gate is red as often as it may be, and every fix fails once."""
 
     def fail(*words: str) -> list[Script]:
@@ -91,11 +93,11 @@ async def test_longest_repair_stays_far_below_the_limit(house: House) -> None:
             for stage in (BILLY, LIZ, "Performance Testing", "Security Testing")
         },
     }
-    await house.open(scripts)
-    handle = await house.start(bounds=REPAIR)
+    await cluster.open(scripts)
+    handle = await cluster.start(bounds=REPAIR)
     async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED
-    lengths = [len(history.events) for history in await house.family(handle.id)]
+    lengths = [len(history.events) for history in await cluster.family(handle.id)]
     assert max(lengths) < LIMIT / 50

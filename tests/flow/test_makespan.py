@@ -2,16 +2,16 @@ from datetime import timedelta
 
 import pytest
 
+from tests.cluster import Cluster
 from tests.fakes import Script
-from tests.house import House
 
 BOTH = {"Backend QA": [Script({"needs_todd": True})], "Frontend QA": [Script({"needs_vic": True})]}
 
 
-async def check_minutes(house: House, elapsed: timedelta, minutes: int) -> None:
+async def check_minutes(cluster: Cluster, elapsed: timedelta, minutes: int) -> None:
     """The work's own time is exact; what lies between it is real time, on a busy machine more."""
     (performance,) = [
-        event for event in await house.events() if event["eventType"] == "workflow.performance"
+        event for event in await cluster.events() if event["eventType"] == "workflow.performance"
     ]
     assert performance["parallelTime"] * 3600 == pytest.approx(minutes * 60, abs=1)
     assert elapsed.total_seconds() == pytest.approx(minutes * 60, abs=30)
@@ -22,11 +22,11 @@ async def check_minutes(house: House, elapsed: timedelta, minutes: int) -> None:
     [("standard", 315), ("final-stages", 300), ("critical-path", 270)],
 )
 async def test_guides_day_takes_exactly_its_critical_path(
-    day_house: House, pipeline: str, minutes: int
+    day_cluster: Cluster, pipeline: str, minutes: int
 ) -> None:
-    await day_house.open()
+    await day_cluster.open()
 
-    await check_minutes(day_house, await day_house.deliver(pipeline), minutes)
+    await check_minutes(day_cluster, await day_cluster.deliver(pipeline), minutes)
 
 
 @pytest.mark.parametrize(
@@ -34,21 +34,23 @@ async def test_guides_day_takes_exactly_its_critical_path(
     [("standard", 375), ("final-stages", 360), ("critical-path", 330)],
 )
 async def test_both_specialists_run_beside_each_other(
-    day_house: House, pipeline: str, minutes: int
+    day_cluster: Cluster, pipeline: str, minutes: int
 ) -> None:
-    await day_house.open(BOTH)
+    await day_cluster.open(BOTH)
 
-    await check_minutes(day_house, await day_house.deliver(pipeline), minutes)
+    await check_minutes(day_cluster, await day_cluster.deliver(pipeline), minutes)
 
 
 @pytest.mark.parametrize("pipeline", ["standard", "final-stages", "critical-path"])
-async def test_sequential_mode_adds_up_all_minutes(day_house: House, pipeline: str) -> None:
-    await day_house.open()
+async def test_sequential_mode_adds_up_all_minutes(day_cluster: Cluster, pipeline: str) -> None:
+    await day_cluster.open()
 
-    await check_minutes(day_house, await day_house.deliver(pipeline, sequential=True), 420)
+    await check_minutes(day_cluster, await day_cluster.deliver(pipeline, sequential=True), 420)
 
 
-async def test_worker_with_the_switch_off_runs_one_stage_after_another(day_house: House) -> None:
-    await day_house.open(parallel=False)
+async def test_worker_with_the_switch_off_runs_one_stage_after_another(
+    day_cluster: Cluster,
+) -> None:
+    await day_cluster.open(parallel=False)
 
-    await check_minutes(day_house, await day_house.deliver(), 420)
+    await check_minutes(day_cluster, await day_cluster.deliver(), 420)

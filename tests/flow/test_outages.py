@@ -1,4 +1,4 @@
-"""A dependency is away: everything holds, nothing is lost, and all goes on when it is back."""
+"""A dependency is away: everything holds, nothing is lost, and all continues when it is back."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,28 +10,28 @@ from adapters.sdlc.requirements import Acceptance
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import (
     OPENING,
+    Alert,
+    AlertKind,
     Answer,
     Closing,
     DecisionRequest,
     IncidentEnd,
+    Notification,
     Pipeline,
     Priority,
     RequirementOrder,
     RequirementState,
     RetryRequest,
-    Symptom,
-    SymptomKind,
-    Wake,
 )
 from pipeline.plan_rules import DELIVER
+from tests.cluster import REPAIR, Cluster, Handle, delivered, recorded_incidents, until
 from tests.fakes import Script
-from tests.house import REPAIR, Handle, House, delivered, recorded_incidents, until
 from tests.orchestra_plans import FOUR, SOLO, team_of
 from workflows.requirement import RequirementWorkflow
 
 ROY, BILLY = "Backend Implementation", "Backend QA"
-NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
-DATABASE = Symptom(SymptomKind.DATABASE_DOWN, "database", detail="No answer.")
+NATS = Alert(AlertKind.NATS_DOWN, "nats", detail="No answer.")
+DATABASE = Alert(AlertKind.DATABASE_DOWN, "database", detail="No answer.")
 AWAY = {"NATS": NATS, "SDLC database": DATABASE}
 LONG = Script(lasts=True)
 """Until something is away."""
@@ -42,27 +42,29 @@ def dependency(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def until_called(house: House) -> None:
+async def until_called(cluster: Cluster) -> None:
     async def is_looked_at() -> bool:
-        return house.cluster_care.looks > 0
+        return cluster.cluster_care.looks > 0
 
     await until(is_looked_at, "Sasha looks")
 
 
-async def take_away(house: House, *symptoms: Symptom) -> None:
+async def take_away(cluster: Cluster, *alerts: Alert) -> None:
     """Her first act brings it back."""
-    house.cluster_care.symptoms = list(symptoms)
-    house.cluster_care.cures = {symptom.kind: 1 for symptom in symptoms}
-    await house.runs.let_end()
+    cluster.cluster_care.alerts = list(alerts)
+    cluster.cluster_care.cures = {alert.kind: 1 for alert in alerts}
+    await cluster.runs.let_end()
 
 
-async def check_books(house: House, reader: SdlcReader, dependency: str, number: str = "") -> None:
+async def check_records(
+    cluster: Cluster, reader: SdlcReader, dependency: str, number: str = ""
+) -> None:
     """The hold is a row with both times and two events; the incident is one, repaired."""
-    holds = await reader.holds(number or house.number)
+    holds = await reader.holds(number or cluster.number)
     assert holds, "no hold became a row"
     assert {hold.held_by for hold in holds} == {(dependency,)}
     assert all(hold.ended_at and hold.ended_at > hold.since for hold in holds)
-    told = await house.types(number)
+    told = await cluster.types(number)
     assert told.count("workflow.held") == told.count("workflow.resumed") == len(holds)
     (incident,) = await recorded_incidents(reader)
     assert (incident.kind, incident.end) == (AWAY[dependency].kind, IncidentEnd.REPAIRED)
@@ -70,20 +72,20 @@ async def check_books(house: House, reader: SdlcReader, dependency: str, number:
 
 
 async def test_no_stage_starts_while_a_dependency_is_away(
-    house: House, sdlc_reader: SdlcReader, dependency: str
+    cluster: Cluster, sdlc_reader: SdlcReader, dependency: str
 ) -> None:
-    await house.open({ROY: [LONG]})
-    handle = await house.start(FOUR)
-    await house.until_running(ROY)
-    await take_away(house, AWAY[dependency])
-    house.cluster_care.cures = {}
-    await until_called(house)
+    await cluster.open({ROY: [LONG]})
+    handle = await cluster.start(FOUR)
+    await cluster.until_running(ROY)
+    await take_away(cluster, AWAY[dependency])
+    cluster.cluster_care.cures = {}
+    await until_called(cluster)
 
-    assert BILLY not in house.runs.started()
-    house.cluster_care.cures = {AWAY[dependency].kind: len(house.cluster_care.acts) + 1}
+    assert BILLY not in cluster.runs.started()
+    cluster.cluster_care.cures = {AWAY[dependency].kind: len(cluster.cluster_care.acts) + 1}
     await delivered(handle)
 
-    runs = await sdlc_reader.runs(house.number)
+    runs = await sdlc_reader.runs(cluster.number)
     assert {(run.attempt, run.starts) for run in runs} == {(1, 1)}
     (incident,) = await recorded_incidents(sdlc_reader)
     assert incident.end is IncidentEnd.REPAIRED
@@ -91,61 +93,61 @@ async def test_no_stage_starts_while_a_dependency_is_away(
 
 @pytest.mark.parametrize("stage", [ROY, BILLY])
 async def test_agent_that_ends_meanwhile_keeps_its_result(
-    house: House, dependency: str, stage: str
+    cluster: Cluster, dependency: str, stage: str
 ) -> None:
     """Its closing is repeated; the next boundary holds, and Sasha is called from there."""
-    await house.open({stage: [LONG]})
-    handle = await house.start(FOUR)
-    await house.until_running(stage)
-    await take_away(house, AWAY[dependency])
+    await cluster.open({stage: [LONG]})
+    handle = await cluster.start(FOUR)
+    await cluster.until_running(stage)
+    await take_away(cluster, AWAY[dependency])
     await delivered(handle)
 
-    assert sorted(house.runs.started()) == sorted(s.name for s in FOUR.stages)
-    types = await house.types()
+    assert sorted(cluster.runs.started()) == sorted(s.name for s in FOUR.stages)
+    types = await cluster.types()
     assert types.count("stage.completed") == 4
-    assert len(types) == len({str(event["eventId"]) for event in await house.events()})
+    assert len(types) == len({str(event["eventId"]) for event in await cluster.events()})
 
 
 async def test_requirement_that_is_opened_meanwhile_waits(
-    house: House, sdlc_reader: SdlcReader, dependency: str
+    cluster: Cluster, sdlc_reader: SdlcReader, dependency: str
 ) -> None:
-    await house.open()
-    await take_away(house, AWAY[dependency])
-    await delivered(await house.start(SOLO))
+    await cluster.open()
+    await take_away(cluster, AWAY[dependency])
+    await delivered(await cluster.start(SOLO))
 
-    await check_books(house, sdlc_reader, dependency)
+    await check_records(cluster, sdlc_reader, dependency)
 
 
 async def test_requirement_that_is_cancelled_meanwhile_ends_when_it_can_be_written_down(
-    house: House, sdlc_reader: SdlcReader, dependency: str
+    cluster: Cluster, sdlc_reader: SdlcReader, dependency: str
 ) -> None:
-    await house.open()
-    await take_away(house, AWAY[dependency])
-    house.cluster_care.cures = {}
-    handle = await house.start(SOLO)
-    await until_called(house)
+    await cluster.open()
+    await take_away(cluster, AWAY[dependency])
+    cluster.cluster_care.cures = {}
+    handle = await cluster.start(SOLO)
+    await until_called(cluster)
 
     await handle.cancel()
-    house.cluster_care.symptoms = []
+    cluster.cluster_care.alerts = []
     with pytest.raises(WorkflowFailureError):
         await handle.result()
 
-    assert (await sdlc_reader.requirement(house.number)).state is RequirementState.CANCELLED
-    assert (await house.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
+    assert (await sdlc_reader.requirement(cluster.number)).state is RequirementState.CANCELLED
+    assert (await cluster.types())[-2:] == ["workflow.cancelled", "workflow.performance"]
 
 
 async def test_repair_of_a_failure_is_held_and_goes_on(
-    house: House, sdlc_reader: SdlcReader, dependency: str
+    cluster: Cluster, sdlc_reader: SdlcReader, dependency: str
 ) -> None:
-    """Report, fix, merge, gates and settlement all pass boundaries."""
-    await house.open({ROY: [LONG]}, {"backend": [1, 0]})
-    handle = await house.start(SOLO, bounds=REPAIR)
-    await house.until_running(ROY)
-    await take_away(house, AWAY[dependency])
+    """Report, fix, merge, gates and results all pass boundaries."""
+    await cluster.open({ROY: [LONG]}, {"backend": [1, 0]})
+    handle = await cluster.start(SOLO, bounds=REPAIR)
+    await cluster.until_running(ROY)
+    await take_away(cluster, AWAY[dependency])
     await delivered(handle)
 
-    assert (await house.types()).count("workflow.blocked") == 1
-    assert (await sdlc_reader.requirement(house.number)).fixes
+    assert (await cluster.types()).count("workflow.blocked") == 1
+    assert (await sdlc_reader.requirement(cluster.number)).fixes
 
 
 AT_STEPS = pytest.mark.parametrize(
@@ -160,37 +162,37 @@ AT_STEPS = pytest.mark.parametrize(
 """What passes the P0 gate; `before` it runs the stage that lasts until something has happened."""
 
 
-def take_away_at(house: House, step: str) -> None:
+def take_away_at(cluster: Cluster, step: str) -> None:
     """The database is away from the moment in which that step is reached."""
 
     async def reach(*arguments: object, **named: object) -> object:
-        del vars(house.database)[step]
-        house.cluster_care.symptoms = [DATABASE]
-        return await getattr(house.database, step)(*arguments, **named)
+        del vars(cluster.database)[step]
+        cluster.cluster_care.alerts = [DATABASE]
+        return await getattr(cluster.database, step)(*arguments, **named)
 
-    vars(house.database)[step] = reach
+    vars(cluster.database)[step] = reach
 
 
 async def start_and_then(
-    house: House, plan: Pipeline, before: str, happens: Callable[[], Awaitable[object]]
+    cluster: Cluster, plan: Pipeline, before: str, happens: Callable[[], Awaitable[object]]
 ) -> Handle:
     """Something happens before the requirement's next step, which may be the first."""
-    await house.open({before: [LONG]})
+    await cluster.open({before: [LONG]})
     if not before:
         await happens()
-        return await house.start(plan)
-    handle = await house.start(plan)
-    await house.until_running(before)
+        return await cluster.start(plan)
+    handle = await cluster.start(plan)
+    await cluster.until_running(before)
     await happens()
-    await house.runs.let_end()
+    await cluster.runs.let_end()
     return handle
 
 
-async def accept_p0(house: House) -> str:
+async def accept_p0(cluster: Cluster) -> str:
     """A P0 that nobody has begun."""
-    number = f"{house.number}-URGENT"
+    number = f"{cluster.number}-URGENT"
     urgent = RequirementOrder(number, "A title", Priority.P0, SOLO, False, None)
-    await house.store.accept_all([Acceptance(urgent, "It burns.")])
+    await cluster.store.accept_all([Acceptance(urgent, "It burns.")])
     return number
 
 
@@ -202,12 +204,12 @@ async def until_held_by(reader: SdlcReader, number: str, who: str, boundary: str
     await until(is_held, f"{who} holds {number} at {boundary}")
 
 
-async def deliver_both(house: House, reader: SdlcReader, handle: Handle, urgent: str) -> None:
+async def deliver_both(cluster: Cluster, reader: SdlcReader, handle: Handle, urgent: str) -> None:
     """Both holds were rows and events, and nothing was started twice."""
-    await delivered(await house.start(SOLO, number=urgent, priority=Priority.P0), handle)
+    await delivered(await cluster.start(SOLO, number=urgent, priority=Priority.P0), handle)
 
     holds = await reader.holds(handle.id)
-    told = await house.types(handle.id)
+    told = await cluster.types(handle.id)
     assert {hold.held_by for hold in holds} == {(urgent,), ("SDLC database",)}
     assert all(hold.ended_at for hold in holds)
     assert told.count("workflow.held") == told.count("workflow.resumed") == len(holds)
@@ -219,55 +221,55 @@ async def deliver_both(house: House, reader: SdlcReader, handle: Handle, urgent:
 
 @AT_STEPS
 async def test_p0_that_is_opened_during_an_outage_holds_what_the_outage_has_held(
-    house: House, sdlc_reader: SdlcReader, step: str, plan: Pipeline, before: str, boundary: str
+    cluster: Cluster, sdlc_reader: SdlcReader, step: str, plan: Pipeline, before: str, boundary: str
 ) -> None:
     async def outage() -> None:
-        take_away_at(house, step)
+        take_away_at(cluster, step)
 
-    handle = await start_and_then(house, plan, before, outage)
-    await until_called(house)
-    urgent = await accept_p0(house)
+    handle = await start_and_then(cluster, plan, before, outage)
+    await until_called(cluster)
+    urgent = await accept_p0(cluster)
 
-    house.cluster_care.symptoms = []
+    cluster.cluster_care.alerts = []
     await until_held_by(sdlc_reader, handle.id, urgent, boundary)
-    await deliver_both(house, sdlc_reader, handle, urgent)
+    await deliver_both(cluster, sdlc_reader, handle, urgent)
 
 
-async def look_again(house: House, handle: Handle, urgent: str) -> None:
+async def look_again(cluster: Cluster, handle: Handle, urgent: str) -> None:
     """Something changes at the gate that does not concern it, and it is told so."""
     other = RequirementOrder(f"{handle.id}-OTHER", "A title", Priority.P2, SOLO, False, None)
-    await house.store.accept(other, "")
-    await house.store.add_blocker(other.number, urgent)
-    gate = await house.store.to_wake()
-    await house.ports.waker.wake(Wake((handle.id,), gate.epoch))
+    await cluster.store.accept(other, "")
+    await cluster.store.add_blocker(other.number, urgent)
+    gate = await cluster.store.to_notify()
+    await cluster.ports.notifier.wake(Notification((handle.id,), gate.gate_version))
 
 
 @AT_STEPS
 async def test_outage_that_begins_while_a_p0_holds_lets_nothing_pass(
-    house: House, sdlc_reader: SdlcReader, step: str, plan: Pipeline, before: str, boundary: str
+    cluster: Cluster, sdlc_reader: SdlcReader, step: str, plan: Pipeline, before: str, boundary: str
 ) -> None:
-    urgent = f"{house.number}-URGENT"
-    handle = await start_and_then(house, plan, before, lambda: accept_p0(house))
+    urgent = f"{cluster.number}-URGENT"
+    handle = await start_and_then(cluster, plan, before, lambda: accept_p0(cluster))
     await until_held_by(sdlc_reader, handle.id, urgent, boundary)
-    started = house.runs.started()
+    started = cluster.runs.started()
 
-    take_away_at(house, step)
-    await look_again(house, handle, urgent)
-    await until_called(house)
-    house.cluster_care.symptoms = []
+    take_away_at(cluster, step)
+    await look_again(cluster, handle, urgent)
+    await until_called(cluster)
+    cluster.cluster_care.alerts = []
     await until_held_by(sdlc_reader, handle.id, urgent, boundary)
 
-    assert house.runs.started() == started
-    await deliver_both(house, sdlc_reader, handle, urgent)
+    assert cluster.runs.started() == started
+    await deliver_both(cluster, sdlc_reader, handle, urgent)
 
 
 @pytest.mark.parametrize("write", ["skip_stages", "close_requirement", "publish_pending"])
 async def test_outage_that_begins_right_before_a_note_is_a_hold_like_any_other(
-    house: House, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch, write: str
+    cluster: Cluster, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch, write: str
 ) -> None:
     """What is noted within a workflow task finds the dependency away, and nobody knew before."""
-    real = getattr(house.store, write)
-    closed, ended = house.store.close_requirement, []
+    real = getattr(cluster.store, write)
+    closed, ended = cluster.store.close_requirement, []
 
     async def close(closing: Closing) -> bool:
         ended.append(closing)
@@ -275,47 +277,47 @@ async def test_outage_that_begins_right_before_a_note_is_a_hold_like_any_other(
 
     async def away(*arguments: object) -> object:
         is_late = write != "publish_pending" or ended
-        if is_late and house.cluster_care.looks == 0:
-            house.cluster_care.symptoms = [DATABASE]
-            house.cluster_care.cures = {DATABASE.kind: 1}
+        if is_late and cluster.cluster_care.looks == 0:
+            cluster.cluster_care.alerts = [DATABASE]
+            cluster.cluster_care.cures = {DATABASE.kind: 1}
             raise DependencyUnavailable("SDLC database", "its address", "Start it.")
         return await real(*arguments)
 
     if write == "publish_pending":
-        monkeypatch.setattr(house.store, "close_requirement", close)
-    monkeypatch.setattr(house.store, write, away)
-    await house.open()
+        monkeypatch.setattr(cluster.store, "close_requirement", close)
+    monkeypatch.setattr(cluster.store, write, away)
+    await cluster.open()
 
-    await delivered(await house.start())
+    await delivered(await cluster.start())
 
-    await check_books(house, sdlc_reader, "SDLC database")
+    await check_records(cluster, sdlc_reader, "SDLC database")
 
 
-async def test_both_away_at_once(house: House, sdlc_reader: SdlcReader) -> None:
-    await house.open()
-    await take_away(house, NATS, DATABASE)
-    await delivered(await house.start(SOLO))
+async def test_both_away_at_once(cluster: Cluster, sdlc_reader: SdlcReader) -> None:
+    await cluster.open()
+    await take_away(cluster, NATS, DATABASE)
+    await delivered(await cluster.start(SOLO))
 
     found = await recorded_incidents(sdlc_reader, 2)
     assert {incident.component for incident in found} == {"nats", "database"}
     assert {incident.end for incident in found} == {IncidentEnd.REPAIRED}
 
 
-async def test_everybody_who_was_held_is_told(house: House, sdlc_reader: SdlcReader) -> None:
-    await house.open()
-    numbers = [f"{house.number}-{nth}" for nth in range(20)]
-    await take_away(house, NATS)
-    await delivered(*[await house.start(SOLO, number=number) for number in numbers])
+async def test_everybody_who_was_held_is_told(cluster: Cluster, sdlc_reader: SdlcReader) -> None:
+    await cluster.open()
+    numbers = [f"{cluster.number}-{nth}" for nth in range(20)]
+    await take_away(cluster, NATS)
+    await delivered(*[await cluster.start(SOLO, number=number) for number in numbers])
 
     assert len(await recorded_incidents(sdlc_reader)) == 1
 
 
 async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
-    house: House, sdlc_reader: SdlcReader, hasty: None
+    cluster: Cluster, sdlc_reader: SdlcReader, hasty: None
 ) -> None:
-    await house.open()
-    house.cluster_care.symptoms = [NATS]
-    handle = await house.start(SOLO)
+    await cluster.open()
+    cluster.cluster_care.alerts = [NATS]
+    handle = await cluster.start(SOLO)
     number = await infrastructure(sdlc_reader)
 
     view = await sdlc_reader.requirement(number)
@@ -323,8 +325,8 @@ async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
     assert view.escalation
     assert view.escalation.answers == ("retry deliver", "decide abort")
     assert view.failures[0].error.endswith("- act 1\n- act 2\n- act 3")
-    house.cluster_care.symptoms = []
-    urgent = house.handle(number)
+    cluster.cluster_care.alerts = []
+    urgent = cluster.handle(number)
     await urgent.execute_update(RequirementWorkflow.retry, RetryRequest(DELIVER, "ada"))
     await delivered(urgent, handle)
 
@@ -333,16 +335,16 @@ async def test_what_cannot_be_repaired_asks_a_human_and_ends_by_itself(
 
 
 async def test_human_may_give_the_repair_up(
-    house: House, sdlc_reader: SdlcReader, hasty: None
+    cluster: Cluster, sdlc_reader: SdlcReader, hasty: None
 ) -> None:
-    """The disk, say: then what was held by the P0 goes on."""
-    await house.open()
-    house.host_care.symptoms = [Symptom(SymptomKind.DISK_LOW, "disk", detail="1 MiB is free.")]
-    await house.patrol()
+    """The disk, say: then what was held by the P0 continues."""
+    await cluster.open()
+    cluster.host_care.alerts = [Alert(AlertKind.DISK_LOW, "disk", detail="1 MiB is free.")]
+    await cluster.scheduled_check()
     number = await infrastructure(sdlc_reader)
-    handle = await house.start(SOLO)
+    handle = await cluster.start(SOLO)
 
-    urgent = house.handle(number)
+    urgent = cluster.handle(number)
     abort = DecisionRequest(Answer.ABORT, "ada", "")
     await urgent.execute_update(RequirementWorkflow.decide, abort)
 

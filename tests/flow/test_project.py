@@ -17,6 +17,7 @@ from pipeline.errors import DependencyUnavailable
 from pipeline.failures import ERROR_LIMIT
 from pipeline.model import DeliveryOutcome, DeliveryReport, DeliveryRequest, DeliveryState, Head
 from pipeline.ports import HostPorts
+from tests.cluster import WITH_PROJECT, Cluster, Handle, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import (
     AlwaysReady,
@@ -28,7 +29,6 @@ from tests.fakes import (
     ScriptedRuns,
 )
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
-from tests.house import WITH_PROJECT, Handle, House, until
 from tests.orchestra_plans import team_of
 from tests.sdlc_factory import an_order, begin
 
@@ -43,7 +43,7 @@ async def delivery(
         HostPorts(
             store=sdlc_store,
             publisher=nats_publisher,
-            waker=NobodyWaits(),
+            notifier=NobodyWaits(),
             sasha=NobodyWaits(),
             cluster_care=ScriptedCare(),
             host_care=ScriptedCare(),
@@ -71,10 +71,10 @@ async def merged(workspaces: GitWorkspaces, files: dict[str, str]) -> Head:
 
 
 async def test_delivery_reaches_the_target_with_everything_merged(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject
+    cluster: Cluster, workspaces: GitWorkspaces, git_project: GitProject
 ) -> None:
-    await house.open(workspaces=workspaces)
-    handle = await house.start()
+    await cluster.open(workspaces=workspaces)
+    handle = await cluster.start()
     report = await handle.result()
 
     assert report.state == "DELIVERED"
@@ -82,12 +82,12 @@ async def test_delivery_reaches_the_target_with_everything_merged(
 
 
 async def test_blocked_requirement_begins_on_what_its_blocker_has_delivered(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject, sdlc_reader: SdlcReader
+    cluster: Cluster, workspaces: GitWorkspaces, git_project: GitProject, sdlc_reader: SdlcReader
 ) -> None:
-    await house.open(workspaces=workspaces)
+    await cluster.open(workspaces=workspaces)
     plan = team_of("Research", "Backend")
-    first = await house.start(plan)
-    second = await house.start(plan, number=f"{house.number}-2", blocked_by=(first.id,))
+    first = await cluster.start(plan)
+    second = await cluster.start(plan, number=f"{cluster.number}-2", blocked_by=(first.id,))
     delivered: DeliveryReport = await first.result()
     await second.result()
 
@@ -141,7 +141,7 @@ async def test_outage_lets_others_deliver(
     with pytest.raises(DependencyUnavailable):
         await ActivityEnvironment().run(away.deliver, request(head))
 
-    assert (await sdlc_store.to_wake()).turns == (other.number,)
+    assert (await sdlc_store.to_notify()).turns == (other.number,)
 
 
 class NatsIsAway:
@@ -166,26 +166,26 @@ async def test_conflict_in_many_files_stays_small(
 
 
 async def test_work_waits_for_a_worker_that_has_the_project(
-    house: House, workspaces: GitWorkspaces
+    cluster: Cluster, workspaces: GitWorkspaces
 ) -> None:
     """A worker restarted without PROJECT_ROOT must not throw away what an agent does."""
     slow = {"Research": [Script(minutes=40_000)]}
-    await house.open(slow, workspaces=workspaces)
-    handle = await house.start(heartbeat=timedelta(seconds=5))
-    await until(lambda: is_running(house), "Research runs")
-    await house.close()
-    await house.open()  # no project
+    await cluster.open(slow, workspaces=workspaces)
+    handle = await cluster.start(heartbeat=timedelta(seconds=5))
+    await until(lambda: is_running(cluster), "Research runs")
+    await cluster.close()
+    await cluster.open()  # no project
     await until(lambda: is_waiting(handle), "the stage waits for a project")
-    await house.close()
-    await house.open(workspaces=workspaces)
+    await cluster.close()
+    await cluster.open(workspaces=workspaces)
     report = await handle.result()
 
     assert report.state == "DELIVERED"
-    assert "stage.failed" not in await house.types()
+    assert "stage.failed" not in await cluster.types()
 
 
-async def is_running(house: House) -> bool:
-    return bool(house.runs.started())
+async def is_running(cluster: Cluster) -> bool:
+    return bool(cluster.runs.started())
 
 
 async def is_waiting(handle: Handle) -> bool:
@@ -194,19 +194,19 @@ async def is_waiting(handle: Handle) -> bool:
 
 
 async def test_requirement_whose_project_is_gone_can_be_cancelled(
-    house: House, workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
+    cluster: Cluster, workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
     """What its agent has done lies in a repository of ours."""
-    await house.open({"Research": [Script(minutes=40_000)]}, workspaces=workspaces)
-    handle = await house.start(heartbeat=timedelta(seconds=5))
+    await cluster.open({"Research": [Script(minutes=40_000)]}, workspaces=workspaces)
+    handle = await cluster.start(heartbeat=timedelta(seconds=5))
 
-    await until(lambda: is_running(house), "Research runs")
+    await until(lambda: is_running(cluster), "Research runs")
     shutil.rmtree(git_project.root)
     await handle.cancel()
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(WorkflowFailureError):
             await handle.result()
 
-    ended = next(e for e in await house.events() if e["eventType"] == "workflow.cancelled")
+    ended = next(e for e in await cluster.events() if e["eventType"] == "workflow.cancelled")
     assert ended["reason"] == "Cancelled."
-    assert store.git("rev-parse", f"refs/agog/{house.number}/kept/research-1")
+    assert store.git("rev-parse", f"refs/agog/{cluster.number}/kept/research-1")

@@ -1,11 +1,11 @@
-"""A host whose slots are used: its stages wait, are shown as queued, and go on by themselves."""
+"""A host whose slots are used: its stages wait, are shown as queued, and continue by themselves."""
 
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from adapters.sdlc.reader import SdlcReader
 from pipeline.model import Priority
+from tests.cluster import Cluster, Handle, delivered, until
 from tests.fakes import Script
-from tests.house import Handle, House, delivered, until
 from tests.orchestra_plans import FOUR, SOLO
 
 ROY = "Backend Implementation"
@@ -16,14 +16,14 @@ async def current_details(handle: Handle) -> str:
     return metadata.current_details
 
 
-async def saturated(house: House, reader: SdlcReader) -> tuple[Handle, Handle]:
+async def saturated(cluster: Cluster, reader: SdlcReader) -> tuple[Handle, Handle]:
     """One whose agent has the only slot until it is let end, and one that is queued."""
-    await house.open()
-    house.runs.slots = 1
-    house.runs.by_number[house.number] = Script(lasts=True)
-    first = await house.start(SOLO)
-    await house.until_running(ROY)
-    second = await house.start(SOLO, number=f"{house.number}-B")
+    await cluster.open()
+    cluster.runs.slots = 1
+    cluster.runs.by_number[cluster.number] = Script(lasts=True)
+    first = await cluster.start(SOLO)
+    await cluster.until_running(ROY)
+    second = await cluster.start(SOLO, number=f"{cluster.number}-B")
 
     async def is_queued() -> bool:
         return bool((await reader.requirement(second.id)).queued)
@@ -33,16 +33,16 @@ async def saturated(house: House, reader: SdlcReader) -> tuple[Handle, Handle]:
 
 
 async def test_stage_waits_for_a_slot_and_nothing_of_it_is_opened(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    first, second = await saturated(house, sdlc_reader)
+    first, second = await saturated(cluster, sdlc_reader)
     assert await sdlc_reader.runs(second.id) == ()
 
     async def is_shown() -> bool:
         return f"| {ROY} | roy | queued for a slot |" in await current_details(second)
 
     await until(is_shown, "the Web UI says so")
-    await house.runs.let_end(first.id)
+    await cluster.runs.let_end(first.id)
     await delivered(first, second)
 
     [run] = await sdlc_reader.runs(second.id)
@@ -50,26 +50,26 @@ async def test_stage_waits_for_a_slot_and_nothing_of_it_is_opened(
     assert (await sdlc_reader.requirement(second.id)).queued == ()
 
 
-async def test_whole_plan_runs_on_one_slot(house: House) -> None:
-    await house.open()
-    house.runs.slots = 1
-    await delivered(await house.start(FOUR))
+async def test_whole_plan_runs_on_one_slot(cluster: Cluster) -> None:
+    await cluster.open()
+    cluster.runs.slots = 1
+    await delivered(await cluster.start(FOUR))
 
-    assert len(house.runs.started()) == 4
+    assert len(cluster.runs.started()) == 4
 
 
 async def test_stage_that_waits_for_a_slot_is_held_when_its_turn_comes_under_a_p0(
-    house: House, sdlc_reader: SdlcReader
+    cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    first, second = await saturated(house, sdlc_reader)
-    urgent = await house.start(SOLO, number=f"{house.number}-P0", priority=Priority.P0)
+    first, second = await saturated(cluster, sdlc_reader)
+    urgent = await cluster.start(SOLO, number=f"{cluster.number}-P0", priority=Priority.P0)
 
     async def is_urgent_queued() -> bool:
         return bool((await sdlc_reader.requirement(urgent.id)).queued)
 
     await until(is_urgent_queued, "the P0 waits for a slot")
-    await house.runs.let_end(first.id)
+    await cluster.runs.let_end(first.id)
     await delivered(urgent, first, second)
 
-    numbers = [order.number for order in house.runs.orders]
+    numbers = [order.number for order in cluster.runs.orders]
     assert numbers == [first.id, urgent.id, second.id]

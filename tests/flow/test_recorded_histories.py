@@ -20,7 +20,7 @@ SERVER = "history-service"
 """Who asks a child to end, or tells of its end, whose parent was ended."""
 MEANING = """
 The workflow no longer does what it did when {name} was recorded, so every requirement that is
-under way would stand still at its next task. Keep the order of its activities, timers and updates,
+under way would get stuck at its next task. Keep the order of its activities, timers and updates,
 or branch with workflow.patched(). Only where nothing released can be running, record again:
 tests/histories/record.py says how.
 """
@@ -65,7 +65,7 @@ def test_every_command_and_message_of_a_workflow_is_in_a_history() -> None:
     ("name", "sign"),
     [
         ("held", '"hold"'),
-        ("pre-empted", "stand_still"),
+        ("pre-empted", "apply_preemption"),
         ("reminder", '"remind"'),
         ("cancelled", "workflowExecutionCanceledEventAttributes"),
         ("rework", "REQUEST_CHANGES"),

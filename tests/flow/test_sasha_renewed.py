@@ -3,28 +3,28 @@
 import pytest
 
 from adapters.sdlc.reader import SdlcReader
-from pipeline.model import IncidentEnd, RequirementState, RetryRequest, Symptom, SymptomKind
+from pipeline.model import Alert, AlertKind, IncidentEnd, RequirementState, RetryRequest
 from pipeline.plan_rules import DELIVER
-from tests.house import House, until
+from tests.cluster import Cluster, until
 from tests.orchestra_plans import SOLO
 from workflows import continuing
 from workflows.requirement import RequirementWorkflow
 
-NATS = Symptom(SymptomKind.NATS_DOWN, "nats", detail="No answer.")
+NATS = Alert(AlertKind.NATS_DOWN, "nats", detail="No answer.")
 
 
 @pytest.fixture
 def brief(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short histories, from before the house is there until its histories are replayed."""
+    """Short histories, from before the cluster is there until its histories are replayed."""
     monkeypatch.setattr(continuing, "EVENTS", 60)
 
 
 async def test_callers_of_an_escalated_outage_are_carried_over(
-    brief: None, house: House, sdlc_reader: SdlcReader
+    brief: None, cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    await house.open()
-    house.cluster_care.symptoms = [NATS]
-    handle = await house.start(SOLO)
+    await cluster.open()
+    cluster.cluster_care.alerts = [NATS]
+    handle = await cluster.start(SOLO)
     number = "REQ-INFRA-nats-1"
 
     async def is_asked() -> bool:
@@ -32,14 +32,14 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
         return states.get(number) == RequirementState.BLOCKED
 
     async def is_renewed() -> bool:
-        await house.patrol()
-        return len(await house.chain(house.installation.sasha)) > 1
+        await cluster.scheduled_check()
+        return len(await cluster.chain(cluster.installation.sasha)) > 1
 
     await until(is_asked, "a human is asked")
-    await until(is_renewed, "Sasha goes on as new")
-    house.cluster_care.symptoms = []
+    await until(is_renewed, "Sasha continues as new")
+    cluster.cluster_care.alerts = []
     request = RetryRequest(DELIVER, "ada")
-    await house.handle(number).execute_update(RequirementWorkflow.retry, request)
+    await cluster.handle(number).execute_update(RequirementWorkflow.retry, request)
 
     assert (await handle.result()).state is RequirementState.DELIVERED
     (incident,) = await sdlc_reader.incidents()
@@ -47,11 +47,11 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
 
 
 async def test_a_p0_that_looks_for_days_continues_as_new_and_ends_as_one(
-    brief: None, house: House, sdlc_reader: SdlcReader
+    brief: None, cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    await house.open()
-    house.cluster_care.symptoms = [NATS]
-    handle = await house.start(SOLO)
+    await cluster.open()
+    cluster.cluster_care.alerts = [NATS]
+    handle = await cluster.start(SOLO)
     number = "REQ-INFRA-nats-1"
 
     async def is_asked() -> bool:
@@ -60,13 +60,13 @@ async def test_a_p0_that_looks_for_days_continues_as_new_and_ends_as_one(
 
     async def is_renewed() -> bool:
         request = RetryRequest(DELIVER, "ada")
-        await house.handle(number).execute_update(RequirementWorkflow.retry, request)
-        return len(await house.chain(number)) > 1
+        await cluster.handle(number).execute_update(RequirementWorkflow.retry, request)
+        return len(await cluster.chain(number)) > 1
 
     await until(is_asked, "a human is asked")
     await until(is_renewed, "the P0 continues as new")
-    house.cluster_care.symptoms = []
-    await house.handle(number).execute_update(
+    cluster.cluster_care.alerts = []
+    await cluster.handle(number).execute_update(
         RequirementWorkflow.retry, RetryRequest(DELIVER, "ada")
     )
 

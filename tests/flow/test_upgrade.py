@@ -2,11 +2,11 @@
 
 import pytest
 
-from adapters.temporal.deployment import Build, builds, make_current, take_up
+from adapters.temporal.deployment import Build, builds, make_current, offer_build
 from pipeline.errors import RefusedInput
+from tests.cluster import Cluster, delivered, until
 from tests.eventually import eventually
 from tests.fakes import Script
-from tests.house import House, delivered, until
 from workflows import continuing
 
 RESEARCH = "Research"
@@ -14,26 +14,26 @@ LASTS = {RESEARCH: [Script(lasts=True)]}
 
 
 async def test_requirement_ends_on_the_build_that_it_was_started_on(
-    house: House, other: House
+    cluster: Cluster, other: Cluster
 ) -> None:
-    client, installation = house.identity.client, house.installation
-    await house.open(LASTS, build_id="1")
-    await take_up(client, installation, "1")
-    old = await house.start()
-    await house.until_running(RESEARCH)
+    client, installation = cluster.identity.client, cluster.installation
+    await cluster.open(LASTS, build_id="1")
+    await offer_build(client, installation, "1")
+    old = await cluster.start()
+    await cluster.until_running(RESEARCH)
     await other.open(build_id="2")
-    await take_up(client, installation, "2")
+    await offer_build(client, installation, "2")
     assert [build.id for build in await builds(client, installation) if build.is_current] == ["1"]
 
     await make_current(client, installation, "2", waits_for_worker=True)
     await delivered(await other.start(number=f"{old.id}-new"))
-    assert house.runs.started() == [RESEARCH]
+    assert cluster.runs.started() == [RESEARCH]
     of_new = other.runs.started()
-    await house.runs.let_end(old.id)
+    await cluster.runs.let_end(old.id)
     await delivered(old)
 
     assert other.runs.started() == of_new
-    assert sorted(house.runs.started()) == sorted(of_new)
+    assert sorted(cluster.runs.started()) == sorted(of_new)
     assert await builds(client, installation) == (
         Build("2", is_current=True, note=""),
         Build("1", is_current=False, note="its requirements are still running"),
@@ -42,54 +42,54 @@ async def test_requirement_ends_on_the_build_that_it_was_started_on(
 
 @pytest.mark.parametrize("is_long", [False, True], ids=["a few events", "a long history"])
 async def test_sasha_follows_to_the_current_build(
-    is_long: bool, monkeypatch: pytest.MonkeyPatch, house: House, other: House
+    is_long: bool, monkeypatch: pytest.MonkeyPatch, cluster: Cluster, other: Cluster
 ) -> None:
     """Also when she has continued as new, which she does for ever."""
-    client, installation = house.identity.client, house.installation
+    client, installation = cluster.identity.client, cluster.installation
     monkeypatch.setattr(continuing, "EVENTS", 60 if is_long else 1_000)
-    await house.open(build_id="1")
-    await take_up(client, installation, "1")
-    await is_looked_after(house)
-    while is_long and len(await house.chain(installation.sasha)) == 1:
-        await is_looked_after(house)
+    await cluster.open(build_id="1")
+    await offer_build(client, installation, "1")
+    await is_looked_after(cluster)
+    while is_long and len(await cluster.chain(installation.sasha)) == 1:
+        await is_looked_after(cluster)
     await other.open(build_id="2")
 
     await make_current(client, installation, "2", waits_for_worker=True)
 
     # The server tells its own parts of a new current build one after another.
     while not other.cluster_care.looks:
-        await is_looked_after(house, other)
-    await house.close()
+        await is_looked_after(cluster, other)
+    await cluster.close()
     await is_looked_after(other)
 
 
-async def is_looked_after(*houses: House) -> None:
+async def is_looked_after(*clusters: Cluster) -> None:
     """Call Sasha, and wait for the end of the look that every call causes.
 
     Called before it has ended, she would look again, and never come to continue as new.
     """
 
     def looks() -> int:
-        return sum(house.cluster_care.looks for house in houses)
+        return sum(cluster.cluster_care.looks for cluster in clusters)
 
     async def is_idle() -> bool:
-        handle = houses[0].identity.client.get_workflow_handle(houses[0].installation.sasha)
+        handle = clusters[0].identity.client.get_workflow_handle(clusters[0].installation.sasha)
         pending = (await handle.describe()).raw_description
         return not (pending.pending_activities or pending.HasField("pending_workflow_task"))
 
     before = looks()
-    await houses[0].patrol()
+    await clusters[0].scheduled_check()
     await eventually(lambda: looks() > before, "Sasha has looked")
     await until(is_idle, "Sasha waits for calls")
 
 
-async def test_build_that_no_worker_has_cannot_become_current(house: House) -> None:
-    client, installation = house.identity.client, house.installation
+async def test_build_that_no_worker_has_cannot_become_current(cluster: Cluster) -> None:
+    client, installation = cluster.identity.client, cluster.installation
     assert await builds(client, installation) == ()
     with pytest.raises(RefusedInput, match="AGOG_WORKER_BUILD_ID=3 first"):
         await make_current(client, installation, "3")
-    await house.open(build_id="1")
-    await take_up(client, installation, "1")
+    await cluster.open(build_id="1")
+    await offer_build(client, installation, "1")
 
     with pytest.raises(RefusedInput, match="AGOG_WORKER_BUILD_ID=3 first"):
         await make_current(client, installation, "3")
@@ -97,30 +97,30 @@ async def test_build_that_no_worker_has_cannot_become_current(house: House) -> N
     assert [build.id for build in await builds(client, installation)] == ["1"]
 
 
-async def test_requirement_from_before_the_first_build_goes_on_with_it(house: House) -> None:
-    client, installation = house.identity.client, house.installation
-    await house.open(LASTS)
-    handle = await house.start()
-    await house.until_running(RESEARCH)
-    await house.close()
+async def test_requirement_from_before_the_first_build_continues_with_it(cluster: Cluster) -> None:
+    client, installation = cluster.identity.client, cluster.installation
+    await cluster.open(LASTS)
+    handle = await cluster.start()
+    await cluster.until_running(RESEARCH)
+    await cluster.close()
 
-    await house.open(build_id="1")
-    await take_up(client, installation, "1")
+    await cluster.open(build_id="1")
+    await offer_build(client, installation, "1")
 
     await delivered(handle)
 
 
-async def test_builds_can_be_left_again(house: House, other: House) -> None:
-    client, installation = house.identity.client, house.installation
-    await house.open(build_id="1")
-    await take_up(client, installation, "1")
-    await delivered(await house.start())
-    await is_looked_after(house)
+async def test_builds_can_be_left_again(cluster: Cluster, other: Cluster) -> None:
+    client, installation = cluster.identity.client, cluster.installation
+    await cluster.open(build_id="1")
+    await offer_build(client, installation, "1")
+    await delivered(await cluster.start())
+    await is_looked_after(cluster)
     await make_current(client, installation, "")
 
     await other.open()
 
     while not other.cluster_care.looks:
-        await is_looked_after(house, other)
-    await house.close()
-    await delivered(await other.start(number=f"{house.number}-later"))
+        await is_looked_after(cluster, other)
+    await cluster.close()
+    await delivered(await other.start(number=f"{cluster.number}-later"))

@@ -17,8 +17,8 @@ from pipeline.model import (
     SlotRequest,
 )
 from pipeline.ports import StartListener
+from tests.cluster import REPAIR, Cluster
 from tests.fakes import Script
-from tests.house import REPAIR, House
 from tests.orchestra_plans import FOUR
 
 T = TypeVar("T")
@@ -28,9 +28,9 @@ FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]})
 class Urgencies:
     """By number: the priority keys of the activities that ran agents and builds for it."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self.keys: dict[str, set[int | None]] = defaultdict(set)
-        attach, run = house.runs.attach, house.builds.run
+        attach, run = cluster.runs.attach, cluster.builds.run
 
         async def attached(request: SlotRequest, on_start: StartListener) -> RunResult:
             return await self._noted(lambda: attach(request, on_start))
@@ -38,8 +38,8 @@ class Urgencies:
         async def built(request: BuildRequest, directory: str) -> BuildResult:
             return await self._noted(lambda: run(request, directory))
 
-        house.runs.attach = attached  # type: ignore[method-assign] # it is watched
-        house.builds.run = built  # type: ignore[method-assign] # so is this
+        cluster.runs.attach = attached  # type: ignore[method-assign] # it is watched
+        cluster.builds.run = built  # type: ignore[method-assign] # so is this
 
     async def _noted(self, call: Callable[[], Awaitable[T]]) -> T:
         info = activity.info()
@@ -49,11 +49,11 @@ class Urgencies:
 
 @pytest.mark.parametrize(("priority", "key"), [(Priority.P0, 1), (Priority.P3, 4)])
 async def test_stages_builds_and_fixes_are_as_urgent_as_their_requirement(
-    house: House, priority: Priority, key: int
+    cluster: Cluster, priority: Priority, key: int
 ) -> None:
-    await house.open({"Backend QA": [FAIL, Script()]})
-    urgencies = Urgencies(house)
-    handle = await house.start(FOUR, priority=priority, bounds=REPAIR)
+    await cluster.open({"Backend QA": [FAIL, Script()]})
+    urgencies = Urgencies(cluster)
+    handle = await cluster.start(FOUR, priority=priority, bounds=REPAIR)
     report: DeliveryReport = await handle.result()
 
     assert report.state is RequirementState.DELIVERED

@@ -34,10 +34,12 @@ from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
 from adapters.temporal.client import SEARCH_ATTRIBUTES
 from adapters.temporal.converter import DATA_CONVERTER
-from cli.hints import sasha_standing
+from cli.hints import sasha_status
 from pipeline.errors import DependencyUnavailable, RetriesExhausted
 from pipeline.installation import Installation
 from pipeline.model import (
+    Alert,
+    AlertKind,
     Answer,
     Bounds,
     BuildOutcome,
@@ -51,24 +53,22 @@ from pipeline.model import (
     Priority,
     RequirementOrder,
     RetryRequest,
-    Symptom,
-    SymptomKind,
 )
 from pipeline.plan_rules import DELIVER
-from pipeline.remedies import REMEDIES, Remedy
-from tests.fakes import RealClock, Script
-from tests.fixtures_workspaces import GitProject
-from tests.house import (
+from pipeline.runbook import RUNBOOK, RunbookEntry
+from tests.cluster import (
     NO_REPAIR,
     REPAIR,
+    Cluster,
     ExitCodes,
     Handle,
-    House,
     Scripts,
     delivered,
     retry_when_possible,
     until,
 )
+from tests.fakes import RealClock, Script
+from tests.fixtures_workspaces import GitProject
 from tests.orchestra_plans import SOLO, team_of
 from workflows import continuing, options
 from workflows.requirement import RequirementWorkflow
@@ -82,7 +82,7 @@ ROY = "Backend Implementation"
 FIX = "Fix build backend"
 RESEARCHED = team_of("Research", "Backend")
 """Of a program and a simulated agent: the project is needed."""
-DISK = Symptom(SymptomKind.DISK_LOW, "disk", "here", "1 MiB is free.")
+DISK = Alert(AlertKind.DISK_LOW, "disk", "here", "1 MiB is free.")
 PAUSE = timedelta(seconds=1)
 """After what could not be recorded."""
 
@@ -120,92 +120,92 @@ CONFLICT: Scripts = {
     "Fix merge Frontend Implementation": [Script(files={"shared.txt": "both\n"})],
 }
 
-Answers = Callable[[House, Handle], Awaitable[None]]
+Answers = Callable[[Cluster, Handle], Awaitable[None]]
 
 
-async def _nobody(house: House, handle: Handle) -> None:
+async def _nobody(cluster: Cluster, handle: Handle) -> None:
     """Nobody is asked."""
 
 
-async def _approve_and_retry(house: House, handle: Handle) -> None:
-    await house.until_blocked(handle)
+async def _approve_and_retry(cluster: Cluster, handle: Handle) -> None:
+    await cluster.until_blocked(handle)
     approval = DecisionRequest(Answer.APPROVE, "ada", "ours")
     await handle.execute_update(RequirementWorkflow.decide, approval)
     await retry_when_possible(handle, ROY)
 
 
-async def _retry_once_reminded(house: House, handle: Handle) -> None:
+async def _retry_once_reminded(cluster: Cluster, handle: Handle) -> None:
     async def is_reminded() -> bool:
-        return any("reminder" in event for event in await house.escalations(handle.id))
+        return any("reminder" in event for event in await cluster.escalations(handle.id))
 
     await until(is_reminded, "a reminder")
     await retry_when_possible(handle, "Research")
 
 
-async def _hold_for_p0(house: House, handle: Handle) -> None:
+async def _hold_for_p0(cluster: Cluster, handle: Handle) -> None:
     """A P0 that nobody has begun comes while the first agent runs."""
-    await house.until_running("Research")
+    await cluster.until_running("Research")
     number = f"{handle.id}-URGENT"
     order = RequirementOrder(number, "It burns.", Priority.P0, SOLO, False, None)
-    await house.store.accept(order, "Nobody begins it yet.")
-    await house.runs.let_end()
-    await _until_held(house, handle)
-    await delivered(await house.start(SOLO, number=number, priority=Priority.P0))
+    await cluster.store.accept(order, "Nobody begins it yet.")
+    await cluster.runs.let_end()
+    await _until_held(cluster, handle)
+    await delivered(await cluster.start(SOLO, number=number, priority=Priority.P0))
 
 
-async def _stand_still_for_p0(house: House, handle: Handle) -> None:
+async def _apply_preemption_for_p0(cluster: Cluster, handle: Handle) -> None:
     """A P0 that pre-empts comes while an agent runs."""
-    await house.until_running(ROY)
+    await cluster.until_running(ROY)
     number = f"{handle.id}-URGENT"
-    house.runs.by_number[number] = LASTING
-    urgent = await house.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
-    await _until_held(house, handle)
-    await house.runs.let_end(number)
+    cluster.runs.by_number[number] = LASTING
+    urgent = await cluster.start(SOLO, number=number, priority=Priority.P0, pre_empts=True)
+    await _until_held(cluster, handle)
+    await cluster.runs.let_end(number)
     await delivered(urgent)
-    await house.runs.let_end(handle.id)
+    await cluster.runs.let_end(handle.id)
 
 
-async def _until_held(house: House, handle: Handle) -> None:
+async def _until_held(cluster: Cluster, handle: Handle) -> None:
     async def is_held() -> bool:
-        return "workflow.held" in await house.types(handle.id)
+        return "workflow.held" in await cluster.types(handle.id)
 
     await until(is_held, f"{handle.id} is held")
 
 
-async def _answer_again_and_again(house: House, handle: Handle) -> None:
+async def _answer_again_and_again(cluster: Cluster, handle: Handle) -> None:
     for _ in range(_ASKED):
         await retry_when_possible(handle, "Research")
 
 
-async def _merge_in_order(house: House, handle: Handle) -> None:
+async def _merge_in_order(cluster: Cluster, handle: Handle) -> None:
     """The frontend's work conflicts with the backend's, which is merged first."""
 
     async def is_merged() -> bool:
-        return any(e.get("stage") == ROY for e in await completed(house))
+        return any(e.get("stage") == ROY for e in await completed(cluster))
 
-    async def completed(house: House) -> list[Mapping[str, object]]:
-        return [e for e in await house.events(handle.id) if e["eventType"] == "stage.completed"]
+    async def completed(cluster: Cluster) -> list[Mapping[str, object]]:
+        return [e for e in await cluster.events(handle.id) if e["eventType"] == "stage.completed"]
 
     await until(is_merged, "the backend is merged")
-    await house.runs.let_end()
+    await cluster.runs.let_end()
 
 
-async def _repair_by_hand(house: House, handle: Handle) -> None:
+async def _repair_by_hand(cluster: Cluster, handle: Handle) -> None:
     """What Sasha could not repair, a human has, and says so."""
-    number = await _escalated(house)
-    house.cluster_care.symptoms = []
+    number = await _escalated(cluster)
+    cluster.cluster_care.alerts = []
     request = RetryRequest(DELIVER, "ada")
-    await house.handle(number).execute_update(RequirementWorkflow.retry, request)
+    await cluster.handle(number).execute_update(RequirementWorkflow.retry, request)
 
 
-async def _escalated(house: House) -> str:
+async def _escalated(cluster: Cluster) -> str:
     """The P0 that stands for what Sasha could not repair."""
     standing: list[str] = []
 
     async def is_asked() -> bool:
         with suppress(RPCError, DependencyUnavailable):  # nobody has called her yet, or it is slow
             standing[:] = (
-                await sasha_standing(house.identity.client, house.installation)
+                await sasha_status(cluster.identity.client, cluster.installation)
             ).escalated
         return bool(standing)
 
@@ -213,110 +213,110 @@ async def _escalated(house: House) -> str:
     return standing[0]
 
 
-async def _cancel(house: House, handle: Handle) -> None:
-    await house.until_running(ROY)
+async def _cancel(cluster: Cluster, handle: Handle) -> None:
+    await cluster.until_running(ROY)
     await handle.cancel()
 
 
-async def _cancel_during_its_fix(house: House, handle: Handle) -> None:
-    await house.until_running(FIX)
+async def _cancel_during_its_fix(cluster: Cluster, handle: Handle) -> None:
+    await cluster.until_running(FIX)
     await handle.cancel()
 
 
-async def _allow_a_slot_then_extend(house: House, handle: Handle) -> None:
+async def _allow_a_slot_then_extend(cluster: Cluster, handle: Handle) -> None:
     """It is queued for the first slot of a host, and has its deadline moved when it runs."""
 
     async def is_queued() -> bool:
-        return house.runs.claims > 0
+        return cluster.runs.claims > 0
 
     await until(is_queued, "it asks for a slot")
-    await house.runs.allow(1)
-    await house.until_running(ROY)
+    await cluster.runs.allow(1)
+    await cluster.until_running(ROY)
     request = ExtensionRequest(ROY, 10, "ada", "nearly done")
     await handle.execute_update(RequirementWorkflow.extend, request)
-    await house.runs.let_end()
+    await cluster.runs.let_end()
 
 
-async def _conflict_with_the_one_before(house: House, handle: Handle) -> None:
+async def _conflict_with_the_one_before(cluster: Cluster, handle: Handle) -> None:
     """It waits in line for one that delivers another version of the file that it has changed."""
     first = f"{handle.id}-FIRST"
-    house.runs.by_number[first] = Script(files={"shared.txt": "first\n"})
-    house.builds.hold(first)
-    house.runs.on_start["Fix deliver"] = lambda worktree: GitProject(worktree).git(
+    cluster.runs.by_number[first] = Script(files={"shared.txt": "first\n"})
+    cluster.builds.hold(first)
+    cluster.runs.on_start["Fix deliver"] = lambda worktree: GitProject(worktree).git(
         "merge", "--quiet", "-s", "ours", "main"
     )
-    before = await house.start(RESEARCHED, number=first)
+    before = await cluster.start(RESEARCHED, number=first)
 
     async def is_building() -> bool:
-        return any(request.ref.number == first for request in house.builds.requests)
+        return any(request.ref.number == first for request in cluster.builds.requests)
 
     await until(is_building, f"{first} delivers")
-    await house.runs.let_end()
-    await _until_held(house, handle)
-    house.builds.release(first)
+    await cluster.runs.let_end()
+    await _until_held(cluster, handle)
+    cluster.builds.release(first)
     await delivered(before)
 
 
-async def _end_orchestrator(house: House, handle: Handle) -> None:
+async def _end_orchestrator(cluster: Cluster, handle: Handle) -> None:
     """Somebody terminates the orchestrator alone; a human has the stage tried again."""
-    await house.until_running(FIX)
-    await house.handle(f"{handle.id}/round-1").terminate()
+    await cluster.until_running(FIX)
+    await cluster.handle(f"{handle.id}/round-1").terminate()
     await retry_when_possible(handle, ROY)
 
 
-async def _hold_repair(house: House, handle: Handle) -> None:
+async def _hold_repair(cluster: Cluster, handle: Handle) -> None:
     """The build after a fix is held by an outage, then by a P0 that nobody has begun."""
-    await house.until_running(FIX)
+    await cluster.until_running(FIX)
     number, away = f"{handle.id}-URGENT", iter(range(1))
     order = RequirementOrder(number, "It burns.", Priority.P0, SOLO, False, None)
-    await house.store.accept(order, "Nobody begins it yet.")
+    await cluster.store.accept(order, "Nobody begins it yet.")
 
-    async def open_build(request: BuildRequest, waiter: str) -> BuildOutcome | Hold | None:
+    async def open_build(request: BuildRequest, subscriber: str) -> BuildOutcome | Hold | None:
         for _ in away:
             raise DependencyUnavailable("SDLC database", "its address", "Start it.")
-        return await house.store.open_build(request, waiter)
+        return await cluster.store.open_build(request, subscriber)
 
-    vars(house.database)["open_build"] = open_build
-    await house.runs.let_end()
+    vars(cluster.database)["open_build"] = open_build
+    await cluster.runs.let_end()
 
     async def is_held() -> bool:
-        events = await house.events(handle.id)
+        events = await cluster.events(handle.id)
         return any(number in e["heldBy"] for e in events if e["eventType"] == "workflow.held")
 
     await until(is_held, f"{number} holds it")
-    await delivered(await house.start(SOLO, number=number, priority=Priority.P0))
+    await delivered(await cluster.start(SOLO, number=number, priority=Priority.P0))
 
 
-async def _give_repair_up(house: House, handle: Handle) -> None:
+async def _give_repair_up(cluster: Cluster, handle: Handle) -> None:
     """The disk of the host is full; a human does without its repair."""
-    await house.until_running(ROY)
-    house.host_care.symptoms = [DISK]
-    await house.patrol()
-    number = await _escalated(house)
+    await cluster.until_running(ROY)
+    cluster.host_care.alerts = [DISK]
+    await cluster.scheduled_check()
+    number = await _escalated(cluster)
 
     async def waits() -> bool:
-        history = await house.handle(number).fetch_history()
+        history = await cluster.handle(number).fetch_history()
         return any(event.HasField("timer_started_event_attributes") for event in history.events)
 
     await until(waits, "it has looked")
-    await house.handle(number).execute_update(
+    await cluster.handle(number).execute_update(
         RequirementWorkflow.decide, DecisionRequest(Answer.ABORT, "ada")
     )
-    await house.handle(number).result()
-    await house.runs.let_end()
+    await cluster.handle(number).result()
+    await cluster.runs.let_end()
 
 
-async def _fail_report(house: House, handle: Handle) -> None:
+async def _fail_report(cluster: Cluster, handle: Handle) -> None:
     """What must be recorded before a human can be asked cannot be for a while."""
     failing = iter(range(1))
 
     async def block(collection: FailureCollection, report: FailureReport) -> None:
         for _ in failing:
             raise RetriesExhausted("It cannot be written.", 3, 10)
-        await house.store.block(collection, report)
+        await cluster.store.block(collection, report)
 
-    vars(house.database)["block"] = block
-    await house.runs.let_end()
+    vars(cluster.database)["block"] = block
+    await cluster.runs.let_end()
     await retry_when_possible(handle, ROY)
 
 
@@ -329,7 +329,7 @@ class Scenario:
     builds: ExitCodes = field(default_factory=dict)
     answers: Answers = _nobody
     bounds: Bounds = NO_REPAIR
-    outage: tuple[Symptom, ...] = ()
+    outage: tuple[Alert, ...] = ()
     """What is away when it begins."""
     is_curable: bool = True
     """Whether Sasha's first act brings that back."""
@@ -361,7 +361,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         bounds=replace(NO_REPAIR, reminder=timedelta(seconds=1)),
     ),
     "held": Scenario("standard", {"Research": [LASTING]}, answers=_hold_for_p0),
-    "pre-empted": Scenario("standard", {ROY: [LASTING]}, answers=_stand_still_for_p0),
+    "pre-empted": Scenario("standard", {ROY: [LASTING]}, answers=_apply_preemption_for_p0),
     "cancelled": Scenario(
         "standard",
         {ROY: [LASTING]},
@@ -375,10 +375,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     "infrastructure": Scenario(
         "standard",
         answers=_repair_by_hand,
-        outage=(Symptom(SymptomKind.STREAMS_AMISS, "nats"),),
+        outage=(Alert(AlertKind.STREAMS_AMISS, "nats"),),
         is_curable=False,
     ),
-    "outage": Scenario("standard", outage=(Symptom(SymptomKind.NATS_DOWN, "nats"),)),
+    "outage": Scenario("standard", outage=(Alert(AlertKind.NATS_DOWN, "nats"),)),
     "queued": Scenario(
         SOLO,
         {ROY: [LASTING]},
@@ -440,10 +440,10 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
     # one of its own: nobody finds Sasha as another scenario has left her
     installation = Installation(f"{list(SCENARIOS.values()).index(scenario):08}")
     identity = Identity(client, store.database, installation)
-    house = House(client, RealClock(), store, publisher, "recorded", identity)
+    cluster = Cluster(client, RealClock(), store, publisher, "recorded", identity)
     with TemporaryDirectory(prefix="agog-") as place, as_recorded(scenario):
-        async with house:
-            found = await _histories(house, number, scenario, Path(place))
+        async with cluster:
+            found = await _histories(cluster, number, scenario, Path(place))
     await publisher.close()
     await store.close()
     # stack traces of refusals name files
@@ -451,22 +451,22 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
 
 
 async def _histories(
-    house: House, number: str, scenario: Scenario, place: Path
+    cluster: Cluster, number: str, scenario: Scenario, place: Path
 ) -> list[WorkflowHistory]:
-    await house.open(
+    await cluster.open(
         scenario.scripts,
         scenario.builds,
         workspaces=_project(place) if scenario.has_project else None,
     )
-    house.runs.slots = scenario.slots
-    house.cluster_care.symptoms = list(scenario.outage)
-    for symptom in (*scenario.outage, DISK):
-        if scenario.is_curable and symptom != DISK:
-            house.cluster_care.cures[symptom.kind] = 1
+    cluster.runs.slots = scenario.slots
+    cluster.cluster_care.alerts = list(scenario.outage)
+    for alert in (*scenario.outage, DISK):
+        if scenario.is_curable and alert != DISK:
+            cluster.cluster_care.cures[alert.kind] = 1
         else:  # nothing that Sasha does is given time to show
-            remedies = cast(dict[SymptomKind, Remedy], REMEDIES)
-            remedies[symptom.kind] = replace(remedies[symptom.kind], settles=timedelta())
-    handle = await house.start(
+            remedies = cast(dict[AlertKind, RunbookEntry], RUNBOOK)
+            remedies[alert.kind] = replace(remedies[alert.kind], shows_within=timedelta())
+    handle = await cluster.start(
         scenario.pipeline,
         number=number,
         bounds=scenario.bounds,
@@ -475,14 +475,14 @@ async def _histories(
         priority=scenario.priority,
         pre_empts=scenario.pre_empts,
     )
-    await scenario.answers(house, handle)
+    await scenario.answers(cluster, handle)
     with suppress(WorkflowFailureError):  # one that is cancelled ends so
         report = await handle.result()
         assert report.state == "DELIVERED", report
     assert (await handle.describe()).status is scenario.end
-    found = await house.family(number)
+    found = await cluster.family(number)
     if scenario.outage or scenario.calls_sasha:
-        found += await house.family(house.installation.sasha)
+        found += await cluster.family(cluster.installation.sasha)
     return found
 
 

@@ -6,7 +6,7 @@ from hypothesis.strategies import SearchStrategy
 from pipeline.model import Bounds, Pipeline
 from pipeline.notice import VERDICTS
 from pipeline.team import FLAGS, OWNERS, TEAM, Role
-from tests.house import REPAIR
+from tests.cluster import REPAIR
 from tests.outcomes.scenarios import PLANS, Kind, Outcome, Scenario, Turn
 from workflows.continuing import EVENTS
 

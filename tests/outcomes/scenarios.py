@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from pipeline.model import Bounds, Pipeline, Stage
-from tests.house import REPAIR
+from tests.cluster import REPAIR
 from tests.plans import a_plan, a_stage, shipped
 from workflows.continuing import EVENTS
 

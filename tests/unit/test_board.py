@@ -24,7 +24,7 @@ def complete(board: Board, *names: str, flags: tuple[str, ...] = ()) -> None:
     for name in names:
         attempt = board.begin(board.pipeline.stage(name))
         state = StageState.COMPLETED
-        board.settle(StageOutcome(name, attempt, state, None, True, flags=flags))
+        board.apply(StageOutcome(name, attempt, state, None, True, flags=flags))
 
 
 def fail(board: Board, name: str, kind: FailureKind = FailureKind.CRASH) -> StageOutcome:
@@ -46,10 +46,10 @@ def test_stage_waits_until_all_its_needs_have_ended(board: Board) -> None:
     qa = a_stage(board, "Backend QA")
     complete(board, "Research", "Critique", "Backend Implementation")
 
-    assert not board.needs_settled(qa)
-    board.settle(fail(board, "Frontend Implementation"))
+    assert not board.needs_decided(qa)
+    board.apply(fail(board, "Frontend Implementation"))
 
-    assert board.needs_settled(qa)
+    assert board.needs_decided(qa)
     assert board.red_needs(qa) == ("Frontend Implementation",)
 
 
@@ -112,7 +112,7 @@ def test_run_that_died_while_suspended_is_always_tried_again_and_counts_as_nothi
         for kind in (lost, suspended, lost, suspended, lost, suspended)
     ] == [True, True, True, True, False, True]
     board.fail(a_failure(roy.name, suspended))
-    assert (board.cards[roy.name].tries, board.tally.reds) == (0, {})
+    assert (board.entries[roy.name].tries, board.counters.reds) == (0, {})
 
 
 def test_head_only_moves_forward(board: Board) -> None:
@@ -126,11 +126,11 @@ def test_reopening_keeps_what_does_not_depend_on_it() -> None:
     board = Board(shipped("critical-path"))
     complete(board, "Research", "Critique", "Backend Implementation", "Frontend Implementation")
     complete(board, "Frontend QA")
-    board.settle(fail(board, "Backend QA"))
+    board.apply(fail(board, "Backend QA"))
     board.reopen("Backend Implementation")
 
-    assert board.cards["Frontend QA"].state is StageState.COMPLETED
-    assert board.cards["Backend QA"].state is StageState.WAITING
+    assert board.entries["Frontend QA"].state is StageState.COMPLETED
+    assert board.entries["Backend QA"].state is StageState.WAITING
     assert not board.failures
 
 
@@ -173,7 +173,7 @@ def test_deployment_beside_the_measurement_is_known() -> None:
 )
 def test_senseless_retry_is_refused_with_its_reason(board: Board, stage: str, reason: str) -> None:
     complete(board, "Research", "Critique", "Frontend Implementation")
-    board.settle(fail(board, "Backend Implementation"))
+    board.apply(fail(board, "Backend Implementation"))
     board.block(a_stage(board, "Backend QA"), "needs")
 
     with pytest.raises(RefusedInput, match=reason):
@@ -200,7 +200,7 @@ def test_owner_of_a_red_build_can_be_retried_although_it_completed(board: Board)
 def all_but_critique_blocked(board: Board, kind: FailureKind) -> None:
     complete(board, "Research")
     board.begin(a_stage(board, "Critique"))
-    board.settle(
+    board.apply(
         StageOutcome(
             "Critique", 1, StageState.BLOCKED, None, True, failure=a_failure("Critique", kind)
         )
@@ -214,7 +214,7 @@ def test_approval_passes_a_verdict_and_reopens_what_waited(board: Board) -> None
     check_decision(board, Answer.APPROVE)
     board.approve("Critique")
 
-    assert board.cards["Critique"].state is StageState.COMPLETED
+    assert board.entries["Critique"].state is StageState.COMPLETED
     assert len(board.waiting()) == 9
     assert not board.failures
 
@@ -251,7 +251,7 @@ def test_extension_of_what_does_not_run_is_refused(board: Board) -> None:
 
 def test_what_a_stage_under_repair_builds_on_cannot_be_retried(board: Board) -> None:
     complete(board, "Research", "Critique", "Backend Implementation", "Frontend Implementation")
-    board.settle(fail(board, "Backend QA"))
+    board.apply(fail(board, "Backend QA"))
     board.repairs = {"Statistics": "REQ-1-FIX-1"}
 
     with pytest.raises(RefusedInput, match="Statistics still runs, or is repaired"):
@@ -259,7 +259,7 @@ def test_what_a_stage_under_repair_builds_on_cannot_be_retried(board: Board) -> 
 
 
 def test_stage_under_repair_cannot_be_retried(board: Board) -> None:
-    board.settle(fail(board, "Research"))
+    board.apply(fail(board, "Research"))
     board.repairs = {"Research": "REQ-1-FIX-1"}
 
     with pytest.raises(RefusedInput, match="REQ-1-FIX-1"):
@@ -268,13 +268,13 @@ def test_stage_under_repair_cannot_be_retried(board: Board) -> None:
 
 def test_held_stage_is_neither_stuck_nor_settled_and_keeps_its_attempt(board: Board) -> None:
     research = a_stage(board, "Research")
-    board.cards["Research"].reason = "It is void."
+    board.entries["Research"].reason = "It is void."
     board.begin(research)
 
     board.hold(research, "It is void.")
 
     assert board.held() == ("Research",)
     assert not board.is_stuck()
-    assert not board.needs_settled(a_stage(board, "Critique"))
-    assert board.cards["Research"].reason == "It is void."
+    assert not board.needs_decided(a_stage(board, "Critique"))
+    assert board.entries["Research"].reason == "It is void."
     assert board.begin(research) == 1

@@ -8,7 +8,7 @@ import pytest
 from adapters.care.memory import CALM_SECONDS, STEP_SECONDS, Memory, MemoryCare, measure
 from adapters.readiness import MIB
 from adapters.runs.slots import SlotLimit
-from pipeline.model import SymptomKind
+from pipeline.model import AlertKind
 
 GIB = 1024 * MIB
 CALM = Memory(8 * GIB, 16 * GIB, stalled=0.0)
@@ -35,8 +35,8 @@ def host(tmp_path: Path) -> Host:
 
 
 async def lower(care: MemoryCare) -> str:
-    (symptom,) = await care.look()
-    return await care.act(symptom)
+    (alert,) = await care.look()
+    return await care.act(alert)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ async def test_short_memory_halves_the_slots_and_leaves_two(host: Host) -> None:
     assert steps == [4, 2, 2, 2]
     assert host.slots.why().startswith("lowered: memory is short: ")
     assert "waited for memory 25.5 %" in host.slots.why()
-    (symptom,) = await care.look()
-    assert (symptom.kind, symptom.component) == (SymptomKind.HOST_OVERLOADED, "host")
-    assert "only 2 slots" in await care.act(symptom)
+    (alert,) = await care.look()
+    assert (alert.kind, alert.component) == (AlertKind.HOST_OVERLOADED, "host")
+    assert "only 2 slots" in await care.act(alert)
 
 
 async def test_one_configured_slot_stays_one(tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ async def test_a_repeat_lowers_nothing_before_the_first_step_could_show(host: Ho
 
 async def test_a_shortage_that_is_over_when_it_is_treated_lowers_nothing(host: Host) -> None:
     host.memory, care = SHORT, host.care
-    (symptom,) = await care.look()
+    (alert,) = await care.look()
     host.memory = BUSY
 
-    assert (await care.act(symptom)).startswith("It is over:")
+    assert (await care.act(alert)).startswith("It is over:")
 
     assert host.slots.current() == 8
 

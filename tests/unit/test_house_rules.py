@@ -1,4 +1,4 @@
-"""What the documents promise about the house, held against the house."""
+"""What the documents promise about the cluster, held against the cluster."""
 
 import re
 import shlex

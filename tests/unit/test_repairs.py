@@ -29,18 +29,20 @@ def recovered(**changes: object) -> Recovered:
     return replace(base, **changes)  # type: ignore[arg-type] # the fields of the caller
 
 
-def test_fix_voids_the_verdicts_of_its_own_side_and_of_those_who_judge_both(board: Board) -> None:
+def test_fix_makes_verdicts_on_its_side_and_on_both_sides_stale(
+    board: Board,
+) -> None:
     complete(board, *(stage.name for stage in board.pipeline.stages))
 
     reopened = apply_results(board, recovered())
 
     assert set(reopened) == {QA, "Performance Testing", "Security Testing", "Statistics"}
-    assert board.cards["Frontend QA"].state is StageState.COMPLETED
-    assert board.cards["Critique"].state is StageState.COMPLETED
-    assert board.cards[ROY].state is StageState.COMPLETED
+    assert board.entries["Frontend QA"].state is StageState.COMPLETED
+    assert board.entries["Critique"].state is StageState.COMPLETED
+    assert board.entries[ROY].state is StageState.COMPLETED
 
 
-def test_fix_voids_the_evidence_of_older_builds(board: Board) -> None:
+def test_fix_makes_evidence_of_older_builds_stale(board: Board) -> None:
     complete(board, ROY, JEN)
     before = board.work.built()
     apply_results(board, recovered())
@@ -53,13 +55,13 @@ def test_verdict_that_was_given_after_the_fix_stands(board: Board) -> None:
     complete(board, "Research", "Critique", ROY, JEN, "Frontend QA")
     failure = Failure(QA, FailureKind.VERDICT, f"verdict {QA}", ("roy",), "wrong")
     attempt = board.begin(board.pipeline.stage(QA))
-    board.settle(StageOutcome(QA, attempt, StageState.FAILED, None, True, failure=failure))
+    board.apply(StageOutcome(QA, attempt, StageState.FAILED, None, True, failure=failure))
     seen = (f"{ROY}#1+REQ-1-FIX-1", f"{JEN}#1")
-    passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS", judged=seen)
+    passed = StageOutcome(QA, 2, StageState.COMPLETED, None, True, verdict="PASS", reviewed=seen)
 
     reopened = apply_results(board, recovered(outcomes=(passed,), cleared=((QA, f"verdict {QA}"),)))
 
-    assert board.cards[QA].state is StageState.COMPLETED
+    assert board.entries[QA].state is StageState.COMPLETED
     assert not reopened
     assert not board.failures
 
@@ -70,7 +72,7 @@ def test_what_could_not_start_waits_again_once_nothing_is_red(board: Board) -> N
     board.block(board.pipeline.stage(QA), "Red: build backend.")
 
     assert QA in apply_results(board, recovered(cleared=((ROY, "build backend"),)))
-    assert board.cards[QA].state is StageState.WAITING
+    assert board.entries[QA].state is StageState.WAITING
 
 
 def test_what_could_not_start_stays_blocked_while_something_is_red(board: Board) -> None:
@@ -80,4 +82,4 @@ def test_what_could_not_start_stays_blocked_while_something_is_red(board: Board)
     board.block(board.pipeline.stage(QA), "Red: build backend.")
 
     assert not apply_results(board, recovered(cleared=((ROY, "build backend"),)))
-    assert board.cards[QA].state is StageState.BLOCKED
+    assert board.entries[QA].state is StageState.BLOCKED

@@ -7,7 +7,7 @@ from settings import DEFAULT_HOME, BadSettings, Settings, load_settings
 
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither a developer's `.env` nor a variable of this house."""
+    """Neither a developer's `.env` nor a variable of this cluster."""
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
     for field in Settings.model_fields.values():
         assert field.alias

@@ -40,7 +40,7 @@ def red(board: Board, **changes: object) -> Failure:
 
 def red_in_a_round(board: Board, **changes: object) -> None:
     red(board, **changes)
-    board.tally.close_round()
+    board.counters.close_round()
 
 
 def truncated(board: Board, spent: timedelta = NO_TIME) -> Triage:
@@ -51,7 +51,7 @@ def critique(board: Board, verdict: str) -> None:
     complete(board, "Research")
     stage = board.pipeline.stage("Critique")
     failure = Failure(stage.name, FailureKind.CRITIQUE, "critique Critique", ("cynthia",), "no")
-    board.settle(
+    board.apply(
         StageOutcome(
             stage.name,
             board.begin(stage),
@@ -98,7 +98,7 @@ def test_failure_of_both_sides_is_one_fix_each(board: Board) -> None:
 
 
 def test_numbers_go_on_after_earlier_fixes(board: Board) -> None:
-    board.tally.fixes = 4
+    board.counters.fixes = 4
     red(board)
 
     assert truncated(board).fixes[0].number == "REQ-1-FIX-5"
@@ -154,7 +154,7 @@ def test_what_no_agent_can_repair_asks_a_human_and_costs_no_try(
 
     assert not truncated(board).fixes
     assert truncated(board).asks
-    assert board.tally.reds.get("build backend", 0) == (kind is FailureKind.DELIVERY)
+    assert board.counters.reds.get("build backend", 0) == (kind is FailureKind.DELIVERY)
 
 
 def test_spent_time_asks_a_human(board: Board) -> None:
@@ -174,7 +174,7 @@ def test_owner_without_a_stage_asks_a_human(board: Board) -> None:
 def test_request_changes_sends_research_back_twice_then_asks(board: Board) -> None:
     critique(board, "REQUEST_CHANGES")
     assert truncated(board).rework == "Research"
-    board.tally.reviews = 2
+    board.counters.reviews = 2
 
     found = truncated(board)
 

@@ -14,28 +14,28 @@ from adapters.care.memory import Memory, MemoryCare
 from adapters.runs.slots import SlotLimit
 from hosting.sasha import check_regularly, watch_memory
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import SashaCall, Symptom, SymptomKind, Watch
+from pipeline.model import Alert, AlertKind, SashaCall, Watch
 from pipeline.ports import HostPorts
 from tests.eventually import eventually
 
-ROW = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
+ROW = Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
 
 
 class Answers:
-    """A caretaker whose answers a test has written down; the last one stays."""
+    """A health_checks whose answers a test has written down; the last one stays."""
 
     def __init__(self, *answers: bool | None) -> None:
         self._answers = list(answers)
         self.looks = 0
 
-    async def is_over(self, symptom: Symptom) -> bool | None:
+    async def is_over(self, alert: Alert) -> bool | None:
         self.looks += 1
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
 async def watched(care: Answers, seconds: float) -> bool:
     activities = SashaActivities(cast(HostPorts, SimpleNamespace(cluster_care=care)))
-    return await activities.watch_house(Watch(ROW, timedelta(seconds=seconds)))
+    return await activities.watch_cluster(Watch(ROW, timedelta(seconds=seconds)))
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from adapters.runs.host import HostRuns
 from adapters.runs.suspensions import Suspensions
 from pipeline.agents_file import SimulatedAgent
 from pipeline.errors import PermanentError, TransientError
-from pipeline.model import Symptom, SymptomKind
-from pipeline.remedies import CHECK_INTERVAL, REMEDIES
+from pipeline.model import Alert, AlertKind
+from pipeline.runbook import CHECK_INTERVAL, RUNBOOK
 from tests.care import subjects
 from tests.eventually import eventually, eventually_async
 from tests.fixtures_runs import Bench, Order, attach, until
@@ -74,14 +74,14 @@ async def at_work(runs: Bench, script: str, **changes: object) -> House:
     return house
 
 
-def stand_still(house: House) -> None:
+def apply_preemption(house: House) -> None:
     """Suspend it as a P0 does that pre-empts."""
     orders = Suspensions(house.bench.home)
     orders.order(execution_of(house))
     assert orders.carry_out(house.run)
 
 
-def go_on(house: House) -> None:
+def proceed(house: House) -> None:
     orders = Suspensions(house.bench.home)
     orders.withdraw(execution_of(house))
     assert orders.resume(house.run)
@@ -108,14 +108,14 @@ def silence(run: RunDirectory, seconds: float) -> None:
         os.utime(run.file(name), (time.time() - seconds,) * 2)
 
 
-async def symptom_of(care: DeadlineCare) -> Symptom:
-    found: list[Symptom] = []
+async def alert_of(care: DeadlineCare) -> Alert:
+    found: list[Alert] = []
 
     async def is_found() -> bool:
         found.extend(await care.look())
         return bool(found)
 
-    await eventually_async(is_found, "the symptom")
+    await eventually_async(is_found, "the alert")
     return found[0]
 
 
@@ -130,12 +130,12 @@ async def test_a_run_that_gets_on_is_extended_by_half_of_its_deadline(
     house.leave(timedelta(minutes=4))
     care = house.care()
 
-    symptom = await symptom_of(care)
-    said = await care.act(symptom)
+    alert = await alert_of(care)
+    said = await care.act(alert)
 
-    assert (symptom.kind, symptom.component) == (SymptomKind.RUN_NEAR_DEADLINE, "run")
-    assert symptom.subject == house.order.run_id
-    assert f"4.0 minutes are left, and {sign}" in symptom.detail
+    assert (alert.kind, alert.component) == (AlertKind.RUN_NEAR_DEADLINE, "run")
+    assert alert.subject == house.order.run_id
+    assert f"4.0 minutes are left, and {sign}" in alert.detail
     ((run_id, minutes, reason),) = house.asked
     assert (run_id, minutes) == (house.order.run_id, 60.0)
     assert "extension 1 of 2" in reason
@@ -150,7 +150,7 @@ async def test_a_run_without_progress_is_left_to_its_deadline(runs: Bench, tmp_p
     silence(house.run, seconds=601)
     house.leave(timedelta(minutes=4))
     care = house.care()
-    near = Symptom(SymptomKind.RUN_NEAR_DEADLINE, "run", house.order.run_id)
+    near = Alert(AlertKind.RUN_NEAR_DEADLINE, "run", house.order.run_id)
 
     looks = [await care.look() for _ in range(5)]
 
@@ -160,7 +160,7 @@ async def test_a_run_without_progress_is_left_to_its_deadline(runs: Bench, tmp_p
 
 
 @pytest.mark.parametrize("left", [timedelta(minutes=10, seconds=30), timedelta(hours=1)])
-async def test_a_run_with_time_left_is_no_symptom(runs: Bench, left: timedelta) -> None:
+async def test_a_run_with_time_left_is_no_alert(runs: Bench, left: timedelta) -> None:
     house = await at_work(runs, PRINTS)
     await eventually(lambda: house.run.file("stdout").stat().st_size > 0, "a word")
     house.leave(left)
@@ -182,14 +182,14 @@ async def test_a_run_is_seen_for_one_check_at_least_and_two_where_there_is_time(
 
 
 def test_an_extension_that_failed_is_tried_again_by_the_next_check() -> None:
-    assert REMEDIES[SymptomKind.RUN_NEAR_DEADLINE].again <= CHECK_INTERVAL / 2
+    assert RUNBOOK[AlertKind.RUN_NEAR_DEADLINE].again <= CHECK_INTERVAL / 2
 
 
 async def test_a_run_in_its_grace_may_still_be_extended(runs: Bench) -> None:
     house = await at_work(runs, PRINTS, grace=timedelta(minutes=5))
     house.leave(timedelta(minutes=-2))
 
-    assert (await symptom_of(house.care())).subject == house.order.run_id
+    assert (await alert_of(house.care())).subject == house.order.run_id
 
 
 async def test_a_run_is_extended_twice_and_no_more(runs: Bench) -> None:
@@ -197,14 +197,14 @@ async def test_a_run_is_extended_twice_and_no_more(runs: Bench) -> None:
     for _ in range(2):
         house.leave(timedelta(minutes=4))
         care = house.care()  # the count outlives the worker
-        symptom = await symptom_of(care)
-        await care.act(symptom)
+        alert = await alert_of(care)
+        await care.act(alert)
 
     house.leave(timedelta(minutes=4))
 
     assert await house.care().look() == ()
     with pytest.raises(PermanentError, match="extended 2 times"):
-        await house.care().act(symptom)
+        await house.care().act(alert)
     assert house.deadline == 2 * DEADLINE
 
 
@@ -212,10 +212,10 @@ async def test_a_repeated_treatment_extends_once(runs: Bench) -> None:
     house = await at_work(runs, PRINTS)
     house.leave(timedelta(minutes=4))
     care = house.care()
-    symptom = await symptom_of(care)
+    alert = await alert_of(care)
 
-    await care.act(symptom)
-    said = await care.act(symptom)
+    await care.act(alert)
+    said = await care.act(alert)
 
     assert "not near its deadline any more" in said
     assert len(house.asked) == 1
@@ -225,14 +225,14 @@ async def test_an_extension_that_failed_is_not_counted(runs: Bench) -> None:
     house = await at_work(runs, PRINTS)
     house.leave(timedelta(minutes=4))
     care = house.care()
-    symptom = await symptom_of(care)
+    alert = await alert_of(care)
     house.error = TransientError("Not now.")
     for _ in range(3):
         with pytest.raises(TransientError):
-            await care.act(symptom)
+            await care.act(alert)
     house.error = None
 
-    await care.act(symptom)
+    await care.act(alert)
 
     assert "extension 1 of 2" in house.asked[0][2]
 
@@ -240,13 +240,13 @@ async def test_an_extension_that_failed_is_not_counted(runs: Bench) -> None:
 async def test_time_that_a_run_stood_still_is_not_used_up(runs: Bench) -> None:
     house = await at_work(runs, PRINTS)
     await eventually(lambda: house.run.file("stdout").stat().st_size > 0, "a word")
-    stand_still(house)
+    apply_preemption(house)
     house.leave(timedelta(hours=-1))  # it began three hours ago
     before = datetime.now(UTC) - timedelta(hours=2, minutes=30)
     house.run.file(records.SUSPENSIONS).write_text(f"{before.isoformat()}\n")
 
     assert await house.care().look() == ()
-    go_on(house)
+    proceed(house)
 
     assert await house.care().look() == ()  # 2 h - (3 h - 2.5 h) = 1.5 h are left
 
@@ -254,7 +254,7 @@ async def test_time_that_a_run_stood_still_is_not_used_up(runs: Bench) -> None:
 async def test_suspended_simulated_and_ended_runs_have_no_deadline_to_look_at(runs: Bench) -> None:
     house = await at_work(runs, PRINTS)
     house.leave(timedelta(minutes=4))
-    await symptom_of(house.care())
+    await alert_of(house.care())
     runs.agents["jen"] = SimulatedAgent(60.0, {})
     runs.minute_seconds = 60.0
     simulated = House(runs, runs.host(), runs.order(agent="jen", stage="Frontend"))
@@ -262,11 +262,11 @@ async def test_suspended_simulated_and_ended_runs_have_no_deadline_to_look_at(ru
     await until(lambda: simulated.run.has("started"))
     simulated.leave(timedelta(minutes=4))
     attached.cancel()
-    stand_still(house)
+    apply_preemption(house)
 
     assert await house.care().look() == ()
 
-    go_on(house)
+    proceed(house)
     assert subjects(await house.care().look()) == [house.order.run_id]
     await house.host.end(house.order.run_id)
     assert await house.care().look() == ()

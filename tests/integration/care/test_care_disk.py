@@ -9,12 +9,12 @@ from adapters.care.disk import DiskCare, LeftoverCollector
 from adapters.git import GitWorkspaces
 from adapters.readiness import MIB
 from pipeline.errors import DependencyUnavailable, TransientError
-from pipeline.model import Symptom, SymptomKind
+from pipeline.model import Alert, AlertKind
 from tests.care import KnownRequirements, a_run
 from tests.fixtures_runs import Bench
 from tests.fixtures_workspaces import GitProject, stage_request, write
 
-LOW = Symptom(SymptomKind.DISK_LOW, "disk", "host-1")
+LOW = Alert(AlertKind.DISK_LOW, "disk", "host-1")
 LEAST = 10 * MIB
 
 
@@ -50,16 +50,16 @@ async def worktree(workspaces: GitWorkspaces, number: str, files: dict[str, str]
     return path
 
 
-async def test_a_disk_with_room_is_no_symptom_and_a_full_one_says_how_much_is_left(
+async def test_a_disk_with_room_is_no_alert_and_a_full_one_says_how_much_is_left(
     care: DiskCare, state_home: Path
 ) -> None:
     assert await care.look() == ()
 
     a_run(state_home, "REQ-1/wf/Research/1", size=25 * MIB)
 
-    (symptom,) = await care.look()
-    assert (symptom.kind, symptom.component) == (SymptomKind.DISK_LOW, "disk")
-    assert "less than 10 MiB" in symptom.detail
+    (alert,) = await care.look()
+    assert (alert.kind, alert.component) == (AlertKind.DISK_LOW, "disk")
+    assert "less than 10 MiB" in alert.detail
 
 
 async def test_the_oldest_go_first_and_no_more_than_makes_room(

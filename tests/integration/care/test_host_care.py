@@ -17,7 +17,7 @@ from adapters.runs.directory import RECORDS
 from adapters.runs.slots import SlotLimit
 from hosting.sasha import host_care
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
-from pipeline.model import RunEnd, Symptom, SymptomKind
+from pipeline.model import Alert, AlertKind, RunEnd
 from tests.care import KnownRequirements, a_run, subjects
 from tests.fixtures_runs import Bench, attach, until
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, store_of
@@ -29,28 +29,26 @@ CALM = Memory(8192 * MIB, 16384 * MIB, stalled=0.0)
 class Scripted:
     """A part that sees, and does, what a test says."""
 
-    seen: Sequence[Symptom] | PipelineError = ()
+    seen: Sequence[Alert] | PipelineError = ()
     seconds: float = 0.0
-    kinds: frozenset[SymptomKind] = frozenset({SymptomKind.ORPHAN})
+    kinds: frozenset[AlertKind] = frozenset({AlertKind.ORPHAN})
     prefix: str = "run:"
-    blind: Symptom = field(
-        default_factory=lambda: Symptom(SymptomKind.ORPHAN, "orphan", f"run:{UNSEEN}")
-    )
+    blind: Alert = field(default_factory=lambda: Alert(AlertKind.ORPHAN, "orphan", f"run:{UNSEEN}"))
     looks: int = 0
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         self.looks += 1
         await asyncio.sleep(self.seconds)
         if isinstance(self.seen, PipelineError):
             raise self.seen
         return self.seen
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         await asyncio.sleep(self.seconds)
         return "Done."
 
 
-ORPHAN = Symptom(SymptomKind.ORPHAN, "orphan", "run:REQ-1/wf/Research/1")
+ORPHAN = Alert(AlertKind.ORPHAN, "orphan", "run:REQ-1/wf/Research/1")
 
 
 def memory_of(home: Path, *measured: Memory) -> MemoryCare:
@@ -74,9 +72,7 @@ def whole(bench: Bench, known: KnownRequirements, project: Path | None = None) -
     )
 
 
-async def test_a_host_with_nothing_wrong_has_no_symptom(
-    runs: Bench, git_project: GitProject
-) -> None:
+async def test_a_host_with_nothing_wrong_has_no_alert(runs: Bench, git_project: GitProject) -> None:
     care = whole(runs, KnownRequirements(), git_project.root)
 
     assert await care.look() == ()
@@ -102,8 +98,8 @@ async def test_checks_tidy_up_after_a_requirement_that_was_terminated(
     checks = []
     while found := await care.look():
         checks.append(subjects(found))
-        for symptom in found:
-            await care.act(symptom)
+        for alert in found:
+            await care.act(alert)
 
     # The worktree stays until the agent has ended; the run's directory stays for `logs`.
     assert checks == [[f"run:{order.run_id}"], [f"clones:{NUMBER}"]]
@@ -139,7 +135,7 @@ def five_thousand_copies(pattern: Path, root: Path) -> None:
                 (copy / file.name).hardlink_to(file)
 
 
-async def test_a_part_that_cannot_look_is_a_symptom_and_hides_no_other(runs: Bench) -> None:
+async def test_a_part_that_cannot_look_is_a_alert_and_hides_no_other(runs: Bench) -> None:
     part = Scripted([ORPHAN])
     care = Care(memory_of(runs.home), part)
     assert await care.look() == (ORPHAN,)
@@ -173,21 +169,21 @@ async def test_orphans_are_not_over_because_the_database_cannot_be_asked(runs: B
     run = a_run(runs.home, "REQ-1/wf/Research/1", ended=False)
     known = KnownRequirements()
     known.end("REQ-1")
-    (symptom,) = await whole(runs, known).look()
+    (alert,) = await whole(runs, known).look()
     known.ends = None
     care = whole(runs, known)  # of a worker that has never looked before
 
     assert await care.look() == ()
-    assert await care.is_over(symptom) is None
-    assert symptom.subject == f"run:{run.run_id}"
+    assert await care.is_over(alert) is None
+    assert alert.subject == f"run:{run.run_id}"
 
 
-async def test_only_the_remediator_of_a_symptom_looks_while_it_is_watched(tmp_path: Path) -> None:
+async def test_only_the_remediator_of_a_alert_looks_while_it_is_watched(tmp_path: Path) -> None:
     part = Scripted(GitFailed("The project is gone."))
     care = Care(memory_of(tmp_path, replace(CALM, stalled=99.0)), part)
-    symptom = Symptom(SymptomKind.HOST_OVERLOADED, "host", "host-1")
+    alert = Alert(AlertKind.HOST_OVERLOADED, "host", "host-1")
 
-    assert [await care.is_over(symptom) for _ in range(2)] == [False, True]
+    assert [await care.is_over(alert) for _ in range(2)] == [False, True]
     assert part.looks == 0
 
 
@@ -195,9 +191,9 @@ async def test_looks_and_treatments_are_bounded_in_time(monkeypatch: pytest.Monk
     monkeypatch.setattr(bounds, "LOOK_SECONDS", 0.05)
     care = Care(Scripted(seconds=60), act_seconds=0.05)
 
-    (symptom,) = await care.look()
+    (alert,) = await care.look()
 
-    assert (symptom.subject, symptom.detail) == (f"run:{UNSEEN}", "no answer in 0.05 s")
+    assert (alert.subject, alert.detail) == (f"run:{UNSEEN}", "no answer in 0.05 s")
     with pytest.raises(TransientError, match="Not done in time"):
         await care.act(ORPHAN)
 
@@ -205,10 +201,10 @@ async def test_looks_and_treatments_are_bounded_in_time(monkeypatch: pytest.Monk
 async def test_what_is_no_hosts_to_treat_is_refused(runs: Bench) -> None:
     care = whole(runs, KnownRequirements())
 
-    for symptom in (
-        Symptom(SymptomKind.NATS_DOWN, "nats"),
-        Symptom(SymptomKind.ORPHAN, "orphan", "moon:1"),
-        Symptom(SymptomKind.ORPHAN, "orphan", "worktrees:REQ-1"),  # a host without a project
+    for alert in (
+        Alert(AlertKind.NATS_DOWN, "nats"),
+        Alert(AlertKind.ORPHAN, "orphan", "moon:1"),
+        Alert(AlertKind.ORPHAN, "orphan", "worktrees:REQ-1"),  # a host without a project
     ):
         with pytest.raises(PermanentError):
-            await care.act(symptom)
+            await care.act(alert)

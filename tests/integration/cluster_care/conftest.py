@@ -1,4 +1,4 @@
-"""Records that a caretaker compares with Temporal."""
+"""Records that a health_checks compares with Temporal."""
 
 import uuid
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A house whose servers are somebody else's, or those of an embedded stack."""
+"""A cluster whose servers are somebody else's, or those of an embedded stack."""
 
 import asyncio
 import logging
@@ -27,8 +27,8 @@ from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import upgrade
 from pipeline.errors import DependencyUnavailable, NotRepairable
 from pipeline.events import STREAMS
-from pipeline.model import Symptom, SymptomKind, Watch
-from pipeline.ports import Caretaker, HostPorts
+from pipeline.model import Alert, AlertKind, Watch
+from pipeline.ports import HealthChecks, HostPorts
 from tests.eventually import PATIENCE_SECONDS, eventually_async
 from tests.fixtures_sdlc import NatsServer, PostgresServer, free_port
 from tests.records import Records
@@ -36,8 +36,8 @@ from tests.stack_usage import keep_own_ports
 from workflows.starting import start_requirement
 
 ENVIRONMENT: Mapping[str, str] = {"PATH": os.environ["PATH"]}
-NATS_DOWN = Symptom(SymptomKind.NATS_DOWN, "nats")
-DATABASE_DOWN = Symptom(SymptomKind.DATABASE_DOWN, "database")
+NATS_DOWN = Alert(AlertKind.NATS_DOWN, "nats")
+DATABASE_DOWN = Alert(AlertKind.DATABASE_DOWN, "database")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def dependencies(
 
 
 def nobody_at(dependencies: Dependencies, **changes: object) -> Dependencies:
-    """The same house, with addresses where nobody listens."""
+    """The same cluster, with addresses where nobody listens."""
     port = free_port()
     nats = replace(dependencies.nats, url=f"nats://127.0.0.1:{port}")
     database = f"postgresql+psycopg://agog:hidden@127.0.0.1:{port}/agog"
@@ -58,12 +58,12 @@ def nobody_at(dependencies: Dependencies, **changes: object) -> Dependencies:
     return replace(nowhere, **changes)  # type: ignore[arg-type] # names its own
 
 
-async def test_house_that_is_well_has_no_symptoms(
+async def test_cluster_that_is_well_has_no_alerts(
     dependencies: Dependencies, records: Records
 ) -> None:
-    house: Caretaker = cluster_care(dependencies, records.care)
+    cluster: HealthChecks = cluster_care(dependencies, records.care)
 
-    assert await house.look() == ()
+    assert await cluster.look() == ()
 
 
 async def test_everything_that_is_wrong_is_found_in_one_look(
@@ -75,14 +75,14 @@ async def test_everything_that_is_wrong_is_found_in_one_look(
     await nats_publisher._jetstream.delete_stream(STREAMS[1].name)
     _set_schema(postgres_server, dependencies.database_url, "0000")
     await records.accept("REQ-1")
-    house = cluster_care(dependencies, records.care)
+    cluster = cluster_care(dependencies, records.care)
 
-    found = await house.look()
+    found = await cluster.look()
 
     assert [(each.kind, each.component, each.subject) for each in found] == [
-        (SymptomKind.STREAMS_AMISS, "nats", "agog_deliverables"),
-        (SymptomKind.PROGRAM_BEHIND, "program", ""),
-        (SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1"),
+        (AlertKind.STREAMS_AMISS, "nats", "agog_deliverables"),
+        (AlertKind.PROGRAM_BEHIND, "program", ""),
+        (AlertKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1"),
     ]
 
 
@@ -95,14 +95,14 @@ async def test_missing_stream_is_brought_back(
     dependencies: Dependencies, records: Records, nats_publisher: NatsEventPublisher
 ) -> None:
     await nats_publisher._jetstream.delete_stream(STREAMS[0].name)
-    house = cluster_care(dependencies, records.care)
-    (symptom,) = await house.look()
+    cluster = cluster_care(dependencies, records.care)
+    (alert,) = await cluster.look()
 
-    said = await house.act(symptom)
+    said = await cluster.act(alert)
 
     assert said == "agog_orchestration_events is missing: brought to what it must be."
-    assert await house.look() == ()
-    assert await house.act(symptom) == "agog_orchestration_events is as it must be."
+    assert await cluster.look() == ()
+    assert await cluster.act(alert) == "agog_orchestration_events is as it must be."
 
 
 async def test_missing_migrations_are_run(
@@ -110,33 +110,33 @@ async def test_missing_migrations_are_run(
 ) -> None:
     name = postgres_server.clone("template0")
     try:
-        house = cluster_care(
+        cluster = cluster_care(
             replace(dependencies, database_url=postgres_server.url(name)), records.care
         )
-        (symptom,) = await house.look()
-        assert symptom.kind is SymptomKind.MIGRATIONS_BEHIND
+        (alert,) = await cluster.look()
+        assert alert.kind is AlertKind.MIGRATIONS_BEHIND
 
-        await house.act(symptom)
+        await cluster.act(alert)
 
-        assert await house.look() == ()
+        assert await cluster.look() == ()
     finally:
         postgres_server.drop(name)
 
 
-async def test_database_of_a_newer_program_is_a_symptom_that_is_not_acted_on(
+async def test_database_of_a_newer_program_is_a_alert_that_is_not_acted_on(
     dependencies: Dependencies, records: Records, postgres_server: PostgresServer
 ) -> None:
     _set_schema(postgres_server, dependencies.database_url, "9999")
-    house = cluster_care(dependencies, records.care)
-    (symptom,) = await house.look()
-    assert (symptom.kind, symptom.component) == (SymptomKind.PROGRAM_BEHIND, "program")
-    assert symptom.detail == "A newer version of this program has migrated it: update this one."
+    cluster = cluster_care(dependencies, records.care)
+    (alert,) = await cluster.look()
+    assert (alert.kind, alert.component) == (AlertKind.PROGRAM_BEHIND, "program")
+    assert alert.detail == "A newer version of this program has migrated it: update this one."
 
     with pytest.raises(NotRepairable, match="update this one"):
-        await house.act(symptom)
+        await cluster.act(alert)
 
 
-async def test_tables_that_may_not_be_read_are_a_symptom(
+async def test_tables_that_may_not_be_read_are_a_alert(
     dependencies: Dependencies, records: Records, postgres_server: PostgresServer
 ) -> None:
     name = dependencies.database_url.rpartition("/")[2]
@@ -158,39 +158,39 @@ async def test_tables_that_may_not_be_read_are_a_symptom(
 async def test_what_is_down_and_nothing_may_restart_says_which_setting_would(
     dependencies: Dependencies, records: Records
 ) -> None:
-    house = cluster_care(nobody_at(dependencies), records.care)
-    found = await house.look()
+    cluster = cluster_care(nobody_at(dependencies), records.care)
+    found = await cluster.look()
     assert {each.key for each in found} == {NATS_DOWN.key, DATABASE_DOWN.key}
     assert not any("hidden" in each.detail for each in found)
 
     with pytest.raises(DependencyUnavailable, match="or set AGOG_RESTART_NATS to a command"):
-        await house.act(NATS_DOWN)
+        await cluster.act(NATS_DOWN)
     with pytest.raises(DependencyUnavailable, match="or set AGOG_RESTART_DATABASE to a command"):
-        await house.act(DATABASE_DOWN)
+        await cluster.act(DATABASE_DOWN)
 
 
 @pytest.mark.parametrize(
     "hidden",
     [
-        Symptom(SymptomKind.STREAMS_AMISS, "nats", STREAMS[0].name),
-        Symptom(SymptomKind.MIGRATIONS_BEHIND, "database"),
-        Symptom(SymptomKind.PROGRAM_BEHIND, "program"),
-        Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1"),
+        Alert(AlertKind.STREAMS_AMISS, "nats", STREAMS[0].name),
+        Alert(AlertKind.MIGRATIONS_BEHIND, "database"),
+        Alert(AlertKind.PROGRAM_BEHIND, "program"),
+        Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1"),
     ],
-    ids=lambda symptom: symptom.kind,
+    ids=lambda alert: alert.kind,
 )
 async def test_trouble_is_not_over_because_a_greater_one_hides_it(
-    dependencies: Dependencies, records: Records, hidden: Symptom
+    dependencies: Dependencies, records: Records, hidden: Alert
 ) -> None:
     nowhere = nobody_at(dependencies)
     database = open_database(nowhere.database_url)
     care = RecordCare(records.identity, records.store, database, start_requirement)
-    house = cluster_care(nowhere, care)
+    cluster = cluster_care(nowhere, care)
 
-    assert not await is_over(house, hidden)
-    assert not await is_over(house, NATS_DOWN)
-    assert not await is_over(house, DATABASE_DOWN)
-    assert {each.key for each in await house.look()} == {NATS_DOWN.key, DATABASE_DOWN.key}
+    assert not await is_over(cluster, hidden)
+    assert not await is_over(cluster, NATS_DOWN)
+    assert not await is_over(cluster, DATABASE_DOWN)
+    assert {each.key for each in await cluster.look()} == {NATS_DOWN.key, DATABASE_DOWN.key}
     assert await is_over(cluster_care(dependencies, records.care), hidden)
     await database.close()
 
@@ -199,48 +199,48 @@ async def test_row_is_not_over_because_rows_cannot_be_compared(
     dependencies: Dependencies, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await records.accept("REQ-1")
-    house = cluster_care(dependencies, records.care)
-    (row,) = await house.look()
+    cluster = cluster_care(dependencies, records.care)
+    (row,) = await cluster.look()
     monkeypatch.setattr("adapters.care.records._WORKFLOW_TYPE", "no ' query")
-    (blind,) = await house.look()
+    (blind,) = await cluster.look()
 
     assert (row.subject, blind.subject) == ("REQ-1", "")
-    assert not await is_over(house, row)
-    assert not await is_over(house, blind)
+    assert not await is_over(cluster, row)
+    assert not await is_over(cluster, blind)
 
 
 async def test_server_that_answers_is_not_down_because_a_stream_is_amiss(
     dependencies: Dependencies, records: Records, nats_publisher: NatsEventPublisher
 ) -> None:
     await nats_publisher._jetstream.delete_stream(STREAMS[0].name)
-    house = cluster_care(dependencies, records.care)
-    (amiss,) = await house.look()
+    cluster = cluster_care(dependencies, records.care)
+    (amiss,) = await cluster.look()
 
-    assert await is_over(house, NATS_DOWN)
-    assert await is_over(house, replace(amiss, subject=STREAMS[1].name))
-    assert not await is_over(house, amiss)
+    assert await is_over(cluster, NATS_DOWN)
+    assert await is_over(cluster, replace(amiss, subject=STREAMS[1].name))
+    assert not await is_over(cluster, amiss)
 
 
-async def is_over(house: Care, symptom: Symptom) -> bool:
+async def is_over(cluster: Care, alert: Alert) -> bool:
     """What Sasha is told who has no patience."""
-    sasha = SashaActivities(cast(HostPorts, SimpleNamespace(cluster_care=house)))
-    return await sasha.watch_house(Watch(symptom, timedelta()))
+    sasha = SashaActivities(cast(HostPorts, SimpleNamespace(cluster_care=cluster)))
+    return await sasha.watch_cluster(Watch(alert, timedelta()))
 
 
 async def test_hung_server_is_down_within_five_seconds(
     dependencies: Dependencies, records: Records, nats_server: NatsServer
 ) -> None:
     assert nats_server.process
-    house = cluster_care(dependencies, records.care)
+    cluster = cluster_care(dependencies, records.care)
     nats_server.process.send_signal(signal.SIGSTOP)
     try:
         async with asyncio.timeout(5.5):
-            (symptom,) = await house.look()
+            (alert,) = await cluster.look()
     finally:
         nats_server.process.send_signal(signal.SIGCONT)
 
-    assert symptom.key == NATS_DOWN.key
-    assert await house.act(symptom) == "NATS answers again."
+    assert alert.key == NATS_DOWN.key
+    assert await cluster.act(alert) == "NATS answers again."
 
 
 def command(program: str) -> tuple[str, ...]:
@@ -253,10 +253,10 @@ async def test_configured_command_is_run_and_its_output_logged_without_our_secre
     mark = tmp_path / "mark"
     secret = dependencies.nats.password
     program = f"import pathlib; pathlib.Path({str(mark)!r}).touch(); print('using', {secret!r})"
-    house = cluster_care(nobody_at(dependencies, restart_nats=command(program)), records.care)
+    cluster = cluster_care(nobody_at(dependencies, restart_nats=command(program)), records.care)
 
     with caplog.at_level(logging.INFO):
-        assert await house.act(NATS_DOWN) == "NATS was restarted by AGOG_RESTART_NATS."
+        assert await cluster.act(NATS_DOWN) == "NATS was restarted by AGOG_RESTART_NATS."
 
     assert mark.exists()
     assert "AGOG_RESTART_NATS says: using ***" in caplog.text
@@ -273,10 +273,10 @@ async def test_server_that_the_command_leaves_running_does_not_delay_it(
         f"pathlib.Path({str(mark)!r}).write_text(str(server.pid)); server.returncode = 0"
     )
     changed = nobody_at(dependencies, restart_database=command(program))
-    house = cluster_care(changed, records.care)
+    cluster = cluster_care(changed, records.care)
 
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await house.act(DATABASE_DOWN)
+        await cluster.act(DATABASE_DOWN)
 
     os.kill(int(mark.read_text()), signal.SIGKILL)  # it lived
 
@@ -297,10 +297,10 @@ async def test_command_that_fails_is_a_failed_attempt(
     reason: str,
 ) -> None:
     monkeypatch.setattr("adapters.care.dependencies.COMMAND_SECONDS", 1.0)
-    house = cluster_care(nobody_at(dependencies, restart_nats=argv), records.care)
+    cluster = cluster_care(nobody_at(dependencies, restart_nats=argv), records.care)
 
     with pytest.raises(DependencyUnavailable, match=f"AGOG_RESTART_NATS has failed: {reason}"):
-        await house.act(NATS_DOWN)
+        await cluster.act(NATS_DOWN)
 
 
 @pytest.fixture
@@ -321,22 +321,22 @@ async def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 async def test_embedded_servers_that_hang_are_brought_back(
     embedded: Dependencies, records: Records
 ) -> None:
-    house = cluster_care(embedded, records.care)
-    for symptom in await house.look():
-        await house.act(symptom)  # the streams of a new server
-    assert await house.look() == ()
+    cluster = cluster_care(embedded, records.care)
+    for alert in await cluster.look():
+        await cluster.act(alert)  # the streams of a new server
+    assert await cluster.look() == ()
     for name in ("nats", "postgres"):
         server = recorded_process(embedded.home, name)
         assert server
         server.suspend()
-    found = await house.look()
+    found = await cluster.look()
     assert {each.key for each in found} == {NATS_DOWN.key, DATABASE_DOWN.key}
 
-    for symptom in found:
-        await house.act(symptom)
+    for alert in found:
+        await cluster.act(alert)
 
-    await eventually_async(lambda: _is_well(house), "a house that is well")
+    await eventually_async(lambda: _is_well(cluster), "a cluster that is well")
 
 
-async def _is_well(house: Care) -> bool:
-    return await house.look() == ()
+async def _is_well(cluster: Care) -> bool:
+    return await cluster.look() == ()

@@ -8,10 +8,12 @@ from temporalio.client import Client
 from adapters.care.records import RecordCare
 from adapters.installation import Identity
 from adapters.local_stack import StackAddresses
-from adapters.temporal.workflows import workflow_standing
+from adapters.temporal.workflows import workflow_status
 from pipeline.errors import NotRepairable, WrongInstallation
 from pipeline.installation import Queues
 from pipeline.model import (
+    Alert,
+    AlertKind,
     DeliveryReport,
     Fix,
     FixOpening,
@@ -20,8 +22,6 @@ from pipeline.model import (
     Priority,
     RequirementRef,
     RequirementState,
-    Symptom,
-    SymptomKind,
 )
 from tests.eventually import eventually_async
 from tests.namespaces import create_namespace
@@ -47,7 +47,7 @@ async def test_requirement_that_continued_as_new_is_attended(records: Records) -
     first_run = await records.first_run("REQ-1")
 
     async def is_renewed() -> bool:
-        standing = await workflow_standing(records.temporal, "REQ-1")
+        standing = await workflow_status(records.temporal, "REQ-1")
         return standing is not None and standing.run != first_run
 
     await eventually_async(is_renewed, "the second run")
@@ -58,17 +58,17 @@ async def test_requirement_that_continued_as_new_is_attended(records: Records) -
     assert "is CANCELLED" in await records.act("REQ-1")
 
 
-async def test_rows_that_cannot_be_compared_are_one_symptom_for_a_human(
+async def test_rows_that_cannot_be_compared_are_one_alert_for_a_human(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await records.accept("REQ-1")
     monkeypatch.setattr("adapters.care.records._WORKFLOW_TYPE", "no ' query")
 
-    (symptom,) = await records.care.look()
+    (alert,) = await records.care.look()
 
-    assert symptom.subject == ""
+    assert alert.subject == ""
     with pytest.raises(NotRepairable, match="Open rows could not be compared with Temporal"):
-        await records.care.act(symptom)
+        await records.care.act(alert)
 
 
 async def test_start_that_got_no_further_than_its_row_is_completed(records: Records) -> None:
@@ -91,9 +91,9 @@ async def test_row_that_was_just_written_is_left_alone(records: Records) -> None
     )
 
     assert await patient.look() == []
-    symptom = Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
-    assert await patient.act(symptom) == "REQ-1 has gone on or ended."
-    assert await workflow_standing(records.temporal, "REQ-1") is None
+    alert = Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
+    assert await patient.act(alert) == "REQ-1 has gone on or ended."
+    assert await workflow_status(records.temporal, "REQ-1") is None
 
 
 @pytest.mark.parametrize("workflow_run", ["a-run-that-was-deleted", ""])
@@ -111,7 +111,7 @@ async def test_requirement_without_stages_is_closed_and_never_started(
 
     view = await records.reader.requirement(number)
     assert view.state is RequirementState.FAILED
-    assert await workflow_standing(records.temporal, number) is None
+    assert await workflow_status(records.temporal, number) is None
 
 
 async def test_terminated_requirement_is_closed_with_everything_of_it(records: Records) -> None:
@@ -121,10 +121,10 @@ async def test_terminated_requirement_is_closed_with_everything_of_it(records: R
     await requirement.open_stage(RESEARCH)
     await handle.terminate(reason="we changed our mind")
     await records.ended(handle)
-    (symptom,) = await records.care.look()
-    assert symptom.detail == "REQ-1 is RUNNING, and its workflow has ended."
+    (alert,) = await records.care.look()
+    assert alert.detail == "REQ-1 is RUNNING, and its workflow has ended."
 
-    await records.care.act(symptom)
+    await records.care.act(alert)
 
     view = await records.reader.requirement("REQ-1")
     assert (view.state, view.reason) == (
@@ -251,7 +251,7 @@ async def test_nothing_is_looked_at_or_closed_on_a_temporal_that_is_not_ours(
         await care.look()
     for number in ("REQ-1", "REQ-2"):
         with pytest.raises(WrongInstallation, match="belongs to another installation"):
-            await care.act(Symptom(SymptomKind.ROW_WITHOUT_WORKFLOW, "record", number))
+            await care.act(Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", number))
 
     for number in ("REQ-1", "REQ-2"):
         assert (await records.reader.requirement(number)).state is RequirementState.RUNNING
@@ -270,7 +270,7 @@ async def test_workflow_of_another_installation_neither_attends_to_a_row_nor_end
 
     assert "REQ-1 belongs to another installation in this Temporal namespace" in said
     assert (await records.reader.requirement("REQ-1")).state is RequirementState.FAILED
-    standing = await workflow_standing(records.temporal, handle.id)
+    standing = await workflow_status(records.temporal, handle.id)
     assert standing
     assert not standing.has_ended
 
@@ -294,7 +294,7 @@ async def test_fix_that_never_began_is_cancelled_once_its_requirement_has_ended(
 
     view = await records.reader.requirement("REQ-1-FIX-1")
     assert (view.state, view.reason) == (RequirementState.CANCELLED, "REQ-1 ended before it began.")
-    assert await workflow_standing(records.temporal, "REQ-1-FIX-1") is None
+    assert await workflow_status(records.temporal, "REQ-1-FIX-1") is None
 
 
 async def open_a_fix(records: Records) -> Requirement:

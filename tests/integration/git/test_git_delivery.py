@@ -334,20 +334,20 @@ def aside(
 async def test_requirement_opens_while_another_one_is_being_delivered(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head
 ) -> None:
-    is_halfway, may_go_on = asyncio.Event(), asyncio.Event()
+    is_halfway, may_proceed = asyncio.Event(), asyncio.Event()
 
     async def halfway(_git: Git, _arguments: tuple[str, ...]) -> None:
         """The files are written, the branch has not moved yet: as git does it."""
         git_project.git("read-tree", "-m", "-u", tip.commit)
         is_halfway.set()
-        await may_go_on.wait()
+        await may_proceed.wait()
 
     with aside("merge", before=halfway):
         delivery = asyncio.create_task(workspaces.swap_target(NUMBER, "main", tip.commit))
         await is_halfway.wait()
         opening = asyncio.create_task(workspaces.open("REQ-2"))
         await asyncio.wait([opening], timeout=3 * LOOK_PAUSE_SECONDS)
-        may_go_on.set()
+        may_proceed.set()
         assert await delivery
 
     head, target = await opening

@@ -77,7 +77,7 @@ async def test_commits_that_an_agent_squashes_with_those_before_are_no_conflict(
 async def test_work_on_an_older_commit_undoes_nothing(
     git_project: GitProject, store: GitProject, deed: Deed, end: str
 ) -> None:
-    """It has looked at an older commit, and went on there."""
+    """It has looked at an older commit, and continued there."""
     git_project.commit({"new.txt": "one\ntwo\n", "shared.txt": "one\ntwo\nthree\n"})
     result = await deed(f"git checkout -q HEAD~1; echo mine > mine.txt; {end}")
 

@@ -9,7 +9,7 @@ from adapters.runs.host import HostRuns
 from adapters.runs.slots import LOWERED, SLOTS, SlotLimit
 from pipeline.model import RunResult
 from tests.fixtures_runs import Bench, Order, attach, until
-from tests.standing_runs import AGENT, attached_to, let_go
+from tests.suspended_runs import AGENT, attached_to, let_go
 
 WAITING = (("short", 2, 30), ("late", 2, 60), ("later", 2, 60), ("P1 short", 1, 5), ("P1", 1, 90))
 """Stage, priority and minutes to the end, in the order of arrival."""
@@ -58,7 +58,7 @@ async def test_on_a_full_host_the_p0_that_comes_last_is_the_next_to_start(runs: 
     assert served == SERVED
 
 
-async def test_a_run_that_goes_on_takes_its_place_by_priority_and_path(runs: Bench) -> None:
+async def test_a_run_that_continues_takes_its_place_by_priority_and_path(runs: Bench) -> None:
     runs.shell(AGENT)
     runs.limit = 1
     host = runs.host()

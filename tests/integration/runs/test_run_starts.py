@@ -1,4 +1,4 @@
-"""What a host tells of its runs while they go on, and of a whole execution at its end."""
+"""What a host tells of its runs while they continue, and of a whole execution at its end."""
 
 import asyncio
 from datetime import datetime

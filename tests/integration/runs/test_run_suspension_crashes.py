@@ -11,7 +11,7 @@ from adapters.runs import records
 from adapters.runs.suspensions import ORDERS
 from pipeline.model import RunEnd
 from tests.fixtures_runs import Bench, attach, is_running, until
-from tests.standing_runs import AGENT, KEY, attached_to, family, let_go, moves, stands_still
+from tests.suspended_runs import AGENT, KEY, attached_to, family, is_suspended, let_go, moves
 
 ROOT = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("small_worker.py")
@@ -37,17 +37,17 @@ async def test_a_run_stays_suspended_over_restarts_and_holds_no_slot(runs: Bench
     order, other = runs.order(), runs.order(number="REQ-2")
     await killed_worker(runs, order.run_id)
     assert await runs.host().suspend(KEY) == (order.run_id,)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
 
     restarted = runs.host()
     attached = asyncio.create_task(attach(restarted, order))
     second = await attached_to(runs, restarted, other)
-    assert stands_still(runs, order)
+    assert is_suspended(runs, order)
     let_go(runs, other)
     assert (await second).output == "done\n"
     done, _ = await asyncio.wait({attached}, timeout=0.6)
     assert not done
-    assert stands_still(runs, order)
+    assert is_suspended(runs, order)
 
     await restarted.resume(KEY)
     let_go(runs, order)
@@ -61,9 +61,9 @@ async def test_a_lifted_order_is_honoured_by_who_attaches_next(runs: Bench) -> N
     await killed_worker(runs, order.run_id)
     host = runs.host()
     await host.suspend(KEY)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
     assert await host.resume(KEY) == (order.run_id,)
-    assert stands_still(runs, order)  # nobody is attached who could ask for a slot
+    assert is_suspended(runs, order)  # nobody is attached who could ask for a slot
 
     let_go(runs, order)
 
@@ -79,20 +79,20 @@ async def test_an_order_without_its_signal_is_made_up_for_by_who_attaches(runs: 
     path.touch()  # a worker was killed before it came to tell the supervisors
 
     attached = asyncio.create_task(attach(runs.host(), order))
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
 
     path.unlink()
     let_go(runs, order)
     assert (await attached).output == "done\n"
 
 
-async def test_a_run_goes_on_though_the_signal_to_do_so_was_lost(runs: Bench) -> None:
+async def test_a_run_continues_though_the_signal_to_do_so_was_lost(runs: Bench) -> None:
     runs.shell(AGENT)
     order = runs.order()
     await killed_worker(runs, order.run_id)
     host = runs.host()
     await host.suspend(KEY)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
 
     with runs.directory(order).file(records.SUSPENSIONS).open("a") as file:
         file.write(f"{records.now()}\n")  # and the worker was killed before it sent the signal
@@ -110,7 +110,7 @@ async def test_what_died_suspended_without_a_worker_is_pre_empted_and_leaves_not
     order = runs.order()
     await killed_worker(runs, order.run_id)
     await runs.host().suspend(KEY)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
     processes = family(runs, order)
     supervisor = runs.directory(order).identity()["supervisor"]
     os.kill(supervisor, signal.SIGKILL)
@@ -131,7 +131,7 @@ async def test_an_agent_survives_many_suspensions_and_killed_workers_started_onc
     await killed_worker(runs, order.run_id)
     for _ in range(5):
         await runs.host().suspend(KEY)
-        await until(lambda: stands_still(runs, order))
+        await until(lambda: is_suspended(runs, order))
         await runs.host().resume(KEY)
         await killed_worker(runs, order.run_id)
         host = runs.host()

@@ -1,4 +1,4 @@
-"""Runs that end, die or are about to start while they have to stand still."""
+"""Runs that end, die or are about to start while they have to be suspended."""
 
 import asyncio
 import os
@@ -11,15 +11,15 @@ from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.kinds import SupervisedRuns
 from pipeline.model import RunEnd
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
-from tests.standing_runs import (
+from tests.suspended_runs import (
     AGENT,
     FAMILY,
     KEY,
     attached_to,
     ended_after,
     family,
+    is_suspended,
     let_go,
-    stands_still,
 )
 
 
@@ -29,7 +29,7 @@ async def test_only_a_run_that_died_while_suspended_is_pre_empted(runs: Bench, v
     order, host = runs.order(), runs.host()
     attached = await attached_to(runs, host, order, 3)
     await host.suspend(KEY)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
     processes = family(runs, order)
 
     os.kill(runs.directory(order).identity()[victim], signal.SIGKILL)
@@ -59,7 +59,7 @@ async def test_a_suspended_run_can_be_ended(runs: Bench) -> None:
     order, host = runs.order(), runs.host()
     attached = await attached_to(runs, host, order)
     await host.suspend(KEY)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
     processes = family(runs, order)
 
     results = await host.end_all(KEY)

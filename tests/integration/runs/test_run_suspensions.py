@@ -1,4 +1,4 @@
-"""Runs that stand still for others: every process stops, the same run goes on."""
+"""Runs that are suspended for others: every process stops, the same run continues."""
 
 import asyncio
 from datetime import timedelta
@@ -9,7 +9,7 @@ from adapters.runs import records
 from pipeline.errors import RefusedInput
 from pipeline.model import RunEnd
 from tests.fixtures_runs import Bench, attach, until
-from tests.standing_runs import (
+from tests.suspended_runs import (
     AGENT,
     DAEMON,
     FAMILY,
@@ -17,9 +17,9 @@ from tests.standing_runs import (
     attached_to,
     ended_after,
     family,
+    is_suspended,
     let_go,
     moves,
-    stands_still,
     stood_still,
 )
 
@@ -30,7 +30,7 @@ async def test_every_process_of_a_suspended_run_stops_and_the_same_run_goes_on(r
     attached = await attached_to(runs, host, order, 4)
 
     assert await host.suspend(KEY) == (order.run_id,)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
     assert len(family(runs, order)) >= 5
     beats = runs.directory(order).path.joinpath("beats").stat().st_size
 
@@ -45,13 +45,13 @@ async def test_every_process_of_a_suspended_run_stops_and_the_same_run_goes_on(r
     assert not result.pre_empted
 
 
-async def test_only_the_runs_of_that_execution_stand_still(runs: Bench) -> None:
+async def test_only_the_runs_of_that_execution_are_suspended(runs: Bench) -> None:
     runs.shell(AGENT)
     order, other, host = runs.order(), runs.order(number="REQ-10"), runs.host()
     tasks = [await attached_to(runs, host, each) for each in (order, other)]
 
     assert await host.suspend(KEY) == (order.run_id,)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
     let_go(runs, other)
 
     assert (await tasks[1]).output == "done\n"
@@ -72,7 +72,7 @@ async def test_the_slot_of_a_suspended_run_serves_another_and_is_needed_to_go_on
     await host.resume(KEY)
     done, _ = await asyncio.wait({suspended}, timeout=1.2)
     assert not done
-    assert stands_still(runs, order)
+    assert is_suspended(runs, order)
     let_go(runs, order)
     let_go(runs, urgent)
 
@@ -88,7 +88,7 @@ async def test_suspended_time_does_not_count_for_the_deadline(runs: Bench) -> No
 
     for _ in range(2):
         await host.suspend(KEY)
-        await until(lambda: stands_still(runs, order))
+        await until(lambda: is_suspended(runs, order))
         done, _ = await asyncio.wait({attached}, timeout=1.2)
         assert not done
         await host.resume(KEY)
@@ -101,7 +101,7 @@ async def test_suspended_time_does_not_count_for_the_deadline(runs: Bench) -> No
     assert "of suspension" in result.reason
 
 
-async def test_a_deadline_can_be_extended_while_the_run_stands_still(runs: Bench) -> None:
+async def test_a_deadline_can_be_extended_while_the_run_is_suspended(runs: Bench) -> None:
     runs.minute_seconds = 1.0
     runs.shell(AGENT)
     order, host = runs.order(deadline=timedelta(seconds=0.8)), runs.host()
@@ -123,7 +123,7 @@ async def test_a_repeated_order_is_one_order(runs: Bench) -> None:
     attached = await attached_to(runs, host, order)
 
     assert await host.suspend(KEY) == await host.suspend(KEY) == (order.run_id,)
-    await until(lambda: stands_still(runs, order))
+    await until(lambda: is_suspended(runs, order))
     assert await host.resume(KEY) == (order.run_id,)
     await until(lambda: moves(runs, order))
     assert await host.resume(KEY) == ()

@@ -6,7 +6,7 @@ from pipeline.agents_file import SimulatedAgent
 from pipeline.model import RunEnd
 from pipeline.notice import parse_notice
 from tests.fixtures_runs import Bench, attach, until
-from tests.standing_runs import stood_still
+from tests.suspended_runs import stood_still
 
 
 async def test_a_simulated_run_answers_with_the_scripted_notice(runs: Bench) -> None:

@@ -95,7 +95,7 @@ async def test_a_malformed_question_is_answered_with_what_is_wrong(
     assert answer["answer"] == "unclear"
     assert wrong in answer["reason"]
     assert len(json.dumps(answer)) < 2_000
-    # and the responder goes on
+    # and the responder continues
     assert (await asker.ask("May I skip the test?"))["answer"] == "no"
 
 

@@ -158,7 +158,7 @@ async def test_a_database_that_hung_is_known_again_when_it_goes_on(
 
 @contextmanager
 def hanging(server: PostgresServer) -> Iterator[None]:
-    """Every process of the server stands still, its connections stay open."""
+    """Every process of the server is stopped, its connections stay open."""
     assert server.process
     postmaster = psutil.Process(server.process.pid)
     processes = [postmaster, *postmaster.children(recursive=True)]

@@ -21,7 +21,7 @@ from pipeline.model import (
     Pipeline,
     Priority,
     RequirementState,
-    Settlement,
+    RoundResults,
     StageOutcome,
     StageState,
 )
@@ -58,8 +58,8 @@ def one_stage(fix: Fix) -> Pipeline:
     return Pipeline("fix", (Group(fix.task.group),), (fix.task,))
 
 
-def settled(requirement: Requirement, **changes: object) -> Settlement:
-    nothing = Settlement(requirement.ref, 1, 1, (), (), (), "")
+def settled(requirement: Requirement, **changes: object) -> RoundResults:
+    nothing = RoundResults(requirement.ref, 1, 1, (), (), (), "")
     return replace(nothing, **changes)  # type: ignore[arg-type] # the fields of the caller
 
 
@@ -123,7 +123,7 @@ async def test_only_a_green_gate_resolves_its_blocker_and_failure(
     blocked: Requirement, sdlc_reader: SdlcReader, database_url: str
 ) -> None:
     await blocked.store.open_fixes(opening(blocked, a_fix(1), a_fix(2, OTHER)))
-    await blocked.store.settle(settled(blocked, green=(KEY,), waiting_for="orchestrator"))
+    await blocked.store.apply_results(settled(blocked, green=(KEY,), waiting_for="orchestrator"))
 
     view = await sdlc_reader.requirement("REQ-1")
     assert view.state is RequirementState.BLOCKED
@@ -131,7 +131,7 @@ async def test_only_a_green_gate_resolves_its_blocker_and_failure(
     assert await open_blockers(database_url) == ["REQ-1-FIX-2"]
 
 
-async def test_requirement_goes_on_once_and_with_what_waits_again(
+async def test_requirement_continues_once_and_with_what_waits_again(
     blocked: Requirement, sdlc_reader: SdlcReader
 ) -> None:
     await blocked.store.open_fixes(opening(blocked, a_fix()))
@@ -140,8 +140,8 @@ async def test_requirement_goes_on_once_and_with_what_waits_again(
         green=(KEY, (FRONTEND, "build frontend")),
         reopened=((QA, "What it needs is repaired."),),
     )
-    await blocked.store.settle(green)
-    await blocked.store.settle(green)
+    await blocked.store.apply_results(green)
+    await blocked.store.apply_results(green)
 
     view = await sdlc_reader.requirement("REQ-1")
     states = {stage.stage: stage.state for stage in view.stages}
@@ -189,7 +189,9 @@ async def test_stage_that_a_fix_stands_for_hands_on_the_fixs_notice(
 
     outcome = StageOutcome(RESEARCH, 1, StageState.COMPLETED, None, True, "Researched at last.")
     key = (RESEARCH, crash.gate)
-    await sdlc_store.settle(settled(requirement, green=(key,), replaced=((fix.number, outcome),)))
+    await sdlc_store.apply_results(
+        settled(requirement, green=(key,), replaced=((fix.number, outcome),))
+    )
 
     context = await requirement.open_stage(CRITIQUE)
     assert [told.stage for told in context.deliverables] == [RESEARCH]

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import socket
 import time
@@ -5,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.database import async_engine
+from adapters.sdlc.database import async_engine, open_database
 from adapters.sdlc.migrate import pending, upgrade
 from adapters.sdlc.reader import create_reader
 from adapters.sdlc.store import create_store
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, TransactionAborted
 from tests.fixtures_sdlc import TEMPLATE, PostgresServer, free_port
 from tests.sdlc_factory import CRITIQUE, RESEARCH, Requirement, an_order
 
@@ -113,3 +116,27 @@ async def test_wrong_password_is_refused(postgres_server: PostgresServer) -> Non
         await store.accept(an_order(), "")
 
     await store.close()
+
+
+async def test_deadlock_is_told_as_what_it_is_and_the_loser_may_try_again(
+    database_url: str,
+) -> None:
+    """The database is there: nobody has to wait for it, and nothing was written."""
+    database = open_database(database_url)
+    both_hold_one = asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({first})"))
+            await both_hold_one.wait()
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({second})"))
+
+        await database.write(work)
+
+    ends = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    await database.close()
+
+    (told,) = [end for end in ends if end]
+    assert isinstance(told, TransactionAborted)
+    assert "deadlock detected" in str(told)
+    assert "cannot be reached" not in str(told)

@@ -20,13 +20,13 @@ class Observed:
         self._publisher = publisher
         self.calls = 0
         self.is_called = asyncio.Event()
-        self.may_go_on = asyncio.Event()
-        self.may_go_on.set()
+        self.may_proceed = asyncio.Event()
+        self.may_proceed.set()
 
     async def publish(self, events: Sequence[Event]) -> None:
         self.calls += 1
         self.is_called.set()
-        await self.may_go_on.wait()
+        await self.may_proceed.wait()
         await self._publisher.publish(events)
 
 
@@ -69,13 +69,13 @@ async def test_what_comes_while_a_batch_is_out_goes_with_the_next(
     sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
 ) -> None:
     publisher = Observed(nats_publisher)
-    publisher.may_go_on.clear()
+    publisher.may_proceed.clear()
     first = asyncio.create_task(sdlc_store.publish_pending(NUMBERS[0], publisher))
     await publisher.is_called.wait()
     others = [
         asyncio.create_task(sdlc_store.publish_pending(number, publisher)) for number in NUMBERS[1:]
     ]
-    publisher.may_go_on.set()
+    publisher.may_proceed.set()
 
     assert all(await asyncio.gather(first, *others))
     assert publisher.calls == 2
@@ -86,7 +86,7 @@ async def test_a_cancelled_caller_leaves_the_others_events_on_their_way(
     sdlc_store: PostgresSdlcStore, nats_publisher: NatsEventPublisher
 ) -> None:
     publisher = Observed(nats_publisher)
-    publisher.may_go_on.clear()
+    publisher.may_proceed.clear()
     callers = [
         asyncio.create_task(sdlc_store.publish_pending(number, publisher)) for number in NUMBERS
     ]
@@ -94,7 +94,7 @@ async def test_a_cancelled_caller_leaves_the_others_events_on_their_way(
     callers[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await callers[0]
-    publisher.may_go_on.set()
+    publisher.may_proceed.set()
 
     assert all(await asyncio.gather(*callers[1:]))
     assert await sdlc_store.numbers_with_pending_events() == []

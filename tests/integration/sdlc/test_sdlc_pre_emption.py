@@ -1,4 +1,4 @@
-"""What is recorded of a run that died while it was suspended, and of one that only stood still."""
+"""What is recorded of a run that died while it was suspended, and of one that only was."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -43,7 +43,7 @@ async def test_opened_stage_that_was_not_started_is_held_and_opened_again_as_the
     assert isinstance(await ours.try_stage(RESEARCH), Hold)  # the look of the slow timer
 
     await urgent.close()
-    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-1",)
+    assert (await sdlc_store.to_notify()).workflow_ids == ("REQ-1",)
     assert isinstance(await ours.try_stage(RESEARCH), StageContext)
     assert isinstance(await ours.try_stage(RESEARCH), StageContext)  # a repeat of the activity
     await ours.close_stage(RESEARCH)

@@ -34,8 +34,8 @@ async def test_a_read_after_a_lock_sees_what_its_holder_has_committed(database_u
         followed: list[asyncio.Task[list[object]]] = []
 
         async def read(connection: AsyncConnection) -> list[object]:
-            _, (tally,) = await read_together(connection, (_LOCK, {}), _COUNT)
-            return list(tally.values())
+            _, (counters,) = await read_together(connection, (_LOCK, {}), _COUNT)
+            return list(counters.values())
 
         async def hold(connection: AsyncConnection) -> None:
             await connection.execute(_LOCK)

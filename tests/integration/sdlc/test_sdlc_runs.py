@@ -1,4 +1,4 @@
-"""What is recorded of runs while they go on, and of those that no stage closes."""
+"""What is recorded of runs while they continue, and of those that no stage closes."""
 
 import asyncio
 from datetime import timedelta

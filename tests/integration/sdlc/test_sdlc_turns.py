@@ -27,7 +27,7 @@ async def asks(
 
 
 async def turns(store: PostgresSdlcStore) -> tuple[str, ...]:
-    return (await store.to_wake()).turns
+    return (await store.to_notify()).turns
 
 
 async def crowd(
@@ -109,7 +109,7 @@ async def test_p0_takes_the_turn_from_whoever_is_less_urgent(
 
     await urgent.close()
     assert await turns(sdlc_store) == (waiting.number,)
-    assert set((await sdlc_store.to_wake()).workflow_ids) == {ours.number}
+    assert set((await sdlc_store.to_notify()).workflow_ids) == {ours.number}
     assert await asks(ours) is None  # it has kept its place, before who came after it
 
 
@@ -265,4 +265,4 @@ async def test_nobody_is_forgotten_and_nobody_delivers_beside_another(
     async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*map(deliver, everybody))
     assert most == 1
-    assert replace(await sdlc_store.to_wake(), epoch=0).turns == ()
+    assert replace(await sdlc_store.to_notify(), gate_version=0).turns == ()

@@ -17,21 +17,21 @@ from adapters.git import GitWorkspaces
 from adapters.readiness import Dependency, WatchedDependencies
 from adapters.sdlc import database
 from adapters.sdlc.store import PostgresSdlcStore, create_store
-from adapters.temporal.messages import TemporalWaker
+from adapters.temporal.messages import TemporalNotifier
 from pipeline.agents_file import AgentsFile, BuildCommand
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import (
     DEPENDENCIES,
+    Alert,
+    AlertKind,
     BuildRequest,
     BuildResult,
     Head,
+    Notification,
     RunEnd,
-    Symptom,
-    SymptomKind,
     Waiting,
-    Wake,
 )
-from pipeline.ports import Builds, Caretaker, Readiness, SdlcStore, Waker
+from pipeline.ports import Builds, HealthChecks, Notifier, Readiness, SdlcStore
 from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.fakes import (
     AlwaysReady,
@@ -125,48 +125,48 @@ async def test_builds_of_one_requirement_run_beside_each_other(site: Site) -> No
     assert (green.exit_code, red.exit_code) == (0, 2)
 
 
-# --- Caretaker ------------------------------------------------------------------------------------
+# --- HealthChecks ---------------------------------------------------------------------------------
 
-DISK = Symptom(SymptomKind.DISK_LOW, "disk", "here", "1 MiB is free.")
-MEMORY = Symptom(SymptomKind.HOST_OVERLOADED, "memory", "here", "It is short.")
-UNSEEN = Symptom(SymptomKind.DISK_LOW, "disk", "unseen")
+DISK = Alert(AlertKind.DISK_LOW, "disk", "here", "1 MiB is free.")
+MEMORY = Alert(AlertKind.HOST_OVERLOADED, "memory", "here", "It is short.")
+UNSEEN = Alert(AlertKind.DISK_LOW, "disk", "unseen")
 
 
 class Disk:
     """A remediator of a disk whose `acts` may help; None: nobody can look."""
 
-    kinds = frozenset({SymptomKind.DISK_LOW})
+    kinds = frozenset({AlertKind.DISK_LOW})
     prefix = ""
     blind = UNSEEN
 
-    def __init__(self, found: Sequence[Symptom] | None, helps_at: int) -> None:
+    def __init__(self, found: Sequence[Alert] | None, helps_at: int) -> None:
         self.found = found
         self._helps_at = helps_at
 
-    async def look(self) -> Sequence[Symptom]:
+    async def look(self) -> Sequence[Alert]:
         if self.found is None:
             raise DependencyUnavailable("SDLC database", "here", "Start it.")
         return self.found
 
-    async def act(self, symptom: Symptom) -> str:
+    async def act(self, alert: Alert) -> str:
         self._helps_at -= 1
         if self._helps_at == 0:
             self.found = ()
         return "Something was removed."
 
 
-def care_of(is_real: bool, *found: Symptom, helps_at: int = 1) -> Caretaker:
+def care_of(is_real: bool, *found: Alert, helps_at: int = 1) -> HealthChecks:
     """Looks after a disk and nothing else."""
     if is_real:
         return Care(Disk(found, helps_at))
     scripted = ScriptedCare()
-    scripted.symptoms = list(found)
-    scripted.cures = {symptom.kind: helps_at for symptom in found}
+    scripted.alerts = list(found)
+    scripted.cures = {alert.kind: helps_at for alert in found}
     return scripted
 
 
 @REAL_AND_FAKE
-async def test_symptom_is_found_until_an_act_has_helped(is_real: bool) -> None:
+async def test_alert_is_found_until_an_act_has_helped(is_real: bool) -> None:
     care = care_of(is_real, DISK, helps_at=2)
 
     assert tuple(await care.look()) == (DISK,)
@@ -189,9 +189,9 @@ async def test_nothing_is_found_where_nothing_is_wrong(is_real: bool) -> None:
 async def test_part_that_nobody_can_look_at_hides_no_other_and_is_not_over(is_real: bool) -> None:
     """Another remediator finds out why; until then nobody knows."""
     blind = Disk(None, 1)
-    care: Caretaker = Care(blind, Memory()) if is_real else ScriptedCare(blind)
+    care: HealthChecks = Care(blind, Memory()) if is_real else ScriptedCare(blind)
     if isinstance(care, ScriptedCare):
-        care.symptoms = [MEMORY]
+        care.alerts = [MEMORY]
 
     assert tuple(await care.look()) == (MEMORY,)
     assert await care.is_over(DISK) is None
@@ -201,7 +201,7 @@ async def test_part_that_nobody_can_look_at_hides_no_other_and_is_not_over(is_re
 class Memory(Disk):
     """It is always short."""
 
-    kinds = frozenset({SymptomKind.HOST_OVERLOADED})
+    kinds = frozenset({AlertKind.HOST_OVERLOADED})
 
     def __init__(self) -> None:
         super().__init__((MEMORY,), 0)
@@ -223,19 +223,19 @@ async def test_checkpoint_is_passed_while_everything_answers(readiness: Readines
     readiness.check()
 
 
-# --- Waker ----------------------------------------------------------------------------------------
+# --- Notifier -------------------------------------------------------------------------------------
 
 
 @REAL_AND_FAKE
 async def test_nothing_is_sent_where_nobody_waits(is_real: bool) -> None:
     """Whoever ends tells those who wait, and mostly nobody does: Temporal is not asked."""
-    waker: Waker = NobodyWaits()
+    notifier: Notifier = NobodyWaits()
     if is_real:
-        waker = TemporalWaker(await Client.connect(f"127.0.0.1:{free_port()}", lazy=True))
+        notifier = TemporalNotifier(await Client.connect(f"127.0.0.1:{free_port()}", lazy=True))
 
-    await waker.wake(Wake((), 1))
-    await waker.pre_empt(())
-    await waker.tell_repaired(Waiting("NATS", ()))
+    await notifier.wake(Notification((), 1))
+    await notifier.pre_empt(())
+    await notifier.tell_repaired(Waiting("NATS", ()))
 
 
 # --- what is away ---------------------------------------------------------------------------------
@@ -249,9 +249,13 @@ async def test_database_that_is_away_is_named_with_address_and_remedy(
     store: SdlcStore = Breakable(sdlc_store, database.NAME, care)  # type: ignore[assignment] # by name
     if is_real:
         store = create_store(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
-    care.symptoms = [Symptom(SymptomKind.DATABASE_DOWN, DEPENDENCIES[database.NAME])]
+    care.alerts = [Alert(AlertKind.DATABASE_DOWN, DEPENDENCIES[database.NAME])]
 
-    for ask in (store.to_wake, store.numbers_with_pending_events, lambda: store.attempts("REQ-1")):
+    for ask in (
+        store.to_notify,
+        store.numbers_with_pending_events,
+        lambda: store.attempts("REQ-1"),
+    ):
         with pytest.raises(DependencyUnavailable) as away:
             await ask()
         assert away.value.dependency == database.NAME
@@ -262,7 +266,7 @@ async def test_database_is_used_while_only_another_dependency_is_away(
     sdlc_store: PostgresSdlcStore,
 ) -> None:
     care = ScriptedCare()
-    care.symptoms = [Symptom(SymptomKind.NATS_DOWN, "nats")]
+    care.alerts = [Alert(AlertKind.NATS_DOWN, "nats")]
     store = Breakable(sdlc_store, database.NAME, care)
 
-    assert await store.to_wake() == await sdlc_store.to_wake()
+    assert await store.to_notify() == await sdlc_store.to_notify()

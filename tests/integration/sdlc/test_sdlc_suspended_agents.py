@@ -1,4 +1,4 @@
-"""Rows of agents that stand still for a P0: they begin, end and are woken with those agents."""
+"""Rows of agents that are suspended for a P0: they begin, end and are woken with those agents."""
 
 from dataclasses import replace
 
@@ -30,16 +30,16 @@ async def pre_empt(store: PostgresSdlcStore, number: str = "REQ-0") -> Requireme
 
 
 async def standing(store: PostgresSdlcStore) -> Requirement:
-    """Its agent runs, and stands still."""
+    """Its agent runs, and is suspended."""
     ours = await Requirement(store).begun()
     await ours.open_stage(RESEARCH)
     await pre_empt(store)
-    assert await stand_still(ours)
+    assert await apply_preemption(ours)
     return ours
 
 
-async def stand_still(requirement: Requirement) -> Hold | None:
-    return await requirement.store.stand_still(requirement.ref, requirement.number)
+async def apply_preemption(requirement: Requirement) -> Hold | None:
+    return await requirement.store.apply_preemption(requirement.ref, requirement.number)
 
 
 async def open_boundaries(reader: SdlcReader) -> list[str]:
@@ -47,7 +47,7 @@ async def open_boundaries(reader: SdlcReader) -> list[str]:
 
 
 @pytest.mark.parametrize("end", [RequirementState.DELIVERED, RequirementState.CANCELLED])
-async def test_requirement_that_has_just_ended_stands_still_for_nobody(
+async def test_requirement_that_has_just_ended_is_suspended_for_nobody(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader, end: RequirementState
 ) -> None:
     """It was told while it ended: a hold that it left would stay open for ever."""
@@ -56,7 +56,7 @@ async def test_requirement_that_has_just_ended_stands_still_for_nobody(
     assert await sdlc_store.to_pre_empt() == ("REQ-1",)
     await ours.close(end)
 
-    assert await stand_still(ours) is None
+    assert await apply_preemption(ours) is None
 
     assert await open_boundaries(sdlc_reader) == []
     assert "workflow.held" not in [event.type for event in await sdlc_reader.events("REQ-1")]
@@ -65,7 +65,7 @@ async def test_requirement_that_has_just_ended_stands_still_for_nobody(
 async def test_nothing_of_an_ended_requirement_passes_the_gate(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:
-    """Its workflow was terminated and its row closed; an activity of it still goes on."""
+    """Its workflow was terminated and its row closed; an activity of it still continues."""
     ours = await Requirement(sdlc_store).begun()
     await pre_empt(sdlc_store)
     await ours.close(RequirementState.CANCELLED)
@@ -82,22 +82,22 @@ async def test_nothing_of_an_ended_requirement_passes_the_gate(
 async def test_agents_of_a_requirement_that_waits_for_another_one_are_woken(
     sdlc_store: PostgresSdlcStore,
 ) -> None:
-    """It must not start anything, but what runs may go on."""
+    """It must not start anything, but what runs may continue."""
     ours = await standing(sdlc_store)
     await Requirement(sdlc_store, "REQ-2").begun()
     await sdlc_store.add_blocker("REQ-1", "REQ-2")
 
     await Requirement(sdlc_store, "REQ-0").close()
 
-    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-1",)
-    assert await stand_still(ours) is None
-    assert (await sdlc_store.to_wake()).workflow_ids == ()
+    assert (await sdlc_store.to_notify()).workflow_ids == ("REQ-1",)
+    assert await apply_preemption(ours) is None
+    assert (await sdlc_store.to_notify()).workflow_ids == ()
 
 
 async def test_agents_of_a_requirement_that_was_blocked_meanwhile_are_woken(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:
-    """The order to stand still also holds for whoever repairs it: it must be lifted in time."""
+    """The order to suspend also holds for whoever repairs it: it must be lifted in time."""
     ours = await standing(sdlc_store)
     failure = a_failure(RESEARCH, f"run {RESEARCH}", owners=("cynthia",))
     await ours.block(failure)
@@ -105,8 +105,8 @@ async def test_agents_of_a_requirement_that_was_blocked_meanwhile_are_woken(
 
     await Requirement(sdlc_store, "REQ-0").close()
 
-    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-1",)
-    assert await stand_still(ours) is None
+    assert (await sdlc_store.to_notify()).workflow_ids == ("REQ-1",)
+    assert await apply_preemption(ours) is None
     view = await sdlc_reader.requirement("REQ-1")
     assert (view.state, view.holds) == (RequirementState.BLOCKED, ())
 
@@ -120,8 +120,8 @@ async def test_stage_that_passes_the_gate_first_leaves_the_agents_to_be_woken(
 
     assert isinstance(await ours.try_stage(RESEARCH, 2), StageContext)
 
-    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-1",)
-    assert await stand_still(ours) is None
+    assert (await sdlc_store.to_notify()).workflow_ids == ("REQ-1",)
+    assert await apply_preemption(ours) is None
     told = [event.type for event in await sdlc_reader.events("REQ-1")]
     assert (told.count("workflow.held"), told.count("workflow.resumed")) == (2, 1)
     view = await sdlc_reader.requirement("REQ-1")
@@ -145,7 +145,7 @@ async def test_hold_of_a_repair_ends_although_an_answer_has_set_the_rest_going(
     assert await open_boundaries(sdlc_reader) == []
 
 
-async def test_nobody_is_said_to_stand_still_where_no_agent_runs(
+async def test_nobody_is_said_to_be_suspended_where_no_agent_runs(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:
     """It waits for a human, say: that it does so for a P0 would be wrong, and be counted."""
@@ -153,5 +153,5 @@ async def test_nobody_is_said_to_stand_still_where_no_agent_runs(
     await ours.run(RESEARCH)
     await pre_empt(sdlc_store)
 
-    assert await stand_still(ours) is None
+    assert await apply_preemption(ours) is None
     assert await open_boundaries(sdlc_reader) == []

@@ -1,4 +1,4 @@
-"""Runs that stand still: how tests make them, and see that they do."""
+"""Runs that are suspended: how tests make them, and see that they do."""
 
 import asyncio
 from contextlib import suppress
@@ -48,7 +48,7 @@ def family(runs: Bench, order: Order) -> list[int]:
     return found
 
 
-def stands_still(runs: Bench, order: Order) -> bool:
+def is_suspended(runs: Bench, order: Order) -> bool:
     processes = family(runs, order)
     return bool(processes) and all(map(_is_still, processes))
 

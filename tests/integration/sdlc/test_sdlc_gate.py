@@ -18,7 +18,7 @@ from pipeline.model import (
     Hold,
     Priority,
     RequirementState,
-    Settlement,
+    RoundResults,
     StageContext,
     StageState,
 )
@@ -72,17 +72,17 @@ async def test_end_of_the_last_p0_lets_everybody_go_on(
     assert isinstance(hold, Hold)
 
     await first.close(end)
-    assert (await sdlc_store.to_wake()).workflow_ids == ()
+    assert (await sdlc_store.to_notify()).workflow_ids == ()
     await second.close(end)
-    wake = await sdlc_store.to_wake()
+    wake = await sdlc_store.to_notify()
 
     assert wake.workflow_ids == ("REQ-1",)
-    assert wake.epoch > hold.epoch
+    assert wake.gate_version > hold.gate_version
     assert isinstance(await ours.try_stage(RESEARCH), StageContext)
     view = await sdlc_reader.requirement("REQ-1")
     assert (view.state, view.waiting_for, view.holds) == (RequirementState.RUNNING, "", ())
     assert (await types(sdlc_reader, "REQ-1"))[-2:] == ["workflow.resumed", "stage.started"]
-    assert (await sdlc_store.to_wake()).workflow_ids == ()
+    assert (await sdlc_store.to_notify()).workflow_ids == ()
 
 
 async def test_requirement_held_at_two_boundaries_resumes_once(
@@ -111,7 +111,7 @@ async def test_p0s_never_hold_each_other(sdlc_store: PostgresSdlcStore) -> None:
         assert isinstance(await requirement.try_stage(RESEARCH), StageContext)
 
 
-async def test_what_a_p0_waits_for_goes_on_transitively(sdlc_store: PostgresSdlcStore) -> None:
+async def test_what_a_p0_waits_for_continues_transitively(sdlc_store: PostgresSdlcStore) -> None:
     far = await begin(sdlc_store, "REQ-1")
     near = await begin(sdlc_store, "REQ-2", blocked_by=("REQ-1",))
     other = await begin(sdlc_store, "REQ-3")
@@ -125,11 +125,11 @@ async def test_what_a_p0_waits_for_goes_on_transitively(sdlc_store: PostgresSdlc
     assert (by_far.by, by_near.by) == (("REQ-1",), ("REQ-2",))
 
     await far.close()
-    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-2",)
+    assert (await sdlc_store.to_notify()).workflow_ids == ("REQ-2",)
     assert isinstance(await near.try_stage(RESEARCH), StageContext)
 
 
-async def test_block_that_exempts_somebody_raises_the_epoch(
+async def test_block_that_exempts_somebody_raises_the_gate_version(
     sdlc_store: PostgresSdlcStore,
 ) -> None:
     ours = await begin(sdlc_store, "REQ-1")
@@ -139,8 +139,8 @@ async def test_block_that_exempts_somebody_raises_the_epoch(
 
     await sdlc_store.add_blocker("REQ-0", "REQ-1")
 
-    wake = await sdlc_store.to_wake()
-    assert (wake.workflow_ids, wake.epoch > hold.epoch) == (("REQ-1",), True)
+    wake = await sdlc_store.to_notify()
+    assert (wake.workflow_ids, wake.gate_version > hold.gate_version) == (("REQ-1",), True)
 
 
 async def test_blocker_that_was_not_delivered_holds_until_unblock(
@@ -154,7 +154,7 @@ async def test_blocker_that_was_not_delivered_holds_until_unblock(
 
     await sdlc_store.remove_blocker("REQ-2", "REQ-1")
 
-    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-2",)
+    assert (await sdlc_store.to_notify()).workflow_ids == ("REQ-2",)
     assert isinstance(await ours.try_stage(RESEARCH), StageContext)
 
 
@@ -239,7 +239,7 @@ async def test_no_opening_slips_through_beside_a_p0(sdlc_store: PostgresSdlcStor
 
 async def check_woken(store: PostgresSdlcStore, held: Sequence[Requirement]) -> None:
     """All of them, and nobody else."""
-    assert set((await store.to_wake()).workflow_ids) == {each.number for each in held}
+    assert set((await store.to_notify()).workflow_ids) == {each.number for each in held}
     for each in held:
         assert isinstance(await each.try_stage(RESEARCH), StageContext)
 
@@ -251,12 +251,12 @@ async def test_workflows_that_wait_at_one_boundary_are_all_woken(
     ours = await begin(sdlc_store, "REQ-1")
     urgent = await begin(sdlc_store, "REQ-0", Priority.P0)
     build = BuildRequest(ours.ref, "backend", BACKEND, "roy", Head("c1", 1), "1", True)
-    for waiter in ("REQ-1", "REQ-1/round-1"):
-        assert isinstance(await sdlc_store.open_build(build, waiter), Hold)
+    for subscriber in ("REQ-1", "REQ-1/round-1"):
+        assert isinstance(await sdlc_store.open_build(build, subscriber), Hold)
 
     await urgent.close()
 
-    assert (await sdlc_store.to_wake()).workflow_ids == ("REQ-1", "REQ-1/round-1")
+    assert (await sdlc_store.to_notify()).workflow_ids == ("REQ-1", "REQ-1/round-1")
 
 
 @pytest.mark.parametrize("turned", ["blocked", "skipped"])
@@ -279,14 +279,14 @@ async def test_stage_that_is_held_may_turn_out_blocked_or_not_needed(
     assert f"stage.{turned}" in await types(sdlc_reader, "REQ-1")
 
 
-async def test_settlement_of_a_round_leaves_it_to_be_seen_who_holds_it(
+async def test_results_of_a_round_leaves_it_to_be_seen_who_holds_it(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:
     ours = await begin(sdlc_store, "REQ-1")
     await begin(sdlc_store, "REQ-0", Priority.P0)
     await ours.try_stage(RESEARCH)
 
-    await sdlc_store.settle(Settlement(ours.ref, 1, 7, (), (), (), ""))
+    await sdlc_store.apply_results(RoundResults(ours.ref, 1, 7, (), (), (), ""))
 
     view = await sdlc_reader.requirement("REQ-1")
     assert (view.state, view.waiting_for) == (RequirementState.HELD, "REQ-0")

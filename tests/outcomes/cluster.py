@@ -1,4 +1,4 @@
-"""A house whose agents follow a scenario, and the human who answers what it asks."""
+"""A cluster whose agents follow a scenario, and the human who answers what it asks."""
 
 import asyncio
 import shlex
@@ -10,14 +10,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
-from adapters.temporal.messages import TemporalWaker
+from adapters.temporal.messages import TemporalNotifier
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
+from tests.cluster import AGENTS, Cluster, Handle, replay
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import AlwaysReady, NobodyWaits, ScriptedCare
 from tests.fixtures_workspaces import GitProject
-from tests.house import AGENTS, Handle, House, replay
 from tests.outcomes.agents import AnyBuilds, AnyRuns
 from tests.outcomes.scenarios import PLANS, Scenario
 from worker import build_workers
@@ -30,7 +30,7 @@ _REFUSALS = 25
 """What is refused that often will not be accepted any more."""
 
 
-class AnyHouse(House):
+class AnyHouse(Cluster):
     """Takes one requirement through a scenario in a project of its own."""
 
     project: GitProject
@@ -59,7 +59,7 @@ class AnyHouse(House):
         ports = HostPorts(
             store=self.store,
             publisher=self._publisher,
-            waker=TemporalWaker(self._client),
+            notifier=TemporalNotifier(self._client),
             sasha=NobodyWaits(),
             cluster_care=ScriptedCare(),
             host_care=ScriptedCare(),

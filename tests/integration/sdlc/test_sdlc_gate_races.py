@@ -93,7 +93,7 @@ async def race(
     assert (len(holds) + opened, {hold.by for hold in holds} - {(urgent.number,)}) == (CROWD, set())
     await urgent.open()
     await urgent.close()
-    assert len((await stores[0].to_wake()).workflow_ids) == len(holds)
+    assert len((await stores[0].to_notify()).workflow_ids) == len(holds)
     return bool(holds and opened)
 
 
@@ -160,7 +160,7 @@ async def test_everything_at_once_ends_without_a_deadlock(
         await asyncio.gather(*calls)
 
     assert deadlocks(postgres_server) == before
-    wake = await stores[0].to_wake()
+    wake = await stores[0].to_notify()
     views = [await sdlc_reader.requirement(each.number) for each in crowd]
     # Whoever asked while no P0 was open, and another one delivered, stands in line since.
     in_line = {view.number: view.turn for view in views if view.turn}

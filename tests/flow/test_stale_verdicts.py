@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.model import RequirementState, RetryRequest
+from tests.cluster import REPAIR, Cluster, Handle, Scripts, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
-from tests.house import REPAIR, Handle, House, Scripts, until
 from tests.plans import a_plan, a_stage
 from workflows.requirement import RequirementWorkflow
 
@@ -25,32 +25,32 @@ def flags(*names: str, minutes: float = 45) -> Script:
     return Script({f"needs_{name}": True for name in names}, minutes=minutes)
 
 
-async def started(house: House, scripts: Scripts, pipeline: str = "standard") -> Handle:
-    await house.open(scripts)
-    return await house.start(pipeline, bounds=REPAIR)
+async def started(cluster: Cluster, scripts: Scripts, pipeline: str = "standard") -> Handle:
+    await cluster.open(scripts)
+    return await cluster.start(pipeline, bounds=REPAIR)
 
 
-async def delivered(house: House, handle: Handle) -> Sequence[str]:
+async def delivered(cluster: Cluster, handle: Handle) -> Sequence[str]:
     """The stages in the order of their starts."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         report = await handle.result()
     assert report.state is RequirementState.DELIVERED, report
-    return house.runs.started()
+    return cluster.runs.started()
 
 
-async def test_tester_whose_fix_ran_beside_an_implementers_judges_again(house: House) -> None:
+async def test_tester_whose_fix_ran_beside_an_implementers_judges_again(cluster: Cluster) -> None:
     scripts = {BILLY: [flags("todd", "vic")], TODD: [CRASH, PASS], VIC: [LEAKS, PASS]}
-    order = await delivered(house, await started(house, scripts))
+    order = await delivered(cluster, await started(cluster, scripts))
 
     assert order.count(f"Fix run {TODD}") == 1
     assert order.count(TODD) == 2
     assert order[::-1].index(TODD) < order[::-1].index(FIX_VIC)
 
 
-async def test_repeated_verdict_may_ask_for_a_specialist_who_was_skipped(house: House) -> None:
+async def test_repeated_verdict_may_ask_for_a_specialist_who_was_skipped(cluster: Cluster) -> None:
     red = Script({"overall": "FAIL", "failures": ["slow"], "owner": "backend"})
     scripts = {BILLY: [PASS, flags("vic")], PRIYA: [red, PASS]}
-    order = await delivered(house, await started(house, scripts))
+    order = await delivered(cluster, await started(cluster, scripts))
 
     assert (order.count(VIC), order.count(TODD)) == (1, 0)
     assert order[::-1].index(PRIYA) < order[::-1].index(VIC)
@@ -58,7 +58,7 @@ async def test_repeated_verdict_may_ask_for_a_specialist_who_was_skipped(house: 
 
 
 async def test_tester_retried_beside_a_fix_judges_again_what_was_merged_meanwhile(
-    house: House,
+    cluster: Cluster,
 ) -> None:
     scripts = {
         BILLY: [flags("todd", "vic")],
@@ -66,18 +66,18 @@ async def test_tester_retried_beside_a_fix_judges_again_what_was_merged_meanwhil
         VIC: [LEAKS, PASS],
         FIX_VIC: [Script(minutes=700)],
     }
-    handle = await started(house, scripts)
-    await until(lambda: is_started(house, FIX_VIC), "vic's fix runs")
+    handle = await started(cluster, scripts)
+    await until(lambda: is_started(cluster, FIX_VIC), "vic's fix runs")
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(TODD, "ada"))
 
-    assert (await delivered(house, handle)).count(TODD) == 3
+    assert (await delivered(cluster, handle)).count(TODD) == 3
 
 
 @pytest.mark.parametrize("pipeline", ["standard", "critical-path", "final-stages"])
-async def test_nothing_goes_on_below_a_void_verdict(house: House, pipeline: str) -> None:
+async def test_nothing_continues_below_a_stale_verdict(cluster: Cluster, pipeline: str) -> None:
     """billy must judge the fix before vic does, and before anything is deployed."""
     scripts = {BILLY: [flags("vic"), flags("vic", minutes=500)], VIC: [LEAKS, PASS]}
-    order = await delivered(house, await started(house, scripts, pipeline))
+    order = await delivered(cluster, await started(cluster, scripts, pipeline))
 
     second = [place for place, stage in enumerate(order) if stage == BILLY][1]
     assert [place for place, stage in enumerate(order) if stage == VIC][1] > second
@@ -85,27 +85,27 @@ async def test_nothing_goes_on_below_a_void_verdict(house: House, pipeline: str)
     assert order.index(PRIYA) > second
 
 
-async def test_specialist_who_is_not_asked_for_again_is_skipped(house: House) -> None:
+async def test_specialist_who_is_not_asked_for_again_is_skipped(cluster: Cluster) -> None:
     red = Script({"overall": "FAIL", "failures": ["slow"], "owner": "backend"})
     order = await delivered(
-        house, await started(house, {BILLY: [flags("todd"), PASS], PRIYA: [red, PASS]})
+        cluster, await started(cluster, {BILLY: [flags("todd"), PASS], PRIYA: [red, PASS]})
     )
 
     assert (order.count(TODD), order.count(BILLY), order.count(PRIYA)) == (1, 2, 2)
 
 
-async def test_implementer_who_was_skipped_voids_nothing(house: House) -> None:
+async def test_implementer_who_was_skipped_makes_nothing_stale(cluster: Cluster) -> None:
     plan = a_plan(
         a_stage("Work", "roy", minutes=1),
         a_stage("Test", "billy", ["Work"], minutes=1),
         a_stage("Tune", "roy", ["Test"], minutes=1, flag="needs_todd"),
         a_stage("Measure", "priya", ["Tune"], minutes=1),
     )
-    await house.open()
-    order = await delivered(house, await house.start(plan, bounds=REPAIR))
+    await cluster.open()
+    order = await delivered(cluster, await cluster.start(plan, bounds=REPAIR))
 
     assert order == ["Work", "Test", "Measure"]
 
 
-async def is_started(house: House, stage: str) -> bool:
-    return stage in house.runs.started()
+async def is_started(cluster: Cluster, stage: str) -> bool:
+    return stage in cluster.runs.started()

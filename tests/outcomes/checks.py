@@ -15,7 +15,7 @@ _ANSWERS = ("retry", "request-changes", "approve", "rework")
 _SEVERITIES = {"ERROR": 1, "CRITICAL": 2, "CATASTROPHIC": 3}
 
 
-def check_books(records: Records) -> None:
+def check_records(records: Records) -> None:
     """Whatever the end, the books are in order."""
     _check_ends(records)
     _check_failures(records)
@@ -174,7 +174,7 @@ def _check_repeats(records: Records) -> None:
         runs = records.of("runs", stage=stage.name)
         for done, again in pairwise(runs):
             if done["state"] == "completed":
-                why = _is_answered(records, done, again) or _is_void(records, done, again)
+                why = _is_answered(records, done, again) or _is_stale(records, done, again)
                 assert why, f"{again['run_id']} repeats what was green"
 
 
@@ -186,7 +186,7 @@ def _is_answered(records: Records, done: Row, again: Row) -> bool:
     )
 
 
-def _is_void(records: Records, done: Row, again: Row) -> bool:
+def _is_stale(records: Records, done: Row, again: Row) -> bool:
     """Whether a fix of the side it judges, or of its side's testers' flags, came in between."""
     agent = TEAM[done["agent"]]
     owners = (OWNERS[agent.side],) if agent.side else tuple(OWNERS.values())

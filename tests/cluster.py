@@ -27,7 +27,7 @@ from adapters.sdlc.requirements import Acceptance
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import IncidentView
 from adapters.temporal.converter import DATA_CONVERTER
-from adapters.temporal.messages import TemporalSasha, TemporalWaker
+from adapters.temporal.messages import TemporalNotifier, TemporalSasha
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
 from pipeline.events import ESCALATION_PREFIX
 from pipeline.installation import Installation
@@ -82,7 +82,7 @@ REPAIR = Bounds()
 """As pipelines are shipped."""
 
 
-class House:
+class Cluster:
     """Starts requirements, waits for them, replays what happened."""
 
     def __init__(
@@ -138,7 +138,7 @@ class House:
     ) -> None:
         """Start the Workers with these scripts, and with a project if there are workspaces.
 
-        That part of the house is really looked after.
+        That part of the cluster is really looked after.
         """
         self.runs = ScriptedRuns(self._clock, scripts)
         self.cluster_care, self.host_care = ScriptedCare(part), ScriptedCare()
@@ -148,7 +148,7 @@ class House:
         ports = HostPorts(
             store=cast(SdlcStore, self.database),
             publisher=cast(EventPublisher, self.nats),
-            waker=TemporalWaker(self._client),
+            notifier=TemporalNotifier(self._client),
             sasha=TemporalSasha(self._client, self.installation),
             cluster_care=self.cluster_care,
             host_care=self.host_care,
@@ -171,7 +171,7 @@ class House:
             await self._stack.enter_async_context(worker)
 
     async def lose_host(self) -> None:
-        """Nobody takes what this host is asked at once, as elsewhere the house goes on."""
+        """Nobody takes what this host is asked at once, as elsewhere the cluster continues."""
         queue = self.installation.queues.host(self.host)
         await next(worker for worker in self._workers if worker.task_queue == queue).shutdown()
 
@@ -235,8 +235,8 @@ class House:
         self._handles.append(handle)
         return handle
 
-    async def patrol(self) -> None:
-        """Have Sasha look at the house and the host."""
+    async def scheduled_check(self) -> None:
+        """Have Sasha look at the cluster and the host."""
         sasha = TemporalSasha(self._client, self.installation)
         await sasha.call(SashaCall(self.host))
 
@@ -296,7 +296,7 @@ async def delivered(*handles: Handle) -> None:
 
 
 async def recorded_incidents(reader: SdlcReader, count: int = 1) -> Sequence[IncidentView]:
-    """They are written down beside what goes on."""
+    """They are written down beside what continues."""
     found: list[IncidentView] = []
 
     async def are_recorded() -> bool:
