@@ -7,8 +7,9 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import subscriber, until_persisted
+from activities.persistence import notify_others, subscriber, until_persisted
 from activities.retrying import step, tell_with_each_beat
+from pipeline.accounts import limit_of
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut, signature
 from pipeline.model import (
@@ -81,7 +82,8 @@ class StageActivities:
                 pass_gate = (
                     self._ports.store.open_stage if has_slot else self._ports.store.queue_stage
                 )
-                opened = await pass_gate(request, subscriber())
+                account = self._ports.agents.account(request.stage.agent)
+                opened = await pass_gate(request, subscriber(), account)
                 await self._ports.publish(request.ref.number)
                 if not isinstance(opened, StageContext):
                     if not opened:
@@ -123,10 +125,14 @@ class StageActivities:
             reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
         close = self._ports.store.close_stage
-        await until_persisted(
-            self._ports, partial(close, request, outcome, result, reading.notice, merge)
+        limit = limit_of(result.report, self._ports.agents.after_limit(request.stage.agent))
+        limit = limit if reading.failure and reading.failure.kind is FailureKind.LIMITED else None
+        has_resumed = await until_persisted(
+            self._ports, partial(close, request, outcome, result, reading.notice, merge, limit)
         )
         await until_persisted(self._ports, partial(self._ports.publish, request.ref.number))
+        if has_resumed:
+            await until_persisted(self._ports, partial(notify_others, self._ports))
         return outcome
 
     async def _started(self, request: StageRequest, at: datetime, head: Head | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePath
 
+from pipeline.accounts import AfterLimit
 from pipeline.toml_table import Table
 
 TURNS_LIMIT = 10_000
@@ -26,6 +27,7 @@ PROGRAM_KEYS = (
     "instructions",
     "isolation",
     "account",
+    "resume_after_limit",
 )
 
 
@@ -55,7 +57,8 @@ class ProgramAgent:
     """An agent that is a program of a known kind, in the words of the agents file.
 
     `commands` begin the commands that it may run with `permission` RUN. `isolation` keeps out what
-    the repository brings along for the program: settings, hooks, servers.
+    the repository brings along for the program: settings, hooks, servers. `after_limit` says what
+    happens once a usage limit of its `account` is over.
     """
 
     kind: str
@@ -71,6 +74,7 @@ class ProgramAgent:
     environment: tuple[str, ...] = ()
     instructions: str = ""
     isolation: bool = True
+    after_limit: AfterLimit = AfterLimit.RESUME
 
 
 def read_program_agent(
@@ -102,6 +106,7 @@ def read_program_agent(
         environment=names,
         instructions=table.string("instructions") if "instructions" in table.values else "",
         isolation=table.boolean("isolation", default=True),
+        after_limit=_after_limit(table),
     )
 
 
@@ -129,6 +134,13 @@ def _turns(table: Table) -> int | None:
     if not turns:
         table.refuse("max_turns", "must be at least 1; leave it out for no limit")
     return turns
+
+
+def _after_limit(table: Table) -> AfterLimit:
+    value = table.values.get("resume_after_limit", AfterLimit.RESUME)
+    if value not in tuple(AfterLimit):
+        table.refuse("resume_after_limit", 'must be "resume" or "ask"')
+    return AfterLimit(str(value))
 
 
 def _permissions(

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
 from types import MappingProxyType
 
+from pipeline.accounts import AfterLimit
 from pipeline.agent_programs import (
     PROGRAM_KEYS,
     ProgramAgent,
@@ -183,6 +184,16 @@ class AgentsFile:
         """Whether that build may keep its checkout where nothing is delivered on its evidence."""
         found = self.builds.get(build)
         return isinstance(found, BuildCommand) and found.incremental
+
+    def account(self, agent: str) -> str:
+        """The account that the agent's program works with; empty if nothing is known of one."""
+        found = self.agents.get(agent)
+        return found.account if isinstance(found, ProgramAgent) else ""
+
+    def after_limit(self, agent: str) -> AfterLimit:
+        """What happens once a usage limit of its account is over."""
+        found = self.agents.get(agent)
+        return found.after_limit if isinstance(found, ProgramAgent) else AfterLimit.RESUME
 
     def is_simulated(self, pipeline: Pipeline) -> bool:
         """Whether that pipeline runs no process at all, so that it needs no project."""

@@ -39,6 +39,7 @@ class Meaning:
 
 
 _GOES_ON = "Then retry the stage."
+_RESUMES = "Then resume the account: python starter.py accounts"
 
 MEANINGS: Mapping[Ending, Meaning] = MappingProxyType(
     {
@@ -73,41 +74,40 @@ MEANINGS: Mapping[Ending, Meaning] = MappingProxyType(
         ),
         Ending.NOT_LOGGED_IN: Meaning(
             Blame.ACCOUNT_ASKS,
-            FailureKind.REFUSED,
+            FailureKind.LIMITED,
             "is not logged in",
             "Log in on this host, or set its key in the worker's environment and restart the "
-            f"worker. {_GOES_ON}",
+            f"worker. {_RESUMES}",
         ),
         Ending.LOGIN_REFUSED: Meaning(
             Blame.ACCOUNT_ASKS,
-            FailureKind.REFUSED,
+            FailureKind.LIMITED,
             "has a login that its service refuses",
-            f"Renew its key or login and restart the worker. {_GOES_ON}",
+            f"Renew its key or login and restart the worker. {_RESUMES}",
         ),
         Ending.NO_CREDIT: Meaning(
             Blame.ACCOUNT_ASKS,
-            FailureKind.REFUSED,
+            FailureKind.LIMITED,
             "is out of credit",
-            f"Add credit to the account. {_GOES_ON}",
+            f"Add credit to the account. {_RESUMES}",
         ),
-        # Refused, not lost: what is lost is repeated at once, and a limit is not over at once.
         Ending.USAGE_LIMIT: Meaning(
             Blame.ACCOUNT_WAITS,
-            FailureKind.REFUSED,
+            FailureKind.LIMITED,
             "cannot work now: the usage limit of its account is reached",
-            "Wait until the limit is reset, or raise it. " + _GOES_ON,
+            "It is tried again when the limit is reset.",
         ),
         Ending.OVERLOADED: Meaning(
             Blame.ACCOUNT_WAITS,
-            FailureKind.INFRASTRUCTURE,
+            FailureKind.LIMITED,
             "cannot work now: its model's service is overloaded or fails",
-            f"Wait until it answers again. {_GOES_ON}",
+            "It is tried again, ever more seldom.",
         ),
         Ending.UNREACHABLE: Meaning(
             Blame.ACCOUNT_WAITS,
-            FailureKind.INFRASTRUCTURE,
+            FailureKind.LIMITED,
             "cannot work now: its model's service cannot be reached",
-            f"Check the network of this host, and the address of the service. {_GOES_ON}",
+            "It is tried again, ever more seldom: check the network and the service's address.",
         ),
         Ending.UNKNOWN_MODEL: Meaning(
             Blame.HOST,

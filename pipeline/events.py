@@ -65,11 +65,17 @@ class EventType(StrEnum):
     """It ended, and processes or clones of it may be left on its host, which continues trying."""
     WORKFLOW_CLEANED = "workflow.cleaned"
     """What it had left behind is cleaned up."""
+    ACCOUNT_LIMITED = "account.limited"
+    """A program's account cannot work now: nothing starts with it until then."""
+    ACCOUNT_RESUMED = "account.resumed"
+    """It works again, or a human has said that it is to be tried."""
     DELIVERABLE = "deliverable"
     """Not an orchestration event: an agent's notice on its own subject."""
     ESCALATION = "escalation"
     """A question to a human, on the requirement's escalation subject, beside `escalated`."""
     ESCALATION_REMINDER = "escalation.reminder"
+    ACCOUNT_ESCALATION = "account.escalation"
+    """A human must see to a program's account, asked once for everybody who works with it."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ _WHY_HUMAN = {
     FailureKind.BLOCKED: "its agent asks",
     FailureKind.INFRASTRUCTURE: "infrastructure failed, which no agent can repair",
     FailureKind.PRE_EMPTED: "it died while it was suspended for a P0",
+    FailureKind.LIMITED: "the account of its program cannot work",
     FailureKind.REFUSED: "it was refused before any work, and a fix would be as well",
     FailureKind.UNREAD: "its answer may stand where nobody has looked, and is not paid twice",
     FailureKind.DELIVERY: "the target branch is yours",

@@ -19,7 +19,9 @@ from pipeline.model import (
     AlertKind,
     BuildRequest,
     BuildResult,
+    Ending,
     Notification,
+    ProgramReport,
     RunEnd,
     RunOrder,
     RunResult,
@@ -50,6 +52,11 @@ class Script:
     output: str | None = None
     pre_empted: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
+    ending: Ending | None = None
+    """What its program tells of its end; None: it is of no known kind."""
+    says: str = ""
+    resets: timedelta | None = None
+    """How long after its end the limit is reset that it has met."""
 
 
 class NobodyWaits:
@@ -257,10 +264,11 @@ class ScriptedRuns:
             output=fenced if script.output is None else script.output,
             error_output="",
             started_at=started,
-            ended_at=await self._clock.now(),
+            ended_at=(ended := await self._clock.now()),
             starts=1,
             log_reference=f"runs/{order.run_id}/stdout",
             pre_empted=script.pre_empted,
+            report=_report(script, fenced, ended),
         )
 
     def _may_end(self, order: RunOrder, script: Script) -> bool:
@@ -330,6 +338,16 @@ class ScriptedRuns:
     def order(self, stage: str) -> RunOrder:
         """The latest run of a stage."""
         return next(order for order in reversed(self.orders) if order.stage == stage)
+
+
+def _report(script: Script, text: str, ended: datetime) -> ProgramReport | None:
+    if script.ending is None:
+        return None
+    until = None if script.resets is None else ended + script.resets
+    account = "claude-code"
+    return ProgramReport(
+        account, account, script.ending, text=text, detail=script.says, until=until
+    )
 
 
 def _key(run_id: str) -> str:

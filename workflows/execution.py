@@ -112,11 +112,15 @@ class Notifications:
                 SashaCall(host, hold.dependency, workflow.info().workflow_id),
                 **options.central(f"Call Sasha: {hold.dependency} is away"),
             )
-        held: timedelta = workflow.now() - hold.since
+        now: datetime = workflow.now()
+        if hold.until:
+            patience = options.until_check(hold.until - now)
+        else:
+            patience = options.hold_check(now - hold.since, is_outage=bool(hold.dependency))
         try:
             await workflow.wait_condition(
                 lambda: self._is_over(hold, repairs, turns),
-                timeout=options.hold_check(held, is_outage=bool(hold.dependency)),
+                timeout=patience,
                 timeout_summary=f"{hold.boundary} is held by {', '.join(hold.by)}",
             )
         except TimeoutError:

@@ -65,6 +65,15 @@ def hold_check(held: timedelta, *, is_outage: bool) -> timedelta:
     return min(max(held, first), last)
 
 
+_RESET_MARGIN = timedelta(seconds=2)
+"""A limit is over a moment after its program says so, and clocks differ."""
+
+
+def until_check(left: timedelta) -> timedelta:
+    """When a workflow that is held for a stated time looks again; the time may be moved."""
+    return min(max(left, timedelta()) + _RESET_MARGIN, _HOLD_CHECKS[1])
+
+
 STOP_PATIENCE = timedelta(seconds=36)
 """Cancelled, a requirement waits no longer for what it runs: `cancel` ends within a minute."""
 FIX_STOP_PATIENCE = timedelta(seconds=20)

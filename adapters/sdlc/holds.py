@@ -10,6 +10,7 @@ Lock order, to exclude deadlocks: the requirements' rows, the gate, the users' b
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import (
@@ -30,6 +31,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.tables import (
+    AccountRow,
     BlockerRow,
     DeliveryTurnRow,
     HoldRow,
@@ -54,7 +56,13 @@ from pipeline.model import (
 )
 
 OPEN_HOLDS = (
-    select(HoldRow.boundary, HoldRow.occurrence, HoldRow.workflow_id, HoldRow.created_at)
+    select(
+        HoldRow.boundary,
+        HoldRow.occurrence,
+        HoldRow.workflow_id,
+        HoldRow.account,
+        HoldRow.created_at,
+    )
     .where(HoldRow.number == bindparam("number"), HoldRow.ended_at.is_(None))
     .order_by(HoldRow.created_at, HoldRow.boundary)
 )
@@ -76,9 +84,11 @@ async def hold_back(write: RequirementWrite, hold: Hold, subscriber: str) -> Hol
                 "held_by": list(hold.by),
                 "reason": hold.reason,
                 "gate_version": hold.gate_version,
+                "account": hold.account or None,
+                "until": hold.until,
             }
             write.update(HoldRow, key, **now)
-            return Hold(hold.boundary, hold.by, hold.reason, hold.gate_version, row["created_at"])
+            return replace(hold, since=row["created_at"])
     await _begin(write, hold, subscriber)
     return hold
 
@@ -131,6 +141,8 @@ async def _begin(
         workflow_id=subscriber,
         created_at=hold.since,
         ended_at=ended_at,
+        account=hold.account or None,
+        until=hold.until,
     )
     since = timestamp(hold.since)
     fields = {"boundary": hold.boundary, "heldBy": list(hold.by), "reason": hold.reason}
@@ -139,24 +151,30 @@ async def _begin(
     return occurrence
 
 
-async def let_go(write: RequirementWrite, subscriber: str, *, agents: bool = False) -> None:
+async def let_go(
+    write: RequirementWrite, subscriber: str, *, boundary: str = "", agents: bool = False
+) -> None:
     """End the subscriber's holds at boundaries, or that of its running agents; it is said once.
 
-    The requirement runs again, or waits for a host again, unless it is the agents' that is over and
-    another one is not.
+    What passes one boundary passes all, except those where an account holds: `boundary` is the one
+    that is over in any case. The requirement runs again, or waits for a host again, unless it is
+    the agents' that is over and another one is not, or an account still holds a stage.
     """
     holds = await write.read(OPEN_HOLDS, number=write.number)
     mine = [
         row
         for row in holds
-        if row["workflow_id"] == subscriber and agents == (row["boundary"] == PRE_EMPTION)
+        if row["workflow_id"] == subscriber
+        and agents == (row["boundary"] == PRE_EMPTION)
+        and (not row["account"] or row["boundary"] == boundary)
     ]
     if not mine:
         return
     names = [row["boundary"] for row in mine]
     over = (HoldRow.workflow_id == subscriber) & HoldRow.boundary.in_(names)
     write.update_all(end_holds(write).where(over))
-    is_held = agents and len(mine) < len(holds)
+    rest = [row for row in holds if row not in mine]
+    is_held = rest if agents else any(row["account"] for row in rest)
     if write.state is not RequirementState.HELD or is_held:
         return
     why = "Nothing holds it any more."
@@ -177,6 +195,12 @@ def end_holds(write: RequirementWrite) -> Update:
     """Nothing of the requirement waits any more."""
     mine = (HoldRow.number == write.number) & HoldRow.ended_at.is_(None)
     return update(HoldRow).where(mine).values(ended_at=write.at)
+
+
+def free_of_account(write: RequirementWrite, boundary: str) -> Update:
+    """No account holds it there any more; its hold is over when it passes the next boundary."""
+    there = (HoldRow.number == write.number) & (HoldRow.boundary == boundary)
+    return update(HoldRow).where(there & HoldRow.ended_at.is_(None)).values(account=None)
 
 
 def _scope(write: RequirementWrite, boundary: str) -> str:
@@ -238,6 +262,18 @@ _LOOK = select(
     func.array(_OWN.order_by(BlockerRow.blocked_by).scalar_subquery()).label("own"),
     func.array(OPEN_P0.order_by(RequirementRow.number).scalar_subquery()).label("urgent"),
 )
+# Also held by a P0, it is notified when that is over, and held by the account alone.
+_WAITS_FOR_ACCOUNT = and_(
+    func.cardinality(HoldRow.held_by) == 1,
+    exists().where(
+        AccountRow.account == HoldRow.account,
+        or_(
+            AccountRow.needs_human,
+            AccountRow.trying.is_not(None),
+            AccountRow.until > func.now(),
+        ),
+    ),
+)
 _IN_LINE = select(DeliveryTurnRow.number).where(DeliveryTurnRow.left_at.is_(None))
 _MAY_PROCEED = (
     select(HoldRow.workflow_id)
@@ -247,6 +283,7 @@ _MAY_PROCEED = (
         HoldRow.ended_at.is_(None),
         # The one before it in the delivery queue notifies it.
         HoldRow.number.not_in(_IN_LINE),
+        ~_WAITS_FOR_ACCOUNT,
         # A blocker keeps new work from starting; suspended agents may resume.
         or_(~is_blocked(HoldRow), HoldRow.boundary == PRE_EMPTION),
         or_(

@@ -13,14 +13,31 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.accounts import (
+    account_reads,
+    end_trial,
+    held_by_account,
+    record_limit,
+    trial_reads,
+)
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, STAGES_AND_NOTICES, load_context
 from adapters.sdlc.gates import add_gates, mode_of
-from adapters.sdlc.holds import gate_reads, lock_rows, pass_gate, record_outage
+from adapters.sdlc.holds import (
+    free_of_account,
+    gate_reads,
+    held_at_gate,
+    hold_back,
+    let_go,
+    lock_rows,
+    record_outage,
+)
 from adapters.sdlc.tables import CostRow, HostRow, RunRow
 from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
+from pipeline.accounts import Limit
 from pipeline.errors import IllegalTransition, StaleAttempt
 from pipeline.events import EventType, deliverable
 from pipeline.model import (
+    FailureKind,
     Hold,
     MergeResult,
     RequirementState,
@@ -44,13 +61,13 @@ _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.
 
 
 async def open_stage(
-    connection: AsyncConnection, request: StageRequest, subscriber: str
+    connection: AsyncConnection, request: StageRequest, subscriber: str, account: str = ""
 ) -> StageContext | Hold:
     """Open the run's row unless it is held; a repeat opens it once and passes the gate again.
 
     It is asked with a slot in hand, and never for a run that was started: a row that is open and
     has to be held is one that a crash has kept from its start. `subscriber` is the workflow to
-    notify if it is held.
+    notify if it is held, `account` that of the agent's program, if it has one.
 
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
@@ -62,10 +79,11 @@ async def open_stage(
         (STAGES_AND_NOTICES, {"number": number}),
         (_STARTED, {"run_id": request.run_id}),
         *gate_reads(number),
+        *account_reads(account),
         statement=LOCK_WITH_DESCRIPTION,
     )
     context = await load_context(write, request)
-    stage, started, hold = await _pass(write, request, subscriber)
+    stage, started, hold = await _pass(write, request, subscriber, account, has_slot=True)
     if not hold:
         _open(write, stage, request)
     await write.flush()
@@ -86,7 +104,7 @@ async def resume_stage(connection: AsyncConnection, request: StageRequest) -> No
 
 
 async def queue_stage(
-    connection: AsyncConnection, request: StageRequest, subscriber: str
+    connection: AsyncConnection, request: StageRequest, subscriber: str, account: str = ""
 ) -> Hold | None:
     """Say that the stage waits for a slot of its host, unless it is held; a repeat says it again.
 
@@ -99,9 +117,10 @@ async def queue_stage(
         (STAGES, {"number": number}),
         (_STARTED, {"run_id": request.run_id}),
         *gate_reads(number),
+        *account_reads(account),
     )
     await write.load_stages()
-    stage, _, hold = await _pass(write, request, subscriber)
+    stage, _, hold = await _pass(write, request, subscriber, account, has_slot=False)
     if not hold:
         if stage.state is StageState.HELD:
             write.move_stage(stage, StageState.WAITING, why="It waits for a slot.")
@@ -112,9 +131,9 @@ async def queue_stage(
 
 
 async def _pass(
-    write: RequirementWrite, request: StageRequest, subscriber: str
+    write: RequirementWrite, request: StageRequest, subscriber: str, account: str, *, has_slot: bool
 ) -> tuple[StageRecord, dict[str, Any], Hold | None]:
-    """The stage, what is known of its run's start, and what holds it at the P0 gate.
+    """The stage, what is known of its run's start, and what holds it: the P0 gate, its account.
 
     What was started once is found again, though its records are gone: nothing holds it.
     """
@@ -136,10 +155,24 @@ async def _pass(
         if request.held:
             await record_outage(write, request.held, subscriber)
         return stage, started, None
-    hold = await pass_gate(write, stage.stage, subscriber, request.held)
-    if hold:
+    hold = await held_at_gate(write, stage.stage, subscriber, request.held)
+    limited = await held_by_account(
+        write, stage.stage, request.run_id, account, may_try=has_slot and not hold
+    )
+    if hold := _both(hold, limited):
+        hold = await hold_back(write, hold, subscriber)
         _hold(write, stage, hold)
+    else:
+        await let_go(write, subscriber, boundary=stage.stage)
     return stage, started, hold
+
+
+def _both(hold: Hold | None, limited: Hold | None) -> Hold | None:
+    """What the P0 gate and the account hold, as one hold."""
+    if not (hold and limited):
+        return hold or limited
+    reason = f"{hold.reason} {limited.reason}"
+    return replace(limited, by=(*hold.by, *limited.by), reason=reason)
 
 
 async def skip_stages(connection: AsyncConnection, skips: Sequence[StageSkip]) -> None:
@@ -161,6 +194,8 @@ async def _skip(write: RequirementWrite, skip: StageSkip) -> None:
     if stage.run_id == run_id:
         return
     refuse_stale(stage, skip.attempt)
+    if stage.state is StageState.HELD:
+        write.update_all(free_of_account(write, stage.stage))
     if skip.again and stage.state.is_done:
         write.move_stage(stage, StageState.WAITING, why=skip.again)
     write.move_stage(stage, StageState.SKIPPED, why=skip.reason)
@@ -275,6 +310,12 @@ class EndedRun:
         return self.outcome.failure.error if self.outcome.failure else ""
 
     @property
+    def is_limited(self) -> bool:
+        """Whether its account could not work: no error of the run, that a later one is told of."""
+        failure = self.outcome.failure
+        return failure is not None and failure.kind is FailureKind.LIMITED
+
+    @property
     def is_repeated(self) -> bool:
         """Whether another attempt follows at once."""
         failure = self.outcome.failure
@@ -288,18 +329,29 @@ async def close_stage(
     result: RunResult,
     notice: Notice | None,
     merge: MergeResult | None,
-) -> None:
+    limit: Limit | None = None,
+) -> bool:
     """Close the run's row and everything that follows from it; a repeat does nothing.
+
+    `limit` is what it has told of its account. Returns whether somebody may have to be notified:
+    the account can work again, or may since before.
 
     Raises: StaleAttempt, IllegalTransition, UnknownRequirement.
     """
     number, ended = request.ref.number, EndedRun(request, outcome, result, notice, merge)
-    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}))
+    write = await RequirementWrite.lock(
+        connection, number, (STAGES, {"number": number}), *trial_reads(request.run_id)
+    )
     await write.load_stages()
     stage = write.stage(request.stage.name)
     if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
         await _check_repeat(write, stage, request)
-        return
+        return True
+    is_tried = False
+    if limit:
+        await record_limit(write, request.run_id, limit)
+    else:
+        is_tried = await end_trial(write, request.run_id, result.end)
     _close_run(write, ended)
     _close_stage(write, stage, ended)
     _charge(write, ended)
@@ -308,6 +360,7 @@ async def close_stage(
     if ended.outcome.state.is_done:
         await complete_group(write, stage)
     await write.flush()
+    return is_tried
 
 
 async def _check_repeat(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
@@ -336,8 +389,8 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
         notice=dict(notice.raw) if notice else None,
         required_fixes=list(notice.required_fixes) if notice else [],
         summary=outcome.summary,
-        remarks=list(merge.remarks) if merge else [],
-        error=ended.error,
+        remarks=[ended.error] if ended.is_limited else list(merge.remarks) if merge else [],
+        error="" if ended.is_limited else ended.error,
         base_commit=ended.request.head.commit if ended.request.head else None,
         commit=merge.commit if merge else None,
         head_commit=outcome.head.commit if outcome.head else None,

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.sdlc import (
+    accounts,
     deliveries,
     failures,
     fixes,
@@ -105,6 +106,7 @@ class PostgresSdlcStore:
     record_hold = _write(holds.record_hold)
     apply_preemption = _write(holds.apply_preemption)
     to_pre_empt = _read(holds.to_pre_empt)
+    resume_account = _write(accounts.resume_account)
 
     # --- its stages and gates ---------------------------------------------------------------
 

@@ -315,7 +315,8 @@ class InstallationRow(Base):
 class HoldRow(Base):
     """A boundary at which a requirement waits, or has waited, for others.
 
-    `workflow_id` is whom to wake: the requirement's workflow, or one below it.
+    `workflow_id` is whom to wake: the requirement's workflow, or one below it. An `account` that
+    cannot work holds until `until`, or until a human has seen to it.
     """
 
     __tablename__ = "holds"
@@ -330,6 +331,29 @@ class HoldRow(Base):
     workflow_id: Mapped[str]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    account: Mapped[str | None]
+    until: Mapped[datetime | None]
+
+
+class AccountRow(Base):
+    """An account of an agent's program that cannot work now; one without a row can.
+
+    `words` are the program's, `until` is when it is tried again: by the run `trying`, while it is
+    not null. `pauses` counts the limits in a row, `number` is the requirement that met the last.
+    With `needs_human` nobody tries before a human has said so.
+    """
+
+    __tablename__ = "accounts"
+
+    account: Mapped[str] = mapped_column(primary_key=True)
+    words: Mapped[str]
+    since: Mapped[datetime]
+    until: Mapped[datetime | None]
+    pauses: Mapped[int]
+    trying: Mapped[str | None]
+    tried_at: Mapped[datetime | None]
+    needs_human: Mapped[bool]
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT))
 
 
 class RetryRow(Base):

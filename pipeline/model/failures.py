@@ -20,6 +20,8 @@ class FailureKind(StrEnum):
     DELIVERY = "delivery"
     INFRASTRUCTURE = "infrastructure"
     PRE_EMPTED = "pre_empted"
+    LIMITED = "limited"
+    """The account of its program could not work: the run owes nothing."""
     REFUSED = "refused"
     ENDED = "ended"
 
@@ -29,6 +31,7 @@ class FailureKind(StrEnum):
         return self not in (
             self.INFRASTRUCTURE,
             self.PRE_EMPTED,
+            self.LIMITED,
             self.REFUSED,
             self.UNREAD,
             self.BLOCKED,
@@ -37,7 +40,12 @@ class FailureKind(StrEnum):
 
     def owners(self, *agents: str) -> tuple[str, ...]:
         """Who owns such a failure of these agents' work: nobody if no agent is at fault."""
-        return () if self in (self.INFRASTRUCTURE, self.PRE_EMPTED) else agents
+        return () if self is self.INFRASTRUCTURE or self.is_free else agents
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the run is repeated at once and counts as none."""
+        return self in (self.PRE_EMPTED, self.LIMITED)
 
     @property
     def is_of_run(self) -> bool:

@@ -32,7 +32,8 @@ class Hold:
     `by` are requirements, open P0s or blockers of its own or those that deliver before it, or a
     dependency that is away. `gate_version` rises whenever one of the former may be over: only a
     higher one than the hold's is worth another try. A `dependency` is tried again when it is said
-    to be repaired.
+    to be repaired. An `account` that cannot work holds until `until`, or until a human has seen to
+    it.
     """
 
     boundary: str
@@ -41,6 +42,8 @@ class Hold:
     gate_version: int
     since: datetime
     dependency: str = ""
+    account: str = ""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)

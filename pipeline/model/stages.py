@@ -194,9 +194,10 @@ class StageEntry:
         """The failures of the next run after which another attempt follows at once.
 
         Source: design, section 1: `retries` apply to a run without a valid notice; infrastructure
-        losses never count as a try. A run that died while it was suspended owes nothing.
+        losses never count as a try. A run that died while it was suspended, or whose account could
+        not work, owes nothing.
         """
-        free = [FailureKind.PRE_EMPTED]
+        free = [kind for kind in FailureKind if kind.is_free]
         if self.losses + 1 < INFRASTRUCTURE_LOSSES:
             free.append(FailureKind.INFRASTRUCTURE)
         unanswered = [kind for kind in FailureKind if kind.is_unanswered]
@@ -204,7 +205,7 @@ class StageEntry:
 
     def count(self, kind: FailureKind | None) -> None:
         """Count how a run ended; None is an end without a failure."""
-        if kind is FailureKind.PRE_EMPTED:
+        if kind and kind.is_free:
             return
         self.losses = self.losses + 1 if kind is FailureKind.INFRASTRUCTURE else 0
         self.tries += bool(kind and kind.is_unanswered)

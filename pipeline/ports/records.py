@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from pipeline.accounts import Limit
 from pipeline.events import Event
 from pipeline.model import (
     BuildOutcome,
@@ -77,14 +78,19 @@ class SdlcStore(Protocol):
     async def open_requirement(self, request: OpeningRequest, opening: Opening) -> None:
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
 
-    async def open_stage(self, request: StageRequest, subscriber: str) -> StageContext | Hold:
+    async def open_stage(
+        self, request: StageRequest, subscriber: str, account: str
+    ) -> StageContext | Hold:
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
 
         While something holds the requirement: a hold that `subscriber`, a workflow, is woken from;
-        `workflow.held`. It is asked with a slot in hand, for a run that was not started.
+        `workflow.held`. An account that cannot work holds it, too, unless the run is the one that
+        tries. It is asked with a slot in hand, for a run that was not started.
         """
 
-    async def queue_stage(self, request: StageRequest, subscriber: str) -> Hold | None:
+    async def queue_stage(
+        self, request: StageRequest, subscriber: str, account: str
+    ) -> Hold | None:
         """Says of a stage that it waits for a slot; or a hold as of `open_stage`."""
 
     async def record_usage(self, host: str, usage: SlotUsage) -> None:
@@ -141,8 +147,12 @@ class SdlcStore(Protocol):
         result: RunResult,
         notice: Notice | None,
         merge: MergeResult | None,
-    ) -> None:
+        limit: Limit | None,
+    ) -> bool:
         """Closes the run's row: cost, gate, deliverable, events, the group if it is the last.
+
+        A `limit` that it has met holds all who work with that account. Returns whether somebody may
+        have to be notified: the account works again.
 
         Raises: StaleAttempt if a newer attempt of the stage is current.
         """
