@@ -74,6 +74,7 @@ COMMANDS = {
     "unblock": LazyCommand("cli.steering", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
     "slots": LazyCommand("cli.slots", "slots"),
+    "accounts": LazyCommand("cli.accounts", "accounts"),
     "ask-sasha": LazyCommand("cli.ask_sasha", "ask_sasha"),
     "rollout": LazyCommand("cli.rollout", "rollout"),
     "bind": LazyCommand("cli.installation", "bind_command"),

@@ -1,5 +1,7 @@
 """What a user gives: a requirement, a backlog, a pipeline, a stage; checked, or refused and why."""
 
+import os
+import pwd
 import re
 import unicodedata
 from collections.abc import Callable
@@ -28,6 +30,14 @@ PLAN_BYTES = 64 * 1024
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _NUMBERED = re.compile(r"(REQ-[A-Za-z0-9-]+)(?::[ \t]*|[ \t]+)(.+)")
+
+
+def who() -> str:
+    """The user's name; in a container the user may be a number without a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 @dataclass(frozen=True)

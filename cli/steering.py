@@ -1,8 +1,6 @@
 """Commands that steer a requirement: `retry`, `decide`, `cancel`, `extend`, `block`, `unblock`."""
 
 import asyncio
-import os
-import pwd
 from collections.abc import Awaitable, Callable
 from typing import Annotated, NoReturn, TypeVar
 
@@ -23,8 +21,9 @@ from adapters.temporal.client import reaching_temporal, refusal_reason
 from adapters.temporal.messages import TemporalNotifier
 from adapters.temporal.workflows import check_ours
 from cli import output
-from cli.connections import Services, notify_paused, services
-from cli.inputs import stage_name
+from cli.accounts import resumed
+from cli.connections import Services, notify_paused, records, services
+from cli.inputs import stage_name, who
 from cli.running import load_settings, run
 from cli.status import leftover_line
 from pipeline.errors import DependencyUnavailable, RefusedInput
@@ -102,14 +101,19 @@ def retry(req: Number, stage: StageName, note: Note = "") -> None:
 
     Stage `deliver` tries the delivery again, `opening` the search for a host. A step that failed
     through no fault of an agent is repeated alone: no agent that has ended runs, or is paid, again.
+    A stage that its program's account holds ends the wait of that account.
     """
     check_note(note)
+    settings = load_settings()
+    if account := run(_held_by(settings, req, stage)):
+        output.write(run(resumed(settings, account, at_once=True)))
+        return
 
     async def ask(handle: Handle, name: str) -> Reopened:
-        request = RetryRequest(name, _who(), note)
+        request = RetryRequest(name, who(), note)
         return await handle.execute_update(RequirementWorkflow.retry, request)
 
-    reopened = run(_steered(load_settings(), req, ask, stage=stage, may_deliver=True))
+    reopened = run(_steered(settings, req, ask, stage=stage, may_deliver=True))
     output.write(f"{req} continues: {', '.join(reopened.stages)}.")
 
 
@@ -126,7 +130,7 @@ def decide(
     check_note(note)
 
     async def ask(handle: Handle, _: str) -> Reopened:
-        request = DecisionRequest(answer, _who(), note)
+        request = DecisionRequest(answer, who(), note)
         return await handle.execute_update(RequirementWorkflow.decide, request)
 
     reopened = run(_steered(load_settings(), req, ask))
@@ -157,7 +161,7 @@ def extend(
     check_note(reason)
 
     async def ask(handle: Handle, name: str) -> str:
-        request = ExtensionRequest(name, minutes, _who(), reason)
+        request = ExtensionRequest(name, minutes, who(), reason)
         return await handle.execute_update(RequirementWorkflow.extend, request)
 
     run_id = run(_steered(load_settings(), req, ask, stage=stage))
@@ -179,12 +183,14 @@ def unblock(req: Number, by: By) -> None:
     output.write(f"{req} no longer waits for {by}.")
 
 
-def _who() -> str:
-    """The user's name; in a container the user may be a number without a name."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
+async def _held_by(settings: Settings, number: str, stage: str) -> str:
+    """The account that holds the stage; empty if none does. Raises: UnknownRequirement."""
+    if stage in (DELIVER, OPENING):
+        return ""
+    async with records(settings) as reader:
+        view = await reader.requirement(number)
+    name = stage_name(view, stage)
+    return next((h.account for h in view.holds if h.account and h.boundary == name), "")
 
 
 async def _steered(

@@ -81,7 +81,7 @@ def is_tried(words: str, account: str, number: str) -> str:
 def asks_human(words: str, account: str, until: datetime | None) -> str:
     """Why nothing starts before a human has said so, and how to say it."""
     reset = f" (reset at {_moment(until)})" if until else ""
-    command = f"python starter.py accounts --resume {account}"
+    command = f"python starter.py accounts resume {account}"
     return f"{named(account).capitalize()} needs a human{reset}: {words} Then: {command}"
 
 

@@ -113,8 +113,13 @@ def trial_reads(run_id: str) -> tuple[Read, ...]:
     return ((_TRIED, {"run_id": run_id}),)
 
 
-async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> None:
-    """The run has met a limit of its account; of several that meet it, one says so."""
+async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> bool:
+    """The run has met a limit of its account; of several that meet it, one says so.
+
+    Returns whether somebody may be held by it already, and has to look again.
+    """
+    if await write.read(_FIND, account=limit.account):
+        await holds.lock_gate(write.connection)
     first = insert(AccountRow).values(
         account=limit.account,
         words=limit.words,
@@ -129,7 +134,7 @@ async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> No
         _tell_limit(write, run_id, limit, _until(limit, 0, write.at))
         if limit.needs_human:
             _ask(write, run_id, limit)
-        return
+        return False
     (row,) = await write.read(_LOCK, account=limit.account)
     is_trier = row["trying"] == run_id
     changes: dict[str, object] = {"words": limit.words, "number": write.number}
@@ -143,6 +148,7 @@ async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> No
         changes["needs_human"] = True
         _ask(write, run_id, limit)
     await _change(write.connection, limit.account, changes)
+    return True
 
 
 async def end_trial(write: RequirementWrite, run_id: str, end: RunEnd) -> bool:

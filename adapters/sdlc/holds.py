@@ -19,6 +19,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     exists,
     func,
     literal,
@@ -262,15 +263,16 @@ _LOOK = select(
     func.array(_OWN.order_by(BlockerRow.blocked_by).scalar_subquery()).label("own"),
     func.array(OPEN_P0.order_by(RequirementRow.number).scalar_subquery()).label("urgent"),
 )
-# Also held by a P0, it is notified when that is over, and held by the account alone.
+# Also held by a P0, it is notified when that is over, and held by the account alone. A hold that
+# does not tell what the account waits for any more is looked at again.
 _WAITS_FOR_ACCOUNT = and_(
     func.cardinality(HoldRow.held_by) == 1,
     exists().where(
         AccountRow.account == HoldRow.account,
-        or_(
-            AccountRow.needs_human,
-            AccountRow.trying.is_not(None),
-            AccountRow.until > func.now(),
+        case(
+            (AccountRow.needs_human, HoldRow.until.is_(None)),
+            (AccountRow.trying.is_not(None), HoldRow.until.is_not(None)),
+            else_=and_(AccountRow.until > func.now(), HoldRow.until == AccountRow.until),
         ),
     ),
 )

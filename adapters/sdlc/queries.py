@@ -9,6 +9,7 @@ from sqlalchemy.orm import aliased
 
 from adapters.sdlc.deliveries import standings
 from adapters.sdlc.tables import (
+    AccountRow,
     EscalationRow,
     FailureRow,
     FixRow,
@@ -79,10 +80,31 @@ def holds(number: str) -> Query:
     """Every hold of a requirement in order."""
     since = HoldRow.created_at.label("since")
     return (
-        select(HoldRow.boundary, HoldRow.held_by, HoldRow.reason, since, HoldRow.ended_at)
+        select(
+            HoldRow.boundary,
+            HoldRow.held_by,
+            HoldRow.reason,
+            since,
+            HoldRow.ended_at,
+            HoldRow.account,
+            HoldRow.until,
+        )
         .where(HoldRow.number == number)
         .order_by(HoldRow.created_at, HoldRow.boundary)
     )
+
+
+async def accounts(connection: AsyncConnection) -> Sequence[Row]:
+    """Every account that cannot work now, longest first, with the stages that wait for it."""
+    found = await rows(connection, select(AccountRow).order_by(AccountRow.since))
+    stage, since = HoldRow.boundary.label("stage"), HoldRow.created_at.label("since")
+    held = select(HoldRow.account, HoldRow.number, stage, since)
+    of_accounts = held.where(HoldRow.account.is_not(None), HoldRow.ended_at.is_(None))
+    waiting = await rows(connection, of_accounts.order_by(since, HoldRow.number, stage))
+    return [
+        {**row, "held": [each for each in waiting if each["account"] == row["account"]]}
+        for row in found
+    ]
 
 
 def queued(*numbers: str) -> Query:

@@ -27,6 +27,7 @@ from adapters.sdlc.tables import (
     RunRow,
 )
 from adapters.sdlc.views import (
+    AccountView,
     EscalationView,
     EventView,
     FailureView,
@@ -122,6 +123,10 @@ class SdlcReader:
     async def retries(self) -> tuple[RetryView, ...]:
         """Every step that failed and is tried again now, longest first."""
         return _views(RetryView, await self._rows(queries.retries()))
+
+    async def accounts(self) -> tuple[AccountView, ...]:
+        """Programs' accounts that cannot work now, longest first, and who waits for each."""
+        return _views(AccountView, await self._database.read(queries.accounts))
 
     async def leftovers(self) -> tuple[LeftoverView, ...]:
         """What requirements that have ended left on their hosts, oldest first."""

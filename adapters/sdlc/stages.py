@@ -334,7 +334,7 @@ async def close_stage(
     """Close the run's row and everything that follows from it; a repeat does nothing.
 
     `limit` is what it has told of its account. Returns whether somebody may have to be notified:
-    the account can work again, or may since before.
+    the account can work again, or waits for something else.
 
     Raises: StaleAttempt, IllegalTransition, UnknownRequirement.
     """
@@ -347,11 +347,10 @@ async def close_stage(
     if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
         await _check_repeat(write, stage, request)
         return True
-    is_tried = False
     if limit:
-        await record_limit(write, request.run_id, limit)
+        are_held = await record_limit(write, request.run_id, limit)
     else:
-        is_tried = await end_trial(write, request.run_id, result.end)
+        are_held = await end_trial(write, request.run_id, result.end)
     _close_run(write, ended)
     _close_stage(write, stage, ended)
     _charge(write, ended)
@@ -360,7 +359,7 @@ async def close_stage(
     if ended.outcome.state.is_done:
         await complete_group(write, stage)
     await write.flush()
-    return is_tried
+    return are_held
 
 
 async def _check_repeat(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:

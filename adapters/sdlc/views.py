@@ -118,6 +118,35 @@ class HoldView:
     reason: str
     since: datetime
     ended_at: datetime | None
+    account: str | None = None
+    """The account that cannot work, if it is one that holds."""
+    until: datetime | None = None
+    """When it is tried again, if that is known."""
+
+
+@dataclass(frozen=True)
+class HeldStageView:
+    """A stage that waits for an account."""
+
+    number: str
+    stage: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class AccountView:
+    """An account that cannot work now, in its program's words, and who waits for it.
+
+    It is tried again at `until`, now by the run `trying`, or once a human has said so.
+    """
+
+    account: str
+    words: str
+    since: datetime
+    until: datetime | None
+    needs_human: bool
+    trying: str | None
+    held: tuple[HeldStageView, ...]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from adapters.temporal.client import (
     known_search_attributes,
     reaching_temporal,
 )
+from cli.accounts import account_line
 from cli.connections import records, temporal_client
 from cli.doctor.checks import Finding, Kind, Probe
 from cli.installation import installation_of, proved_binding
@@ -96,6 +97,7 @@ def store_probes(settings: Settings) -> tuple[Probe, ...]:
         ),
         Probe("Migrations", Kind.DEPENDENCY, database, lambda: _migrations(settings)),
         Probe("Retries", Kind.CONFIGURATION, database, lambda: _retries(settings)),
+        Probe("Accounts", Kind.CONFIGURATION, database, lambda: _accounts(settings)),
         Probe("Leftovers", Kind.CONFIGURATION, database, lambda: _leftovers(settings)),
     )
 
@@ -195,6 +197,17 @@ async def _retries(settings: Settings) -> Finding:
         found = await reader.retries()
     told = "\n".join(retry_lines(found)) or "no step is failing"
     return Finding(detail=told, facts={"retries": [retry_document(retry) for retry in found]})
+
+
+async def _accounts(settings: Settings) -> Finding:
+    """An account that needs a human is a fault; one that waits for its reset is none."""
+    async with records(settings) as reader:
+        found = await reader.accounts()
+    told = "\n".join(map(account_line, found))
+    facts = {"accounts": [asdict(each) for each in found]}
+    if any(each.needs_human for each in found):
+        return Finding(advice=told, facts=facts)
+    return Finding(detail=told or "every account can work", facts=facts)
 
 
 async def _leftovers(settings: Settings) -> Finding:

@@ -152,7 +152,7 @@ class SdlcStore(Protocol):
         """Closes the run's row: cost, gate, deliverable, events, the group if it is the last.
 
         A `limit` that it has met holds all who work with that account. Returns whether somebody may
-        have to be notified: the account works again.
+        have to be notified: the account works again, or waits for something else.
 
         Raises: StaleAttempt if a newer attempt of the stage is current.
         """
