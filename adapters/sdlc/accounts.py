@@ -34,7 +34,9 @@ _FIND = (
     .where(AccountRow.account == bindparam("account"))
 )
 """A limited account, and the run that tries it."""
-_LOCK = _FIND.with_for_update(of=AccountRow)
+_LOCK = (
+    select(AccountRow.account).where(AccountRow.account == bindparam("account")).with_for_update()
+)
 _TRIED = select(AccountRow.account).where(AccountRow.trying == bindparam("run_id"))
 
 Row = Mapping[str, Any]
@@ -56,7 +58,7 @@ async def held_by_account(
     """
     if not account or not await write.read(_FIND, account=account):
         return None
-    (row, *_) = await write.read(_LOCK, account=account) or (None,)
+    row = await _locked(write, account)
     if row is None:
         return None
     if _is_proven(row, run_id, write.at):
@@ -135,7 +137,9 @@ async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> bo
         if limit.needs_human:
             _ask(write, run_id, limit)
         return False
-    (row,) = await write.read(_LOCK, account=limit.account)
+    row = await _locked(write, limit.account)
+    if row is None:
+        return True
     is_trier = row["trying"] == run_id
     changes: dict[str, object] = {"words": limit.words, "number": write.number}
     if is_trier:
@@ -160,7 +164,7 @@ async def end_trial(write: RequirementWrite, run_id: str, end: RunEnd) -> bool:
     if not tried:
         return False
     await holds.lock_gate(write.connection)
-    (row, *_) = await write.read(_LOCK, account=tried[0]["account"]) or (None,)
+    row = await _locked(write, tried[0]["account"])
     if row is None or row["trying"] != run_id:
         return True
     if end in (RunEnd.EXITED, RunEnd.TIMED_OUT):
@@ -209,7 +213,7 @@ async def resume_account(
         raise RefusedInput(f"Nothing is known of account {account!r} that would keep it waiting.")
     write = await RequirementWrite.lock(connection, found["number"])
     await holds.lock_gate(connection)
-    (row, *_) = await write.read(_LOCK, account=account) or (None,)
+    row = await _locked(write, account)
     if row is None:
         return write.at
     waits = bool(row["until"]) and row["until"] > write.at
@@ -221,6 +225,16 @@ async def resume_account(
     write.tell(scope, EventType.ACCOUNT_RESUMED, fields)
     await write.flush()
     return until
+
+
+async def _locked(write: RequirementWrite, account: str) -> Row | None:
+    """The account, locked, and the run that tries it; None if it is able to work.
+
+    Two statements: one that waits for a lock sees what was joined as it was before.
+    """
+    await write.read(_LOCK, account=account)
+    (row, *_) = await write.read(_FIND, account=account) or (None,)
+    return row
 
 
 async def _forget(write: RequirementWrite, row: Row, why: str, scope: str) -> None:
