@@ -1,13 +1,20 @@
-"""`logs`: what an agent printed, read from its run directory, so also without a worker."""
+"""`logs`: what an agent printed, read from its run directory, so also without a worker.
 
+The stream of a program whose kind is known is shown as its text, tools, results and retries.
+"""
+
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.program import AgentProgram
+from adapters.agent_programs.stream import event_of
 from adapters.runs import records as run_files
 from adapters.runs.directory import RunDirectory
 from adapters.sdlc.views import RunView
@@ -25,6 +32,8 @@ Examples:
   python starter.py logs REQ-101 "Backend Implementation" --follow
 
   python starter.py logs REQ-101 roy --attempt 1 --stderr
+
+  python starter.py logs REQ-101 roy --raw
 """
 }
 
@@ -42,16 +51,21 @@ def logs(
         int | None, typer.Option("--attempt", min=1, help="Default: the latest.")
     ] = None,
     stderr: Annotated[bool, typer.Option("--stderr", help="Its standard error instead.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The stream as the agent's program printed it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
-    """Print what a stage's agent has printed."""
+    """Print what a stage's agent has printed; of known programs in a readable form."""
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
     path = _log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
     may_still_print = found.ended_at is None and found.host in (None, settings.host)
     if not path.exists() and not (follow and may_still_print):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
-    for line in _lines(path, follow=follow):
+    lines = _lines(path, follow=follow)
+    program = None if raw or stderr else _program(path)
+    for line in _readable(lines, program) if program else lines:
         _print(line, found, as_json=as_json)
 
 
@@ -60,6 +74,23 @@ def _log_path(home: Path, found: RunView, stream: str) -> Path:
     if found.log_reference:
         return Path(found.log_reference).with_name(stream)
     return RunDirectory.of(home, found.run_id).file(stream)
+
+
+def _program(path: Path) -> AgentProgram | None:
+    """The kind of the run with that log, as it was ordered; None if its stream means nothing."""
+    try:
+        order = json.loads(path.with_name(run_files.ORDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return PROGRAMS.get(order["kind"])
+
+
+def _readable(lines: Iterable[bytes], program: AgentProgram) -> Iterator[bytes]:
+    """The stream's events for humans, and as they are the lines that hold none."""
+    for line in lines:
+        event = event_of(line)
+        for text in (line.decode(errors="replace"),) if event is None else program.readable(event):
+            yield output.plain(text).encode(errors="replace")
 
 
 def _why_nothing(path: Path, found: RunView, host: str) -> str:

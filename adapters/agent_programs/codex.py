@@ -18,6 +18,7 @@ from adapters.agent_programs.program import (
     count,
     ending_of_status,
     kept,
+    name_of,
     record,
     records,
     short,
@@ -153,7 +154,7 @@ class CodexStream:
         """Read one event; an item of the type `error` is a warning and no failure."""
         match event.get("type"):
             case "thread.started":
-                self._session = text_of(event.get("thread_id"))
+                self._session = name_of(event.get("thread_id"))
             case "item.completed":
                 self._item(record(event.get("item")))
             case "turn.completed":
