@@ -12,6 +12,7 @@ from adapters.processes import all_pids, variable_of
 from adapters.runs.kinds import RUN_DIRECTORY_VARIABLE
 from pipeline.agent_programs import Permission, ProgramAgent
 from pipeline.model import Ending, RunEnd, RunResult
+from pipeline.notice import notice_schema
 from pipeline.verdicts import green_notice
 from tests.agents.programs import installed
 from tests.agents.stand_ins import (
@@ -277,7 +278,7 @@ async def play(scenario: Scenario, runs: Bench, clone: Path) -> tuple[RunResult,
         api.faults += scenario.faults
         api.every = scenario.every
         runs.agents["roy"] = agent(scenario, api)
-        runs.environment = environment(scenario, api, clone.parent)
+        runs.environment = environment(scenario.environment, api, clone.parent)
         host, order = runs.host(), runs.order(worktree=str(clone))
         if not scenario.stops:
             return await attach(host, order), api
@@ -301,7 +302,7 @@ def agent(scenario: Scenario, api: StandIn) -> ProgramAgent:
 _MODELS = {"claude-code": "", "codex": "test-model", "gemini": "gemini-test"}
 
 
-def environment(scenario: Scenario, api: StandIn, folder: Path) -> dict[str, str]:
+def environment(changes: Mapping[str, str], api: StandIn, folder: Path) -> dict[str, str]:
     """The worker's environment: a home of its own for the program, a key, and the stand-in."""
     home = folder / "home-of-agents"
     settings, codex = home / ".gemini" / "settings.json", home / ".codex"
@@ -317,7 +318,18 @@ def environment(scenario: Scenario, api: StandIn, folder: Path) -> dict[str, str
         "GEMINI_API_KEY": "test-key",
         "GOOGLE_GEMINI_BASE_URL": api.url,
     }
-    return {name: value for name, value in {**usual, **scenario.environment}.items() if value}
+    return {name: value for name, value in {**usual, **changes}.items() if value}
+
+
+def notice_of(agent: str, number: str, **changes: object) -> dict[str, object]:
+    """The green answer of an agent with everything that its schema asks for."""
+    properties = notice_schema(agent, number)["properties"]
+    assert isinstance(properties, dict)
+    lists: dict[str, object] = {
+        name: [] for name, each in properties.items() if each.get("type") == "array"
+    }
+    given = {**dict.fromkeys(properties), **lists, **green_notice(agent, number), **changes}
+    return {name: given[name] for name in properties}
 
 
 def left_of(run_directory: Path) -> list[int]:

@@ -93,6 +93,9 @@ class StandIn:
         self.tokens = (1000, 50, 200)
         """Input, output and cached tokens of each request."""
         self.ended = threading.Event()
+        self.open = threading.Event()
+        """Requests wait until it is set."""
+        self.open.set()
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -145,6 +148,8 @@ class StandIn:
         turn: Turn = self.every or (
             self.faults.pop(0) if self.faults else self.answers(*api.place(body))
         )
+        while not self.open.wait(0.1) and not self.ended.is_set():
+            pass
         if isinstance(turn, Hang):
             self.ended.wait(turn.seconds)
             handler.close_connection = True
