@@ -6,7 +6,7 @@ The stream of a program whose kind is known is shown as its text, tools, results
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -63,9 +63,9 @@ def logs(
     may_still_print = found.ended_at is None and found.host in (None, settings.host)
     if not path.exists() and not (follow and may_still_print):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
-    lines = _lines(path, follow=follow)
-    program = None if raw or stderr else _program(path)
-    for line in _readable(lines, program) if program else lines:
+    log = Log(path)
+    lines = log.lines if raw or stderr else log.readable
+    for line in lines(follow=follow):
         _print(line, found, as_json=as_json)
 
 
@@ -74,23 +74,6 @@ def _log_path(home: Path, found: RunView, stream: str) -> Path:
     if found.log_reference:
         return Path(found.log_reference).with_name(stream)
     return RunDirectory.of(home, found.run_id).file(stream)
-
-
-def _program(path: Path) -> AgentProgram | None:
-    """The kind of the run with that log, as it was ordered; None if its stream means nothing."""
-    try:
-        order = json.loads(path.with_name(run_files.ORDER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return PROGRAMS.get(order["kind"])
-
-
-def _readable(lines: Iterable[bytes], program: AgentProgram) -> Iterator[bytes]:
-    """The stream's events for humans, and as they are the lines that hold none."""
-    for line in lines:
-        event = event_of(line)
-        for text in (line.decode(errors="replace"),) if event is None else program.readable(event):
-            yield output.plain(text).encode(errors="replace")
 
 
 def _why_nothing(path: Path, found: RunView, host: str) -> str:
@@ -116,22 +99,49 @@ async def _run(settings: Settings, number: str, stage: str, attempt: int | None)
     raise UnknownRequirement(f"{name} of {number} has no {which}.")
 
 
-def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
-    """The file's lines; with `follow` also later ones, until the run has recorded its end."""
-    while not path.exists():
-        time.sleep(_POLL_SECONDS)
-    with path.open("rb") as file:
-        rest = b""
-        while True:
-            has_ended = path.with_name(run_files.EXIT).exists()
-            while chunk := file.read(_CHUNK_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from lines
-            if has_ended or not follow:
-                break
+class Log:
+    """What a run has printed so far, and goes on to print."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file of one of its streams."""
+        self._path = path
+
+    def readable(self, *, follow: bool) -> Iterator[bytes]:
+        """The lines, those of a known program's stream in a form for humans."""
+        program = None
+        for line in self.lines(follow=follow):
+            program = program or self._program()  # a run that is followed may not be ordered yet
+            event = event_of(line) if program else None
+            if program is None or event is None:
+                yield line
+                continue
+            for text in program.readable(event):
+                yield output.plain(text).encode(errors="replace")
+
+    def lines(self, *, follow: bool) -> Iterator[bytes]:
+        """The lines; with `follow` also later ones, until the run has recorded its end."""
+        while not self._path.exists():
             time.sleep(_POLL_SECONDS)
-    if rest:
-        yield rest
+        with self._path.open("rb") as file:
+            rest = b""
+            while True:
+                has_ended = self._path.with_name(run_files.EXIT).exists()
+                while chunk := file.read(_CHUNK_BYTES):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield from lines
+                if has_ended or not follow:
+                    break
+                time.sleep(_POLL_SECONDS)
+        if rest:
+            yield rest
+
+    def _program(self) -> AgentProgram | None:
+        """The kind of the run as it was ordered; None if its output is no known stream."""
+        try:
+            order = self._path.with_name(run_files.ORDER).read_text(encoding="utf-8")
+            return PROGRAMS.get(json.loads(order)["kind"])
+        except (OSError, ValueError, KeyError):
+            return None
 
 
 def _print(line: bytes, found: RunView, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from pipeline.team import TEAM, Role
 from tests.agents.programs import installed
 from tests.agents.scenarios import environment, notice_of
 from tests.agents.stand_ins import Answer, StandIn, Turn, Write, stand_in
+from tests.e2e.conftest import Cli
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Orchestra, explained
 from tests.orchestra_plans import BACKEND, SOLO
@@ -89,6 +90,14 @@ async def test_a_whole_team_of_real_programs_delivers(
     # By Claude Code's own prices: twice (800 x $5 + 200 x $0.5 + 50 x $25) a million.
     assert sum(priced) == pytest.approx(0.0107 * len(priced), abs=0.005)
     assert len({stage.session for stage in view.stages}) == len(TEAM)
+    cli = Cli(orchestra.environment, orchestra.home.parent)
+    log = cli("logs", orchestra.number, "jen", "--follow")
+    assert "work/jen.md" in log.out, log.err
+    assert "» session" in log.out
+    assert cli("logs", orchestra.number, "jen", "--raw").out.startswith('{"type":')
+    assert f"Cost: {sum(stage.tokens or 0 for stage in view.stages):,} tokens" in (
+        cli("status", orchestra.number).out
+    )
 
 
 async def test_a_worker_that_is_killed_again_and_again_pays_once(orchestra: Orchestra) -> None:
