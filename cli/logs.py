@@ -16,7 +16,7 @@ from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.program import AgentProgram
 from adapters.agent_programs.stream import event_of
 from adapters.runs import records as run_files
-from adapters.runs.directory import RunDirectory
+from adapters.runs.directory import AGAIN, RunDirectory
 from adapters.sdlc.views import RunView
 from cli import output
 from cli.connections import records
@@ -64,9 +64,10 @@ def logs(
     if not path.exists() and not (follow and may_still_print):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
     log = Log(path)
-    lines = log.lines if raw or stderr else log.readable
-    for line in lines(follow=follow):
-        _print(line, found, as_json=as_json)
+    for each in log.parts():
+        lines = each.lines if raw or stderr else each.readable
+        for line in lines(follow=follow):
+            _print(line, found, as_json=as_json)
 
 
 def _log_path(home: Path, found: RunView, stream: str) -> Path:
@@ -105,6 +106,14 @@ class Log:
     def __init__(self, path: Path) -> None:
         """Take the file of one of its streams."""
         self._path = path
+
+    def parts(self) -> Iterator["Log"]:
+        """This log, then that of asking its program once more for its answer, if it was asked."""
+        yield self
+        folder = self._path.parent
+        again = folder.with_name(folder.name + AGAIN) / self._path.name
+        if again.exists():
+            yield Log(again)
 
     def readable(self, *, follow: bool) -> Iterator[bytes]:
         """The lines, those of a known program's stream in a form for humans."""

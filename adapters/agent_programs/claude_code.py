@@ -89,6 +89,7 @@ class ClaudeCode:
     kind = "claude-code"
     takes_schema = True
     traits = ProgramTraits("claude")
+    counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:

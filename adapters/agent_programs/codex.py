@@ -69,6 +69,7 @@ class Codex:
             'writes in the clone, or "everything"',
         },
     )
+    counts_sessions = True
     last_events: tuple[str, ...] = ('{"type":"turn.completed"', '{"type":"turn.failed"')
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:

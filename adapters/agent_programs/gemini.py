@@ -85,6 +85,7 @@ class GeminiCli:
     kind = "gemini"
     takes_schema = False
     traits = ProgramTraits("gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT})
+    counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:

@@ -107,6 +107,8 @@ class AgentProgram(Protocol):
     takes_schema: bool
     """Whether it gives its answer by a schema; else it ends with a fenced notice."""
     traits: ProgramTraits
+    counts_sessions: bool
+    """Whether its tokens are those of the whole session, also of what was before it resumed."""
     last_events: tuple[str, ...]
     """How the lines begin after which the program has nothing more to do than to exit."""
 

@@ -342,9 +342,17 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
         commit=merge.commit if merge else None,
         head_commit=outcome.head.commit if outcome.head else None,
         log_reference=result.log_reference,
-        session=result.report.session if result.report else "",
-        ending=result.report.ending if result.report else "",
+        **_told(result),
     )
+
+
+def _told(result: RunResult) -> dict[str, Any]:
+    """What the program tells of the run itself; as the columns stand where it tells nothing."""
+    report = result.report
+    if report is None:
+        return {"session": "", "ending": "", "asked_again": 0}
+    told = {"session": report.session, "ending": str(report.ending)}
+    return {**told, "asked_again": report.asked_again}
 
 
 def _close_stage(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
@@ -520,8 +528,7 @@ async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> s
             end=str(result.end),
             exit_code=result.exit_code,
             log_reference=result.log_reference,
-            session=result.report.session if result.report else "",
-            ending=result.report.ending if result.report else "",
+            **_told(result),
         )
         .returning(RunRow.agent)
     )

@@ -149,7 +149,8 @@ class RunRow(Base):
 
     The agent started on `base_commit`; `commit` holds its own changes; `remarks` name what that
     leaves out, and work that lies elsewhere in the clone. Of a program whose kind is known,
-    `session` is its session's id and `ending` how it says that it ended.
+    `session` is its session's id, `ending` how it says that it ended, and `asked_again` how often
+    it was asked once more for its answer.
     """
 
     __tablename__ = "runs"
@@ -181,6 +182,7 @@ class RunRow(Base):
     host: Mapped[str | None]
     session: Mapped[str] = mapped_column(server_default="")
     ending: Mapped[str] = mapped_column(server_default="")
+    asked_again: Mapped[int] = mapped_column(server_default="0")
 
 
 class HostRow(Base):

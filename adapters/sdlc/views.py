@@ -286,6 +286,7 @@ class RunView:
     host: str | None
     session: str
     ending: str
+    asked_again: int
     seconds: float | None
     usd: float | None
     tokens: int | None

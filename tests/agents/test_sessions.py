@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.program import ProcessEnd, Task
 from adapters.agent_programs.stream import read_report
-from pipeline.model import Ending, ProgramReport, RunEnd
+from pipeline.answers import read_run
+from pipeline.model import Ending, ProgramReport, RunEnd, StageState
 from pipeline.notice import notice_schema
-from tests.agents.scenarios import SCENARIOS, agent, environment
-from tests.agents.stand_ins import StandIn, script, stand_in
+from tests.agents.scenarios import NOTICE, SCENARIOS, agent, environment, play
+from tests.agents.stand_ins import Say, StandIn, Turn, Write, script, stand_in
+from tests.fixtures_runs import Bench
+from tests.unit.test_answers import a_request
 
 pytestmark = pytest.mark.agents
 
@@ -57,3 +61,22 @@ async def test_a_session_goes_on_with_what_was_said(kind: str, clone: Path) -> N
     assert "Begin." in told
     assert "Go on where you stopped." in told
     assert second.text == first.text
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+async def test_a_missing_answer_is_asked_for_once_more(kind: str, runs: Bench, clone: Path) -> None:
+    prose = Say("All is done.")
+    # Claude Code asks for its answer by itself, once.
+    said = (prose, prose) if kind == "claude-code" else (prose,)
+    turns: tuple[Turn, ...] = (Write("hello.txt", "hello\n"), *said, NOTICE)
+    scenario = replace(SCENARIOS[f"{kind} works"], turns=turns)
+
+    result, api = await play(scenario, runs, clone)
+
+    assert result.report
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    assert (result.report.asked_again, result.starts) == (1, 1)
+    assert "was not accepted" in json.dumps(api.requests[-1].body)
+    # Every request took 1,000 tokens: each is counted once, in whichever part of the session.
+    assert result.report.tokens
+    assert result.report.tokens.input == 1000 * len(api.requests)

@@ -30,6 +30,7 @@ REPORT = ProgramReport(
     models=("m-1", "m-2"),
     tokens=Tokens(input=1000, output=50, cached=200),
     cost_usd=0.25,
+    asked_again=1,
 )
 
 
@@ -64,7 +65,7 @@ async def test_session_tokens_and_costs_are_stored_with_the_run(
     await close(sdlc_store, requirement, 1, REPORT)
 
     [run] = await sdlc_reader.runs("REQ-1")
-    assert (run.session, run.ending) == ("s-1", "no_answer")
+    assert (run.session, run.ending, run.asked_again) == ("s-1", "no_answer", 1)
     assert (run.usd, run.tokens, run.seconds) == (0.25, 1050, 300)
 
 
