@@ -74,6 +74,8 @@ class RunRecord:
     """Of a known program: how it is asked to end, step by step: signal, `pid` or `group`, wait."""
     last_events: tuple[str, ...] = ()
     """Of a known program: how the lines begin after which only its exit is missing."""
+    linger_seconds: float = 0.0
+    """Of a known program: how long it may take to exit after such a line."""
 
 
 class RunDirectory:

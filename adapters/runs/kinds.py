@@ -44,6 +44,9 @@ _NO_FILES: Mapping[str, str] = MappingProxyType({})
 _SESSIONS = UUID("6f0a4a3e-6a54-4a0e-9d5a-2f1c8f6f7d11")
 """Name space of sessions' ids, which are made from runs' ids."""
 
+LINGER_SECONDS = 60.0
+"""How long a program may take to exit after its last line, its background commands included."""
+
 ANSWER_DEADLINE = timedelta(minutes=10)
 """For an answer alone, all work being done."""
 
@@ -228,6 +231,7 @@ def _program_start(
         session=launch.session,
         stop=tuple((step.signal, step.target, step.seconds) for step in launch.stop),
         last_events=program.last_events,
+        linger_seconds=LINGER_SECONDS,
     )
     return ProgramStart(record, order.prompt, given, launch.files)
 

@@ -53,6 +53,8 @@ class Scenario:
     agent: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     stops: bool = False
+    works_on: bool = False
+    """Whether it is stopped in the middle of a command, which has left the file `ran`."""
     end: RunEnd = RunEnd.EXITED
     detail: str = ""
     """What the program's own words must hold."""
@@ -84,6 +86,11 @@ _LIMIT = {
     "anthropic_ratelimit_unified_5h_utilization": "1.0",
 }
 _OAUTH = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "token"}
+_LONG = Run("touch ran; sleep 300")
+_FREE: Mapping[str, Any] = MappingProxyType({"permission": Permission.EVERYTHING})
+_STOPPED: Mapping[str, Any] = MappingProxyType(
+    {"stops": True, "works_on": True, "end": RunEnd.CANCELLED}
+)
 _WRONG = Answer({"agent": "roy", "status": "DONE"})
 _DAILY = {
     "@type": "type.googleapis.com/google.rpc.QuotaFailure",
@@ -193,6 +200,13 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             stops=True,
             end=RunEnd.CANCELLED,
         ),
+        "claude-code is stopped in a command": Scenario(
+            "claude-code", Ending.INTERRUPTED, (_LONG,), agent=_FREE, **_STOPPED
+        ),
+        "codex is stopped in a command": Scenario("codex", Ending.CUT_OFF, (_LONG,), **_STOPPED),
+        "gemini is stopped in a command": Scenario(
+            "gemini", Ending.CUT_OFF, (_LONG,), agent=_FREE, **_STOPPED
+        ),
         "codex works": Scenario("codex", Ending.SUCCESS),
         "codex works without a sandbox": Scenario(
             "codex", Ending.SUCCESS, agent={"permission": Permission.EVERYTHING}
@@ -284,7 +298,8 @@ async def play(scenario: Scenario, runs: Bench, clone: Path) -> tuple[RunResult,
             return await attach(host, order), api
         async with host.slot(order.slot):
             await host.start(order)
-        await eventually(lambda: bool(api.requests), "its first request")
+        began = (lambda: (clone / "ran").exists()) if scenario.works_on else api.is_asked
+        await eventually(began, "its work")
         await host.end(order.run_id)
         return runs.directory(order).result(), api
 

@@ -137,6 +137,10 @@ class StandIn:
         self._server.server_close()
         self._thread.join()
 
+    def is_asked(self) -> bool:
+        """Whether any request has come."""
+        return bool(self.requests)
+
     def answer(self, handler: BaseHTTPRequestHandler, body: Json) -> None:
         """Answer one request as the API that it is sent to."""
         api = _api(handler.path)

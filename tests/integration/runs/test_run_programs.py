@@ -142,19 +142,15 @@ async def test_one_that_ignores_being_asked_is_ended_all_the_same(
 
 
 async def test_one_that_hangs_after_its_result_is_ended_and_has_answered(
-    runs: Bench, tmp_path: Path
+    runs: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("adapters.runs.kinds.LINGER_SECONDS", 0.5)
     runs.agents["roy"] = claude(tmp_path, 'echo "$RESULT"; sleep 600')
-    host, order = runs.host(), runs.order()
-    async with host.slot(order.slot):
-        await host.start(order)
-    record = runs.directory(order).file(records.ORDER)
-    assert '"last_events": ["{\\"type\\":\\"result\\""]' in record.read_text()
-    runs.directory(order).write_deadline(1.0)
 
-    result = await attach(host, order)
+    result = await attach(runs.host(), runs.order())
 
     assert result.end is RunEnd.TIMED_OUT
+    assert result.reason == "ended 0.5 s after its last line: it hung"
     assert read_run(a_request(), result).state is StageState.COMPLETED
 
 
