@@ -1,5 +1,9 @@
-"""`logs`: what an agent printed, read from its run directory, so also without a worker."""
+"""`logs`: what an agent printed, read from its run directory, so also without a worker.
 
+The stream of a program whose kind is known is shown as its text, tools, results and retries.
+"""
+
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -8,8 +12,11 @@ from typing import Annotated
 
 import typer
 
+from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.program import AgentProgram
+from adapters.agent_programs.stream import event_of
 from adapters.runs import records as run_files
-from adapters.runs.directory import RunDirectory
+from adapters.runs.directory import AGAIN, RunDirectory
 from adapters.sdlc.views import RunView
 from cli import output
 from cli.connections import records
@@ -25,6 +32,8 @@ Examples:
   python starter.py logs REQ-101 "Backend Implementation" --follow
 
   python starter.py logs REQ-101 roy --attempt 1 --stderr
+
+  python starter.py logs REQ-101 roy --raw
 """
 }
 
@@ -42,17 +51,23 @@ def logs(
         int | None, typer.Option("--attempt", min=1, help="Default: the latest.")
     ] = None,
     stderr: Annotated[bool, typer.Option("--stderr", help="Its standard error instead.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The stream as the agent's program printed it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
-    """Print what a stage's agent has printed."""
+    """Print what a stage's agent has printed; of known programs in a readable form."""
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
     path = _log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)
     may_still_print = found.ended_at is None and found.host in (None, settings.host)
     if not path.exists() and not (follow and may_still_print):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
-    for line in _lines(path, follow=follow):
-        _print(line, found, as_json=as_json)
+    log = Log(path)
+    for each in log.parts():
+        lines = each.lines if raw or stderr else each.readable
+        for line in lines(follow=follow):
+            _print(line, found, as_json=as_json)
 
 
 def _log_path(home: Path, found: RunView, stream: str) -> Path:
@@ -85,22 +100,57 @@ async def _run(settings: Settings, number: str, stage: str, attempt: int | None)
     raise UnknownRequirement(f"{name} of {number} has no {which}.")
 
 
-def _lines(path: Path, *, follow: bool) -> Iterator[bytes]:
-    """The file's lines; with `follow` also later ones, until the run has recorded its end."""
-    while not path.exists():
-        time.sleep(_POLL_SECONDS)
-    with path.open("rb") as file:
-        rest = b""
-        while True:
-            has_ended = path.with_name(run_files.EXIT).exists()
-            while chunk := file.read(_CHUNK_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from lines
-            if has_ended or not follow:
-                break
+class Log:
+    """What a run has printed so far, and goes on to print."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file of one of its streams."""
+        self._path = path
+
+    def parts(self) -> Iterator["Log"]:
+        """This log, then that of asking its program once more for its answer, if it was asked."""
+        yield self
+        folder = self._path.parent
+        again = folder.with_name(folder.name + AGAIN) / self._path.name
+        if again.exists():
+            yield Log(again)
+
+    def readable(self, *, follow: bool) -> Iterator[bytes]:
+        """The lines, those of a known program's stream in a form for humans."""
+        program = None
+        for line in self.lines(follow=follow):
+            program = program or self._program()  # a run that is followed may not be ordered yet
+            event = event_of(line) if program else None
+            if program is None or event is None:
+                yield line
+                continue
+            for text in program.readable(event):
+                yield output.plain(text).encode(errors="replace")
+
+    def lines(self, *, follow: bool) -> Iterator[bytes]:
+        """The lines; with `follow` also later ones, until the run has recorded its end."""
+        while not self._path.exists():
             time.sleep(_POLL_SECONDS)
-    if rest:
-        yield rest
+        with self._path.open("rb") as file:
+            rest = b""
+            while True:
+                has_ended = self._path.with_name(run_files.EXIT).exists()
+                while chunk := file.read(_CHUNK_BYTES):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield from lines
+                if has_ended or not follow:
+                    break
+                time.sleep(_POLL_SECONDS)
+        if rest:
+            yield rest
+
+    def _program(self) -> AgentProgram | None:
+        """The kind of the run as it was ordered; None if its output is no known stream."""
+        try:
+            order = self._path.with_name(run_files.ORDER).read_text(encoding="utf-8")
+            return PROGRAMS.get(json.loads(order)["kind"])
+        except (OSError, ValueError, KeyError):
+            return None
 
 
 def _print(line: bytes, found: RunView, *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ The documents are a contract with scripts; the text for people may change.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -110,6 +110,8 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "retries": [retry_document(retry) for retry in view.retries],
         "leftover": asdict(view.leftover) if view.leftover else None,
         "turn": asdict(view.turn) if view.turn else None,
+        "usd": _sum(stage.usd for stage in view.stages),
+        "tokens": _sum(stage.tokens for stage in view.stages),
         "reason": view.reason,
         "host": view.host,
         "created_at": view.created_at,
@@ -130,6 +132,9 @@ def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, obj
         "reason": stage.reason,
         "is_suspended": _is_suspended(stage, view),
         "remarks": stage.remarks,
+        "usd": stage.usd,
+        "tokens": stage.tokens,
+        "session": stage.session,
     }
 
 
@@ -174,6 +179,8 @@ def overview(view: RequirementView) -> RenderableType:
         parts.append(Text(f"A fix by {view.assignee}; it repairs {view.parent}."))
     if view.stages:
         parts.append(_stages_table(view))
+    if _tells_costs(view):
+        parts.append(_costs_line(view))
     # below the table: within it they would squeeze the other columns on a narrow terminal
     parts += [
         f"{stage.stage} {stage.state}: {output.plain(output.first_line(stage.reason))}"
@@ -234,9 +241,10 @@ def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
 
 
 def _stages_table(view: RequirementView) -> Table:
+    costs = ("tokens", "cost") if _tells_costs(view) else ()
     rows = output.table(
-        "stage", "agent", "state", "attempt", "starts", "start", "took",
-        numbers=("attempt", "starts", "took"), fold=("stage",),
+        "stage", "agent", "state", "attempt", "starts", "start", "took", *costs,
+        numbers=("attempt", "starts", "took", *costs), fold=("stage",),
     )  # fmt: skip
     queued = {each.stage for each in view.queued}
     for stage in view.stages:
@@ -250,8 +258,41 @@ def _stages_table(view: RequirementView) -> Table:
             str(stage.starts or ""),
             output.clock(stage.started_at),
             _duration(stage),
+            *((count(stage.tokens), dollars(stage.usd)) if costs else ()),
         )
     return rows
+
+
+def _tells_costs(view: RequirementView) -> bool:
+    """Whether any agent's program has told tokens or costs."""
+    return any(stage.tokens is not None or stage.usd is not None for stage in view.stages)
+
+
+def _costs_line(view: RequirementView) -> str:
+    """All tokens and costs; costs that no program has told are named as missing."""
+    told = [stage for stage in view.stages if stage.tokens is not None]
+    tokens, usd = _sum(stage.tokens for stage in view.stages), _sum(s.usd for s in view.stages)
+    untold = ", ".join(stage.stage for stage in told if stage.usd is None)
+    missing = f" (not told: {untold})" if untold else ""
+    return f"Cost: {count(tokens) or 0} tokens, {dollars(usd) or 'no dollars told'}{missing}"
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known; None if nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def count(tokens: float | None) -> str:
+    """Tokens with their thousands apart."""
+    return "" if tokens is None else f"{tokens:,.0f}"
+
+
+def dollars(usd: float | None) -> str:
+    """An amount of money; a small one keeps two digits that say something."""
+    if usd is None:
+        return ""
+    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}"
 
 
 def _duration(stage: StageView) -> str:

@@ -16,9 +16,9 @@ from pipeline.model import (
     StageRequest,
     StageState,
 )
-from pipeline.notice import Notice, NoticeStatus, accept_notice, parse_notice
+from pipeline.notice import VERDICTS, Notice, NoticeStatus, accept_notice, parse_notice
 from pipeline.team import TEAM, Role
-from pipeline.verdicts import judge
+from pipeline.verdicts import judge, verdict_of
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,36 @@ def _read_report(request: StageRequest, result: RunResult, report: ProgramReport
         if meaning.kind is FailureKind.CRASH:
             error = _quoting(f"{error}\nIt exited with {result.exit_code}.", result)
         return _failed(request, result, meaning.kind, error)
-    agent, number = request.stage.agent, request.ref.number
     try:
-        if report.answer is not None:
-            notice = accept_notice(report.answer, agent=agent, number=number)
-        else:
-            notice = parse_notice(report.text, agent=agent, number=number)
+        notice = _notice(report, request.stage.agent, request.ref.number)
     except NoticeRefused as refusal:
-        error = "\n".join(filter(None, (str(refusal), denied(report))))
+        twice = "It was asked for once more, in vain." if report.asked_again else ""
+        error = "\n".join(filter(None, (str(refusal), twice, denied(report))))
         return _failed(request, result, meaning.kind, error)
     return _judged(request, result, notice)
+
+
+def why_ask_again(report: ProgramReport, agent: str, number: str) -> str:
+    """What is wrong with the answer of a program that ended well; empty if nothing is.
+
+    It is asked once more in its session, which costs little: the work itself may be in order.
+    """
+    if report.ending not in (Ending.SUCCESS, Ending.DENIED) or not report.session:
+        return ""
+    try:
+        notice = _notice(report, agent, number)
+    except NoticeRefused as refusal:
+        return str(refusal)
+    expected = VERDICTS.get(TEAM[agent].role)
+    if notice.status is NoticeStatus.COMPLETE and expected and not verdict_of(notice):
+        return f"The answer lacks its {expected}."
+    return ""
+
+
+def _notice(report: ProgramReport, agent: str, number: str) -> Notice:
+    if report.answer is not None:
+        return accept_notice(report.answer, agent=agent, number=number)
+    return parse_notice(report.text, agent=agent, number=number)
 
 
 def unchanged(

@@ -36,6 +36,16 @@ def stage_prompt(request: StageRequest, context: StageContext, *, by_schema: boo
     return "\n\n".join(_sections(request, context, by_schema=by_schema)) + "\n"
 
 
+def answer_prompt(agent: str, number: str, refusal: str, *, by_schema: bool) -> str:
+    """What an agent is told whose answer was missing or refused, in the session of its work."""
+    form = _schema_format if by_schema else _notice_format
+    asked = (
+        f"Your work has ended, but your answer was not accepted:\n\n{_quoted(refusal, '> ', '> ')}"
+        "\n\nDo not go on with the work. Only give the answer, as it has to be."
+    )
+    return f"{_FENCE.sub(' ', asked)}\n\n{form(agent, TEAM[agent].role, number)}\n"
+
+
 def _sections(request: StageRequest, context: StageContext, *, by_schema: bool) -> Iterator[str]:
     agent = TEAM[request.stage.agent]
     yield f"# {request.ref.number}: {_line(context.title)}"

@@ -19,6 +19,7 @@ from adapters.agent_programs.program import (
     dollars,
     ending_of_status,
     kept,
+    name_of,
     record,
     records,
     short,
@@ -88,6 +89,7 @@ class ClaudeCode:
     kind = "claude-code"
     takes_schema = True
     traits = ProgramTraits("claude")
+    counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
@@ -170,10 +172,10 @@ class ClaudeStream:
 
     def take(self, event: Event) -> None:
         """Read one event; what follows a result changes nothing of it."""
-        self._session = self._session or text_of(event.get("session_id"))
+        self._session = self._session or name_of(event.get("session_id"))
         match event.get("type"), event.get("subtype"):
             case "system", "init":
-                self._model = text_of(event.get("model"))
+                self._model = name_of(event.get("model"))
             case "system", "api_retry":
                 self._retries += 1
                 self._retried = text_of(event.get("error"))
@@ -209,7 +211,7 @@ class ClaudeStream:
             answer=answer if isinstance(answer, dict) and ending is Ending.SUCCESS else None,
             detail=kept(detail),
             until=self._until if ending is Ending.USAGE_LIMIT else None,
-            models=tuple(usage) or tuple(filter(None, (self._model,))),
+            models=tuple(map(name_of, usage)) or tuple(filter(None, (self._model,))),
             tokens=_tokens(usage) if usage else None,
             cost_usd=dollars(result.get("total_cost_usd")),
             denials=tuple(map(_denial, result.get("permission_denials", ()))),

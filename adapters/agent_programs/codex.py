@@ -18,6 +18,7 @@ from adapters.agent_programs.program import (
     count,
     ending_of_status,
     kept,
+    name_of,
     record,
     records,
     short,
@@ -68,6 +69,7 @@ class Codex:
             'writes in the clone, or "everything"',
         },
     )
+    counts_sessions = True
     last_events: tuple[str, ...] = ('{"type":"turn.completed"', '{"type":"turn.failed"')
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
@@ -153,7 +155,7 @@ class CodexStream:
         """Read one event; an item of the type `error` is a warning and no failure."""
         match event.get("type"):
             case "thread.started":
-                self._session = text_of(event.get("thread_id"))
+                self._session = name_of(event.get("thread_id"))
             case "item.completed":
                 self._item(record(event.get("item")))
             case "turn.completed":

@@ -22,6 +22,7 @@ from adapters.agent_programs.program import (
     count,
     ending_of_status,
     kept,
+    name_of,
     record,
     short,
     text_of,
@@ -84,6 +85,7 @@ class GeminiCli:
     kind = "gemini"
     takes_schema = False
     traits = ProgramTraits("gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT})
+    counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
@@ -168,7 +170,7 @@ class GeminiStream:
         """Read one event; its result has no text, which comes in pieces before it."""
         match event.get("type"):
             case "init":
-                self._session = text_of(event.get("session_id"))
+                self._session = name_of(event.get("session_id"))
             case "message" if event.get("role") == "assistant":
                 self._text = kept(self._text + text_of(event.get("content")), TEXT_LIMIT)
             case "tool_use":
@@ -207,7 +209,7 @@ class GeminiStream:
             session=self._session or process.session,
             text=self._text,
             detail=kept(detail),
-            models=tuple(models),
+            models=tuple(map(name_of, models)),
             tokens=tokens,
             denials=tuple(self._denials),
         )

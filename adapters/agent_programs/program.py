@@ -22,6 +22,7 @@ TEXT_LIMIT = 512 * 1024
 DETAIL_LIMIT = 4_000
 DENIALS_LIMIT = 50
 _COUNT_LIMIT = 1 << 50
+_NAME_LIMIT = 200
 _TIME_LIMIT = 1 << 36
 
 NETWORK_VARIABLES = (
@@ -106,6 +107,8 @@ class AgentProgram(Protocol):
     takes_schema: bool
     """Whether it gives its answer by a schema; else it ends with a fenced notice."""
     traits: ProgramTraits
+    counts_sessions: bool
+    """Whether its tokens are those of the whole session, also of what was before it resumed."""
     last_events: tuple[str, ...]
     """How the lines begin after which the program has nothing more to do than to exit."""
 
@@ -143,6 +146,11 @@ def kept(text: str, limit: int = DETAIL_LIMIT) -> str:
 def text_of(value: object) -> str:
     """A text of the stream, empty where there is none."""
     return value if isinstance(value, str) else ""
+
+
+def name_of(value: object) -> str:
+    """An id or a name of the stream, no longer than one is."""
+    return text_of(value)[:_NAME_LIMIT]
 
 
 def count(value: object) -> int:

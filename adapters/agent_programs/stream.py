@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd
+from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd, added
 from pipeline.model import ProgramReport
 
 LINE_LIMIT = 8 * 1024 * 1024
@@ -19,6 +20,24 @@ def read_report(program: AgentProgram, output: Path, process: ProcessEnd) -> Pro
         if event := event_of(line):
             stream.take(event)
     return stream.report(process)
+
+
+def together(program: AgentProgram, first: ProgramReport, again: ProgramReport) -> ProgramReport:
+    """The report of a run whose session was resumed once: its end, and what both parts cost."""
+    tokens = again.tokens or first.tokens
+    if not program.counts_sessions and first.tokens and again.tokens:
+        tokens = added(first.tokens, again.tokens)
+    costs = [cost for cost in (first.cost_usd, again.cost_usd) if cost is not None]
+    return replace(
+        again,
+        session=again.session or first.session,
+        models=tuple(dict.fromkeys((*first.models, *again.models))),
+        tokens=tokens,
+        cost_usd=sum(costs) if costs else None,
+        denials=(*first.denials, *again.denials),
+        retries=first.retries + again.retries,
+        asked_again=first.asked_again + 1,
+    )
 
 
 def event_of(line: bytes) -> Event | None:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.program import ProcessEnd
-from adapters.agent_programs.stream import read_report
+from adapters.agent_programs.stream import read_report, together
 from adapters.files import read_tail, try_lock, write_atomically
 from adapters.runs import records
 from pipeline.errors import RefusedInput
@@ -36,6 +36,9 @@ SEARCH_LIMIT = 256 * 1024 * 1024
 
 _OVERLAP = 1024 * 1024
 """Bytes that two pieces share, so that one of them holds the block whole."""
+
+AGAIN = ".again"
+"""Ends the name of the run that asks an agent's program once more for its answer."""
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A safe folder name: never a way out of the state directory."""
@@ -71,6 +74,8 @@ class RunRecord:
     """Of a known program: how it is asked to end, step by step: signal, `pid` or `group`, wait."""
     last_events: tuple[str, ...] = ()
     """Of a known program: how the lines begin after which only its exit is missing."""
+    linger_seconds: float = 0.0
+    """Of a known program: how long it may take to exit after such a line."""
 
 
 class RunDirectory:
@@ -94,7 +99,11 @@ class RunDirectory:
         workflow_run, _, rest = rest.partition("/")
         stage, _, attempt = rest.rpartition("/")
         parts = (number, workflow_run, f"{slug(stage)[:_SLUG_LENGTH]}-{attempt}")
-        if not stage or not attempt.isdecimal() or not all(map(SAFE_PART.fullmatch, parts)):
+        if (
+            not stage
+            or not attempt.removesuffix(AGAIN).isdecimal()
+            or not all(map(SAFE_PART.fullmatch, parts))
+        ):
             raise RefusedInput(f"{run_id!r} is not a run id: REQ/workflow run/stage/attempt.")
         return cls(home.joinpath(RUNS, *parts), run_id)
 
@@ -126,6 +135,16 @@ class RunDirectory:
         """Remove the markers of that execution's runs that wait for a slot."""
         for marker in home.glob(f"{RECORDS}/{key}/*/{records.QUEUED}"):
             marker.unlink(missing_ok=True)
+
+    @property
+    def again(self) -> "RunDirectory":
+        """The run that asks the program of this one once more for its answer; it may not exist."""
+        return RunDirectory(self.path.with_name(self.path.name + AGAIN), self.run_id + AGAIN)
+
+    @property
+    def is_again(self) -> bool:
+        """Whether it is such a run itself."""
+        return self.run_id.endswith(AGAIN)
 
     def file(self, name: str) -> Path:
         """The path of one of the run's records."""
@@ -250,7 +269,27 @@ class RunDirectory:
         )
 
     def result(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
-        """How the run ended, with the tails of its output. Raises: KeyError before its end."""
+        """How the run ended, with the tails of its output. Raises: KeyError before its end.
+
+        If its program was asked once more for its answer, both are one run with one end.
+        """
+        result = self._result(limit)
+        if result.report is None or self.is_again or not self.again.has(records.EXIT):
+            return result
+        again = self.again._result(limit)
+        if again.report is None or not again.starts:
+            return result
+        return replace(
+            again,
+            started_at=result.started_at,
+            starts=result.starts,
+            log_reference=result.log_reference,
+            suspensions=(*result.suspensions, *again.suspensions),
+            head=result.head,
+            report=together(PROGRAMS[again.report.kind], result.report, again.report),
+        )
+
+    def _result(self, limit: int) -> RunResult:
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)

@@ -4,13 +4,14 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from weakref import WeakValueDictionary
 
+from adapters.agent_programs import PROGRAMS
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from adapters.runs.kinds import (
@@ -22,6 +23,7 @@ from adapters.runs.kinds import (
     SimulatedRuns,
     Status,
     SupervisedRuns,
+    answer_start,
     command_environment,
     command_record,
     program_start,
@@ -32,8 +34,9 @@ from adapters.runs.suspensions import Suspensions
 from adapters.waiting import in_thread, until_ended, until_event
 from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import AgentsFile, SimulatedAgent
+from pipeline.answers import why_ask_again
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
-from pipeline.model import Head, RunOrder, RunResult, SlotRequest, SlotUsage
+from pipeline.model import Head, RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
 from pipeline.ports import StartListener
 
 PATIENCE_SECONDS = 15.0
@@ -189,6 +192,8 @@ class HostRuns:
         Returns how it ended, without its output.
         """
         run = RunDirectory.of(self._home, run_id)
+        if await in_thread(lambda: _may_be_asked_again(run)):
+            await self.end(run.again.run_id)
         asked_at = monotonic()
         while True:
             patient = monotonic() - asked_at < PATIENCE_SECONDS
@@ -204,11 +209,15 @@ class HostRuns:
 
         Returns how each run that this host knows ended, by run id, without its output.
         """
-        results = {}
-        for run in await asyncio.to_thread(_runs_of, self._home, key):
+        runs = await asyncio.to_thread(_runs_of, self._home, key)
+        for run in runs:
             if not run.has(records.EXIT):
                 await self.end(run.run_id)
-            results[run.run_id] = await asyncio.to_thread(run.result, limit=0)
+        results = {
+            run.run_id: await asyncio.to_thread(run.result, limit=0)
+            for run in runs
+            if not run.is_again
+        }
         # Only now: while the order stands, nothing of the execution is started behind our back.
         await asyncio.to_thread(self._suspensions.withdraw, key)
         await asyncio.to_thread(RunDirectory.forget_queued, self._home, key)
@@ -254,6 +263,12 @@ class HostRuns:
             changed = self._changed  # taken before the look, so that no later change is missed
             seen = await in_thread(partial(self._observe, run))
             if isinstance(seen, RunResult):
+                if await in_thread(partial(self._asks_again, run, seen)):
+                    again = replace(request, run_id=run.again.run_id)
+                    self._slots.adopt(again.run_id)
+                    self._slots.free(run.run_id)
+                    await self._follow(run.again, again, _unheard)
+                    seen = await in_thread(run.result)
                 self._slots.free(run.run_id)
                 return seen
             if isinstance(seen, Suspended):
@@ -264,6 +279,29 @@ class HostRuns:
                 await until_event(changed, _end_of(seen) if is_told else _appearance())
             else:
                 await in_thread(partial(self._supervised.give_up, run))
+
+    def _asks_again(self, run: RunDirectory, result: RunResult) -> bool:
+        """Whether the run's program is being asked once more for its answer; starts that once.
+
+        It is asked in the session and the clone of its work, whichever worker has seen its end.
+        """
+        record = run.order()
+        if record is None or result.report is None or run.is_again or run.has(records.CANCELLED):
+            return False
+        if run.again.is_recorded:
+            return not run.again.has(records.EXIT)
+        number = run.run_id.partition("/")[0]
+        refusal = why_ask_again(result.report, record.agent, number)
+        agent = self._agents.agents.get(record.agent)
+        if not refusal or result.end is not RunEnd.EXITED or not isinstance(agent, ProgramAgent):
+            return False
+        session = result.report.session
+        made = answer_start(agent, run, session, refusal, self._environment)
+        if made is None:
+            return False
+        files = made.files
+        self._supervised.start(run.again, made.record, made.prompt, made.environment, files=files)
+        return True
 
     async def _wait_to_resume(
         self, run: RunDirectory, request: SlotRequest, seen: Suspended, changed: asyncio.Event
@@ -353,6 +391,12 @@ class HostRuns:
         given = command_environment(agent, order, run, self._environment)
         record = command_record(agent, order, run, given)
         return partial(start, run, record, order.prompt, given, order.started_at)
+
+
+def _may_be_asked_again(run: RunDirectory) -> bool:
+    """Whether its program is, or will be, asked once more for its answer unless that is ended."""
+    record = run.order()
+    return record is not None and record.kind in PROGRAMS and not run.is_again
 
 
 def _runs_of(home: Path, key: str) -> tuple[RunDirectory, ...]:

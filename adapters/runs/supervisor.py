@@ -52,9 +52,6 @@ REFUSED = 3
 LOOK_SECONDS = 1.0
 """Between two looks at the order while the run is suspended: the signal to look may be lost."""
 
-LINGER_SECONDS = 60.0
-"""How long a program may take to exit after its last line, its background commands included."""
-
 _LONGEST_WAIT_SECONDS = 3600.0
 _ROOM_SECONDS = 0.5
 """Between two tries to write to a full disk."""
@@ -218,7 +215,8 @@ class Supervisor:
             if left <= 0 and recheck is None:
                 return "timed_out", _timeout_reason(allowed, self._suspension.seconds)
             if self._lingers() and recheck is None:
-                return "timed_out", f"ended {LINGER_SECONDS:g} s after its last line: it hung"
+                linger = self._order["linger_seconds"]
+                return "timed_out", f"ended {linger:g} s after its last line: it hung"
             if self._outputs[STDOUT].said_last is not None:
                 left = min(left, LOOK_SECONDS)
             self._sleep(min(left, _LONGEST_WAIT_SECONDS) if recheck is None else recheck)
@@ -238,7 +236,10 @@ class Supervisor:
                 self._reap()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for a signal, but no longer than that; pass on what the agent prints meanwhile."""
+        """Wait for a signal, but no longer than that; pass on what the agent prints meanwhile.
+
+        Once the agent's last line is seen, no wait is long any more.
+        """
         until = time.monotonic() + seconds
         outputs = self._outputs.values()
         while (left := until - time.monotonic()) >= 0:
@@ -251,6 +252,8 @@ class Supervisor:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_up, 4096)
                 return
+            if left > LOOK_SECONDS and any(output.said_last for output in outputs):
+                return
 
     def _pump(self) -> None:
         for output in self._outputs.values():
@@ -261,7 +264,7 @@ class Supervisor:
     def _lingers(self) -> bool:
         """Whether the program has said its last line long ago and does not exit."""
         said = self._outputs[STDOUT].said_last
-        return said is not None and time.monotonic() - said >= LINGER_SECONDS
+        return said is not None and time.monotonic() - said >= self._order["linger_seconds"]
 
     def _deadline(self) -> float:
         """What the file says, or last said."""

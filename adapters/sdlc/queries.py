@@ -5,11 +5,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Label, Select, and_, case, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from adapters.sdlc.deliveries import standings
 from adapters.sdlc.tables import (
     AccountRow,
+    CostRow,
     EscalationRow,
     FailureRow,
     FixRow,
@@ -207,7 +208,11 @@ async def _holders(connection: AsyncConnection, open_holds: Sequence[Row]) -> Se
 
 def _stages(number: str) -> Query:
     return (
-        select(*StageRow.__table__.columns, RunRow.log_reference, RunRow.remarks, _starts(number))
+        select(
+            *StageRow.__table__.columns,
+            *(RunRow.log_reference, RunRow.remarks, RunRow.session),
+            *(_starts(number), _spent(number, CostRow.usd), _spent(number, CostRow.tokens)),
+        )
         .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
         .where(StageRow.number == number)
         .order_by(StageRow.position)
@@ -266,6 +271,21 @@ def _starts(number: str) -> Label[int]:
     return of_stage.scalar_subquery().label("starts")
 
 
+def _spent(number: str, what: InstrumentedAttribute[Any]) -> Label[Any]:
+    """What a stage cost over all attempts; None if no program has told it."""
+    runs = aliased(RunRow)
+    spent = select(func.sum(what)).join(runs, runs.run_id == CostRow.run_id)
+    of_stage = spent.where(runs.number == number, runs.stage == StageRow.stage)
+    return of_stage.scalar_subquery().label(what.key)
+
+
 def _logged(row: Row) -> Row:
     """A stage that never ran has no log, and nothing that was told of it."""
-    return {**row, "log_reference": row["log_reference"] or "", "remarks": row["remarks"] or ()}
+    tokens = row["tokens"]
+    return {
+        **row,
+        "log_reference": row["log_reference"] or "",
+        "remarks": row["remarks"] or (),
+        "session": row["session"] or "",
+        "tokens": None if tokens is None else int(tokens),  # a sum of them is no integer to SQL
+    }

@@ -394,7 +394,17 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
         commit=merge.commit if merge else None,
         head_commit=outcome.head.commit if outcome.head else None,
         log_reference=result.log_reference,
+        **_told(result),
     )
+
+
+def _told(result: RunResult) -> dict[str, Any]:
+    """What the program tells of the run itself; as the columns stand where it tells nothing."""
+    report = result.report
+    if report is None:
+        return {"session": "", "ending": "", "asked_again": 0}
+    told = {"session": report.session, "ending": str(report.ending)}
+    return {**told, "asked_again": report.asked_again}
 
 
 def _close_stage(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
@@ -413,8 +423,24 @@ def _charge(write: RequirementWrite, ended: EndedRun) -> None:
         CostRow,
         run_id=ended.request.run_id,
         agent=ended.request.stage.agent,
-        seconds=ended.result.elapsed.total_seconds(),
+        **_cost(ended.result),
     )
+
+
+def _cost(result: RunResult) -> dict[str, Any]:
+    """What a run took: its time, and money and tokens where its program tells them."""
+    report = result.report
+    tokens = report.tokens if report else None
+    return {
+        "seconds": result.elapsed.total_seconds(),
+        "usd": report.cost_usd if report else None,
+        "tokens": tokens.total if tokens else None,
+        "input_tokens": tokens.input if tokens else None,
+        "cached_tokens": tokens.cached if tokens else None,
+        "output_tokens": tokens.output if tokens else None,
+        "account": report.account if report else "",
+        "models": list(report.models) if report else [],
+    }
 
 
 def _tell(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
@@ -534,9 +560,8 @@ async def record_ends(
     for run_id, result in results.items():
         agent = await _end(connection, run_id, result)
         if agent is not None:
-            seconds = result.elapsed.total_seconds()
             cost = insert(CostRow).values(
-                run_id=run_id, number=number, agent=agent, seconds=seconds
+                run_id=run_id, number=number, agent=agent, **_cost(result)
             )
             await connection.execute(cost.on_conflict_do_nothing())
 
@@ -555,6 +580,7 @@ async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> s
             end=str(result.end),
             exit_code=result.exit_code,
             log_reference=result.log_reference,
+            **_told(result),
         )
         .returning(RunRow.agent)
     )

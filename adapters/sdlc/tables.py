@@ -148,7 +148,9 @@ class RunRow(Base):
     """One execution of one agent for one stage; `notice` is the accepted one as it came.
 
     The agent started on `base_commit`; `commit` holds its own changes; `remarks` name what that
-    leaves out, and work that lies elsewhere in the clone.
+    leaves out, and work that lies elsewhere in the clone. Of a program whose kind is known,
+    `session` is its session's id, `ending` how it says that it ended, and `asked_again` how often
+    it was asked once more for its answer.
     """
 
     __tablename__ = "runs"
@@ -178,6 +180,9 @@ class RunRow(Base):
     head_commit: Mapped[str | None]
     log_reference: Mapped[str] = mapped_column(server_default="")
     host: Mapped[str | None]
+    session: Mapped[str] = mapped_column(server_default="")
+    ending: Mapped[str] = mapped_column(server_default="")
+    asked_again: Mapped[int] = mapped_column(server_default="0")
 
 
 class HostRow(Base):
@@ -494,7 +499,10 @@ class EventRow(Base):
 
 
 class CostRow(Base):
-    """What a run cost; money and tokens where the agent's program tells them."""
+    """What a run cost; money and tokens where the agent's program tells them.
+
+    `tokens` are all of them, `input_tokens` those that were read, `cached_tokens` among these.
+    """
 
     __tablename__ = "costs"
 
@@ -504,3 +512,8 @@ class CostRow(Base):
     seconds: Mapped[float]
     usd: Mapped[float | None]
     tokens: Mapped[int | None] = mapped_column(BigInteger)
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    account: Mapped[str] = mapped_column(server_default="")
+    models: Mapped[list[str]] = mapped_column(server_default="{}")

@@ -36,6 +36,11 @@ class StageView:
     reason: str
     log_reference: str
     remarks: tuple[str, ...] = ()
+    usd: float | None = None
+    """What all attempts cost, as far as their programs tell."""
+    tokens: int | None = None
+    session: str = ""
+    """The session of the latest attempt's program."""
 
 
 @dataclass(frozen=True)
@@ -308,6 +313,9 @@ class RunView:
     commit: str | None
     log_reference: str
     host: str | None
+    session: str
+    ending: str
+    asked_again: int
     seconds: float | None
     usd: float | None
     tokens: int | None

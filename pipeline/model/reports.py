@@ -71,3 +71,5 @@ class ProgramReport:
     denials: tuple[str, ...] = ()
     retries: int = 0
     """How often it asked its model again by itself."""
+    asked_again: int = 0
+    """How often it was asked once more for an answer that was missing or refused."""

@@ -12,6 +12,7 @@ from adapters.processes import all_pids, variable_of
 from adapters.runs.kinds import RUN_DIRECTORY_VARIABLE
 from pipeline.agent_programs import Permission, ProgramAgent
 from pipeline.model import Ending, RunEnd, RunResult
+from pipeline.notice import notice_schema
 from pipeline.verdicts import green_notice
 from tests.agents.programs import installed
 from tests.agents.stand_ins import (
@@ -52,6 +53,8 @@ class Scenario:
     agent: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     stops: bool = False
+    works_on: bool = False
+    """Whether it is stopped in the middle of a command, which has left the file `ran`."""
     end: RunEnd = RunEnd.EXITED
     detail: str = ""
     """What the program's own words must hold."""
@@ -83,6 +86,11 @@ _LIMIT = {
     "anthropic_ratelimit_unified_5h_utilization": "1.0",
 }
 _OAUTH = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "token"}
+_LONG = Run("touch ran; sleep 300")
+_FREE: Mapping[str, Any] = MappingProxyType({"permission": Permission.EVERYTHING})
+_STOPPED: Mapping[str, Any] = MappingProxyType(
+    {"stops": True, "works_on": True, "end": RunEnd.CANCELLED}
+)
 _WRONG = Answer({"agent": "roy", "status": "DONE"})
 _DAILY = {
     "@type": "type.googleapis.com/google.rpc.QuotaFailure",
@@ -192,6 +200,13 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             stops=True,
             end=RunEnd.CANCELLED,
         ),
+        "claude-code is stopped in a command": Scenario(
+            "claude-code", Ending.INTERRUPTED, (_LONG,), agent=_FREE, **_STOPPED
+        ),
+        "codex is stopped in a command": Scenario("codex", Ending.CUT_OFF, (_LONG,), **_STOPPED),
+        "gemini is stopped in a command": Scenario(
+            "gemini", Ending.CUT_OFF, (_LONG,), agent=_FREE, **_STOPPED
+        ),
         "codex works": Scenario("codex", Ending.SUCCESS),
         "codex works without a sandbox": Scenario(
             "codex", Ending.SUCCESS, agent={"permission": Permission.EVERYTHING}
@@ -277,13 +292,14 @@ async def play(scenario: Scenario, runs: Bench, clone: Path) -> tuple[RunResult,
         api.faults += scenario.faults
         api.every = scenario.every
         runs.agents["roy"] = agent(scenario, api)
-        runs.environment = environment(scenario, api, clone.parent)
+        runs.environment = environment(scenario.environment, api, clone.parent)
         host, order = runs.host(), runs.order(worktree=str(clone))
         if not scenario.stops:
             return await attach(host, order), api
         async with host.slot(order.slot):
             await host.start(order)
-        await eventually(lambda: bool(api.requests), "its first request")
+        began = (lambda: (clone / "ran").exists()) if scenario.works_on else api.is_asked
+        await eventually(began, "its work")
         await host.end(order.run_id)
         return runs.directory(order).result(), api
 
@@ -301,7 +317,7 @@ def agent(scenario: Scenario, api: StandIn) -> ProgramAgent:
 _MODELS = {"claude-code": "", "codex": "test-model", "gemini": "gemini-test"}
 
 
-def environment(scenario: Scenario, api: StandIn, folder: Path) -> dict[str, str]:
+def environment(changes: Mapping[str, str], api: StandIn, folder: Path) -> dict[str, str]:
     """The worker's environment: a home of its own for the program, a key, and the stand-in."""
     home = folder / "home-of-agents"
     settings, codex = home / ".gemini" / "settings.json", home / ".codex"
@@ -317,7 +333,18 @@ def environment(scenario: Scenario, api: StandIn, folder: Path) -> dict[str, str
         "GEMINI_API_KEY": "test-key",
         "GOOGLE_GEMINI_BASE_URL": api.url,
     }
-    return {name: value for name, value in {**usual, **scenario.environment}.items() if value}
+    return {name: value for name, value in {**usual, **changes}.items() if value}
+
+
+def notice_of(agent: str, number: str, **changes: object) -> dict[str, object]:
+    """The green answer of an agent with everything that its schema asks for."""
+    properties = notice_schema(agent, number)["properties"]
+    assert isinstance(properties, dict)
+    lists: dict[str, object] = {
+        name: [] for name, each in properties.items() if each.get("type") == "array"
+    }
+    given = {**dict.fromkeys(properties), **lists, **green_notice(agent, number), **changes}
+    return {name: given[name] for name in properties}
 
 
 def left_of(run_directory: Path) -> list[int]:

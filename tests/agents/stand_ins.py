@@ -93,6 +93,9 @@ class StandIn:
         self.tokens = (1000, 50, 200)
         """Input, output and cached tokens of each request."""
         self.ended = threading.Event()
+        self.open = threading.Event()
+        """Requests wait until it is set."""
+        self.open.set()
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -134,6 +137,10 @@ class StandIn:
         self._server.server_close()
         self._thread.join()
 
+    def is_asked(self) -> bool:
+        """Whether any request has come."""
+        return bool(self.requests)
+
     def answer(self, handler: BaseHTTPRequestHandler, body: Json) -> None:
         """Answer one request as the API that it is sent to."""
         api = _api(handler.path)
@@ -145,6 +152,8 @@ class StandIn:
         turn: Turn = self.every or (
             self.faults.pop(0) if self.faults else self.answers(*api.place(body))
         )
+        while not self.open.wait(0.1) and not self.ended.is_set():
+            pass
         if isinstance(turn, Hang):
             self.ended.wait(turn.seconds)
             handler.close_connection = True

@@ -1,22 +1,28 @@
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.answers import Reading, read_run, unchanged
+from pipeline.answers import Reading, read_run, unchanged, why_ask_again
+from pipeline.errors import NoticeRefused
 from pipeline.failures import ERROR_LIMIT
 from pipeline.model import (
+    Ending,
     FailureKind,
     Head,
     MergeResult,
     Priority,
+    ProgramReport,
     RequirementRef,
     RunEnd,
     RunResult,
     StageRequest,
     StageState,
 )
+from pipeline.notice import VERDICTS, accept_notice, notice_schema
+from pipeline.team import TEAM
 from pipeline.verdicts import green_notice
 from tests.plans import shipped
 
@@ -179,3 +185,103 @@ def test_only_implementers_must_change_something() -> None:
         reading = answered(stage.name, stage.agent)
         asked = unchanged(a_request(stage.name), reading, MERGED) is not None
         assert asked == (stage.agent in ("roy", "jen"))
+
+
+def test_a_crash_quotes_the_last_lines_of_output_and_errors() -> None:
+    printed = "".join(f"line {n}\n" for n in range(100))
+    result = replace(a_result(exit_code=1, stderr="warning\n\nfatal: no disk\n"), output=printed)
+
+    failure = read_run(a_request(), result).failure
+
+    assert failure
+    assert failure.kind is FailureKind.CRASH
+    assert failure.error.startswith("The agent exited with 1.")
+    assert failure.error.endswith(
+        "Its last errors:\nwarning\nfatal: no disk\n"
+        "Its last output:\nline 94\nline 95\nline 96\nline 97\nline 98\nline 99"
+    )
+    # `status` shows the first 15 lines of an error.
+    assert len(failure.error.splitlines()) <= 15
+
+
+def test_an_answer_by_schema_is_accepted_by_the_rules_of_a_notice() -> None:
+    notice = {**green_notice("billy", "REQ-1"), "owner": None, "failures": []}
+
+    accepted = accept_notice(notice, agent="billy", number="REQ-1")
+
+    assert accepted.test_result == "PASS"
+    assert "owner" not in accepted.raw
+    for change, reason in (
+        ({"agent": "liz"}, "says agent 'liz', not 'billy'"),
+        ({"req_number": "REQ-2"}, "says req_number 'REQ-2', not 'REQ-1'"),
+        ({"status": "DONE"}, "unknown status 'DONE'"),
+        ({"test_result": "GREEN"}, "unknown test_result 'GREEN'"),
+        ({"summary": None}, "summary is missing"),
+        ({"summary": "a\0b"}, "null character"),
+        ({"summary": "x" * 300_000}, "bytes, at most"),
+    ):
+        with pytest.raises(NoticeRefused, match=re.escape(reason)):
+            accept_notice({**notice, **change}, agent="billy", number="REQ-1")
+
+
+@pytest.mark.parametrize("agent", TEAM)
+def test_a_schema_is_strict_and_takes_the_green_answer(agent: str) -> None:
+    schema = notice_schema(agent, "REQ-1")
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == list(properties)
+    green = green_notice(agent, "REQ-1")
+    assert set(green) <= set(properties)
+    for name, value in green.items():
+        assert value in properties[name].get("enum", [value]), name
+    verdict = VERDICTS.get(TEAM[agent].role)
+    assert not verdict or None in properties[verdict]["enum"]
+
+
+def report(ending: Ending = Ending.SUCCESS, **changes: object) -> ProgramReport:
+    usual = ProgramReport("claude-code", "work", ending, session="s-1")
+    return replace(usual, **changes)  # type: ignore[arg-type] # the fields of the caller
+
+
+def test_a_program_is_asked_again_for_what_is_missing_or_refused() -> None:
+    green = green_notice("billy", "REQ-1")
+
+    def why(told: ProgramReport) -> str:
+        return why_ask_again(told, "billy", "REQ-1")
+
+    assert why(report(answer=green)) == ""
+    assert "No notice of billy" in why(report(text="All is done."))
+    assert "unknown status" in why(report(answer={**green, "status": "DONE"}))
+    assert "lacks its test_result" in why(report(answer={**green, "test_result": None}))
+    assert why(report(answer={**green, "status": "BLOCKED", "test_result": None})) == ""
+    assert why(report(Ending.DENIED)) != ""
+    assert why(report(Ending.USAGE_LIMIT)) == ""
+    assert why(report(text="", session="")) == ""
+
+
+def test_a_reached_limit_asks_a_human_in_the_programs_own_words() -> None:
+    until = datetime(2026, 1, 2, 6, 6, tzinfo=UTC)
+    told = report(Ending.USAGE_LIMIT, detail="You've hit your limit", until=until)
+    result = replace(a_result(exit_code=1), report=told)
+
+    failure = read_run(a_request(), result).failure
+
+    assert failure
+    assert (failure.kind, failure.kind.is_red) == (FailureKind.REFUSED, False)
+    assert failure.error.splitlines()[0] == (
+        "claude-code (account work) cannot work now: the usage limit of its account is reached, "
+        "until 2026-01-02 06:06 UTC: You've hit your limit"
+    )
+
+
+def test_an_implementer_who_was_denied_everything_is_told_of_it() -> None:
+    reading = read_run(a_request(), a_result())
+    merge = MergeResult(Head("c0ffee", 3), "c0ffee", changed=False)
+    silent = replace(reading, notice=replace(reading.notice, no_changes_needed=""))  # type: ignore[type-var] # it has one
+
+    failure = unchanged(a_request(), silent, merge, report(denials=("Bash npm test",)))
+
+    assert failure
+    assert "Denied: Bash npm test" in failure.error

@@ -1,5 +1,6 @@
 """Known programs as agents: scripts that print as the real ones do, under the real supervisor."""
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -141,19 +142,15 @@ async def test_one_that_ignores_being_asked_is_ended_all_the_same(
 
 
 async def test_one_that_hangs_after_its_result_is_ended_and_has_answered(
-    runs: Bench, tmp_path: Path
+    runs: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("adapters.runs.kinds.LINGER_SECONDS", 0.5)
     runs.agents["roy"] = claude(tmp_path, 'echo "$RESULT"; sleep 600')
-    host, order = runs.host(), runs.order()
-    async with host.slot(order.slot):
-        await host.start(order)
-    record = runs.directory(order).file(records.ORDER)
-    assert '"last_events": ["{\\"type\\":\\"result\\""]' in record.read_text()
-    runs.directory(order).write_deadline(1.0)
 
-    result = await attach(host, order)
+    result = await attach(runs.host(), runs.order())
 
     assert result.end is RunEnd.TIMED_OUT
+    assert result.reason == "ended 0.5 s after its last line: it hung"
     assert read_run(a_request(), result).state is StageState.COMPLETED
 
 
@@ -170,6 +167,99 @@ def test_the_last_line_is_seen_however_it_is_cut(tmp_path: Path) -> None:
     output.started()
 
 
+# --- an answer that is missing or refused is asked for once more ----------------------------------
+
+PROSE = {**RESULT, "structured_output": None, "result": "All is done."}
+ASKED = (
+    f"PROSE='{json.dumps(PROSE, separators=(',', ':'))}'\n"
+    'case "$*" in *--resume*) echo "$*" > again; cat > told; BEGUN\n;; *) echo "$PROSE";; esac'
+)
+
+
+def asked(begun: str) -> str:
+    """A program that answers in prose, and does `begun` when it is asked once more."""
+    return ASKED.replace("BEGUN", begun)
+
+
+async def test_a_missing_answer_is_asked_for_in_the_same_session(
+    runs: Bench, tmp_path: Path
+) -> None:
+    runs.agents["roy"] = claude(tmp_path, asked('echo "$RESULT"'))
+
+    result = await attach(runs.host(), order := runs.order(worktree=str(tmp_path)))
+
+    assert result.report
+    assert (result.report.asked_again, result.report.cost_usd) == (1, 1.0)
+    assert (result.starts, result.exit_code) == (1, 0)
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    assert "--resume s-1" in tmp_path.joinpath("again").read_text()
+    told = tmp_path.joinpath("told").read_text()
+    assert "your answer was not accepted" in told
+    assert "`" not in told
+    assert await attach(runs.host(), order) == result  # whoever looks later sees the same
+
+
+async def test_it_is_asked_for_once_alone(runs: Bench, tmp_path: Path) -> None:
+    runs.agents["roy"] = claude(tmp_path, asked('echo x >> count; echo "$PROSE"'))
+
+    result = await attach(runs.host(), runs.order(worktree=str(tmp_path)))
+
+    failure = read_run(a_request(), result).failure
+    assert failure
+    assert "It was asked for once more, in vain." in failure.error
+    assert tmp_path.joinpath("count").read_text() == "x\n"
+    assert runs.host().used == 0
+
+
+async def test_another_worker_goes_on_asking(runs: Bench, tmp_path: Path) -> None:
+    wait = 'echo x >> count; while ! test -e go; do sleep 0.05; done; echo "$RESULT"'
+    runs.agents["roy"] = claude(tmp_path, asked(wait))
+    order = runs.order(worktree=str(tmp_path))
+    killed = asyncio.create_task(attach(runs.host(), order))
+    await eventually(tmp_path.joinpath("count").exists, "the second question")
+    killed.cancel()
+
+    following = asyncio.create_task(attach(runs.host(), order))
+    tmp_path.joinpath("go").touch()
+    result = await following
+
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    assert tmp_path.joinpath("count").read_text() == "x\n"
+
+
+async def test_what_is_ended_is_not_asked_again(runs: Bench, tmp_path: Path) -> None:
+    runs.agents["roy"] = claude(tmp_path, asked("touch asking; sleep 600"))
+    host, order = runs.host(), runs.order(worktree=str(tmp_path))
+    following = asyncio.create_task(attach(host, order))
+    await eventually(tmp_path.joinpath("asking").exists, "the second question")
+
+    results = await host.end_all("REQ-1/wf-1")
+    result = await following
+
+    assert list(results) == [order.run_id]
+    assert result.end is RunEnd.CANCELLED
+    assert result.report
+    assert result.report.cost_usd == 0.5
+    assert host.used == 0
+
+
+async def test_a_run_that_is_ended_before_its_answer_is_asked_nothing(
+    runs: Bench, tmp_path: Path
+) -> None:
+    script = asked("touch asking").replace('echo "$PROSE"', 'echo "$PROSE"; sleep 600')
+    runs.agents["roy"] = claude(tmp_path, script)
+    host, order = runs.host(), runs.order(worktree=str(tmp_path))
+    following = asyncio.create_task(attach(host, order))
+    log = runs.directory(order).file(records.STDOUT)
+    await eventually(lambda: log.exists() and log.stat().st_size > 0, "its prose")
+
+    await host.end(order.run_id)
+    result = await following
+
+    assert result.end is RunEnd.CANCELLED
+    assert not tmp_path.joinpath("asking").exists()
+
+
 # --- a fourth kind: one file, and one line --------------------------------------------------------
 
 
@@ -178,6 +268,7 @@ class Fourth:
 
     kind = "fourth"
     takes_schema = True
+    counts_sessions = False
     traits = ProgramTraits("fourth-cli", {"max_turns": "it takes none"})
     last_events = ('{"type":"result"',)
 
