@@ -15,14 +15,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from adapters.git.clone import (
-    GIT_DIR,
-    Clone,
-    is_plain,
-    make_readable,
-    open_folder,
-    pointed_at,
-)
+from adapters.git.agent_files import GIT_DIR, is_plain, make_readable, open_folder, pointed_at
+from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
 from adapters.git.review import SYMLINK, Forbidden, Review, changed_entries, named
 from adapters.git.store import Store, Submodule, published, taken
