@@ -3,13 +3,15 @@
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from adapters.git.command import Git
+from adapters.git.diff import Change, changes_between
 from adapters.git.store import ATTRIBUTES
 from pipeline.errors import printable
 
-SYMLINK = "120000"
+PRESENT = "--diff-filter=AMT"
+"""Option of a diff: what is new or changed, and not what is gone."""
 SHOWN = 20
 """Names that a remark or a refusal gives before it counts the rest."""
 WIDTH = 7
@@ -21,29 +23,6 @@ Forbidden = Callable[[], Awaitable[frozenset[str]]]
 """Looks up the filters that attributes of the agent must not ask for."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A path that is new or changed."""
-
-    mode: str
-    blob: str
-    path: str
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is neither a link nor another repository."""
-        return self.mode.startswith("100")
-
-
-async def changed_entries(git: Git, base: str, tree: str, *options: str) -> list[Entry]:
-    """What is new or changed in the tree; `options` are those of git-diff-tree(1)."""
-    listed = await git.run(
-        "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=AMT", *options, base, tree
-    )
-    entries = zip(listed.fields[::2], listed.fields[1::2], strict=True)
-    return [Entry(meta.split(" ")[1], meta.split(" ")[3], path) for meta, path in entries]
-
-
 class Review:
     """Looks at a tree through the index that it was written from."""
 
@@ -52,9 +31,9 @@ class Review:
         self._git = git
         self._links = links
 
-    async def links_out(self, changed: Sequence[Entry]) -> str:
+    async def links_out(self, changed: Sequence[Change]) -> str:
         """Why symbolic links are refused: they lead out of the tree, which other clones lack."""
-        links = [entry for entry in changed if entry.mode == SYMLINK]
+        links = [entry for entry in changed if entry.is_link]
         leading_out = []
         for link in links:
             target = await self._target(link.blob)
@@ -95,7 +74,7 @@ class Review:
     async def unresolved(
         self,
         tree: str,
-        changed: Sequence[Entry],
+        changed: Sequence[Change],
         parents: Sequence[str],
         merges: Sequence[tuple[str, ...]],
     ) -> tuple[str, ...]:
@@ -112,9 +91,9 @@ class Review:
             earlier = await self._marker_widths(paths, parents[0])
             widths = {p: min(widths.get(p, WIDTH), earlier.get(p, WIDTH)) for p in paths}
         narrowest = min((WIDTH, *widths.values()))
-        options = ("--text", f"-G{_marker(narrowest, ',')}")
+        options = (PRESENT, "--text", f"-G{_marker(narrowest, ',')}")
         found = []
-        for entry in await changed_entries(self._git, parents[0], tree, *options):
+        for entry in await changes_between(self._git, parents[0], tree, *options):
             if not entry.is_file:
                 continue
             width = widths.get(entry.path, WIDTH)
@@ -174,7 +153,7 @@ class Review:
         )  # fmt: skip
         return Counter(found.text.split("\n")[:-1])
 
-    async def filters(self, changed: Sequence[Entry], forbidden: Forbidden) -> str:
+    async def filters(self, changed: Sequence[Change], forbidden: Forbidden) -> str:
         """Why attributes are refused: they send files through a program that may not run here.
 
         The user's git would run it, and see other files than those that were delivered.

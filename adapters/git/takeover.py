@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from adapters.git.agent_files import GIT_DIR, is_plain, make_readable, open_folder, pointed_at
 from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
-from adapters.git.review import SYMLINK, Forbidden, Review, changed_entries, named
+from adapters.git.diff import SYMLINK, changes_between, changes_of_index
+from adapters.git.review import PRESENT, Forbidden, Review, named
 from adapters.git.store import Store, Submodule, published, taken
 from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything
 from pipeline.errors import printable
@@ -81,7 +82,7 @@ async def take_over(
         files = _Files(clone, Path(scratch), findings)
         tree = await files.tree(base, parent, await view.tracked())
         # What the base had is not this agent's.
-        changed = await changed_entries(store.git, base, tree)
+        changed = await changes_between(store.git, base, tree, PRESENT)
         review = files.review
         findings.refuse(await review.links_out(changed))
         if forbidden:
@@ -267,19 +268,13 @@ class _Files:
 
         It may hold what they forbid: line ends from before they were there.
         """
-        listed = await git.run(
-            "diff-index", "--cached", "-z", "--no-renames", "--diff-filter=M", base
-        )
-        fields = listed.fields
-        metas = (meta.removeprefix(":").split(" ") for meta in fields[::2])
         before = {
-            path: (old_mode, old)
-            for (old_mode, mode, old, new, _), path in zip(metas, fields[1::2], strict=True)
-            if old_mode == mode
-            and old != new
-            and mode.startswith("100")
-            and "\n" not in path
-            and tracked.blobs.get(path) != new  # what was staged was meant
+            each.path: (each.old_mode, each.old_blob)
+            for each in await changes_of_index(git, base, "--diff-filter=M")
+            if each.is_file
+            and each.mode == each.old_mode
+            and "\n" not in each.path
+            and tracked.blobs.get(each.path) != each.blob  # what was staged was meant
         }
         if parent != base and before:  # what was committed was meant
             listed = await git.run("diff-tree", "-r", "-z", "--name-only", base, parent)
