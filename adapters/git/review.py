@@ -33,12 +33,15 @@ class Review:
 
     async def links_out(self, changed: Sequence[Change]) -> str:
         """Why symbolic links are refused: they lead out of the tree, which other clones lack."""
-        links = [entry for entry in changed if entry.is_link]
+        new = {entry.path: entry.blob for entry in changed if entry.is_link}
+        # One that nobody has touched may lead elsewhere by one that is new.
+        links = {**new, **self._links} if new else {}
         leading_out = []
-        for link in links:
-            target = await self._target(link.blob)
-            if await self._leads_out(link.path, target):
-                leading_out.append(f"{printable(link.path)} -> {printable(target)}")
+        for path, blob in links.items():
+            target = await self._target(blob)
+            leads_out, passed = await self._leads_out(path, target)
+            if leads_out and (path in new or not passed.isdisjoint(new)):
+                leading_out.append(f"{printable(path)} -> {printable(target)}")
         if not leading_out:
             return ""
         return (
@@ -49,27 +52,29 @@ class Review:
     async def _target(self, blob: str) -> str:
         return (await self._git.run("cat-file", "blob", blob)).text
 
-    async def _leads_out(self, link: str, target: str) -> bool:
-        """Whether it ends outside of the tree or in `.git`, by whatever links lie on its way."""
+    async def _leads_out(self, link: str, target: str) -> tuple[bool, set[str]]:
+        """Whether it ends outside of the tree or in `.git`, and the links that lie on its way."""
         at, rest, steps = link.split("/")[:-1], target.split("/"), 0
+        passed: set[str] = set()
         if os.path.isabs(target):
-            return True
+            return True, passed
         while rest and steps <= _MOST_LINKS:  # more of them lead in a circle
             part = rest.pop(0)
             if part == ".git" or (part == ".." and not at):
-                return True
+                return True, passed
             if part == "..":
                 at.pop()
             if part in ("", ".", ".."):
                 continue
             at.append(part)
-            if further := self._links.get("/".join(at)):
+            if further := self._links.get(here := "/".join(at)):
                 at.pop()
+                passed.add(here)
                 target, steps = await self._target(further), steps + 1
                 if os.path.isabs(target):
-                    return True
+                    return True, passed
                 rest = target.split("/") + rest
-        return False
+        return False, passed
 
     async def unresolved(
         self,

@@ -166,6 +166,10 @@ async def test_directory_that_is_moved_and_replaced_by_a_link(
         "mkdir -p a/b; ln -s .. a/b/up; ln -s a/b/up/../../outside x",
         "ln -s lib/misc x",
         "mkdir .git/data; echo d > .git/data/d; ln -s .git/data x",
+        'ln -s "$PWD/readme.md" x',
+        'ln -s "../${PWD##*/}/readme.md" x',
+        'ln -s "$PWD" a; ln -s b x; ln -s a/readme.md b',
+        "mkdir -p a/b; ln -s b/.. a/c; ln -s a/c/../../readme.md x",
     ],
 )
 async def test_link_that_leads_out_by_another_link_is_refused(
@@ -176,6 +180,19 @@ async def test_link_that_leads_out_by_another_link_is_refused(
     result = await deed(f"{links}; echo n > new")
 
     assert "x ->" in result.refusal
+
+
+async def test_link_that_leads_out_since_the_folder_on_its_way_became_a_link_is_refused(
+    git_project: GitProject, deed: Deed
+) -> None:
+    write(git_project.root, {"a/lib/f": "f\n", "a/out": "o\n"})
+    (git_project.root / "a/x").symlink_to("lib/../../a/out")
+    (git_project.root / "a/old").symlink_to("/etc/hosts")
+    git_project.commit({})
+    result = await deed("rm -r a/lib; ln -s .. a/lib")
+
+    assert "a/x ->" in result.refusal
+    assert "a/old" not in result.refusal
 
 
 async def test_commit_that_only_an_annotated_tag_holds_is_kept(
