@@ -22,7 +22,7 @@ from adapters.git.diff import SYMLINK, changes_between, changes_of_index
 from adapters.git.review import PRESENT, Forbidden, Review, named
 from adapters.git.store import Store, Submodule, published, taken
 from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything
-from pipeline.errors import printable
+from pipeline.errors import GitFailed, printable
 
 GITLINK = "160000"
 
@@ -266,7 +266,7 @@ class _Files:
     ) -> None:
         """Keep what the base has of files that nobody has changed, though attributes would.
 
-        It may hold what they forbid: line ends from before they were there.
+        It may hold what they forbid: line ends, or an identifier, from before they were there.
         """
         before = {
             each.path: (each.old_mode, each.old_blob)
@@ -288,6 +288,8 @@ class _Files:
         )  # fmt: skip
         as_they_lie = zip(raw.text.split(), there, strict=False)
         same = [path for blob, path in as_they_lie if blob == before[path][1]]
+        rest = [path for path in there if path not in {*same}]
+        same += await _expanded(git, {path: before[path][1] for path in rest})
         if same:
             lines = "".join(f"{' '.join(before[path])}\t{path}\0" for path in same)
             await git.run("update-index", "-z", "--index-info", stdin=lines)
@@ -446,6 +448,25 @@ async def _entries(git: Git) -> dict[str, str]:
     """What the index says of each path: mode, object and stage."""
     listed = await git.run("ls-files", "--stage", "-z")
     return {path: meta for meta, _, path in (line.partition("\t") for line in listed.fields)}
+
+
+async def _expanded(git: Git, blobs: Mapping[str, str]) -> list[str]:
+    """Files that lie there as git writes those objects where `ident` lets it expand `$Id$`."""
+    if not blobs:
+        return []
+    listed = await git.run("check-attr", "-z", "--stdin", "ident", stdin="\0".join(blobs))
+    fields = listed.text.split("\0")
+    asked = [p for p, value in zip(fields[::3], fields[2::3], strict=False) if value == "set"]
+    found = []
+    for path in asked:
+        try:
+            written = await git.run("cat-file", "--filters", f"--path={path}", blobs[path])
+        except GitFailed:  # larger than what we read of a git
+            continue
+        there = await asyncio.to_thread((git.directory / path).read_bytes)
+        if there == written.text.encode("utf-8", "surrogateescape"):
+            found.append(path)
+    return found
 
 
 def _gitlinks(entries: Mapping[str, str]) -> dict[str, str]:
