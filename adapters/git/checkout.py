@@ -25,13 +25,17 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Move:
-    """The checkout of `target` at `place` goes from `old` to `new`; `there` lay in its way."""
+    """The checkout of `target` at `place` goes from `old` to `new`; `there` lay in its way.
+
+    `hidden` are those of its files that the checkout does not show, since it is sparse.
+    """
 
     place: str
     target: str
     old: str
     new: str
     there: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @classmethod
     async def planned(cls, place: Git, target: str, old: str, new: str) -> "Move":
@@ -39,7 +43,9 @@ class Move:
         entries = await changes_between(place, old, new)
         added = [entry.path for entry in entries if not entry.was_there]
         there = await asyncio.to_thread(_existing, place.directory, added)
-        return cls(str(place.directory), target, old, new, tuple(there))
+        all_hidden = await _hidden(place)
+        hidden = [entry.path for entry in entries if entry.path in all_hidden]
+        return cls(str(place.directory), target, old, new, tuple(there), tuple(hidden))
 
     @classmethod
     def noted(cls, file: Path) -> "Move | None":
@@ -48,7 +54,10 @@ class Move:
             fields = json.loads(file.read_bytes() or b"null")
         except FileNotFoundError:
             return None
-        return cls(**{**fields, "there": tuple(fields["there"])}) if fields else None
+        if not fields:
+            return None
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **lists})
 
     def note(self, file: Path) -> None:
         """Write it down, durably."""
@@ -126,7 +135,7 @@ async def _undo(place: Git, move: Move, *, just_now: bool) -> None:
         and at_head.get(entry.path) == (f"{entry.old_mode} {entry.old_blob}" if entry.was_there
                                         else None)
     ]  # fmt: skip
-    await _restore_index(place, entries)
+    await _restore_index(place, entries, {*move.hidden})
     changed = await _changes(place)
     suspects = [entry for entry in entries if entry.path in changed or not entry.was_there]
     judged = [(entry, await _is_half_done(place, entry, just_now)) for entry in suspects]
@@ -159,17 +168,33 @@ async def _tree(git: Git) -> dict[str, str]:
     return {path: " ".join(meta.split(" ")[::2]) for meta, _, path in entries}
 
 
-async def _restore_index(place: Git, entries: list[Change]) -> None:
-    """Entries that are the new ones already are the old ones again."""
+async def _restore_index(place: Git, entries: list[Change], hidden: set[str]) -> None:
+    """Entries that are the new ones already are the old ones again, and as hidden as before."""
     listed = await place.run("ls-files", "--stage", "-z")
     now = {path: meta for meta, _, path in (line.partition("\t") for line in listed.fields)}
-    lines = []
+    back, kept = [], []
     for entry in entries:
-        new = f"{entry.mode} {entry.blob} 0" if entry.is_there else None
-        if now.get(entry.path) == new:
-            lines.append(f"{entry.old_mode} {entry.old_blob}\t{entry.path}\0")
-    if lines:
+        there = now.get(entry.path)
+        if there == (f"{entry.mode} {entry.blob} 0" if entry.is_there else None):
+            back.append(entry)
+        elif there == f"{entry.old_mode} {entry.old_blob} 0":
+            kept.append(entry.path)
+    if back:
+        lines = (f"{entry.old_mode} {entry.old_blob}\t{entry.path}\0" for entry in back)
         await place.run("update-index", "-z", "--index-info", stdin="".join(lines))
+    names = {entry.path for entry in back} & hidden
+    # A git that was stopped may show an old entry whose file it has not written.
+    if shown := hidden.intersection(kept) - await _hidden(place):
+        names |= shown - {*await asyncio.to_thread(_existing, place.directory, sorted(shown))}
+    if names:
+        listed_names = "".join(f"{name}\0" for name in sorted(names))
+        await place.run("update-index", "-z", "--skip-worktree", "--stdin", stdin=listed_names)
+
+
+async def _hidden(place: Git) -> set[str]:
+    """Files that the index keeps off the disk: those outside of a sparse checkout."""
+    listed = await place.run("ls-files", "-t", "-z")
+    return {line[2:] for line in listed.fields if line.startswith("S ")}
 
 
 async def _is_half_done(place: Git, entry: Change, just_now: bool) -> bool | None:
