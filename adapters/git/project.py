@@ -21,6 +21,8 @@ from pipeline.errors import GitFailed, ProjectRefused, printable
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
 
+_DUBIOUS = re.compile("detected dubious ownership in repository at '(.*)'")
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -307,6 +309,8 @@ class Project:
             "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-prefix",
             accept=(0, 128),
         )  # fmt: skip
+        if _DUBIOUS.search(asked.error):
+            raise self._untrusted(asked.error, self.root, self.root / ".git")
         if asked.code:
             raise ProjectRefused(
                 f"{self.root} cannot be used as a git repository: {asked.error.strip()}. "
@@ -322,6 +326,20 @@ class Project:
             raise ProjectRefused(
                 f"{self.root} is the folder {prefix} of a repository. Set PROJECT_ROOT to its root."
             )
+        # Whoever reads from it, as our store does, must trust the git directory as well.
+        read = await self._git.run("ls-remote", str(self.root), "refs/none", accept=(0, 128))
+        if dubious := _DUBIOUS.search(read.error):
+            raise self._untrusted(read.error, Path(dubious[1]))
+        if read.code:
+            raise ProjectRefused(f"{self.root} cannot be read by git: {read.error.strip()}")
+
+    def _untrusted(self, said: str, *paths: Path) -> ProjectRefused:
+        trust = "git config --global --add safe.directory"
+        commands = ", ".join(f"`{trust} {shlex.quote(str(path))}`" for path in paths)
+        return ProjectRefused(
+            f"{self.root} belongs to another user: {said.strip().splitlines()[0]}. If you trust "
+            f"it, run {commands} as the user of the worker and of commands, then retry."
+        )
 
     async def _checkouts(self) -> tuple[Checkout, ...]:
         """The worktrees of the project that are there and on a branch.
