@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -226,7 +227,7 @@ def _texts(root: Path) -> dict[str, bytes]:
             if os.path.islink(path):
                 found[key] = os.readlink(path)
             elif os.path.isfile(path):
-                with open(path, "rb") as file:
+                with suppress(PermissionError), open(path, "rb") as file:
                     found[key] = file.read()
     return found
 
