@@ -34,8 +34,10 @@ class Review:
     async def links_out(self, changed: Sequence[Change]) -> str:
         """Why symbolic links are refused: they lead out of the tree, which other clones lack."""
         new = {entry.path: entry.blob for entry in changed if entry.is_link}
+        # Those of repositories inside, which are taken as files, are known from here on.
+        self._links = {**self._links, **new}
         # One that nobody has touched may lead elsewhere by one that is new.
-        links = {**new, **self._links} if new else {}
+        links = self._links if new else {}
         leading_out = []
         for path, blob in links.items():
             target = await self._target(blob)

@@ -170,6 +170,7 @@ async def test_directory_that_is_moved_and_replaced_by_a_link(
         'ln -s "../${PWD##*/}/readme.md" x',
         'ln -s "$PWD" a; ln -s b x; ln -s a/readme.md b',
         "mkdir -p a/b; ln -s b/.. a/c; ln -s a/c/../../readme.md x",
+        "git init -q in; ln -s .. in/b; ln -s b/../readme.md in/x",
     ],
 )
 async def test_link_that_leads_out_by_another_link_is_refused(
