@@ -309,6 +309,13 @@ def test_each_deed_by_itself(deed: str, feature: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ordinary_user
+@pytest.mark.parametrize("deed", [deed for deed in sorted(DEEDS) if deed.startswith("closes")])
+def test_each_deed_that_closes_nothing_to_root(deed: str) -> None:
+    play(Scenario("made here", frozenset(), ((deed,), ("writes a file",)), ()))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("way", sorted(WAYS))
 @pytest.mark.parametrize("feature", sorted(FEATURES))
 def test_each_way_with_each_feature(way: str, feature: str) -> None:
