@@ -161,3 +161,24 @@ async def test_repository_of_another_user_is_told_at_once_with_the_command_that_
     for command in commands:
         git_project.shell(command)
     assert (await check_project(root)).branch == "main"
+
+
+async def test_submodule_that_git_does_not_trust_is_told_at_once(
+    git_project: GitProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git_project.git("init", "--quiet", "--initial-branch=main", "../library")
+    GitProject(git_project.root.parent / "library").commit({"lib.c": "int x;\n"})
+    allow = ("-c", "protocol.file.allow=always")
+    git_project.git(*allow, "submodule", "--quiet", "add", "../library", "vendor")
+    git_project.commit({})
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(git_project.root.parent / "settings"))
+    for path in (git_project.root, git_project.root / ".git"):
+        git_project.git("config", "--global", "--add", "safe.directory", str(path))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+    with pytest.raises(ProjectRefused, match=r"dubious ownership.*vendor") as refused:
+        await check_project(git_project.root)
+
+    for command in re.findall("`(.*?)`", str(refused.value)):
+        git_project.shell(command)
+    assert (await check_project(git_project.root)).branch == "main"
