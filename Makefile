@@ -13,7 +13,7 @@ up: $(READY)  ## the embedded servers and a worker, in the foreground
 	@$(BIN)/python starter.py up
 
 test: $(READY)  ## the whole suite, against real servers
-	@$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not containers and not agents"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not containers and not agents"
 
 test-slow: $(READY)  ## the long scenarios
 	@$(BIN)/python -m pytest -m slow

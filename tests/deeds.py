@@ -60,6 +60,16 @@ FEATURES: Mapping[str, str] = {
         " >> .gitattributes && printf 'x\\0\\n\\0' > a.u16 && printf 'x\\r\\n' > b.bat"
         " && printf '$Id$\\n' > c.id && git add -A && git commit -qm encodings"
     ),
+    "line ends": (
+        "printf 'x\\r\\ny\\r\\n' > old.txt && printf 'x\\r\\n' > mixed.sh"
+        " && touch -d 2001-01-01 *.txt *.sh && git add -A && git commit -qm crlf"
+        " && printf '* text=auto\\n*.sh text eol=lf\\n*.bat text eol=crlf\\n' >> .gitattributes"
+        " && git add .gitattributes && git commit -qm attributes"
+    ),
+    "names that differ in case": (
+        "echo x > README.md && mkdir -p Docs && echo x > Docs/a.txt"
+        " && git add -A && git commit -qm case"
+    ),
     "links": "ln -s shared.txt link && git add -A && git commit -qm link",
     "odd names": (
         "echo l > \"$(printf 'caf\\351')\" && echo x > \"$(printf 'two\\nlines')\""
@@ -233,4 +243,55 @@ DEEDS: Mapping[str, str] = {
     "removes the submodule": 'git rm -qf vendor; rm -rf vendor; echo "$T" > "x $T"',
     "leaves a folder without files": 'mkdir -p empty; echo "$T" > "e $T"',
     "writes a large file": 'yes "$T" | head -c 3000000 > "large $T"',
+    "writes other line ends": (
+        'printf "$T\\r\\nx\\n" > "mixed $T.txt"; printf "$T\\n" > "lf $T.bat";'
+        ' printf "one\\r\\n$T\\r\\n" > shared.txt'
+    ),
+    "has line ends made alike": (
+        'echo "* text=auto eol=crlf" >> .gitattributes; printf "$T\\r\\n" > "crlf $T.txt";'
+        " git add --renormalize .; git commit -qam alike"
+    ),
+    "closes a file": (
+        'echo "$T" > "open $T"; echo x > "closed $T"; chmod 000 "closed $T" shared.txt'
+    ),
+    "closes a folder": (
+        'echo "$T" > "open $T"; mkdir "shut $T"; echo x > "shut $T/x"; chmod 000 "shut $T" docs'
+    ),
+    "makes pipes and sockets": (
+        'mkfifo "pipe $T"; rm -f backend/app.py; mkfifo backend/app.py; echo "$T" > "p $T";'
+        " python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'"
+    ),
+    "lets the submodule go": (
+        'git submodule --quiet deinit --force vendor; rm -rf .git/modules; echo "$T" > "deinit $T"'
+    ),
+    "renames by case alone": (
+        'git mv -f readme.md README.md; git mv -f docs Docs; echo "$T" > "Docs/case $T"'
+    ),
+    "renames a folder by case in two steps": (
+        'git mv docs x; git mv x DOCS; echo "$T" >> DOCS/a.txt; git commit -qam case'
+    ),
+    "replaces a folder by a file": 'rm -rf docs; echo "$T" > docs',
+    "commits a file in place of a folder": (
+        'git rm -rqf docs; rm -rf docs; echo "$T" > docs; git add -A; git commit -qm file'
+    ),
+    "replaces a folder by a link": (
+        'mkdir -p "place $T"; cp -r docs/. "place $T"; rm -rf docs; ln -s "place $T" docs;'
+        ' echo "$T" > "place $T/new"'
+    ),
+    "makes nested folders without files": (
+        'mkdir -p a/b/c; rm -rf docs; mkdir docs; echo "$T" > "d $T"'
+    ),
+    "gives a file the longest name": (
+        'n=$(head -c 240 /dev/zero | tr "\\0" n); echo "$T" > "$n $T"'
+    ),
+    "nests folders deeply": (
+        'n=$(head -c 200 /dev/zero | tr "\\0" d); mkdir -p "$n/$n/$n/$n/$n";'
+        ' (cd "$n/$n/$n/$n/$n" && echo "$T" > "deep $T")'
+    ),
+    "edits what has an identifier": (
+        'echo "*.id ident" >> .gitattributes; printf \'$Id: x $ %s\\n\' "$T" >> c.id'
+    ),
+    "points a link at what is ignored": (
+        'mkdir -p node_modules; ln -s node_modules "to $T"; echo "$T" > "i $T"'
+    ),
 }

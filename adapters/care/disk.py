@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from adapters.care.care import UNSEEN
-from adapters.git.clone import CLONES, remove_tree
+from adapters.git.agent_files import remove_tree
+from adapters.git.clone import CLONES
 from adapters.readiness import MIB, disk_problem, free_bytes
 from adapters.runs.directory import RECORDS, RUNS, RunDirectory
 from adapters.runs.inventory import folders, has_unended, run_folders

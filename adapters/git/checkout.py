@@ -15,30 +15,37 @@ from pathlib import Path
 
 from adapters.files import write_atomically
 from adapters.git.command import LOCK_TAKEN, Git
+from adapters.git.diff import Change, changes_between
 from pipeline.errors import GitFailed, ProjectRefused
 
 LOOKS, LOOK_PAUSE_SECONDS = 50, 0.2
 """How long somebody else's git is waited for in the user's checkout: ten seconds."""
 SHOWN = 5
-_NONE = "0"
 
 
 @dataclass(frozen=True)
 class Move:
-    """The checkout of `target` at `place` goes from `old` to `new`; `there` lay in its way."""
+    """The checkout of `target` at `place` goes from `old` to `new`; `there` lay in its way.
+
+    `hidden` are those of its files that the checkout does not show, since it is sparse.
+    """
 
     place: str
     target: str
     old: str
     new: str
     there: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @classmethod
     async def planned(cls, place: Git, target: str, old: str, new: str) -> "Move":
         """A move that has not begun."""
-        added = [entry.path for entry in await _entries(place, old, new) if not entry.was_there]
+        entries = await changes_between(place, old, new)
+        added = [entry.path for entry in entries if not entry.was_there]
         there = await asyncio.to_thread(_existing, place.directory, added)
-        return cls(str(place.directory), target, old, new, tuple(there))
+        all_hidden = await _hidden(place)
+        hidden = [entry.path for entry in entries if entry.path in all_hidden]
+        return cls(str(place.directory), target, old, new, tuple(there), tuple(hidden))
 
     @classmethod
     def noted(cls, file: Path) -> "Move | None":
@@ -47,31 +54,15 @@ class Move:
             fields = json.loads(file.read_bytes() or b"null")
         except FileNotFoundError:
             return None
-        return cls(**{**fields, "there": tuple(fields["there"])}) if fields else None
+        if not fields:
+            return None
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **lists})
 
     def note(self, file: Path) -> None:
         """Write it down, durably."""
         file.parent.mkdir(exist_ok=True)
         write_atomically(file, json.dumps(asdict(self)))
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A path that two commits have differently: mode and object of each."""
-
-    path: str
-    old_mode: str
-    new_mode: str
-    old_blob: str
-    new_blob: str
-
-    @property
-    def was_there(self) -> bool:
-        return bool(self.old_mode.strip(_NONE))
-
-    @property
-    def is_new_file(self) -> bool:
-        return self.new_mode.startswith(("100", "120"))
 
 
 async def forward(place: Git, target: str, old: str, new: str, note: Path) -> bool:
@@ -139,17 +130,17 @@ async def _undo(place: Git, move: Move, *, just_now: bool) -> None:
     """
     at_head = await _tree(place)
     entries = [
-        entry for entry in await _entries(place, move.old, move.new)
+        entry for entry in await changes_between(place, move.old, move.new)
         if entry.path not in move.there
         and at_head.get(entry.path) == (f"{entry.old_mode} {entry.old_blob}" if entry.was_there
                                         else None)
     ]  # fmt: skip
-    await _restore_index(place, entries)
+    await _restore_index(place, entries, {*move.hidden})
     changed = await _changes(place)
     suspects = [entry for entry in entries if entry.path in changed or not entry.was_there]
     judged = [(entry, await _is_half_done(place, entry, just_now)) for entry in suspects]
     touched = [entry for entry, is_half_done in judged if is_half_done]
-    await asyncio.to_thread(_remove, place.directory, [e.path for e in touched if e.is_new_file])
+    await asyncio.to_thread(_remove, place.directory, [e.path for e in touched if e.is_blob])
     names = [entry.path for entry in touched if entry.was_there]
     # Without `--force`: it would remove whatever of the user's lies in the way.
     said = await place.run(
@@ -177,20 +168,36 @@ async def _tree(git: Git) -> dict[str, str]:
     return {path: " ".join(meta.split(" ")[::2]) for meta, _, path in entries}
 
 
-async def _restore_index(place: Git, entries: list[_Entry]) -> None:
-    """Entries that are the new ones already are the old ones again."""
+async def _restore_index(place: Git, entries: list[Change], hidden: set[str]) -> None:
+    """Entries that are the new ones already are the old ones again, and as hidden as before."""
     listed = await place.run("ls-files", "--stage", "-z")
     now = {path: meta for meta, _, path in (line.partition("\t") for line in listed.fields)}
-    lines = []
+    back, kept = [], []
     for entry in entries:
-        new = f"{entry.new_mode} {entry.new_blob} 0" if entry.new_mode.strip(_NONE) else None
-        if now.get(entry.path) == new:
-            lines.append(f"{entry.old_mode} {entry.old_blob}\t{entry.path}\0")
-    if lines:
+        there = now.get(entry.path)
+        if there == (f"{entry.mode} {entry.blob} 0" if entry.is_there else None):
+            back.append(entry)
+        elif there == f"{entry.old_mode} {entry.old_blob} 0":
+            kept.append(entry.path)
+    if back:
+        lines = (f"{entry.old_mode} {entry.old_blob}\t{entry.path}\0" for entry in back)
         await place.run("update-index", "-z", "--index-info", stdin="".join(lines))
+    names = {entry.path for entry in back} & hidden
+    # A git that was stopped may show an old entry whose file it has not written.
+    if shown := hidden.intersection(kept) - await _hidden(place):
+        names |= shown - {*await asyncio.to_thread(_existing, place.directory, sorted(shown))}
+    if names:
+        listed_names = "".join(f"{name}\0" for name in sorted(names))
+        await place.run("update-index", "-z", "--skip-worktree", "--stdin", stdin=listed_names)
 
 
-async def _is_half_done(place: Git, entry: _Entry, just_now: bool) -> bool | None:
+async def _hidden(place: Git) -> set[str]:
+    """Files that the index keeps off the disk: those outside of a sparse checkout."""
+    listed = await place.run("ls-files", "-t", "-z")
+    return {line[2:] for line in listed.fields if line.startswith("S ")}
+
+
+async def _is_half_done(place: Git, entry: Change, just_now: bool) -> bool | None:
     """Whether the file is the move's work; None where that cannot be told."""
     try:
         there = await asyncio.to_thread(_content, place.directory / entry.path)
@@ -199,13 +206,13 @@ async def _is_half_done(place: Git, entry: _Entry, just_now: bool) -> bool | Non
     except IsADirectoryError:
         return False
     except OSError:
-        return None if entry.is_new_file else False
-    if not entry.is_new_file:
+        return None if entry.is_blob else False
+    if not entry.is_blob:
         return False
     if not there:
-        return just_now or (await place.run("cat-file", "-s", entry.new_blob)).line == "0"
+        return just_now or (await place.run("cat-file", "-s", entry.blob)).line == "0"
     try:
-        new = await place.run("cat-file", "--filters", f"--path={entry.path}", entry.new_blob)
+        new = await place.run("cat-file", "--filters", f"--path={entry.path}", entry.blob)
     except GitFailed:  # larger than what we read of a git
         return None
     return new.text.encode("utf-8", "surrogateescape").startswith(there)
@@ -232,16 +239,6 @@ def _existing(root: Path, names: list[str]) -> list[str]:
     """Those that are there; a folder is none: git replaces it, or refuses to."""
     places = ((name, root / name) for name in names)
     return [n for n, p in places if p.is_symlink() or (os.path.lexists(p) and not p.is_dir())]
-
-
-async def _entries(git: Git, old: str, new: str) -> list[_Entry]:
-    listed = await git.run("diff-tree", "-r", "-z", "--no-renames", "--raw", old, new)
-    pairs = zip(listed.fields[::2], listed.fields[1::2], strict=True)
-    found = []
-    for meta, path in pairs:
-        old_mode, new_mode, old_blob, new_blob, _ = meta.removeprefix(":").split(" ")
-        found.append(_Entry(path, old_mode, new_mode, old_blob, new_blob))
-    return found
 
 
 async def check_arrived(place: Git, target: str, before: str) -> None:

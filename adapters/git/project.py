@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.git.agent_files import is_plain
 from adapters.git.checkout import check_arrived, check_clean, finish, forward
 from adapters.git.command import Git
 from adapters.git.store import Names, Store, published
@@ -20,6 +21,8 @@ from pipeline.errors import GitFailed, ProjectRefused, printable
 
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
+
+_DUBIOUS = re.compile("detected dubious ownership in repository at '(.*)'")
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Project:
         await self._check_whole(commit)
         await self._check_filters(commit)
         await check_clean(Git(self.root, options=await self._quiet_filters()), branch)
+        await self._check_submodules()
         return Checked(branch, commit)
 
     async def check_repository(self) -> None:
@@ -307,6 +311,8 @@ class Project:
             "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-prefix",
             accept=(0, 128),
         )  # fmt: skip
+        if _DUBIOUS.search(asked.error):
+            raise self._untrusted(asked.error, self.root, self.root / ".git")
         if asked.code:
             raise ProjectRefused(
                 f"{self.root} cannot be used as a git repository: {asked.error.strip()}. "
@@ -322,6 +328,35 @@ class Project:
             raise ProjectRefused(
                 f"{self.root} is the folder {prefix} of a repository. Set PROJECT_ROOT to its root."
             )
+        # Whoever reads from it, as our store does, must trust the git directory as well.
+        read = await self._git.run("ls-remote", str(self.root), "refs/none", accept=(0, 128))
+        if dubious := _DUBIOUS.search(read.error):
+            # Git names the directory, and looks for the file `.git` that leads there (2.39).
+            raise self._untrusted(read.error, *sorted({self.root / ".git", Path(dubious[1])}))
+        if read.code:
+            raise ProjectRefused(f"{self.root} cannot be read by git: {read.error.strip()}")
+
+    async def _check_submodules(self) -> None:
+        """Those that are initialised are read and written to likewise, and so on below."""
+        file = self.root / ".gitmodules"
+        listed = await self._git.run(
+            "config", "--file", str(file), "-z", "--get-regexp", r"^submodule\..*\.path$",
+            accept=(0, 1, 128),
+        )  # fmt: skip
+        places = [self.root / entry.partition("\n")[2] for entry in listed.fields]
+        for place in places if is_plain(file) else ():
+            if (place / ".git").exists():
+                module = Project(place, self._filters)
+                await module._check_root()
+                await module._check_submodules()
+
+    def _untrusted(self, said: str, *paths: Path) -> ProjectRefused:
+        trust = "git config --global --add safe.directory"
+        commands = ", ".join(f"`{trust} {shlex.quote(str(path))}`" for path in paths)
+        return ProjectRefused(
+            f"{self.root} belongs to another user: {said.strip().splitlines()[0]}. If you trust "
+            f"it, run {commands} as the user of the worker and of commands, then retry."
+        )
 
     async def _checkouts(self) -> tuple[Checkout, ...]:
         """The worktrees of the project that are there and on a branch.

@@ -3,13 +3,15 @@
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from adapters.git.command import Git
+from adapters.git.diff import Change, changes_between
 from adapters.git.store import ATTRIBUTES
 from pipeline.errors import printable
 
-SYMLINK = "120000"
+PRESENT = "--diff-filter=AMT"
+"""Option of a diff: what is new or changed, and not what is gone."""
 SHOWN = 20
 """Names that a remark or a refusal gives before it counts the rest."""
 WIDTH = 7
@@ -21,29 +23,6 @@ Forbidden = Callable[[], Awaitable[frozenset[str]]]
 """Looks up the filters that attributes of the agent must not ask for."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A path that is new or changed."""
-
-    mode: str
-    blob: str
-    path: str
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is neither a link nor another repository."""
-        return self.mode.startswith("100")
-
-
-async def changed_entries(git: Git, base: str, tree: str, *options: str) -> list[Entry]:
-    """What is new or changed in the tree; `options` are those of git-diff-tree(1)."""
-    listed = await git.run(
-        "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=AMT", *options, base, tree
-    )
-    entries = zip(listed.fields[::2], listed.fields[1::2], strict=True)
-    return [Entry(meta.split(" ")[1], meta.split(" ")[3], path) for meta, path in entries]
-
-
 class Review:
     """Looks at a tree through the index that it was written from."""
 
@@ -52,14 +31,19 @@ class Review:
         self._git = git
         self._links = links
 
-    async def links_out(self, changed: Sequence[Entry]) -> str:
+    async def links_out(self, changed: Sequence[Change]) -> str:
         """Why symbolic links are refused: they lead out of the tree, which other clones lack."""
-        links = [entry for entry in changed if entry.mode == SYMLINK]
+        new = {entry.path: entry.blob for entry in changed if entry.is_link}
+        # Those of repositories inside, which are taken as files, are known from here on.
+        self._links = {**self._links, **new}
+        # One that nobody has touched may lead elsewhere by one that is new.
+        links = self._links if new else {}
         leading_out = []
-        for link in links:
-            target = await self._target(link.blob)
-            if await self._leads_out(link.path, target):
-                leading_out.append(f"{printable(link.path)} -> {printable(target)}")
+        for path, blob in links.items():
+            target = await self._target(blob)
+            leads_out, passed = await self._leads_out(path, target)
+            if leads_out and (path in new or not passed.isdisjoint(new)):
+                leading_out.append(f"{printable(path)} -> {printable(target)}")
         if not leading_out:
             return ""
         return (
@@ -70,32 +54,34 @@ class Review:
     async def _target(self, blob: str) -> str:
         return (await self._git.run("cat-file", "blob", blob)).text
 
-    async def _leads_out(self, link: str, target: str) -> bool:
-        """Whether it ends outside of the tree or in `.git`, by whatever links lie on its way."""
+    async def _leads_out(self, link: str, target: str) -> tuple[bool, set[str]]:
+        """Whether it ends outside of the tree or in `.git`, and the links that lie on its way."""
         at, rest, steps = link.split("/")[:-1], target.split("/"), 0
+        passed: set[str] = set()
         if os.path.isabs(target):
-            return True
+            return True, passed
         while rest and steps <= _MOST_LINKS:  # more of them lead in a circle
             part = rest.pop(0)
             if part == ".git" or (part == ".." and not at):
-                return True
+                return True, passed
             if part == "..":
                 at.pop()
             if part in ("", ".", ".."):
                 continue
             at.append(part)
-            if further := self._links.get("/".join(at)):
+            if further := self._links.get(here := "/".join(at)):
                 at.pop()
+                passed.add(here)
                 target, steps = await self._target(further), steps + 1
                 if os.path.isabs(target):
-                    return True
+                    return True, passed
                 rest = target.split("/") + rest
-        return False
+        return False, passed
 
     async def unresolved(
         self,
         tree: str,
-        changed: Sequence[Entry],
+        changed: Sequence[Change],
         parents: Sequence[str],
         merges: Sequence[tuple[str, ...]],
     ) -> tuple[str, ...]:
@@ -112,9 +98,9 @@ class Review:
             earlier = await self._marker_widths(paths, parents[0])
             widths = {p: min(widths.get(p, WIDTH), earlier.get(p, WIDTH)) for p in paths}
         narrowest = min((WIDTH, *widths.values()))
-        options = ("--text", f"-G{_marker(narrowest, ',')}")
+        options = (PRESENT, "--text", f"-G{_marker(narrowest, ',')}")
         found = []
-        for entry in await changed_entries(self._git, parents[0], tree, *options):
+        for entry in await changes_between(self._git, parents[0], tree, *options):
             if not entry.is_file:
                 continue
             width = widths.get(entry.path, WIDTH)
@@ -174,7 +160,7 @@ class Review:
         )  # fmt: skip
         return Counter(found.text.split("\n")[:-1])
 
-    async def filters(self, changed: Sequence[Entry], forbidden: Forbidden) -> str:
+    async def filters(self, changed: Sequence[Change], forbidden: Forbidden) -> str:
         """Why attributes are refused: they send files through a program that may not run here.
 
         The user's git would run it, and see other files than those that were delivered.

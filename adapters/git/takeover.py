@@ -15,19 +15,14 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from adapters.git.clone import (
-    GIT_DIR,
-    Clone,
-    is_plain,
-    make_readable,
-    open_folder,
-    pointed_at,
-)
+from adapters.git.agent_files import GIT_DIR, is_plain, make_readable, open_folder, pointed_at
+from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
-from adapters.git.review import SYMLINK, Forbidden, Review, changed_entries, named
+from adapters.git.diff import SYMLINK, changes_between, changes_of_index
+from adapters.git.review import PRESENT, Forbidden, Review, named
 from adapters.git.store import Store, Submodule, published, taken
 from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything
-from pipeline.errors import printable
+from pipeline.errors import GitFailed, printable
 
 GITLINK = "160000"
 
@@ -87,7 +82,7 @@ async def take_over(
         files = _Files(clone, Path(scratch), findings)
         tree = await files.tree(base, parent, await view.tracked())
         # What the base had is not this agent's.
-        changed = await changed_entries(store.git, base, tree)
+        changed = await changes_between(store.git, base, tree, PRESENT)
         review = files.review
         findings.refuse(await review.links_out(changed))
         if forbidden:
@@ -271,21 +266,15 @@ class _Files:
     ) -> None:
         """Keep what the base has of files that nobody has changed, though attributes would.
 
-        It may hold what they forbid: line ends from before they were there.
+        It may hold what they forbid: line ends, or an identifier, from before they were there.
         """
-        listed = await git.run(
-            "diff-index", "--cached", "-z", "--no-renames", "--diff-filter=M", base
-        )
-        fields = listed.fields
-        metas = (meta.removeprefix(":").split(" ") for meta in fields[::2])
         before = {
-            path: (old_mode, old)
-            for (old_mode, mode, old, new, _), path in zip(metas, fields[1::2], strict=True)
-            if old_mode == mode
-            and old != new
-            and mode.startswith("100")
-            and "\n" not in path
-            and tracked.blobs.get(path) != new  # what was staged was meant
+            each.path: (each.old_mode, each.old_blob)
+            for each in await changes_of_index(git, base, "--diff-filter=M")
+            if each.is_file
+            and each.mode == each.old_mode
+            and "\n" not in each.path
+            and tracked.blobs.get(each.path) != each.blob  # what was staged was meant
         }
         if parent != base and before:  # what was committed was meant
             listed = await git.run("diff-tree", "-r", "-z", "--name-only", base, parent)
@@ -299,6 +288,8 @@ class _Files:
         )  # fmt: skip
         as_they_lie = zip(raw.text.split(), there, strict=False)
         same = [path for blob, path in as_they_lie if blob == before[path][1]]
+        rest = [path for path in there if path not in {*same}]
+        same += await _expanded(git, {path: before[path][1] for path in rest})
         if same:
             lines = "".join(f"{' '.join(before[path])}\t{path}\0" for path in same)
             await git.run("update-index", "-z", "--index-info", stdin=lines)
@@ -457,6 +448,25 @@ async def _entries(git: Git) -> dict[str, str]:
     """What the index says of each path: mode, object and stage."""
     listed = await git.run("ls-files", "--stage", "-z")
     return {path: meta for meta, _, path in (line.partition("\t") for line in listed.fields)}
+
+
+async def _expanded(git: Git, blobs: Mapping[str, str]) -> list[str]:
+    """Files that lie there as git writes those objects where `ident` lets it expand `$Id$`."""
+    if not blobs:
+        return []
+    listed = await git.run("check-attr", "-z", "--stdin", "ident", stdin="\0".join(blobs))
+    fields = listed.text.split("\0")
+    asked = [p for p, value in zip(fields[::3], fields[2::3], strict=False) if value == "set"]
+    found = []
+    for path in asked:
+        try:
+            written = await git.run("cat-file", "--filters", f"--path={path}", blobs[path])
+        except GitFailed:  # larger than what we read of a git
+            continue
+        there = await asyncio.to_thread((git.directory / path).read_bytes)
+        if there == written.text.encode("utf-8", "surrogateescape"):
+            found.append(path)
+    return found
 
 
 def _gitlinks(entries: Mapping[str, str]) -> dict[str, str]:

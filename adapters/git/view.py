@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.git.clone import GIT_DIR, Clone, is_plain, open_folder, pointed_at
+from adapters.git.agent_files import GIT_DIR, is_plain, open_folder, pointed_at
+from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
 from adapters.git.store import PROJECT_REFS
 

@@ -136,6 +136,28 @@ def test_a_project_that_cannot_be_worked_on_is_refused(
     assert git(dirty, "branch", "--list").split() == ["*", "main"]
 
 
+@pytest.mark.usefixtures("no_traces")
+def test_project_of_another_user_is_told_by_start_and_doctor(
+    cli: Cli, tmp_path: Path, project: Path
+) -> None:
+    agents = tmp_path / "agents.toml"
+    agents.write_text(COMMAND_AGENT + "".join(f"[agents.{name}]\n" for name in TEAM))
+    environment = {
+        "AGOG_AGENTS_FILE": str(agents),
+        "PROJECT_ROOT": str(project),
+        "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1",  # as git's own tests do
+    }
+
+    start = cli("start", "REQ-1", "--title", "x", **environment)
+    doctor = cli("doctor", **environment)
+
+    assert start.code == 2
+    for said in (start.err, doctor.out + doctor.err):
+        words = " ".join(said.split())
+        assert "dubious ownership" in words
+        assert f"git config --global --add safe.directory {project}" in words
+
+
 @pytest.mark.parametrize(
     ("variable", "address", "dependency"),
     [

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.model import RequirementState
+from adapters.temporal.messages import TemporalSasha
+from pipeline.model import RequirementState, SashaCall
 from pipeline.team import TEAM
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Handle, Orchestra
@@ -97,6 +98,44 @@ async def started_with_puppets(orchestra: Orchestra, count: int) -> Sequence[Han
         files = {f"backend/{number}.txt": f"{number}\n"}
         orchestra.puppets.task(f"{number}.roy", files=files)
     return await started_together(orchestra, count)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_thirty_agents_that_end_at_the_same_moment_alarm_nobody(
+    orchestra: Orchestra,
+) -> None:
+    """Case care-1: clones that are just being removed were taken for orphans."""
+    puppets = orchestra.puppets
+    puppets.hold("roy")
+    await orchestra.worker.start(MAX_PARALLEL_STAGES="30")
+    handles = await started_with_puppets(orchestra, 30)
+    await eventually(lambda: puppets.starts("roy") == 30, "thirty agents at work")
+
+    looking = asyncio.create_task(look_all_the_time(orchestra))
+    puppets.release("roy")
+    await delivered_without_a_human(orchestra, handles)
+    looking.cancel()
+
+    assert await orchestra.query("SELECT kind, subject, detail FROM incidents") == []
+    assert puppets.starts("roy") == 30
+    retried = [each for handle in handles for each in await retried_activities(handle)]
+    assert retried == []
+
+
+async def look_all_the_time(orchestra: Orchestra) -> None:
+    """Have Sasha look after the host as soon as she has: by herself she looks in minutes."""
+    sasha = TemporalSasha(orchestra.temporal, orchestra.installation)
+    while True:
+        await sasha.call(SashaCall(orchestra.name))
+        await asyncio.sleep(1)
+
+
+async def retried_activities(handle: Handle) -> list[str]:
+    """The attempts of activities beyond the first, with what the one before has failed of."""
+    events = [event async for event in handle.fetch_history_events()]
+    started = [event.activity_task_started_event_attributes for event in events]
+    return [f"{each.attempt}: {each.last_failure.message}" for each in started if each.attempt > 1]
 
 
 async def test_killed_worker_keeps_the_turn_of_whoever_has_it(orchestra: Orchestra) -> None:

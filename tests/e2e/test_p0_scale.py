@@ -39,6 +39,7 @@ _OPENED_LATER = """
       AND opened.id > urgent.id
 """
 _STATES = "SELECT state, count(*) FROM requirements WHERE number <> %s GROUP BY state"
+_OPEN_HOLDS = "SELECT count(*) FROM holds WHERE ended_at IS NULL"
 _TOLD = """
     SELECT number, type FROM events
     WHERE type IN ('workflow.held', 'workflow.resumed', 'workflow.completed')
@@ -78,6 +79,7 @@ async def history_lengths(orchestra: Orchestra, numbers: Sequence[str]) -> list[
     return [each.history_length for each in described]
 
 
+@pytest.mark.slow
 async def test_blocked_p0_holds_fifty_and_all_go_on_by_themselves(
     orchestra: Orchestra, cli: Cli, tmp_path: Path
 ) -> None:
@@ -102,6 +104,11 @@ async def test_blocked_p0_holds_fifty_and_all_go_on_by_themselves(
     assert started.code == 0, started.err
     await orchestra.until_state(RequirementState.BLOCKED, urgent)
     await until_all(orchestra, urgent, RequirementState.HELD)
+
+    async def are_both_stages_held() -> bool:
+        return await orchestra.query(_OPEN_HOLDS) == [(2 * COUNT,)]
+
+    await eventually_async(are_both_stages_held, "both stages of all are held")
     assert await orchestra.query(_OPENED_LATER, urgent) == [(0,)]
     before = await history_lengths(orchestra, numbers)
     assert cli("decide", urgent, "approve").code == 0
@@ -114,4 +121,4 @@ async def test_blocked_p0_holds_fifty_and_all_go_on_by_themselves(
     for number in numbers:
         assert told[number, "workflow.held"] == 2  # at both stages
         assert told[number, "workflow.resumed"] == told[number, "workflow.completed"] == 1
-    assert await orchestra.query("SELECT count(*) FROM holds WHERE ended_at IS NULL") == [(0,)]
+    assert await orchestra.query(_OPEN_HOLDS) == [(0,)]

@@ -154,6 +154,7 @@ async def test_full_host_leaves_openings_to_others_and_takes_the_more_urgent_fir
     assert [sign.number for sign in puppets.signs("start", "roy")][:2] == [first.id, urgent.id]
 
 
+@pytest.mark.slow
 async def test_waiting_costs_a_constant_whatever_waits(
     orchestra: Orchestra, emergency: Emergency
 ) -> None:

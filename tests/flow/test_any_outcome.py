@@ -31,7 +31,7 @@ from tests.outcomes.rules import check_delivered, check_starts
 from tests.outcomes.scenarios import Scenario
 from workflows import continuing
 
-EXAMPLES, MANY_EXAMPLES = 18, 200
+EXAMPLES, MANY_EXAMPLES = 10, 200
 
 _SETTINGS = settings(
     deadline=None,

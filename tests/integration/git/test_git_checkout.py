@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,43 @@ async def begun(
     place = Git(project.root)
     move = await Move.planned(place, "main", project.git("rev-parse", "HEAD"), tip.commit)
     move.note(store / "moves" / f"{NUMBER}.json")
+
+
+@pytest.mark.parametrize(
+    ("sparse_index", "half"),
+    [
+        ("--no-sparse-index", files_and_index),
+        ("--sparse-index", files_and_index),
+        ("--sparse-index", files_alone),
+        ("--no-sparse-index", half_the_files),
+    ],
+)
+async def test_sparse_checkout_is_as_sparse_after_a_move_was_undone(
+    workspaces: GitWorkspaces,
+    git_project: GitProject,
+    state_home: Path,
+    tip: Head,
+    half: Callable[[GitProject, Head], None],
+    sparse_index: str,
+) -> None:
+    git_project.git("sparse-checkout", "set", sparse_index, "new")
+    git_project.git("update-index", "--skip-worktree", "readme.md")
+
+    def seen() -> tuple[object, ...]:
+        shown = git_project.git("ls-files", "-t", "--stage"), sorted(git_project.root.iterdir())
+        return (*git_project.state(), *shown)
+
+    before = seen()
+    await begun(workspaces, git_project, state_home, tip)
+    with contextlib.suppress(subprocess.CalledProcessError):  # some files are not there
+        half(git_project, tip)
+
+    await workspaces.release(NUMBER)
+
+    assert seen() == before
+    assert await workspaces.swap_target(NUMBER, "main", tip.commit)
+    assert_moved(git_project, tip)
+    assert not (git_project.root / "docs").exists()
 
 
 async def test_what_the_user_has_edited_since_is_left_alone(

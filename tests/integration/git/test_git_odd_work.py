@@ -166,6 +166,11 @@ async def test_directory_that_is_moved_and_replaced_by_a_link(
         "mkdir -p a/b; ln -s .. a/b/up; ln -s a/b/up/../../outside x",
         "ln -s lib/misc x",
         "mkdir .git/data; echo d > .git/data/d; ln -s .git/data x",
+        'ln -s "$PWD/readme.md" x',
+        'ln -s "../${PWD##*/}/readme.md" x',
+        'ln -s "$PWD" a; ln -s b x; ln -s a/readme.md b',
+        "mkdir -p a/b; ln -s b/.. a/c; ln -s a/c/../../readme.md x",
+        "git init -q in; ln -s .. in/b; ln -s b/../readme.md in/x",
     ],
 )
 async def test_link_that_leads_out_by_another_link_is_refused(
@@ -176,6 +181,19 @@ async def test_link_that_leads_out_by_another_link_is_refused(
     result = await deed(f"{links}; echo n > new")
 
     assert "x ->" in result.refusal
+
+
+async def test_link_that_leads_out_since_the_folder_on_its_way_became_a_link_is_refused(
+    git_project: GitProject, deed: Deed
+) -> None:
+    write(git_project.root, {"a/lib/f": "f\n", "a/out": "o\n"})
+    (git_project.root / "a/x").symlink_to("lib/../../a/out")
+    (git_project.root / "a/old").symlink_to("/etc/hosts")
+    git_project.commit({})
+    result = await deed("rm -r a/lib; ln -s .. a/lib")
+
+    assert "a/x ->" in result.refusal
+    assert "a/old" not in result.refusal
 
 
 async def test_commit_that_only_an_annotated_tag_holds_is_kept(
@@ -292,6 +310,49 @@ async def test_file_that_attributes_would_change_is_changed_by_whoever_stages_it
     result = await deed("git add --renormalize .")
 
     assert store.git("cat-file", "-s", f"{result.head.commit}:w.txt") == "4"
+
+
+@pytest.fixture
+def with_ident(git_project: GitProject) -> None:
+    """Files whose `$Id$` git expands: one was committed before the attribute was there."""
+    write(git_project.root, {"old.c": "$Id: 0123abc $\none\n", "lib.c": "$Id$\none\n"})
+    git_project.shell("touch -d 2001-01-01 *.c")  # so that git need not look whether they changed
+    git_project.commit({})
+    git_project.commit({".gitattributes": "*.c ident\n"})
+    assert git_project.text("HEAD", "old.c").startswith("$Id: 0123abc $")
+
+
+@pytest.mark.parametrize("touch", ["true", "touch *.c", "for f in *.c; do cp $f x; mv x $f; done"])
+async def test_identifiers_that_git_expands_are_no_change_of_an_idle_agent(
+    with_ident: None, deed: Deed, touch: str
+) -> None:
+    result = await deed(touch)
+
+    assert not result.changed
+
+
+@pytest.mark.parametrize("end", ["true", "git add -A; git commit -qm work"])
+async def test_identifiers_that_git_expands_are_stored_and_arrive_as_git_itself_has_them(
+    with_ident: None,
+    workspaces: GitWorkspaces,
+    git_project: GitProject,
+    store: GitProject,
+    deed: Deed,
+    end: str,
+) -> None:
+    edit = (
+        "echo two >> lib.c; echo two >> old.c; printf '$Id: copied $\\n' > new.c; "
+        "printf '$Id: 1 $\\r\\n' > crlf.c"
+    )
+    result = await deed(f"{edit}; {end}")
+    git_project.git("clone", "--quiet", str(git_project.root), "../by hand")
+    by_hand = GitProject(git_project.root.parent / "by hand")
+    by_hand.shell(f"{edit}; git add -A")
+
+    assert store.git("rev-parse", f"{result.head.commit}^{{tree}}") == by_hand.git("write-tree")
+    assert await workspaces.swap_target(NUMBER, "main", result.head.commit)
+    git_project.shell("touch *.c")
+    assert git_project.git("status", "--porcelain") == ""
 
 
 async def test_merged_branch_of_ones_own_without_a_change_is_none(deed: Deed) -> None:

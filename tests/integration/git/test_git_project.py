@@ -1,4 +1,5 @@
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,4 +138,47 @@ async def test_surrounding_repository_is_not_taken_for_the_project(
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other))
 
+    assert (await check_project(git_project.root)).branch == "main"
+
+
+@pytest.mark.parametrize("trusts_root", [False, True])
+async def test_repository_of_another_user_is_told_at_once_with_the_command_that_helps(
+    git_project: GitProject, monkeypatch: pytest.MonkeyPatch, trusts_root: bool
+) -> None:
+    """Git looks at the work tree where it works in it, at the git directory where it reads it."""
+    settings = git_project.root.parent / "settings"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    root = git_project.root
+    if trusts_root:
+        git_project.git("config", "--global", "--add", "safe.directory", str(root))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+    with pytest.raises(ProjectRefused, match="dubious ownership") as refused:
+        await check_project(root)
+
+    commands = re.findall("`(.*?)`", str(refused.value))
+    assert len(commands) == (1 if trusts_root else 2)
+    for command in commands:
+        git_project.shell(command)
+    assert (await check_project(root)).branch == "main"
+
+
+async def test_submodule_that_git_does_not_trust_is_told_at_once(
+    git_project: GitProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git_project.git("init", "--quiet", "--initial-branch=main", "../library")
+    GitProject(git_project.root.parent / "library").commit({"lib.c": "int x;\n"})
+    allow = ("-c", "protocol.file.allow=always")
+    git_project.git(*allow, "submodule", "--quiet", "add", "../library", "vendor")
+    git_project.commit({})
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(git_project.root.parent / "settings"))
+    for path in (git_project.root, git_project.root / ".git"):
+        git_project.git("config", "--global", "--add", "safe.directory", str(path))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+    with pytest.raises(ProjectRefused, match=r"dubious ownership.*vendor") as refused:
+        await check_project(git_project.root)
+
+    for command in re.findall("`(.*?)`", str(refused.value)):
+        git_project.shell(command)
     assert (await check_project(git_project.root)).branch == "main"

@@ -397,6 +397,22 @@ async def test_clean_build_prepares_each_time_and_sees_nothing_of_an_earlier_one
     assert (clean.exit_code, [step.name for step in clean.steps]) == (1, ["prepare", "build"])
 
 
+async def test_link_to_what_is_not_committed_is_red_unless_the_build_makes_it(
+    bench: BuildBench,
+) -> None:
+    """Case build-2: it is green where an ignored folder of an earlier build lies about."""
+    (bench.project.root / "backend/data").symlink_to("../build/out")
+    bench.project.commit({".gitignore": "build/\n", "backend/spec": "1\n"})
+    make, read = "mkdir -p ../build; cp spec ../build/out", "cat data"
+    assert (await bench.run(shell(make), clean=False)).exit_code == 0
+
+    kept = await bench.run(shell(read), clean=False)
+    clean = await bench.run(shell(read))
+    prepared = await bench.run(shell(read, prepare=("sh", "-c", make)))
+
+    assert [kept.exit_code, clean.exit_code, prepared.exit_code] == [0, 1, 0]
+
+
 async def test_result_says_what_was_built_what_ran_and_how_long(bench: BuildBench) -> None:
     build = shell("true", prepare=("sleep", "0.2"))
 

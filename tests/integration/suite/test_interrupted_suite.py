@@ -34,10 +34,10 @@ async def test_waits(stack, postgres_server, nats_server, runs):
 @pytest.mark.parametrize(
     ("whom", "number"),
     [
-        ("it", signal.SIGINT),
+        pytest.param("it", signal.SIGINT, marks=pytest.mark.slow),
         ("it", signal.SIGTERM),
-        ("it", signal.SIGKILL),
-        ("the master", signal.SIGINT),
+        pytest.param("it", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("the master", signal.SIGINT, marks=pytest.mark.slow),
         ("the master", signal.SIGKILL),
         ("the xdist worker", signal.SIGKILL),
     ],
