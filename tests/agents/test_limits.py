@@ -1,0 +1,97 @@
+"""Limits and logins of the real programs: what they say holds their account, and fails nobody."""
+
+import time
+
+import pytest
+
+from pipeline.model import RequirementState
+from tests.agents.scenarios import anthropic
+from tests.agents.stand_ins import Turn, stand_in
+from tests.agents.test_real_teams import equip, work
+from tests.e2e.conftest import Cli
+from tests.eventually import eventually_async
+from tests.orchestra import Orchestra, explained
+from tests.orchestra_plans import PAIR
+
+pytestmark = pytest.mark.agents
+
+WINDOW = 40
+"""Seconds until the limit is reset: both agents have met it long before."""
+
+
+async def test_usage_limit_is_waited_for_until_the_reset_that_the_program_names(
+    orchestra: Orchestra,
+) -> None:
+    reset = int(time.time()) + WINDOW
+    limit = {
+        "anthropic_ratelimit_unified_status": "rejected",
+        "anthropic_ratelimit_unified_reset": str(reset),
+        "anthropic_ratelimit_unified_representative_claim": "five_hour",
+        "anthropic_ratelimit_unified_5h_status": "rejected",
+        "anthropic_ratelimit_unified_5h_reset": str(reset),
+    }
+    refused = anthropic(429, "rate_limit_error", "This would exceed your limit", **limit)
+    early: list[float] = []
+
+    def answers(n: int, prompt: str) -> Turn:
+        if (now := time.time()) < reset:
+            early.append(now)
+            return refused
+        return work(n, prompt)
+
+    with stand_in(answers) as api:
+        given = equip(orchestra, api, {})
+        del given["ANTHROPIC_API_KEY"]
+        await orchestra.worker.start(**given, CLAUDE_CODE_OAUTH_TOKEN="token")
+        handle = await orchestra.start(PAIR)
+
+        resets: list[float] = []
+
+        async def is_held() -> bool:
+            resets[:] = [h.until.timestamp() for h in (await orchestra.view()).holds if h.until]
+            return bool(resets)
+
+        await eventually_async(is_held, "the account holds it")
+        cli = Cli(orchestra.environment, orchestra.home.parent)
+        listed, status = cli("accounts"), cli("status", orchestra.number)
+        waiting = cli("list", "--waiting")
+        report = await handle.result()
+    view = await orchestra.view()
+
+    assert report.state is RequirementState.DELIVERED, explained(view)
+    assert view.fixes == ()
+    assert resets[0] == reset
+    for said in (status.out, waiting.out, listed.out):
+        assert "hit your session limit" in " ".join(said.split()), said
+    assert len(early) <= 2  # both began before one had met it
+    # Each met the limit once at most, and one of them went first afterwards.
+    assert sum(stage.attempt for stage in view.stages) == 2 + len(early)
+
+
+async def test_refused_login_is_asked_about_once_and_continues_when_it_is_renewed(
+    orchestra: Orchestra,
+) -> None:
+    refused = anthropic(401, "authentication_error", "OAuth token has expired")
+    is_renewed = False
+
+    def answers(n: int, prompt: str) -> Turn:
+        return work(n, prompt) if is_renewed else refused
+
+    with stand_in(answers) as api:
+        await orchestra.worker.start(**equip(orchestra, api, {}))
+        handle = await orchestra.start(PAIR)
+
+        async def are_held() -> bool:
+            return len((await orchestra.view()).holds) == 2
+
+        await eventually_async(are_held, "both stages are held")
+        cli = Cli(orchestra.environment, orchestra.home.parent)
+        assert "accounts resume claude-code" in cli("doctor").out
+        is_renewed = True
+        resumed = cli("accounts", "resume", "claude-code")
+        report = await handle.result()
+    view = await orchestra.view()
+
+    assert "is tried now" in resumed.out, resumed.err
+    assert report.state is RequirementState.DELIVERED, explained(view)
+    assert view.fixes == ()
