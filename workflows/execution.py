@@ -272,19 +272,19 @@ class Execution:
         if after is None:
             return await attempt
         resumed = self.faults.detach(
-            self._show_resumed_unless_answered(), "show that it continues", lambda _: None
+            self._show_resumed_unless_answered(after.hold), "show that it continues", lambda _: None
         )
         try:
             result = await attempt
         finally:
             resumed.cancel()
         if not isinstance(result, Paused):
-            self.display.proceed()
+            self.display.proceed(after.hold.boundary)
         return result
 
-    async def _show_resumed_unless_answered(self) -> None:
+    async def _show_resumed_unless_answered(self, hold: Hold) -> None:
         await workflow.sleep(options.HELD_AGAIN, summary="Held again, or under way?")
-        self.display.proceed()
+        self.display.proceed(hold.boundary)
 
     async def pause(self, hold: Hold) -> None:
         """Show who holds the requirement, and wait until it is worth trying again.

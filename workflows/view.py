@@ -84,21 +84,29 @@ class Display:
         self._board = board
         self.shown = Shown(RequirementState.ACCEPTED)
         self._before_hold = self.shown
+        self._limited: dict[str, str] = {}
+        """What accounts hold, by boundary: it is shown while other stages run."""
         self.pending = ("", "")
         """Who else it waits for while it runs, and the open question."""
 
     def show(self, state: RequirementState, waiting_for: str = "", note: str = "") -> None:
         """Update the Web UI; while it runs, show what is pending."""
+        if state.is_final:
+            self._limited.clear()
         pending = self.pending if state is RequirementState.RUNNING else (waiting_for, note)
         self._before_hold = Shown(state, *pending)
         self._show(self._before_hold)
 
     def hold(self, hold: Hold) -> None:
         """Show who holds it, until `go_on` or the next `show`."""
-        self._show(Shown.held(hold))
+        shown = Shown.held(hold)
+        if hold.account:
+            self._limited[hold.boundary] = shown.note
+        self._show(shown)
 
-    def proceed(self) -> None:
-        """Show the state before the hold again."""
+    def proceed(self, boundary: str = "") -> None:
+        """Show the state before the hold at that boundary again."""
+        self._limited.pop(boundary, None)
         self._show(self._before_hold)
 
     def refresh(self) -> None:
@@ -107,7 +115,8 @@ class Display:
 
     def _show(self, shown: Shown) -> None:
         self.shown = shown
-        self._view.show(shown.state, self._board, shown.waiting_for, shown.note)
+        notes = filter(None, dict.fromkeys((shown.note, *self._limited.values())))
+        self._view.show(shown.state, self._board, shown.waiting_for, "\n\n".join(notes))
 
 
 class FixesView:

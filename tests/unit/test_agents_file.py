@@ -4,6 +4,7 @@ from pathlib import PurePath
 
 import pytest
 
+from pipeline.accounts import AfterLimit
 from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.agents_file import (
     AgentsFile,
@@ -304,6 +305,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         instructions = "Use tabs."
         isolation = false
         account = "work"
+        resume_after_limit = "ask"
         """
     ).agents
 
@@ -321,6 +323,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         environment=("MY_KEY",),
         instructions="Use tabs.",
         isolation=False,
+        after_limit=AfterLimit.ASK,
     )
 
 
@@ -338,6 +341,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         ('model = "--help"', "model: '--help' must be one printable line"),
         ('program = "-x"', "program: '-x' must be"),
         ('account = ""', "account: must be a string that is not empty"),
+        ('resume_after_limit = "no"', 'resume_after_limit: must be "resume" or "ask"'),
         ('isolation = "yes"', "isolation: must be true or false"),
         ('command = ["x"]', "command: unknown key; known are kind, program"),
         ('environment = ["A=1"]', "'A=1' is not the name of a variable"),

@@ -143,6 +143,7 @@ def test_same_words_of_another_owner_are_another_error(board: Board) -> None:
         FailureKind.BLOCKED,
         FailureKind.INFRASTRUCTURE,
         FailureKind.PRE_EMPTED,
+        FailureKind.LIMITED,
         FailureKind.REFUSED,
         FailureKind.DELIVERY,
     ],
