@@ -45,8 +45,9 @@ def accounts(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """List the accounts of agents' programs that cannot work now, and who waits for them.
+    """Show which accounts cannot work now, or resume one.
 
+    These are accounts of agents' programs, at a limit or logged out; with who waits for them.
     `resume` lets one be tried: after a log-in or a top-up, or before the wait is over. One run goes
     first, the others follow.
     """

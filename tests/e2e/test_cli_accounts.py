@@ -75,7 +75,9 @@ async def test_account_is_listed_and_a_retry_tries_it_at_once(
 
     assert "is tried now" in cli("retry", orchestra.number, "roy").out
     await eventually_async(lambda: is_held(2), "it has tried, and is held again")
+    orchestra.worker.kill()
     folder.joinpath("open").touch()
+    await orchestra.worker.start(AGOG_AGENTS_FILE=str(folder / "agents.toml"))
     assert "is tried now" in cli("retry", orchestra.number, "roy").out
     report = await handle.result()
 

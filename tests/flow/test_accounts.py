@@ -1,6 +1,7 @@
 """A program's account that cannot work holds everybody who works with it, and fails nobody."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,39 +15,15 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.temporal.messages import TemporalNotifier
 from pipeline import accounts
 from pipeline.accounts import AfterLimit
-from pipeline.agent_programs import ProgramAgent
-from pipeline.agents_file import AgentsFile
-from pipeline.model import Ending, Pipeline, Priority, RequirementOrder, RequirementState
+from pipeline.model import Priority, RequirementOrder, RequirementState
 from pipeline.plan_file import read_pipeline
-from tests.cluster import AGENTS, NO_REPAIR, REPAIR, Cluster, Handle, delivered, until
-from tests.fakes import Script
+from tests.accounts import BY_CLAUDE, CLAUDE, OVERLOADED, REFUSED, WORDS, WORKS, by, resets_in
+from tests.cluster import NO_REPAIR, REPAIR, Cluster, Handle, delivered, until
 from tests.flow.test_p0_gate import until_held
 from tests.orchestra_plans import FOUR, PAIR, SOLO, team_of
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
-WORDS = "You've hit your session limit · resets 6:06am (UTC)"
-LIMIT = Script(ending=Ending.USAGE_LIMIT, says=WORDS, exit_code=1)
-OVERLOADED = Script(ending=Ending.OVERLOADED, says="529 Overloaded", exit_code=1)
-REFUSED = Script(ending=Ending.LOGIN_REFUSED, says="Invalid API key", exit_code=1)
-WORKS = Script(ending=Ending.SUCCESS)
-CLAUDE = ProgramAgent("claude-code", "claude", "claude-code")
-
-
-class ScriptedFile(AgentsFile):
-    """Says which account an agent works with, although a script answers for its program."""
-
-    def is_simulated(self, pipeline: Pipeline) -> bool:
-        """No project is needed."""
-        return True
-
-
-def by(agent: ProgramAgent, **others: ProgramAgent) -> AgentsFile:
-    """Every agent is that one, except the others."""
-    agents = {**dict.fromkeys(AGENTS.agents, agent), **others}
-    return ScriptedFile(AGENTS.source, AGENTS.directory, agents, AGENTS.builds, 0.0)
-
-
-BY_CLAUDE = by(CLAUDE)
+RESET_SECONDS = float(os.environ.get("AGOG_TEST_RESET_SECONDS", "5"))
 ACCOUNT = "account claude-code"
 THREE_AT_ONCE = read_pipeline(
     """
@@ -77,10 +54,6 @@ builds = ["frontend"]
 )
 
 
-def resets_in(seconds: float, script: Script = LIMIT) -> Script:
-    return replace(script, resets=timedelta(seconds=seconds))
-
-
 async def resume(cluster: Cluster, *, at_once: bool = True) -> datetime:
     """What the command `accounts resume` does."""
     tried = await cluster.store.resume_account("claude-code", "ada", at_once=at_once)
@@ -102,7 +75,7 @@ async def test_limit_with_a_reset_holds_eight_runs_of_three_requirements(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     """All have begun when the first one meets it: nobody fails, and nothing is repaired."""
-    limited = replace(resets_in(5), lasts=True)
+    limited = replace(resets_in(RESET_SECONDS), lasts=True)
     await cluster.open(
         {
             "Research": [limited] * 2 + [WORKS],

@@ -65,6 +65,7 @@ def test_every_command_and_message_of_a_workflow_is_in_a_history() -> None:
     ("name", "sign"),
     [
         ("held", '"hold"'),
+        ("limited", '"account":"claude-code"'),
         ("pre-empted", "apply_preemption"),
         ("reminder", '"remind"'),
         ("cancelled", "workflowExecutionCanceledEventAttributes"),

@@ -35,6 +35,7 @@ from adapters.sdlc.store import create_store
 from adapters.temporal.client import SEARCH_ATTRIBUTES
 from adapters.temporal.converter import DATA_CONVERTER
 from cli.hints import sasha_status
+from pipeline.agents_file import AgentsFile
 from pipeline.errors import DependencyUnavailable, RetriesExhausted
 from pipeline.installation import Installation
 from pipeline.model import (
@@ -56,6 +57,7 @@ from pipeline.model import (
 )
 from pipeline.plan_rules import DELIVER
 from pipeline.runbook import RUNBOOK, RunbookEntry
+from tests.accounts import BY_CLAUDE, WORKS, resets_in
 from tests.cluster import (
     NO_REPAIR,
     REPAIR,
@@ -338,6 +340,8 @@ class Scenario:
     sequential: bool = False
     priority: Priority = Priority.P2
     pre_empts: bool = False
+    agents: AgentsFile | None = None
+    """Who works with which account; None: with none."""
     slots: int | None = None
     """How many agents its host allows when it begins; None: as many as come."""
     has_project: bool = False
@@ -361,6 +365,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         bounds=replace(NO_REPAIR, reminder=timedelta(seconds=1)),
     ),
     "held": Scenario("standard", {"Research": [LASTING]}, answers=_hold_for_p0),
+    "limited": Scenario(SOLO, {ROY: [resets_in(2), WORKS]}, agents=BY_CLAUDE),
     "pre-empted": Scenario("standard", {ROY: [LASTING]}, answers=_apply_preemption_for_p0),
     "cancelled": Scenario(
         "standard",
@@ -456,6 +461,7 @@ async def _histories(
     await cluster.open(
         scenario.scripts,
         scenario.builds,
+        agents=scenario.agents,
         workspaces=_project(place) if scenario.has_project else None,
     )
     cluster.runs.slots = scenario.slots
