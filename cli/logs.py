@@ -56,7 +56,7 @@ def logs(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
-    """Print what a stage's agent has printed; of known programs in a readable form."""
+    """Print what a stage's agent has printed."""
     settings = load_settings()
     found = run(_run(settings, req, stage, attempt))
     path = _log_path(settings.home, found, run_files.STDERR if stderr else run_files.STDOUT)

@@ -30,8 +30,9 @@ from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.failures import last_lines
 from pipeline.model import Ending, ProgramReport, RunEnd, Tokens
 
-STOP_SECONDS = 5.0
-"""Most end within two seconds after SIGINT."""
+STOP_SECONDS = 8.0
+"""It ends within two seconds after SIGINT. In a command it tells its costs before, and ends that;
+before the model's first word it tells nothing."""
 _RETRIES = "2"
 """Of its own, about four seconds; by default it would try for three minutes."""
 

@@ -273,10 +273,10 @@ class RunDirectory:
 
         If its program was asked once more for its answer, both are one run with one end.
         """
-        result = self._result(limit)
+        result = self.part(limit)
         if result.report is None or self.is_again or not self.again.has(records.EXIT):
             return result
-        again = self.again._result(limit)
+        again = self.again.part(limit)
         if again.report is None or not again.starts:
             return result
         return replace(
@@ -289,7 +289,8 @@ class RunDirectory:
             report=together(PROGRAMS[again.report.kind], result.report, again.report),
         )
 
-    def _result(self, limit: int) -> RunResult:
+    def part(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
+        """How this run alone ended, before its program was asked once more for its answer."""
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)

@@ -193,13 +193,6 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             agent={"arguments": ("--no-such-option",)},
             detail="unknown option",
         ),
-        "claude-code is stopped": Scenario(
-            "claude-code",
-            Ending.INTERRUPTED,
-            faults=(Hang(),),
-            stops=True,
-            end=RunEnd.CANCELLED,
-        ),
         "claude-code is stopped in a command": Scenario(
             "claude-code", Ending.INTERRUPTED, (_LONG,), agent=_FREE, **_STOPPED
         ),

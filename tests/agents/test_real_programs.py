@@ -14,7 +14,8 @@ pytestmark = pytest.mark.agents
 async def test_each_ending_is_told_by_the_program(name: str, runs: Bench, clone: Path) -> None:
     scenario = SCENARIOS[name]
 
-    result, _ = await play(scenario, runs, clone)
+    await play(scenario, runs, clone)
+    result = runs.directory(runs.order()).part()
 
     assert result.report
     assert (result.report.ending, result.end) == (scenario.ending, scenario.end)
