@@ -287,7 +287,7 @@ class EscalationRow(Base):
 
 
 class P0GateRow(Base):
-    """The P0 gate: one row that whoever opens a stage shares, and whoever moves the line owns."""
+    """The P0 gate: one row, locked shared by what starts work, exclusively by what changes it."""
 
     __tablename__ = "line"
 
@@ -315,7 +315,7 @@ class InstallationRow(Base):
 class HoldRow(Base):
     """A boundary at which a requirement waits, or has waited, for others.
 
-    `workflow_id` is whom to wake: the requirement's workflow, or one below it.
+    `workflow_id` is the workflow to notify: the requirement's workflow, or one below it.
     """
 
     __tablename__ = "holds"
