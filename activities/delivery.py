@@ -153,7 +153,7 @@ async def clean_up(ports: HostPorts, ref: RequirementRef) -> None:
     """End an execution's runs on this host and remove its clones; a repeat is harmless.
 
     What runs have cost is recorded here, since no stage will close them any more. It is recorded
-    last: while the database is away everything else is done.
+    last: while the database is down everything else is done.
     """
     results = await ports.runs.end_all(ref.key)
     try:

@@ -87,4 +87,4 @@ async def letting_others_deliver(ports: HostPorts, number: str) -> AsyncIterator
 
 async def notify_others(ports: HostPorts) -> None:
     """Notify the workflows that may continue or deliver now that this requirement waits."""
-    await ports.notifier.wake(await ports.store.to_notify())
+    await ports.notifier.notify(await ports.store.to_notify())

@@ -60,7 +60,7 @@ class RecordActivities:
     async def close_requirement(self, closing: Closing) -> None:
         """Record the end, and notify the requirements that it held."""
         if await self._ports.store.close_requirement(closing):
-            await self._ports.notifier.wake(await self._ports.store.to_notify())
+            await self._ports.notifier.notify(await self._ports.store.to_notify())
 
     @activity.defn
     async def aggregate_failures(self, collection: FailureCollection) -> FailureReport:

@@ -105,7 +105,7 @@ class Attempt:
     async def failed(self, error: Exception) -> ApplicationError:
         """Count a failure; returns the error for Temporal: retry, or retries exhausted."""
         streak = self._count(error)
-        if self._is_last():  # whoever called it has bounded it already
+        if self._is_last():  # its caller has bounded it already
             await self.over()
             return ApplicationError(streak.error, type=type(error).__name__)
         failing = timedelta(seconds=streak.failing_seconds)

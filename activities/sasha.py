@@ -104,10 +104,10 @@ class SashaActivities:
         """Close the row, and notify everybody who was paused by it."""
         store = self._ports.store
         await until_persisted(self._ports, partial(store.close_requirement, closing))
-        await self._ports.notifier.wake(await until_persisted(self._ports, store.to_notify))
+        await self._ports.notifier.notify(await until_persisted(self._ports, store.to_notify))
 
     async def _notify_all(self) -> None:
-        await self._ports.notifier.wake(await self._ports.store.to_notify())
+        await self._ports.notifier.notify(await self._ports.store.to_notify())
         await self._ports.notifier.pre_empt(await self._ports.store.to_pre_empt(missed=True))
 
 

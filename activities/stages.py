@@ -44,7 +44,7 @@ class StageActivities:
 
         Without a free slot, or while something holds the requirement, nothing is opened: the
         outcome says so. An agent that was started is attached to, and nothing else is asked: its
-        result is recorded when it can be, whatever is away.
+        result is recorded once everything is back.
 
         Raises: DependencyUnavailable before the start; StaleAttempt, ProjectMissing,
             ProjectRefused.
@@ -64,7 +64,7 @@ class StageActivities:
     async def wait_for_slot(self, request: StageRequest) -> None:
         """Wait in this host's waiting room until the stage is called; then it is to be run.
 
-        Whoever runs in vain because no slot was kept for it comes back. Nothing is opened here.
+        A stage that found no slot comes back. Nothing is opened here.
         """
         tell_with_each_beat(partial(self._ports.runs.queue_place, request.run_id))
         await self._ports.runs.wait_for_slot(request.slot)

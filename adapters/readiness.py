@@ -238,7 +238,7 @@ class WatchedDependencies:
         try:
             await within(ASK_SECONDS, _awaited(self._tell(name)))
         except (DependencyUnavailable, TimeoutError) as error:
-            log.warning("Nobody was told that %s is away: %s", name, error)
+            log.warning("Nobody was told that %s is down: %s", name, error)
             return False
         return True
 

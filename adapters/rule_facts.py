@@ -15,7 +15,7 @@ from pipeline.questions import RequirementFacts
 ANSWER_SECONDS = 2.0
 """An agent waits for the answer, which is given without facts after that."""
 PAUSE_SECONDS = 5.0
-"""How long a silent database is not asked again: every question would wait in vain."""
+"""How long a silent database is not asked again: every question would wait for nothing."""
 _CONNECTIONS = 2
 
 

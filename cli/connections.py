@@ -88,4 +88,4 @@ async def _all_or_refuse(*checks: Awaitable[object]) -> None:
 
 async def notify_paused(connected: Services) -> None:
     """Notify every paused requirement that may continue. Raises: DependencyUnavailable."""
-    await TemporalNotifier(connected.temporal).wake(await connected.store.to_notify())
+    await TemporalNotifier(connected.temporal).notify(await connected.store.to_notify())

@@ -50,11 +50,15 @@ _STATES = {
     RequirementState.FAILED: ExitCode.NOT_DELIVERED,
     RequirementState.CANCELLED: ExitCode.CANCELLED,
     RequirementState.BLOCKED: ExitCode.NEEDS_HUMAN,
+    RequirementState.HELD: ExitCode.NEEDS_HUMAN,
 }
 
 
 def exit_code_of_state(state: RequirementState) -> ExitCode:
-    """The code of a final state or of BLOCKED. Raises: KeyError for any other."""
+    """The code of a final state, or of one in which only a human can continue it.
+
+    Raises: KeyError for any other.
+    """
     return _STATES[state]
 
 

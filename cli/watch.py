@@ -131,7 +131,14 @@ def _conclude(view: RequirementView) -> ExitCode:
 
 
 def _needs_human(view: RequirementView) -> bool:
-    """Whether only an answer continues it, and the question can be shown already."""
+    """Whether only an answer continues it, and the question can be shown already.
+
+    It is about the requirement, or about the accounts that hold all of it.
+    """
+    if view.state is RequirementState.HELD:
+        are_asked = [hold.account is not None and hold.until is None for hold in view.holds]
+        is_running = any(stage.state is StageState.RUNNING for stage in view.stages)
+        return bool(are_asked) and all(are_asked) and not is_running
     is_blocked = view.state is RequirementState.BLOCKED
     return is_blocked and view.waiting_for == HUMAN and view.escalation is not None
 

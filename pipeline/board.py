@@ -83,7 +83,7 @@ class Board:
     def is_wanted(self, stage: Stage) -> bool:
         """Whether an unconditional stage, or one whose own flag was raised by a completed stage.
 
-        A specialist who has said FAIL must say PASS, whoever still asks for it.
+        A specialist who has said FAIL must say PASS, even if no flag asks for it any more.
         """
         raised = (flag for entry in self.entries.values() for flag in entry.flags)
         failed = self.entries[stage.name].verdict == "FAIL"
@@ -249,13 +249,13 @@ class Board:
     def reopen(self, name: str, *, check_only: bool = False) -> None:
         """Set a stage and what depends on it back to waiting, or have its checks made again.
 
-        None of them may be running: `check_retry` sees to it.
+        None of them may be running: `check_retry` ensures that.
         """
         answered = {name} if check_only else {name, *dependents(self.pipeline, name)}
         for each in self.reopened_by(name, check_only=check_only):
             entry = self.entries[each]
             self.entries[each] = StageEntry(attempt=entry.attempt)
-            if each == name and entry.resumes:  # others build on what is done anew
+            if each == name and entry.resumes:  # others build on what is done again
                 self.entries[each] = replace(
                     self.entries[each],
                     resumes=True,

@@ -13,7 +13,7 @@ PipelineError
 │   │   └── NumberElsewhere   by another installation in the same Temporal namespace
 │   ├── IllegalTransition     a phase change that the life cycle does not know
 │   ├── StaleAttempt          a closing write of an attempt that is no longer current
-│   ├── NotRepairable         what is wrong with a dependency is for a human to see to
+│   ├── NotRepairable         a fault of a dependency that only a human can repair
 │   └── RetriesExhausted      a transient error that has outlasted its bound
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project

@@ -484,6 +484,6 @@ def _check_spelling(fields: Mapping[str, object]) -> None:
 
 
 def _reason(value: object) -> str:
-    """A reason, empty for what only looks like one; whoever changed something needs none."""
+    """A reason, empty for what only looks like one; an agent that changed something needs none."""
     said = value.strip() if isinstance(value, str) else ""
     return said if _REASON.search(said) and said.rstrip(".").lower() not in _NO_REASONS else ""

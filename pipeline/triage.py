@@ -122,7 +122,7 @@ def _why_human(board: Board, failure: Failure, spent: timedelta) -> str:
 
 
 def _told(failure: Failure) -> str:
-    """Why no agent sees to it, and the first line of what happened."""
+    """Why no agent can repair it, and the first line of what happened."""
     return f"{_WHY_HUMAN[failure.kind]}: {failure.error.partition(chr(10))[0]}"
 
 

@@ -58,7 +58,7 @@ class Work:
     def _unseen(self, stage: Stage) -> tuple[str, ...]:
         """Revisions of merged work that make the stage's green verdict.
 
-        A tester of one side judges that side, whoever judges no side in particular judges both.
+        A tester of one side judges that side; a judge without a side judges both.
 
         Source: design, section 3, "Merges and builds".
         """

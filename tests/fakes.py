@@ -62,8 +62,8 @@ class Script:
 class NobodyWaits:
     """Notifier and Sasha where nothing is ever held: being told of anything, or called, fails."""
 
-    async def wake(self, wake: Notification) -> None:
-        assert not wake.workflow_ids
+    async def notify(self, notification: Notification) -> None:
+        assert not notification.workflow_ids
 
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
         assert not workflow_ids

@@ -110,7 +110,7 @@ class Notifications:
             await workflow.execute_activity_method(
                 SashaActivities.call_sasha,
                 SashaCall(host, hold.dependency, workflow.info().workflow_id),
-                **options.central(f"Call Sasha: {hold.dependency} is away"),
+                **options.central(f"Call Sasha: {hold.dependency} is down"),
             )
         now: datetime = workflow.now()
         if hold.until:

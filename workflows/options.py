@@ -48,8 +48,8 @@ _UNBOUNDED = timedelta(days=365)
 _BRIEF = timedelta(minutes=1)
 
 
-# A wake is repeated until it is out; this is for the case that nobody was left to send it. Each
-# further look waits as long as the hold has lasted: a month costs a hundred looks, not thousands.
+# A notification is repeated until it is out; this is for the case that nobody was left to send it.
+# Each further look waits as long as the hold has lasted: a month costs a hundred looks.
 _HOLD_CHECKS = (timedelta(minutes=5), timedelta(hours=6))
 
 HELD_AGAIN = timedelta(seconds=10)
@@ -60,7 +60,7 @@ _OUTAGE_CHECKS = (timedelta(minutes=1), timedelta(hours=1))
 
 
 def hold_check(held: timedelta, *, is_outage: bool) -> timedelta:
-    """When a workflow that has been held so long looks again without having been woken."""
+    """When a workflow that has been held so long looks again without a notification."""
     first, last = _OUTAGE_CHECKS if is_outage else _HOLD_CHECKS
     return min(max(held, first), last)
 

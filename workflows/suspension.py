@@ -41,7 +41,7 @@ class Suspension:
 
     async def _stand(self) -> None:
         while self._is_asked:
-            self._is_asked = False  # a check under way may miss whoever asks from now on
+            self._is_asked = False  # a check under way may miss a request from now on
             held: Shown | None = None
             while hold := await self._look():
                 held = await self._wait(hold)

@@ -147,7 +147,7 @@ def _found(
 def _remove_runs(home: Path, leftover: Leftover) -> None:
     for path in run_folders(home, leftover.number):
         run = RunDirectory(home.joinpath(RUNS, *path.parts[-3:]), "")
-        # Under its lock: whoever would start the run finds nothing or waits for nothing.
+        # Under its lock, so that nobody starts the run meanwhile.
         with run.locked() as lock:
             if lock is None:
                 raise TransientError(f"{path} is held by a supervisor")

@@ -99,7 +99,7 @@ class RecordCare:
             were started on; NotRepairable where rows cannot be compared with it.
         """
         number = alert.subject
-        if not number:  # not a row: the look itself has failed, and why is for a human to see to
+        if not number:  # not a row: the check itself has failed, which only a human can repair
             raise NotRepairable(alert.detail)
         row = await self._database.read(lambda c: open_row(c, number, self._grace))
         status = await self._status(number)

@@ -1,6 +1,6 @@
 """Clones of our store, one for each stage and each build: whole, their own, and thrown away.
 
-A clone borrows the store's objects and has a git directory of its own, in which whoever works there
+A clone borrows the store's objects and has a git directory of its own, in which the agent
 may do what it likes. We never read that directory as configuration: files are written and taken by
 the store's git, with an index that lies where no agent is told of.
 """

@@ -221,7 +221,7 @@ class Project:
                 f"{target} no longer holds {seen[:10]}, which this requirement stands on: it was "
                 f"moved back, or rewritten, to {tip[:10]}. What was taken off would come back "
                 f"with the delivery. Bring {seen[:10]} back to {target} and retry, or abort the "
-                "requirement and start it anew."
+                "requirement and start it again."
             )
         return tip
 
@@ -328,7 +328,7 @@ class Project:
             raise ProjectRefused(
                 f"{self.root} is the folder {prefix} of a repository. Set PROJECT_ROOT to its root."
             )
-        # Whoever reads from it, as our store does, must trust the git directory as well.
+        # Our store reads from it, so git must trust the git directory as well.
         read = await self._git.run("ls-remote", str(self.root), "refs/none", accept=(0, 128))
         if dubious := _DUBIOUS.search(read.error):
             # Git names the directory, and looks for the file `.git` that leads there (2.39).

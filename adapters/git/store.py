@@ -317,7 +317,7 @@ class Store:
     async def _pack(self) -> None:
         """Put loose objects, small packs and refs together when they are many.
 
-        No object is dropped, whoever refers to it: a clone may borrow it.
+        No object is dropped: a clone may borrow it.
         """
         counted = await self.git.run("count-objects", "-v")
         counts = dict(line.split(": ", 1) for line in counted.text.splitlines())

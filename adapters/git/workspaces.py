@@ -68,7 +68,7 @@ class GitWorkspaces:
     async def prepare(self, request: StageRequest) -> str:
         """A clone for the attempt at `request.head`; untouched when asked again for that.
 
-        One at another commit is made anew: no agent has been in it yet.
+        One at another commit is made again: no agent has been in it yet.
         """
         await self._allow_filters()
         clone, base = self._stage_clone(request), _base(request)
@@ -103,7 +103,7 @@ class GitWorkspaces:
             return await self._keep(names, key, clone, _base(request), message)
 
     async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
-        """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
+        """The build's clone at the commit: made again if `clean`, else ignored files are kept."""
         await self._allow_filters()
         # Two places: what is built in the kept one must not lie about in the clean one.
         clone = self._clones.at(number, f"{BUILD if clean else KEPT_BUILD}-{slug(build)}")
@@ -173,7 +173,7 @@ class GitWorkspaces:
         await self._clones.discard_all(number)
 
     async def _allow_filters(self) -> None:
-        """Let our git run the filters that are allowed: whoever takes up a clone needs them."""
+        """Let our git run the filters that are allowed: every clone needs them."""
         if not self._options:
             self._options.update(await self._project.filter_options())
 

@@ -1,4 +1,4 @@
-"""Temporal, NATS and PostgreSQL as child processes, for whoever has none of their own."""
+"""Temporal, NATS and PostgreSQL as child processes, for users who have none of their own."""
 
 from adapters.local_stack.child import Child, ChildSpec
 from adapters.local_stack.stack import LocalStack, StackIncident

@@ -222,7 +222,7 @@ async def _update(jetstream: JetStreamContext, stream: Stream, config: StreamCon
 def _refusal(stream: Stream, problem: str, error: APIError) -> NotRepairable:
     return NotRepairable(
         f"Stream {stream.name} {problem}: NATS says {error.description!r}. Copy what it holds and"
-        " remove what is in the way (`nats stream ls`); it is then created anew."
+        " remove what is in the way (`nats stream ls`); it is then created again."
     )
 
 

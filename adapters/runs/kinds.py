@@ -467,7 +467,7 @@ class SimulatedRuns:
         return True
 
     def look(self, run: RunDirectory) -> Status:
-        """The run's status. Whoever first sees that it is over records its end."""
+        """The run's status. The first look that sees it over records its end."""
         if run.has(records.EXIT):
             return Ended()
         record, starts = run.order(), run.starts()

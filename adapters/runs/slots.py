@@ -347,7 +347,7 @@ class Slots:
     def _call(self) -> None:
         """Reserve free slots for the first of the queue, or for a more urgent run that is expected.
 
-        While the queue is empty nothing is reserved: whoever comes finds the free slot.
+        While the queue is empty nothing is reserved: the next stage finds the free slot.
         """
         while self._queue and self.used < self._slots:
             first = min(self._queue, key=lambda subscriber: subscriber.rank)

@@ -1,10 +1,10 @@
 """Turns to deliver: at a branch one requirement at a time verifies and swaps, others queue.
 
-The line is served by priority, then arrival. Whoever asks takes the turn if it is free and nobody
-who may continue stands before it; what no P0 holds takes it from whoever is less urgent. A change
-owns the line (`_lock_target`), after the requirement's row and the P0 gate. Nothing is handed over:
-whoever leaves wakes who is next, and so does whoever finds the turn free and is not next, so a lost
-wake stops nobody for long.
+The line is served by priority, then arrival. A requirement that asks takes the turn if it is free
+and none that may continue stands before it; one that no P0 holds takes it from a less urgent one.
+A change owns the line (`_lock_target`), after the requirement's row and the P0 gate. Nothing is
+handed over: a requirement that leaves notifies the next, and so does one that finds the turn free
+and is not next, so a lost notification stops nobody for long.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _IN_LINE = (
         DeliveryTurnRow.number,
     )
 )
-"""Whoever has the turn comes first in its line."""
+"""The requirement with the turn comes first in its line."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ async def pass_delivery(
 async def leave_line(write: RequirementWrite, *, keeps_place: bool) -> bool:
     """Let others deliver; whether the requirement was in line at all.
 
-    The line is owned for it: whoever has asked before is seen by who is woken after this commit.
+    The line is owned for it: the next, notified after this commit, sees who has asked before.
     One that `keeps_place` is served by its first arrival when it comes back.
     """
     row = DeliveryTurnRow

@@ -44,7 +44,7 @@ _NOT_STARTED = (StageState.WAITING, StageState.HELD)
 async def block(
     connection: AsyncConnection, collection: FailureCollection, report: FailureReport
 ) -> None:
-    """Record a round's failures and who sees to them; a repeat does nothing.
+    """Record a round's failures and their assignees; a repeat does nothing.
 
     Raises: IllegalTransition, UnknownRequirement.
     """

@@ -196,7 +196,7 @@ def _of_turn(hold: Row, row: Row) -> Row:
 
 
 async def _holders(connection: AsyncConnection, open_holds: Sequence[Row]) -> Sequence[Row]:
-    """Requirements that hold it; a dependency that is away is none."""
+    """Requirements that hold it; a dependency that is down is none."""
     names = {name for hold in open_holds for name in hold["held_by"]}
     if not names:
         return []

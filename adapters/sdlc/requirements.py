@@ -248,8 +248,8 @@ async def open_requirement(
 async def close_requirement(connection: AsyncConnection, closing: Closing) -> bool:
     """Record the end and what the requirement brought; a repeat does nothing.
 
-    Returns whether somebody may have to be woken: it has moved the gate or stood in the line of its
-    target, or may have before.
+    Returns whether somebody may have to be notified: it has changed the gate or stood in the line
+    of its target, or may have before.
 
     Raises: IllegalTransition if it has ended otherwise, UnknownRequirement.
     """
@@ -357,7 +357,7 @@ async def is_full(connection: AsyncConnection, host: str, limit: int, number: st
 
 
 async def _clear_line(write: RequirementWrite, closing: Closing) -> bool:
-    """Whoever this one has held may continue; a blocker that was not delivered keeps blocking.
+    """What this one has held may continue; a blocker that was not delivered keeps blocking.
 
     Returns whether it has held anybody.
     """

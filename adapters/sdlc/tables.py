@@ -292,7 +292,7 @@ class EscalationRow(Base):
 
 
 class P0GateRow(Base):
-    """The P0 gate: one row that whoever opens a stage shares, and whoever moves the line owns."""
+    """The P0 gate: one row, locked shared by what starts work, exclusively by what changes it."""
 
     __tablename__ = "line"
 
@@ -320,8 +320,8 @@ class InstallationRow(Base):
 class HoldRow(Base):
     """A boundary at which a requirement waits, or has waited, for others.
 
-    `workflow_id` is whom to wake: the requirement's workflow, or one below it. An `account` that
-    cannot work holds until `until`, or until a human has seen to it.
+    `workflow_id` is the workflow to notify: the requirement's workflow, or one below it. An
+    `account` that cannot work holds until `until`, or until a human has seen to it.
     """
 
     __tablename__ = "holds"

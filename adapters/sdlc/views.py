@@ -48,7 +48,7 @@ class GateView:
     """A check on a commit: `verdict` is green or red.
 
     Of a build: `tree` names the files that were built, `clean` says whether their checkout was made
-    anew, `steps` what ran (`name`, `argv`, `seconds`); None and empty for other gates.
+    again, `steps` what ran (`name`, `argv`, `seconds`); None and empty for other gates.
     """
 
     gate: str

@@ -38,13 +38,13 @@ class TemporalNotifier:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def wake(self, wake: Notification) -> None:
+    async def notify(self, notification: Notification) -> None:
         """Tell each workflow the gate's new version, or its turn; one that has ended needs neither.
 
         Raises: DependencyUnavailable.
         """
-        await self._tell_all(wake.workflow_ids, RELEASE, wake.gate_version)
-        await self._tell_all(wake.turns, TURN)
+        await self._tell_all(notification.workflow_ids, RELEASE, notification.gate_version)
+        await self._tell_all(notification.turns, TURN)
 
     async def pre_empt(self, workflow_ids: Sequence[str]) -> None:
         """Tell each workflow to suspend its agents. Raises: DependencyUnavailable."""

@@ -22,7 +22,7 @@ REPAIR = "repair"
 
 @dataclass(frozen=True)
 class Ask:
-    """One open failure that a human must see to, and why nobody else does."""
+    """One open failure that a human must handle, and why no agent can."""
 
     stage: str
     gate: str
@@ -58,7 +58,7 @@ class Reopening:
     waiting_for: str = ""
     """Fixes under way and, where other questions stay open, a human."""
     escalation: Escalation | None = None
-    """The questions that stay open; asked anew in place of the answered one."""
+    """The questions that stay open; asked again in place of the answered one."""
     checks: tuple[str, ...] = ()
     """Stages whose work stands, and of which a check is made again."""
 
@@ -145,7 +145,7 @@ class FailureCollection:
     failures: tuple[Failure, ...]
     blocked: tuple[BlockedStage, ...] = ()
     escalation: Escalation | None = None
-    """What a human is asked; None while fixes or a rework see to everything."""
+    """What a human is asked; None while fixes or a rework handle everything."""
     waiting_for: str = ORCHESTRATOR
     """The orchestrator, a human, or both."""
 

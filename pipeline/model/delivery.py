@@ -101,7 +101,7 @@ class BuildResult:
 class Turn:
     """Where a requirement stands in the line of those that deliver to one branch.
 
-    `behind` is whoever stands right before it, `delivering` whoever has the turn; empty: nobody.
+    `behind` is the requirement right before it, `delivering` the one with the turn; else empty.
     `is_held`: a P0 was opened, or a blocker added, while it stood in line.
     """
 

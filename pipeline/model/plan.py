@@ -53,7 +53,7 @@ class Bounds:
     reminder: timedelta = timedelta(hours=24)
     """When a human is reminded of a question; each further reminder takes twice as long."""
     extension_factor: float = 3.0
-    """A run may be given at most so many times its stage's deadline, by whoever is not human."""
+    """Without a human a run may be extended to at most so many times its stage's deadline."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class RunResult:
     """How a run ended. `output` is the tail of its standard output, bounded.
 
     A longer one is searched for the agent's last block, which then stands before the tail; `unread`
-    counts the bytes before what was searched, if that was in vain.
+    counts the bytes before what was searched, if no answer was found.
 
     `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
     suspended, and not by our own cancellation; `suspensions` are when it was suspended and resumed,

@@ -83,7 +83,7 @@ class SdlcStore(Protocol):
     ) -> StageContext | Hold:
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
 
-        While something holds the requirement: a hold that `subscriber`, a workflow, is woken from;
+        While something holds the requirement: a hold that `subscriber`, a workflow, is notified of;
         `workflow.held`. An account that cannot work holds it, too, unless the run is the one that
         tries. It is asked with a slot in hand, for a run that was not started.
         """
@@ -206,7 +206,7 @@ class SdlcStore(Protocol):
     async def close_requirement(self, closing: Closing) -> bool:
         """The final state, its event and `workflow.performance` from the recorded intervals.
 
-        Returns whether somebody may have to be woken.
+        Returns whether somebody may have to be notified.
         """
 
     async def record_incident(self, incident: Incident) -> None:

@@ -30,7 +30,7 @@ class AgentRuns(Protocol):
     def slot(self, request: SlotRequest) -> AbstractAsyncContextManager[bool]:
         """Hold a slot to start the run with, for the block; False if none is free.
 
-        Whoever asks for the same run meanwhile waits until the block has ended. A run that was
+        Another caller for the same run waits until the block has ended. A run that was
         started in it keeps the slot.
         """
 
@@ -113,7 +113,7 @@ class Workspaces(Protocol):
         """A fresh clone for the attempt at `request.head`; the same one when asked again.
 
         It is asked only before the attempt's agent was started. One that stands at another commit
-        is made anew: a start that a crash has cut short left it.
+        is made again: a start that a crash has cut short left it.
         """
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
@@ -123,7 +123,7 @@ class Workspaces(Protocol):
         """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
 
     async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
-        """The build's clone at the commit: made anew if `clean`, else ignored files are kept."""
+        """The build's clone at the commit: made again if `clean`, else ignored files are kept."""
 
     async def merge_fix(self, number: str, fix: str) -> MergeResult:
         """Merge what a fix has done into the integration branch of its requirement."""

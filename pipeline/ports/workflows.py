@@ -27,7 +27,7 @@ class Notifier(Protocol):
         Raises: DependencyUnavailable.
         """
 
-    async def wake(self, wake: Notification) -> None:
+    async def notify(self, notification: Notification) -> None:
         """Tell each of them the new gate_version, or its turn; one that has ended needs none.
 
         Raises: DependencyUnavailable.
@@ -35,7 +35,7 @@ class Notifier(Protocol):
 
 
 class Sasha(Protocol):
-    """Whoever looks after the infrastructure."""
+    """What looks after the infrastructure."""
 
     async def call(self, call: SashaCall) -> None:
         """Ask for a look; she is started if she was not yet. Raises: DependencyUnavailable."""

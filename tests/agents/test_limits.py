@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from cli.running import ExitCode
 from pipeline.model import RequirementState
 from tests.agents.scenarios import anthropic
 from tests.agents.stand_ins import Turn, stand_in
@@ -87,6 +88,7 @@ async def test_refused_login_is_asked_about_once_and_continues_when_it_is_renewe
         await eventually_async(are_held, "both stages are held")
         cli = Cli(orchestra.environment, orchestra.home.parent)
         assert "accounts resume claude-code" in cli("doctor").out
+        assert cli("watch", orchestra.number).code == ExitCode.NEEDS_HUMAN
         is_renewed = True
         resumed = cli("accounts", "resume", "claude-code")
         report = await handle.result()

@@ -108,7 +108,7 @@ async def test_p0_that_was_terminated_holds_nobody_once_its_row_is_closed(
     await delivered(held)
 
 
-async def test_wake_that_was_lost_is_made_up_for_by_a_check(
+async def test_notification_that_was_lost_is_made_up_for_by_a_check(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     urgent, held = await one_held_by_a_p0(cluster, sdlc_reader)

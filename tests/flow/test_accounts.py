@@ -57,7 +57,7 @@ builds = ["frontend"]
 async def resume(cluster: Cluster, *, at_once: bool = True) -> datetime:
     """What the command `accounts resume` does."""
     tried = await cluster.store.resume_account("claude-code", "ada", at_once=at_once)
-    await TemporalNotifier(cluster._client).wake(await cluster.store.to_notify())
+    await TemporalNotifier(cluster._client).notify(await cluster.store.to_notify())
     return tried
 
 

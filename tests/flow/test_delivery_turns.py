@@ -205,7 +205,7 @@ async def test_turn_of_a_terminated_workflow_goes_with_its_row(
     care = RecordCare(cluster.identity, cluster.store, database, start_requirement, timedelta())
     await care.act(Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", first.id))
     await database.close()
-    await TemporalNotifier(cluster._client).wake(await cluster.store.to_notify())
+    await TemporalNotifier(cluster._client).notify(await cluster.store.to_notify())
 
     await delivered(*others)
 
@@ -223,13 +223,13 @@ async def test_p0_goes_before_whoever_has_the_turn(
     assert max(builds.count(handle.id) for handle in line) <= 2
 
 
-async def test_lost_wakes_delay_and_stop_nobody(
+async def test_lost_notifications_delay_and_stop_nobody(
     cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def lose(notifier: TemporalNotifier, wake: Notification) -> None:
+    async def lose(notifier: TemporalNotifier, notification: Notification) -> None:
         """The sender was killed behind its commit."""
 
-    monkeypatch.setattr(TemporalNotifier, "wake", lose)
+    monkeypatch.setattr(TemporalNotifier, "notify", lose)
     monkeypatch.setattr(options, "_HOLD_CHECKS", (timedelta(seconds=1),) * 2)
     line = await a_line(cluster, builds, sdlc_reader)
     builds.release(line[0].id)
@@ -237,19 +237,19 @@ async def test_lost_wakes_delay_and_stop_nobody(
     await delivered(*line)
 
 
-async def test_scheduled_check_wakes_who_is_next(
+async def test_scheduled_check_notifies_who_is_next(
     cluster: Cluster, builds: Builds, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wake = TemporalNotifier.wake
+    notify = TemporalNotifier.notify
 
-    async def lose(notifier: TemporalNotifier, wake: Notification) -> None:
+    async def lose(notifier: TemporalNotifier, notification: Notification) -> None:
         """The sender was killed behind its commit."""
 
-    monkeypatch.setattr(TemporalNotifier, "wake", lose)
+    monkeypatch.setattr(TemporalNotifier, "notify", lose)
     first, second, third = await a_line(cluster, builds, sdlc_reader)
     builds.release(first.id)
     await delivered(first)
-    monkeypatch.setattr(TemporalNotifier, "wake", wake)
+    monkeypatch.setattr(TemporalNotifier, "notify", notify)
     await cluster.scheduled_check()
 
     await delivered(second, third)

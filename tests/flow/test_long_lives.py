@@ -65,7 +65,7 @@ async def test_hold_of_a_month_stays_far_below_the_limit(
 
     closing = Closing(RequirementRef(urgent, "none"), RequirementState.CANCELLED, "Never mind.")
     await cluster.store.close_requirement(closing)
-    await TemporalNotifier(skipping.client).wake(await cluster.store.to_notify())
+    await TemporalNotifier(skipping.client).notify(await cluster.store.to_notify())
     report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED

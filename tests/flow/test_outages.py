@@ -241,7 +241,7 @@ async def look_again(cluster: Cluster, handle: Handle, urgent: str) -> None:
     await cluster.store.accept(other, "")
     await cluster.store.add_blocker(other.number, urgent)
     gate = await cluster.store.to_notify()
-    await cluster.ports.notifier.wake(Notification((handle.id,), gate.gate_version))
+    await cluster.ports.notifier.notify(Notification((handle.id,), gate.gate_version))
 
 
 @AT_STEPS

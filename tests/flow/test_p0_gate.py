@@ -166,7 +166,7 @@ async def test_repair_is_held_while_the_requirement_stays_blocked(
 
 
 async def test_gate_that_is_made_again_is_held(cluster: Cluster, sdlc_reader: SdlcReader) -> None:
-    """It waits in the workflow of the orchestrator, which is the one to wake."""
+    """It waits in the workflow of the orchestrator, which is the one to notify."""
     fix = f"Fix verdict {BILLY}"
     await cluster.open({BILLY: [FAIL, Script()], fix: [LONG]})
     handle = await cluster.start(FOUR, bounds=REPAIR)

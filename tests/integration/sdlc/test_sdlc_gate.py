@@ -74,10 +74,10 @@ async def test_end_of_the_last_p0_lets_everybody_go_on(
     await first.close(end)
     assert (await sdlc_store.to_notify()).workflow_ids == ()
     await second.close(end)
-    wake = await sdlc_store.to_notify()
+    notification = await sdlc_store.to_notify()
 
-    assert wake.workflow_ids == ("REQ-1",)
-    assert wake.gate_version > hold.gate_version
+    assert notification.workflow_ids == ("REQ-1",)
+    assert notification.gate_version > hold.gate_version
     assert isinstance(await ours.try_stage(RESEARCH), StageContext)
     view = await sdlc_reader.requirement("REQ-1")
     assert (view.state, view.waiting_for, view.holds) == (RequirementState.RUNNING, "", ())
@@ -139,8 +139,11 @@ async def test_block_that_exempts_somebody_raises_the_gate_version(
 
     await sdlc_store.add_blocker("REQ-0", "REQ-1")
 
-    wake = await sdlc_store.to_notify()
-    assert (wake.workflow_ids, wake.gate_version > hold.gate_version) == (("REQ-1",), True)
+    notification = await sdlc_store.to_notify()
+    assert (notification.workflow_ids, notification.gate_version > hold.gate_version) == (
+        ("REQ-1",),
+        True,
+    )
 
 
 async def test_blocker_that_was_not_delivered_holds_until_unblock(

@@ -160,12 +160,12 @@ async def test_everything_at_once_ends_without_a_deadlock(
         await asyncio.gather(*calls)
 
     assert deadlocks(postgres_server) == before
-    wake = await stores[0].to_notify()
+    notification = await stores[0].to_notify()
     views = [await sdlc_reader.requirement(each.number) for each in crowd]
     # Whoever asked while no P0 was open, and another one delivered, stands in line since.
     in_line = {view.number: view.turn for view in views if view.turn}
-    held = {*wake.workflow_ids, *in_line}
-    assert all(turn.delivering or wake.turns for turn in in_line.values())
+    held = {*notification.workflow_ids, *in_line}
+    assert all(turn.delivering or notification.turns for turn in in_line.values())
     assert {view.number for view in views if view.holds} == held
     assert {view.number for view in views if view.state is RequirementState.HELD} == held
 

@@ -238,20 +238,20 @@ async def test_it_is_said_once_that_a_requirement_waits_and_goes_on(
 async def test_nobody_is_forgotten_and_nobody_delivers_beside_another(
     sdlc_store: PostgresSdlcStore,
 ) -> None:
-    """Each waits for its wake alone: a wake that is lost would leave it waiting for ever."""
+    """Each waits for its notification alone: one that is lost would leave it waiting for ever."""
     everybody = await crowd(sdlc_store, *[Priority.P2] * 25)
     woken = {each.number: asyncio.Event() for each in everybody}
     delivering: list[str] = []
     most = 0
 
-    async def wake() -> None:
+    async def notify() -> None:
         for number in await turns(sdlc_store):
             woken[number].set()
 
     async def deliver(each: Requirement) -> None:
         nonlocal most
         while await asks(each):
-            await wake()
+            await notify()
             await woken[each.number].wait()
             woken[each.number].clear()
         delivering.append(each.number)
@@ -260,7 +260,7 @@ async def test_nobody_is_forgotten_and_nobody_delivers_beside_another(
         assert await asks(each, commit=each.number) is None
         delivering.remove(each.number)
         await each.close()
-        await wake()
+        await notify()
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*map(deliver, everybody))

@@ -233,7 +233,7 @@ async def test_nothing_is_sent_where_nobody_waits(is_real: bool) -> None:
     if is_real:
         notifier = TemporalNotifier(await Client.connect(f"127.0.0.1:{free_port()}", lazy=True))
 
-    await notifier.wake(Notification((), 1))
+    await notifier.notify(Notification((), 1))
     await notifier.pre_empt(())
     await notifier.tell_repaired(Waiting("NATS", ()))
 
