@@ -261,7 +261,7 @@ def test_a_program_is_asked_again_for_what_is_missing_or_refused() -> None:
     assert why(report(text="", session="")) == ""
 
 
-def test_a_reached_limit_asks_a_human_in_the_programs_own_words() -> None:
+def test_a_reached_limit_owes_nothing_and_is_told_in_the_programs_own_words() -> None:
     until = datetime(2026, 1, 2, 6, 6, tzinfo=UTC)
     told = report(Ending.USAGE_LIMIT, detail="You've hit your limit", until=until)
     result = replace(a_result(exit_code=1), report=told)
@@ -269,7 +269,8 @@ def test_a_reached_limit_asks_a_human_in_the_programs_own_words() -> None:
     failure = read_run(a_request(), result).failure
 
     assert failure
-    assert (failure.kind, failure.kind.is_red) == (FailureKind.REFUSED, False)
+    assert (failure.kind, failure.kind.is_red) == (FailureKind.LIMITED, False)
+    assert failure.owners == ()
     assert failure.error.splitlines()[0] == (
         "claude-code (account work) cannot work now: the usage limit of its account is reached, "
         "until 2026-01-02 06:06 UTC: You've hit your limit"

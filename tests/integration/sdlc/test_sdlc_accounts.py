@@ -415,6 +415,7 @@ async def test_of_many_that_open_at_once_after_the_reset_one_tries(
         again = random.Random(nth).sample([each for each in crowd if each is not first], 20)
         await asyncio.gather(
             ended(first, RESEARCH, attempts[first.number], a_limit()),
+            release(stores[0]),
             *(opened(each, RESEARCH, attempts[each.number]) for each in again),
         )
         attempts[first.number] += 1
