@@ -72,7 +72,7 @@ async def resumed(settings: Settings, account: str, *, at_once: bool) -> str:
         finally:  # even if refused: an earlier call may have been interrupted before this
             await notify_paused(connected)
     if at > datetime.now(UTC):
-        return f"Account {account} is tried at {output.clock(at)}, when its limit is reset."
+        return f"Account {account} is tried at {output.moment(at)}, when its limit is reset."
     return f"Account {account} is tried now: one run goes first."
 
 
@@ -88,10 +88,14 @@ def account_line(account: AccountView) -> str:
     elif account.trying:
         then = f"is tried by {account.trying.partition('/')[0]} first"
     else:
-        then = f"is tried again at {output.clock(account.until)}"
+        then = f"is tried again at {_until(account)}"
     numbers = dict.fromkeys(held.number for held in account.held)
     waiting = f"; waiting: {', '.join(numbers)}" if numbers else ""
     return output.plain(f"Account {account.account} {then}{waiting}: {account.words}")
+
+
+def _until(account: AccountView) -> str:
+    return output.moment(account.until) if account.until else ""
 
 
 def _show(found: Sequence[AccountView]) -> None:
@@ -100,7 +104,7 @@ def _show(found: Sequence[AccountView]) -> None:
         return
     rows = output.table("account", "since", "until", "waiting", "what it says", fold=("waiting",))
     for each in found:
-        until = "a human resumes it" if each.needs_human else output.clock(each.until)
+        until = "a human resumes it" if each.needs_human else _until(each)
         if each.trying:
             until = f"tried by {each.trying.partition('/')[0]}"
         waiting = ", ".join(f"{held.number} {held.stage}" for held in each.held)

@@ -70,6 +70,7 @@ async def test_account_is_listed_and_a_retry_tries_it_at_once(
     assert [each["stage"] for each in account["held"]] == [BACKEND]
     for said in (listed.out, status.out, waiting.out):
         assert WORDS in " ".join(said.split()), said
+    assert "2100-01-01" in listed.out
     assert any(WORDS in check["detail"] for check in doctor["checks"])
     assert "Nothing is known" in cli("accounts", "resume", "day").err
 
