@@ -23,12 +23,11 @@ from adapters.runs.kinds import (
     SimulatedRuns,
     Status,
     SupervisedRuns,
-    answer_start,
     command_environment,
     command_record,
-    program_start,
     simulated_record,
 )
+from adapters.runs.program_starts import answer_start, program_start
 from adapters.runs.slots import TICK_SECONDS, SlotLimit, Slots
 from adapters.runs.suspensions import Suspensions
 from adapters.waiting import in_thread, until_ended, until_event

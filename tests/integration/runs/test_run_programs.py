@@ -144,7 +144,7 @@ async def test_one_that_ignores_being_asked_is_ended_all_the_same(
 async def test_one_that_hangs_after_its_result_is_ended_and_has_answered(
     runs: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.runs.kinds.LINGER_SECONDS", 0.5)
+    monkeypatch.setattr("adapters.runs.program_starts.LINGER_SECONDS", 0.5)
     runs.agents["roy"] = claude(tmp_path, 'echo "$RESULT"; sleep 600')
 
     result = await attach(runs.host(), runs.order())
