@@ -46,7 +46,7 @@ class Emergency:
         await eventually(lambda: len(self.pids(*names)) == len(names), f"{names} live")
         return self.pids(*names)
 
-    async def until_standing(self, *pids: int) -> None:
+    async def until_suspended(self, *pids: int) -> None:
         await eventually(lambda: all(state(pid) == "T" for pid in pids), f"{pids} are suspended")
 
     async def until_moving(self, *pids: int) -> None:

@@ -41,7 +41,7 @@ async def call_sasha(stack: StackAddresses) -> None:
 @pytest.mark.usefixtures("host")
 def test_doctor_names_everything_that_is_well(cli: Cli, stack: StackAddresses) -> None:
     asyncio.run(call_sasha(stack))
-    until(lambda: cli("doctor", "--json").document["sasha"]["standing"] is not None, "her answer")
+    until(lambda: cli("doctor", "--json").document["sasha"]["status"] is not None, "her answer")
 
     said = cli("doctor", "--json")
 

@@ -35,7 +35,7 @@ async def test_agents_are_suspended_give_way_and_resume_as_the_same_processes(
 
     emergency.begin("--preempt")
     (urgent,) = await emergency.until_living("cynthia")
-    await emergency.until_standing(*lower)
+    await emergency.until_suspended(*lower)
     assert state(urgent) in "RS"
     view = await orchestra.until_state(RequirementState.HELD)
     assert [(hold.boundary, hold.held_by) for hold in view.holds] == [
@@ -44,7 +44,7 @@ async def test_agents_are_suspended_give_way_and_resume_as_the_same_processes(
     orchestra.worker.kill()
     await orchestra.worker.start(**SATURATED)
     assert emergency.pids("cynthia") == [urgent]
-    await emergency.until_standing(*lower)
+    await emergency.until_suspended(*lower)
 
     puppets.release("cynthia")
     assert emergency.run("watch", emergency.number).code == 0
@@ -73,11 +73,11 @@ async def test_blocked_p0_suspends_them_until_it_is_cancelled(
     (jen,) = await emergency.until_living("jen")
     emergency.begin("--preempt")
     await orchestra.until_state(RequirementState.BLOCKED, emergency.number)
-    await emergency.until_standing(roy, jen)
+    await emergency.until_suspended(roy, jen)
 
     os.kill(roy, signal.SIGKILL)
     await eventually(lambda: not is_running(roy), "roy is gone")
-    await emergency.until_standing(jen)
+    await emergency.until_suspended(jen)
     assert emergency.cli("watch", emergency.number).code == 4
     assert (state(jen), puppets.starts("roy")) == ("T", 1)
     emergency.run("cancel", emergency.number)
@@ -103,7 +103,7 @@ async def test_requirement_that_is_suspended_can_be_cancelled(
     lower = await emergency.until_living("roy", "jen")
     emergency.begin("--preempt")
     await emergency.until_living("cynthia")
-    await emergency.until_standing(*lower)
+    await emergency.until_suspended(*lower)
 
     emergency.run("cancel", orchestra.number)
     view = await orchestra.until_state(RequirementState.CANCELLED)
@@ -128,7 +128,7 @@ async def test_fix_that_runs_is_suspended(orchestra: Orchestra, emergency: Emerg
     (fixer,) = emergency.pids("roy")
 
     emergency.begin("--preempt")
-    await emergency.until_standing(fixer)
+    await emergency.until_suspended(fixer)
     puppets.task("billy")
     puppets.release("cynthia")
     await emergency.until_moving(fixer)
@@ -151,13 +151,13 @@ async def test_what_the_p0_comes_to_wait_for_continues_until_that_is_over(
     ours = [sign.pid for sign in puppets.living() if sign.number == handle.id]
     theirs = [sign.pid for sign in puppets.living() if sign.number == other.id]
     emergency.begin("--preempt")
-    await emergency.until_standing(*ours, *theirs)
+    await emergency.until_suspended(*ours, *theirs)
 
     emergency.run("block", emergency.number, "--by", handle.id)
     await emergency.until_moving(*ours)
     assert {state(pid) for pid in theirs} == {"T"}
     emergency.run("unblock", emergency.number, "--by", handle.id)
-    await emergency.until_standing(*ours)
+    await emergency.until_suspended(*ours)
 
     await orchestra.until_state(RequirementState.BLOCKED, emergency.number)
     emergency.run("cancel", emergency.number)
@@ -190,6 +190,6 @@ async def test_line_of_a_backlog_may_pre_empt(
     backlog.write_text(line % 0 + plan)
     emergency.run("start", "--batch", str(backlog))
     await emergency.until_living("cynthia")
-    await emergency.until_standing(*lower)
+    await emergency.until_suspended(*lower)
     orchestra.puppets.release_all()
     assert emergency.run("watch", orchestra.number).code == 0

@@ -94,10 +94,10 @@ async def test_trouble_is_treated_anew_whose_requirement_was_terminated_before_i
     await cluster.open()
     cluster.cluster_care.alerts = [DATABASE]
     await cluster.scheduled_check()
-    await until_standing(cluster, "REQ-INFRA-database-1")
+    await until_suspended(cluster, "REQ-INFRA-database-1")
     await cluster.handle("REQ-INFRA-database-1").terminate()
 
-    await until_standing(cluster, "REQ-INFRA-database-2")
+    await until_suspended(cluster, "REQ-INFRA-database-2")
     cluster.cluster_care.alerts = []
     found = await recorded_incidents(sdlc_reader, 2)
     assert {incident.requirement for incident in found} == {
@@ -131,7 +131,7 @@ async def test_one_whose_number_turns_out_to_be_taken_is_not_remembered(
     await end_one(cluster, "REQ-INFRA-database-1")
     cluster.cluster_care.alerts = [DATABASE]
     await cluster.scheduled_check()
-    await until_standing(cluster, "REQ-INFRA-database-1")
+    await until_suspended(cluster, "REQ-INFRA-database-1")
     await renew(cluster)
     cluster.cluster_care.alerts = []
 
@@ -193,7 +193,7 @@ async def end_one(cluster: Cluster, number: str) -> None:
     await cluster.store.close_requirement(Closing(ref, RequirementState.CANCELLED, "Cancelled."))
 
 
-async def until_standing(cluster: Cluster, number: str) -> None:
+async def until_suspended(cluster: Cluster, number: str) -> None:
     async def stands() -> bool:
         return (await sasha_status(cluster._client, cluster.installation)).escalated == (number,)
 

@@ -26,7 +26,7 @@ LONG = Script(lasts=True)
 FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]})
 
 
-async def until_standing(cluster: Cluster, *numbers: str) -> None:
+async def until_suspended(cluster: Cluster, *numbers: str) -> None:
     async def do_stand() -> bool:
         standing = {key.partition("/")[0] for key in cluster.runs.suspended}
         return standing == set(numbers)
@@ -55,7 +55,7 @@ async def test_what_runs_is_suspended_and_continues_as_the_same_run(
     handle = await cluster.start(FOUR)
     await cluster.until_running(ROY)
     urgent = await pre_empt(cluster)
-    await until_standing(cluster, cluster.number)
+    await until_suspended(cluster, cluster.number)
 
     async def is_told() -> bool:
         return (await sdlc_reader.requirement(cluster.number)).state is RequirementState.HELD
@@ -84,11 +84,11 @@ async def test_agents_are_suspended_as_long_as_one_p0_that_pre_empts_is_open(
     plain = await cluster.start(SOLO, number=f"{cluster.number}-C", priority=Priority.P0)
     await cluster.until_blocked(first)
     await cluster.until_blocked(second)
-    await until_standing(cluster, cluster.number)
+    await until_suspended(cluster, cluster.number)
 
     await abort(first)
     await finished(cluster, plain)
-    await until_standing(cluster, cluster.number)
+    await until_suspended(cluster, cluster.number)
     await abort(second)
     await finished(cluster, handle)
 
@@ -103,7 +103,7 @@ async def test_p0_that_comes_while_agents_are_resumed_suspends_them(
     handle = await cluster.start(SOLO)
     await cluster.until_running(ROY)
     first = await pre_empt(cluster, "A")
-    await until_standing(cluster, cluster.number)
+    await until_suspended(cluster, cluster.number)
     looked, is_told, resumed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     resume = cluster.runs.resume
 
@@ -122,7 +122,7 @@ async def test_p0_that_comes_while_agents_are_resumed_suspends_them(
 
     is_told.set()
     await resumed.wait()
-    await until_standing(cluster, cluster.number)
+    await until_suspended(cluster, cluster.number)
     await abort(second)
     await finished(cluster, handle)
 
@@ -140,7 +140,7 @@ async def test_lost_signal_to_suspend_is_made_up_for_by_a_look_at_the_cluster(
     assert not cluster.runs.suspended
 
     await cluster.scheduled_check()
-    await until_standing(cluster, cluster.number)
+    await until_suspended(cluster, cluster.number)
     await finished(cluster, await cluster.start(SOLO, number=number, priority=Priority.P0), handle)
 
 
@@ -156,11 +156,11 @@ async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(
     await cluster.until_running(ROY, runs=2)
     urgent = await pre_empt(cluster, blocked=True)
     await cluster.until_blocked(urgent)
-    await until_standing(cluster, other)
+    await until_suspended(cluster, other)
 
     assert f"**{handle.id}** is **BLOCKED**" in await current_details(handle)
     await abort(urgent)
-    await until_standing(cluster)
+    await until_suspended(cluster)
     assert f"starter.py decide {handle.id} abort" in await current_details(handle)
     assert (await sdlc_reader.requirement(handle.id)).past_holds == ()
     await abort(handle)
@@ -199,7 +199,7 @@ async def test_fix_that_runs_is_suspended(cluster: Cluster) -> None:
     handle = await cluster.start(FOUR, bounds=REPAIR)
     await cluster.until_running(fix)
     urgent = await pre_empt(cluster)
-    await until_standing(cluster, f"{cluster.number}-FIX-1")
+    await until_suspended(cluster, f"{cluster.number}-FIX-1")
     await cluster.runs.let_end()
     await delivered(urgent, handle)
 
@@ -213,7 +213,7 @@ async def test_what_the_p0_waits_for_goes_on(cluster: Cluster) -> None:
     urgent = await cluster.start(
         SOLO, number=number, priority=Priority.P0, pre_empts=True, blocked_by=(handle.id,)
     )
-    await until_standing(cluster, other.id)
+    await until_suspended(cluster, other.id)
     await finished(cluster, handle, urgent, other)
 
 
@@ -222,7 +222,7 @@ async def test_requirement_that_is_suspended_can_be_cancelled(cluster: Cluster) 
     handle = await cluster.start(SOLO, heartbeat=timedelta(seconds=2))
     await cluster.until_running(ROY)
     urgent = await pre_empt(cluster, blocked=True)
-    await until_standing(cluster, handle.id)
+    await until_suspended(cluster, handle.id)
 
     await handle.cancel()
     await until_cancelled(handle)
