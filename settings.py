@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     agents_file: Path = Field(
         HERE / "agents.toml", alias="AGOG_AGENTS_FILE", description="which agent runs how"
     )
+    pipeline: str = Field(
+        "standard",
+        alias="AGOG_PIPELINE",
+        description="the usual pipeline: a name, or the path of a .toml file",
+    )
     heartbeat_seconds: float = Field(
         3.0, gt=0, alias="AGOG_HEARTBEAT_SECONDS", description="silence that means a lost worker"
     )

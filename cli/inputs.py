@@ -20,8 +20,8 @@ TITLE_LENGTH = 500
 DESCRIPTION_LENGTH = 200_000
 PRIORITY = Priority.P2
 
+PIPELINE_HELP = "Name, or path of a .toml file; default: AGOG_PIPELINE."
 PIPELINES = HERE / "pipelines"
-DEFAULT_PIPELINE = "standard"
 PLAN_BYTES = 64 * 1024
 """A plan travels in the workflow's input (design, section 7)."""
 
@@ -32,13 +32,13 @@ _NUMBERED = re.compile(r"(REQ-[A-Za-z0-9-]+)(?::[ \t]*|[ \t]+)(.+)")
 
 @dataclass(frozen=True)
 class Submission:
-    """One requirement to start; `pipeline` is a name or a file."""
+    """One requirement to start; `pipeline` is a name or a file, empty for the usual one."""
 
     number: str
     title: str
     description: str = ""
     priority: Priority = PRIORITY
-    pipeline: str = DEFAULT_PIPELINE
+    pipeline: str = ""
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
     preempt: bool = False
@@ -188,7 +188,7 @@ class _Line(BaseModel):
     title: str
     description: str = ""
     priority: Priority = PRIORITY
-    pipeline: str = DEFAULT_PIPELINE
+    pipeline: str = ""
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
     preempt: bool = False

@@ -13,6 +13,7 @@ from cli.inputs import (
     read_backlog,
     read_requirement,
 )
+from cli.start import Intake
 from pipeline.errors import RefusedInput
 from pipeline.model import Priority
 
@@ -103,9 +104,20 @@ def test_an_empty_backlog_is_refused() -> None:
         read_backlog("\n \n", "b.jsonl", check_submission)
 
 
-@pytest.mark.parametrize("name", ["standard", "final-stages", "critical-path"])
+@pytest.mark.parametrize("name", ["standard", "final-stages", "critical-path", "one-sided"])
 def test_a_pipeline_is_found_by_its_name(name: str) -> None:
     assert find_pipeline(name).name == name
+
+
+def test_a_submission_without_a_pipeline_takes_the_usual_one(tmp_path: Path) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text('[defaults]\nkind = "simulated"\n')
+    intake = Intake(find_agents(file), "one-sided")
+
+    intake.take(Submission("REQ-1", "One"))
+    intake.take(Submission("REQ-2", "Two", pipeline="critical-path"))
+
+    assert [each.pipeline.name for each in intake.launches] == ["one-sided", "critical-path"]
 
 
 @pytest.mark.parametrize("name", ["nope", "", "../standard", "nope.toml", "x" * 5000, "a\0.toml"])
