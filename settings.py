@@ -216,6 +216,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, StackSource(settings_cls)
 
 
+def environment_file() -> Path:
+    """The `.env` that is read."""
+    return Path(str(Settings.model_config["env_file"]))
+
+
 class EnvironmentSettings(Settings):
     """What the environment and `.env` alone say: `model_fields_set` tells what they name."""
 

@@ -59,6 +59,7 @@ class LazyCommand:
 
 COMMANDS = {
     "demo": LazyCommand("cli.demo.command", "demo"),
+    "init": LazyCommand("cli.init", "init"),
     "up": LazyCommand("cli.up", "up"),
     "plan": LazyCommand("cli.plan", "plan"),
     "start": LazyCommand("cli.start", "start"),
