@@ -25,6 +25,9 @@ PIPELINES = HERE / "pipelines"
 PLAN_BYTES = 64 * 1024
 """A plan travels in the workflow's input (design, section 7)."""
 
+_NAME_LENGTH = 60
+"""Of a number made from a file's name: a count may follow it."""
+
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _NUMBERED = re.compile(r"(REQ-[A-Za-z0-9-]+)(?::[ \t]*|[ \t]+)(.+)")
@@ -100,6 +103,25 @@ def read_requirement(text: str, source: str) -> tuple[str, str]:
         if (heading := _HEADING.fullmatch(line)) and not is_code:
             return heading[1].strip(), "\n".join(lines[position + 1 :]).strip()
     raise RefusedInput(f"{source} has no heading: its title is the first line like `# Title`.")
+
+
+def read_task(text: str, source: str) -> tuple[str, str]:
+    """Title and description of a text: its first line, a heading or not, and all that follows.
+
+    Raises: RefusedInput if there is none.
+    """
+    lines = text.strip().splitlines()
+    if not lines:
+        raise RefusedInput(f"{source} is empty: its first line is the title.")
+    heading = _HEADING.fullmatch(lines[0])
+    return (heading[1] if heading else lines[0]).strip(), "\n".join(lines[1:]).strip()
+
+
+def number_of_file(path: Path) -> str:
+    """The number that a file's name stands for: `login-page.md` is REQ-login-page."""
+    name = re.sub(r"^req-", "", slug(path.stem)) or "requirement"
+    # The last hyphen would make it a fix, which only the orchestrator opens.
+    return f"REQ-{re.sub(r'-fix-(?=[0-9]+$)', '-fix', name)[:_NAME_LENGTH].strip('-')}"
 
 
 def number_and_title(heading: str) -> tuple[str, str]:

@@ -122,7 +122,7 @@ def start(
             Submission(req, heading, body, priority, pipeline or "", sequential, blockers, preempt)
         )
     try:
-        code = run(_start(settings, intake, attach=attach, wait=wait))
+        code = run(start_all(settings, intake, attach=attach, wait=wait))
     except KeyboardInterrupt:
         code = detach(intake.numbers) if wait else ExitCode.INTERRUPTED
     raise typer.Exit(code)
@@ -180,7 +180,8 @@ class Intake:
         return not all(map(self._agents.is_simulated, self._pipelines.values()))
 
 
-async def _start(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
+async def check_needed_project(settings: Settings, intake: Intake) -> None:
+    """Check the project if one is needed. Raises: ProjectRefused."""
     if intake.needs_project:
         if settings.project_root is None:
             raise ProjectRefused(
@@ -188,6 +189,11 @@ async def _start(settings: Settings, intake: Intake, *, attach: bool, wait: bool
                 " git repository that they work on."
             )
         await check_project(settings.project_root, settings.git_filters)
+
+
+async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
+    """Start all or none of them, and follow them with `wait`; how they ended."""
+    await check_needed_project(settings, intake)
     async with services(settings) as connected:
         started = await launch(
             connected, intake.launches, heartbeat=settings.heartbeat, attach=attach
