@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     agents_file: Path = Field(
         HERE / "agents.toml", alias="AGOG_AGENTS_FILE", description="which agent runs how"
     )
+    pipeline: str = Field(
+        "standard",
+        alias="AGOG_PIPELINE",
+        description="the usual pipeline: a name, or the path of a .toml file",
+    )
     heartbeat_seconds: float = Field(
         3.0, gt=0, alias="AGOG_HEARTBEAT_SECONDS", description="silence that means a lost worker"
     )
@@ -209,6 +214,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the stack's file behind the environment."""
         return init_settings, env_settings, dotenv_settings, StackSource(settings_cls)
+
+
+def environment_file() -> Path:
+    """The `.env` that is read."""
+    return Path(str(Settings.model_config["env_file"]))
 
 
 class EnvironmentSettings(Settings):

@@ -31,7 +31,7 @@ def find_agents(path: Path) -> AgentsFile:
     try:
         text = read_text(path, "Agents file")
     except RefusedInput as refusal:
-        remedy = "Copy agents.example.toml to agents.toml, or set AGOG_AGENTS_FILE to yours."
+        remedy = "Let `python starter.py init` write one, or set AGOG_AGENTS_FILE to yours."
         raise RefusedInput(f"{refusal} {remedy}") from refusal
     traits = {kind: program.traits for kind, program in PROGRAMS.items()}
     return read_agents(text, str(path), path.parent, traits)

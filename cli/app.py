@@ -59,6 +59,8 @@ class LazyCommand:
 
 COMMANDS = {
     "demo": LazyCommand("cli.demo.command", "demo"),
+    "init": LazyCommand("cli.init", "init"),
+    "run": LazyCommand("cli.run", "run_file"),
     "up": LazyCommand("cli.up", "up"),
     "plan": LazyCommand("cli.plan", "plan"),
     "start": LazyCommand("cli.start", "start"),

@@ -22,10 +22,13 @@ TITLE_LENGTH = 500
 DESCRIPTION_LENGTH = 200_000
 PRIORITY = Priority.P2
 
+PIPELINE_HELP = "Name, or path of a .toml file; default: AGOG_PIPELINE."
 PIPELINES = HERE / "pipelines"
-DEFAULT_PIPELINE = "standard"
 PLAN_BYTES = 64 * 1024
 """A plan travels in the workflow's input (design, section 7)."""
+
+_NAME_LENGTH = 60
+"""Of a number made from a file's name: a count may follow it."""
 
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
@@ -42,13 +45,13 @@ def who() -> str:
 
 @dataclass(frozen=True)
 class Submission:
-    """One requirement to start; `pipeline` is a name or a file."""
+    """One requirement to start; `pipeline` is a name or a file, empty for the usual one."""
 
     number: str
     title: str
     description: str = ""
     priority: Priority = PRIORITY
-    pipeline: str = DEFAULT_PIPELINE
+    pipeline: str = ""
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
     preempt: bool = False
@@ -110,6 +113,25 @@ def read_requirement(text: str, source: str) -> tuple[str, str]:
         if (heading := _HEADING.fullmatch(line)) and not is_code:
             return heading[1].strip(), "\n".join(lines[position + 1 :]).strip()
     raise RefusedInput(f"{source} has no heading: its title is the first line like `# Title`.")
+
+
+def read_task(text: str, source: str) -> tuple[str, str]:
+    """Title and description of a text: its first line, a heading or not, and all that follows.
+
+    Raises: RefusedInput if there is none.
+    """
+    lines = text.strip().splitlines()
+    if not lines:
+        raise RefusedInput(f"{source} is empty: its first line is the title.")
+    heading = _HEADING.fullmatch(lines[0])
+    return (heading[1] if heading else lines[0]).strip(), "\n".join(lines[1:]).strip()
+
+
+def number_of_file(path: Path) -> str:
+    """The number that a file's name stands for: `login-page.md` is REQ-login-page."""
+    name = re.sub(r"^req-", "", slug(path.stem)) or "requirement"
+    # The last hyphen would make it a fix, which only the orchestrator opens.
+    return f"REQ-{re.sub(r'-fix-(?=[0-9]+$)', '-fix', name)[:_NAME_LENGTH].strip('-')}"
 
 
 def number_and_title(heading: str) -> tuple[str, str]:
@@ -198,7 +220,7 @@ class _Line(BaseModel):
     title: str
     description: str = ""
     priority: Priority = PRIORITY
-    pipeline: str = DEFAULT_PIPELINE
+    pipeline: str = ""
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
     preempt: bool = False

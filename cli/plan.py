@@ -9,7 +9,8 @@ import typer
 
 from adapters.user_files import read_text
 from cli import output
-from cli.inputs import DEFAULT_PIPELINE, find_pipeline, known_pipelines
+from cli.inputs import PIPELINE_HELP, find_pipeline, known_pipelines
+from cli.running import load_settings
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations
 from pipeline.schedule import Schedule, plan_schedule
@@ -26,9 +27,7 @@ Examples:
 
 
 def plan(
-    pipeline: Annotated[
-        str, typer.Option("--pipeline", help="Name, or path of a .toml file.")
-    ] = DEFAULT_PIPELINE,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help=PIPELINE_HELP)] = None,
     flags: Annotated[
         str, typer.Option("--flags", help="Flags that QA would raise: needs_todd,needs_vic.")
     ] = "",
@@ -56,7 +55,7 @@ def plan(
             slots=slots,
             durations=minutes,
         )
-        for name in (known_pipelines() if every else (pipeline,))
+        for name in (known_pipelines() if every else (pipeline or load_settings().pipeline,))
     ]
     if as_json:
         documents = [_document(schedule) for schedule in schedules]

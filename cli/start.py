@@ -17,7 +17,7 @@ from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import Services, notify_paused, services
 from cli.inputs import (
-    DEFAULT_PIPELINE,
+    PIPELINE_HELP,
     PRIORITY,
     Submission,
     check_submission,
@@ -77,9 +77,7 @@ def start(
     priority: Annotated[
         Priority, typer.Option("--priority", help="P0 (catastrophic) to P4.")
     ] = PRIORITY,
-    pipeline: Annotated[
-        str, typer.Option("--pipeline", help="Name, or path of a .toml file.")
-    ] = DEFAULT_PIPELINE,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help=PIPELINE_HELP)] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="One stage after another.")
     ] = False,
@@ -104,10 +102,10 @@ def start(
 ) -> None:
     """Start a requirement, or a whole backlog."""
     settings = load_settings()
-    intake = Intake(find_agents(settings.agents_file))
+    intake = Intake(find_agents(settings.agents_file), settings.pipeline)
     if batch is not None:
         texts = (req, title, description, file, blocked_by)
-        is_default = priority is PRIORITY and pipeline == DEFAULT_PIPELINE
+        is_default = priority is PRIORITY and pipeline is None
         if any(text is not None for text in texts) or preempt or sequential or not is_default:
             raise RefusedInput(
                 "--batch stands alone: its lines hold numbers, titles and everything else."
@@ -121,10 +119,10 @@ def start(
             req, heading = number_and_title(heading)
         blockers = () if blocked_by is None else read_numbers(blocked_by)
         intake.take(
-            Submission(req, heading, body, priority, pipeline, sequential, blockers, preempt)
+            Submission(req, heading, body, priority, pipeline or "", sequential, blockers, preempt)
         )
     try:
-        code = run(_start(settings, intake, attach=attach, wait=wait))
+        code = run(start_all(settings, intake, attach=attach, wait=wait))
     except KeyboardInterrupt:
         code = detach(intake.numbers) if wait else ExitCode.INTERRUPTED
     raise typer.Exit(code)
@@ -150,17 +148,21 @@ class Launch:
 
 
 class Intake:
-    """Collects submissions and makes every check that needs no server."""
+    """Collects submissions and makes every check that needs no server.
 
-    def __init__(self, agents: AgentsFile) -> None:
+    `usual` is the pipeline of a submission that names none.
+    """
+
+    def __init__(self, agents: AgentsFile, usual: str) -> None:
         self._agents = agents
+        self._usual = usual
         self._pipelines: dict[str, Pipeline] = {}
         self.launches: list[Launch] = []
 
     def take(self, submission: Submission) -> None:
         """Check a submission and add it. Raises: RefusedInput."""
         check_submission(submission)
-        name = submission.pipeline
+        name = submission.pipeline or self._usual
         if name not in self._pipelines:
             pipeline = find_pipeline(name)
             check_plan(self._agents, pipeline)
@@ -178,7 +180,8 @@ class Intake:
         return not all(map(self._agents.is_simulated, self._pipelines.values()))
 
 
-async def _start(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
+async def check_needed_project(settings: Settings, intake: Intake) -> None:
+    """Check the project if one is needed. Raises: ProjectRefused."""
     if intake.needs_project:
         if settings.project_root is None:
             raise ProjectRefused(
@@ -186,6 +189,11 @@ async def _start(settings: Settings, intake: Intake, *, attach: bool, wait: bool
                 " git repository that they work on."
             )
         await check_project(settings.project_root, settings.git_filters)
+
+
+async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
+    """Start all or none of them, and follow them with `wait`; how they ended."""
+    await check_needed_project(settings, intake)
     async with services(settings) as connected:
         started = await launch(
             connected, intake.launches, heartbeat=settings.heartbeat, attach=attach

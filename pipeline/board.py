@@ -237,9 +237,21 @@ class Board:
             self.fail(outcome.failure)
 
     def fail(self, failure: Failure) -> None:
-        """Open a failure; the same gate of the same stage has one at most."""
+        """Open a failure; the same gate of the same stage has one at most.
+
+        A verdict on the whole project names the owners of both sides, and a plan may have one.
+        """
+        if failure.kind is FailureKind.VERDICT:
+            failure = replace(failure, owners=self._owners_here(failure.owners))
         self.failures[failure.stage, failure.gate] = failure
         self.counters.count(failure)
+
+    def _owners_here(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of them who have a stage, or else whoever implements; unchanged without any."""
+        agents = dict.fromkeys(stage.agent for stage in self.pipeline.stages)
+        implementers = (each for each in agents if TEAM[each].role is Role.IMPLEMENTATION)
+        here = tuple(owner for owner in owners if owner in agents)
+        return here or tuple(implementers) or owners
 
     def resolve(self, gate: str) -> None:
         """Close the failures of a gate that turned green."""

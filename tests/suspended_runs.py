@@ -31,9 +31,10 @@ def state(pid: int) -> str:
 
 def children(pid: int) -> list[int]:
     found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, path.read_text().split())
+    with suppress(FileNotFoundError, ProcessLookupError):  # it may end at any step of this
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, path.read_text().split())
     return found
 
 

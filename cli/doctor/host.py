@@ -12,7 +12,7 @@ from adapters.runs.inventory import count_runs
 from adapters.runs.slots import SlotLimit
 from adapters.user_files import find_agents
 from cli.doctor.checks import Finding, Kind, Probe
-from cli.inputs import DEFAULT_PIPELINE, find_pipeline
+from cli.inputs import find_pipeline
 from cli.slots import slots_document
 from pipeline.agents_file import CommandAgent, SimulatedAgent, check_plan
 from settings import HERE, Settings
@@ -46,7 +46,7 @@ async def _git() -> Finding:
 
 async def _agents(settings: Settings) -> Finding:
     agents = find_agents(settings.agents_file)
-    check_plan(agents, find_pipeline(DEFAULT_PIPELINE))
+    check_plan(agents, find_pipeline(settings.pipeline))
     programs = {
         name: agent.command[0] if isinstance(agent, CommandAgent) else agent.program
         for name, agent in agents.agents.items()
@@ -63,7 +63,7 @@ async def _agents(settings: Settings) -> Finding:
 async def _project(settings: Settings) -> Finding:
     if settings.project_root is None:
         agents = find_agents(settings.agents_file)
-        if agents.is_simulated(find_pipeline(DEFAULT_PIPELINE)):
+        if agents.is_simulated(find_pipeline(settings.pipeline)):
             return Finding(detail="not needed: everything is simulated")
         return Finding(advice="Set PROJECT_ROOT to the git repository that agents work on.")
     project = await check_project(settings.project_root, settings.git_filters)

@@ -415,6 +415,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         SOLO, {ROY: [LASTING]}, answers=_give_repair_up, calls_sasha=True, events=5
     ),
     "unrecorded": Scenario(SOLO, CRASH, answers=_fail_report),
+    "one-sided": Scenario("one-sided"),
+    "one-sided-frontend": Scenario("one-sided-frontend"),
 }
 
 

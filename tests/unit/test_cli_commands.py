@@ -103,8 +103,20 @@ def test_plan_takes_durations_from_a_file_and_compares_pipelines(tmp_path: Path)
     assert {name: plan["makespan_minutes"] for name, plan in plans.items()} == {
         "critical-path": 370,
         "final-stages": 400,
+        "one-sided": 415,
+        "one-sided-frontend": 415,
         "standard": 415,
     }
+
+
+def test_a_plan_without_a_pipeline_is_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGOG_PIPELINE", "one-sided")
+
+    usual = json.loads(runner.invoke(app, ["plan", "--json"]).output)
+    named = json.loads(runner.invoke(app, ["plan", "--json", "--pipeline", "standard"]).output)
+
+    assert (usual["pipeline"], named["pipeline"]) == ("one-sided", "standard")
+    assert "jen" not in {stage["agent"] for stage in usual["stages"]}
 
 
 def test_plan_draws_when_each_stage_runs() -> None:

@@ -10,11 +10,15 @@ from cli.inputs import (
     check_submission,
     find_pipeline,
     number_and_title,
+    number_of_file,
     read_backlog,
     read_requirement,
+    read_task,
 )
+from cli.start import Intake
 from pipeline.errors import RefusedInput
 from pipeline.model import Priority
+from pipeline.numbers import check_number
 
 
 @pytest.mark.parametrize(
@@ -103,9 +107,20 @@ def test_an_empty_backlog_is_refused() -> None:
         read_backlog("\n \n", "b.jsonl", check_submission)
 
 
-@pytest.mark.parametrize("name", ["standard", "final-stages", "critical-path"])
+@pytest.mark.parametrize("name", ["standard", "final-stages", "critical-path", "one-sided"])
 def test_a_pipeline_is_found_by_its_name(name: str) -> None:
     assert find_pipeline(name).name == name
+
+
+def test_a_submission_without_a_pipeline_takes_the_usual_one(tmp_path: Path) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text('[defaults]\nkind = "simulated"\n')
+    intake = Intake(find_agents(file), "one-sided")
+
+    intake.take(Submission("REQ-1", "One"))
+    intake.take(Submission("REQ-2", "Two", pipeline="critical-path"))
+
+    assert [each.pipeline.name for each in intake.launches] == ["one-sided", "critical-path"]
 
 
 @pytest.mark.parametrize("name", ["nope", "", "../standard", "nope.toml", "x" * 5000, "a\0.toml"])
@@ -133,6 +148,35 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -
 def test_a_missing_agents_file_names_the_variable_that_leads_to_it(tmp_path: Path) -> None:
     with pytest.raises(RefusedInput, match="set AGOG_AGENTS_FILE"):
         find_agents(tmp_path / "agents.toml")
+
+
+@pytest.mark.parametrize(
+    "first", ["# Greet in French #", "Greet in French", "\n\n  Greet in French "]
+)
+def test_the_first_line_is_the_title_of_a_task_and_no_line_is_lost(first: str) -> None:
+    text = f"{first}\n\nIn full.\n\n# Later\n"
+
+    assert read_task(text, "f.md") == ("Greet in French", "In full.\n\n# Later")
+
+
+def test_a_task_without_a_line_is_refused() -> None:
+    with pytest.raises(RefusedInput, match=r"f\.md is empty"):
+        read_task(" \n", "f.md")
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("requirement.md", "REQ-requirement"),
+        ("Log in by e-mail.md", "REQ-log-in-by-e-mail"),
+        ("req-101.md", "REQ-101"),
+        ("REQ-101-FIX-2.md", "REQ-101-fix2"),
+        ("日本.md", "REQ-requirement"),
+        (f"{'x' * 59}-y.md", f"REQ-{'x' * 59}"),
+    ],
+)
+def test_a_files_name_gives_a_number_that_is_accepted(name: str, number: str) -> None:
+    assert check_number(number_of_file(Path(name))) == number
 
 
 @pytest.mark.parametrize("heading", ["REQ-101: Greet in French", "REQ-101 Greet in French"])

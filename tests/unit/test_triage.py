@@ -172,6 +172,17 @@ def test_owner_without_a_stage_asks_a_human(board: Board) -> None:
     assert "no stage in this plan" in truncated(board).asks[0].reason
 
 
+@pytest.mark.parametrize("owners", [("roy", "jen"), ("jen",)])
+def test_verdict_on_both_sides_goes_to_the_one_that_the_plan_has(owners: tuple[str, ...]) -> None:
+    board = Board(shipped("one-sided"))
+    stage = "Security Testing"
+    gate = f"verdict {stage}"
+
+    red(board, stage=stage, kind=FailureKind.VERDICT, gate=gate, owners=owners)
+
+    assert [fix.owner for fix in truncated(board).fixes] == ["roy"]
+
+
 def test_request_changes_sends_research_back_twice_then_asks(board: Board) -> None:
     critique(board, "REQUEST_CHANGES")
     assert truncated(board).rework == "Research"
