@@ -14,7 +14,7 @@ from adapters.user_files import find_agents
 from cli.doctor.checks import Finding, Kind, Probe
 from cli.inputs import find_pipeline
 from cli.slots import slots_document
-from pipeline.agents_file import CommandAgent, check_plan
+from pipeline.agents_file import CommandAgent, SimulatedAgent, check_plan
 from settings import HERE, Settings
 
 
@@ -48,9 +48,9 @@ async def _agents(settings: Settings) -> Finding:
     agents = find_agents(settings.agents_file)
     check_plan(agents, find_pipeline(settings.pipeline))
     programs = {
-        name: agent.command[0]
+        name: agent.command[0] if isinstance(agent, CommandAgent) else agent.program
         for name, agent in agents.agents.items()
-        if isinstance(agent, CommandAgent)
+        if not isinstance(agent, SimulatedAgent)
     }
     absent = [
         f"{name}: {program}" for name, program in programs.items() if not shutil.which(program)
