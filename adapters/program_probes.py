@@ -16,12 +16,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+from types import MappingProxyType
 
 from adapters.agent_programs import PROGRAMS
 from pipeline.project_proposal import Login, ProgramFound
 
 PROBE_SECONDS = 30.0
 """Gemini CLI needs four seconds to tell its version on an idle machine, and more on a busy one."""
+_VARIABLES: Mapping[str, str] = MappingProxyType(
+    {
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "GEMINI_CLI_NO_RELAUNCH": "1",
+    }
+)
+"""So that a probe updates nothing and stays one process."""
 _OUTPUT_BYTES = 64 * 1024
 _VERSION = re.compile(r"\d+(\.\d+)+\S*")
 
@@ -52,7 +61,7 @@ class Asked:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
-                    env=dict(self.environment),
+                    env={**self.environment, **_VARIABLES},
                     start_new_session=True,
                 )
             except OSError as error:

@@ -60,6 +60,7 @@ class LazyCommand:
 COMMANDS = {
     "demo": LazyCommand("cli.demo.command", "demo"),
     "init": LazyCommand("cli.init", "init"),
+    "rehearse": LazyCommand("cli.rehearse", "rehearse"),
     "run": LazyCommand("cli.run", "run_file"),
     "up": LazyCommand("cli.up", "up"),
     "plan": LazyCommand("cli.plan", "plan"),

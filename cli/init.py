@@ -18,7 +18,8 @@ from adapters.project_listing import list_project
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.inputs import find_pipeline
-from cli.running import ExitCode, load_settings, run
+from cli.rehearse import rehearsal
+from cli.running import OK, ExitCode, load_settings, run
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused, RefusedInput
 from pipeline.project_proposal import Proposal, propose
@@ -33,6 +34,8 @@ Examples:
 
   PROJECT_ROOT=~/shop python starter.py init --force
 
+  python starter.py init --rehearse
+
   python starter.py init --json
 """
 }
@@ -42,6 +45,9 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the proposal as one JSON document; write nothing.")
+    ] = False,
+    with_rehearsal: Annotated[
+        bool, typer.Option("--rehearse", help="Then try the builds: see `rehearse`.")
     ] = False,
 ) -> None:
     """Find agents and builds for a repository; write agents.toml.
@@ -66,6 +72,10 @@ def init(
         output.say(line)
     for warning in proposal.warnings:
         output.say(f"Before the first requirement: {warning}")
+    if with_rehearsal:
+        code = rehearsal(load_settings())
+        if code is not OK:
+            raise typer.Exit(code)
     output.write("Next, with a requirement in a Markdown file:")
     output.write(f"  python {_starter()} run requirement.md")
 

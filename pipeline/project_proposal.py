@@ -115,26 +115,26 @@ class Proposal:
         yield from ("", "# All agents; a table of its own, such as [agents.roy], changes one.")
         yield "[defaults]"
         yield from _comment(self.kind_reason)
-        yield f"kind = {_toml(self.kind)}"
+        yield f"kind = {toml_value(self.kind)}"
         yield from _comment(self.permissions_reason)
         yield f"permissions = {_toml_permissions(self.permissions)}"
         others = (each for each in self.programs if each.kind != self.kind and each.is_ready)
         if other := next(others, None):
             permissions, _ = _permissions(other.kind, self.sides)
             yield from ("", *_comment(f"Also here: {other.told}. A second pair of eyes:"))
-            yield from ("# [agents.sylvia]", f"# kind = {_toml(other.kind)}")
+            yield from ("# [agents.sylvia]", f"# kind = {toml_value(other.kind)}")
             yield f"# permissions = {_toml_permissions(permissions)}"
 
     def _builds(self) -> Iterator[str]:
         for side in self.sides:
             yield from ("", f"[builds.{side.side}]")
             yield from _comment(side.directory_reason)
-            yield f"directory = {_toml(side.directory)}"
+            yield f"directory = {toml_value(side.directory)}"
             if side.prepare:
                 yield from _comment(f"from {side.prepare_reason}")
-                yield f"prepare = {_toml(side.prepare)}"
+                yield f"prepare = {toml_value(side.prepare)}"
             yield from _comment(side.command_reason)
-            yield f"command = {_toml(side.command)}"
+            yield f"command = {toml_value(side.command)}"
             yield from _comment("for each of the two; a first install downloads everything")
             yield f"timeout_seconds = {BUILD_SECONDS}"
 
@@ -217,12 +217,12 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _toml_permissions(permissions: str | tuple[str, ...]) -> str:
-    listing = _toml(permissions)
+    listing = toml_value(permissions)
     return listing if isinstance(permissions, str) else f"{{ run = {listing} }}"
 
 
-def _toml(value: str | Sequence[str]) -> str:
+def toml_value(value: str | Sequence[str]) -> str:
     """A string, or a list of them; JSON's escapes are TOML's, but for one character."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return f"[{', '.join(map(_toml, value))}]"
+    return f"[{', '.join(map(toml_value, value))}]"

@@ -53,7 +53,7 @@ MINUTE_SECONDS = 0.025
 """One minute of the guide; its 375 minutes of parallel work pass in ten seconds."""
 
 _PASSED = ("PATH", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "TZ")
-_DEFAULTS = {
+DEFAULTS = {
     "ENABLE_PARALLEL_EXECUTION": "true",
     "MAX_PARALLEL_STAGES": "4",
     "AGOG_HOST_REQUIREMENTS": "50",
@@ -149,16 +149,20 @@ class DemoDirectory:
 
         Every setting is named, so that neither the user's shell nor a `.env` can change one.
         """
-        named = {
-            "TEMPORAL_ADDRESS": addresses.temporal_address,
-            "AGOG_WEB_UI": addresses.web_ui,
-            "NATS_URL": addresses.nats_url,
-            "NATS_USER": addresses.nats_user,
-            "NATS_PASSWORD": addresses.nats_password,
-            "DATABASE_URL": addresses.database_url,
-        }
-        reached = {name: value for name, value in named.items() if value}
-        return {**self.shell, **_DEFAULTS, **self.variables, **reached}
+        return {**self.shell, **DEFAULTS, **self.variables, **variables_of(addresses)}
+
+
+def variables_of(addresses: StackAddresses) -> Mapping[str, str]:
+    """The settings by which a command finds the servers."""
+    named = {
+        "TEMPORAL_ADDRESS": addresses.temporal_address,
+        "AGOG_WEB_UI": addresses.web_ui,
+        "NATS_URL": addresses.nats_url,
+        "NATS_USER": addresses.nats_user,
+        "NATS_PASSWORD": addresses.nats_password,
+        "DATABASE_URL": addresses.database_url,
+    }
+    return {name: value for name, value in named.items() if value}
 
 
 async def _demo(
@@ -169,8 +173,8 @@ async def _demo(
     # The usual ports are left to the user's own stack.
     async with running(LocalStack(directory.state, usual_ports=False)) as addresses:
         environment = directory.environment(addresses)
-        async with _worker(directory, environment) as worker:
-            code = await _beside(worker, _deliver(environment))
+        async with worker_in(directory.state, environment) as worker:
+            code = await beside(worker, _deliver(environment))
             if code not in ENDS:
                 return code  # the command has printed why
             done = await _outcome(directory, addresses)
@@ -186,8 +190,9 @@ async def _demo(
 
 
 @asynccontextmanager
-async def _worker(directory: DemoDirectory, environment: Mapping[str, str]) -> AsyncIterator[Child]:
-    worker = Child(worker_process(environment), directory.state)
+async def worker_in(state: Path, environment: Mapping[str, str]) -> AsyncIterator[Child]:
+    """A worker of that state directory for the block."""
+    worker = Child(worker_process(environment), state)
     worker.start()
     try:
         yield worker
@@ -195,7 +200,7 @@ async def _worker(directory: DemoDirectory, environment: Mapping[str, str]) -> A
         await worker.stop()
 
 
-async def _beside(worker: Child, work: Coroutine[None, None, T]) -> T:
+async def beside(worker: Child, work: Coroutine[None, None, T]) -> T:
     """Do the work, which would wait for ever without a worker.
 
     Raises: ServerNotStarted if the worker dies first.
@@ -219,13 +224,13 @@ async def _deliver(environment: Mapping[str, str]) -> ExitCode:
     """
     options = ("--title", TITLE, "--description", DESCRIPTION, "--pipeline", PIPELINE, "--wait")
     try:
-        return await _starter(environment, "start", NUMBER, *options)
+        return await starter_command(environment, "start", NUMBER, *options)
     except asyncio.CancelledError:
-        await _starter(environment, "cancel", NUMBER)
+        await starter_command(environment, "cancel", NUMBER)
         raise
 
 
-async def _starter(environment: Mapping[str, str], *arguments: str) -> ExitCode:
+async def starter_command(environment: Mapping[str, str], *arguments: str) -> ExitCode:
     """Run a command with its stdout on stderr: the result is read from the database."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,5 +1,6 @@
 """`init` on small real repositories, with programs on PATH that answer its probes."""
 
+import asyncio
 import json
 import os
 import stat
@@ -15,6 +16,7 @@ from adapters.processes import process_stat
 from adapters.program_probes import find_program
 from adapters.user_files import find_agents
 from cli import app
+from cli.doctor.host import host_probes
 from cli.init import with_lines
 from cli.inputs import find_pipeline
 from pipeline.agent_programs import Permission, ProgramAgent
@@ -318,6 +320,21 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(
     assert code == 2
     assert "Nothing was written" in err
     assert not house.agents.exists()
+
+
+def test_doctor_misses_the_program_that_init_has_chosen(
+    in_project: Callable[[Mapping[str, str]], House],
+) -> None:
+    house = in_project(GO)
+    house()
+    (probe,) = (each for each in host_probes(load_settings()) if each.name == "Agents file")
+
+    there = asyncio.run(probe.check())
+    (house.root / "bin" / "claude").unlink()
+    gone = asyncio.run(probe.check())
+
+    assert (there.ok, there.detail) == (True, "11 programs, 0 simulated")
+    assert "roy: claude" in gone.advice
 
 
 # --- the programs ---------------------------------------------------------------------------------
