@@ -11,10 +11,9 @@ from typing import Annotated
 import typer
 from dotenv import dotenv_values
 
-from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs import PROGRAMS, find_program
 from adapters.files import PRIVATE_FILE, write_atomically
-from adapters.program_probes import find_program
-from adapters.project_listing import list_project
+from adapters.git.listing import list_project
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.inputs import find_pipeline

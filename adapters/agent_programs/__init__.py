@@ -1,9 +1,19 @@
 """Coding agents' programs as agents: one adapter a kind, all over the same supervisor."""
 
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from adapters.agent_programs.claude_code import ClaudeCode
 from adapters.agent_programs.codex import Codex
 from adapters.agent_programs.gemini import GeminiCli
+from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import AgentProgram
+from pipeline.project_proposal import Login, ProgramFound
+
+_VERSION = re.compile(r"\d+(\.\d+)+\S*")
 
 PROGRAMS: dict[str, AgentProgram] = {
     program.kind: program
@@ -14,3 +24,21 @@ PROGRAMS: dict[str, AgentProgram] = {
     )
 }
 """Every kind by its name in the agents file: a new one is a file beside this one and a line."""
+
+
+def find_program(kind: str, environment: Mapping[str, str]) -> ProgramFound | None:
+    """The usual program of a kind, if it is on PATH; it takes as long as its probes."""
+    program = PROGRAMS[kind].traits.program
+    path = shutil.which(program, path=environment.get("PATH", ""))
+    if path is None:
+        return None
+    with TemporaryDirectory(prefix="agog-probe-") as directory:
+        ask = Asked(path, environment, Path(directory))
+        said = ask("--version")
+        version = _VERSION.search(said.text) if said.code == 0 else None
+        if not version:
+            why = f"exit code {said.code}" if said.code is not None else "no answer"
+            flaw = f"{program} --version does not tell a version ({why}): try it by hand."
+            return ProgramFound(kind, program, path, "", Login.UNKNOWN, flaw)
+        login, flaw = PROGRAMS[kind].login(ask)
+    return ProgramFound(kind, program, path, version[0], login, flaw)

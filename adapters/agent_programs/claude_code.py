@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
 
+from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import (
     DENIALS_LIMIT,
     NETWORK_VARIABLES,
@@ -29,6 +30,7 @@ from adapters.agent_programs.program import (
 from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.failures import last_lines
 from pipeline.model import Ending, ProgramReport, RunEnd, Tokens
+from pipeline.project_proposal import Login
 
 STOP_SECONDS = 8.0
 """It ends within two seconds after SIGINT. In a command it tells its costs before, and ends that;
@@ -143,6 +145,25 @@ class ClaudeCode:
                 paid = f", ${cost:.4f}" if cost is not None else ""
                 said = "failed" if event.get("is_error") and subtype == "success" else subtype
                 yield f"» {said} after {event.get('num_turns')} turns{paid}"
+
+    def login(self, ask: Asked) -> tuple[Login, str]:
+        """`claude auth status` prints JSON and does not contact the API."""
+        said = ask("auth", "status")
+        try:
+            status = json.loads(said.text)
+            is_logged_in = bool(status["loggedIn"])
+        except (ValueError, KeyError, TypeError):
+            status, is_logged_in = {}, said.code == 0
+        if is_logged_in:
+            return (Login.KEY if status.get("apiKeySource") else Login.LOGGED_IN), ""
+        if ask.has("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"):
+            return Login.KEY, ""
+        if said.code is None:
+            return Login.UNKNOWN, ""
+        return (
+            Login.NONE,
+            "it is not logged in: run claude and /login, or export ANTHROPIC_API_KEY.",
+        )
 
 
 def _permissions(agent: ProgramAgent) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import (
     NETWORK_VARIABLES,
     TEXT_LIMIT,
@@ -27,6 +28,7 @@ from adapters.agent_programs.program import (
 from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.failures import last_lines
 from pipeline.model import Ending, ProgramReport, RunEnd, Tokens
+from pipeline.project_proposal import Login
 from pipeline.transcript import Block, read_block
 
 SCHEMA = "answer-schema.json"
@@ -116,6 +118,29 @@ class Codex:
                 yield f"» failed: {short(text_of(record(event.get('error')).get('message')), 600)}"
             case "error":
                 yield f"» {short(text_of(event.get('message')))}"
+
+    def login(self, ask: Asked) -> tuple[Login, str]:
+        """Its status ignores keys in the environment; its own doctor does not run the sandbox."""
+        said = ask("login", "status")
+        if said.code == 0:
+            login = Login.KEY if "API key" in said.text else Login.LOGGED_IN
+        elif ask.has("CODEX_API_KEY"):
+            login = Login.KEY
+        elif said.code is None:
+            login = Login.UNKNOWN
+        else:
+            alone = " (OPENAI_API_KEY alone is not used)" if ask.has("OPENAI_API_KEY") else ""
+            return (
+                Login.NONE,
+                f"it is not logged in{alone}: run codex login, or export CODEX_API_KEY.",
+            )
+        if ask("sandbox", "--", "true").code:
+            return login, (
+                "its sandbox does not work on this host, so every command of an agent would fail:"
+                ' allow user namespaces, or give permissions = "everything" where this host is a'
+                " sandbox itself."
+            )
+        return login, ""
 
 
 def _permissions(agent: ProgramAgent) -> tuple[str, ...]:

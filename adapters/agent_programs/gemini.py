@@ -7,8 +7,10 @@ variables for it and start servers: only what is listed here is kept out.
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import MappingProxyType
 
+from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import (
     DENIALS_LIMIT,
     NETWORK_VARIABLES,
@@ -30,6 +32,7 @@ from adapters.agent_programs.program import (
 from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.failures import last_lines
 from pipeline.model import Ending, ProgramReport, RunEnd, Tokens
+from pipeline.project_proposal import Login
 
 POLICY = "gemini-policy.toml"
 
@@ -135,6 +138,15 @@ class GeminiCli:
             case "result":
                 said = short(text_of(record(event.get("error")).get("message")), 600)
                 yield f"» {event.get('status')} {said}".strip()
+
+    def login(self, ask: Asked) -> tuple[Login, str]:
+        """It has no command for its login: a key is a variable, an account's login is a file."""
+        if ask.has("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI"):
+            return Login.KEY, ""
+        home = ask.environment.get("GEMINI_CLI_HOME") or ask.environment.get("HOME", "")
+        if home and (Path(home) / ".gemini" / "oauth_creds.json").is_file():
+            return Login.LOGGED_IN, ""
+        return Login.NONE, "it is not logged in: export GEMINI_API_KEY, or run gemini and log in."
 
 
 _MODES = MappingProxyType(

@@ -11,8 +11,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
+from adapters.agent_programs.probes import Asked
 from pipeline.agent_programs import ProgramAgent, ProgramTraits
 from pipeline.model import Ending, ProgramReport, RunEnd, Tokens
+from pipeline.project_proposal import Login
 
 Event = Mapping[str, Any]
 """A line of a program's stream."""
@@ -120,6 +122,9 @@ class AgentProgram(Protocol):
 
     def readable(self, event: Event) -> Iterator[str]:
         """The event as lines for a human; none if it says nothing."""
+
+    def login(self, ask: Asked) -> tuple[Login, str]:
+        """Whether it can log in, and what is wrong; no model is asked."""
 
 
 # --- what the adapters share ----------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.program_probes import find_program
+from adapters.agent_programs import find_program
 from pipeline.project_proposal import Login
 from tests.agents.programs import installed
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters import program_probes
+from adapters.agent_programs import find_program, probes
 from adapters.processes import process_stat
-from adapters.program_probes import find_program
 from adapters.user_files import find_agents
 from cli import app
 from cli.doctor.host import host_probes
@@ -419,7 +418,7 @@ def test_a_program_is_asked_by_its_own_probes(
 def test_a_program_that_does_not_answer_is_ended_and_named(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program_probes, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.3)
     started = house.root / "started"
     house.program("gemini", f"sleep 600 & echo $! > {started}; wait\n")
 

@@ -11,6 +11,7 @@ import pytest
 
 from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.claude_code import ClaudeStream
+from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import Event, Launch, StopStep, Task
 from adapters.runs import records, supervisor
 from adapters.user_files import find_agents
@@ -18,6 +19,7 @@ from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.answers import read_run
 from pipeline.errors import RefusedInput
 from pipeline.model import Ending, RunEnd, StageState
+from pipeline.project_proposal import Login
 from pipeline.verdicts import green_notice
 from tests.eventually import eventually
 from tests.fixtures_runs import Bench, attach
@@ -287,6 +289,9 @@ class Fourth:
 
     def readable(self, event: Event) -> Iterator[str]:
         yield str(event.get("type"))
+
+    def login(self, ask: Asked) -> tuple[Login, str]:
+        return Login.UNKNOWN, ""
 
 
 @pytest.fixture
