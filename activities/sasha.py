@@ -33,7 +33,7 @@ _PAUSE_SHARE = 1 / 15
 """Of the time that an effect may take to show: the pause between two looks at a slow one."""
 
 _HIDDEN_SECONDS = 60.0
-"""How much longer a alert is watched that a greater trouble hides, which is repaired first."""
+"""How much longer an alert is watched that a greater trouble hides, which is repaired first."""
 
 
 class SashaActivities:

@@ -81,7 +81,7 @@ def _read_report(request: StageRequest, result: RunResult, report: ProgramReport
     try:
         notice = _notice(report, request.stage.agent, request.ref.number)
     except NoticeRefused as refusal:
-        twice = "It was asked for once more, in vain." if report.asked_again else ""
+        twice = "It was asked for once more, without success." if report.asked_again else ""
         remedy = MEANINGS[Ending.DENIED].remedy if report.denials else ""
         error = "\n".join(filter(None, (str(refusal), twice, denied(report), remedy)))
         return _failed(request, result, meaning.kind, error)

@@ -88,8 +88,8 @@ _CAUSE = "Fix the cause, or end with status FAILED or BLOCKED and say why: then 
 _BESIDE_OPEN_P0 = Forbidden(
     Rule.P0_FIRST,
     "While a P0 is open, in any state, every requirement of P1 to P4 holds at its next stage "
-    "boundary and goes on by itself when the last P0 has ended. Only the P0 itself and what blocks "
-    "it go on.",
+    "boundary and continues by itself when the last P0 has ended. Only the P0 itself and what "
+    "blocks it continue.",
     (words("p_?0s? p_zero priority_(?:0|zero) catastroph~ emergenc~"),),
 )
 _DELIVERY = Forbidden(
@@ -137,13 +137,13 @@ FORBIDDEN = (
         Rule.FAIL_FAST,
         "There is no degraded mode and no buffer beside NATS and the SDLC database. While "
         "Temporal, NATS or the database is down, everything holds at its next stage boundary and "
-        "goes on by itself afterwards.",
+        "continues by itself afterwards.",
         (words("degrad~ fall_?back buffer~ best_effort in_memory offline_mode"),),
     ),
     Forbidden(
         Rule.FAIL_FAST,
         "While Temporal, NATS or the SDLC database is down, everything holds at its next stage "
-        "boundary and goes on by itself afterwards.",
+        "boundary and continues by itself afterwards.",
         (
             words(
                 "nats jet_?stream databases? db postgres~ temporal dependenc~ sdlc brokers? "
@@ -369,7 +369,9 @@ def _continuing(asked: Asked) -> Decision:
     if facts.state.is_final:
         return _over(asked)
     if facts.state not in _GOING_ON:
-        return Decision(Verdict.NO, _RECORDS, f"{_status(asked)} It goes on by itself afterwards.")
+        return Decision(
+            Verdict.NO, _RECORDS, f"{_status(asked)} It continues by itself afterwards."
+        )
     reason = "A running agent works until its notice; the orchestrator starts what comes next."
     return Decision(Verdict.UNCLEAR, _RECORDS, f"{_status(asked)} {reason}")
 

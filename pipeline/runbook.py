@@ -32,7 +32,7 @@ class RunbookEntry:
 
 @dataclass(frozen=True)
 class Finding:
-    """A alert with its remedy: a workflow keeps to the remedy that it was given."""
+    """An alert with its remedy: a workflow keeps to the remedy that it was given."""
 
     alert: Alert
     remedy: RunbookEntry

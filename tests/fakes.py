@@ -112,7 +112,7 @@ class ScriptedCare:
 
 
 class Breakable:
-    """A port that is away as long as a health_checks has a alert of its component."""
+    """A port that is away as long as health checks have an alert of its component."""
 
     def __init__(self, port: object, dependency: str, care: ScriptedCare) -> None:
         self._port = port

@@ -58,7 +58,7 @@ class Escalations:
         return over
 
     async def begin(self, remediation: Remediation) -> str:
-        """Open a P0 for the remediation; its own workflow looks on, and outlives Sasha's."""
+        """Open a P0 for what was not remediated; its own workflow outlives Sasha's."""
         while True:
             number = await self._next_number(remediation.alert.component)
             order = InfrastructureOrder(

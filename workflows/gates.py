@@ -171,7 +171,7 @@ class BuildGates:
         return BuildOutcome(request.build, request.commit, False, parallel, request.clean, failure)
 
     async def _build(self, request: BuildRequest, rank: Rank) -> BuildOutcome:
-        """Build as soon as nothing holds it; a paused build leaves the serial_lock to others."""
+        """Build as soon as nothing holds it; a paused build leaves the serial lock to others."""
         return await self._execution.until_passed(partial(self._attempt, request, rank))
 
     async def _attempt(

@@ -67,7 +67,7 @@ class Recoveries:
             self._questions.repaired(),
         )
         await self._execution.insist(
-            FixActivities.apply_fixes, results, **options.central("Settle the fixes")
+            FixActivities.apply_fixes, results, **options.central("Apply the results of the fixes")
         )
 
     async def _orchestrate(self, fixes: tuple[Fix, ...]) -> Recovered:

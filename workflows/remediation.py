@@ -1,4 +1,4 @@
-"""A alert is repaired by its remedy: bounded actions, each verified by a look, then escalated."""
+"""An alert is repaired by its remedy: bounded actions, each verified by a look, then escalated."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.faults import describe
 
 Key = tuple[str, str, str]
-"""Place, kind and subject of a alert."""
+"""Place, kind and subject of an alert."""
 
 _CONFIRMED = timedelta(seconds=2)
 """Before the first action: a single look may be wrong, and nothing is restarted because of one."""
@@ -28,7 +28,7 @@ _CONFIRMED = timedelta(seconds=2)
 
 @dataclass
 class Remediation:
-    """A alert that is being repaired, and what has been done about it so far."""
+    """An alert that is being repaired, and what has been done about it so far."""
 
     place: str
     alert: Alert

@@ -189,7 +189,7 @@ class SashaWorkflow:
         await self._record(incident)
 
     def _drop(self, remediation: Remediation, _: Exception) -> None:
-        """After an unforeseen error: the remediation is repaired when it is found again."""
+        """After an unforeseen error: the alert is remediated when it is found again."""
         if self._remediations.pop(remediation.key, None):
             self._view.forget(remediation.place, remediation.alert)
             self._left[remediation.key] = workflow.now() + remediation.remedy.again

@@ -51,14 +51,14 @@ class Care:
         self._act_seconds = act_seconds
 
     async def look(self) -> Sequence[Alert]:
-        """Everything that is wrong there now; a remediator that cannot look is a alert too."""
+        """Everything that is wrong there now; a remediator that cannot look is an alert too."""
         found = await asyncio.gather(*map(_look, self._remediators))
         return tuple(alert for alerts in found for alert in alerts or ())
 
     async def is_over(self, alert: Alert) -> bool | None:
         """Whether its remediator does not find it any more; None while that cannot look.
 
-        Raises: PermanentError for a alert that is not remediated here.
+        Raises: PermanentError for an alert that is not remediated here.
         """
         remediator = self._remediator_of(alert)
         found = await _look(remediator)
@@ -67,7 +67,7 @@ class Care:
     async def act(self, alert: Alert) -> str:
         """Treat it once; what was done, in a sentence.
 
-        Raises: PermanentError for a alert that is not remediated here, otherwise as its remediator
+        Raises: PermanentError for an alert that is not remediated here, otherwise as its remediator
             does, or TransientError if it took too long.
         """
         remediator = self._remediator_of(alert)

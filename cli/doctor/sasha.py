@@ -49,7 +49,7 @@ _INCIDENTS = 5
 
 @dataclass(frozen=True)
 class Advice:
-    """A alert and what Sasha would do about it; `place` is a host, or empty for the cluster."""
+    """An alert and what Sasha would do about it; `place` is a host, or empty for the cluster."""
 
     place: str
     kind: AlertKind

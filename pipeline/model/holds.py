@@ -159,7 +159,7 @@ class IncidentEnd(StrEnum):
 
 @dataclass(frozen=True)
 class Incident:
-    """A alert, what was done about it, and how that ended.
+    """An alert, what was done about it, and how that ended.
 
     `place` is a host, or empty for the cluster; `actions` describes each attempt; `requirement` is
     the P0 that an escalated one has opened.
@@ -210,7 +210,7 @@ class SashaState:
 
 @dataclass(frozen=True)
 class RemediationStatus:
-    """A alert that Sasha repairs now; `actions` describes each attempt so far."""
+    """An alert that Sasha repairs now; `actions` describes each attempt so far."""
 
     place: str
     alert: Alert

@@ -12,7 +12,7 @@ class HealthChecks(Protocol):
     """Checks and repairs one place: the cluster (dependencies, records), or a host."""
 
     async def look(self) -> Sequence[Alert]:
-        """Everything that is wrong there now; what cannot be looked at is a alert too."""
+        """Everything that is wrong there now; what cannot be looked at is an alert too."""
 
     async def is_over(self, alert: Alert) -> bool | None:
         """Whether a fresh look, at nothing else, no longer finds it.

@@ -208,7 +208,7 @@ async def test_it_is_asked_for_once_alone(runs: Bench, tmp_path: Path) -> None:
 
     failure = read_run(a_request(), result).failure
     assert failure
-    assert "It was asked for once more, in vain." in failure.error
+    assert "It was asked for once more, without success." in failure.error
     assert tmp_path.joinpath("count").read_text() == "x\n"
     assert runs.host().used == 0
 
