@@ -225,7 +225,7 @@ class Cluster:
             pipeline=replace(plan, bounds=bounds),
             sequential=bool(changes.get("sequential", False)),
             pre_empts=bool(changes.get("pre_empts", False)),
-            heartbeat=changes.get("heartbeat"),  # type: ignore[arg-type] # names its own
+            heartbeat=changes.get("heartbeat", self._clock.heartbeat),  # type: ignore[arg-type]
             search_attributes=changes.get("search_attributes", ()),  # type: ignore[arg-type] # too
         )
         blockers: tuple[str, ...] = changes.get("blocked_by", ())  # type: ignore[assignment] # numbers

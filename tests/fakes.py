@@ -139,6 +139,9 @@ class AlwaysReady:
 class Clock(Protocol):
     """How the minutes of scripted work pass."""
 
+    heartbeat: timedelta | None
+    """Silence of a stage's activity that means a lost worker, as a requirement's order has it."""
+
     async def sleep(self, minutes: float) -> None: ...
 
     async def now(self) -> datetime: ...
@@ -146,6 +149,8 @@ class Clock(Protocol):
 
 class VirtualClock:
     """The time-skipping server's: exact minutes in no time."""
+
+    heartbeat: timedelta | None = None  # nobody beats while the time skips on
 
     def __init__(self, env: WorkflowEnvironment) -> None:
         self._env = env
@@ -159,6 +164,9 @@ class VirtualClock:
 
 class RealClock:
     """Real time, a thousandth of a second to the minute: order counts, length does not."""
+
+    # As in production: what a worker has taken while it closed is lost, and would be for ever.
+    heartbeat: timedelta | None = timedelta(seconds=20)
 
     async def sleep(self, minutes: float) -> None:
         await asyncio.sleep(minutes / 1000)
