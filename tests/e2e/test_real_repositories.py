@@ -210,14 +210,10 @@ async def test_what_an_earlier_build_has_generated_proves_nothing(orchestra: Orc
 async def test_project_whose_filter_is_not_allowed_is_refused_with_the_remedy(
     orchestra: Orchestra,
 ) -> None:
-    project = (
-        "git config filter.lfs.clean no-such-program; git config filter.lfs.required true;"
-        " echo '*.py filter=lfs' > .gitattributes"
-    )
+    # Before the filter is there: a git that finds its index as old as a file filters it once more.
+    orchestra.project.commit({".gitattributes": "*.py filter=lfs\n"})
+    project = "git config filter.lfs.clean no-such-program; git config filter.lfs.required true"
     await orchestra.worker.start(AGOG_AGENTS_FILE=str(equip(orchestra, Deed(":", project))))
-    orchestra.project.shell(
-        "git add .gitattributes; git -c user.name=u -c user.email=u@u.u commit -qm a"
-    )
 
     await orchestra.start(SOLO)
 
