@@ -9,6 +9,7 @@ from temporalio import activity
 from activities.persistence import (
     letting_others_deliver,
     notify_others,
+    publish_soon,
     subscriber,
     until_persisted,
 )
@@ -56,7 +57,7 @@ class BuildActivities:
             await until_persisted(
                 self._ports, partial(self._ports.store.record_build, request, outcome, result)
             )
-        await until_persisted(self._ports, partial(self._ports.publish, request.ref.number))
+        publish_soon(self._ports, request.ref.number)
         return outcome
 
     async def _open(self, request: BuildRequest) -> BuildOutcome | None:

@@ -4,7 +4,7 @@ import asyncio
 
 from temporalio import activity
 
-from activities.persistence import subscriber
+from activities.persistence import publish_soon, subscriber
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused
 from pipeline.model import Opening, OpeningRequest
@@ -36,11 +36,15 @@ class OpeningActivities:
         if not request.needs_room:
             return await self._held(request) or await self._take(request)
         async with self._door:
-            if held := await self._held(request):
-                return held
             limit, number = self._ports.host_requirements, request.ref.number
-            # The host may have filled up since it asked for an opening.
-            if await self._ports.store.is_full(self._ports.host, limit, number=number):
+            held, is_full = await asyncio.gather(
+                self._held(request),
+                # The host may have filled up since it asked for an opening.
+                self._ports.store.is_full(self._ports.host, limit, number=number),
+            )
+            if held:
+                return held
+            if is_full:
                 return Opening("", None, "", self._ports.parallel, is_full=True)
             return await self._take(request)
 
@@ -61,7 +65,7 @@ class OpeningActivities:
 
     async def _record(self, request: OpeningRequest, opening: Opening) -> Opening:
         await self._ports.store.open_requirement(request, opening)
-        await self._ports.publish(request.ref.number)
+        publish_soon(self._ports, request.ref.number)
         return opening
 
     async def _held(self, request: OpeningRequest) -> Opening | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from temporalio import activity
 
 from activities.retrying import step, waits_for
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
 
@@ -22,6 +22,8 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 _CALL_AGAIN_SECONDS = 60.0
 """A second outage may follow before the first is recorded, so she is called again."""
+_publishing: set[asyncio.Task[None]] = set()
+"""What nobody awaits, kept from being collected."""
 
 
 async def until_persisted(ports: HostPorts, write: Callable[[], Awaitable[T]]) -> T:
@@ -41,6 +43,23 @@ async def until_persisted(ports: HostPorts, write: Callable[[], Awaitable[T]]) -
                 await _report(ports, error, called_at)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def publish_soon(ports: HostPorts, number: str) -> None:
+    """Publish a requirement's pending events while its work goes on.
+
+    The next boundary, or the end, publishes what is still pending and does not pass before it.
+    """
+    task = asyncio.create_task(_publish(ports, number))
+    _publishing.add(task)
+    task.add_done_callback(_publishing.discard)
+
+
+async def _publish(ports: HostPorts, number: str) -> None:
+    try:
+        await ports.publish(number)
+    except PipelineError as error:
+        log.warning("Events of %s wait: %s", number, error)
 
 
 async def _report(

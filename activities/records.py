@@ -1,9 +1,11 @@
 """Records that no stage writes: skips, answers, reports of failures, holds, the end."""
 
+import asyncio
 import logging
 
 from temporalio import activity
 
+from activities.persistence import publish_soon
 from pipeline.failures import aggregate
 from pipeline.model import (
     Closing,
@@ -31,7 +33,7 @@ class RecordActivities:
     async def record_skips(self, skips: tuple[StageSkip, ...]) -> None:
         """Conditional stages of one requirement were not needed."""
         await self._ports.store.skip_stages(skips)
-        await self._ports.publish(skips[0].ref.number)
+        publish_soon(self._ports, skips[0].ref.number)
 
     @activity.defn
     async def record_reopening(self, reopening: Reopening) -> None:
@@ -74,8 +76,9 @@ class RecordActivities:
     @activity.defn
     async def publish_performance(self, ref: RequirementRef) -> None:
         """Send the performance event and every other unsent event."""
-        await self._ports.publish(ref.number)
-        savings = await self._ports.store.savings(ref.number)
+        _, savings = await asyncio.gather(
+            self._ports.publish(ref.number), self._ports.store.savings(ref.number)
+        )
         if savings.saved:
             log.info("[%s] %s", ref.number, savings_line(savings))
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from temporalio import activity
 
-from activities.persistence import notify_others, subscriber, until_persisted
+from activities.persistence import notify_others, publish_soon, subscriber, until_persisted
 from activities.retrying import step, tell_with_each_beat
 from pipeline.accounts import limit_of
 from pipeline.answers import Reading, read_run, unchanged
@@ -130,7 +130,7 @@ class StageActivities:
         has_resumed = await until_persisted(
             self._ports, partial(close, request, outcome, result, reading.notice, merge, limit)
         )
-        await until_persisted(self._ports, partial(self._ports.publish, request.ref.number))
+        publish_soon(self._ports, request.ref.number)
         if has_resumed:
             await until_persisted(self._ports, partial(notify_others, self._ports))
         return outcome

@@ -39,7 +39,7 @@ class HostPorts:
     """Names the project for deliveries that take turns: other hosts may have the same one."""
 
     async def publish(self, number: str) -> int:
-        """Publish a requirement's pending events; a boundary does not pass before they are out."""
+        """Publish a requirement's pending events; nothing starts before they are out."""
         return await self.store.publish_pending(number, self.publisher)
 
     @property
