@@ -68,6 +68,7 @@ COMMANDS = {
     "status": LazyCommand("cli.status", "status"),
     "list": LazyCommand("cli.list", "list_requirements"),
     "watch": LazyCommand("cli.watch", "watch"),
+    "diff": LazyCommand("cli.diff", "diff"),
     "logs": LazyCommand("cli.logs", "logs"),
     "events": LazyCommand("cli.events", "events"),
     "retry": LazyCommand("cli.steering", "retry"),

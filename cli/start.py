@@ -201,7 +201,7 @@ async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: b
         for number in intake.numbers:
             output.say(f"{number}: {'accepted' if number in started else 'joined'}.")
         if wait:
-            return await watch_all(connected.reader, intake.numbers)
+            return await watch_all(settings, connected.reader, intake.numbers)
     for number in started:
         output.write(f"{number} {RequirementState.ACCEPTED}")
     return OK

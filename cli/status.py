@@ -28,6 +28,7 @@ from adapters.sdlc.views import (
 )
 from cli import output
 from cli.connections import records
+from cli.diff import Brought, brought
 from cli.hints import (
     Hints,
     answer_of_sasha,
@@ -62,25 +63,32 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show where a requirement stands, why it waits and how to answer."""
-    view, hints = run(_requirement(load_settings(), req))
+    view, hints, result = run(_requirement(load_settings(), req))
     if as_json:
-        output.write_json({**status_document(view), **asdict(hints)})
+        told = {"brought": result.document() if result else None}
+        output.write_json({**status_document(view), **told, **asdict(hints)})
         return
     output.data().print(full_status(view), crop=False)
+    if result:
+        output.write(result.line())
     hints.write()
 
 
-async def _requirement(settings: Settings, number: str) -> tuple[RequirementView, Hints]:
+async def _requirement(
+    settings: Settings, number: str
+) -> tuple[RequirementView, Hints, Brought | None]:
     async with records(settings) as reader:
         view = await reader.requirement(number)
         installation = await reader.installation()
+        result = await brought(settings, reader, view)
     whose = installation.id if installation else None
     if view.state.is_final:
-        return view, Hints(whose)
+        return view, Hints(whose), result
     stranger = asyncio.create_task(wrong_installation(settings))
     standing = await answer_of_sasha(settings) if is_under_way(view.state) else None
     missing = missing_dependency(standing, (number,))
-    return view, Hints(whose, missing, await stranger, missing_worker(settings, [view.host]))
+    hints = Hints(whose, missing, await stranger, missing_worker(settings, [view.host]))
+    return view, hints, None
 
 
 def status_document(view: RequirementView) -> Mapping[str, object]:

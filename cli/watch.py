@@ -14,6 +14,7 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.views import EscalationView, RequirementView, StageView
 from cli import output
 from cli.connections import records
+from cli.diff import brought
 from cli.running import ExitCode, exit_code_of_state, load_settings, run, worst
 from cli.status import (
     ask_line,
@@ -70,15 +71,15 @@ def detach(numbers: Sequence[str]) -> ExitCode:
     return ExitCode.INTERRUPTED
 
 
-async def watch_all(reader: SdlcReader, numbers: Sequence[str]) -> ExitCode:
+async def watch_all(settings: Settings, reader: SdlcReader, numbers: Sequence[str]) -> ExitCode:
     """Follow all of them to their ends; returns the worst exit code."""
     if len(numbers) == 1 and sys.stderr.isatty():
-        return await _watch_live(reader, numbers[0])
+        return await _watch_live(settings, reader, numbers[0])
     shows = [ProgressLines() for _ in numbers]
     views = await asyncio.gather(
         *(follow(reader, number, show) for number, show in zip(numbers, shows, strict=True))
     )
-    return worst([_conclude(view) for view in views])
+    return worst([await _conclude(settings, reader, view) for view in views])
 
 
 async def follow(reader: SdlcReader, number: str, show: Show) -> RequirementView:
@@ -113,19 +114,21 @@ async def _watch(settings: Settings, number: str, *, as_json: bool) -> ExitCode:
         if as_json:
             view = await follow(reader, number, _DocumentLines())
             return exit_code_of_state(view.state)
-        return await watch_all(reader, [number])
+        return await watch_all(settings, reader, [number])
 
 
-async def _watch_live(reader: SdlcReader, number: str) -> ExitCode:
+async def _watch_live(settings: Settings, reader: SdlcReader, number: str) -> ExitCode:
     console = output.progress()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         view = await follow(reader, number, lambda view: live.update(overview(view)))
-    return _conclude(view)
+    return await _conclude(settings, reader, view)
 
 
-def _conclude(view: RequirementView) -> ExitCode:
+async def _conclude(settings: Settings, reader: SdlcReader, view: RequirementView) -> ExitCode:
     """Print the full status for people, to stderr, and the result to stdout."""
     output.progress().print(full_status(view), crop=False)
+    if result := await brought(settings, reader, view):
+        output.say(result.line())
     output.write(f"{view.number} {view.state}")
     return exit_code_of_state(view.state)
 

@@ -9,6 +9,7 @@ the installation allows them.
 import asyncio
 import re
 import signal
+import subprocess
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
@@ -188,6 +189,13 @@ class Git:
         if output.code not in accept or is_hosts_fault:
             raise self._failure(arguments, output)
         return output
+
+    def show(self, *arguments: str) -> int:
+        """Run it for the user who called us: it prints, pages and colours as git does.
+
+        Returns its exit code.
+        """
+        return subprocess.run(self._command(arguments), check=False).returncode
 
     async def succeeds(self, *arguments: str) -> bool:
         """Whether git answers 0; 1 is its no."""

@@ -1,9 +1,13 @@
 """The last step: the user's own branch moves to a verified commit, or not at all."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from pipeline.model import FailureKind, RequirementState
 from pipeline.plan_rules import DELIVER
+from tests.e2e.conftest import Cli
 from tests.eventually import eventually
 from tests.fixtures_workspaces import write
 from tests.orchestra import Handle, Orchestra
@@ -73,6 +77,34 @@ async def test_a_target_that_moved_is_merged_and_verified(
     assert {"user.txt", *ROY, *JEN} <= set(project.files("main"))
     assert project.git("merge-base", theirs, commit) == theirs
     assert (project.root / "user.txt").exists()
+
+
+async def test_what_it_brought_leaves_out_what_others_did_meanwhile(
+    orchestra: Orchestra, working: Handle, tmp_path: Path
+) -> None:
+    theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
+    release(orchestra)
+    commit = await delivered(orchestra, working)
+    cli, number = Cli(orchestra.environment, tmp_path), orchestra.number
+
+    whole = await asyncio.to_thread(cli, "diff", number, "--json")
+    one = await asyncio.to_thread(cli, "diff", number, "roy")
+    status = await asyncio.to_thread(cli, "status", number)
+    elsewhere = await asyncio.to_thread(cli, "diff", number, AGOG_HOST="another")
+    unknown = await asyncio.to_thread(cli, "diff", number, "todd")
+
+    document = whole.document
+    assert (document["base"], document["head"]) == (theirs, commit)
+    assert {file["path"]: file["added"] for file in document["files"]} == dict.fromkeys(
+        ROY | JEN, 1
+    )
+    assert "+roy" in one.out
+    assert "jen.txt" not in one.out
+    assert f"main {theirs[:7]}..{commit[:7]}, 2 files, +2 −0 · " in status.out
+    assert f"python starter.py diff {number}" in status.out
+    assert (elsewhere.code, unknown.code) == (3, 3)
+    assert "where its work lies" in elsewhere.err
+    assert "has no stage 'todd'" in unknown.err
 
 
 async def test_a_target_that_conflicts_blocks(orchestra: Orchestra, working: Handle) -> None:
