@@ -63,6 +63,7 @@ COMMANDS = {
     "rehearse": LazyCommand("cli.rehearse", "rehearse"),
     "run": LazyCommand("cli.run", "run_file"),
     "up": LazyCommand("cli.up", "up"),
+    "down": LazyCommand("cli.up", "down"),
     "plan": LazyCommand("cli.plan", "plan"),
     "start": LazyCommand("cli.start", "start"),
     "status": LazyCommand("cli.status", "status"),

@@ -121,7 +121,7 @@ class Errand:
             return ExitCode.INTERRUPTED
         code = detach([self.number])
         if self.servers:
-            output.say(f"Servers and worker keep running; end them: kill {self.servers.pid}")
+            output.say("Servers and worker keep running; end them: python starter.py down")
         return code
 
     async def _numbered(self, settings: Settings) -> Submission:
@@ -149,7 +149,7 @@ class Errand:
             return
         output.say(
             "Servers and worker keep running for what is still open;"
-            f" end them: kill {self.servers.pid}"
+            " end them: python starter.py down"
         )
 
     def _stop(self) -> None:
@@ -179,7 +179,6 @@ class Servers:
     def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
         self._process = process
         self._log = log
-        self.pid = process.pid
 
     @classmethod
     def start(cls, settings: Settings) -> "Servers":
@@ -224,7 +223,7 @@ class Servers:
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            output.say(f"Servers and worker have not ended yet: kill {self.pid}")
+            output.say("Servers and worker have not ended yet: python starter.py down")
         else:
             output.say("Servers and worker stopped.")
 

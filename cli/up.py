@@ -6,18 +6,21 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Annotated
 
 import typer
 from rich.panel import Panel
 from temporalio.envconfig import ClientConfig
 
-from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackIncident
+from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackIncident, keeper_of
+from adapters.runs.inventory import count_runs
 from adapters.sdlc.migrate import upgrade
 from adapters.user_files import find_agents
 from cli import output
 from cli.hints import wrong_installation
 from cli.running import load_settings, run
+from pipeline.errors import DependencyUnavailable
 from settings import HERE, EnvironmentSettings, Settings
 
 EXAMPLES = {
@@ -29,8 +32,19 @@ Examples:
   AGOG_AGENTS_FILE=my-agents.toml PROJECT_ROOT=~/shop python starter.py up
 
   python starter.py up --no-worker
-"""
+""",
+    "down": """
+Examples:
+
+  python starter.py down
+
+  AGOG_HOME=~/agog python starter.py down
+""",
 }
+
+_END_SECONDS = 60.0
+"""Servers are stopped one after another, each within seconds."""
+_POLL_SECONDS = 0.1
 
 
 def up(
@@ -41,7 +55,7 @@ def up(
     """Run Temporal, NATS, PostgreSQL and a worker until Ctrl-C.
 
     A server that the environment names is used instead of started. Running agents survive the end;
-    the next worker finds them again.
+    the next worker finds them again. `down` ends it from anywhere.
     """
     settings = load_settings()
     children: tuple[ChildSpec, ...] = ()
@@ -53,6 +67,30 @@ def up(
         run(_up(_stack(settings, children), settings.home))
     except KeyboardInterrupt:
         output.say("Stopped.")
+
+
+def down() -> None:
+    """Stop what `up` or `run` has started, from anywhere. Running agents survive.
+
+    Nothing is cancelled: the next `up` continues every open requirement.
+    """
+    settings = load_settings()
+    keeper = keeper_of(settings.home)
+    process = keeper.process() if keeper else None
+    if keeper is None or process is None:
+        output.say(f"Nothing of `up` runs on {settings.home}.")
+        return
+    process.terminate()
+    ends_by = monotonic() + _END_SECONDS
+    while keeper.process():
+        if monotonic() > ends_by:
+            raise DependencyUnavailable(
+                "`up`", f"process {keeper.pid}", f"It has not ended: kill -9 {keeper.pid}"
+            )
+        sleep(_POLL_SECONDS)
+    living = count_runs(settings.home).living
+    runs = f" {living} running agents go on; the next `up` finds them again." if living else ""
+    output.say(f"Stopped.{runs}")
 
 
 def worker_process(environment: Mapping[str, str]) -> ChildSpec:

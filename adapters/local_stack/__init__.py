@@ -2,6 +2,14 @@
 
 from adapters.local_stack.child import Child, ChildSpec
 from adapters.local_stack.stack import LocalStack, StackIncident
-from adapters.local_stack.state import StackAddresses, read_stack
+from adapters.local_stack.state import StackAddresses, keeper_of, read_stack
 
-__all__ = ["Child", "ChildSpec", "LocalStack", "StackAddresses", "StackIncident", "read_stack"]
+__all__ = [
+    "Child",
+    "ChildSpec",
+    "LocalStack",
+    "StackAddresses",
+    "StackIncident",
+    "keeper_of",
+    "read_stack",
+]

@@ -54,6 +54,13 @@ def read_stack(home: Path) -> StackAddresses | None:
     return StackAddresses.from_settings(document["settings"]) if owner.process() else None
 
 
+def keeper_of(home: Path) -> ProcessIdentity | None:
+    """The living process that keeps a stack on that state directory."""
+    document = _read(home)
+    keeper = _identity(document) if document and document["settings"] else _NOBODY
+    return keeper if keeper.process() else None
+
+
 def is_embedded(home: Path, server: str, url: str) -> bool:
     """Whether that server at that address belongs to the stack, even if its keeper was killed.
 

@@ -1,14 +1,12 @@
 """`run`: one command from a file to a result, with servers of its own where none run."""
 
-import os
-import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from adapters.local_stack.state import read_stack
-from tests.e2e.conftest import Cli, plan_of, until
+from tests.e2e.conftest import Cli, plan_of
 from tests.eventually import PATIENCE_SECONDS
 from tests.prefork import Program
 from tests.stack_usage import keep_own_ports, own_port, processes_naming
@@ -75,13 +73,13 @@ def test_run_detaches_and_is_joined_again_on_the_servers_that_run(cli: Cli, tmp_
     assert "Starting" not in again
     cancelled = cli("cancel", "REQ-7")
 
-    found = re.search(r"end them: kill (\d+)", said)
-    assert found
-    cli_process = int(found[1])
+    assert "end them: python starter.py down" in said
     assert cancelled.code == 0, cancelled.err
     assert cli(*command).code == 5
-    os.kill(cli_process, signal.SIGTERM)
-    until(lambda: processes_naming(str(tmp_path)) == [], "the end of servers and worker")
+    ended, once_more = cli("down"), cli("down")
+    assert (ended.code, ended.err) == (0, "Stopped.\n")
+    assert processes_naming(str(tmp_path)) == []
+    assert (once_more.code, once_more.err) == (0, f"Nothing of `up` runs on {tmp_path}/home.\n")
 
 
 @pytest.mark.parametrize(
