@@ -40,8 +40,9 @@ bench: $(READY)  ## our pipeline beside bare Temporal and plain asyncio
 rooms: $(READY)  ## files and lines of each room, and how many a demonstration runs through
 	@$(BIN)/python -m tests.rooms --walk
 
-clean:  ## remove the virtual environment and the state directory
-	rm -rf $(VENV) .agog
+clean:  ## remove what can be made again; the state directory .agog holds requirements and stays
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer, or set PYTHON=…"; exit 1; }

@@ -7,10 +7,11 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -121,8 +122,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        output.write(f"Agog Orchestrator {version('agog-orchestrator')}")
+        raise typer.Exit
+
+
 @app.callback(epilog="Start with: python starter.py demo")
-def starter() -> None:
+def starter(
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
     """Take a software requirement through a team of AI agents."""
 
 
