@@ -117,12 +117,14 @@ class Cluster:
         trace: TracebackType | None,
     ) -> None:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
-        for name in [*(handle.id for handle in self._handles), self.installation.sasha]:
-            with suppress(RPCError):  # most have ended by themselves, and nobody called Sasha
-                for history in await self.family(name) if kind is None else ():
-                    await replay(history)
-                await self._client.get_workflow_handle(name).terminate()
-        await self._stack.aclose()
+        try:
+            for name in [*(handle.id for handle in self._handles), self.installation.sasha]:
+                with suppress(RPCError):  # most have ended by themselves, and nobody called Sasha
+                    for history in await self.family(name) if kind is None else ():
+                        await replay(history)
+                    await self._client.get_workflow_handle(name).terminate()
+        finally:  # a worker that is left polls on, and the loop would wait for it for ever
+            await self._stack.aclose()
 
     async def open(
         self,
