@@ -40,6 +40,7 @@ from pipeline.numbers import check_number
 from pipeline.plan_rules import DELIVER
 from pipeline.steering import check_note
 from settings import Settings
+from workflows.ending import report_of
 from workflows.requirement import RequirementWorkflow
 
 T = TypeVar("T")
@@ -245,6 +246,10 @@ async def _cancelled(settings: Settings, number: str) -> LeftoverView | None:
         except WorkflowFailureError as failure:
             if is_cancelled_exception(failure.cause):
                 return (await connected.reader.requirement(number)).leftover
+            if failed := report_of(failure.cause):
+                raise RefusedInput(
+                    f"{number} was already ending: it is {failed.state}."
+                ) from failure
             raise RefusedInput(
                 f"{number} failed before it could be cancelled: {failure.cause}"
             ) from failure

@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 
 from temporalio.client import (
     Client,
+    WorkflowFailureError,
     WorkflowHandle,
     WorkflowHistory,
     WorkflowUpdateFailedError,
@@ -56,6 +57,7 @@ from tests.fakes import (
 )
 from tests.plans import shipped
 from worker import WORKFLOW_RUNNER, WORKFLOWS, build_workers
+from workflows.ending import report_of
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
 
@@ -288,6 +290,16 @@ class Cluster:
 
     async def types(self, number: str = "") -> list[str]:
         return [str(event["eventType"]) for event in await self.events(number)]
+
+
+async def ended(handle: WorkflowHandle[Any, DeliveryReport]) -> DeliveryReport:
+    """The report of a requirement that has ended, also if that failed its workflow."""
+    try:
+        return await handle.result()
+    except WorkflowFailureError as failure:
+        if report := report_of(failure.cause):
+            return report
+        raise
 
 
 async def delivered(*handles: Handle) -> None:

@@ -4,17 +4,28 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from pydantic import TypeAdapter
+
     from activities.delivery import DeliveryActivities
     from activities.persistence import shielded
     from activities.records import RecordActivities
     from pipeline.failures import truncated
-    from pipeline.model import ORCHESTRATOR, Closing, DeliveryReport, RequirementState
+    from pipeline.model import (
+        NOT_DELIVERED,
+        ORCHESTRATOR,
+        Closing,
+        DeliveryReport,
+        RequirementState,
+    )
     from workflows import options
     from workflows.execution import Execution
     from workflows.faults import describe
+
+
+_REPORT = TypeAdapter(DeliveryReport)
 
 
 class Ending:
@@ -76,6 +87,23 @@ class Ending:
         self._execution.display.show(closing.state)
         await self._execution.faults.recorded(options.HANDLERS_PATIENCE)
         await comes_true(workflow.all_handlers_finished, options.HANDLERS_PATIENCE)
+
+
+def result_of(report: DeliveryReport) -> DeliveryReport:
+    """The report, as the result of its workflow.
+
+    Raises: ApplicationError if it has FAILED: lists and filters of Temporal show that so.
+    """
+    if report.state is RequirementState.FAILED:
+        raise ApplicationError(report.reason, report, type=NOT_DELIVERED, non_retryable=True)
+    return report
+
+
+def report_of(error: BaseException | None) -> DeliveryReport | None:
+    """The report behind the failure of a requirement's workflow; None if it says something else."""
+    if not (isinstance(error, ApplicationError) and error.type == NOT_DELIVERED and error.details):
+        return None
+    return _REPORT.validate_python(error.details[0])
 
 
 async def comes_true(condition: Callable[[], bool], patience: timedelta) -> bool:

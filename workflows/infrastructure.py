@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.steering import check_note
     from workflows import options
     from workflows.continuing import is_long
+    from workflows.ending import result_of
     from workflows.remediation import is_over
 
 _FIRST_INTERVAL = timedelta(minutes=1)
@@ -69,7 +70,7 @@ class InfrastructureWorkflow:
             await shielded(self._tell_sasha(given_up=is_cancelled_exception(error)))
             raise
         await shielded(self._tell_sasha(given_up=self._abort is not None))
-        return report
+        return result_of(report)
 
     async def _wait_for_repair(self, order: InfrastructureOrder) -> DeliveryReport:
         """Open the rows, look until it is over, and close them."""

@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.continuing import is_long, restore, snapshot
     from workflows.delivery import Delivery
-    from workflows.ending import Ending, comes_true
+    from workflows.ending import Ending, comes_true, result_of
     from workflows.execution import Execution, SerialLock
     from workflows.faults import describe, failure_of, is_infrastructure
     from workflows.gates import BuildGates
@@ -83,7 +83,8 @@ class RequirementWorkflow:
     async def run(self, order: RequirementOrder) -> DeliveryReport:
         """Run the requirement to its end; a cancellation or an abort ends whatever it does.
 
-        The work is a task of its own, so both reach it wherever it waits.
+        The work is a task of its own, so both reach it wherever it waits. One that has FAILED fails
+        its workflow, with the report.
         """
         work = asyncio.create_task(self._work(order))
         try:
@@ -92,14 +93,14 @@ class RequirementWorkflow:
             end = (RequirementState.CANCELLED, "Cancelled.", ORCHESTRATOR)
             report, had_ended = await shielded(self._stop(work, *end))
             if had_ended:
-                return report
+                return result_of(report)
             raise
         if abort := self._execution.abort:
             reason = f"Aborted by {abort.who}. {abort.note}".strip()
             end = (RequirementState.FAILED, reason, abort.who)
             report, _ = await shielded(self._stop(work, *end))
-            return report
-        return work.result()
+            return result_of(report)
+        return result_of(work.result())
 
     async def _work(self, order: RequirementOrder) -> DeliveryReport:
         """Open, run rounds until everything is green and delivered, close."""

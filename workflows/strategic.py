@@ -40,6 +40,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.repairs import Key, add_fix, outcome_of, restore, run_again, substitute
     from pipeline.triage import next_fix
     from workflows import options
+    from workflows.ending import report_of
     from workflows.execution import Execution, SerialLock
     from workflows.faults import failure_of, gather_all, words
     from workflows.gates import BuildGates
@@ -130,6 +131,8 @@ class FixRunner:
                     ),
                 )
             except ChildWorkflowError as error:
+                if failed := report_of(error.cause):
+                    return failed
                 self._execution.stop_if_over()  # else somebody ended this one fix
                 return _failed(fix, FailureKind.ENDED, str(error.cause or error))
             return report

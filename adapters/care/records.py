@@ -7,7 +7,12 @@ from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.exceptions import CancelledError, FailureError, TerminatedError
+from temporalio.exceptions import (
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    TerminatedError,
+)
 from temporalio.service import RPCError
 
 from adapters.care.care import LOOK_SECONDS
@@ -23,6 +28,7 @@ from pipeline.errors import AlreadyStarted, NotRepairable, NumberElsewhere
 from pipeline.failures import cut
 from pipeline.installation import Queues
 from pipeline.model import (
+    NOT_DELIVERED,
     SASHA,
     Alert,
     AlertKind,
@@ -200,6 +206,8 @@ def _failed_ending(cause: BaseException) -> Ending:
         return Ending(RequirementState.CANCELLED, cut(reason))
     if isinstance(cause, CancelledError):
         return Ending(RequirementState.CANCELLED, "Cancelled.")
+    if isinstance(cause, ApplicationError) and cause.type == NOT_DELIVERED:
+        return Ending(RequirementState.FAILED, cause.message)
     return Ending(RequirementState.FAILED, cut(f"Its workflow failed: {_innermost(cause)}"))
 
 

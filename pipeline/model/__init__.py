@@ -92,6 +92,7 @@ from pipeline.model.plan import (
 )
 from pipeline.model.reports import Ending, ProgramReport, Tokens
 from pipeline.model.requirement import (
+    NOT_DELIVERED,
     Carried,
     Closing,
     Counts,
@@ -127,6 +128,7 @@ __all__ = [
     "DEPENDENCIES",
     "DISK",
     "HUMAN",
+    "NOT_DELIVERED",
     "OPENING",
     "ORCHESTRATOR",
     "PRE_EMPTION",

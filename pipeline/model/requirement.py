@@ -119,9 +119,14 @@ class Closing:
     left_on: str = ""
 
 
+NOT_DELIVERED = "NotDelivered"
+"""Type of the failure with which the workflow of a FAILED requirement ends; its detail is the
+report."""
+
+
 @dataclass(frozen=True)
 class DeliveryReport:
-    """Result of a requirement's workflow."""
+    """Result of a requirement's workflow, or the detail of its failure."""
 
     number: str
     state: RequirementState

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.model import Mode, RequirementState
+from tests.cluster import ended
 from tests.eventually import eventually
 from tests.fixtures_workspaces import GitProject, write
 from tests.orchestra import Orchestra
@@ -59,7 +60,7 @@ async def test_a_project_refused_by_the_host_ends_the_requirement(
     reason = spoil(orchestra.project)
     await orchestra.worker.start()
 
-    report = await handle.result()
+    report = await ended(handle)
 
     assert report.state is RequirementState.FAILED
     assert reason in report.reason

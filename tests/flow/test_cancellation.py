@@ -16,7 +16,7 @@ from pipeline.model import (
     RetryRequest,
     StageState,
 )
-from tests.cluster import REPAIR, Cluster, Handle, retry_when_possible, until
+from tests.cluster import REPAIR, Cluster, Handle, ended, retry_when_possible, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.orchestra_plans import PAIR, SOLO
@@ -121,7 +121,7 @@ async def test_retry_beside_an_abort_starts_nothing_after_it(cluster: Cluster) -
         handle.execute_update(RequirementWorkflow.retry, RetryRequest("Research", "bob")),
         return_exceptions=True,
     )
-    report = await handle.result()
+    report = await ended(handle)
 
     assert not isinstance(abort, BaseException)
     assert report.state == "FAILED"
@@ -139,7 +139,7 @@ async def test_requirement_at_work_is_given_up_with_its_agents(cluster: Cluster)
     async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(2):  # the answer to the first one may be lost
             await handle.execute_update(RequirementWorkflow.decide, abort)
-        report = await handle.result()
+        report = await ended(handle)
 
     assert (report.state, report.reason) == ("FAILED", "Aborted by ada. Not needed")
     assert cluster.runs.order(ROY).run_id in cluster.runs.ended

@@ -25,7 +25,7 @@ from pipeline.model import (
     RequirementState,
 )
 from pipeline.plan_rules import DELIVER
-from tests.cluster import REPAIR, Cluster, Handle, delivered, retry_when_possible
+from tests.cluster import REPAIR, Cluster, Handle, delivered, ended, retry_when_possible
 from tests.eventually import eventually_async
 from tests.fakes import Script
 from tests.fixtures_workspaces import GitProject
@@ -178,7 +178,7 @@ async def test_refused_delivery_lets_others_go_on(
     assert builds.count(second.id) == 0
     abort = DecisionRequest(Answer.ABORT, "ada", "")
     await second.execute_update(RequirementWorkflow.decide, abort)
-    assert (await second.result()).state is RequirementState.FAILED
+    assert (await ended(second)).state is RequirementState.FAILED
 
 
 @pytest.mark.parametrize("nth", [0, 1])

@@ -8,7 +8,7 @@ from pipeline.model import (
     RetryRequest,
     RunEnd,
 )
-from tests.cluster import Cluster, retry_when_possible
+from tests.cluster import Cluster, ended, retry_when_possible
 from tests.fakes import Script
 from workflows.requirement import RequirementWorkflow
 
@@ -208,7 +208,7 @@ async def test_aborted_requirement_ends_failed(cluster: Cluster) -> None:
     await cluster.until_blocked(handle)
 
     await handle.execute_update(RequirementWorkflow.decide, decide(Answer.ABORT, "not worth it"))
-    report = await handle.result()
+    report = await ended(handle)
 
     assert report.state is RequirementState.FAILED
     assert "not worth it" in report.reason

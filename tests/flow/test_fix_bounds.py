@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+from temporalio.client import WorkflowExecutionStatus
+
 from adapters.sdlc.reader import SdlcReader
 from pipeline.model import (
     Answer,
@@ -12,7 +14,7 @@ from pipeline.model import (
     RequirementState,
     RunEnd,
 )
-from tests.cluster import REPAIR, Cluster, until
+from tests.cluster import REPAIR, Cluster, ended, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.plans import a_plan, a_stage
@@ -39,6 +41,8 @@ async def test_fix_that_fails_gets_a_fix_of_its_own(
     first = await sdlc_reader.requirement(f"{cluster.number}-FIX-1")
     second = await sdlc_reader.requirement(f"{cluster.number}-FIX-1-FIX-1")
     assert (first.state, second.state) == (RequirementState.FAILED, RequirementState.DELIVERED)
+    shown = [(await cluster.handle(fix.number).describe()).status for fix in (first, second)]
+    assert shown == [WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.COMPLETED]
     assert second.parent == first.number
     assert [f.kind for f in await sdlc_reader.failures(first.number)] == ["crash"]
 
@@ -150,7 +154,7 @@ async def test_fix_that_waits_for_its_turn_is_cancelled_with_its_requirement(
     await until(is_at_work, "the first fix runs")
     abort = DecisionRequest(Answer.ABORT, "ada")
     await handle.execute_update(RequirementWorkflow.decide, abort)
-    await handle.result()
+    await ended(handle)
 
     fixes = (await sdlc_reader.requirement(cluster.number)).fixes
     assert [fix.state for fix in fixes] == [RequirementState.CANCELLED] * 2

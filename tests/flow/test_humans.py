@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.client import WorkflowUpdateFailedError
+from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
 from adapters.sdlc.reader import SdlcReader
 from pipeline.model import Answer, Bounds, DecisionRequest, RequirementState, RetryRequest
-from tests.cluster import REPAIR, Cluster, Handle, until
+from tests.cluster import REPAIR, Cluster, Handle, ended, until
 from tests.fakes import Script
 from workflows.requirement import RequirementWorkflow
 
@@ -167,7 +167,8 @@ async def test_giving_up_twice_has_one_effect(cluster: Cluster) -> None:
         *(handle.execute_update(RequirementWorkflow.decide, abort) for _ in range(2))
     )
 
-    assert (await handle.result()).state is RequirementState.FAILED
+    assert (await ended(handle)).state is RequirementState.FAILED
+    assert (await handle.describe()).status is WorkflowExecutionStatus.FAILED
 
 
 @pytest.mark.parametrize("answer", [Answer.APPROVE, Answer.REQUEST_CHANGES])
@@ -236,7 +237,7 @@ async def test_requirement_is_given_up_while_a_fix_runs(
     await until(lambda: is_started(cluster, "Fix run Research"), "the fix runs")
 
     await handle.execute_update(RequirementWorkflow.decide, decide(Answer.ABORT, "no need"))
-    report = await handle.result()
+    report = await ended(handle)
 
     assert report.state is RequirementState.FAILED
     fix = await sdlc_reader.requirement(f"{cluster.number}-FIX-1")

@@ -24,7 +24,7 @@ from pipeline.model import (
     RetryRequest,
 )
 from pipeline.plan_rules import DELIVER
-from tests.cluster import REPAIR, Cluster, Handle, delivered, recorded_incidents, until
+from tests.cluster import REPAIR, Cluster, Handle, delivered, ended, recorded_incidents, until
 from tests.fakes import Script
 from tests.orchestra_plans import FOUR, SOLO, team_of
 from workflows.requirement import RequirementWorkflow
@@ -348,7 +348,7 @@ async def test_human_may_give_the_repair_up(
     abort = DecisionRequest(Answer.ABORT, "ada", "")
     await urgent.execute_update(RequirementWorkflow.decide, abort)
 
-    assert (await urgent.result()).state is RequirementState.FAILED
+    assert (await ended(urgent)).state is RequirementState.FAILED
     await delivered(handle)
 
 

@@ -24,7 +24,7 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.plan_rules import DELIVER
-from tests.cluster import REPAIR, Cluster, Handle, delivered, until
+from tests.cluster import REPAIR, Cluster, Handle, delivered, ended, until
 from tests.fakes import Script
 from tests.orchestra_plans import team_of
 from workflows.requirement import RequirementWorkflow
@@ -238,7 +238,7 @@ async def test_opening_that_fails_for_too_long_asks_a_human(
     elif answer == "abort":
         abort = DecisionRequest(Answer.ABORT, "ada", "")
         await handle.execute_update(RequirementWorkflow.decide, abort)
-        assert (await handle.result()).state is RequirementState.FAILED
+        assert (await ended(handle)).state is RequirementState.FAILED
     else:
         await handle.cancel()
         await check_cancelled(handle)
@@ -267,7 +267,7 @@ async def test_end_is_not_prevented_by_what_cannot_be_cleaned_up(
     else:
         abort = DecisionRequest(Answer.ABORT, "ada", "")
         await handle.execute_update(RequirementWorkflow.decide, abort)
-        assert (await handle.result()).state is RequirementState.FAILED
+        assert (await ended(handle)).state is RequirementState.FAILED
     assert time.monotonic() - began < 60
 
     view = await sdlc_reader.requirement(cluster.number)
@@ -352,7 +352,7 @@ async def test_abort_during_a_repair_never_fails_the_workflow(
     began = time.monotonic()
     abort = DecisionRequest(Answer.ABORT, "ada", "")
     await handle.execute_update(RequirementWorkflow.decide, abort)
-    report = await handle.result()
+    report = await ended(handle)
 
     assert time.monotonic() - began < 60
     assert report.state is RequirementState.FAILED

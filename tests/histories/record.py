@@ -66,6 +66,7 @@ from tests.cluster import (
     Handle,
     Scripts,
     delivered,
+    ended,
     retry_when_possible,
     until,
 )
@@ -304,7 +305,7 @@ async def _give_repair_up(cluster: Cluster, handle: Handle) -> None:
     await cluster.handle(number).execute_update(
         RequirementWorkflow.decide, DecisionRequest(Answer.ABORT, "ada")
     )
-    await cluster.handle(number).result()
+    await ended(cluster.handle(number))
     await cluster.runs.let_end()
 
 

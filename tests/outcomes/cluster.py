@@ -14,7 +14,7 @@ from adapters.temporal.messages import TemporalNotifier
 from pipeline.agents_file import CommandAgent
 from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
-from tests.cluster import AGENTS, Cluster, Handle, replay
+from tests.cluster import AGENTS, Cluster, Handle, ended, replay
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import AlwaysReady, NobodyWaits, ScriptedCare
 from tests.fixtures_workspaces import GitProject
@@ -87,7 +87,7 @@ class Human:
         self._refusals = 0
 
     async def answer_until_the_end(self) -> DeliveryReport:
-        ending = asyncio.ensure_future(self._handle.result())
+        ending = asyncio.ensure_future(ended(self._handle))
         try:
             while not ending.done():
                 if offered := await self._offered():
