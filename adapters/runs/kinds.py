@@ -105,6 +105,7 @@ def environment_of(
         "AGOG_AGENT": order.agent,
         "AGOG_ATTEMPT": str(order.attempt),
         "AGOG_WORKTREE": order.worktree or str(run.path),
+        "AGOG_OUTBOX": str(run.outbox),
         RUN_DIRECTORY_VARIABLE: str(run.path),
     }
 
@@ -164,6 +165,9 @@ class SupervisedRuns:
                 _end(run, RunEnd.GONE, _GONE, started_at)
                 return False
             run.create()
+            # One that is asked once more has it already, or has made something else of it.
+            with suppress(FileExistsError, FileNotFoundError):
+                run.outbox.mkdir(mode=0o700)
             run.write_deadline(record.deadline_seconds)
             run.write_order(record)
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
@@ -336,12 +340,13 @@ def simulated_record(
 class SimulatedRuns:
     """Runs without a process. Nothing is made durable: a power cut loses no paid work."""
 
-    def start(self, run: RunDirectory, record: RunRecord) -> bool:
+    def start(self, run: RunDirectory, record: RunRecord, prompt: str) -> bool:
         """Start the run's clock; False if it was started or cancelled before."""
         run.create()
         if run.has(records.STARTED) or run.has(records.EXIT):
             return False
         run.write_order(record)
+        run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
         try:
             with run.file(records.STARTED).open("x", encoding="utf-8") as file:
                 file.write(f"{records.now()}\n")
