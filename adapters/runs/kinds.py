@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adapters.files import write_atomically
+from adapters.files import make_private_directory, write_atomically
 from adapters.processes import (
     all_pids,
     end_processes,
@@ -165,9 +165,11 @@ class SupervisedRuns:
                 _end(run, RunEnd.GONE, _GONE, started_at)
                 return False
             run.create()
-            # One that is asked once more has it already, or has made something else of it.
-            with suppress(FileExistsError, FileNotFoundError):
-                run.outbox.mkdir(mode=0o700)
+            # Codex's sandbox needs it. An agent that is asked once more may have removed it, or
+            # have made something else of it.
+            with suppress(FileExistsError):
+                make_private_directory(run.outbox.parent)
+                make_private_directory(run.outbox)
             run.write_deadline(record.deadline_seconds)
             run.write_order(record)
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")

@@ -91,7 +91,7 @@ def _program_start(
     schema = json.dumps(notice_schema(order.agent, order.number))
     directory = order.worktree or str(run.path)
     session = resumed or str(uuid5(_SESSIONS, order.run_id))
-    task = Task(Path(directory), run.path, schema, session, resumes=bool(resumed))
+    task = Task(Path(directory), run.path, run.outbox, schema, session, resumes=bool(resumed))
     launch = program.launch(agent, task)
     names = (*PASSED_ON, *launch.passed_on, *agent.environment)
     given = {

@@ -375,7 +375,7 @@ async def test_an_agent_is_told_its_directories_and_what_is_installed(
     assert "spare" not in told
 
 
-async def test_an_agent_finds_its_outbox_and_is_asked_once(runs: Bench) -> None:
+async def test_an_agent_finds_its_outbox(runs: Bench) -> None:
     runs.shell('echo found > "$AGOG_OUTBOX/note"; ls -ld "$AGOG_OUTBOX"')
 
     result = await attach(runs.host(), order := runs.order())
