@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from adapters.sdlc.tables import FailureRow, FixRow, NoteRow, RequirementRow, RunRow, StageRow
-from adapters.sdlc.transaction import LOCK, STAGES, RequirementWrite, Rows, StageRecord
+from adapters.sdlc.transaction import LOCK, LOOK, STAGES, RequirementWrite, Rows, StageRecord
 from pipeline.model import (
     Deliverable,
     FailureLog,
@@ -152,7 +152,9 @@ def _before(stages: Mapping[str, StageRecord], needs: Sequence[str]) -> list[str
 
 # --- a stage of a requirement ---------------------------------------------------------------------
 
-LOCK_WITH_DESCRIPTION = LOCK.add_columns(RequirementRow.description, RequirementRow.plan)
+_TEXTS = (RequirementRow.description, RequirementRow.plan)
+_LOOK_WITH_DESCRIPTION = LOOK.add_columns(*_TEXTS)
+LOCK_WITH_DESCRIPTION = LOCK.add_columns(*_TEXTS)
 """Begins a transaction that `load_context` is part of: the long texts are read with the lock."""
 
 _ROUND_FAILURES = (
@@ -170,6 +172,16 @@ _ROUND_FAILURES = (
 _LAST_ERROR = select(RunRow.error, RunRow.log_reference).where(
     RunRow.run_id == bindparam("run_id"), RunRow.error != ""
 )
+
+
+async def look_at_context(connection: AsyncConnection, request: StageRequest) -> StageContext:
+    """What the agent would be told of the requirement now; nothing is locked or written.
+
+    Raises: UnknownRequirement.
+    """
+    statement = _LOOK_WITH_DESCRIPTION
+    write = await RequirementWrite.lock(connection, request.ref.number, statement=statement)
+    return await load_context(write, request)
 
 
 async def load_context(write: RequirementWrite, request: StageRequest) -> StageContext:
