@@ -14,6 +14,8 @@ DEEPEST = 6
 """Folders below one another."""
 LOG_BYTES = 1024 * 1024
 """Of a failure's log, from its end: what an agent can search."""
+STREAM_BYTES = 8 * 1024 * 1024
+"""Of a program's stream, which says the same in several times as many bytes."""
 
 LIMITS = (
     f"{MOST_DOCUMENTS} files, {DOCUMENT_BYTES // 1024**2} MiB each and "

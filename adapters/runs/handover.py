@@ -6,9 +6,12 @@ copied under names that lead nowhere else. What is left out is told by name.
 
 import os
 import stat
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from adapters.agent_programs.program import AgentProgram
+from adapters.agent_programs.stream import event_of
 from adapters.files import PRIVATE_FILE, make_private_directory
 from pipeline.errors import printable
 from pipeline.handover import (
@@ -18,6 +21,7 @@ from pipeline.handover import (
     MOST_BYTES,
     MOST_DOCUMENTS,
     MOST_FOLDERS,
+    STREAM_BYTES,
     Document,
     Handover,
     safe_name,
@@ -43,17 +47,36 @@ def hand_over(outbox: Path, target: Path, *, writes: bool = True) -> Handover:
     return _Copy(outbox, target, writes).made()
 
 
-def hand_log(log: Path, target: Path, gate: str, *, writes: bool = True) -> Handover:
-    """Copy the end of a failure's log to the file `target`, or say why it is not there."""
+def hand_log(
+    log: Path,
+    target: Path,
+    gate: str,
+    program: AgentProgram | None = None,
+    *,
+    writes: bool = True,
+) -> Handover:
+    """Copy the end of a failure's log to the file `target`, or say why it is not there.
+
+    The stream of a `program` is copied in its form for people, as `logs` shows it.
+    """
     try:
-        data, size = _read(log, LOG_BYTES, from_end=True)
+        data, size = _read(log, STREAM_BYTES if program else LOG_BYTES, from_end=True)
     except _LeftOut as why:
         return Handover(remarks=(f"{gate}: its log {log} {why}.",))
+    if program:
+        data = "\n".join(_readable(program, data)).encode(errors="replace")
+        size = max(len(data), 0 if size <= STREAM_BYTES else size)
+        data = data[-LOG_BYTES:]
     if writes:
         _write(target, data)
-    is_cut = size > len(data)
-    whole = f", the last {len(data):,} of {size:,} bytes" if is_cut else ""
+    whole = "" if len(data) == size else f", the last {len(data):,} of {size:,} bytes"
     return Handover((Document(str(target), len(data), f": {gate}{whole}"),))
+
+
+def _readable(program: AgentProgram, stream: bytes) -> Iterator[str]:
+    for line in stream.split(b"\n"):
+        event = event_of(line)
+        yield from program.readable(event) if event else (line.decode(errors="replace"),)
 
 
 class _Copy:

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.program import AgentProgram
 from adapters.files import make_private_directory
 from adapters.git import GitWorkspaces
 from adapters.git.agent_files import remove_tree
-from adapters.runs.directory import RunDirectory
+from adapters.runs.directory import RECORDS, RunDirectory
 from adapters.runs.handover import hand_log, hand_over
 from adapters.user_files import read_text
 from pipeline.agent_programs import ProgramAgent
@@ -189,7 +191,16 @@ class _Handing:
                 name = f"again-{name}"
             names.add(name)
             target = self.run.inbox / _LOGS / name
-            yield hand_log(Path(log.path), target, log.gate, writes=self.writes)
+            path = Path(log.path)
+            program = self._program(path)
+            yield hand_log(path, target, log.gate, program, writes=self.writes)
+
+    def _program(self, log: Path) -> AgentProgram | None:
+        """The known program that has printed the log; None for any other one."""
+        place = self.home / RECORDS
+        run = RunDirectory.at(log.parent) if log.is_relative_to(place) else None
+        record = run.order() if run else None
+        return PROGRAMS.get(record.kind) if record else None
 
 
 def _together(parts: tuple[Handover, ...]) -> Handover:

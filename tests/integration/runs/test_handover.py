@@ -1,5 +1,6 @@
 """Documents that one agent leaves and others read, and what is laid over their prompts."""
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from adapters.git import GitWorkspaces
 from adapters.runs.directory import RunDirectory
 from adapters.runs.handover import hand_log, hand_over
 from adapters.runs.prompts import HostPrompts
+from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import Agent, AgentsFile, BuildCommand, CommandAgent, SimulatedAgent
 from pipeline.errors import RefusedInput
 from pipeline.handover import DOCUMENT_BYTES, LOG_BYTES, MOST_DOCUMENTS, Handover
@@ -182,6 +184,27 @@ def test_the_end_of_a_log_is_handed_on(tmp_path: Path) -> None:
     assert document.remark == ": build backend, the last 1,048,576 of 1,048,583 bytes"
     gone = hand_log(tmp_path / "none", target, "build backend")
     assert gone.remarks[0].endswith("cannot be read: No such file or directory.")
+
+
+async def test_a_programs_stream_is_handed_on_as_people_read_it(
+    runs: Bench, tmp_path: Path
+) -> None:
+    said = {"type": "text", "text": "I give up.\\nIt is red."}
+    line = json.dumps({"type": "assistant", "message": {"content": [said]}})
+    script = tmp_path / "program"
+    script.write_text(f"#!/bin/sh\necho '{line}'\necho no JSON\nexit 1\n")
+    script.chmod(0o755)
+    runs.agents["roy"] = ProgramAgent("claude-code", str(script), "claude-code")
+    result = await attach(runs.host(), runs.order())
+    log = FailureLog("run Backend Implementation", result.log_reference)
+
+    told = await prompts(runs.home).prepare(
+        stage_request(None, attempt=2), replace(CONTEXT, handed=(), logs=(log,)), ""
+    )
+
+    (path,) = named(told.text)
+    assert path.read_text() == "I give up.\nIt is red.\nno JSON\n"
+    assert path.name == "run-backend-implementation.log"
 
 
 # --- the prompts of a host ------------------------------------------------------------------------
