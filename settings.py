@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_HOME = HERE / ".agog"
+PROMPTS = HERE / "prompts"
+"""Templates of what agents are told."""
 STACK_FILE = "stack.json"
 
 

@@ -46,6 +46,7 @@ from adapters.programs import await_children_by_descriptor
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.host import HostRuns
 from adapters.runs.inventory import has_agents
+from adapters.runs.prompts import HostPrompts, read_templates
 from adapters.runs.slots import MOST_SLOTS, WAITING_ROOM, SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import upgrade
@@ -66,7 +67,7 @@ from pipeline.errors import DependencyUnavailable, PipelineError
 from pipeline.installation import Installation
 from pipeline.model import SashaCall
 from pipeline.ports import HostPorts
-from settings import BadSettings, Settings, load_settings
+from settings import PROMPTS, BadSettings, Settings, load_settings
 from workflows.infrastructure import InfrastructureWorkflow
 from workflows.requirement import RequirementWorkflow
 from workflows.sasha import SashaWorkflow
@@ -121,10 +122,11 @@ class Host:
 async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
     """Connect everything and prove its identity; it is closed when the block ends.
 
-    Raises: DependencyUnavailable, WrongInstallation; RefusedInput for a bad agents file or if a
-        worker is running.
+    Raises: DependencyUnavailable, WrongInstallation; RefusedInput for a bad agents file or prompt
+        template, or if a worker is running.
     """
     agents = find_agents(settings.agents_file)
+    templates = read_templates(PROMPTS)
     environment = settings.children_environment
     async with AsyncExitStack() as stack:
         stack.enter_context(home_lock(settings.home))
@@ -158,6 +160,10 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         host = await stack.enter_async_context(
             care_of_host(settings, client, installation, runs, memory)
         )
+        workspaces = GitWorkspaces(root, settings.home, settings.git_filters) if root else None
+        prompts = HostPrompts(
+            templates, agents, settings.home, settings.host, workspaces, environment
+        )
         ports = HostPorts(
             store=store,
             publisher=publisher,
@@ -166,8 +172,9 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             cluster_care=cluster,
             host_care=host,
             runs=runs,
+            prompts=prompts,
             builds=ProjectBuilds(agents, settings.home, environment),
-            workspaces=GitWorkspaces(root, settings.home, settings.git_filters) if root else None,
+            workspaces=workspaces,
             readiness=readiness,
             agents=agents,
             host=settings.host,

@@ -29,7 +29,7 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.ports import HostPorts
-from pipeline.prompt import stage_prompt
+from pipeline.prompt import Prompt
 
 
 class StageActivities:
@@ -104,8 +104,9 @@ class StageActivities:
 
     async def _prepared(self, request: StageRequest, context: StageContext) -> RunOrder:
         """The order of the run, with a clone at the one commit that everything names from now."""
+        prepare = self._ports.prompts.prepare
         if not request.head:
-            return _order(request, context, "")
+            return _order(request, context, "", await prepare(request, context, ""))
         project = self._ports.project
         async with step("make its working copy"):
             if context.started_at:  # its records are gone, and its agent may be at work there
@@ -115,7 +116,10 @@ class StageActivities:
             else:
                 head = await project.head(request.ref.number)
             request = replace(request, head=head)
-            return _order(request, context, await project.prepare(request))
+            worktree = await project.prepare(request)
+        async with step("prepare what it is told"):
+            prompt = await prepare(request, context, worktree)
+        return _order(request, context, worktree, prompt)
 
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
@@ -214,7 +218,7 @@ def _announce(request: StageRequest) -> None:
     )
 
 
-def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOrder:
+def _order(request: StageRequest, context: StageContext, worktree: str, prompt: Prompt) -> RunOrder:
     return RunOrder(
         run_id=request.run_id,
         number=request.ref.number,
@@ -224,8 +228,8 @@ def _order(request: StageRequest, context: StageContext, worktree: str) -> RunOr
         minutes=request.stage.minutes,
         deadline=request.stage.deadline,
         grace=request.stage.grace,
-        prompt=stage_prompt(request, context),
-        prompt_by_schema=stage_prompt(request, context, by_schema=True),
+        prompt=prompt.text,
+        prompt_by_schema=prompt.by_schema,
         worktree=worktree,
         head=request.head,
         started_at=context.started_at,

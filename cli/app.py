@@ -72,6 +72,7 @@ COMMANDS = {
     "watch": LazyCommand("cli.watch", "watch"),
     "diff": LazyCommand("cli.diff", "diff"),
     "logs": LazyCommand("cli.logs", "logs"),
+    "prompt": LazyCommand("cli.prompt", "prompt"),
     "events": LazyCommand("cli.events", "events"),
     "retry": LazyCommand("cli.steering", "retry"),
     "decide": LazyCommand("cli.steering", "decide"),

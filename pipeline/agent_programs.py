@@ -89,7 +89,7 @@ def read_program_agent(
             table.refuse(key, f"cannot be held by {kind}: {remedy}")
     permission, commands = _permissions(table, kind, traits)
     program = _text(table, "program", traits.program)
-    prompt = _text(table, "prompt_file", "")
+    prompt_file, instructions = read_instructions(table, directory)
     return ProgramAgent(
         kind=kind,
         program=str(directory / program) if "/" in program else program,
@@ -100,14 +100,21 @@ def read_program_agent(
         max_budget_usd=table.number("max_budget_usd", most=BUDGET_LIMIT_USD)
         if "max_budget_usd" in table.values
         else None,
-        prompt_file=directory / prompt if prompt else None,
+        prompt_file=prompt_file,
         permission=permission,
         commands=commands,
         environment=names,
-        instructions=table.string("instructions") if "instructions" in table.values else "",
+        instructions=instructions,
         isolation=table.boolean("isolation", default=True),
         after_limit=_after_limit(table),
     )
+
+
+def read_instructions(table: Table, directory: PurePath) -> tuple[PurePath | None, str]:
+    """What is laid over an agent's prompt: from a file, relative to `directory`, and as text."""
+    name = _text(table, "prompt_file", "")
+    text = table.string("instructions") if "instructions" in table.values else ""
+    return directory / name if name else None, text
 
 
 def _text(table: Table, key: str, default: str) -> str:

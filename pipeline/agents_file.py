@@ -13,6 +13,7 @@ from pipeline.agent_programs import (
     PROGRAM_KEYS,
     ProgramAgent,
     ProgramTraits,
+    read_instructions,
     read_program_agent,
 )
 from pipeline.errors import AgentsFileRefused
@@ -88,7 +89,7 @@ BUILD_ARGV = ("npm", "run", "build")
 BUILD_TIMEOUT = timedelta(seconds=300)
 """Bound of one build (the original's five minutes, original-behaviour section 6)."""
 
-_COMMAND_KEYS = ("kind", "command", "environment")
+_COMMAND_KEYS = ("kind", "command", "environment", "prompt_file", "instructions")
 _SIMULATED_KEYS = ("kind", "minutes", "notice")
 _AGENT_KEYS = {"command": _COMMAND_KEYS, "simulated": _SIMULATED_KEYS}
 _OF_ONE_KIND = ("program", "model", "arguments", "max_turns", "max_budget_usd", "account")
@@ -116,6 +117,8 @@ class CommandAgent:
 
     command: tuple[str, ...]
     environment: tuple[str, ...] = ()
+    prompt_file: PurePath | None = None
+    instructions: str = ""
 
 
 @dataclass(frozen=True)
@@ -291,7 +294,8 @@ class _Agents:
             return read_program_agent(table, kind, traits, self._directory, names)
         if kind == "command":
             argv = resolved(program_argv(table, "command"), self._directory)
-            return CommandAgent(argv, variables(table, "environment"))
+            names = variables(table, "environment")
+            return CommandAgent(argv, names, *read_instructions(table, self._directory))
         minutes = (
             table.number("minutes", most=MINUTES_LIMIT, zero=True)
             if "minutes" in table.values

@@ -1,4 +1,4 @@
-"""The prompt of an agent: the task, what is upstream of it, and the notice it must end with.
+"""The prompt of an agent: its template, filled with the task, what is upstream of it and its place.
 
 Nothing in it can be read back as an answer, however an agent's program echoes it: it holds no
 fence at all, results are told as lists instead of JSON, and whatever others have written stands
@@ -7,33 +7,146 @@ behind a mark at the beginning of each of its lines.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from string import Template
+from types import MappingProxyType
 
+from pipeline.agents_file import BuildCommand
+from pipeline.errors import RefusedInput
+from pipeline.handover import LIMITS, Handover
 from pipeline.model import StageContext, StageRequest
 from pipeline.team import FLAGS, TEAM, Role
 from pipeline.transcript import shown
 
-_DUTIES = {
-    Role.RESEARCH: "Research the requirement and the code base. Write down what must be done.",
-    Role.CRITIQUE: "Review the research. Decide whether implementation may start.",
-    Role.IMPLEMENTATION: "Implement your side. Its build is run on the merged result after you.",
-    Role.QA: "Test your side. Say PASS only for what you saw working.",
-    Role.SPECIALIST: "Test what you were called for. Say PASS only for what you saw working.",
-    Role.STATISTICS: "Measure the quality of the result.",
-    Role.DEVOPS: "Deploy exactly the commit that is checked out here.",
-    Role.DOCUMENTATION: "Bring the documentation up to date.",
-}
+FRAME = "stage"
+"""The template around that of a role."""
+
+NOTICE_LIMIT = 16_000
+"""Characters of one result that a prompt holds: the longest of a whole team stay a small part of
+what a model can read at once. The rest is handed on as a document."""
+
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _OF_THE_HEADING = ("agent", "req_number")
+_ROLE_FIELDS = ("number", "agent", "side", "stage")
+"""What the template of a role may name; the frame may name what `_values` gives."""
 
 
-def stage_prompt(request: StageRequest, context: StageContext, *, by_schema: bool = False) -> str:
-    """Everything the agent is told, as Markdown.
+@dataclass(frozen=True)
+class Prompt:
+    """What an agent is told, in both forms that an answer is asked for."""
 
-    `by_schema` is for a program that asks for the answer by itself, in the form of a schema.
+    text: str
+    by_schema: str
+    """For a program that asks for the answer by itself, in the form of a schema."""
+
+
+@dataclass(frozen=True)
+class ProjectText:
+    """What a project lays over a prompt, from a file of the commit that the stage starts at.
+
+    `flaw` says why it is left out, `changed_since` is the commit since which an agent has changed
+    it; empty if none has. Without a text and a flaw there is no such file.
     """
-    return "\n\n".join(_sections(request, context, by_schema=by_schema)) + "\n"
+
+    file: str = ""
+    text: str = ""
+    flaw: str = ""
+    changed_since: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an agent works, as its host knows it; everything may be missing.
+
+    `handed` are the documents of other runs, by run id, `logs` those of failures and `results` the
+    results that are too long for a prompt, by stage. `project` and `instructions` are what the
+    project, and the people who run the host, lay over the template.
+    """
+
+    worktree: str = ""
+    outbox: str = ""
+    builds: Mapping[str, BuildCommand] = field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    project: ProjectText = ProjectText()
+    instructions: tuple[str, ...] = ()
+    handed: Mapping[str, Handover] = field(default_factory=dict)
+    logs: Handover = field(default_factory=Handover)
+    results: Mapping[str, str] = field(default_factory=dict)
+
+
+class Templates:
+    """The templates by name: the frame, one for each role, and those of single agents.
+
+    A line of the frame that names a field without a value is left out, and so is a section, from
+    one heading to the next, that names fields none of which has a value.
+    """
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        """Check them. Raises: RefusedInput naming template, flaw and remedy."""
+        for name in (FRAME, *Role):
+            if name not in texts:
+                raise _refusal(name, "is missing")
+        for name, text in texts.items():
+            _check(name, text, _FRAME_FIELDS if name == FRAME else _ROLE_FIELDS)
+        self.texts: Mapping[str, str] = MappingProxyType(dict(texts))
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The whole prompt with those values, of which `agent` says whose it is."""
+        agent = TEAM[values["agent"]]
+        text = self.texts.get(agent.name) or self.texts[agent.role]
+        role = Template(text).substitute({name: values[name] for name in _ROLE_FIELDS})
+        return _filled(self.texts[FRAME], {**values, "role": role.strip()})
+
+
+def _refusal(name: str, flaw: str) -> RefusedInput:
+    return RefusedInput(f"Prompt template {name}.md {flaw}. Restore it, or correct it.")
+
+
+def _check(name: str, text: str, known: Sequence[str]) -> None:
+    if not Template(text).is_valid():
+        raise _refusal(name, "has a $ before something that is no field; $$ stands for a dollar")
+    if _FENCE.search(text):
+        raise _refusal(name, "holds a code fence, which could pass for an answer: indent instead")
+    for found in Template(text).get_identifiers():
+        if found not in known:
+            fields = ", ".join(f"${each}" for each in known)
+            raise _refusal(name, f"names the unknown field ${found}; known are {fields}")
+
+
+def _filled(frame: str, values: Mapping[str, str]) -> str:
+    kept: list[str] = []
+    for section in re.split(r"^(?=#)", frame, flags=re.MULTILINE):
+        lines = section.splitlines()
+        named = {line: _named(line) for line in lines if _named(line) and not line.startswith("#")}
+        empty = {line for line, fields in named.items() if not all(map(values.get, fields))}
+        if not named or empty != named.keys():
+            kept += [line for line in lines if line not in empty]
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+    return f"{Template(text).substitute(values)}\n"
+
+
+def _named(line: str) -> list[str]:
+    return Template(line).get_identifiers()
+
+
+def stage_prompt(
+    templates: Templates, request: StageRequest, context: StageContext, place: Place
+) -> Prompt:
+    """Everything the agent is told, as Markdown."""
+    agent = TEAM[request.stage.agent]
+    told = _Told()
+    values = {**_own_values(request, context, place), **_values_of_others(told, context, place)}
+    values["fence"] = "` ` `" if told.has_fence else ""
+
+    def filled(ending: Callable[[str, Role, str], str]) -> str:
+        end = ending(agent.name, agent.role, request.ref.number)
+        return templates.fill({**values, "ending": end})
+
+    return Prompt(filled(_notice_format), filled(_schema_format))
 
 
 def answer_prompt(agent: str, number: str, refusal: str, *, by_schema: bool) -> str:
@@ -43,60 +156,125 @@ def answer_prompt(agent: str, number: str, refusal: str, *, by_schema: bool) -> 
         f"Your work has ended, but your answer was not accepted:\n\n{_quoted(refusal, '> ', '> ')}"
         "\n\nDo not go on with the work. Only give the answer, as it has to be."
     )
-    return f"{_FENCE.sub(' ', asked)}\n\n{form(agent, TEAM[agent].role, number)}\n"
+    heading = "## Completion notice"
+    return f"{_FENCE.sub(' ', asked)}\n\n{heading}\n\n{form(agent, TEAM[agent].role, number)}\n"
 
 
-def _sections(request: StageRequest, context: StageContext, *, by_schema: bool) -> Iterator[str]:
+def _own_values(request: StageRequest, context: StageContext, place: Place) -> dict[str, str]:
+    """What we say ourselves, each on one line; a title or path is cleaned."""
     agent = TEAM[request.stage.agent]
-    yield f"# {request.ref.number}: {_line(context.title)}"
-    yield (
-        f"You are {agent.name}. Stage: {_line(request.stage.name)}. Priority: {request.priority}. "
-        f"Attempt: {request.attempt}.\n{_DUTIES[agent.role]}"
+    project = place.project
+    deploys_beside = request.staging_only and agent.role is Role.DEVOPS
+    return {
+        "number": request.ref.number,
+        "title": _line(context.title),
+        "agent": agent.name,
+        "stage": _line(request.stage.name),
+        "priority": str(request.priority),
+        "attempt": str(request.attempt),
+        "side": str(agent.side or ""),
+        "time": _duration(request.stage.deadline.total_seconds()),
+        "outbox": _line(place.outbox),
+        "outbox_limits": LIMITS,
+        "worktree": _line(place.worktree),
+        "commit": request.head.commit if request.head else "",
+        "directories": "\n".join(_directories(request, context, place.builds)),
+        "programs": _line(", ".join(place.programs)),
+        "missing": _line(", ".join(place.missing)),
+        "repairs": context.repairs,
+        "staging": "staging" if deploys_beside else "",
+        "project_file": _line(project.file) if project.text or project.flaw else "",
+        "project_flaw": _line(project.flaw),
+        "changed_since": project.changed_since if project.text else "",
+    }
+
+
+class _Told:
+    """Renders what people, agents and programs have written, without fences."""
+
+    def __init__(self) -> None:
+        self.has_fence = False
+
+    def unfenced(self, text: str) -> str:
+        """The text with spaces between the marks of its fences."""
+        self.has_fence = self.has_fence or _FENCE.search(text) is not None
+        return _FENCE.sub(lambda fence: " ".join(fence[0]), text)
+
+    def quoted(self, text: str) -> str:
+        """A text behind marks; empty if there is none."""
+        return self.unfenced(_quoted(text, "> ", "> ")) if text.strip() else ""
+
+    def listed(self, texts: Iterable[str]) -> str:
+        """A list of texts, each behind marks from its second line on."""
+        return self.unfenced("\n".join(_quoted(text, "- ", "  > ") for text in texts))
+
+
+def _values_of_others(told: _Told, context: StageContext, place: Place) -> dict[str, str]:
+    instructions = "\n\n".join(text.strip() for text in place.instructions if text.strip())
+    results = (
+        f"### Result of {_line(each.stage)} ({each.agent})\n\n"
+        + _bounded(told.unfenced(result_text(each.notice)), place.results.get(each.stage, ""))
+        for each in context.deliverables
     )
-    if request.head:
-        yield f"Your working directory is a git clone of your own at {request.head.commit}."
-    if context.repairs:
-        yield (
-            f"This is a fix for {context.repairs}, whose merged work you find here. See to the "
-            "failure below and to nothing else: what is green must stay green."
-        )
-    if request.staging_only:
-        yield "Deploy to staging only: the quality measurement is still running."
-    told = "\n\n".join(_told(context))
-    if _FENCE.search(told):
-        yield (
-            "Below, the marks of code fences are written with spaces between them, so that no text "
-            "of others can pass for your notice. In files, write them without."
-        )
-        told = _FENCE.sub(lambda fence: " ".join(fence[0]), told)
-    if told:
-        yield told
-    if by_schema:
-        yield _schema_format(agent.name, agent.role, request.ref.number)
-    else:
-        yield _notice_format(agent.name, agent.role, request.ref.number)
+    return {
+        "requirement": told.quoted(context.description),
+        "project": told.quoted(place.project.text),
+        "instructions": told.quoted(instructions),
+        "earlier": told.unfenced(result_text(context.earlier)) if context.earlier else "",
+        "required_fixes": told.listed(context.required_fixes),
+        "notes": told.listed(context.notes),
+        "failures": told.listed(context.failures),
+        "logs": "\n".join(_documents(place.logs)),
+        "tried": told.listed(context.tried),
+        "results": "\n\n".join(results),
+        "documents": "\n\n".join(_handed(context, place)),
+    }
 
 
-def _told(context: StageContext) -> Iterator[str]:
-    """What people, agents and programs have written; here its fences still stand."""
-    if context.description:
-        yield f"## Requirement\n\n{_quoted(context.description, '> ', '> ')}"
-    if context.earlier:
-        yield f"## Your earlier result\n\n{_result(context.earlier)}"
-    for title, texts in (
-        ("Required fixes of the critique", context.required_fixes),
-        ("Notes of the people in charge", context.notes),
-        ("Failures to repair", context.failures),
-        ("What was tried before", context.tried),
-    ):
-        if texts:
-            yield f"## {title}\n\n" + "\n".join(_quoted(text, "- ", "  > ") for text in texts)
-    for deliverable in context.deliverables:
-        heading = f"## Result of {_line(deliverable.stage)} ({deliverable.agent})"
-        yield f"{heading}\n\n{_result(deliverable.notice)}"
+def _bounded(result: str, document: str) -> str:
+    """A long result up to a whole line, with the document that holds all of it."""
+    if len(result) <= NOTICE_LIMIT:
+        return result
+    begin = result[:NOTICE_LIMIT].rpartition("\n")[0] or result[:NOTICE_LIMIT]
+    return f"{begin}\n\nThis is its beginning" + (
+        f"; the whole is in `{_line(document)}`." if document else "."
+    )
 
 
-def _result(notice: str) -> str:
+def _handed(context: StageContext, place: Place) -> Iterator[str]:
+    for run in context.handed:
+        documents = "\n".join(_documents(place.handed.get(run.run_id, Handover())))
+        if documents:
+            yield f"From {_line(run.whose)}:\n\n{documents}"
+
+
+def _documents(handover: Handover) -> Iterator[str]:
+    for document in handover.documents:
+        yield f"- `{_line(document.path)}` ({document.size:,} bytes){_line(document.remark)}"
+    for remark in handover.remarks:
+        yield f"- {_line(remark)}"
+
+
+def _directories(
+    request: StageRequest, context: StageContext, builds: Mapping[str, BuildCommand]
+) -> Iterator[str]:
+    """Each build of the plan with its directory, its commands and who answers for it."""
+    for name, owner in context.owners.items():
+        if (build := builds.get(name)) is None:
+            continue
+        place = "the whole clone" if build.directory == "." else f"`{_line(build.directory)}/`"
+        prepared = f", prepared with `{_line(shlex.join(build.prepare))}`" if build.prepare else ""
+        whose = "You answer" if owner == request.stage.agent else f"{owner} answers"
+        command = _line(shlex.join(build.command))
+        yield f"- {name}: {place}; its build is `{command}`{prepared}. {whose} for it."
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes >= 2 else f"{seconds:.0f} seconds"
+
+
+def result_text(notice: str) -> str:
     """A notice as a list of its fields, which nobody can take for a notice."""
     try:
         fields = json.loads(notice)
@@ -144,7 +322,7 @@ def _notice_format(agent: str, role: Role, number: str) -> str:
     }
     body = json.dumps(example, indent=2).replace("\n", "\n    ")
     text = (
-        "## Completion notice\n\nEnd your output with one JSON object in a Markdown code fence: a "
+        "End your output with one JSON object in a Markdown code fence: a "
         "line of three backticks and the word json, the object, a line of three backticks. Without "
         f"it your work does not count. This is its form:\n\n    {body}"
     )
@@ -154,7 +332,7 @@ def _notice_format(agent: str, role: Role, number: str) -> str:
 def _schema_format(agent: str, role: Role, number: str) -> str:
     """What the schema does not say by itself."""
     return (
-        "## Completion notice\n\nEnd with your structured answer, once, when all work is done; "
+        "End with your structured answer, once, when all work is done; "
         f"without it your work does not count. Its agent is {agent}, its req_number {number}. Give "
         "the status COMPLETE for what is done, BLOCKED if a human has to decide something, FAILED "
         "if it cannot be done, and null for what does not apply."
@@ -182,3 +360,12 @@ def _verdict_fields(role: Role) -> dict[str, object]:
     if role is Role.STATISTICS:
         return {"overall": "PASS | FAIL", "failures": [], "owner": "backend | frontend"}
     return {"changes": {}, "deliverable": ""}
+
+
+_FRAME_FIELDS = (
+    *("number", "title", "agent", "stage", "priority", "attempt", "role", "side", "time"),
+    *("outbox", "outbox_limits", "worktree", "commit", "directories", "programs", "missing"),
+    *("repairs", "staging", "fence", "requirement", "project_file", "project_flaw"),
+    *("changed_since", "project", "instructions", "earlier", "required_fixes", "notes"),
+    *("failures", "logs", "tried", "results", "documents", "ending"),
+)

@@ -13,6 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from adapters.care.care import Care, Remediator
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
+from pipeline.handover import Document, Handover
 from pipeline.model import (
     DEPENDENCIES,
     Alert,
@@ -28,10 +29,14 @@ from pipeline.model import (
     SashaCall,
     SlotRequest,
     SlotUsage,
+    StageContext,
+    StageRequest,
     Waiting,
 )
 from pipeline.ports import StartListener
+from pipeline.prompt import Place, Prompt, stage_prompt
 from pipeline.verdicts import green_notice
+from tests.plans import TEMPLATES
 
 Notice = Mapping[str, object]
 
@@ -57,6 +62,14 @@ class Script:
     says: str = ""
     resets: timedelta | None = None
     """How long after its end the limit is reset that it has met."""
+
+
+class PlainPrompts:
+    """Prompts of a host that lays nothing over them, and leaves every document where it is."""
+
+    async def prepare(self, request: StageRequest, context: StageContext, worktree: str) -> Prompt:
+        logs = Handover(tuple(Document(log.path, 0, f": {log.gate}") for log in context.logs))
+        return stage_prompt(TEMPLATES, request, context, Place(worktree=worktree, logs=logs))
 
 
 class NobodyWaits:

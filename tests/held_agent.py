@@ -33,12 +33,15 @@ def main(directory: Path, kind: str) -> int:
     base = _checked_out()
     _say(directory, f"start {who}")
     task = next(filter(None, (_task(directory / f"{each}.json") for each in names)), {})
-    for path, text in task.get("files", {}).items():
+    outbox = os.environ.get("AGOG_OUTBOX", "")
+    documents = {f"{outbox}/{path}": text for path, text in task.get("documents", {}).items()}
+    for path, text in {**task.get("files", {}), **documents}.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text)
     while any((directory / f"{each}.held").exists() for each in names):
         time.sleep(0.02)
     time.sleep(task.get("seconds", 0.0))
+    sys.stdout.write(task.get("says", ""))
     if is_agent:
         (directory / f"{name}.worked-on").write_text(base)
         _print_notice(name, task.get("notice", {}))

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from adapters.runs.prompts import read_templates
 from pipeline.model import Group, Pipeline, Stage
 from pipeline.plan_file import read_pipeline
 
-PIPELINES = Path(__file__).parent.parent / "pipelines"
+HOUSE = Path(__file__).parent.parent
+PIPELINES = HOUSE / "pipelines"
+TEMPLATES = read_templates(HOUSE / "prompts")
 
 
 def shipped(name: str) -> Pipeline:

@@ -50,16 +50,20 @@ class Puppets:
         name: str,
         *,
         files: Mapping[str, str] | None = None,
+        documents: Mapping[str, str] | None = None,
         notice: Mapping[str, object] | None = None,
         seconds: float = 0.0,
         exit_code: int = 0,
+        says: str = "",
     ) -> None:
-        """What those who start from now on do: edit files, take time, answer."""
+        """What those who start from now on do: edit files, leave documents, take time, answer."""
         task = {
             "files": dict(files or {}),
+            "documents": dict(documents or {}),
             "notice": dict(notice or {}),
             "seconds": seconds,
             "exit_code": exit_code,
+            "says": says,
         }
         draft = self.directory / f"{name}.draft"
         draft.write_text(json.dumps(task))

@@ -102,7 +102,7 @@ class ClaudeCode:
             *(agent.program, "-p", "--output-format", "stream-json", "--verbose"),
             *session,
             *("--json-schema", task.schema),
-            *_permissions(agent),
+            *_permissions(agent, task),
             *(("--setting-sources", "user", "--strict-mcp-config") if agent.isolation else ()),
             *(("--model", agent.model) if agent.model else ()),
             *(("--max-turns", str(agent.max_turns)) if agent.max_turns else ()),
@@ -166,18 +166,20 @@ class ClaudeCode:
         )
 
 
-def _permissions(agent: ProgramAgent) -> tuple[str, ...]:
+def _permissions(agent: ProgramAgent, task: Task) -> tuple[str, ...]:
     if agent.permission is Permission.EVERYTHING:
         return ("--permission-mode", "bypassPermissions")
     if agent.permission is Permission.READ:
-        tools = ",".join(_READING)
-        return ("--permission-mode", "dontAsk", "--tools", tools, "--allowedTools", *_READING)
-    # Edits are accepted within the clone alone, and what is not allowed here is denied.
+        tools = ",".join((*_READING, "Write"))
+        rules = (*_READING, f"Edit(/{task.outbox}/**)")  # a second slash: it is no relative path
+        return ("--permission-mode", "dontAsk", "--tools", tools, "--allowedTools", *rules)
+    # Edits are accepted within the clone and its own folder; what is not allowed here is denied.
+    edits = ("--permission-mode", "acceptEdits", "--add-dir", str(task.run_directory))
     if agent.permission is Permission.EDIT:
-        return ("--permission-mode", "acceptEdits", "--tools", ",".join(_EDITING))
-    rules = [f"Bash({command}{more})" for command in agent.commands for more in ("", " *")]
+        return (*edits, "--tools", ",".join(_EDITING))
+    commands = [f"Bash({command}{more})" for command in agent.commands for more in ("", " *")]
     tools = ",".join((*_EDITING, "Bash"))
-    return ("--permission-mode", "acceptEdits", "--tools", tools, "--allowedTools", *rules)
+    return (*edits, "--tools", tools, "--allowedTools", *commands)
 
 
 class ClaudeStream:

@@ -3,6 +3,7 @@
 It tells its errors in prose alone, no costs, and its tokens as the sum over the whole thread.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -89,7 +90,7 @@ class Codex:
         # A resumed thread falls back to reading alone unless it is told before the command.
         resume = ("resume",) if task.resumes else ()
         ids = (task.session,) if task.resumes else ()
-        argv = (agent.program, "exec", *_permissions(agent), *resume, *options, *ids, "-")
+        argv = (agent.program, "exec", *_permissions(agent, task), *resume, *options, *ids, "-")
         return Launch(
             argv,
             stop=(StopStep("SIGTERM", "group", 3.0),),
@@ -143,10 +144,14 @@ class Codex:
         return login, ""
 
 
-def _permissions(agent: ProgramAgent) -> tuple[str, ...]:
+def _permissions(agent: ProgramAgent, task: Task) -> tuple[str, ...]:
+    """Its sandbox reads everything. One that is read-only has no place at all to write to."""
     if agent.permission is Permission.EVERYTHING:
         return ("--dangerously-bypass-approvals-and-sandbox",)
-    return ("-s", "read-only" if agent.permission is Permission.READ else "workspace-write")
+    if agent.permission is Permission.READ:
+        return ("-s", "read-only")
+    roots = json.dumps([str(task.outbox)])  # a list of JSON strings is one of TOML, too
+    return ("-s", "workspace-write", "-c", f"sandbox_workspace_write.writable_roots={roots}")
 
 
 def _told(item: Event) -> Iterator[str]:

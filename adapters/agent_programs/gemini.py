@@ -96,11 +96,12 @@ class GeminiCli:
 
         The clone has to be trusted, since in one that is not no tool is allowed.
         """
-        rules = _policy(agent.commands)
+        rules = _policy(agent, task.outbox)
         argv = (
             *(agent.program, "-o", "stream-json", "--skip-trust"),
             *("--resume" if task.resumes else "--session-id", task.session),
             *("--approval-mode", _MODES[agent.permission]),
+            *("--include-directories", str(task.run_directory)),
             *(("--policy", str(task.run_directory / POLICY)) if rules else ()),
             *(("--allowed-mcp-server-names", "none") if agent.isolation else ()),
             *(("-m", agent.model) if agent.model else ()),
@@ -159,12 +160,19 @@ _MODES = MappingProxyType(
 )
 
 
-def _policy(commands: tuple[str, ...]) -> str:
-    """Rules in TOML that let those commands run; a JSON string is one of TOML, too."""
+def _policy(agent: ProgramAgent, outbox: Path) -> str:
+    """Rules in TOML that let its commands run; a JSON string is one of TOML, too.
+
+    One that may only read may write files right into its outbox.
+    """
+    allowed = [("run_shell_command", "commandPrefix", command) for command in agent.commands]
+    if agent.permission is Permission.READ:
+        place = re.escape(json.dumps(f"{outbox}/")[:-1])
+        allowed.append(("write_file", "argsPattern", f'"file_path":{place}[^"/\\\\]+"'))
     return "\n".join(
-        f'[[rule]]\ntoolName = "run_shell_command"\ncommandPrefix = {json.dumps(command)}\n'
+        f'[[rule]]\ntoolName = "{tool}"\n{key} = {json.dumps(value)}\n'
         'decision = "allow"\npriority = 100\n'
-        for command in commands
+        for tool, key, value in allowed
     )
 
 

@@ -38,12 +38,16 @@ NETWORK_VARIABLES = (
 class Task:
     """What a program is started for. `directory` is its clone, `run_directory` its own folder.
 
+    It may read in both, and write documents for others into `outbox`, whatever else it may do; a
+    program that cannot hold that says so to its agent.
+
     `session` is a new session's id, for programs that let it be chosen; with `resumes` the id of
     the session that goes on.
     """
 
     directory: Path
     run_directory: Path
+    outbox: Path
     schema: str
     """JSON schema of the answer."""
     session: str

@@ -17,11 +17,14 @@ from adapters.locks import Locks, path_key
 from pipeline.errors import GitFailed, ProjectRefused, printable
 from pipeline.model import Head, MergeResult, StageRequest
 from pipeline.numbers import slug
+from pipeline.prompt import ProjectText
 from pipeline.team import TEAM, Role
 
 MOVE_TRIES = 10
 """Tries to move the integration branch; our own merges queue, so only a stranger can interfere."""
 SUBJECT_LENGTH = 72
+_FILE = "100"
+"""How the mode of a regular file begins; the others are links, folders and submodules."""
 BODY_LENGTH = 4000
 
 
@@ -79,6 +82,38 @@ class GitWorkspaces:
                 short = branch.removeprefix("refs/heads/")
                 await clone.make(base, branch=short, author=author)
         return str(clone.path)
+
+    def place(self, request: StageRequest) -> str:
+        """Where the attempt's clone is, or will be."""
+        return str(self._stage_clone(request).path)
+
+    async def text_at(self, number: str, commit: str, path: str, limit: int) -> ProjectText:
+        """A text of up to `limit` bytes as the commit holds it, and whether it has changed.
+
+        What cannot be given as a text is no error: an agent may have written the commit.
+        """
+        entry, base = await self._entry(commit, path), await self._store.commit(Names(number).base)
+        if entry is None:
+            return ProjectText()
+        mode, blob, size = entry
+        if not mode.startswith(_FILE):
+            return ProjectText(path, flaw="is no file of its own")
+        if size > limit:
+            return ProjectText(path, flaw=f"is larger than {limit // 1024} KiB")
+        text = (await self._store.git.run("cat-file", "blob", blob)).text
+        if printable(text) != text:
+            return ProjectText(path, flaw="is not UTF-8 text")
+        is_changed = await self._entry(base, path) != entry
+        return ProjectText(path, text, changed_since=base if is_changed else "")
+
+    async def _entry(self, commit: str, path: str) -> tuple[str, str, int] | None:
+        """Mode, object and size of a path in a commit; the size of what is no blob is 0."""
+        git = self._store.git
+        listed = await git.run("ls-tree", "-z", "-l", "--full-tree", commit, "--", path)
+        for line in listed.fields:
+            mode, _, blob, size = line.partition("\t")[0].split()
+            return mode, blob, int(size) if size.isdecimal() else 0
+        return None
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
         """Commit the clone's files and merge them into the integration branch.

@@ -37,6 +37,9 @@ SEARCH_LIMIT = 256 * 1024 * 1024
 _OVERLAP = 1024 * 1024
 """Bytes that two pieces share, so that one of them holds the block whole."""
 
+OUTBOX, INBOX = "outbox", "inbox"
+"""Folders of the agent's directory: what it hands on, and what is handed to it."""
+
 AGAIN = ".again"
 """Ends the name of the run that asks an agent's program once more for its answer."""
 
@@ -145,6 +148,16 @@ class RunDirectory:
     def is_again(self) -> bool:
         """Whether it is such a run itself."""
         return self.run_id.endswith(AGAIN)
+
+    @property
+    def outbox(self) -> Path:
+        """Where the agent leaves documents for others, also when it is asked once more."""
+        return self.path.with_name(self.path.name.removesuffix(AGAIN)) / OUTBOX
+
+    @property
+    def inbox(self) -> Path:
+        """Where it finds those of others."""
+        return self.path / INBOX
 
     def file(self, name: str) -> Path:
         """The path of one of the run's records."""

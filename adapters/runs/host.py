@@ -380,7 +380,7 @@ class HostRuns:
             raise AgentsFileRefused(self._agents.source, key, "missing, and its stage must run")
         if isinstance(agent, SimulatedAgent):
             record = simulated_record(agent, order, run, self._agents.minute_seconds)
-            return partial(self._simulated.start, run, record)
+            return partial(self._simulated.start, run, record, order.prompt)
         start = self._supervised.start
         if isinstance(agent, ProgramAgent):
             made = program_start(agent, order, run, self._environment)

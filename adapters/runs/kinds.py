@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from adapters.files import write_atomically
+from adapters.files import make_private_directory, write_atomically
 from adapters.processes import (
     all_pids,
     end_processes,
@@ -105,6 +105,7 @@ def environment_of(
         "AGOG_AGENT": order.agent,
         "AGOG_ATTEMPT": str(order.attempt),
         "AGOG_WORKTREE": order.worktree or str(run.path),
+        "AGOG_OUTBOX": str(run.outbox),
         RUN_DIRECTORY_VARIABLE: str(run.path),
     }
 
@@ -164,6 +165,11 @@ class SupervisedRuns:
                 _end(run, RunEnd.GONE, _GONE, started_at)
                 return False
             run.create()
+            # Codex's sandbox needs it. An agent that is asked once more may have removed it, or
+            # have made something else of it.
+            with suppress(FileExistsError):
+                make_private_directory(run.outbox.parent)
+                make_private_directory(run.outbox)
             run.write_deadline(record.deadline_seconds)
             run.write_order(record)
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
@@ -336,12 +342,13 @@ def simulated_record(
 class SimulatedRuns:
     """Runs without a process. Nothing is made durable: a power cut loses no paid work."""
 
-    def start(self, run: RunDirectory, record: RunRecord) -> bool:
+    def start(self, run: RunDirectory, record: RunRecord, prompt: str) -> bool:
         """Start the run's clock; False if it was started or cancelled before."""
         run.create()
         if run.has(records.STARTED) or run.has(records.EXIT):
             return False
         run.write_order(record)
+        run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
         try:
             with run.file(records.STARTED).open("x", encoding="utf-8") as file:
                 file.write(f"{records.now()}\n")

@@ -11,7 +11,6 @@ from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.program import Task
 from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.kinds import PASSED_ON, environment_of
-from adapters.user_files import read_text
 from pipeline.agent_programs import ProgramAgent
 from pipeline.model import Head, RunOrder
 from pipeline.notice import notice_schema
@@ -40,13 +39,10 @@ class ProgramStart:
 def program_start(
     agent: ProgramAgent, order: RunOrder, run: RunDirectory, environment: Mapping[str, str]
 ) -> ProgramStart:
-    """How the agent's program is started; its session's id follows from the run's where it can.
-
-    Raises: RefusedInput if the file with its instructions cannot be read.
-    """
+    """How the agent's program is started; its session's id follows from the run's where it can."""
     program = PROGRAMS[agent.kind]
     task = (program.takes_schema and order.prompt_by_schema) or order.prompt
-    begun = replace(order, prompt=_with_instructions(agent, task))
+    begun = replace(order, prompt=task)
     return _program_start(agent, begun, run, environment, "")
 
 
@@ -95,7 +91,7 @@ def _program_start(
     schema = json.dumps(notice_schema(order.agent, order.number))
     directory = order.worktree or str(run.path)
     session = resumed or str(uuid5(_SESSIONS, order.run_id))
-    task = Task(Path(directory), run.path, schema, session, resumes=bool(resumed))
+    task = Task(Path(directory), run.path, run.outbox, schema, session, resumes=bool(resumed))
     launch = program.launch(agent, task)
     names = (*PASSED_ON, *launch.passed_on, *agent.environment)
     given = {
@@ -120,11 +116,3 @@ def _program_start(
         linger_seconds=LINGER_SECONDS,
     )
     return ProgramStart(record, order.prompt, given, launch.files)
-
-
-def _with_instructions(agent: ProgramAgent, prompt: str) -> str:
-    """What the agents file tells the agent, before its task."""
-    told = [read_text(Path(agent.prompt_file), "prompt_file")] if agent.prompt_file else []
-    if agent.instructions:
-        told.append(agent.instructions)
-    return "\n\n".join((*(text.strip() for text in told), prompt))

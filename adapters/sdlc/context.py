@@ -9,20 +9,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from adapters.sdlc.tables import FailureRow, FixRow, NoteRow, RequirementRow, RunRow, StageRow
-from adapters.sdlc.transaction import LOCK, STAGES, RequirementWrite, Rows, StageRecord
-from pipeline.model import Deliverable, StageContext, StageRequest, StageState
+from adapters.sdlc.transaction import LOCK, LOOK, STAGES, RequirementWrite, Rows, StageRecord
+from pipeline.model import (
+    Deliverable,
+    FailureLog,
+    HandingRun,
+    StageContext,
+    StageRequest,
+    StageState,
+)
 from pipeline.team import TEAM, Role
 
 _TOLD_OF_FIXES = (Role.IMPLEMENTATION, Role.QA)
 
 STAGES_AND_NOTICES = STAGES.add_columns(
-    cast(RunRow.notice, Text).label("notice"), RunRow.required_fixes
+    cast(RunRow.notice, Text).label("notice"),
+    RunRow.required_fixes,
+    RunRow.host.label("run_host"),
 ).outerjoin(
     RunRow,
     and_(RunRow.run_id == StageRow.run_id, StageRow.state == str(StageState.COMPLETED)),
 )
 _EARLIER = (
-    select(cast(RunRow.notice, Text))
+    select(cast(RunRow.notice, Text).label("notice"), RunRow.run_id, RunRow.host)
     .where(
         RunRow.number == bindparam("number"),
         RunRow.stage == bindparam("stage"),
@@ -30,6 +39,16 @@ _EARLIER = (
     )
     .order_by(RunRow.attempt.desc())
     .limit(1)
+)
+
+_MOST_FIXES = 20
+"""Fixes whose documents are handed on, the latest ones."""
+_FIX_RUNS = (
+    select(RunRow.run_id, RunRow.host, RunRow.agent, RunRow.number)
+    .join(FixRow, FixRow.number == RunRow.number)
+    .where(FixRow.root == bindparam("root"), RunRow.notice.is_not(None))
+    .order_by(RunRow.opened_at.desc(), RunRow.run_id)
+    .limit(_MOST_FIXES)
 )
 
 _NOTES = (
@@ -58,6 +77,15 @@ class Upstream:
             if row["notice"] is not None
         )
 
+    @property
+    def runs(self) -> tuple[HandingRun, ...]:
+        """The runs of completed stages, which may have documents for those after them."""
+        return tuple(
+            HandingRun(row["run_id"], row["run_host"] or "", f"{row['stage']} ({row['agent']})")
+            for row in self.rows
+            if row["notice"] is not None
+        )
+
 
 async def load_upstream(
     write: RequirementWrite, number: str, stage: str
@@ -78,10 +106,34 @@ def required_fixes(upstream: Upstream, role: Role) -> tuple[str, ...]:
     return tuple(fix for row in critiques for fix in row["required_fixes"] or ())
 
 
-async def earlier_notice(connection: AsyncConnection, number: str, stage: str) -> str:
-    """The latest accepted notice of a stage as JSON text; empty if it never gave one."""
+async def earlier_work(
+    connection: AsyncConnection, number: str, stage: str
+) -> tuple[str, tuple[HandingRun, ...]]:
+    """The latest accepted notice of a stage as JSON text, and its run; empty if there is none."""
     found = await connection.execute(_EARLIER, {"number": number, "stage": stage})
-    return str(found.scalar() or "")
+    row = found.mappings().first()
+    if row is None:
+        return "", ()
+    run = HandingRun(row["run_id"], row["host"] or "", f"your earlier work on {stage}")
+    return str(row["notice"]), (run,)
+
+
+async def runs_of_fixes(connection: AsyncConnection, root: str) -> tuple[HandingRun, ...]:
+    """The latest fixes of a requirement that gave a notice, which may have documents."""
+    rows = (await connection.execute(_FIX_RUNS, {"root": root})).mappings().all()
+    return tuple(
+        HandingRun(row["run_id"], row["host"] or "", f"{row['number']} ({row['agent']})")
+        for row in reversed(rows)
+    )
+
+
+def owners_of(plan: Mapping[str, Any]) -> Mapping[str, str]:
+    """Who answers for each build of a plan as it stands in a row: whose stage is verified by it."""
+    return {
+        build: stage["agent"]
+        for stage in reversed(plan["pipeline"]["stages"])
+        for build in stage["builds"]
+    }
 
 
 async def notes_for(connection: AsyncConnection, number: str, stage: str) -> tuple[str, ...]:
@@ -100,11 +152,13 @@ def _before(stages: Mapping[str, StageRecord], needs: Sequence[str]) -> list[str
 
 # --- a stage of a requirement ---------------------------------------------------------------------
 
-LOCK_WITH_DESCRIPTION = LOCK.add_columns(RequirementRow.description)
-"""Begins a transaction that `load_context` is part of: the long text is read with the lock."""
+_TEXTS = (RequirementRow.description, RequirementRow.plan)
+_LOOK_WITH_DESCRIPTION = LOOK.add_columns(*_TEXTS)
+LOCK_WITH_DESCRIPTION = LOCK.add_columns(*_TEXTS)
+"""Begins a transaction that `load_context` is part of: the long texts are read with the lock."""
 
 _ROUND_FAILURES = (
-    select(FailureRow.gate, FailureRow.error)
+    select(FailureRow.gate, FailureRow.error, FailureRow.log_reference)
     .where(
         FailureRow.number == bindparam("number"),
         FailureRow.round == bindparam("round"),
@@ -115,7 +169,19 @@ _ROUND_FAILURES = (
     )
     .order_by(FailureRow.seq)
 )
-_LAST_ERROR = select(RunRow.error).where(RunRow.run_id == bindparam("run_id"), RunRow.error != "")
+_LAST_ERROR = select(RunRow.error, RunRow.log_reference).where(
+    RunRow.run_id == bindparam("run_id"), RunRow.error != ""
+)
+
+
+async def look_at_context(connection: AsyncConnection, request: StageRequest) -> StageContext:
+    """What the agent would be told of the requirement now; nothing is locked or written.
+
+    Raises: UnknownRequirement.
+    """
+    statement = _LOOK_WITH_DESCRIPTION
+    write = await RequirementWrite.lock(connection, request.ref.number, statement=statement)
+    return await load_context(write, request)
 
 
 async def load_context(write: RequirementWrite, request: StageRequest) -> StageContext:
@@ -130,18 +196,27 @@ async def load_context(write: RequirementWrite, request: StageRequest) -> StageC
         description=write.row["description"],
         deliverables=upstream.deliverables,
         required_fixes=required_fixes(upstream, TEAM[request.stage.agent].role),
+        owners=owners_of(write.row["plan"]),
+        handed=upstream.runs,
     )
     if request.attempt == 1 and not write.row["round"]:
         return context  # nothing has happened yet that it could be told
+    failures, logs = await _failures(write, request)
+    earlier, own = await earlier_work(write.connection, write.number, name)
+    fixes = await runs_of_fixes(write.connection, write.number)
     return replace(
         context,
         notes=await notes_for(write.connection, write.number, name),
-        failures=await _failures(write, request),
-        earlier=await earlier_notice(write.connection, write.number, name),
+        failures=failures,
+        earlier=earlier,
+        handed=(*context.handed, *own, *fixes),
+        logs=logs,
     )
 
 
-async def _failures(write: RequirementWrite, request: StageRequest) -> tuple[str, ...]:
+async def _failures(
+    write: RequirementWrite, request: StageRequest
+) -> tuple[tuple[str, ...], tuple[FailureLog, ...]]:
     """What the last round reported to this agent, and how the stage's previous attempt ended."""
     key = {
         "number": write.number,
@@ -150,12 +225,13 @@ async def _failures(write: RequirementWrite, request: StageRequest) -> tuple[str
         "agent": request.stage.agent,
     }
     reported = list(await write.connection.execute(_ROUND_FAILURES, key))
-    texts = [f"{row.gate}: {row.error}" for row in reported]
+    told = [(row.gate, row.error, row.log_reference) for row in reported]
     previous = replace(request, attempt=request.attempt - 1)
-    last = (await write.connection.execute(_LAST_ERROR, {"run_id": previous.run_id})).scalar()
-    if last and last not in {row.error for row in reported}:
-        texts.append(f"Attempt {previous.attempt}: {last}")
-    return tuple(texts)
+    last = (await write.connection.execute(_LAST_ERROR, {"run_id": previous.run_id})).first()
+    if last and last.error not in {row.error for row in reported}:
+        told.append((f"Attempt {previous.attempt}", last.error, last.log_reference))
+    logs = tuple(FailureLog(gate, log) for gate, _, log in told if log)
+    return tuple(f"{gate}: {error}" for gate, error, _ in told), logs
 
 
 # --- a fix: the task, its own work, what failed, what was tried -----------------------------------
@@ -171,6 +247,7 @@ _FIX = (
         FixRow.failure,
         _ROOT.title,
         _ROOT.description,
+        _ROOT.plan,
     )
     .join(_ROOT, _ROOT.number == FixRow.root)
     .where(FixRow.number == bindparam("number"))
@@ -192,16 +269,26 @@ async def load_fix_context(write: RequirementWrite, request: StageRequest) -> St
     await write.load_stages()
     fix = (await write.connection.execute(_FIX, {"number": write.number})).mappings().one()
     _, upstream = await load_upstream(write, fix["root"], fix["stage"])
+    earlier, own = await earlier_work(write.connection, fix["root"], fix["stage"])
+    failure = fix["failure"]
+    log = failure["log_reference"]
     return StageContext(
         title=fix["title"],
         description=fix["description"],
         deliverables=upstream.deliverables,
         required_fixes=required_fixes(upstream, TEAM[request.stage.agent].role),
         notes=await notes_for(write.connection, fix["root"], fix["stage"]),
-        failures=(_failure_text(fix["failure"]),),
-        earlier=await earlier_notice(write.connection, fix["root"], fix["stage"]),
+        failures=(_failure_text(failure),),
+        earlier=earlier,
         repairs=fix["root"],
         tried=await _tried(write, fix),
+        owners=owners_of(fix["plan"]),
+        handed=(
+            *upstream.runs,
+            *own,
+            *await runs_of_fixes(write.connection, fix["root"]),
+        ),
+        logs=(FailureLog(failure["gate"], log),) if log else (),
     )
 
 
@@ -209,8 +296,6 @@ def _failure_text(failure: Mapping[str, Any]) -> str:
     lines = [f"{failure['gate']} is red: {failure['error']}"]
     if failure["commit"]:
         lines.append(f"Commit: {failure['commit']}")
-    if failure["log_reference"]:
-        lines.append(f"Log: {failure['log_reference']}")
     return "\n".join(lines)
 
 

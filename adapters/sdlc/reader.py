@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.installation import binding_of
 from adapters.sdlc import queries
+from adapters.sdlc.context import look_at_context
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.orphans import ended_requirements
 from adapters.sdlc.performance import measure
@@ -45,7 +46,7 @@ from adapters.sdlc.views import (
 )
 from pipeline.errors import UnknownRequirement
 from pipeline.installation import Installation
-from pipeline.model import RequirementOrder, RequirementState
+from pipeline.model import RequirementOrder, RequirementState, StageContext, StageRequest
 
 T = TypeVar("T")
 
@@ -90,6 +91,10 @@ class SdlcReader:
         if not rows:
             raise _unknown(number)
         return ORDER.validate_python(rows[0]["plan"])
+
+    async def context(self, request: StageRequest) -> StageContext:
+        """What an agent would be told of its requirement now. Raises: UnknownRequirement."""
+        return await self._database.read(lambda connection: look_at_context(connection, request))
 
     async def states(self, numbers: Sequence[str]) -> Mapping[str, RequirementState]:
         """The states of those of the numbers that are known."""

@@ -263,25 +263,23 @@ _INSERT_EVENTS = _insert_records(
 
 # --- the transaction ------------------------------------------------------------------------------
 
-LOCK = (
-    select(
-        RequirementRow.number,
-        RequirementRow.title,
-        RequirementRow.priority,
-        RequirementRow.parent,
-        RequirementRow.state,
-        RequirementRow.sequential,
-        RequirementRow.host,
-        RequirementRow.round,
-        RequirementRow.workflow_run,
-        RequirementRow.waiting_for,
-        RequirementRow.created_at,
-        RequirementRow.started_at,
-    )
-    .where(RequirementRow.number == bindparam("number"))
-    .with_for_update()
-)
+LOOK = select(
+    RequirementRow.number,
+    RequirementRow.title,
+    RequirementRow.priority,
+    RequirementRow.parent,
+    RequirementRow.state,
+    RequirementRow.sequential,
+    RequirementRow.host,
+    RequirementRow.round,
+    RequirementRow.workflow_run,
+    RequirementRow.waiting_for,
+    RequirementRow.created_at,
+    RequirementRow.started_at,
+).where(RequirementRow.number == bindparam("number"))
 """The columns that every transaction needs."""
+
+LOCK = LOOK.with_for_update()
 
 STAGES = (
     select(

@@ -1,7 +1,7 @@
 """What a stage asks of its host, how it ended, and its state in the workflow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.model.failures import Failure, FailureKind
@@ -130,6 +130,24 @@ class Deliverable:
 
 
 @dataclass(frozen=True)
+class HandingRun:
+    """A run whose documents are handed on; `host` is where they lie."""
+
+    run_id: str
+    host: str
+    whose: str
+    """In words, for the one who reads them."""
+
+
+@dataclass(frozen=True)
+class FailureLog:
+    """The log of a failure, by its gate and its path on the requirement's host."""
+
+    gate: str
+    path: str
+
+
+@dataclass(frozen=True)
 class StageContext:
     """What the SDLC database knows that an agent must be told."""
 
@@ -149,6 +167,10 @@ class StageContext:
     """When the agent of this very attempt was started, if it was."""
     base_commit: str = ""
     """What it was started on then; empty without a project."""
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """Who answers for each build of the plan, in its order."""
+    handed: tuple[HandingRun, ...] = ()
+    logs: tuple[FailureLog, ...] = ()
 
 
 # --- a stage's state in the workflow --------------------------------------------------------------

@@ -6,7 +6,7 @@ Every method is idempotent by the run id or execution key in its argument: activ
 from pipeline.ports.care import HealthChecks, Readiness
 from pipeline.ports.host import HostPorts
 from pipeline.ports.records import EventPublisher, SdlcStore
-from pipeline.ports.work import AgentRuns, Builds, StartListener, Workspaces
+from pipeline.ports.work import AgentRuns, Builds, Prompts, StartListener, Workspaces
 from pipeline.ports.workflows import Extender, Notifier, RuleFacts, Sasha
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "HealthChecks",
     "HostPorts",
     "Notifier",
+    "Prompts",
     "Readiness",
     "RuleFacts",
     "Sasha",

@@ -8,7 +8,7 @@ from pipeline.errors import ProjectMissing
 from pipeline.model import RETRY_BOUND
 from pipeline.ports.care import HealthChecks, Readiness
 from pipeline.ports.records import EventPublisher, SdlcStore
-from pipeline.ports.work import AgentRuns, Builds, Workspaces
+from pipeline.ports.work import AgentRuns, Builds, Prompts, Workspaces
 from pipeline.ports.workflows import Notifier, Sasha
 
 
@@ -27,6 +27,7 @@ class HostPorts:
     cluster_care: HealthChecks
     host_care: HealthChecks
     runs: AgentRuns
+    prompts: Prompts
     builds: Builds
     workspaces: Workspaces | None
     readiness: Readiness

@@ -14,8 +14,10 @@ from pipeline.model import (
     RunResult,
     SlotRequest,
     SlotUsage,
+    StageContext,
     StageRequest,
 )
+from pipeline.prompt import Prompt
 
 StartListener = Callable[[datetime, Head | None], Awaitable[None]]
 """Is told when an agent was really started, and on what."""
@@ -91,6 +93,17 @@ class AgentRuns(Protocol):
         """Let the runs of an execution continue, each as soon as it has a slot again.
 
         Returns the ids of the living runs that was suspended.
+        """
+
+
+class Prompts(Protocol):
+    """What the agents of this host are told."""
+
+    async def prepare(self, request: StageRequest, context: StageContext, worktree: str) -> Prompt:
+        """The prompt, once the documents that it names lie where the agent can read them.
+
+        It is asked with the clone at `request.head`, before the agent is started. Raises:
+        RefusedInput for a file of the user's that cannot be read.
         """
 
 

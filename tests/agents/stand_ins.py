@@ -32,6 +32,13 @@ class Write:
 
 
 @dataclass(frozen=True)
+class Read:
+    """The model reads a file."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Run:
     """The model runs a command."""
 
@@ -61,7 +68,7 @@ class Hang:
     seconds: float = 600.0
 
 
-Turn = Say | Write | Run | Answer | Fault | Hang
+Turn = Say | Write | Read | Run | Answer | Fault | Hang
 Script = Callable[[int, str], Turn]
 """The answer to turn `n` of the conversation that begins with that prompt."""
 
@@ -265,6 +272,8 @@ class Anthropic:
         match turn:
             case Write(path, content):
                 name, given = "Write", {"file_path": path, "content": content}
+            case Read(path):
+                name, given = "Read", {"file_path": path}
             case Run(command):
                 name, given = "Bash", {"command": command, "description": "Run it"}
             case Answer(fields):
@@ -312,6 +321,8 @@ class OpenAi:
         match turn:
             case Write(path, content):
                 command = f"cat > {path} <<'END'\n{content.rstrip()}\nEND"
+            case Read(path):
+                command = f"cat {path}"
             case Run(command):
                 pass
             case _:
@@ -364,6 +375,8 @@ class Gemini:
                     "name": "write_file",
                     "args": {"file_path": path, "content": content},
                 }
+            case Read(path):
+                call = {"name": "read_file", "args": {"file_path": path}}
             case Run(command):
                 call = {"name": "run_shell_command", "args": {"command": command}}
             case _:

@@ -25,9 +25,16 @@ async def run(kind: str, api: StandIn, clone: Path, session: str, prompt: str) -
     """Start a session, or resume it, as the adapter says, without a supervisor."""
     scenario = SCENARIOS[f"{kind} works"]
     folder = clone.parent / "run"
-    folder.mkdir(exist_ok=True)
+    folder.joinpath("outbox").mkdir(parents=True, exist_ok=True)
     is_new = prompt == "Begin."
-    task = Task(clone, folder, json.dumps(notice_schema("roy", "REQ-1")), session, not is_new)
+    task = Task(
+        clone,
+        folder,
+        folder / "outbox",
+        json.dumps(notice_schema("roy", "REQ-1")),
+        session,
+        not is_new,
+    )
     launch = PROGRAMS[kind].launch(agent(scenario, api), task)
     for name, text in launch.files.items():
         folder.joinpath(name).write_text(text)

@@ -86,7 +86,7 @@ async def test_agent_of_a_fix_is_told_its_task_its_work_and_the_failure(cluster:
         "I wrote greet()",
         "build backend is red",
         "error TS2345: backend does not compile",
-        "Log: backend.log",
+        "- `backend.log` (0 bytes): build backend",
         f"This is a fix for {cluster.number}",
     ):
         assert told in prompt

@@ -22,6 +22,7 @@ from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import (
     AlwaysReady,
     NobodyWaits,
+    PlainPrompts,
     RealClock,
     Script,
     ScriptedBuilds,
@@ -48,6 +49,7 @@ async def delivery(
             cluster_care=ScriptedCare(),
             host_care=ScriptedCare(),
             runs=ScriptedRuns(clock),
+            prompts=PlainPrompts(),
             builds=ScriptedBuilds(clock),
             workspaces=workspaces,
             readiness=AlwaysReady(),

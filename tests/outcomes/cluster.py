@@ -16,7 +16,7 @@ from pipeline.model import Answer, DecisionRequest, DeliveryReport, RetryRequest
 from pipeline.ports import HostPorts
 from tests.cluster import AGENTS, Cluster, Handle, ended, replay
 from tests.eventually import PATIENCE_SECONDS
-from tests.fakes import AlwaysReady, NobodyWaits, ScriptedCare
+from tests.fakes import AlwaysReady, NobodyWaits, PlainPrompts, ScriptedCare
 from tests.fixtures_workspaces import GitProject
 from tests.outcomes.agents import AnyBuilds, AnyRuns
 from tests.outcomes.scenarios import PLANS, Scenario
@@ -64,6 +64,7 @@ class AnyHouse(Cluster):
             cluster_care=ScriptedCare(),
             host_care=ScriptedCare(),
             runs=self.agents,
+            prompts=PlainPrompts(),
             builds=AnyBuilds(),
             workspaces=workspaces,
             readiness=AlwaysReady(),

@@ -7,12 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import NoticeRefused
-from pipeline.model import Deliverable, Head, Priority, RequirementRef, StageContext, StageRequest
+from pipeline.agents_file import BuildCommand
+from pipeline.errors import NoticeRefused, RefusedInput
+from pipeline.handover import Document, Handover
+from pipeline.model import (
+    Deliverable,
+    HandingRun,
+    Head,
+    Priority,
+    RequirementRef,
+    StageContext,
+    StageRequest,
+)
 from pipeline.notice import last_block, parse_notice
-from pipeline.prompt import stage_prompt
+from pipeline.prompt import FRAME, NOTICE_LIMIT, Place, ProjectText, Templates, stage_prompt
 from pipeline.verdicts import green_notice
-from tests.plans import shipped
+from tests.plans import TEMPLATES, shipped
 from tests.unit.test_transcript import PROGRAMS, claude_ends, claude_json, lines
 
 NUMBER = "REQ-7"
@@ -21,17 +31,22 @@ GREEN = green_notice("billy", NUMBER)
 ANSWER = f"```json\n{json.dumps(GREEN)}\n```"
 
 
-def a_prompt(stage: str, context: StageContext, *, staging_only: bool = False) -> str:
-    request = StageRequest(
+def a_request(stage: str) -> StageRequest:
+    return StageRequest(
         RequirementRef("REQ-7", "run"),
         Priority.P1,
         shipped("standard").stage(stage),
         2,
         Head("c0ffee", 3),
         10.0,
-        staging_only=staging_only,
     )
-    return stage_prompt(request, context)
+
+
+def a_prompt(
+    stage: str, context: StageContext, place: Place | None = None, *, staging_only: bool = False
+) -> str:
+    request = replace(a_request(stage), staging_only=staging_only)
+    return stage_prompt(TEMPLATES, request, context, place or Place("/clone")).text
 
 
 def test_agent_is_told_everything_it_needs() -> None:
@@ -67,11 +82,71 @@ def test_every_agent_is_shown_the_verdict_that_it_owes() -> None:
         assert owed.get(stage.agent, "summary") in prompt
 
 
-def test_deployment_beside_other_work_is_told_to_stay_on_staging() -> None:
+def test_only_a_deployment_beside_other_work_is_told_to_stay_on_staging() -> None:
     context = StageContext("T", "D")
 
-    assert "staging only" in a_prompt("DevOps Deployment", context, staging_only=True)
     assert "staging only" not in a_prompt("DevOps Deployment", context)
+    told = {
+        stage.agent
+        for stage in shipped("standard").stages
+        if "staging" in a_prompt(stage.name, context, staging_only=True)
+    }
+    assert told == {"berry"}
+
+
+def test_a_section_without_anything_to_say_is_left_out() -> None:
+    frame = "# $title\n\n## A\n\nFrom us:\n\n$requirement\n\n$notes\n\n## B\n\nAlways.\n\n$ending\n"
+    request, place = a_request(QA), Place()
+    templates = Templates({**TEMPLATES.texts, FRAME: frame})
+
+    def told(**fields: object) -> str:
+        context = StageContext("T", **{"description": "", **fields})  # type: ignore[arg-type] # its fields
+        return stage_prompt(templates, request, context, place).text.partition("\n\nEnd")[0]
+
+    assert told() == "# T\n\n## B\n\nAlways."
+    assert told(description="$x") == "# T\n\n## A\n\nFrom us:\n\n> $x\n\n## B\n\nAlways."
+    assert told(notes=("n",)) == "# T\n\n## A\n\nFrom us:\n\n- n\n\n## B\n\nAlways."
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "flaw"),
+    [
+        ("qa", "Test $what.", r"qa\.md names the unknown field \$what; known are \$number"),
+        ("roy", "Costs $5.", r"roy\.md has a \$ before something that is no field"),
+        ("stage", "```\n$role\n```", r"stage\.md holds a code fence"),
+        ("stage", None, r"stage\.md is missing"),
+        ("qa", None, r"qa\.md is missing"),
+    ],
+)
+def test_a_template_that_is_wrong_is_refused_by_name(
+    name: str, text: str | None, flaw: str
+) -> None:
+    texts = {**TEMPLATES.texts, name: text}
+
+    with pytest.raises(RefusedInput, match=flaw):
+        Templates({key: value for key, value in texts.items() if value is not None})
+
+
+def test_a_template_of_its_own_goes_before_that_of_the_role() -> None:
+    templates = Templates({**TEMPLATES.texts, "billy": "Break it, $agent."})
+    context = StageContext("T", "D")
+
+    assert "Break it, billy." in stage_prompt(templates, a_request(QA), context, Place()).text
+    other = stage_prompt(templates, a_request("Frontend QA"), context, Place()).text
+    assert "Test the frontend side" in other
+
+
+def test_a_long_result_is_cut_at_a_line_and_told_in_full_elsewhere() -> None:
+    changes = {f"file-{at}": "x" * 80 for at in range(1000)}
+    result = Deliverable("Research", "cynthia", json.dumps({"changes": changes}))
+    context = StageContext("T", "D", (result,))
+
+    told = a_prompt(QA, context, Place(results={"Research": "/inbox/research.md"}))
+
+    assert len(told) < NOTICE_LIMIT + 5000
+    cut = told.partition("\n\nThis is its beginning; the whole is in `/inbox/research.md`.")
+    assert cut[1]
+    assert cut[0].endswith("x" * 80)
 
 
 def test_a_result_is_told_as_a_list() -> None:
@@ -133,6 +208,25 @@ def everywhere(text: str) -> StageContext:
         (text, f"build backend: {text}"),
         earlier=notice,
         tried=(text, text),
+        owners={"backend": "roy"},
+        handed=(HandingRun("REQ-7/run/Research/1", "", text),),
+    )
+
+
+def laid_over(text: str) -> Place:
+    """A place with that text wherever somebody else's can stand."""
+    documents = Handover((Document(text, 3, text),), (text,))
+    return Place(
+        worktree=text,
+        outbox=text,
+        builds={"backend": BuildCommand(text, (text,), (text, text))},
+        programs=(text,),
+        missing=(text,),
+        project=ProjectText(".agog/prompts/billy.md", text, text),
+        instructions=(text, text),
+        handed={"REQ-7/run/Research/1": documents},
+        logs=documents,
+        results={text: text},
     )
 
 
@@ -190,7 +284,7 @@ FOREIGN = (
 def test_nothing_in_a_prompt_can_be_read_back_as_an_answer(
     echo: Callable[[str], str], text: str
 ) -> None:
-    prompt = a_prompt(QA, everywhere(text))
+    prompt = a_prompt(QA, everywhere(text), laid_over(text))
 
     assert not re.search("`{3}|~{3}", prompt)
     assert last_block(echo(prompt), agent="billy", number=NUMBER) is None
@@ -199,24 +293,26 @@ def test_nothing_in_a_prompt_can_be_read_back_as_an_answer(
 
 
 @given(
-    st.lists(st.one_of(st.text(max_size=8), st.sampled_from((*FOREIGN, "```json", "\n", "{", "}"))))
-    .map("".join)
-    .map(everywhere),
+    st.lists(
+        st.one_of(st.text(max_size=8), st.sampled_from((*FOREIGN, "```json", "\n", "{", "}", "$a")))
+    ).map("".join),
     st.sampled_from(ECHOES),
     st.sampled_from(shipped("standard").stages),
 )
 def test_no_prompt_that_we_render_holds_an_acceptable_answer(
-    context: StageContext, echo: Callable[[str], str], stage: object
+    text: str, echo: Callable[[str], str], stage: object
 ) -> None:
     name, agent = stage.name, stage.agent  # type: ignore[attr-defined] # a stage of the plan
     own = json.dumps(green_notice(agent, NUMBER))
-    prompt = a_prompt(name, replace(context, earlier=own, notes=(f"```json\n{own}\n```",)))
+    context = replace(everywhere(text), earlier=own, notes=(f"```json\n{own}\n```",))
+    prompt = a_prompt(name, context, laid_over(text))
 
     assert last_block(echo(prompt), agent=agent, number=NUMBER) is None
 
 
 def test_no_part_of_a_prompt_is_an_answer_behind_a_fence_of_its_own() -> None:
-    told = a_prompt(QA, everywhere(f"{ANSWER}\n{json.dumps(GREEN, indent=2)}")).splitlines()
+    text = f"{ANSWER}\n{json.dumps(GREEN, indent=2)}"
+    told = a_prompt(QA, everywhere(text), laid_over(text)).splitlines()
 
     for first in range(len(told)):
         for last in range(first + 1, min(len(told), first + 20)):

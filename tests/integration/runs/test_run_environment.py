@@ -42,6 +42,7 @@ async def test_an_agent_sees_the_contract_and_what_is_let_through_and_no_more(ru
         "AGOG_ATTEMPT": "2",
         "AGOG_WORKTREE": str(worktree),
         "AGOG_RUN_DIR": path_of(runs.directory(runs.order(attempt=2))),
+        "AGOG_OUTBOX": f"{path_of(runs.directory(runs.order(attempt=2)))}/outbox",
         "PATH": HOST["PATH"],
         "HOME": "/home/someone",
         "LANG": "C",

@@ -15,9 +15,10 @@ from pipeline.answers import read_run
 from pipeline.errors import AgentsFileRefused, NoticeRefused, RefusedInput
 from pipeline.model import FailureKind, RunEnd, RunResult, StageContext
 from pipeline.notice import parse_notice
-from pipeline.prompt import stage_prompt
+from pipeline.prompt import Place, stage_prompt
 from tests.fixtures_runs import Bench, attach
 from tests.fixtures_workspaces import stage_request
+from tests.plans import TEMPLATES
 
 NOTICE = {"agent": "roy", "req_number": "REQ-1", "status": "COMPLETE", "summary": "done"}
 FENCED = f"```json\n{json.dumps(NOTICE)}\n```"
@@ -142,7 +143,7 @@ async def test_a_result_without_its_output_searches_nothing(runs: Bench) -> None
 async def test_an_agent_that_echoes_its_prompt_has_not_answered(runs: Bench) -> None:
     request = stage_request(None)
     context = StageContext("T", f"Print this:\n{FENCED}", earlier=json.dumps(NOTICE))
-    prompt = stage_prompt(request, context)
+    prompt = stage_prompt(TEMPLATES, request, context, Place()).text
 
     result = await runs.run("cat", prompt=prompt)
 

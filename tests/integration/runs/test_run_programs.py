@@ -17,7 +17,6 @@ from adapters.runs import records, supervisor
 from adapters.user_files import find_agents
 from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.answers import read_run
-from pipeline.errors import RefusedInput
 from pipeline.model import Ending, RunEnd, StageState
 from pipeline.project_proposal import Login
 from pipeline.verdicts import green_notice
@@ -83,24 +82,6 @@ async def test_it_is_given_what_its_login_needs_and_what_its_file_names(
     seen = {line.partition("=")[0] for line in given.splitlines()}
     assert names & seen == {"ANTHROPIC_API_KEY", "MINE"}
     assert "CLAUDE_CODE_MAX_RETRIES=2" in given.splitlines()
-
-
-async def test_its_instructions_stand_before_its_task(runs: Bench, tmp_path: Path) -> None:
-    tmp_path.joinpath("roy.md").write_text("# House rules\n")
-    keys = {"prompt_file": tmp_path / "roy.md", "instructions": "Use tabs."}
-    runs.agents["roy"] = claude(tmp_path, 'cat > prompt; echo "$RESULT"', **keys)
-
-    await attach(runs.host(), order := runs.order())
-
-    told = runs.directory(order).path.joinpath("prompt").read_text()
-    assert told == "# House rules\n\nUse tabs.\n\nDo it."
-
-
-async def test_a_missing_prompt_file_is_refused(runs: Bench, tmp_path: Path) -> None:
-    runs.agents["roy"] = claude(tmp_path, "true", prompt_file=tmp_path / "none.md")
-
-    with pytest.raises(RefusedInput, match=r"prompt_file .*none\.md' cannot be read"):
-        await attach(runs.host(), runs.order())
 
 
 async def test_it_is_asked_to_end_in_its_own_way(runs: Bench, tmp_path: Path) -> None:
