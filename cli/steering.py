@@ -246,7 +246,8 @@ async def _cancelled(settings: Settings, number: str) -> LeftoverView | None:
         except WorkflowFailureError as failure:
             if is_cancelled_exception(failure.cause):
                 return (await connected.reader.requirement(number)).leftover
-            if failed := report_of(failure.cause):
+            converter = connected.temporal.data_converter.payload_converter
+            if failed := report_of(failure.cause, converter):
                 raise RefusedInput(
                     f"{number} was already ending: it is {failed.state}."
                 ) from failure

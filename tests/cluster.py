@@ -299,7 +299,7 @@ async def ended(handle: WorkflowHandle[Any, DeliveryReport]) -> DeliveryReport:
     try:
         return await handle.result()
     except WorkflowFailureError as failure:
-        if report := report_of(failure.cause):
+        if report := report_of(failure.cause, DATA_CONVERTER.payload_converter):
             return report
         raise
 

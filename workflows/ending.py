@@ -4,11 +4,10 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.converter import PayloadConverter
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from pydantic import TypeAdapter
-
     from activities.delivery import DeliveryActivities
     from activities.persistence import shielded
     from activities.records import RecordActivities
@@ -23,9 +22,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.execution import Execution
     from workflows.faults import describe
-
-
-_REPORT = TypeAdapter(DeliveryReport)
 
 
 class Ending:
@@ -99,11 +95,15 @@ def result_of(report: DeliveryReport) -> DeliveryReport:
     return report
 
 
-def report_of(error: BaseException | None) -> DeliveryReport | None:
+def report_of(error: BaseException | None, converter: PayloadConverter) -> DeliveryReport | None:
     """The report behind the failure of a requirement's workflow; None if it says something else."""
     if not (isinstance(error, ApplicationError) and error.type == NOT_DELIVERED and error.details):
         return None
-    return _REPORT.validate_python(error.details[0])
+    report: DeliveryReport = converter.from_payload(
+        converter.to_payload(error.details[0]),  # it came without its type
+        DeliveryReport,
+    )
+    return report
 
 
 async def comes_true(condition: Callable[[], bool], patience: timedelta) -> bool:

@@ -131,7 +131,7 @@ class FixRunner:
                     ),
                 )
             except ChildWorkflowError as error:
-                if failed := report_of(error.cause):
+                if failed := report_of(error.cause, workflow.payload_converter()):
                     return failed
                 self._execution.stop_if_over()  # else somebody ended this one fix
                 return _failed(fix, FailureKind.ENDED, str(error.cause or error))
