@@ -20,8 +20,10 @@ from pipeline.model import (
     AlertKind,
     BuildRequest,
     BuildResult,
+    BuildStep,
     Ending,
     Notification,
+    Preparation,
     ProgramReport,
     RunEnd,
     RunOrder,
@@ -389,6 +391,10 @@ class ScriptedBuilds:
         self.minutes: dict[str, float] = {}
         self._exit_codes = exit_codes or {}
         self._held: dict[str, asyncio.Event] = {}
+        self.prepared: list[tuple[str, tuple[str, ...]]] = []
+        """Stages whose clones were prepared, and for which builds, in that order."""
+        self.on_prepare: Callable[[Path], int] = lambda _: 0
+        """What `prepare` does in a clone; returns its exit code."""
         self.requests: list[BuildRequest] = []
 
     def hold(self, number: str) -> None:
@@ -397,6 +403,18 @@ class ScriptedBuilds:
 
     def release(self, number: str) -> None:
         self._held[number].set()
+
+    async def prepare(
+        self, request: StageRequest, names: Sequence[str], directory: str
+    ) -> Preparation | None:
+        self.prepared.append((request.stage.name, tuple(names)))
+        began = await self._clock.now()
+        code = self.on_prepare(Path(directory))
+        await self._clock.sleep(self.minutes.get("prepare", 0))
+        said = "npm error code E404" if code else ""
+        ended, step = await self._clock.now(), BuildStep("prepare", ("npm", "ci"), 1.0)
+        result = BuildResult(RunEnd.EXITED, code, said, began, ended, "prepare.log", steps=(step,))
+        return Preparation(names[-1], result, ("package.json",))
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         self.requests.append(request)

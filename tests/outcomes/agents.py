@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,11 +12,13 @@ from pathlib import Path
 from pipeline.model import (
     BuildRequest,
     BuildResult,
+    Preparation,
     RunEnd,
     RunOrder,
     RunResult,
     SlotRequest,
     SlotUsage,
+    StageRequest,
 )
 from pipeline.notice import VERDICTS
 from pipeline.numbers import slug
@@ -145,6 +147,11 @@ class AnyRuns:
 
 class AnyBuilds:
     """Builds that pass unless the commit says that they do not."""
+
+    async def prepare(
+        self, request: StageRequest, names: Sequence[str], directory: str
+    ) -> Preparation | None:
+        raise AssertionError(request)
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         now = datetime.now(UTC)
