@@ -4,6 +4,9 @@ from pipeline.failures import ERROR_LIMIT, cut, first_error_lines, signature
 from pipeline.model import Failure, FailureKind, Preparation, RunEnd, StageRequest
 from pipeline.team import TEAM, Role
 
+GATE = "prepare "
+"""How the gates of preparations begin; the build follows."""
+
 
 def is_started(
     request: StageRequest, preparation: Preparation, owner: str, *, repairs: bool
@@ -30,7 +33,7 @@ def failed(request: StageRequest, preparation: Preparation, owner: str) -> Failu
     return Failure(
         stage=request.stage.name,
         kind=kind,
-        gate=f"prepare {preparation.build}",
+        gate=f"{GATE}{preparation.build}",
         owners=kind.owners(owner),
         error=error,
         log_reference=preparation.result.log_reference,
