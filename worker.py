@@ -47,6 +47,7 @@ from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.host import HostRuns
 from adapters.runs.inventory import has_agents
 from adapters.runs.prompts import HostPrompts, read_templates
+from adapters.runs.resources import RunResources
 from adapters.runs.slots import MOST_SLOTS, WAITING_ROOM, SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import upgrade
@@ -153,7 +154,9 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
         memory = MemoryCare(settings.host, slots)
-        runs = HostRuns(settings.home, agents, slots, environment)
+        resources = RunResources(settings.home, settings.run_ports)
+        runs = HostRuns(settings.home, agents, slots, environment, resources)
+        await asyncio.to_thread(runs.remove_leftovers)
         cluster = await stack.enter_async_context(
             care_of_cluster(settings, client, installation, store)
         )
@@ -173,7 +176,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             host_care=host,
             runs=runs,
             prompts=prompts,
-            builds=ProjectBuilds(agents, settings.home, environment),
+            builds=ProjectBuilds(agents, settings.home, environment, resources),
             workspaces=workspaces,
             readiness=readiness,
             agents=agents,

@@ -21,6 +21,7 @@ from adapters.git.prepared_files import begin_preparing, note_prepared, read_pre
 from adapters.locks import Locks, path_key
 from adapters.readiness import disk_problem
 from adapters.runs.kinds import PASSED_ON
+from adapters.runs.resources import RunResources
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import (
@@ -101,7 +102,13 @@ class Exit:
 class ProjectBuilds:
     """Implements `pipeline.ports.Builds`: one build at a time per checkout, no process left."""
 
-    def __init__(self, agents: AgentsFile, home: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        agents: AgentsFile,
+        home: Path,
+        environment: Mapping[str, str],
+        resources: RunResources,
+    ) -> None:
         home = home.absolute().resolve()
         self._agents = agents
         self._home = home
@@ -109,6 +116,7 @@ class ProjectBuilds:
         self._locks = Locks(home / "locks")
         self._processes = BuildProcesses(home)
         self._environment = environment
+        self._resources = resources
 
     async def prepare(
         self, request: StageRequest, names: Sequence[str], directory: str
@@ -116,7 +124,8 @@ class ProjectBuilds:
         """Prepare those builds in the clone of an agent, one after another until one is red.
 
         None if that was done before, green, by the same commands. A side that is not in the commit
-        yet is left out. A cancelled call ends what it has started first.
+        yet is left out. A cancelled call ends what it has started first. The agent gets the same
+        resources afterwards.
         Raises: AgentsFileRefused for an unknown build, GitFailed if the clone is gone, OSError if
             it was not green and the disk is full.
         """
@@ -148,9 +157,10 @@ class ProjectBuilds:
         log = self._new_log(request.ref.number, name)
         started = datetime.now(UTC)
         steps: list[BuildStep] = []
+        own = await asyncio.to_thread(self._resources.take, request.run_id)
         ended, last = Exit(RunEnd.EXITED, 0), next(iter(builds))
         for last, build in builds.items():  # noqa: B007 -- the last one is told
-            variables = self._variables(build, request.ref.number)
+            variables = {**self._variables(build, request.ref.number), **own}
             job = BuildJob(build, place, log, variables, self._processes, steps=steps)
             if job.is_in_commit:
                 ended = await job.prepare()
@@ -211,7 +221,10 @@ class ProjectBuilds:
         reason = "The build needs a project: set PROJECT_ROOT."
         ended = Exit(RunEnd.NOT_STARTED, None, reason)
         if directory:
-            tree, steps, ended = await self._exclusively(build, request, Path(directory), log)
+            try:
+                tree, steps, ended = await self._exclusively(build, request, Path(directory), log)
+            finally:
+                await asyncio.to_thread(self._resources.release, request.run_id)
         if not ended.is_green:
             await self._check_disk()
         return BuildResult(
@@ -243,7 +256,8 @@ class ProjectBuilds:
                 commit = found[0].commit if found else "nothing"
                 raise GitFailed(f"{place} stands at {commit}, not at {wanted}.")
             made, private, git = found
-            variables = self._variables(build, request.ref.number)
+            own = await asyncio.to_thread(self._resources.take, request.run_id)
+            variables = {**self._variables(build, request.ref.number), **own}
             job = BuildJob(build, place, log, variables, self._processes)
             ended = await job.run(private / PREPARED, git, clean=request.clean)
             return made.tree, tuple(job.steps), ended

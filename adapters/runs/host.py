@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from adapters.agent_programs import PROGRAMS
 from adapters.runs import records
-from adapters.runs.directory import RunDirectory
+from adapters.runs.directory import AGAIN, RunDirectory
 from adapters.runs.kinds import (
     MINUTE,
     SIMULATED,
@@ -28,6 +28,7 @@ from adapters.runs.kinds import (
     simulated_record,
 )
 from adapters.runs.program_starts import answer_start, program_start
+from adapters.runs.resources import RunResources
 from adapters.runs.slots import TICK_SECONDS, SlotLimit, Slots
 from adapters.runs.suspensions import Suspensions
 from adapters.waiting import in_thread, until_ended, until_event
@@ -66,7 +67,12 @@ class HostRuns:
     """Implements `pipeline.ports.AgentRuns`. One per state directory (see home_lock)."""
 
     def __init__(
-        self, home: Path, agents: AgentsFile, limit: SlotLimit, environment: Mapping[str, str]
+        self,
+        home: Path,
+        agents: AgentsFile,
+        limit: SlotLimit,
+        environment: Mapping[str, str],
+        resources: RunResources,
     ) -> None:
         """Count the runs that live in the state directory already.
 
@@ -77,6 +83,7 @@ class HostRuns:
         self._home = home.absolute()
         self._agents = agents
         self._environment = environment
+        self._resources = resources
         self._supervised = SupervisedRuns()
         self._simulated = SimulatedRuns()
         self._suspensions = Suspensions(self._home)
@@ -96,6 +103,11 @@ class HostRuns:
     def sweeps(self) -> int:
         """How often it looked for ended runs because others wait for a slot."""
         return self._slots.sweeps
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary directories that a killed worker has left; only for the one worker."""
+        living = RunDirectory.living(self._home)
+        self._resources.keep_only(run.run_id.removesuffix(AGAIN) for run in living)
 
     # --- starting -------------------------------------------------------------------------------
 
@@ -120,7 +132,8 @@ class HostRuns:
                 yield has_slot
             finally:
                 if has_slot:
-                    self._settle(run)
+                    if not self._settle(run):
+                        await in_thread(partial(self._resources.release, run.run_id))
                 elif request.run_id in self._queued:
                     self._queued.remove(request.run_id)
                 else:
@@ -179,9 +192,11 @@ class HostRuns:
         run = RunDirectory.of(self._home, request.run_id)
         self._slots.attach(request.run_id)
         try:
-            return await self._follow(run, request, on_start)
+            result = await self._follow(run, request, on_start)
         finally:
             self._slots.detach(request.run_id)
+        await in_thread(partial(self._resources.release, request.run_id))
+        return result
 
     # --- steering -------------------------------------------------------------------------------
 
@@ -200,6 +215,7 @@ class HostRuns:
             if await asyncio.to_thread(self._try_end, run, asking):
                 self._slots.withdraw(run_id)
                 self._slots.free(run_id)
+                await asyncio.to_thread(self._resources.release, run_id)
                 return await asyncio.to_thread(run.result, limit=0)
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
@@ -298,8 +314,8 @@ class HostRuns:
         made = answer_start(agent, run, session, refusal, self._environment)
         if made is None:
             return False
-        files = made.files
-        self._supervised.start(run.again, made.record, made.prompt, made.environment, files=files)
+        start = partial(self._supervised.start, files=made.files, resources=self._resources)
+        start(run.again, made.record, made.prompt, made.environment)
         return True
 
     async def _wait_to_resume(
@@ -325,12 +341,15 @@ class HostRuns:
             finally:
                 self._settle(run)
 
-    def _settle(self, run: RunDirectory) -> None:
+    def _settle(self, run: RunDirectory) -> bool:
+        """Keep the slot of a run that lives; whether it does."""
         # The disk knows: a start that was cancelled half-way may have happened.
         is_living = run.is_recorded and not run.is_fresh and not run.is_suspended
         if not is_living:
             run.file(records.QUEUED).unlink(missing_ok=True)
-        self._slots.settle(run.run_id, is_living=is_living and not run.has(records.EXIT))
+        is_living = is_living and not run.has(records.EXIT)
+        self._slots.settle(run.run_id, is_living=is_living)
+        return is_living
 
     def _tell_change(self) -> None:
         """Let every attached caller look at once."""
@@ -381,7 +400,7 @@ class HostRuns:
         if isinstance(agent, SimulatedAgent):
             record = simulated_record(agent, order, run, self._agents.minute_seconds)
             return partial(self._simulated.start, run, record, order.prompt)
-        start = self._supervised.start
+        start = partial(self._supervised.start, resources=self._resources)
         if isinstance(agent, ProgramAgent):
             made = program_start(agent, order, run, self._environment)
             return partial(

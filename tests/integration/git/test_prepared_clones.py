@@ -12,11 +12,12 @@ import pytest
 
 from adapters.builds.project_builds import ProjectBuilds
 from adapters.git import GitWorkspaces
+from adapters.runs.resources import RunResources
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Preparation, RunEnd, StageRequest
 from tests.eventually import eventually
-from tests.fixtures_runs import is_running
+from tests.fixtures_runs import PORTS, is_running
 from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, exists, stage_request, write
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -42,6 +43,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.workspaces = GitWorkspaces(self.project, self.home)
+        self.resources = RunResources(self.home, PORTS)
 
     async def request(self) -> StageRequest:
         head, _ = await self.workspaces.open(NUMBER)
@@ -57,7 +59,7 @@ class Site:
         directory = await self.workspaces.prepare(request)
         file = AgentsFile("agents.toml", PurePath("/"), {}, builds, minute_seconds=0.0)
         environment = {"PATH": PATH, "NPM_TOKEN": "t", "OTHER": "o"}
-        adapter = ProjectBuilds(file, self.home, environment)
+        adapter = ProjectBuilds(file, self.home, environment, self.resources)
         return await adapter.prepare(request, tuple(builds), directory)
 
     @property
@@ -103,6 +105,8 @@ async def test_a_clone_is_prepared_once_and_what_was_made_is_not_the_agents_work
     given = {name: value for name, value in seen.items() if name.isupper()}
     assert given.items() >= {"PATH": PATH, "NPM_TOKEN": "t", "CI": "true"}.items()
     assert "OTHER" not in given
+    assert given.items() >= site.resources.take((await site.request()).run_id).items()
+    site.resources.release((await site.request()).run_id)
     write(site.clone, {"work.py": "1"})
     merged = await site.workspaces.integrate(await site.request(), "done")
     assert merged.changed
