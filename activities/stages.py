@@ -89,7 +89,7 @@ class StageActivities:
                 pass_gate = (
                     self._ports.store.open_stage if has_slot else self._ports.store.queue_stage
                 )
-                account = self._ports.agents.account(request.stage.agent)
+                account = self._ports.agents().account(request.stage.agent)
                 opened = await pass_gate(request, subscriber(), account)
                 await self._ports.publish(request.ref.number)
                 if not isinstance(opened, StageContext):
@@ -150,7 +150,7 @@ class StageActivities:
 
     async def _prepare(self, request: StageRequest, worktree: str) -> Preparation | None:
         """Prepare the clone for the builds that its agent works on; None if nothing has to run."""
-        builds, store = self._ports.agents.prepared(request.stage), self._ports.store
+        builds, store = self._ports.agents().prepared(request.stage), self._ports.store
         if not builds:
             return None
         async with step(f"prepare its clone for {' and '.join(builds)}"):
@@ -197,7 +197,7 @@ class StageActivities:
         if merge and (failure := unchanged(request, reading, merge, result.report)):
             reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
-        limit = limit_of(result.report, self._ports.agents.after_limit(request.stage.agent))
+        limit = limit_of(result.report, self._ports.agents().after_limit(request.stage.agent))
         limit = limit if reading.failure and reading.failure.kind is FailureKind.LIMITED else None
         await self._record(request, outcome, result, reading.notice, merge, limit)
         return outcome

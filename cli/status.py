@@ -32,6 +32,7 @@ from cli.diff import Brought, brought
 from cli.hints import (
     Hints,
     answer_of_sasha,
+    broken_agents_file,
     is_under_way,
     missing_dependency,
     missing_worker,
@@ -87,8 +88,8 @@ async def _requirement(
     stranger = asyncio.create_task(wrong_installation(settings))
     standing = await answer_of_sasha(settings) if is_under_way(view.state) else None
     missing = missing_dependency(standing, (number,))
-    hints = Hints(whose, missing, await stranger, missing_worker(settings, [view.host]))
-    return view, hints, None
+    idle, broken = (hint(settings, [view.host]) for hint in (missing_worker, broken_agents_file))
+    return view, Hints(whose, missing, await stranger, idle, broken), None
 
 
 def status_document(view: RequirementView) -> Mapping[str, object]:

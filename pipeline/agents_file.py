@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
@@ -228,6 +228,10 @@ class AgentsFile:
         return all(isinstance(agent, SimulatedAgent) for agent in agents) and all(
             isinstance(build, SimulatedBuild) for build in builds
         )
+
+
+CurrentAgents = Callable[[], AgentsFile]
+"""Gives the agents file for what starts now: somebody may have edited it."""
 
 
 def check_plan(agents: AgentsFile, pipeline: Pipeline) -> None:

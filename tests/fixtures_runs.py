@@ -65,7 +65,7 @@ class Bench:
     def host(self) -> HostRuns:
         file = AgentsFile("agents.toml", self.home, self.agents, {}, self.minute_seconds)
         limit, resources = SlotLimit(self.home, self.limit), RunResources(self.home, PORTS)
-        return HostRuns(self.home, file, limit, self.environment, resources)
+        return HostRuns(self.home, lambda: file, limit, self.environment, resources)
 
     def order(self, **changes: object) -> Order:
         order = replace(_ORDER, **changes)  # type: ignore[arg-type] # the fields of the caller

@@ -87,7 +87,9 @@ class GeminiCli:
 
     kind = "gemini"
     takes_schema = False
-    traits = ProgramTraits("gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT})
+    traits = ProgramTraits(
+        "gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT}, tested="0.61.0"
+    )
     counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 

@@ -22,7 +22,7 @@ from adapters.locks import Locks, path_key
 from adapters.readiness import disk_problem
 from adapters.runs.kinds import PASSED_ON
 from adapters.runs.resources import RunResources
-from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
+from pipeline.agents_file import BuildCommand, CurrentAgents, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
 from pipeline.model import (
     BuildRequest,
@@ -104,7 +104,7 @@ class ProjectBuilds:
 
     def __init__(
         self,
-        agents: AgentsFile,
+        agents: CurrentAgents,
         home: Path,
         environment: Mapping[str, str],
         resources: RunResources,
@@ -192,21 +192,22 @@ class ProjectBuilds:
         return await self._build(build, request, directory)
 
     def _found(self, name: str) -> BuildCommand | SimulatedBuild:
-        build = self._agents.builds.get(name)
+        agents = self._agents()
+        build = agents.builds.get(name)
         if build is None:
             key = f"builds.{name}"
-            raise AgentsFileRefused(self._agents.source, key, "there is no such build")
+            raise AgentsFileRefused(agents.source, key, "there is no such build")
         return build
 
     def _command(self, name: str) -> BuildCommand:
         build = self._found(name)
         if isinstance(build, SimulatedBuild):
-            raise AgentsFileRefused(self._agents.source, f"builds.{name}", "it is simulated")
+            raise AgentsFileRefused(self._agents().source, f"builds.{name}", "it is simulated")
         return build
 
     async def _simulate(self, build: SimulatedBuild) -> BuildResult:
         started = datetime.now(UTC)
-        await asyncio.sleep(build.minutes * self._agents.minute_seconds)
+        await asyncio.sleep(build.minutes * self._agents().minute_seconds)
         output = "simulated: " + ("passed" if build.passes else "failed")
         code = 0 if build.passes else 1
         return BuildResult(RunEnd.EXITED, code, output, started, datetime.now(UTC), "")

@@ -33,7 +33,7 @@ from adapters.runs.slots import TICK_SECONDS, SlotLimit, Slots
 from adapters.runs.suspensions import Suspensions
 from adapters.waiting import in_thread, until_ended, until_event
 from pipeline.agent_programs import ProgramAgent
-from pipeline.agents_file import AgentsFile, SimulatedAgent
+from pipeline.agents_file import CurrentAgents, SimulatedAgent
 from pipeline.answers import why_ask_again
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
 from pipeline.model import Head, RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
@@ -69,7 +69,7 @@ class HostRuns:
     def __init__(
         self,
         home: Path,
-        agents: AgentsFile,
+        agents: CurrentAgents,
         limit: SlotLimit,
         environment: Mapping[str, str],
         resources: RunResources,
@@ -307,7 +307,7 @@ class HostRuns:
             return not run.again.has(records.EXIT)
         number = run.run_id.partition("/")[0]
         refusal = why_ask_again(result.report, record.agent, number)
-        agent = self._agents.agents.get(record.agent)
+        agent = self._agents().agents.get(record.agent)
         if not refusal or result.end is not RunEnd.EXITED or not isinstance(agent, ProgramAgent):
             return False
         session = result.report.session
@@ -393,12 +393,13 @@ class HostRuns:
         return not isinstance(self._look(run), Living) or run.is_suspended
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
-        agent = self._agents.agents.get(order.agent)
+        agents = self._agents()
+        agent = agents.agents.get(order.agent)
         if agent is None:
             key = f"agents.{order.agent}"
-            raise AgentsFileRefused(self._agents.source, key, "missing, and its stage must run")
+            raise AgentsFileRefused(agents.source, key, "missing, and its stage must run")
         if isinstance(agent, SimulatedAgent):
-            record = simulated_record(agent, order, run, self._agents.minute_seconds)
+            record = simulated_record(agent, order, run, agents.minute_seconds)
             return partial(self._simulated.start, run, record, order.prompt)
         start = partial(self._supervised.start, resources=self._resources)
         if isinstance(agent, ProgramAgent):

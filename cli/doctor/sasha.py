@@ -161,7 +161,7 @@ async def _probe_host(
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
     agents = find_agents(settings.agents_file)
     resources = RunResources(settings.home, settings.run_ports)
-    runs = HostRuns(settings.home, agents, slots, settings.children_environment, resources)
+    runs = HostRuns(settings.home, lambda: agents, slots, settings.children_environment, resources)
     memory = MemoryCare(settings.host, slots)
     async with care_of_host(settings, client, installation, runs, memory) as care:
         alerts = await care.look()

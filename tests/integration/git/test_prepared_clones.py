@@ -59,7 +59,7 @@ class Site:
         directory = await self.workspaces.prepare(request)
         file = AgentsFile("agents.toml", PurePath("/"), {}, builds, minute_seconds=0.0)
         environment = {"PATH": PATH, "NPM_TOKEN": "t", "OTHER": "o"}
-        adapter = ProjectBuilds(file, self.home, environment, self.resources)
+        adapter = ProjectBuilds(lambda: file, self.home, environment, self.resources)
         return await adapter.prepare(request, tuple(builds), directory)
 
     @property

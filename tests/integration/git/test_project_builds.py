@@ -53,7 +53,7 @@ class BuildBench:
 
     def builds(self, build: BuildCommand | SimulatedBuild) -> ProjectBuilds:
         agents = AgentsFile("agents.toml", Path("/"), {}, {"backend": build}, minute_seconds=0.01)
-        return ProjectBuilds(agents, self.home, ENVIRONMENT, RunResources(self.home, PORTS))
+        return ProjectBuilds(lambda: agents, self.home, ENVIRONMENT, RunResources(self.home, PORTS))
 
     def request(self, head: Head | None, *, clean: bool = True) -> BuildRequest:
         return BuildRequest(

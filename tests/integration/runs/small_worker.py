@@ -27,7 +27,7 @@ async def main(home: Path, limit: int, run_ids: list[str]) -> None:
     file = AgentsFile("agents.toml", home, agents, {}, 1.0)
     with home_lock(home):
         resources = RunResources(home, PORTS)
-        host = HostRuns(home, file, SlotLimit(home, limit), os.environ, resources)
+        host = HostRuns(home, lambda: file, SlotLimit(home, limit), os.environ, resources)
         sys.stdout.write("attached\n")
         sys.stdout.flush()
         for ended in asyncio.as_completed([attach(host, order(i)) for i in run_ids]):

@@ -87,7 +87,7 @@ async def site(request: pytest.FixtureRequest, workspaces: GitWorkspaces, state_
         }
         file = AgentsFile("agents.toml", state_home, {}, commands, 0.0)
         real = ProjectBuilds(
-            file, state_home, {"PATH": "/usr/bin:/bin"}, RunResources(state_home, PORTS)
+            lambda: file, state_home, {"PATH": "/usr/bin:/bin"}, RunResources(state_home, PORTS)
         )
         clones = state_home / "clones" / NUMBER
         return Site(real, head, workspaces, lambda _: any(clones.rglob("begun")))
