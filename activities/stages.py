@@ -1,9 +1,11 @@
 """The stage: a slot, the P0 gate, a clone, the agent; then merge what it did and close its row."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 from temporalio import activity
 
@@ -34,6 +36,8 @@ from pipeline.notice import Notice
 from pipeline.ports import HostPorts
 from pipeline.preparation import explained, failed, is_started
 from pipeline.prompt import Prompt
+
+T = TypeVar("T")
 
 
 class StageActivities:
@@ -100,7 +104,7 @@ class StageActivities:
                 if isinstance(made, RunOrder) and await runs.start(made):
                     _announce(request)
                     return None
-            if not isinstance(made, RunOrder):
+            if isinstance(made, tuple):
                 return await self._unprepared(request, *made)
             # A P0 suspended it just now: it passes the gate again with its next slot.
             await runs.until_resumed(request.run_id)
@@ -113,14 +117,15 @@ class StageActivities:
 
     async def _prepared(
         self, request: StageRequest, context: StageContext
-    ) -> RunOrder | tuple[Preparation, Failure]:
+    ) -> RunOrder | tuple[Preparation, Failure] | None:
         """The order of the run, with a clone at the one commit that everything names from now.
 
-        Where that cannot be prepared, and the agent is not the one to mend it: why.
+        Where that cannot be prepared, and the agent is not the one to mend it: why. None if it is
+        suspended meanwhile.
         """
         if not request.head:
             return await self._ordered(request, context, "")
-        project = self._ports.project
+        project, runs = self._ports.project, self._ports.runs
         async with step("make its working copy"):
             if context.started_at:  # its records are gone, and its agent may be at work there
                 head = await project.head(request.ref.number, context.base_commit)
@@ -130,7 +135,11 @@ class StageActivities:
                 head = await project.head(request.ref.number)
             request = replace(request, head=head)
             worktree = await project.prepare(request)
-        preparation = await self._prepare(request, worktree)
+        builds = self._ports.agents().prepared(request.stage)
+        preparing = self._prepare(request, builds, worktree)
+        is_done, preparation = await _unless(runs.until_suspended(request.run_id), preparing)
+        if not is_done:
+            return None
         if preparation is None or preparation.is_green:
             return await self._ordered(request, context, worktree)
         number, manifests = request.ref.number, preparation.manifests
@@ -148,9 +157,11 @@ class StageActivities:
             prompt = await self._ports.prompts.prepare(request, context, worktree)
         return _order(request, context, worktree, prompt)
 
-    async def _prepare(self, request: StageRequest, worktree: str) -> Preparation | None:
+    async def _prepare(
+        self, request: StageRequest, builds: tuple[str, ...], worktree: str
+    ) -> Preparation | None:
         """Prepare the clone for the builds that its agent works on; None if nothing has to run."""
-        builds, store = self._ports.agents().prepared(request.stage), self._ports.store
+        store = self._ports.store
         if not builds:
             return None
         async with step(f"prepare its clone for {' and '.join(builds)}"):
@@ -286,6 +297,18 @@ class RunActivities:
         """Rewrite the run's deadline and record who moved it and why."""
         await self._ports.runs.extend(extension.run_id, extension.deadline)
         await self._ports.store.extend(extension)
+
+
+async def _unless(stop: Awaitable[None], work: Awaitable[T]) -> tuple[bool, T | None]:
+    """The result of the work; it is ended, and False comes first, if `stop` comes before it."""
+    stopping, working = asyncio.ensure_future(stop), asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({stopping, working}, return_when=asyncio.FIRST_COMPLETED)
+        return (True, working.result()) if working.done() else (False, None)
+    finally:
+        for task in (stopping, working):
+            task.cancel()
+        await asyncio.gather(stopping, working, return_exceptions=True)
 
 
 def _announce(request: StageRequest) -> None:

@@ -132,7 +132,8 @@ class HostRuns:
                 yield has_slot
             finally:
                 if has_slot:
-                    if not self._settle(run):
+                    self._settle(run)
+                    if not run.has(records.ORDER):  # what its clone was prepared with
                         await in_thread(partial(self._resources.release, run.run_id))
                 elif request.run_id in self._queued:
                     self._queued.remove(request.run_id)
@@ -176,10 +177,17 @@ class HostRuns:
 
     async def until_resumed(self, run_id: str) -> None:
         """Return when the run's execution has no order to suspend."""
+        await self._until_ordered(run_id, is_ordered=False)
+
+    async def until_suspended(self, run_id: str) -> None:
+        """Return when the run's execution has one."""
+        await self._until_ordered(run_id, is_ordered=True)
+
+    async def _until_ordered(self, run_id: str, *, is_ordered: bool) -> None:
         run = RunDirectory.of(self._home, run_id)
         while True:
             changed = self._changed
-            if not await in_thread(partial(self._suspensions.is_ordered, run)):
+            if await in_thread(partial(self._suspensions.is_ordered, run)) is is_ordered:
                 return
             await changed.wait()
 
@@ -341,15 +349,12 @@ class HostRuns:
             finally:
                 self._settle(run)
 
-    def _settle(self, run: RunDirectory) -> bool:
-        """Keep the slot of a run that lives; whether it does."""
+    def _settle(self, run: RunDirectory) -> None:
         # The disk knows: a start that was cancelled half-way may have happened.
         is_living = run.is_recorded and not run.is_fresh and not run.is_suspended
         if not is_living:
             run.file(records.QUEUED).unlink(missing_ok=True)
-        is_living = is_living and not run.has(records.EXIT)
-        self._slots.settle(run.run_id, is_living=is_living)
-        return is_living
+        self._slots.settle(run.run_id, is_living=is_living and not run.has(records.EXIT))
 
     def _tell_change(self) -> None:
         """Let every attached caller look at once."""

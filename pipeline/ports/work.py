@@ -59,6 +59,9 @@ class AgentRuns(Protocol):
     async def until_resumed(self, run_id: str) -> None:
         """Return when the run's execution has no order to be suspended."""
 
+    async def until_suspended(self, run_id: str) -> None:
+        """Return when the run's execution has an order to be suspended."""
+
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         """Wait for the end of a run that was started.
 

@@ -9,7 +9,7 @@ from adapters.sdlc.reader import SdlcReader
 from pipeline.agents_file import BuildCommand, CommandAgent
 from pipeline.model import RequirementState
 from pipeline.plan_file import read_pipeline
-from tests.cluster import AGENTS, REPAIR, Cluster, retry_when_possible
+from tests.cluster import AGENTS, REPAIR, Cluster, retry_when_possible, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.fixtures_workspaces import GitProject
@@ -121,3 +121,31 @@ async def test_what_nobody_has_changed_is_tried_again_and_then_asks_a_human(
 
     assert report.state is RequirementState.DELIVERED
     assert cluster.runs.started() == ["Research", ROY, BILLY]
+
+
+async def test_a_p0_ends_a_preparation_which_begins_again_once_it_is_over(
+    cluster: Cluster, workspaces: GitWorkspaces
+) -> None:
+    await cluster.open(workspaces=workspaces, agents=PREPARED)
+    cluster.builds.may_prepare.clear()
+    handle = await cluster.start(PLAN, bounds=REPAIR)
+
+    async def is_preparing() -> bool:
+        return bool(cluster.builds.prepared)
+
+    async def is_cut_off() -> bool:
+        return cluster.builds.cut_off == 1
+
+    await until(is_preparing, "it is being prepared")
+    description = await handle.describe()
+    key = f"{cluster.number}/{description.run_id}"
+    await cluster.runs.suspend(key)
+    await until(is_cut_off, "its preparation has ended")
+    assert cluster.runs.started() == ["Research"]
+    cluster.builds.may_prepare.set()
+    await cluster.runs.resume(key)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        report = await handle.result()
+    assert report.state is RequirementState.DELIVERED, report
+    assert [name for name, _ in cluster.builds.prepared] == [ROY, ROY, BILLY]

@@ -87,6 +87,9 @@ class AnyRuns:
     async def until_resumed(self, run_id: str) -> None:
         raise AssertionError(run_id)
 
+    async def until_suspended(self, run_id: str) -> None:
+        await asyncio.Event().wait()
+
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         order = self._orders[request.run_id]
         if order.run_id not in self._results:

@@ -121,6 +121,12 @@ async def test_a_run_holds_its_ports_until_its_end_and_its_directory_is_removed(
     with socket.socket() as guard, pytest.raises(OSError, match="in use"):
         guard.bind(("", int(base) + int(count)))
 
+    await host.suspend("REQ-1/wf-1")
+    again = runs.host()
+    async with again.slot(order.slot) as has_slot:  # as a worker that comes back does
+        assert has_slot
+    assert exists(place)
+    await host.resume("REQ-1/wf-1")
     runs.let_go(order)
     await attached
 
