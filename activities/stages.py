@@ -34,7 +34,7 @@ from pipeline.model import (
 )
 from pipeline.notice import Notice
 from pipeline.ports import HostPorts
-from pipeline.preparation import explained, failed, is_started
+from pipeline.preparation import failed, is_started, told_of
 from pipeline.prompt import Prompt
 
 T = TypeVar("T")
@@ -145,8 +145,7 @@ class StageActivities:
         number, manifests = request.ref.number, preparation.manifests
         owner = await project.last_author(number, head.commit, manifests)
         if is_started(request, preparation, owner, repairs=bool(context.repairs)):
-            told = (*context.failures, explained(preparation))
-            return await self._ordered(request, replace(context, failures=told), worktree)
+            return await self._ordered(request, told_of(context, preparation), worktree)
         return preparation, failed(request, preparation, owner)
 
     async def _ordered(

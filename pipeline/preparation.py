@@ -1,7 +1,17 @@
 """What a failed `prepare` in an agent's clone means: whose it is, and who starts all the same."""
 
+from dataclasses import replace
+
 from pipeline.failures import ERROR_LIMIT, cut, first_error_lines, signature
-from pipeline.model import Failure, FailureKind, Preparation, RunEnd, StageRequest
+from pipeline.model import (
+    Failure,
+    FailureKind,
+    FailureLog,
+    Preparation,
+    RunEnd,
+    StageContext,
+    StageRequest,
+)
 from pipeline.team import TEAM, Role
 
 GATE = "prepare "
@@ -39,6 +49,16 @@ def failed(request: StageRequest, preparation: Preparation, owner: str) -> Failu
         log_reference=preparation.result.log_reference,
         commit=request.head.commit if request.head else "",
         signature=signature(error) if kind is FailureKind.PREPARE else "",
+    )
+
+
+def told_of(context: StageContext, preparation: Preparation) -> StageContext:
+    """What an agent is told that starts although its clone could not be prepared."""
+    gate, log = f"{GATE}{preparation.build}", preparation.result.log_reference
+    return replace(
+        context,
+        failures=(*context.failures, f"{gate}: {explained(preparation)}"),
+        logs=(*context.logs, FailureLog(gate, log)),
     )
 
 

@@ -3,8 +3,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.model import BuildResult, BuildStep, FailureKind, Preparation, RunEnd
-from pipeline.preparation import failed, is_started
+from pipeline.model import (
+    BuildResult,
+    BuildStep,
+    FailureKind,
+    FailureLog,
+    Preparation,
+    RunEnd,
+    StageContext,
+)
+from pipeline.preparation import failed, is_started, told_of
 from tests.fixtures_workspaces import stage_request
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -45,6 +53,15 @@ def test_who_starts_in_a_clone_that_is_not_prepared(
     request = stage_request(None, "A stage", agent=agent)
 
     assert is_started(request, preparation, owner, repairs=repairs) is starts
+
+
+def test_who_starts_all_the_same_is_told_why_it_failed_and_gets_the_log() -> None:
+    told = told_of(StageContext("A title", "", failures=("another",)), RED)
+
+    assert told.failures[0] == "another"
+    assert told.failures[1].startswith("prepare backend: The clone could not be prepared")
+    assert "npm error code E404" in told.failures[1]
+    assert told.logs == (FailureLog("prepare backend", "prepare.log"),)
 
 
 @pytest.mark.parametrize(
