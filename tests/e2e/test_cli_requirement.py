@@ -48,7 +48,7 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
         "queued", "holds", "past_holds", "holders", "retries", "leftover", "turn", "usd", "tokens",
-        "reason", "host", "created_at", "started_at", "ended_at", "installation",
+        "reason", "host", "created_at", "started_at", "ended_at", "brought", "installation",
         "missing_dependency", "wrong_installation", "missing_worker", "broken_agents_file",
     ]  # fmt: skip
     assert document["schema_version"] == 1
