@@ -144,6 +144,12 @@ class Settings(BaseSettings):
         alias="AGOG_USUAL_PORTS",
         description="false: the embedded servers listen on any free ports",
     )
+    run_ports: str = Field(
+        # Above what services usually listen on, below what Linux takes for connections: 32768.
+        "20000-32759",
+        alias="AGOG_RUN_PORTS",
+        description="ports for the servers that agents and builds start: 20 each",
+    )
     restart_nats: str = Field(
         "", alias="AGOG_RESTART_NATS", description="command line that restarts NATS"
     )

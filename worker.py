@@ -36,6 +36,7 @@ from activities.delivery import clean_leftovers
 from activities.interceptor import ActivityInterceptor
 from adapters.builds.project_builds import ProjectBuilds
 from adapters.care.memory import MemoryCare
+from adapters.current_agents import CurrentAgents
 from adapters.git import GitWorkspaces
 from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.installation import Identity, establish
@@ -47,6 +48,7 @@ from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.host import HostRuns
 from adapters.runs.inventory import has_agents
 from adapters.runs.prompts import HostPrompts, read_templates
+from adapters.runs.resources import RunResources
 from adapters.runs.slots import MOST_SLOTS, WAITING_ROOM, SlotLimit
 from adapters.sdlc.database import open_database
 from adapters.sdlc.migrate import upgrade
@@ -54,7 +56,6 @@ from adapters.sdlc.store import create_store
 from adapters.temporal.client import connect, quiet_runtime
 from adapters.temporal.deployment import deployment_config, offer_build
 from adapters.temporal.messages import TemporalNotifier, TemporalSasha
-from adapters.user_files import find_agents
 from hosting.sasha import (
     care_of_cluster,
     care_of_host,
@@ -116,6 +117,7 @@ class Host:
     facts: WorkerFacts
     slots: SlotLimit
     memory: MemoryCare
+    agents: CurrentAgents
 
 
 @asynccontextmanager
@@ -125,9 +127,9 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
     Raises: DependencyUnavailable, WrongInstallation; RefusedInput for a bad agents file or prompt
         template, or if a worker is running.
     """
-    agents = find_agents(settings.agents_file)
     templates = read_templates(PROMPTS)
     environment = settings.children_environment
+    agents = CurrentAgents(settings.agents_file, settings.home, environment)
     async with AsyncExitStack() as stack:
         stack.enter_context(home_lock(settings.home))
         database_url = settings.database_url.get_secret_value()
@@ -153,7 +155,9 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             watched, lambda name: sasha.call(SashaCall(settings.host, name))
         )
         memory = MemoryCare(settings.host, slots)
-        runs = HostRuns(settings.home, agents, slots, environment)
+        resources = RunResources(settings.home, settings.run_ports)
+        runs = HostRuns(settings.home, agents, slots, environment, resources)
+        await asyncio.to_thread(runs.remove_leftovers)
         cluster = await stack.enter_async_context(
             care_of_cluster(settings, client, installation, store)
         )
@@ -173,7 +177,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             host_care=host,
             runs=runs,
             prompts=prompts,
-            builds=ProjectBuilds(agents, settings.home, environment),
+            builds=ProjectBuilds(agents, settings.home, environment, resources),
             workspaces=workspaces,
             readiness=readiness,
             agents=agents,
@@ -189,7 +193,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             settings.worker_build_id or version("agog-orchestrator"),
             lambda: (runs.used, slots.current()),
         )
-        yield Host(identity, ports, readiness, facts, slots, memory)
+        yield Host(identity, ports, readiness, facts, slots, memory, agents)
 
 
 # --- its Workers ----------------------------------------------------------------------------------
@@ -349,7 +353,7 @@ async def serve(settings: Settings) -> None:
         if build_id:
             await offer_build(client, installation, build_id)
         await stack.enter_async_context(
-            responding(settings, client, installation.queues, host.ports.agents)
+            responding(settings, client, installation.queues, host.agents())
         )
         log.info("Host %s is ready, of installation %s", host.ports.host, installation.short)
         tasks = [
@@ -359,6 +363,7 @@ async def serve(settings: Settings) -> None:
             clean_leftovers(host.ports),
             check_regularly(host.ports),
             watch_memory(host.ports, host.memory),
+            host.agents.watch(),
             host.identity.watch_database(),
             host.identity.watch_namespace(),
         ]

@@ -44,7 +44,7 @@ class BuildActivities:
         Raises: DependencyUnavailable, ProjectMissing, ProjectRefused.
         """
         # Only this host has the agents file; the workflow states its minimum.
-        clean = request.clean or not self._ports.agents.is_incremental(request.build)
+        clean = request.clean or not self._ports.agents().is_incremental(request.build)
         request = replace(request, clean=clean)
         async with letting_others_deliver(self._ports, request.ref.number):
             outcome = await self._open(request)

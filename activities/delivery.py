@@ -138,7 +138,7 @@ class DeliveryActivities:
             f"{request.target_branch} has moved and conflicts in {', '.join(merge.conflicts)}. "
             f"Merge {merge.commit} into your work and resolve it."
         )
-        places = self._ports.agents.build_directories
+        places = self._ports.agents().build_directories
         owners = conflict_owner(merge.conflicts, request.builders, places)
         return self._refused(FailureKind.CONFLICT, error, merge.commit, owners)
 

@@ -29,10 +29,11 @@ class OpeningActivities:
         While something holds the requirement it is not taken: the answer says what. So work begins
         on what its blockers have delivered, and a P0 finds the host as full as it was.
 
-        Raises: AgentsFileRefused, ProjectRefused: the requirement ends FAILED with the reason.
+        Raises: AgentsFileRefused: a human is asked to mend the file.
+            ProjectRefused: the requirement ends FAILED with the reason.
         """
         self._ports.readiness.check()
-        check_plan(self._ports.agents, request.pipeline)
+        check_plan(self._ports.agents(), request.pipeline)
         if not request.needs_room:
             return await self._held(request) or await self._take(request)
         async with self._door:
@@ -55,7 +56,7 @@ class OpeningActivities:
         Raises: AgentsFileRefused, ProjectRefused: the fix ends FAILED with the reason.
         """
         self._ports.readiness.check()
-        check_plan(self._ports.agents, request.pipeline)
+        check_plan(self._ports.agents(), request.pipeline)
         base, head = request.fix.head if request.fix else None, None
         if base:
             head, _ = await self._ports.project.open(request.ref.number, base.commit)
@@ -77,7 +78,7 @@ class OpeningActivities:
 
     async def _take(self, request: OpeningRequest) -> Opening:
         ports, head, target = self._ports, None, ""
-        if not ports.agents.is_simulated(request.pipeline):
+        if not ports.agents().is_simulated(request.pipeline):
             if ports.workspaces is None:
                 raise ProjectRefused(f"PROJECT_ROOT is not set for the worker on {ports.host}.")
             head, target = await ports.workspaces.open(request.ref.number)

@@ -1,15 +1,17 @@
 """The stage: a slot, the P0 gate, a clone, the agent; then merge what it did and close its row."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 from temporalio import activity
 
 from activities.persistence import notify_others, publish_soon, subscriber, until_persisted
 from activities.retrying import step, tell_with_each_beat
-from pipeline.accounts import limit_of
+from pipeline.accounts import Limit, limit_of
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut, signature
 from pipeline.model import (
@@ -20,7 +22,9 @@ from pipeline.model import (
     Hold,
     MergeResult,
     Mode,
+    Preparation,
     RequirementRef,
+    RunEnd,
     RunOrder,
     RunResult,
     StageContext,
@@ -28,8 +32,12 @@ from pipeline.model import (
     StageRequest,
     StageState,
 )
+from pipeline.notice import Notice
 from pipeline.ports import HostPorts
+from pipeline.preparation import failed, is_started, told_of
 from pipeline.prompt import Prompt
+
+T = TypeVar("T")
 
 
 class StageActivities:
@@ -70,7 +78,10 @@ class StageActivities:
         await self._ports.runs.wait_for_slot(request.slot)
 
     async def _start(self, request: StageRequest) -> StageOutcome | None:
-        """Start the run, or find it started; returns the outcome if it has no slot or is held."""
+        """Start the run, or find it started; returns the outcome if it was not.
+
+        It has no slot, is held, or its clone cannot be prepared.
+        """
         runs = self._ports.runs
         while True:
             async with runs.slot(request.slot) as has_slot:
@@ -82,17 +93,19 @@ class StageActivities:
                 pass_gate = (
                     self._ports.store.open_stage if has_slot else self._ports.store.queue_stage
                 )
-                account = self._ports.agents.account(request.stage.agent)
+                account = self._ports.agents().account(request.stage.agent)
                 opened = await pass_gate(request, subscriber(), account)
                 await self._ports.publish(request.ref.number)
                 if not isinstance(opened, StageContext):
                     if not opened:
                         await runs.queue(request.slot)
                     return self._not_started(request, opened)
-                order = await self._prepared(request, opened)
-                if await runs.start(order):
+                made = await self._prepared(request, opened)
+                if isinstance(made, RunOrder) and await runs.start(made):
                     _announce(request)
                     return None
+            if isinstance(made, tuple):
+                return await self._unprepared(request, *made)
             # A P0 suspended it just now: it passes the gate again with its next slot.
             await runs.until_resumed(request.run_id)
 
@@ -102,12 +115,17 @@ class StageActivities:
         state = StageState.HELD if hold else StageState.WAITING
         return StageOutcome(name, request.attempt, state, None, parallel, hold=hold)
 
-    async def _prepared(self, request: StageRequest, context: StageContext) -> RunOrder:
-        """The order of the run, with a clone at the one commit that everything names from now."""
-        prepare = self._ports.prompts.prepare
+    async def _prepared(
+        self, request: StageRequest, context: StageContext
+    ) -> RunOrder | tuple[Preparation, Failure] | None:
+        """The order of the run, with a clone at the one commit that everything names from now.
+
+        Where that cannot be prepared, and the agent is not the one to mend it: why. None if it is
+        suspended meanwhile.
+        """
         if not request.head:
-            return _order(request, context, "", await prepare(request, context, ""))
-        project = self._ports.project
+            return await self._ordered(request, context, "")
+        project, runs = self._ports.project, self._ports.runs
         async with step("make its working copy"):
             if context.started_at:  # its records are gone, and its agent may be at work there
                 head = await project.head(request.ref.number, context.base_commit)
@@ -117,9 +135,70 @@ class StageActivities:
                 head = await project.head(request.ref.number)
             request = replace(request, head=head)
             worktree = await project.prepare(request)
+        builds = self._ports.agents().prepared(request.stage)
+        preparing = self._prepare(request, builds, worktree)
+        is_done, preparation = await _unless(runs.until_suspended(request.run_id), preparing)
+        if not is_done:
+            return None
+        if preparation is None or preparation.is_green:
+            return await self._ordered(request, context, worktree)
+        number, manifests = request.ref.number, preparation.manifests
+        owner = await project.last_author(number, head.commit, manifests)
+        if is_started(request, preparation, owner, repairs=bool(context.repairs)):
+            return await self._ordered(request, told_of(context, preparation), worktree)
+        return preparation, failed(request, preparation, owner)
+
+    async def _ordered(
+        self, request: StageRequest, context: StageContext, worktree: str
+    ) -> RunOrder:
+        """The order of the run in its clone."""
         async with step("prepare what it is told"):
-            prompt = await prepare(request, context, worktree)
+            prompt = await self._ports.prompts.prepare(request, context, worktree)
         return _order(request, context, worktree, prompt)
+
+    async def _prepare(
+        self, request: StageRequest, builds: tuple[str, ...], worktree: str
+    ) -> Preparation | None:
+        """Prepare the clone for the builds that its agent works on; None if nothing has to run."""
+        store = self._ports.store
+        if not builds:
+            return None
+        async with step(f"prepare its clone for {' and '.join(builds)}"):
+            await store.start_preparing(request, builds)
+            await self._ports.publish(request.ref.number)
+            preparation = await self._ports.builds.prepare(request, builds, worktree)
+            await store.end_preparing(request, preparation)
+            publish_soon(self._ports, request.ref.number)
+        return preparation
+
+    async def _unprepared(
+        self, request: StageRequest, preparation: Preparation, failure: Failure
+    ) -> StageOutcome:
+        """Close the row of a run whose clone could not be prepared; its agent never started."""
+        prepared = preparation.result
+        result = RunResult(
+            end=RunEnd.NOT_STARTED,
+            exit_code=None,
+            output="",
+            error_output="",
+            started_at=None,
+            ended_at=prepared.ended_at,
+            starts=0,
+            log_reference=prepared.log_reference,
+            reason=failure.error,
+        )
+        outcome = StageOutcome(
+            stage=request.stage.name,
+            attempt=request.attempt,
+            state=StageState.FAILED,
+            head=None,
+            parallel=self._ports.parallel,
+            failure=failure,
+            base=request.head,
+        )
+        await self._ports.project.discard(request)
+        await self._record(request, outcome, result)
+        return outcome
 
     async def _close(self, request: StageRequest, result: RunResult) -> StageOutcome:
         reading = read_run(request, result)
@@ -128,16 +207,28 @@ class StageActivities:
         if merge and (failure := unchanged(request, reading, merge, result.report)):
             reading, merge = replace(reading, state=StageState.FAILED, failure=failure), None
         outcome = self._outcome(request, reading, merge)
-        close = self._ports.store.close_stage
-        limit = limit_of(result.report, self._ports.agents.after_limit(request.stage.agent))
+        limit = limit_of(result.report, self._ports.agents().after_limit(request.stage.agent))
         limit = limit if reading.failure and reading.failure.kind is FailureKind.LIMITED else None
-        has_resumed = await until_persisted(
-            self._ports, partial(close, request, outcome, result, reading.notice, merge, limit)
+        await self._record(request, outcome, result, reading.notice, merge, limit)
+        return outcome
+
+    async def _record(
+        self,
+        request: StageRequest,
+        outcome: StageOutcome,
+        result: RunResult,
+        notice: Notice | None = None,
+        merge: MergeResult | None = None,
+        limit: Limit | None = None,
+    ) -> None:
+        """Close the run's row, and tell those whom that lets continue."""
+        close = partial(
+            self._ports.store.close_stage, request, outcome, result, notice, merge, limit
         )
+        has_resumed = await until_persisted(self._ports, close)
         publish_soon(self._ports, request.ref.number)
         if has_resumed:
             await until_persisted(self._ports, partial(notify_others, self._ports))
-        return outcome
 
     async def _started(self, request: StageRequest, at: datetime, head: Head | None) -> None:
         start_run, commit = self._ports.store.start_run, head.commit if head else ""
@@ -205,6 +296,18 @@ class RunActivities:
         """Rewrite the run's deadline and record who moved it and why."""
         await self._ports.runs.extend(extension.run_id, extension.deadline)
         await self._ports.store.extend(extension)
+
+
+async def _unless(stop: Awaitable[None], work: Awaitable[T]) -> tuple[bool, T | None]:
+    """The result of the work; it is ended, and False comes first, if `stop` comes before it."""
+    stopping, working = asyncio.ensure_future(stop), asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({stopping, working}, return_when=asyncio.FIRST_COMPLETED)
+        return (True, working.result()) if working.done() else (False, None)
+    finally:
+        for task in (stopping, working):
+            task.cancel()
+        await asyncio.gather(stopping, working, return_exceptions=True)
 
 
 def _announce(request: StageRequest) -> None:

@@ -5,7 +5,7 @@ it holds up.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,15 +13,18 @@ from pathlib import Path
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from adapters.agent_checks import what_is_missing
+from adapters.current_agents import read_in_use
 from adapters.health_probe import WORKER_FILE
 from adapters.temporal.client import reaching_temporal
 from adapters.waiting import within
 from cli import output
 from cli.connections import temporal_client
 from cli.installation import installation_of, proved_binding
+from pipeline.agents_file import AgentsFile
 from pipeline.errors import DependencyUnavailable, WrongInstallation
 from pipeline.installation import Installation
-from pipeline.model import DEPENDENCIES, AlertKind, RequirementState, SashaStatus
+from pipeline.model import DEPENDENCIES, AlertKind, Pipeline, RequirementState, SashaStatus
 from settings import Settings
 from workflows.sasha import SashaWorkflow
 
@@ -39,6 +42,7 @@ class Hints:
     missing_dependency: str = ""
     wrong_installation: str = ""
     missing_worker: str = ""
+    broken_agents_file: str = ""
 
     def write(self) -> None:
         """Print those that there are."""
@@ -51,6 +55,8 @@ class Hints:
             output.write(self.wrong_installation)
         if self.missing_worker:
             output.write(self.missing_worker)
+        if self.broken_agents_file:
+            output.write(self.broken_agents_file)
 
 
 def is_under_way(state: RequirementState) -> bool:
@@ -104,6 +110,26 @@ def missing_dependency(status: SashaStatus | None, numbers: Collection[str]) -> 
     missing = [name for name, component in DEPENDENCIES.items() if component in remediated]
     # A host's disk concerns only the requirements that wait for it: the others continue.
     return next(iter([*missing, *sorted(waited_for)]), "")
+
+
+def agents_warnings(
+    settings: Settings, agents: AgentsFile, pipelines: Sequence[Pipeline]
+) -> tuple[str, ...]:
+    """What will keep agents or builds of these pipelines from their work.
+
+    A worker of this host has looked itself, in its own environment; without one, this command does.
+    """
+    if in_use := read_in_use(settings.home):
+        told = (in_use.told,) if in_use.problem else ()
+        return (*told, *(f"{each}." for each in (*in_use.missing, *in_use.outdated)))
+    missing = what_is_missing(agents, settings.children_environment, pipelines)
+    return tuple(f"{each}. The worker needs it, and may have it." for each in missing)
+
+
+def broken_agents_file(settings: Settings, hosts: Collection[str | None]) -> str:
+    """The complaint that the worker of this host cannot use an edit; else an empty text."""
+    in_use = read_in_use(settings.home) if settings.host in hosts else None
+    return in_use.told if in_use else ""
 
 
 def missing_worker(settings: Settings, hosts: Collection[str | None]) -> str:

@@ -16,6 +16,7 @@ from cli.connections import records
 from cli.hints import (
     Hints,
     answer_of_sasha,
+    broken_agents_file,
     is_under_way,
     missing_dependency,
     missing_worker,
@@ -80,8 +81,9 @@ async def _requirements(
         await asyncio.wait({hint, stranger}, timeout=max(_LATER_SECONDS, monotonic() - began))
         missing = missing_dependency(hint.result() if hint.done() else None, numbers)
         wrong = stranger.result() if stranger.done() else ""
-        idle = missing_worker(settings, [each.host for each in open_ones])
-        return found, Hints(whose, missing, wrong, idle)
+        hosts = [each.host for each in open_ones]
+        idle, broken = missing_worker(settings, hosts), broken_agents_file(settings, hosts)
+        return found, Hints(whose, missing, wrong, idle, broken)
     finally:
         hint.cancel()
         stranger.cancel()

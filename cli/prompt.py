@@ -134,7 +134,9 @@ async def _would_be_told(
     context = await reader.context(request)
     environment = settings.children_environment
     templates = read_templates(PROMPTS)
-    host = HostPrompts(templates, agents, settings.home, settings.host, workspaces, environment)
+    host = HostPrompts(
+        templates, lambda: agents, settings.home, settings.host, workspaces, environment
+    )
     told = await host.preview(request, context)
     agent = agents.agents.get(request.stage.agent)
     by_schema = isinstance(agent, ProgramAgent) and PROGRAMS[agent.kind].takes_schema

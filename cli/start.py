@@ -16,6 +16,7 @@ from adapters.temporal.workflows import workflow_status
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import Services, notify_paused, services
+from cli.hints import agents_warnings
 from cli.inputs import (
     PIPELINE_HELP,
     PRIORITY,
@@ -154,7 +155,7 @@ class Intake:
     """
 
     def __init__(self, agents: AgentsFile, usual: str) -> None:
-        self._agents = agents
+        self.agents = agents
         self._usual = usual
         self._pipelines: dict[str, Pipeline] = {}
         self.launches: list[Launch] = []
@@ -165,7 +166,7 @@ class Intake:
         name = submission.pipeline or self._usual
         if name not in self._pipelines:
             pipeline = find_pipeline(name)
-            check_plan(self._agents, pipeline)
+            check_plan(self.agents, pipeline)
             self._pipelines[name] = pipeline
         self.launches.append(Launch(submission, self._pipelines[name]))
 
@@ -175,9 +176,14 @@ class Intake:
         return tuple(launch.submission.number for launch in self.launches)
 
     @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """The plans of the submissions, each once."""
+        return tuple(self._pipelines.values())
+
+    @property
     def needs_project(self) -> bool:
         """Whether an agent or a build of these plans is a real program."""
-        return not all(map(self._agents.is_simulated, self._pipelines.values()))
+        return not all(map(self.agents.is_simulated, self._pipelines.values()))
 
 
 async def check_needed_project(settings: Settings, intake: Intake) -> None:
@@ -194,6 +200,8 @@ async def check_needed_project(settings: Settings, intake: Intake) -> None:
 async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
     """Start all or none of them, and follow them with `wait`; how they ended."""
     await check_needed_project(settings, intake)
+    for warning in agents_warnings(settings, intake.agents, intake.pipelines):
+        output.say(f"Warning: {warning}")
     async with services(settings) as connected:
         started = await launch(
             connected, intake.launches, heartbeat=settings.heartbeat, attach=attach

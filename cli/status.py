@@ -32,6 +32,7 @@ from cli.diff import Brought, brought
 from cli.hints import (
     Hints,
     answer_of_sasha,
+    broken_agents_file,
     is_under_way,
     missing_dependency,
     missing_worker,
@@ -87,8 +88,8 @@ async def _requirement(
     stranger = asyncio.create_task(wrong_installation(settings))
     standing = await answer_of_sasha(settings) if is_under_way(view.state) else None
     missing = missing_dependency(standing, (number,))
-    hints = Hints(whose, missing, await stranger, missing_worker(settings, [view.host]))
-    return view, hints, None
+    idle, broken = (hint(settings, [view.host]) for hint in (missing_worker, broken_agents_file))
+    return view, Hints(whose, missing, await stranger, idle, broken), None
 
 
 def status_document(view: RequirementView) -> Mapping[str, object]:
@@ -143,6 +144,9 @@ def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, obj
         "usd": stage.usd,
         "tokens": stage.tokens,
         "session": stage.session,
+        "prepared": stage.prepared,
+        "prepare_started_at": stage.prepare_started_at,
+        "prepare_ended_at": stage.prepare_ended_at,
     }
 
 
@@ -200,6 +204,12 @@ def overview(view: RequirementView) -> RenderableType:
         for stage in view.stages
         for remark in stage.remarks
     ]
+    parts += [
+        f"{stage.stage}: {preparing_line(stage)}" for stage in view.stages if stage.is_preparing
+    ]
+    if prepared := [stage for stage in view.stages if stage.prepare_ended_at]:
+        took = (f"{stage.stage} {_prepare_time(stage)}" for stage in prepared)
+        parts.append(output.plain(f"Clones prepared before their agents: {', '.join(took)}"))
     if view.fixes:
         parts.append(fixes_part(view.fixes))
     waits = [*map(queued_line, view.queued)]
@@ -257,6 +267,7 @@ def _stages_table(view: RequirementView) -> Table:
     queued = {each.stage for each in view.queued}
     for stage in view.stages:
         waits = "queued" if stage.stage in queued else ""
+        waits = "preparing" if stage.is_preparing else waits
         waits = "suspended" if _is_suspended(stage, view) else waits
         rows.add_row(
             stage.stage,
@@ -301,6 +312,20 @@ def dollars(usd: float | None) -> str:
     if usd is None:
         return ""
     return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}"
+
+
+def preparing_line(stage: StageView) -> str:
+    """For which builds the stage's clone is, or was, prepared before its agent starts."""
+    builds = " and ".join(stage.prepared)
+    if stage.prepare_ended_at:
+        return output.plain(f"its clone was prepared for {builds} in {_prepare_time(stage)}")
+    return output.plain(f"its clone is being prepared for {builds}, {_prepare_time(stage)} by now")
+
+
+def _prepare_time(stage: StageView) -> str:
+    assert stage.prepare_started_at
+    end = stage.prepare_ended_at or datetime.now(UTC)
+    return output.duration(max(0.0, (end - stage.prepare_started_at).total_seconds()))
 
 
 def _duration(stage: StageView) -> str:

@@ -13,6 +13,7 @@ import typer
 from rich.panel import Panel
 from temporalio.envconfig import ClientConfig
 
+from adapters.agent_checks import what_is_missing, what_is_outdated
 from adapters.local_stack import ChildSpec, LocalStack, StackAddresses, StackIncident, keeper_of
 from adapters.runs.inventory import count_runs
 from adapters.sdlc.migrate import upgrade
@@ -20,6 +21,7 @@ from adapters.user_files import find_agents
 from cli import output
 from cli.hints import wrong_installation
 from cli.running import load_settings, run
+from pipeline.agents_file import AgentsFile
 from pipeline.errors import DependencyUnavailable
 from settings import HERE, EnvironmentSettings, Settings
 
@@ -59,12 +61,15 @@ def up(
     """
     settings = load_settings()
     children: tuple[ChildSpec, ...] = ()
+    agents = None
     if not no_worker:
-        find_agents(settings.agents_file)
+        agents = find_agents(settings.agents_file)
+        for warning in what_is_missing(agents, settings.children_environment):
+            output.say(f"Warning: {warning}.")
         environment = {**settings.children_environment, "AGOG_HOME": str(settings.home)}
         children = (worker_process(environment),)
     try:
-        run(_up(_stack(settings, children), settings.home))
+        run(_up(_stack(settings, children), settings, agents))
     except KeyboardInterrupt:
         output.say("Stopped.")
 
@@ -112,16 +117,19 @@ async def running(stack: LocalStack) -> AsyncIterator[StackAddresses]:
         await watcher
 
 
-async def _up(stack: LocalStack, home: Path) -> None:
+async def _up(stack: LocalStack, settings: Settings, agents: AgentsFile | None) -> None:
     output.say("Starting …")
     async with running(stack) as addresses:
         if stack.leftovers:
             output.say(f"Ended the processes of a killed stack: {', '.join(stack.leftovers)}.")
         for moved in stack.moved_ports:
             output.say(f"Port {moved.expected} is taken: {moved.name} listens on {moved.actual}.")
-        output.data().print(_panel(addresses, home))
+        output.data().print(_panel(addresses, settings.home))
         if stranger := await wrong_installation(load_settings()):
             output.complain(stranger)  # the worker takes nothing until this is solved
+        if agents:  # programs take their time to tell their versions
+            for warning in await what_is_outdated(agents, settings.children_environment):
+                output.say(f"Warning: {warning}.")
         await asyncio.Event().wait()
 
 

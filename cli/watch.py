@@ -21,6 +21,7 @@ from cli.status import (
     full_status,
     overview,
     pre_emption_lines,
+    preparing_line,
     queued_line,
     release_lines,
     retry_lines,
@@ -171,6 +172,7 @@ class ProgressLines:
         self._releases: tuple[str, ...] = ()
         self._queued: frozenset[str] = frozenset()
         self._failing: set[tuple[str, str, datetime]] = set()
+        self._prepared: dict[str, tuple[datetime | None, datetime | None]] = {}
 
     def __call__(self, view: RequirementView) -> None:
         """Print every change, causes first: ended fixes, then failures, then what follows."""
@@ -178,6 +180,7 @@ class ProgressLines:
             *self._ended_fix_lines(view),
             *self._stage_lines(view),
             *self._queued_lines(view),
+            *self._prepare_lines(view),
             *self._failure_lines(view),
             *self._opened_fix_lines(view),
             *self._state_lines(view),
@@ -197,6 +200,14 @@ class ProgressLines:
         """Once for each stage, although its place changes whenever an agent ends."""
         yield from (queued_line(each) for each in view.queued if each.stage not in self._queued)
         self._queued = frozenset(each.stage for each in view.queued)
+
+    def _prepare_lines(self, view: RequirementView) -> Iterator[str]:
+        """When the preparation of a stage's clone begins, and when it has ended."""
+        for stage in view.stages:
+            now = (stage.prepare_started_at, stage.prepare_ended_at)
+            if any(now) and self._prepared.get(stage.stage) != now:
+                yield f"{stage.stage}: {preparing_line(stage)}"
+            self._prepared[stage.stage] = now
 
     def _failure_lines(self, view: RequirementView) -> Iterator[str]:
         new = [failure for failure in view.failures if failure.round > self._round]

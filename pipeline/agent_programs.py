@@ -45,11 +45,13 @@ class Permission(StrEnum):
 class ProgramTraits:
     """What the agents file must know of a kind: its usual program, and what it cannot hold.
 
-    `lacks` names keys, or `permissions.` with a value, each with what to do instead.
+    `lacks` names keys, or `permissions.` with a value, each with what to do instead. `tested` is
+    the version that its adapter was tested with.
     """
 
     program: str
     lacks: Mapping[str, str] = field(default_factory=dict)
+    tested: str = ""
 
 
 @dataclass(frozen=True)

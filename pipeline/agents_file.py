@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
@@ -17,9 +17,9 @@ from pipeline.agent_programs import (
     read_program_agent,
 )
 from pipeline.errors import AgentsFileRefused
-from pipeline.model import Pipeline
+from pipeline.model import Pipeline, Stage
 from pipeline.plan_rules import is_build_name
-from pipeline.team import TEAM, Side
+from pipeline.team import RUNS_PROJECT, TEAM, Side
 from pipeline.toml_table import Table, read_table
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -89,7 +89,7 @@ BUILD_ARGV = ("npm", "run", "build")
 BUILD_TIMEOUT = timedelta(seconds=300)
 """Bound of one build (the original's five minutes, original-behaviour section 6)."""
 
-_COMMAND_KEYS = ("kind", "command", "environment", "prompt_file", "instructions")
+_COMMAND_KEYS = ("kind", "command", "environment", "prompt_file", "instructions", "prepare")
 _SIMULATED_KEYS = ("kind", "minutes", "notice")
 _AGENT_KEYS = {"command": _COMMAND_KEYS, "simulated": _SIMULATED_KEYS}
 _OF_ONE_KIND = ("program", "model", "arguments", "max_turns", "max_budget_usd", "account")
@@ -173,6 +173,29 @@ class AgentsFile:
     builds: Mapping[str, BuildCommand | SimulatedBuild]
     minute_seconds: float
     sasha: PolicyHookCommand | None = None
+    prepares: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Builds that are prepared for an agent, where the file says it."""
+
+    def prepared(self, stage: Stage) -> tuple[str, ...]:
+        """The builds whose `prepare` runs in the clone of the stage's agent, before it starts.
+
+        Where the file does not say it: of who works on a side that side's and those of the stage,
+        of who runs the whole project all. Each command runs once.
+        """
+        agent = TEAM[stage.agent]
+        if isinstance(self.agents.get(stage.agent), SimulatedAgent | None):
+            return ()
+        names: Iterable[str] = ()
+        if stage.agent in self.prepares:
+            names = self.prepares[stage.agent]
+        elif agent.role in RUNS_PROJECT:
+            names = (agent.side, *stage.builds) if agent.side else self.builds
+        once: dict[tuple[str, tuple[str, ...]], str] = {}
+        for name in names:
+            build = self.builds.get(name)
+            if isinstance(build, BuildCommand) and build.prepare:
+                once.setdefault((build.directory, build.prepare), str(name))
+        return tuple(once.values())
 
     @property
     def build_directories(self) -> Mapping[str, str]:
@@ -207,6 +230,10 @@ class AgentsFile:
         )
 
 
+CurrentAgents = Callable[[], AgentsFile]
+"""Gives the agents file for what starts now: somebody may have edited it."""
+
+
 def check_plan(agents: AgentsFile, pipeline: Pipeline) -> None:
     """Refuse a pipeline that names an agent or a build which the file does not describe.
 
@@ -238,12 +265,16 @@ def read_agents(
     table.allow(("defaults", "agents", "simulation", "builds", "sasha"))
     simulation = table.table("simulation")
     simulation.allow(("minute_seconds",))
-    agents = _Agents(table.table("defaults"), directory, programs).read(table.table("agents"))
+    team = _Agents(table.table("defaults"), directory, programs)
+    agents = team.read(table.table("agents"))
+    builds = _builds(table.table("builds"), agents)
+    _check_prepares(table.table("agents"), team.prepares, builds)
     return AgentsFile(
         source=source,
         directory=directory,
         agents=agents,
-        builds=_builds(table.table("builds"), agents),
+        builds=builds,
+        prepares=team.prepares,
         minute_seconds=simulation.number(
             "minute_seconds", MINUTE_SECONDS, most=SECONDS_LIMIT, zero=True
         ),
@@ -262,14 +293,15 @@ class _Agents:
         self._defaults = defaults
         self._directory = directory
         self._programs = programs
-        self._keys = {**_AGENT_KEYS, **dict.fromkeys(programs, PROGRAM_KEYS)}
+        self._keys = {**_AGENT_KEYS, **dict.fromkeys(programs, (*PROGRAM_KEYS, "prepare"))}
+        self.prepares: dict[str, tuple[str, ...]] = {}
 
     def read(self, tables: Table) -> Mapping[str, Agent]:
         tables.allow(TEAM)
         self._defaults.allow(dict.fromkeys(key for keys in self._keys.values() for key in keys))
         names = [*tables.values, *(name for name in TEAM if name not in tables.values)]
         return {
-            name: self._agent(tables.table(name))
+            name: self._agent(name, tables.table(name))
             for name in names
             if name in tables.values or self._defaults_suffice()
         }
@@ -278,7 +310,7 @@ class _Agents:
         """Whether they describe an agent: a command needs its program, other kinds need nothing."""
         return "command" in self._defaults.values or self._kind(self._defaults) != "command"
 
-    def _agent(self, own: Table) -> Agent:
+    def _agent(self, name: str, own: Table) -> Agent:
         kind = self._kind(own if "kind" in own.values else self._defaults)
         keys = self._keys[kind]
         own.allow(keys)
@@ -289,6 +321,8 @@ class _Agents:
             if key in keys and (is_usual or key not in _OF_ONE_KIND)
         }
         table = Table({**usual, **own.values}, own.place, own.refusal)
+        if "prepare" in table.values:
+            self.prepares[name] = table.strings("prepare")
         if traits := self._programs.get(kind):
             names = variables(table, "environment")
             return read_program_agent(table, kind, traits, self._directory, names)
@@ -333,6 +367,17 @@ def _builds(
         left_out = {name: SimulatedBuild() for name in names if name not in tables.values}
         return {**builds, **left_out}
     return builds
+
+
+def _check_prepares(
+    tables: Table, prepares: Mapping[str, tuple[str, ...]], builds: Iterable[str]
+) -> None:
+    """Refuse what no build is called, in the words of the agent's table."""
+    for agent, names in prepares.items():
+        if unknown := [name for name in names if name not in builds]:
+            known = ", ".join(builds)
+            table = tables.table(agent) if agent in tables.values else tables
+            table.refuse("prepare", f"there is no build {unknown[0]!r}; there are {known}")
 
 
 def _build(table: Table, name: str) -> BuildCommand | SimulatedBuild:

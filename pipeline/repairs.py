@@ -17,6 +17,7 @@ from pipeline.model import (
 )
 
 _REPAIRED = "What it needs is repaired."
+_INSTALLABLE = "What its clone needs is repaired."
 
 REASON_LENGTH = 200
 
@@ -103,6 +104,11 @@ def apply_results(board: Board, recovered: Recovered) -> Mapping[str, str]:
         board.entries[name].attempt = max(attempt, board.entries[name].attempt)
     for fix in recovered.merged:
         add_fix(board, fix)
+    unprepared = {
+        key[0]: _INSTALLABLE
+        for key in recovered.green
+        if key in board.failures and board.failures[key].kind is FailureKind.PREPARE
+    }
     for key in recovered.cleared:
         board.failures.pop(key, None)
     for _, gate in recovered.green:
@@ -114,10 +120,10 @@ def apply_results(board: Board, recovered: Recovered) -> Mapping[str, str]:
         board.fail(failure)
     for given_up in recovered.given_up:
         board.counters.given_up[given_up.gate] = given_up.reason
-    stale = board.work.stale_verdicts()
-    for name, why in stale.items():
+    again = board.work.stale_verdicts() | unprepared
+    for name, why in again.items():
         run_again(board, name, why)
-    return stale | unblock(board)
+    return again | unblock(board)
 
 
 def unblock(board: Board) -> dict[str, str]:

@@ -44,6 +44,14 @@ class Agent:
         return self.role is Role.QA
 
 
+RUNS_PROJECT = frozenset(
+    {Role.IMPLEMENTATION, Role.QA, Role.SPECIALIST, Role.STATISTICS, Role.DEVOPS}
+)
+"""Roles that build, test, measure or deploy: their clones are prepared as those of builds are.
+
+The others read and write, and would wait for what they do not use.
+"""
+
 FLAGS = ("needs_todd", "needs_vic")
 """Flags that a notice may raise; each is named after the specialist it asks for."""
 

@@ -150,6 +150,7 @@ class Cluster:
         self.database = Breakable(self.store, "SDLC database", self.cluster_care)
         self.nats = Breakable(self._publisher, "NATS", self.cluster_care)
         self.builds = ScriptedBuilds(self._clock, builds)
+        self.agents_file = agents or (WITH_PROJECT if workspaces else AGENTS)
         ports = HostPorts(
             store=cast(SdlcStore, self.database),
             publisher=cast(EventPublisher, self.nats),
@@ -162,7 +163,7 @@ class Cluster:
             builds=self.builds,
             workspaces=workspaces,
             readiness=AlwaysReady(),
-            agents=agents or (WITH_PROJECT if workspaces else AGENTS),
+            agents=lambda: self.agents_file,
             host=self.host,
             host_requirements=room,
             parallel=parallel,

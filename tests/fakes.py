@@ -20,8 +20,10 @@ from pipeline.model import (
     AlertKind,
     BuildRequest,
     BuildResult,
+    BuildStep,
     Ending,
     Notification,
+    Preparation,
     ProgramReport,
     RunEnd,
     RunOrder,
@@ -256,6 +258,10 @@ class ScriptedRuns:
         async with self._changed:
             await self._changed.wait_for(lambda: _key(run_id) not in self.suspended)
 
+    async def until_suspended(self, run_id: str) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: _key(run_id) in self.suspended)
+
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         if request.run_id not in self._results:
             order = next(order for order in self.orders if order.run_id == request.run_id)
@@ -337,7 +343,9 @@ class ScriptedRuns:
         self.extensions.append((run_id, deadline))
 
     async def suspend(self, key: str) -> tuple[str, ...]:
-        self.suspended.add(key)
+        async with self._changed:
+            self.suspended.add(key)
+            self._changed.notify_all()
         return self._living(key)
 
     async def resume(self, key: str) -> tuple[str, ...]:
@@ -389,6 +397,15 @@ class ScriptedBuilds:
         self.minutes: dict[str, float] = {}
         self._exit_codes = exit_codes or {}
         self._held: dict[str, asyncio.Event] = {}
+        self.prepared: list[tuple[str, tuple[str, ...]]] = []
+        """Stages whose clones were prepared, and for which builds, in that order."""
+        self.on_prepare: Callable[[Path], int] = lambda _: 0
+        """What `prepare` does in a clone; returns its exit code."""
+        self.may_prepare = asyncio.Event()
+        """Lets preparations come to their end; set unless a test clears it."""
+        self.may_prepare.set()
+        self.cut_off = 0
+        """How many of them were cancelled."""
         self.requests: list[BuildRequest] = []
 
     def hold(self, number: str) -> None:
@@ -397,6 +414,23 @@ class ScriptedBuilds:
 
     def release(self, number: str) -> None:
         self._held[number].set()
+
+    async def prepare(
+        self, request: StageRequest, names: Sequence[str], directory: str
+    ) -> Preparation | None:
+        self.prepared.append((request.stage.name, tuple(names)))
+        began = await self._clock.now()
+        try:
+            await self.may_prepare.wait()
+        except asyncio.CancelledError:
+            self.cut_off += 1
+            raise
+        code = self.on_prepare(Path(directory))
+        await self._clock.sleep(self.minutes.get("prepare", 0))
+        said = "npm error code E404" if code else ""
+        ended, step = await self._clock.now(), BuildStep("prepare", ("npm", "ci"), 1.0)
+        result = BuildResult(RunEnd.EXITED, code, said, began, ended, "prepare.log", steps=(step,))
+        return Preparation(names[-1], result, ("package.json",))
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         self.requests.append(request)

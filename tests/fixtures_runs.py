@@ -13,11 +13,14 @@ from adapters.processes import end_processes
 from adapters.runs.directory import RUNS, RunDirectory
 from adapters.runs.host import HostRuns
 from adapters.runs.kinds import leftovers
+from adapters.runs.resources import RunResources
 from adapters.runs.slots import SlotLimit
 from pipeline.agents_file import Agent, AgentsFile, CommandAgent
 from pipeline.model import RunOrder, RunResult, SlotRequest
 from pipeline.ports import StartListener
 from tests.eventually import eventually
+
+PORTS = "20000-32759"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Bench:
 
     def host(self) -> HostRuns:
         file = AgentsFile("agents.toml", self.home, self.agents, {}, self.minute_seconds)
-        return HostRuns(self.home, file, SlotLimit(self.home, self.limit), self.environment)
+        limit, resources = SlotLimit(self.home, self.limit), RunResources(self.home, PORTS)
+        return HostRuns(self.home, lambda: file, limit, self.environment, resources)
 
     def order(self, **changes: object) -> Order:
         order = replace(_ORDER, **changes)  # type: ignore[arg-type] # the fields of the caller

@@ -16,6 +16,7 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
     from pipeline.errors import (
+        AgentsFileRefused,
         IllegalTransition,
         RetriesExhausted,
         StaleAttempt,
@@ -35,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
 T = TypeVar("T")
 
 _OVERTAKEN = {each.__name__ for each in (IllegalTransition, StaleAttempt, UnknownRequirement)}
+_MENDABLE = AgentsFileRefused.__name__
 _DETAIL_LENGTH = 2_000
 
 
@@ -57,6 +59,11 @@ def fault_of(error: Exception, *, stage: str, gate: str) -> Failure:
 def is_infrastructure(error: ActivityError) -> bool:
     """Whether its retries are exhausted, or no worker took it."""
     return not (is_cancelled_exception(error) or _is_refused(error))
+
+
+def is_mendable(error: ActivityError) -> bool:
+    """Whether a file refused it that somebody can mend: it is not refused for good."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == _MENDABLE
 
 
 def can_resume(error: ActivityError) -> bool:

@@ -36,7 +36,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.delivery import Delivery
     from workflows.ending import Ending, comes_true, result_of
     from workflows.execution import Execution, SerialLock
-    from workflows.faults import describe, failure_of, is_infrastructure
+    from workflows.faults import describe, failure_of, is_infrastructure, is_mendable
     from workflows.gates import BuildGates
     from workflows.humans import Answers, Deadlines, ask
     from workflows.questions import Questions
@@ -53,8 +53,8 @@ class RequirementWorkflow:
     Workflow ID: the requirement number, used once (reuse policy: reject duplicates).
     Waits for: a host with room; agents and builds; while HELD, for `release`, `turn` or
     `repaired`; while BLOCKED, for fixes, `retry` or `decide`.
-    Ends: DELIVERED, FAILED (aborted by a human, refused by its host, a fix that did not succeed),
-    CANCELLED (cancellation). A fix runs its one stage, delivers nothing and asks nobody.
+    Ends: DELIVERED, FAILED (aborted by a human, a project that its host refuses, a fix that did not
+    succeed), CANCELLED (cancellation). A fix runs its one stage, delivers nothing and asks nobody.
     """
 
     @workflow.init
@@ -144,7 +144,8 @@ class RequirementWorkflow:
     async def _open(self) -> str:
         """Find a host; returns why it refused, or nothing.
 
-        Exhausted retries ask a human, then it is tried again.
+        Exhausted retries, and an agents file that has to be mended, ask a human; then it is tried
+        again.
         """
         while True:
             self._execution.display.show(RequirementState.ACCEPTED, "host")
@@ -161,7 +162,7 @@ class RequirementWorkflow:
                 if is_cancelled_exception(error):
                     raise
                 self._execution.stop_if_over()
-                if self._order.fix or not is_infrastructure(error):
+                if self._order.fix or not (is_infrastructure(error) or is_mendable(error)):
                     return describe(error)
                 await self._ask_about_opening(error)
         self._execution.take(opening)

@@ -32,13 +32,20 @@ def find_program(kind: str, environment: Mapping[str, str]) -> ProgramFound | No
     path = shutil.which(program, path=environment.get("PATH", ""))
     if path is None:
         return None
+    version, why = version_of_program(path, environment)
+    if not version:
+        flaw = f"{program} --version does not tell a version ({why}): try it by hand."
+        return ProgramFound(kind, program, path, "", Login.UNKNOWN, flaw)
     with TemporaryDirectory(prefix="agog-probe-") as directory:
-        ask = Asked(path, environment, Path(directory))
-        said = ask("--version")
-        version = _VERSION.search(said.text) if said.code == 0 else None
-        if not version:
-            why = f"exit code {said.code}" if said.code is not None else "no answer"
-            flaw = f"{program} --version does not tell a version ({why}): try it by hand."
-            return ProgramFound(kind, program, path, "", Login.UNKNOWN, flaw)
-        login, flaw = PROGRAMS[kind].login(ask)
-    return ProgramFound(kind, program, path, version[0], login, flaw)
+        login, flaw = PROGRAMS[kind].login(Asked(path, environment, Path(directory)))
+    return ProgramFound(kind, program, path, version, login, flaw)
+
+
+def version_of_program(path: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """The version that a program tells, or an empty one and why it does not."""
+    with TemporaryDirectory(prefix="agog-probe-") as directory:
+        said = Asked(path, environment, Path(directory))("--version")
+    version = _VERSION.search(said.text) if said.code == 0 else None
+    if version:
+        return version[0], ""
+    return "", f"exit code {said.code}" if said.code is not None else "no answer"

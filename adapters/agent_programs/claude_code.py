@@ -91,7 +91,7 @@ class ClaudeCode:
 
     kind = "claude-code"
     takes_schema = True
-    traits = ProgramTraits("claude")
+    traits = ProgramTraits("claude", tested="2.1.197")
     counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 

@@ -71,6 +71,7 @@ class Codex:
             "permissions.run": 'use "edit", whose sandbox runs commands without network and keeps '
             'writes in the clone, or "everything"',
         },
+        tested="0.171.0",
     )
     counts_sessions = True
     last_events: tuple[str, ...] = ('{"type":"turn.completed"', '{"type":"turn.failed"')

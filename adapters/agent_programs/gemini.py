@@ -42,7 +42,7 @@ _PASSED_ON = (
     *("GEMINI_CLI_HOME", *NETWORK_VARIABLES),
 )
 _EMPTIED = (
-    *(name for name in _PASSED_ON if name not in ("TMPDIR", "GEMINI_CLI_HOME")),
+    *(name for name in _PASSED_ON if name != "GEMINI_CLI_HOME"),
     *("GEMINI_MODEL", "GEMINI_SANDBOX", "GOOGLE_VERTEX_BASE_URL", "CODE_ASSIST_ENDPOINT"),
 )
 """What `.gemini/.env` of a repository could set otherwise."""
@@ -87,7 +87,9 @@ class GeminiCli:
 
     kind = "gemini"
     takes_schema = False
-    traits = ProgramTraits("gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT})
+    traits = ProgramTraits(
+        "gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT}, tested="0.61.0"
+    )
     counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 

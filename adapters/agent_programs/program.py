@@ -28,7 +28,7 @@ _NAME_LIMIT = 200
 _TIME_LIMIT = 1 << 36
 
 NETWORK_VARIABLES = (
-    *("TMPDIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 """Variables that every program is given where the worker has them."""

@@ -1,27 +1,37 @@
 """Runs the builds of the agents file, programs or simulations, on one exact commit.
 
 A build prepares its checkout if needed, then runs its command; everything is bounded in time.
+The clone of an agent is prepared by the same commands, so that the agent can build and test.
 """
 
 import asyncio
 import errno
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import monotonic
 
 from adapters.builds.processes import BuildProcesses
 from adapters.files import is_no_room, read_tail
 from adapters.git import Git
 from adapters.git.clone import checked_out
+from adapters.git.prepared_files import begin_preparing, note_prepared, read_prepared
 from adapters.locks import Locks, path_key
 from adapters.readiness import disk_problem
 from adapters.runs.kinds import PASSED_ON
-from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
+from adapters.runs.resources import RunResources
+from pipeline.agents_file import BuildCommand, CurrentAgents, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed
-from pipeline.model import BuildRequest, BuildResult, BuildStep, RunEnd
+from pipeline.model import (
+    BuildRequest,
+    BuildResult,
+    BuildStep,
+    Preparation,
+    RunEnd,
+    StageRequest,
+)
 from pipeline.numbers import slug
 
 TAIL_LIMIT = 256 * 1024
@@ -72,6 +82,7 @@ MANIFESTS = (
     "pom.xml",
 )
 """Read instead of a lock file in a project that has none."""
+MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,13 @@ class Exit:
 class ProjectBuilds:
     """Implements `pipeline.ports.Builds`: one build at a time per checkout, no process left."""
 
-    def __init__(self, agents: AgentsFile, home: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        agents: CurrentAgents,
+        home: Path,
+        environment: Mapping[str, str],
+        resources: RunResources,
+    ) -> None:
         home = home.absolute().resolve()
         self._agents = agents
         self._home = home
@@ -99,6 +116,68 @@ class ProjectBuilds:
         self._locks = Locks(home / "locks")
         self._processes = BuildProcesses(home)
         self._environment = environment
+        self._resources = resources
+
+    async def prepare(
+        self, request: StageRequest, names: Sequence[str], directory: str
+    ) -> Preparation | None:
+        """Prepare those builds in the clone of an agent, one after another until one is red.
+
+        None if that was done before, green, by the same commands. A side that is not in the commit
+        yet is left out. A cancelled call ends what it has started first. The agent gets the same
+        resources afterwards.
+        Raises: AgentsFileRefused for an unknown build, GitFailed if the clone is gone, OSError if
+            it was not green and the disk is full.
+        """
+        builds = {name: self._command(name) for name in names}
+        commands = tuple((build.directory, *build.prepare) for build in builds.values())
+        place = Path(directory)
+        async with self._locks.hold(path_key(place)):
+            await self._processes.end(place)
+            found = await asyncio.to_thread(checked_out, self._home, place)
+            if found is None:
+                raise GitFailed(f"{place} is gone before it was prepared.")
+            made, private, git = found
+            noted = await asyncio.to_thread(read_prepared, private)
+            if noted and noted.commands == commands:
+                return None
+            await asyncio.to_thread(begin_preparing, private)
+            preparation = await self._prepare(request, builds, place)
+            # Red, it is tried again, but it is known all the same what is not the agent's.
+            done = commands if preparation.is_green else ()
+            await note_prepared(git, private, made.commit, done)
+        if not preparation.is_green:
+            await self._check_disk()
+        return preparation
+
+    async def _prepare(
+        self, request: StageRequest, builds: Mapping[str, BuildCommand], place: Path
+    ) -> Preparation:
+        name = f"prepare-{slug(request.stage.name)}-{request.attempt}.log"
+        log = self._new_log(request.ref.number, name)
+        started = datetime.now(UTC)
+        steps: list[BuildStep] = []
+        own = await asyncio.to_thread(self._resources.take, request.run_id)
+        ended, last = Exit(RunEnd.EXITED, 0), next(iter(builds))
+        for last, build in builds.items():  # noqa: B007 -- the last one is told
+            variables = {**self._variables(build, request.ref.number), **own}
+            job = BuildJob(build, place, log, variables, self._processes, steps=steps)
+            if job.is_in_commit:
+                ended = await job.prepare()
+            if not ended.is_green:
+                break
+        result = BuildResult(
+            end=ended.end,
+            exit_code=ended.code,
+            output=_output(log),
+            started_at=started,
+            ended_at=datetime.now(UTC),
+            log_reference=str(log),
+            reason=ended.reason,
+            steps=tuple(steps),
+        )
+        manifests = await asyncio.to_thread(manifests_of, place, builds[last])
+        return Preparation(last, result, *manifests)
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time.
@@ -107,17 +186,28 @@ class ProjectBuilds:
         Raises: AgentsFileRefused for an unknown build, GitFailed if the checkout has moved on,
             OSError if it was not green and the disk is full.
         """
-        build = self._agents.builds.get(request.build)
-        if build is None:
-            key = f"builds.{request.build}"
-            raise AgentsFileRefused(self._agents.source, key, "there is no such build")
+        build = self._found(request.build)
         if isinstance(build, SimulatedBuild):
             return await self._simulate(build)
         return await self._build(build, request, directory)
 
+    def _found(self, name: str) -> BuildCommand | SimulatedBuild:
+        agents = self._agents()
+        build = agents.builds.get(name)
+        if build is None:
+            key = f"builds.{name}"
+            raise AgentsFileRefused(agents.source, key, "there is no such build")
+        return build
+
+    def _command(self, name: str) -> BuildCommand:
+        build = self._found(name)
+        if isinstance(build, SimulatedBuild):
+            raise AgentsFileRefused(self._agents().source, f"builds.{name}", "it is simulated")
+        return build
+
     async def _simulate(self, build: SimulatedBuild) -> BuildResult:
         started = datetime.now(UTC)
-        await asyncio.sleep(build.minutes * self._agents.minute_seconds)
+        await asyncio.sleep(build.minutes * self._agents().minute_seconds)
         output = "simulated: " + ("passed" if build.passes else "failed")
         code = 0 if build.passes else 1
         return BuildResult(RunEnd.EXITED, code, output, started, datetime.now(UTC), "")
@@ -125,18 +215,19 @@ class ProjectBuilds:
     async def _build(
         self, build: BuildCommand, request: BuildRequest, directory: str
     ) -> BuildResult:
-        log = self._records / request.ref.number / f"{slug(request.build)}-{request.occurrence}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")  # a repeat after a crash starts over
+        name = f"{slug(request.build)}-{request.occurrence}.log"
+        log = self._new_log(request.ref.number, name)
         steps: tuple[BuildStep, ...] = ()
         tree, started = "", datetime.now(UTC)
         reason = "The build needs a project: set PROJECT_ROOT."
         ended = Exit(RunEnd.NOT_STARTED, None, reason)
         if directory:
-            tree, steps, ended = await self._exclusively(build, request, Path(directory), log)
-        if not ended.is_green and (problem := await asyncio.to_thread(disk_problem, self._home, 0)):
-            # No evidence against the commit: it is built again once there is room.
-            raise OSError(errno.ENOSPC, problem)
+            try:
+                tree, steps, ended = await self._exclusively(build, request, Path(directory), log)
+            finally:
+                await asyncio.to_thread(self._resources.release, request.run_id)
+        if not ended.is_green:
+            await self._check_disk()
         return BuildResult(
             end=ended.end,
             exit_code=ended.code,
@@ -166,41 +257,36 @@ class ProjectBuilds:
                 commit = found[0].commit if found else "nothing"
                 raise GitFailed(f"{place} stands at {commit}, not at {wanted}.")
             made, private, git = found
-            job = BuildJob(
-                build,
-                place,
-                private / PREPARED,
-                git,
-                log,
-                request.clean,
-                self._variables(build, request),
-                self._processes,
-            )
-            ended = await job.run()
+            own = await asyncio.to_thread(self._resources.take, request.run_id)
+            variables = {**self._variables(build, request.ref.number), **own}
+            job = BuildJob(build, place, log, variables, self._processes)
+            ended = await job.run(private / PREPARED, git, clean=request.clean)
             return made.tree, tuple(job.steps), ended
 
-    def _variables(self, build: BuildCommand, request: BuildRequest) -> Mapping[str, str]:
+    def _variables(self, build: BuildCommand, number: str) -> Mapping[str, str]:
         names = (*PASSED_ON, *build.environment)
         passed = {name: self._environment[name] for name in names if name in self._environment}
-        return {**passed, "CI": "true", "AGOG_REQUIREMENT": request.ref.number}
+        return {**passed, "CI": "true", "AGOG_REQUIREMENT": number}
+
+    def _new_log(self, number: str, name: str) -> Path:
+        log = self._records / number / name
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")  # a repeat after a crash starts over
+        return log
+
+    async def _check_disk(self) -> None:
+        """Raises: OSError if the disk is full, so that a red is no evidence against anybody."""
+        if problem := await asyncio.to_thread(disk_problem, self._home, 0):
+            raise OSError(errno.ENOSPC, problem)  # it is tried again once there is room
 
 
 @dataclass
 class BuildJob:
-    """One build of one checkout. A `clean` one is in a fresh checkout and always prepares it.
-
-    An incremental one prepares only if the commit asks for something that is not prepared yet.
-    `steps` lists afterwards what was run.
-    """
+    """The commands of one build in one checkout; `steps` lists afterwards what was run."""
 
     build: BuildCommand
     worktree: Path
-    memory: Path
-    """Where we record what was prepared, out of the build's reach."""
-    git: Git
-    """Our git on the files of the worktree."""
     log: Path
-    clean: bool
     environment: Mapping[str, str]
     processes: BuildProcesses
     steps: list[BuildStep] = field(default_factory=list)
@@ -210,39 +296,44 @@ class BuildJob:
         """Where the commands run."""
         return self.worktree / self.build.directory
 
-    async def run(self) -> Exit:
-        """Prepare if the commit asks for something that is not prepared yet, then build."""
+    @property
+    def is_in_commit(self) -> bool:
+        """Whether that is there; a link or `..` may lead out of the commit."""
         place = self.directory
-        # A link or `..` may lead out of the commit.
-        if not (place.is_dir() and place.resolve().is_relative_to(self.worktree)):
+        return place.is_dir() and place.resolve().is_relative_to(self.worktree)
+
+    async def run(self, memory: Path, git: Git, *, clean: bool) -> Exit:
+        """Prepare if the commit asks for something that is not prepared yet, then build.
+
+        A `clean` build is in a fresh checkout and always prepares it. What was prepared is recorded
+        in `memory`, out of the build's reach; `git` is ours on the files of the checkout.
+        """
+        if not self.is_in_commit:
             reason = f"The build directory {self.build.directory} is not in the commit."
             return Exit(RunEnd.NOT_STARTED, None, reason)
-        prepared = await self._prepare() if self.build.prepare else None
+        prepared = await self._prepare(memory, git, clean=clean) if self.build.prepare else None
         if prepared and not prepared.is_green:
             return replace(
                 prepared, reason=f"Preparing the build failed. {prepared.reason}".strip()
             )
         return await self._step("build", self.build.command)
 
-    async def _prepare(self) -> Exit | None:
+    async def prepare(self) -> Exit:
+        """Only prepare."""
+        return await self._step("prepare", self.build.prepare)
+
+    async def _prepare(self, memory: Path, git: Git, *, clean: bool) -> Exit | None:
         """Prepare; None if it is prepared already. Recorded only on success."""
         state = await asyncio.to_thread(
             prepared_state, self.worktree, self.directory, self.build.prepare
         )
-        if not self.clean and self.memory.exists() and self.memory.read_text() == state:
+        if not clean and await asyncio.to_thread(_remembered, memory) == state:
             return None
-        self.memory.unlink(missing_ok=True)
-        ended = await self._step("prepare", self.build.prepare)
-        if ended.is_green and await self._survives_cleaning():
-            self.memory.write_text(state)
+        await asyncio.to_thread(memory.unlink, missing_ok=True)
+        ended = await self.prepare()
+        if ended.is_green and await _survives_cleaning(git):
+            await asyncio.to_thread(memory.write_text, state)
         return ended
-
-    async def _survives_cleaning(self) -> bool:
-        """Whether git ignores everything that was prepared: the next checkout removes the rest."""
-        untracked = await self.git.run(
-            "ls-files", "--others", "--exclude-standard", "--directory", "-z"
-        )
-        return not untracked.text
 
     async def _step(self, name: str, command: tuple[str, ...]) -> Exit:
         """Run one command, end whatever it leaves running, and record its duration."""
@@ -278,6 +369,16 @@ class BuildJob:
             await asyncio.gather(running, return_exceptions=True)
 
 
+def _remembered(memory: Path) -> str:
+    return memory.read_text() if memory.exists() else ""
+
+
+async def _survives_cleaning(git: Git) -> bool:
+    """Whether git ignores everything that was prepared: the next checkout removes the rest."""
+    untracked = await git.run("ls-files", "--others", "--exclude-standard", "--directory", "-z")
+    return not untracked.text
+
+
 def _output(log: Path) -> str:
     """The end of a log as text, whole lines, without NUL (which PostgreSQL refuses)."""
     text = read_tail(log, TAIL_LIMIT)
@@ -300,3 +401,19 @@ def _found(places: dict[Path, None], patterns: tuple[str, ...]) -> Iterator[Path
     for place in places:
         for pattern in patterns:
             yield from (file for file in sorted(place.glob(pattern)) if file.is_file())
+
+
+def manifests_of(worktree: Path, build: BuildCommand) -> tuple[tuple[str, ...], bool]:
+    """Where what a build's `prepare` installs may be named, and whether any of that is there.
+
+    Patterns of git's `glob`, from the root of the project: manifests, lock files, and the files
+    that the command itself names.
+    """
+    directory = PurePosixPath(build.directory)
+    program, *arguments = build.prepare
+    named = (*MAKEFILES,) if program == "make" else (program, *arguments)
+    patterns = [str(directory / pattern) for pattern in (*LOCK_FILES, *MANIFESTS)]
+    patterns += [*LOCK_FILES, *MANIFESTS]
+    patterns += [str(directory / name) for name in named if (worktree / directory / name).is_file()]
+    patterns = [pattern for pattern in dict.fromkeys(patterns) if not pattern.startswith("/")]
+    return tuple(patterns), any(next(worktree.glob(each), None) for each in patterns)

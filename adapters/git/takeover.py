@@ -19,6 +19,7 @@ from adapters.git.agent_files import GIT_DIR, is_plain, make_readable, open_fold
 from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
 from adapters.git.diff import SYMLINK, changes_between, changes_of_index
+from adapters.git.prepared_files import Prepared, left_as_prepared, read_prepared
 from adapters.git.review import PRESENT, Forbidden, Review, named
 from adapters.git.store import Store, Submodule, published, taken
 from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything
@@ -133,6 +134,7 @@ class _Files:
         self._scratch = scratch
         self._findings = findings
         self._indexes = 0
+        self._prepared = Prepared()
         self._git = clone.git
         self.review = Review(clone.git, {})
         self.untouched: tuple[str, ...] = ()
@@ -143,7 +145,9 @@ class _Files:
         What the agent's own index tracks is taken although it is ignored (`git add --force`).
         """
         store, index = self._clone.store, self._new_index()
-        self._git = git = store.git.on(self._clone.path, index)
+        prepared = await asyncio.to_thread(read_prepared, self._clone.private)
+        self._prepared = prepared or Prepared()
+        self._git = git = self._prepared.leave_out(store.git.on(self._clone.path, index))
         if self._clone.index.exists():
             # The copy knows which files are unchanged; its time must stay: git compares with it.
             shutil.copy2(self._clone.index, index)
@@ -157,6 +161,7 @@ class _Files:
         await self._restore_untouched(git, base, parent, entries, tracked)
         await self._force(git, [path for path in tracked.paths if path not in entries])
         await self._untrack(git, entries, tracked)
+        await self._drop_prepared(git, entries, tracked)
         await self._make_executable(git, base, entries, tracked)
         symlinks = {p: m.split(" ")[1] for p, m in entries.items() if m.startswith(SYMLINK)}
         self.review = Review(git, symlinks)
@@ -260,6 +265,20 @@ class _Files:
             await git.run("update-index", "--force-remove", "-z", "--stdin", stdin=listed)
             for name in names:
                 del entries[name]
+
+    async def _drop_prepared(self, git: Git, entries: dict[str, str], tracked: Tracked) -> None:
+        """Leave out what `prepare` has written and the agent has not changed."""
+        files = left_as_prepared(self._prepared, entries, frozenset(tracked.paths))
+        if not files:
+            return
+        # A mode of zeros removes the path from the index.
+        lines = "".join(f"{each.old_mode} {each.old_blob}\t{each.path}\0" for each in files)
+        await git.run("update-index", "-z", "--index-info", stdin=lines)
+        for each in files:
+            if each.is_new:
+                del entries[each.path]
+            else:
+                entries[each.path] = f"{each.old_mode} {each.old_blob} 0"
 
     async def _restore_untouched(
         self, git: Git, base: str, parent: str, entries: dict[str, str], tracked: Tracked
@@ -439,7 +458,8 @@ class _Files:
         listed = await self._git.run(
             "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"
         )
-        names = [printable(name) for name in listed.fields]
+        prepared = {*self._prepared.ignored, *(f"{each}/" for each in self._prepared.folders)}
+        names = [printable(name) for name in listed.fields if name not in prepared]
         if names:
             self._findings.remarks.append(f"Left out, since it is ignored: {named(names)}")
 

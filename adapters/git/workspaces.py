@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import Any
 
 from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import BUILD, KEPT_BUILD, STAGE, Clone, Clones
+from adapters.git.prepared_files import is_half_prepared
 from adapters.git.project import Project
 from adapters.git.store import Merge, Names, Store, attempt_key
 from adapters.git.takeover import Takeover, take_over
@@ -26,6 +28,9 @@ SUBJECT_LENGTH = 72
 _FILE = "100"
 """How the mode of a regular file begins; the others are links, folders and submodules."""
 BODY_LENGTH = 4000
+
+_AUTHOR = re.compile(r"([a-z]+)@agents\.agog\.invalid\b")
+"""The address under which an agent commits, or is named beside us."""
 
 
 class GitWorkspaces:
@@ -71,12 +76,14 @@ class GitWorkspaces:
     async def prepare(self, request: StageRequest) -> str:
         """A clone for the attempt at `request.head`; untouched when asked again for that.
 
-        One at another commit is made again: no agent has been in it yet.
+        One at another commit, or prepared by half, is made again: no agent has been in it yet.
         """
         await self._allow_filters()
         clone, base = self._stage_clone(request), _base(request)
         async with self._locks.hold(path_key(clone.path)):
-            if not clone.is_usable or clone.commit != base:
+            is_half = await asyncio.to_thread(is_half_prepared, clone.private)
+            if is_half or not clone.is_usable or clone.commit != base:
+                await self._processes.end(clone.path)
                 branch = Names(request.ref.number).stage(attempt_key(request))
                 author = request.stage.agent.capitalize()
                 short = branch.removeprefix("refs/heads/")
@@ -136,6 +143,28 @@ class GitWorkspaces:
         message = _stage_message(request, "kept after an unsuccessful attempt")
         async with self._locks.hold(path_key(clone.path)):
             return await self._keep(names, key, clone, _base(request), message)
+
+    async def discard(self, request: StageRequest) -> None:
+        """Remove the clone of an attempt whose agent was never started."""
+        _, _, clone = self._parts(request)
+        async with self._locks.hold(path_key(clone.path)):
+            await self._processes.end(clone.path)
+            await clone.discard()
+
+    async def last_author(self, number: str, commit: str, paths: Sequence[str]) -> str:
+        """The agent whose work in this requirement changed one of these files last, if any did.
+
+        `paths` are relative to the root of the project, and may hold wildcards of git's `glob`.
+        """
+        if not paths:
+            return ""
+        base = await self._store.commit(Names(number).base)
+        logged = await self._store.git.run(
+            "log", "-1", "--format=%ae%n%(trailers:key=Co-authored-by,valueonly)",
+            f"{base}..{commit}", "--", *(f":(top,glob){path}" for path in paths),
+        )  # fmt: skip
+        found = (_AUTHOR.search(line) for line in logged.text.splitlines())
+        return next((match[1] for match in found if match and match[1] in TEAM), "")
 
     async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
         """The build's clone at the commit: made again if `clean`, else ignored files are kept."""

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from adapters.agent_programs import PROGRAMS
 from adapters.runs import records
-from adapters.runs.directory import RunDirectory
+from adapters.runs.directory import AGAIN, RunDirectory
 from adapters.runs.kinds import (
     MINUTE,
     SIMULATED,
@@ -28,11 +28,12 @@ from adapters.runs.kinds import (
     simulated_record,
 )
 from adapters.runs.program_starts import answer_start, program_start
+from adapters.runs.resources import RunResources
 from adapters.runs.slots import TICK_SECONDS, SlotLimit, Slots
 from adapters.runs.suspensions import Suspensions
 from adapters.waiting import in_thread, until_ended, until_event
 from pipeline.agent_programs import ProgramAgent
-from pipeline.agents_file import AgentsFile, SimulatedAgent
+from pipeline.agents_file import CurrentAgents, SimulatedAgent
 from pipeline.answers import why_ask_again
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
 from pipeline.model import Head, RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
@@ -66,7 +67,12 @@ class HostRuns:
     """Implements `pipeline.ports.AgentRuns`. One per state directory (see home_lock)."""
 
     def __init__(
-        self, home: Path, agents: AgentsFile, limit: SlotLimit, environment: Mapping[str, str]
+        self,
+        home: Path,
+        agents: CurrentAgents,
+        limit: SlotLimit,
+        environment: Mapping[str, str],
+        resources: RunResources,
     ) -> None:
         """Count the runs that live in the state directory already.
 
@@ -77,6 +83,7 @@ class HostRuns:
         self._home = home.absolute()
         self._agents = agents
         self._environment = environment
+        self._resources = resources
         self._supervised = SupervisedRuns()
         self._simulated = SimulatedRuns()
         self._suspensions = Suspensions(self._home)
@@ -96,6 +103,11 @@ class HostRuns:
     def sweeps(self) -> int:
         """How often it looked for ended runs because others wait for a slot."""
         return self._slots.sweeps
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary directories that a killed worker has left; only for the one worker."""
+        living = RunDirectory.living(self._home)
+        self._resources.keep_only(run.run_id.removesuffix(AGAIN) for run in living)
 
     # --- starting -------------------------------------------------------------------------------
 
@@ -121,6 +133,8 @@ class HostRuns:
             finally:
                 if has_slot:
                     self._settle(run)
+                    if not run.has(records.ORDER):  # what its clone was prepared with
+                        await in_thread(partial(self._resources.release, run.run_id))
                 elif request.run_id in self._queued:
                     self._queued.remove(request.run_id)
                 else:
@@ -163,10 +177,17 @@ class HostRuns:
 
     async def until_resumed(self, run_id: str) -> None:
         """Return when the run's execution has no order to suspend."""
+        await self._until_ordered(run_id, is_ordered=False)
+
+    async def until_suspended(self, run_id: str) -> None:
+        """Return when the run's execution has one."""
+        await self._until_ordered(run_id, is_ordered=True)
+
+    async def _until_ordered(self, run_id: str, *, is_ordered: bool) -> None:
         run = RunDirectory.of(self._home, run_id)
         while True:
             changed = self._changed
-            if not await in_thread(partial(self._suspensions.is_ordered, run)):
+            if await in_thread(partial(self._suspensions.is_ordered, run)) is is_ordered:
                 return
             await changed.wait()
 
@@ -179,9 +200,11 @@ class HostRuns:
         run = RunDirectory.of(self._home, request.run_id)
         self._slots.attach(request.run_id)
         try:
-            return await self._follow(run, request, on_start)
+            result = await self._follow(run, request, on_start)
         finally:
             self._slots.detach(request.run_id)
+        await in_thread(partial(self._resources.release, request.run_id))
+        return result
 
     # --- steering -------------------------------------------------------------------------------
 
@@ -200,6 +223,7 @@ class HostRuns:
             if await asyncio.to_thread(self._try_end, run, asking):
                 self._slots.withdraw(run_id)
                 self._slots.free(run_id)
+                await asyncio.to_thread(self._resources.release, run_id)
                 return await asyncio.to_thread(run.result, limit=0)
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
@@ -291,15 +315,15 @@ class HostRuns:
             return not run.again.has(records.EXIT)
         number = run.run_id.partition("/")[0]
         refusal = why_ask_again(result.report, record.agent, number)
-        agent = self._agents.agents.get(record.agent)
+        agent = self._agents().agents.get(record.agent)
         if not refusal or result.end is not RunEnd.EXITED or not isinstance(agent, ProgramAgent):
             return False
         session = result.report.session
         made = answer_start(agent, run, session, refusal, self._environment)
         if made is None:
             return False
-        files = made.files
-        self._supervised.start(run.again, made.record, made.prompt, made.environment, files=files)
+        start = partial(self._supervised.start, files=made.files, resources=self._resources)
+        start(run.again, made.record, made.prompt, made.environment)
         return True
 
     async def _wait_to_resume(
@@ -374,14 +398,15 @@ class HostRuns:
         return not isinstance(self._look(run), Living) or run.is_suspended
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
-        agent = self._agents.agents.get(order.agent)
+        agents = self._agents()
+        agent = agents.agents.get(order.agent)
         if agent is None:
             key = f"agents.{order.agent}"
-            raise AgentsFileRefused(self._agents.source, key, "missing, and its stage must run")
+            raise AgentsFileRefused(agents.source, key, "missing, and its stage must run")
         if isinstance(agent, SimulatedAgent):
-            record = simulated_record(agent, order, run, self._agents.minute_seconds)
+            record = simulated_record(agent, order, run, agents.minute_seconds)
             return partial(self._simulated.start, run, record, order.prompt)
-        start = self._supervised.start
+        start = partial(self._supervised.start, resources=self._resources)
         if isinstance(agent, ProgramAgent):
             made = program_start(agent, order, run, self._environment)
             return partial(

@@ -28,7 +28,8 @@ from adapters.processes import (
 )
 from adapters.processes import leftovers as leftovers_of
 from adapters.runs import records
-from adapters.runs.directory import RunDirectory, RunRecord
+from adapters.runs.directory import AGAIN, RunDirectory, RunRecord
+from adapters.runs.resources import RunResources
 from pipeline.agents_file import CommandAgent, SimulatedAgent
 from pipeline.model import RunEnd, RunOrder
 from pipeline.verdicts import green_notice
@@ -51,6 +52,8 @@ SUPERVISOR_LOG = "supervisor.log"
 
 _ENTRY = str(Path(__file__).parents[1] / "supervise.py")
 _LOCK_FD = 3
+_PORTS_FD = 4
+"""What a supervisor holds as long as it lives: the run's lock, and its block of ports."""
 _GONE = "Its agent was started, and nothing of that run is left: neither process nor output."
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 
@@ -144,10 +147,13 @@ class SupervisedRuns:
         environment: Mapping[str, str],
         started_at: datetime | None = None,
         files: Mapping[str, str] = _NO_FILES,
+        *,
+        resources: RunResources,
     ) -> bool:
         """Start the run's supervisor; False if there is or was one, or the run was cancelled.
 
-        `files` are written into the agent's directory first.
+        `files` are written into the agent's directory first. It is given `resources` of its own; a
+        run that asks the program of another one for its answer has those of that one.
 
         A run that is known to have `started_at` some time is never started again. It is searched
         for; if nothing of it is left, it is recorded as gone.
@@ -175,7 +181,10 @@ class SupervisedRuns:
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
             for name, text in files.items():
                 run.path.joinpath(name).write_text(text, encoding="utf-8")
-            self._children.add(_spawn(run, lock, environment))
+            key = run.run_id.removesuffix(AGAIN)
+            given = {**environment, **resources.take(key)}
+            self._children.add(_spawn(run, lock, resources.guard(key), given))
+            resources.hand_over(key)
             return True
 
     def look(self, run: RunDirectory) -> Status:
@@ -288,8 +297,8 @@ def _find_supervisor(run: RunDirectory) -> int | None:
     return None
 
 
-def _spawn(run: RunDirectory, lock: int, environment: Mapping[str, str]) -> int:
-    """Start a supervisor in its own session, with the agent's environment and the run's lock.
+def _spawn(run: RunDirectory, lock: int, ports: int, environment: Mapping[str, str]) -> int:
+    """Start a supervisor in its own session, with the agent's environment, the lock and the ports.
 
     `posix_spawn` rather than `subprocess`: the process is meant to outlive the object.
     """
@@ -302,6 +311,7 @@ def _spawn(run: RunDirectory, lock: int, environment: Mapping[str, str]) -> int:
         file_actions=[
             # First: opening the log may take the lock's descriptor number.
             (os.POSIX_SPAWN_DUP2, lock, _LOCK_FD),
+            (os.POSIX_SPAWN_DUP2, ports, _PORTS_FD),
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, log, write, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),

@@ -19,7 +19,7 @@ from adapters.runs.directory import RECORDS, RunDirectory
 from adapters.runs.handover import hand_log, hand_over
 from adapters.user_files import read_text
 from pipeline.agent_programs import ProgramAgent
-from pipeline.agents_file import AgentsFile, BuildCommand, CommandAgent, SimulatedAgent
+from pipeline.agents_file import BuildCommand, CommandAgent, CurrentAgents, SimulatedAgent
 from pipeline.handover import Document, Handover, safe_name
 from pipeline.model import HandingRun, StageContext, StageRequest
 from pipeline.numbers import slug
@@ -59,7 +59,7 @@ class HostPrompts:
     def __init__(
         self,
         templates: Templates,
-        agents: AgentsFile,
+        agents: CurrentAgents,
         home: Path,
         host: str,
         workspaces: GitWorkspaces | None,
@@ -79,7 +79,7 @@ class HostPrompts:
         Repeated, it lays them there again; those of an agent that was started stay as they are.
         Raises: RefusedInput if a file of instructions cannot be read; GitFailed.
         """
-        is_simulated = isinstance(self._agents.agents.get(request.stage.agent), SimulatedAgent)
+        is_simulated = isinstance(self._agents().agents.get(request.stage.agent), SimulatedAgent)
         writes = not context.started_at and not is_simulated
         return await self._prompt(request, context, worktree, writes=writes)
 
@@ -118,7 +118,7 @@ class HostPrompts:
         return await self._workspaces.text_at(root, commit, file, INSTRUCTIONS_BYTES)
 
     def _builds(self) -> Mapping[str, BuildCommand]:
-        found = self._agents.builds.items()
+        found = self._agents().builds.items()
         return {name: build for name, build in found if isinstance(build, BuildCommand)}
 
     def _programs(self, context: StageContext) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -135,7 +135,7 @@ class HostPrompts:
 
     def _instructions(self, name: str) -> tuple[str, ...]:
         """What the agents file lays over the prompt. Raises: RefusedInput."""
-        agent = self._agents.agents.get(name)
+        agent = self._agents().agents.get(name)
         if not isinstance(agent, CommandAgent | ProgramAgent):
             return ()
         file = agent.prompt_file

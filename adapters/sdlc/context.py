@@ -18,6 +18,7 @@ from pipeline.model import (
     StageRequest,
     StageState,
 )
+from pipeline.preparation import GATE
 from pipeline.team import TEAM, Role
 
 _TOLD_OF_FIXES = (Role.IMPLEMENTATION, Role.QA)
@@ -163,14 +164,15 @@ _ROUND_FAILURES = (
         FailureRow.number == bindparam("number"),
         FailureRow.round == bindparam("round"),
         or_(
-            FailureRow.stage == bindparam("stage"),
+            # What kept it from its start is not its to repair, unless it owns that.
+            and_(FailureRow.stage == bindparam("stage"), FailureRow.gate.not_like(f"{GATE}%")),
             bindparam("agent") == any_(FailureRow.owners),
         ),
     )
     .order_by(FailureRow.seq)
 )
 _LAST_ERROR = select(RunRow.error, RunRow.log_reference).where(
-    RunRow.run_id == bindparam("run_id"), RunRow.error != ""
+    RunRow.run_id == bindparam("run_id"), RunRow.error != "", RunRow.starts > 0
 )
 
 

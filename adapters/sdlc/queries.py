@@ -211,6 +211,7 @@ def _stages(number: str) -> Query:
         select(
             *StageRow.__table__.columns,
             *(RunRow.log_reference, RunRow.remarks, RunRow.session),
+            *(RunRow.prepared, RunRow.prepare_started_at, RunRow.prepare_ended_at),
             *(_starts(number), _spent(number, CostRow.usd), _spent(number, CostRow.tokens)),
         )
         .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
@@ -287,5 +288,6 @@ def _logged(row: Row) -> Row:
         "log_reference": row["log_reference"] or "",
         "remarks": row["remarks"] or (),
         "session": row["session"] or "",
+        "prepared": row["prepared"] or (),
         "tokens": None if tokens is None else int(tokens),  # a sum of them is no integer to SQL
     }

@@ -19,6 +19,7 @@ from adapters.sdlc import (
     holds,
     incidents,
     outbox,
+    preparations,
     requirements,
     retries,
     stages,
@@ -115,6 +116,8 @@ class PostgresSdlcStore:
     resume_stage = _write(stages.resume_stage)
     close_stage = _write(stages.close_stage)
     skip_stages = _write(stages.skip_stages)
+    start_preparing = _write(preparations.start_preparing)
+    end_preparing = _write(preparations.end_preparing)
     start_run = _write(stages.start_run)
     record_ends = _write(stages.record_ends)
     record_usage = _write(stages.record_usage)

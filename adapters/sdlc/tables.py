@@ -150,7 +150,8 @@ class RunRow(Base):
     The agent started on `base_commit`; `commit` holds its own changes; `remarks` name what that
     leaves out, and work that lies elsewhere in the clone. Of a program whose kind is known,
     `session` is its session's id, `ending` how it says that it ended, and `asked_again` how often
-    it was asked once more for its answer.
+    it was asked once more for its answer. `prepared` are the builds whose `prepare` ran in its
+    clone before it was started.
     """
 
     __tablename__ = "runs"
@@ -183,6 +184,9 @@ class RunRow(Base):
     session: Mapped[str] = mapped_column(server_default="")
     ending: Mapped[str] = mapped_column(server_default="")
     asked_again: Mapped[int] = mapped_column(server_default="0")
+    prepared: Mapped[list[str]] = mapped_column(server_default="{}")
+    prepare_started_at: Mapped[datetime | None]
+    prepare_ended_at: Mapped[datetime | None]
 
 
 class HostRow(Base):

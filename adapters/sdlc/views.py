@@ -41,6 +41,16 @@ class StageView:
     tokens: int | None = None
     session: str = ""
     """The session of the latest attempt's program."""
+    prepared: tuple[str, ...] = ()
+    """The builds whose `prepare` ran, or runs, in the clone of the latest attempt."""
+    prepare_started_at: datetime | None = None
+    prepare_ended_at: datetime | None = None
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether its agent has not started yet, since its clone is still being prepared."""
+        is_begun = self.prepare_started_at is not None and self.prepare_ended_at is None
+        return is_begun and self.state is StageState.RUNNING
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,25 @@ import asyncio
 import shutil
 from dataclasses import asdict
 
+from adapters.agent_checks import what_is_missing, what_is_outdated
 from adapters.care.memory import measure
+from adapters.current_agents import read_in_use
 from adapters.git import Git
 from adapters.git.project import check_project
 from adapters.readiness import disk_problem, free_bytes
 from adapters.runs.inventory import count_runs
 from adapters.runs.slots import SlotLimit
 from adapters.user_files import find_agents
+from adapters.waiting import within
 from cli.doctor.checks import Finding, Kind, Probe
 from cli.inputs import find_pipeline
 from cli.slots import slots_document
-from pipeline.agents_file import CommandAgent, SimulatedAgent, check_plan
+from pipeline.agents_file import SimulatedAgent, check_plan
+from pipeline.errors import RefusedInput
 from settings import HERE, Settings
+
+_VERSION_SECONDS = 5.0
+"""Less than the doctor gives a check: old versions are a warning and no fault."""
 
 
 def host_probes(settings: Settings) -> tuple[Probe, ...]:
@@ -45,19 +52,33 @@ async def _git() -> Finding:
 
 
 async def _agents(settings: Settings) -> Finding:
-    agents = find_agents(settings.agents_file)
-    check_plan(agents, find_pipeline(settings.pipeline))
-    programs = {
-        name: agent.command[0] if isinstance(agent, CommandAgent) else agent.program
-        for name, agent in agents.agents.items()
-        if not isinstance(agent, SimulatedAgent)
-    }
-    absent = [
-        f"{name}: {program}" for name, program in programs.items() if not shutil.which(program)
-    ]
-    advice = f"Programs not found: {', '.join(absent)}." if absent else ""
-    simulated = len(agents.agents) - len(programs)
-    return Finding(detail=f"{len(programs)} programs, {simulated} simulated", advice=advice)
+    """The file, and what a living worker uses of it and lacks: that has its own environment."""
+    in_use = await asyncio.to_thread(read_in_use, settings.home)
+    try:
+        agents = find_agents(settings.agents_file)
+        pipeline = find_pipeline(settings.pipeline)
+        check_plan(agents, pipeline)
+    except RefusedInput as refusal:
+        return Finding(advice=in_use.told if in_use and in_use.problem else str(refusal))
+    if in_use and in_use.path == str(settings.agents_file):
+        missing, outdated = in_use.missing, in_use.outdated
+        used = f", the worker uses version {in_use.version}"
+    else:
+        environment, used = settings.children_environment, ""
+        missing = what_is_missing(agents, environment, [pipeline])
+        try:
+            asking = what_is_outdated(agents, environment, [pipeline])
+            outdated = await within(_VERSION_SECONDS, asking)
+        except TimeoutError:
+            outdated = ("programs did not tell their versions in time",)
+    simulated = sum(isinstance(agent, SimulatedAgent) for agent in agents.agents.values())
+    detail = f"{len(agents.agents) - simulated} programs, {simulated} simulated{used}"
+    return Finding(
+        version=in_use.version if in_use else "",
+        detail="; ".join((detail, *outdated)),
+        advice=f"Missing: {'; '.join(missing)}." if missing else "",
+        facts={"missing": missing, "outdated": outdated},
+    )
 
 
 async def _project(settings: Settings) -> Finding:

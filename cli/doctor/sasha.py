@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 
 from adapters.care.memory import MemoryCare
 from adapters.runs.host import HostRuns
+from adapters.runs.resources import RunResources
 from adapters.runs.slots import SlotLimit
 from adapters.sdlc.store import create_store
 from adapters.sdlc.views import IncidentView, ListedRequirement
@@ -159,7 +160,8 @@ async def _probe_host(
 ) -> None:
     slots = SlotLimit(settings.home, settings.max_parallel_stages)
     agents = find_agents(settings.agents_file)
-    runs = HostRuns(settings.home, agents, slots, settings.children_environment)
+    resources = RunResources(settings.home, settings.run_ports)
+    runs = HostRuns(settings.home, lambda: agents, slots, settings.children_environment, resources)
     memory = MemoryCare(settings.host, slots)
     async with care_of_host(settings, client, installation, runs, memory) as care:
         alerts = await care.look()

@@ -16,6 +16,8 @@ class FailureKind(StrEnum):
     CRITIQUE = "critique"
     VERDICT = "verdict"
     BUILD = "build"
+    PREPARE = "prepare"
+    """What its clone needs could not be installed: the run was not started."""
     CONFLICT = "conflict"
     DELIVERY = "delivery"
     INFRASTRUCTURE = "infrastructure"

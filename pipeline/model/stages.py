@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pipeline.model.delivery import BuildResult
 from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Mode, Priority, RequirementRef, Stage, StageState
-from pipeline.model.runs import SlotRequest
+from pipeline.model.runs import RunEnd, SlotRequest
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,26 @@ class StageRequest:
         """The slot that it needs to start."""
         rank, minutes = self.priority.rank, self.remaining_minutes
         return SlotRequest(self.run_id, rank, minutes, self.waits_since)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How the `prepare` of builds ended in the clone of an agent that has not started yet.
+
+    `build` is the one that failed, or else the last; `manifests` are the places, from the project's
+    root and with wildcards, where what it installs may be named, and `has_manifest` says whether
+    there is any.
+    """
+
+    build: str
+    result: BuildResult
+    manifests: tuple[str, ...] = ()
+    has_manifest: bool = True
+
+    @property
+    def is_green(self) -> bool:
+        """Only the exit code counts."""
+        return self.result.end is RunEnd.EXITED and self.result.exit_code == 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pipeline.agents_file import AgentsFile
+from pipeline.agents_file import CurrentAgents
 from pipeline.errors import ProjectMissing
 from pipeline.model import RETRY_BOUND
 from pipeline.ports.care import HealthChecks, Readiness
@@ -31,7 +31,7 @@ class HostPorts:
     builds: Builds
     workspaces: Workspaces | None
     readiness: Readiness
-    agents: AgentsFile
+    agents: CurrentAgents
     host: str
     host_requirements: int
     parallel: bool

@@ -27,6 +27,7 @@ from pipeline.model import (
     Notification,
     Opening,
     OpeningRequest,
+    Preparation,
     Reminder,
     Reopening,
     RequirementRef,
@@ -133,6 +134,15 @@ class SdlcStore(Protocol):
 
     async def to_notify(self) -> Notification:
         """Everybody who is held and may continue, and whose turn to deliver it is."""
+
+    async def start_preparing(self, request: StageRequest, builds: Sequence[str]) -> None:
+        """The clone of the run's agent is being prepared for these builds: `stage.preparing`.
+
+        A repeat after a crash begins anew, and is told once.
+        """
+
+    async def end_preparing(self, request: StageRequest, preparation: Preparation | None) -> None:
+        """That has ended (None: it was found done): `stage.prepared`; a repeat does nothing."""
 
     async def start_run(self, run_id: str, at: datetime, base_commit: str) -> None:
         """The run's agent was really started, on that commit; a repeat changes nothing."""

@@ -1,6 +1,6 @@
 """Where the work is done: agents, the project's repository, its builds."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -10,6 +10,7 @@ from pipeline.model import (
     BuildResult,
     Head,
     MergeResult,
+    Preparation,
     RunOrder,
     RunResult,
     SlotRequest,
@@ -57,6 +58,9 @@ class AgentRuns(Protocol):
 
     async def until_resumed(self, run_id: str) -> None:
         """Return when the run's execution has no order to be suspended."""
+
+    async def until_suspended(self, run_id: str) -> None:
+        """Return when the run's execution has an order to be suspended."""
 
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         """Wait for the end of a run that was started.
@@ -125,9 +129,15 @@ class Workspaces(Protocol):
     async def prepare(self, request: StageRequest) -> str:
         """A fresh clone for the attempt at `request.head`; the same one when asked again.
 
-        It is asked only before the attempt's agent was started. One that stands at another commit
-        is made again: a start that a crash has cut short left it.
+        It is asked only before the attempt's agent was started. One that stands at another commit,
+        or was prepared by half, is made again: a start that a crash has cut short left it.
         """
+
+    async def discard(self, request: StageRequest) -> None:
+        """Remove the clone of an attempt whose agent was never started."""
+
+    async def last_author(self, number: str, commit: str, paths: Sequence[str]) -> str:
+        """The agent whose work in this requirement changed one of these files last, if any did."""
 
     async def integrate(self, request: StageRequest, summary: str) -> MergeResult:
         """Commit the clone's files and merge them into the integration branch."""
@@ -159,6 +169,14 @@ class Workspaces(Protocol):
 
 class Builds(Protocol):
     """The project's own build commands."""
+
+    async def prepare(
+        self, request: StageRequest, names: Sequence[str], directory: str
+    ) -> Preparation | None:
+        """Prepare those builds in an agent's clone, until one is red; None if that was done before.
+
+        A cancelled call ends what it has started first.
+        """
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         """Prepare if needed and build in that checkout (empty: simulated), bounded in time.

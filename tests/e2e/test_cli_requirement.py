@@ -48,8 +48,8 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
         "queued", "holds", "past_holds", "holders", "retries", "leftover", "turn", "usd", "tokens",
-        "reason", "host", "created_at", "started_at", "ended_at", "installation",
-        "missing_dependency", "wrong_installation", "missing_worker",
+        "reason", "host", "created_at", "started_at", "ended_at", "brought", "installation",
+        "missing_dependency", "wrong_installation", "missing_worker", "broken_agents_file",
     ]  # fmt: skip
     assert document["schema_version"] == 1
     assert document["title"] == "[bold]Greet[/bold] ü"
@@ -58,6 +58,7 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     assert list(stages["Research"]) == [
         "stage", "agent", "state", "attempt", "starts", "started_at", "ended_at", "reason",
         "is_suspended", "remarks", "usd", "tokens", "session",
+        "prepared", "prepare_started_at", "prepare_ended_at",
     ]  # fmt: skip
     assert stages["Backend Implementation"]["starts"] == 1
     assert stages["Performance Testing"]["state"] == "skipped"

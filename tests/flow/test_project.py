@@ -53,7 +53,7 @@ async def delivery(
             builds=ScriptedBuilds(clock),
             workspaces=workspaces,
             readiness=AlwaysReady(),
-            agents=WITH_PROJECT,
+            agents=lambda: WITH_PROJECT,
             host="here",
             host_requirements=1,
             parallel=True,

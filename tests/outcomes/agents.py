@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,11 +12,13 @@ from pathlib import Path
 from pipeline.model import (
     BuildRequest,
     BuildResult,
+    Preparation,
     RunEnd,
     RunOrder,
     RunResult,
     SlotRequest,
     SlotUsage,
+    StageRequest,
 )
 from pipeline.notice import VERDICTS
 from pipeline.numbers import slug
@@ -85,6 +87,9 @@ class AnyRuns:
     async def until_resumed(self, run_id: str) -> None:
         raise AssertionError(run_id)
 
+    async def until_suspended(self, run_id: str) -> None:
+        await asyncio.Event().wait()
+
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         order = self._orders[request.run_id]
         if order.run_id not in self._results:
@@ -145,6 +150,11 @@ class AnyRuns:
 
 class AnyBuilds:
     """Builds that pass unless the commit says that they do not."""
+
+    async def prepare(
+        self, request: StageRequest, names: Sequence[str], directory: str
+    ) -> Preparation | None:
+        raise AssertionError(request)
 
     async def run(self, request: BuildRequest, directory: str) -> BuildResult:
         now = datetime.now(UTC)

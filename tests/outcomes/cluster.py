@@ -68,7 +68,7 @@ class AnyHouse(Cluster):
             builds=AnyBuilds(),
             workspaces=workspaces,
             readiness=AlwaysReady(),
-            agents=_AGENTS,
+            agents=lambda: _AGENTS,
             host=self.host,
             host_requirements=50,
             parallel=True,

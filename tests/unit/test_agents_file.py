@@ -363,3 +363,59 @@ def test_what_a_kind_cannot_hold_is_refused_with_what_to_do_instead() -> None:
     assert "unknown kind 'other'; known are command, simulated, clever, plain" in refusal(
         '[agents.roy]\nkind = "other"\n'
     )
+
+
+PREPARED = """
+[defaults]
+command = ["agent"]
+[agents.priya]
+prepare = ["frontend"]
+[agents.billy]
+prepare = []
+[agents.vic]
+kind = "simulated"
+[builds.backend]
+directory = "."
+prepare = ["make", "deps"]
+[builds.frontend]
+prepare = ["npm", "ci"]
+[builds.contract]
+directory = "."
+prepare = ["make", "deps"]
+[builds.docs]
+command = ["make", "docs"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("agent", "builds", "prepared"),
+    [
+        ("roy", ("backend",), ("backend",)),
+        ("roy", (), ("backend",)),  # a fix of its own builds nothing
+        ("roy", ("frontend", "backend"), ("backend", "frontend")),
+        ("roy", ("contract",), ("backend",)),  # the same command in the same place runs once
+        ("jen", ("docs",), ("frontend",)),  # without a command there is nothing to run
+        ("liz", (), ("frontend",)),
+        ("todd", (), ("backend", "frontend")),
+        ("berry", (), ("backend", "frontend")),
+        ("cynthia", (), ()),
+        ("sylvia", (), ()),
+        ("tim", (), ()),
+        ("priya", (), ("frontend",)),  # the file says so
+        ("billy", (), ()),
+        ("vic", (), ()),  # it is no process
+    ],
+)
+def test_clones_of_those_who_run_the_project_are_prepared(
+    agent: str, builds: tuple[str, ...], prepared: tuple[str, ...]
+) -> None:
+    stage = replace(a_stage("Some stage", agent), builds=builds)
+
+    assert read(PREPARED).prepared(stage) == prepared
+
+
+def test_a_build_that_is_prepared_for_an_agent_must_be_there() -> None:
+    text = '[defaults]\ncommand = ["agent"]\nprepare = ["bakend"]\n[agents.roy]\n'
+
+    assert "agents.roy.prepare: there is no build 'bakend'" in refusal(text)
+    assert refusal('[agents.roy]\nkind = "simulated"\nprepare = []\n')

@@ -333,7 +333,7 @@ def test_doctor_misses_the_program_that_init_has_chosen(
     gone = asyncio.run(probe.check())
 
     assert (there.ok, there.detail) == (True, "11 programs, 0 simulated")
-    assert "roy: claude" in gone.advice
+    assert "the program claude is not found" in gone.advice
 
 
 # --- the programs ---------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import cast
 
@@ -53,6 +53,12 @@ def blocked(waiting_for: str, *fixes: FixView, **changes: object) -> Requirement
     return replace(view, **changes)  # type: ignore[arg-type] # each test names real fields
 
 
+def shown(view: RequirementView) -> str:
+    console = Console(width=200, file=StringIO())
+    console.print(full_status(view))
+    return cast(StringIO, console.file).getvalue()
+
+
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> "Said":
     return Said(capsys)
@@ -70,6 +76,27 @@ class Said:
         return [
             line.removeprefix("[REQ-1] ") for line in self._capsys.readouterr().err.splitlines()
         ]
+
+
+def test_the_preparation_of_a_clone_is_told_when_it_begins_and_when_it_has_ended(
+    said: Said,
+) -> None:
+    waiting = replace(STAGE, state=StageState.RUNNING, ended_at=None)
+    begun = replace(waiting, prepared=("backend", "frontend"), prepare_started_at=datetime.now(UTC))
+    done = replace(begun, prepare_started_at=AT, prepare_ended_at=AT + timedelta(seconds=72))
+    said(replace(RUNNING, stages=(waiting,)))
+
+    (line,) = said(replace(RUNNING, stages=(begun,)))
+    assert line.startswith("Work: its clone is being prepared for backend and frontend, 0.")
+    assert said(replace(RUNNING, stages=(begun,))) == []
+    assert said(replace(RUNNING, stages=(done,))) == [
+        "Work: its clone was prepared for backend and frontend in 1m12s"
+    ]
+    assert "preparing" in shown(replace(RUNNING, stages=(begun,)))
+    assert "preparing" not in shown(replace(RUNNING, stages=(done,)))
+    assert "Clones prepared before their agents: Work 1m12s" in shown(
+        replace(RUNNING, stages=(done,))
+    )
 
 
 def test_a_failure_is_followed_from_its_report_to_its_repair(said: Said) -> None:
@@ -148,9 +175,7 @@ def test_status_tells_of_every_step_that_fails_and_of_what_was_left() -> None:
     of_fix = replace(RETRY, number="REQ-1-FIX-1", step="open", since=now, last_at=now, tries=1)
     left = LeftoverView("REQ-1", "here", "fatal: broken", AT, 1, None)
     view = replace(RUNNING, retries=(RETRY, of_fix), leftover=left)
-    console = Console(width=200, file=StringIO())
-    console.print(full_status(view))
-    text = cast(StringIO, console.file).getvalue()
+    text = shown(view)
 
     assert "Retrying Work: take over its work since " in text
     assert "failed 7 times" in text

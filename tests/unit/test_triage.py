@@ -47,6 +47,22 @@ def truncated(board: Board, spent: timedelta = NO_TIME) -> Triage:
     return triage(board, "REQ-1", spent)
 
 
+def test_a_manifest_that_cannot_be_installed_goes_to_who_wrote_it(board: Board) -> None:
+    complete(board, "Research", "Critique", ROY, JEN)
+    qa = board.pipeline.stage(QA)
+    failure = Failure(QA, FailureKind.PREPARE, "prepare backend", ("roy",), "npm ci failed")
+    outcome = StageOutcome(QA, board.begin(qa), StageState.FAILED, None, True, failure=failure)
+    board.apply(outcome)
+
+    (fix,) = truncated(board).fixes
+    assert (fix.owner, fix.stage, fix.task.name) == ("roy", ROY, "Fix prepare backend")
+    key = (QA, "prepare backend")
+    recovered = Recovered(None, parallel=True, cleared=(key,), green=(key,))
+    reopened = apply_results(board, recovered)
+    assert QA in reopened
+    assert board.entries[QA].state is StageState.WAITING
+
+
 def critique(board: Board, verdict: str) -> None:
     complete(board, "Research")
     stage = board.pipeline.stage("Critique")

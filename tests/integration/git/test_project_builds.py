@@ -14,13 +14,16 @@ import pytest
 
 from adapters.builds.project_builds import ProjectBuilds
 from adapters.git import GitWorkspaces
+from adapters.runs.resources import RunResources
 from pipeline.agents_file import AgentsFile, BuildCommand, SimulatedBuild
 from pipeline.errors import AgentsFileRefused, GitFailed, TransientError
 from pipeline.model import BuildRequest, BuildResult, Head, RequirementRef, RunEnd
 from tests.eventually import PATIENCE_SECONDS
+from tests.fixtures_runs import PORTS
 from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, exists
 from tests.full_disk import small_disk
 
+OWN = ("AGOG_PORT_BASE", "AGOG_PORT_COUNT", "AGOG_DATABASE", "COMPOSE_PROJECT_NAME", "TMPDIR")
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/tmp", "SECRET": "s3cret", "TOKEN": "t0ken"}
 
 
@@ -50,7 +53,7 @@ class BuildBench:
 
     def builds(self, build: BuildCommand | SimulatedBuild) -> ProjectBuilds:
         agents = AgentsFile("agents.toml", Path("/"), {}, {"backend": build}, minute_seconds=0.01)
-        return ProjectBuilds(agents, self.home, ENVIRONMENT)
+        return ProjectBuilds(lambda: agents, self.home, ENVIRONMENT, RunResources(self.home, PORTS))
 
     def request(self, head: Head | None, *, clean: bool = True) -> BuildRequest:
         return BuildRequest(
@@ -148,6 +151,9 @@ async def test_build_gets_only_the_variables_let_through(bench: BuildBench) -> N
 
     given = dict(line.partition("=")[::2] for line in result.output.splitlines())
     ours = {name: given[name] for name in given if name not in ("PWD", "SHLVL", "_", "OLDPWD")}
+    own = {name: ours.pop(name) for name in OWN}
+    assert own["COMPOSE_PROJECT_NAME"].startswith(f"agog-{NUMBER.lower()}-build-backend-1-")
+    assert not exists(own["TMPDIR"])
     assert ours == {
         "PATH": ENVIRONMENT["PATH"],
         "HOME": "/tmp",

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from adapters.locks import home_lock
 from adapters.runs.host import HostRuns
+from adapters.runs.resources import RunResources
 from adapters.runs.slots import SlotLimit
 from pipeline.agents_file import AgentsFile, CommandAgent
-from tests.fixtures_runs import Order, attach
+from tests.fixtures_runs import PORTS, Order, attach
 
 AGENT = "echo $$ >> pids; until test -e go; do sleep 0.02; done; echo done"
 
@@ -25,7 +26,8 @@ async def main(home: Path, limit: int, run_ids: list[str]) -> None:
     agents = {"roy": CommandAgent(("sh", "-c", AGENT))}
     file = AgentsFile("agents.toml", home, agents, {}, 1.0)
     with home_lock(home):
-        host = HostRuns(home, file, SlotLimit(home, limit), os.environ)
+        resources = RunResources(home, PORTS)
+        host = HostRuns(home, lambda: file, SlotLimit(home, limit), os.environ, resources)
         sys.stdout.write("attached\n")
         sys.stdout.flush()
         for ended in asyncio.as_completed([attach(host, order(i)) for i in run_ids]):

@@ -218,7 +218,7 @@ def prompts(
     path: str = "/nowhere",
 ) -> HostPrompts:
     agents = AgentsFile("agents.toml", home, {"roy": roy}, builds or {}, 1.0)
-    return HostPrompts(TEMPLATES, agents, home, "here", workspaces, {"PATH": path})
+    return HostPrompts(TEMPLATES, lambda: agents, home, "here", workspaces, {"PATH": path})
 
 
 def research(home: Path) -> RunDirectory:

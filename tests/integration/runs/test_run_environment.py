@@ -6,6 +6,7 @@ from adapters.runs.directory import RunDirectory
 from pipeline.agents_file import CommandAgent
 from tests.fixtures_runs import Bench, attach
 
+OWN = ("AGOG_PORT_BASE", "AGOG_PORT_COUNT", "AGOG_DATABASE", "COMPOSE_PROJECT_NAME", "TMPDIR")
 SECRET = "s3cr3t-value"
 HOST = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -35,6 +36,8 @@ async def test_an_agent_sees_the_contract_and_what_is_let_through_and_no_more(ru
 
     seen = await environment_of(runs, "MY_API_KEY", "UNSET", worktree=str(worktree), attempt=2)
 
+    own = {name: seen.pop(name) for name in OWN}
+    assert own["COMPOSE_PROJECT_NAME"].startswith("agog-req-1-backend-implementation-2-")
     assert seen == {
         "AGOG_REQUIREMENT": "REQ-1",
         "AGOG_STAGE": "Backend Implementation",

@@ -9,8 +9,9 @@ import pytest
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.kinds import SupervisedRuns
+from adapters.runs.resources import RunResources
 from pipeline.model import RunEnd
-from tests.fixtures_runs import Bench, Order, attach, is_running, until
+from tests.fixtures_runs import PORTS, Bench, Order, attach, is_running, until
 from tests.suspended_runs import (
     AGENT,
     FAMILY,
@@ -84,7 +85,9 @@ def supervised_before_its_start(runs: Bench, order: Order) -> RunDirectory:
     record = RunRecord(
         order.run_id, "command", "roy", str(run.path), 3600, 0, 60, ("sh", "-c", AGENT), ("PATH",)
     )
-    assert SupervisedRuns().start(run, record, "Do it.", runs.environment)
+    resources = RunResources(runs.home, PORTS)
+    started = SupervisedRuns().start(run, record, "Do it.", runs.environment, resources=resources)
+    assert started
     return run
 
 

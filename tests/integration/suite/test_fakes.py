@@ -15,6 +15,7 @@ from adapters.builds.project_builds import ProjectBuilds
 from adapters.care.care import Care
 from adapters.git import GitWorkspaces
 from adapters.readiness import Dependency, WatchedDependencies
+from adapters.runs.resources import RunResources
 from adapters.sdlc import database
 from adapters.sdlc.store import PostgresSdlcStore, create_store
 from adapters.temporal.messages import TemporalNotifier
@@ -41,6 +42,7 @@ from tests.fakes import (
     ScriptedBuilds,
     ScriptedCare,
 )
+from tests.fixtures_runs import PORTS
 from tests.fixtures_sdlc import free_port
 from tests.fixtures_workspaces import NUMBER, stage_request
 
@@ -84,7 +86,9 @@ async def site(request: pytest.FixtureRequest, workspaces: GitWorkspaces, state_
             name: BuildCommand(".", ("sh", "-c", command)) for name, command in COMMANDS.items()
         }
         file = AgentsFile("agents.toml", state_home, {}, commands, 0.0)
-        real = ProjectBuilds(file, state_home, {"PATH": "/usr/bin:/bin"})
+        real = ProjectBuilds(
+            lambda: file, state_home, {"PATH": "/usr/bin:/bin"}, RunResources(state_home, PORTS)
+        )
         clones = state_home / "clones" / NUMBER
         return Site(real, head, workspaces, lambda _: any(clones.rglob("begun")))
     scripted = ScriptedBuilds(RealClock(), {RED: (2,)})
