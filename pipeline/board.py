@@ -215,6 +215,7 @@ class Board:
         """Whether the outcome is followed by another attempt at once, and count it."""
         if outcome.resumes:
             return False  # its retries are exhausted
+        self.entries[stage.name].resumes = False  # it has ended: another attempt is a new one
         kind = outcome.failure.kind if outcome.failure else None
         again = kind in self.repeated_after(stage)
         self.entries[stage.name].count(kind)

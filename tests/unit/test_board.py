@@ -100,6 +100,17 @@ def test_crash_between_losses_starts_their_count_again(board: Board) -> None:
     assert all(board.tries_again(roy, fail(board, roy.name, kind)) for kind in kinds)
 
 
+def test_resumed_attempt_that_fails_is_followed_by_a_new_one(board: Board) -> None:
+    roy = a_stage(board, "Backend Implementation")
+    board.begin(roy)
+    board.entries[roy.name].resumes = True
+    outcome = fail(board, roy.name)
+
+    assert outcome.attempt == 1
+    assert board.tries_again(roy, outcome)
+    assert board.begin(roy) == 2
+
+
 def test_run_that_died_while_suspended_is_always_tried_again_and_counts_as_nothing(
     board: Board,
 ) -> None:
