@@ -51,6 +51,8 @@ class EventType(StrEnum):
     WORKFLOW_CANCELLED = "workflow.cancelled"
     WORKFLOW_PERFORMANCE = "workflow.performance"
     STAGE_STARTED = "stage.started"
+    STAGE_RESUMED = "stage.resumed"
+    """The session of its program goes on after it was cut off; `resumes` counts how often."""
     STAGE_COMPLETED = "stage.completed"
     STAGE_SKIPPED = "stage.skipped"
     STAGE_FAILED = "stage.failed"

@@ -83,7 +83,8 @@ _WORDS = (
 )
 _SHOWN = ("command", "file_path", "pattern", "path", "url", "description", "prompt")
 """What of a tool's input tells most, in this order."""
-_REFUSED_STARTS = ("error: unknown option", "Error: Session ID", "No conversation found", "error:")
+_NO_SESSION = "No conversation found"
+_REFUSED_STARTS = ("error: unknown option", "Error: Session ID", _NO_SESSION, "error:")
 
 
 class ClaudeCode:
@@ -193,6 +194,7 @@ class ClaudeStream:
         self._until: datetime | None = None
         self._retries = 0
         self._retried = ""
+        self._has_worked = False
 
     def take(self, event: Event) -> None:
         """Read one event; what follows a result changes nothing of it."""
@@ -205,6 +207,8 @@ class ClaudeStream:
                 self._retried = text_of(event.get("error"))
             case "assistant", _:
                 self._error = text_of(event.get("error"))
+                is_told = record(event.get("message")).get("model") == "<synthetic>"
+                self._has_worked = self._has_worked or not is_told
             case "rate_limit_event", _:
                 self._limit(record(event.get("rate_limit_info")))
             case "result", _:
@@ -240,6 +244,7 @@ class ClaudeStream:
             cost_usd=dollars(result.get("total_cost_usd")),
             denials=tuple(map(_denial, result.get("permission_denials", ()))),
             retries=self._retries,
+            has_worked=self._has_worked,
         )
 
     def _ending(self, process: ProcessEnd) -> tuple[Ending, str]:
@@ -250,6 +255,8 @@ class ClaudeStream:
         if subtype != "success":
             errors = result.get("errors")
             said = "; ".join(map(str, errors)) if isinstance(errors, list) else text
+            if _NO_SESSION in said:
+                return Ending.REFUSED_START, said
             return _SUBTYPES.get(subtype, Ending.FAILED), said or subtype
         if result.get("is_error") is not False:
             status = result.get("api_error_status")

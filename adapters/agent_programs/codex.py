@@ -180,14 +180,18 @@ class CodexStream:
         self._retries = 0
         self._ran = 0
         self._without_sandbox = ""
+        self._has_worked = False
 
     def take(self, event: Event) -> None:
         """Read one event; an item of the type `error` is a warning and no failure."""
         match event.get("type"):
             case "thread.started":
                 self._session = name_of(event.get("thread_id"))
-            case "item.completed":
-                self._item(record(event.get("item")))
+            case "item.started" | "item.completed" as kind:
+                item = record(event.get("item"))
+                self._has_worked = self._has_worked or item.get("type") != "error"
+                if kind == "item.completed":
+                    self._item(item)
             case "turn.completed":
                 self._end, self._tokens = "completed", _tokens(record(event.get("usage")))
             case "turn.failed":
@@ -224,6 +228,7 @@ class CodexStream:
             until=reset_time(detail, process.ended_at) if ending is Ending.USAGE_LIMIT else None,
             tokens=self._tokens,
             retries=self._retries,
+            has_worked=self._has_worked,
         )
 
     def _ending(self, process: ProcessEnd) -> tuple[Ending, str]:

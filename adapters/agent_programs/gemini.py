@@ -184,6 +184,7 @@ class GeminiStream:
         self._text = ""
         self._result: Event | None = None
         self._denials: list[str] = []
+        self._has_worked = False
         self._called: dict[str, str] = {}
 
     def take(self, event: Event) -> None:
@@ -193,10 +194,12 @@ class GeminiStream:
                 self._session = name_of(event.get("session_id"))
             case "message" if event.get("role") == "assistant":
                 self._text = kept(self._text + text_of(event.get("content")), TEXT_LIMIT)
+                self._has_worked = True
             case "tool_use":
                 given = record(event.get("parameters"))
                 what = given.get("command") or given.get("file_path") or ""
                 name = short(f"{event.get('tool_name')} {what}".strip())
+                self._has_worked = True
                 self._called = {text_of(event.get("tool_id")): name, **self._called}
                 self._called = dict(list(self._called.items())[:DENIALS_LIMIT])
             case "tool_result":
@@ -232,6 +235,7 @@ class GeminiStream:
             models=tuple(map(name_of, models)),
             tokens=tokens,
             denials=tuple(self._denials),
+            has_worked=self._has_worked,
         )
 
     def _ending(self, process: ProcessEnd) -> tuple[Ending, str]:

@@ -211,7 +211,12 @@ class SupervisedRuns:
             if lock is None or self._unlocked(run):
                 signal_supervisor(run, asking)
                 return False
-            if not run.has(records.EXIT):
+            if run.has(records.EXIT):
+                return True
+            if run.number > 1 and not run.has(records.ORDER):
+                # Nothing of it was started, and the part before it may live in the same directory.
+                run.write_exit(RunEnd.CANCELLED, "cancelled")
+            else:
                 _end(run, RunEnd.CANCELLED, "cancelled")
             return True
 

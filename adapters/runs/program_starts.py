@@ -1,4 +1,7 @@
-"""How the program of a known kind is started for a run, and asked once more for its answer."""
+"""How the program of a known kind is started for a run, and how its session goes on.
+
+It goes on to be asked once more for its answer, or since it was cut off.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,18 +12,22 @@ from uuid import UUID, uuid5
 
 from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.program import Task
-from adapters.runs.directory import RunDirectory, RunRecord
+from adapters.runs.directory import ANSWER, RESUMED, RunDirectory, RunRecord
+from adapters.runs.inventory import requirement_of
 from adapters.runs.kinds import PASSED_ON, environment_of
 from pipeline.agent_programs import ProgramAgent
 from pipeline.model import Head, RunOrder
 from pipeline.notice import notice_schema
-from pipeline.prompt import answer_prompt
+from pipeline.prompt import answer_prompt, resume_prompt
 
 LINGER_SECONDS = 60.0
 """How long a program may take to exit after its last line, its background commands included."""
 
 ANSWER_DEADLINE = timedelta(minutes=10)
 """For an answer alone, all work being done."""
+
+LEAST_RESUMED = timedelta(minutes=10)
+"""For a session that was cut off at the end of its time."""
 
 _SESSIONS = UUID("6f0a4a3e-6a54-4a0e-9d5a-2f1c8f6f7d11")
 """Name space of sessions' ids, which are made from runs' ids."""
@@ -48,35 +55,69 @@ def program_start(
 
 def answer_start(
     agent: ProgramAgent,
-    run: RunDirectory,
+    last: RunDirectory,
     session: str,
     refusal: str,
     environment: Mapping[str, str],
 ) -> ProgramStart | None:
-    """How the program of a run that has ended is asked once more for its answer.
+    """How the program of a run, whose last part has ended, is asked once more for its answer.
 
     None if nothing of the run's order is left, or the agent has become one of another kind.
     """
-    record = run.order()
+    record = last.order()
     if record is None or record.kind != agent.kind:
         return None
-    number, _, rest = run.run_id.partition("/")
-    stage, _, attempt = rest.partition("/")[2].rpartition("/")
-    by_schema = PROGRAMS[agent.kind].takes_schema
+    number, by_schema = requirement_of(last.run_id), PROGRAMS[agent.kind].takes_schema
+    prompt = answer_prompt(record.agent, number, refusal, by_schema=by_schema)
+    deadline = min(ANSWER_DEADLINE, timedelta(seconds=record.deadline_seconds))
+    return _next_start(agent, last, record, prompt, deadline, session, ANSWER, environment)
+
+
+def resumed_start(
+    agent: ProgramAgent, last: RunDirectory, session: str, why: str, environment: Mapping[str, str]
+) -> ProgramStart | None:
+    """How the program of a run that was cut off goes on in its session and its clone.
+
+    It has the time that was left. None as for `answer_start`.
+    """
+    record = last.order()
+    if record is None or record.kind != agent.kind:
+        return None
+    number, by_schema = requirement_of(last.run_id), PROGRAMS[agent.kind].takes_schema
+    prompt = resume_prompt(record.agent, number, why, by_schema=by_schema)
+    left = timedelta(seconds=last.deadline_seconds(record) - last.worked_seconds)
+    least = min(LEAST_RESUMED, timedelta(seconds=record.deadline_seconds))
+    deadline = max(left, least)
+    return _next_start(agent, last, record, prompt, deadline, session, RESUMED, environment)
+
+
+def _next_start(
+    agent: ProgramAgent,
+    last: RunDirectory,
+    record: RunRecord,
+    prompt: str,
+    deadline: timedelta,
+    session: str,
+    purpose: str,
+    environment: Mapping[str, str],
+) -> ProgramStart:
+    """The start of the part that follows the last one, in the same session and clone."""
+    stage, _, attempt = last.first.run_id.split("/", 2)[2].rpartition("/")
     order = RunOrder(
-        run_id=run.again.run_id,
-        number=number,
+        run_id=last.following.run_id,
+        number=requirement_of(last.run_id),
         stage=stage,
         agent=record.agent,
         attempt=int(attempt),
         minutes=0.0,
-        deadline=min(ANSWER_DEADLINE, timedelta(seconds=record.deadline_seconds)),
+        deadline=deadline,
         grace=timedelta(seconds=record.grace_seconds),
-        prompt=answer_prompt(record.agent, number, refusal, by_schema=by_schema),
+        prompt=prompt,
         worktree=record.directory,
         head=Head(*record.head) if record.head else None,
     )
-    return _program_start(agent, order, run.again, environment, session)
+    made = _program_start(agent, order, last.following, environment, session)
+    return replace(made, record=replace(made.record, session=session, purpose=purpose))
 
 
 def _program_start(

@@ -113,6 +113,7 @@ class PostgresSdlcStore:
     open_stage = _write(stages.open_stage)
     queue_stage = _write(stages.queue_stage)
     resume_stage = _write(stages.resume_stage)
+    limit_account = _write(stages.limit_account)
     close_stage = _write(stages.close_stage)
     skip_stages = _write(stages.skip_stages)
     start_run = _write(stages.start_run)

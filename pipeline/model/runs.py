@@ -92,15 +92,28 @@ class RunOrder:
 
 
 @dataclass(frozen=True)
+class RunStart:
+    """An agent that was really started, and on what.
+
+    `session` is its program's, as soon as that is known.
+    """
+
+    at: datetime
+    head: Head | None
+    session: str = ""
+
+
+@dataclass(frozen=True)
 class RunResult:
     """How a run ended. `output` is the tail of its standard output, bounded.
 
     A longer one is searched for the agent's last block, which then stands before the tail; `unread`
     counts the bytes before what was searched, if no answer was found.
 
-    `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
-    suspended, and not by our own cancellation; `suspensions` are when it was suspended and resumed,
-    in turn.
+    `starts` counts real starts of the agent: 0 or 1, `resumes` how often its program's session was
+    resumed after it had been cut off. `pre_empted` says that it died while it was suspended, and
+    not by our own cancellation; `suspensions` are when it was suspended and resumed, in turn: until
+    its session was resumed it did not work either.
     """
 
     end: RunEnd
@@ -119,6 +132,11 @@ class RunResult:
     unread: int = 0
     report: ProgramReport | None = None
     """What the program itself tells, where its kind is known."""
+    resumes: int = 0
+    parts: int = 1
+    """How often its program was started: also to resume its session, and for its answer alone."""
+    is_resumable: bool = False
+    """Whether it was cut off, and its session can go on in its clone."""
 
     @property
     def elapsed(self) -> timedelta:

@@ -79,7 +79,8 @@ class StageOutcome:
     base: Head | None = None
     """The integration tip that its agent has started on: what its verdict is about."""
     resumes: bool = False
-    """Whether a retry continues with this very attempt: no agent is at fault, its run stands."""
+    """Whether this very attempt continues, after a retry or a hold: no agent is at fault, its run
+    stands."""
 
 
 @dataclass(frozen=True)
