@@ -278,6 +278,7 @@ def _order(request: StageRequest, context: StageContext, worktree: str, prompt: 
         worktree=worktree,
         head=request.head,
         started_at=context.started_at,
+        continues=context.continues,
     )
 
 

@@ -172,6 +172,15 @@ def resume_prompt(agent: str, number: str, why: str, *, by_schema: bool) -> str:
     return f"{told}\n\n## Completion notice\n\n{form(agent, TEAM[agent].role, number)}\n"
 
 
+def copied_session_prompt(directory: str, prompt: str) -> str:
+    """The prompt of a fix that begins with a copy of the session of the work that it repairs."""
+    return (
+        "What stands above is your own earlier work. Others have worked since: look at the files "
+        "again before you rely on them. You have a new task and a new working directory, "
+        f"{_line(directory)}. The earlier one is gone: use none of its paths any more.\n\n{prompt}"
+    )
+
+
 def _own_values(request: StageRequest, context: StageContext, place: Place) -> dict[str, str]:
     """What we say ourselves, each on one line; a title or path is cleaned."""
     agent = TEAM[request.stage.agent]

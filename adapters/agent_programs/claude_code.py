@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 
 from adapters.agent_programs.probes import Asked
@@ -98,7 +99,8 @@ class ClaudeCode:
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
         """`claude -p`, with a session of a chosen id."""
-        session = ("--resume" if task.resumes else "--session-id", task.session)
+        copied = ("--resume", task.copies, "--fork-session") if task.copies else ()
+        session = (*copied, "--resume" if task.resumes else "--session-id", task.session)
         argv = (
             *(agent.program, "-p", "--output-format", "stream-json", "--verbose"),
             *session,
@@ -120,6 +122,11 @@ class ClaudeCode:
             variables={**_VARIABLES, **({"IS_SANDBOX": "1"} if is_free else {})},
             session=task.session,
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        """By the path of its file, since an id is only known in the directory of its work."""
+        home = environment.get("CLAUDE_CONFIG_DIR") or f"{environment.get('HOME', '')}/.claude"
+        return next(map(str, Path(home).glob(f"projects/*/{session}.jsonl")), "")
 
     def stream(self) -> "ClaudeStream":
         """A reader of `--output-format stream-json`."""

@@ -5,8 +5,9 @@ It tells its errors in prose alone, no costs, and its tokens as the sum over the
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import (
@@ -88,8 +89,8 @@ class Codex:
             *agent.arguments,
         )
         # A resumed thread falls back to reading alone unless it is told before the command.
-        resume = ("resume",) if task.resumes else ()
-        ids = (task.session,) if task.resumes else ()
+        resume = ("resume",) if task.resumes else ("fork",) if task.copies else ()
+        ids = (task.session,) if task.resumes else (task.copies,) if task.copies else ()
         argv = (agent.program, "exec", *_permissions(agent, task), *resume, *options, *ids, "-")
         return Launch(
             argv,
@@ -97,6 +98,12 @@ class Codex:
             passed_on=_PASSED_ON,
             files={SCHEMA: task.schema},
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        """By its id, from any directory."""
+        home = environment.get("CODEX_HOME") or f"{environment.get('HOME', '')}/.codex"
+        is_kept = any(Path(home).glob(f"sessions/*/*/*/rollout-*-{session}.jsonl"))
+        return session if is_kept else ""
 
     def stream(self) -> "CodexStream":
         """A reader of `codex exec --json`."""

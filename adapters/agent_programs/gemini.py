@@ -6,7 +6,7 @@ variables for it and start servers: only what is listed here is kept out.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -87,7 +87,14 @@ class GeminiCli:
 
     kind = "gemini"
     takes_schema = False
-    traits = ProgramTraits("gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT})
+    traits = ProgramTraits(
+        "gemini",
+        {
+            "max_turns": _SET_LIMIT,
+            "max_budget_usd": _NO_LIMIT,
+            "resume_for_fixes": "its sessions belong to one directory, and a fix has its own clone",
+        },
+    )
     counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 
@@ -116,6 +123,10 @@ class GeminiCli:
             files={POLICY: rules} if rules else {},
             session=task.session,
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        """Its sessions belong to the directory of their work."""
+        return ""
 
     def stream(self) -> "GeminiStream":
         """A reader of `-o stream-json`."""

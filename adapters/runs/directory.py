@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from adapters.agent_programs import PROGRAMS
-from adapters.agent_programs.program import ProcessEnd
+from adapters.agent_programs.program import ProcessEnd, less
 from adapters.agent_programs.stream import read_report, together
 from adapters.files import read_tail, try_lock, write_atomically
 from adapters.runs import records
 from pipeline.errors import RefusedInput
-from pipeline.model import Ending, Head, ProgramReport, RunEnd, RunResult, between
+from pipeline.model import Ending, Head, ProgramReport, RunEnd, RunResult, Tokens, between
 from pipeline.notice import last_block
 from pipeline.numbers import slug
 
@@ -80,6 +80,8 @@ class RunRecord:
     """Of a known program: how the lines begin after which only its exit is missing."""
     linger_seconds: float = 0.0
     """Of a known program: how long it may take to exit after such a line."""
+    earlier_tokens: tuple[int, int, int] = (0, 0, 0)
+    """Of a program that counts whole sessions: what of it is not of this run, as `Tokens`."""
     purpose: str = ""
     """What this part of a run is for, unless it is the first: `answer` or `resumed`."""
 
@@ -400,7 +402,11 @@ class RunDirectory:
             errors=read_tail(self.file(records.STDERR), records.ERROR_OUTPUT_LIMIT),
             ended_at=_time(ended["ended_at"]),
         )
-        return read_report(program, self.file(records.STDOUT), process)
+        report = read_report(program, self.file(records.STDOUT), process)
+        if report.tokens and any(record.earlier_tokens):
+            own = less(report.tokens, Tokens(*record.earlier_tokens))
+            return replace(report, tokens=own)
+        return report
 
     def _output(self, limit: int) -> tuple[str, int]:
         """The tail of standard output, preceded by the agent's last block if that lies before it.

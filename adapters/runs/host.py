@@ -1,6 +1,7 @@
 """The agents of this host: the port in front of run directories, kinds of runs and slots."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -30,8 +31,10 @@ from adapters.runs.kinds import (
     simulated_record,
 )
 from adapters.runs.program_starts import (
+    Copied,
     ProgramStart,
     answer_start,
+    copied_session,
     program_start,
     resumed_start,
 )
@@ -56,6 +59,8 @@ from pipeline.resuming import may_resume, why_cut_off
 
 PATIENCE_SECONDS = 15.0
 """After this a supervisor that was asked to end is killed: longer than its agent's own grace."""
+
+log = logging.getLogger("agog.runs")
 
 _ENDING_POLL_SECONDS = 0.05
 _SHORT_SECONDS = 0.02
@@ -191,7 +196,11 @@ class HostRuns:
         """
         run = RunDirectory.of(self._home, order.run_id)
         cut_off = await in_thread(partial(self._to_resume, run))
-        start = partial(self._resume_session, cut_off) if cut_off else self._starter(run, order)
+        start: Start
+        if cut_off:
+            start = partial(self._resume_session, cut_off)
+        else:
+            start = await in_thread(partial(self._starter, run, order))
         return await in_thread(lambda: not self._suspensions.is_ordered(run) and start())
 
     async def until_resumed(self, run_id: str) -> None:
@@ -473,7 +482,13 @@ class HostRuns:
             return partial(self._simulated.start, run, record, order.prompt)
         start = self._supervised.start
         if isinstance(agent, ProgramAgent):
-            made = program_start(agent, order, run, self._environment)
+            copied: Copied | None = None
+            if agent.resume_for_fixes and order.continues:
+                repaired = RunDirectory.of(self._home, order.continues)
+                copied = copied_session(agent, repaired, self._environment)
+                if copied is None:
+                    log.warning("No session of %s is left: its fix starts anew", order.continues)
+            made = program_start(agent, order, run, self._environment, copied)
             return partial(
                 start, run, made.record, made.prompt, made.environment, order.started_at, made.files
             )

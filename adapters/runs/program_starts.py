@@ -5,20 +5,21 @@ It goes on to be asked once more for its answer, or since it was cut off.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid5
 
 from adapters.agent_programs import PROGRAMS
-from adapters.agent_programs.program import Task
+from adapters.agent_programs.program import Task, added
+from adapters.runs import records
 from adapters.runs.directory import ANSWER, RESUMED, RunDirectory, RunRecord
 from adapters.runs.inventory import requirement_of
 from adapters.runs.kinds import PASSED_ON, environment_of
 from pipeline.agent_programs import ProgramAgent
-from pipeline.model import Head, RunOrder
+from pipeline.model import Head, RunOrder, Tokens
 from pipeline.notice import notice_schema
-from pipeline.prompt import answer_prompt, resume_prompt
+from pipeline.prompt import answer_prompt, copied_session_prompt, resume_prompt
 
 LINGER_SECONDS = 60.0
 """How long a program may take to exit after its last line, its background commands included."""
@@ -44,13 +45,55 @@ class ProgramStart:
 
 
 def program_start(
-    agent: ProgramAgent, order: RunOrder, run: RunDirectory, environment: Mapping[str, str]
+    agent: ProgramAgent,
+    order: RunOrder,
+    run: RunDirectory,
+    environment: Mapping[str, str],
+    copied: "Copied | None" = None,
 ) -> ProgramStart:
-    """How the agent's program is started; its session's id follows from the run's where it can."""
+    """How the agent's program is started; its session's id follows from the run's where it can.
+
+    It begins with a copy of the session that is `copied`.
+    """
     program = PROGRAMS[agent.kind]
     task = (program.takes_schema and order.prompt_by_schema) or order.prompt
+    if copied:
+        task = copied_session_prompt(order.worktree or str(run.path), task)
     begun = replace(order, prompt=task)
-    return _program_start(agent, begun, run, environment, "")
+    made = _program_start(agent, begun, run, environment, "", copied.name if copied else "")
+    if copied is None:
+        return made
+    return replace(made, record=replace(made.record, earlier_tokens=copied.tokens))
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A session that a new one begins with a copy of, as its program names it.
+
+    `tokens` are those that the program counts again with the new one.
+    """
+
+    name: str
+    tokens: tuple[int, int, int]
+
+
+def copied_session(
+    agent: ProgramAgent, run: RunDirectory, environment: Mapping[str, str]
+) -> Copied | None:
+    """The session of a run for its agent's fix; None if it is gone, or of another kind."""
+    order = run.order()
+    if not (order and order.kind == agent.kind and run.has(records.EXIT)):
+        return None
+    report = run.result(limit=0).report
+    program = PROGRAMS[agent.kind]
+    name = program.copyable(report.session, environment) if report and report.session else ""
+    if not (report and name):
+        return None
+    spent = report.tokens if program.counts_sessions else None
+    if spent is None:
+        return Copied(name, (0, 0, 0))
+    before = Tokens(*order.earlier_tokens)
+    return Copied(name, astuple(added(before, spent)))
 
 
 def answer_start(
@@ -117,7 +160,10 @@ def _next_start(
         head=Head(*record.head) if record.head else None,
     )
     made = _program_start(agent, order, last.following, environment, session)
-    return replace(made, record=replace(made.record, session=session, purpose=purpose))
+    kept = replace(
+        made.record, session=session, purpose=purpose, earlier_tokens=record.earlier_tokens
+    )
+    return replace(made, record=kept)
 
 
 def _program_start(
@@ -126,13 +172,14 @@ def _program_start(
     run: RunDirectory,
     environment: Mapping[str, str],
     resumed: str,
+    copies: str = "",
 ) -> ProgramStart:
     """The start of a new session, or of one that is `resumed`, with the order's own prompt."""
     program = PROGRAMS[agent.kind]
     schema = json.dumps(notice_schema(order.agent, order.number))
     directory = order.worktree or str(run.path)
     session = resumed or str(uuid5(_SESSIONS, order.run_id))
-    task = Task(Path(directory), run.path, run.outbox, schema, session, resumes=bool(resumed))
+    task = Task(Path(directory), run.path, run.outbox, schema, session, bool(resumed), copies)
     launch = program.launch(agent, task)
     names = (*PASSED_ON, *launch.passed_on, *agent.environment)
     given = {

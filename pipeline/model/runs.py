@@ -89,6 +89,8 @@ class RunOrder:
     """When the SDLC database says that it was started: then it is never started again."""
     prompt_by_schema: str = ""
     """The prompt for a program that takes the answer by a schema."""
+    continues: str = ""
+    """The run whose session it may begin with a copy of."""
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,8 @@ class StageContext:
     """Who answers for each build of the plan, in its order."""
     handed: tuple[HandingRun, ...] = ()
     logs: tuple[FailureLog, ...] = ()
+    continues: str = ""
+    """Of a fix: the run of its own agent whose work it repairs."""
 
 
 # --- a stage's state in the workflow --------------------------------------------------------------

@@ -156,6 +156,36 @@ async def test_a_session_that_is_gone_is_refused_and_said(
     assert len(api.requests) == 2  # it was refused before anything was paid
 
 
+@pytest.mark.parametrize("kind", ["claude-code", "codex"])
+async def test_a_fix_begins_with_a_copy_of_the_session_of_what_it_repairs(
+    kind: str, runs: Bench, clone: Path
+) -> None:
+    scenario = SCENARIOS[f"{kind} works"]
+    turns = iter((Write("hello.txt", "hello\n"), NOTICE, Write("fixed.txt", "fixed\n"), NOTICE))
+    with stand_in(lambda n, prompt: next(turns)) as api:
+        runs.agents["roy"] = replace(agent(scenario, api), resume_for_fixes=True)
+        runs.environment = environment(scenario.environment, api, clone.parent)
+        order = runs.order(worktree=str(clone), prompt="Begin.", prompt_by_schema="Begin.")
+        first = await attach(runs.host(), order)
+        place = clone.parent / "clone-of-the-fix"
+        shutil.copytree(clone, place)
+        shutil.rmtree(clone)  # what was merged is removed
+        again = {"worktree": str(place), "prompt": "Fix it.", "prompt_by_schema": "Fix it."}
+        fix = runs.order(stage="Fix", continues=order.run_id, **again)
+        second = await attach(runs.host(), fix)
+
+    assert first.report
+    assert second.report
+    assert second.report.ending is Ending.SUCCESS, second
+    assert second.report.session not in ("", first.report.session)
+    told = json.dumps(api.requests[-1].body)
+    for said in ("Begin.", "hello.txt", "Fix it.", f"new working directory, {place}"):
+        assert said in told
+    assert (place / "fixed.txt").read_text() == "fixed\n"
+    # Codex counts the whole thread: only the difference is the fix's.
+    assert first.report.tokens == second.report.tokens
+
+
 def kill_all(run: RunDirectory) -> None:
     """Kill supervisor, program and all below, as a power cut does."""
     os.kill(run.last.identity()["supervisor"], signal.SIGKILL)

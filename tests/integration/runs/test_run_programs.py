@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -474,6 +474,9 @@ class Fourth:
             variables={"FOURTH_QUIET": "1"},
             files={"schema.json": task.schema},
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        return ""
 
     def stream(self) -> ClaudeStream:
         return ClaudeStream()
