@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +17,6 @@ from pipeline.model import (
     Extension,
     Failure,
     FailureKind,
-    Head,
     Hold,
     MergeResult,
     Mode,
@@ -27,6 +25,7 @@ from pipeline.model import (
     RunEnd,
     RunOrder,
     RunResult,
+    RunStart,
     StageContext,
     StageOutcome,
     StageRequest,
@@ -57,12 +56,17 @@ class StageActivities:
         Raises: DependencyUnavailable before the start; StaleAttempt, ProjectMissing,
             ProjectRefused.
         """
+        on_start = partial(self._started, request)
         try:
-            if not_started := await self._start(request):
-                return not_started
-            on_start = partial(self._started, request)
-            async with step("run its agent"):
-                result = await self._ports.runs.attach(request.slot, on_start)
+            while True:
+                if not_started := await self._start(request):
+                    return not_started
+                async with step("run its agent"):
+                    result = await self._ports.runs.attach(request.slot, on_start)
+                # What was verified for a deployment may not be the tip any more.
+                if request.exact or not result.is_resumable:
+                    break
+                await self._let_resume(request, result)
         except asyncio.CancelledError:
             await self._cancelled(request)
             raise
@@ -80,40 +84,77 @@ class StageActivities:
     async def _start(self, request: StageRequest) -> StageOutcome | None:
         """Start the run, or find it started; returns the outcome if it was not.
 
-        It has no slot, is held, or its clone cannot be prepared.
+        It has no slot, is held, or its clone cannot be prepared. One that was cut off passes the
+        gates again before its session goes on.
         """
         runs = self._ports.runs
         while True:
             async with runs.slot(request.slot) as has_slot:
-                if await runs.is_started(request.run_id):
+                resume = await runs.next_resume(request.run_id)
+                if not resume and await runs.is_started(request.run_id):
                     if request.resumed:
                         await self._ports.store.resume_stage(request)
                     return None
-                self._ports.readiness.check()
-                pass_gate = (
-                    self._ports.store.open_stage if has_slot else self._ports.store.queue_stage
-                )
-                account = self._ports.agents().account(request.stage.agent)
-                opened = await pass_gate(request, subscriber(), account)
-                await self._ports.publish(request.ref.number)
+                opened = await self._pass_gates(request, resume, has_slot=has_slot)
                 if not isinstance(opened, StageContext):
                     if not opened:
                         await runs.queue(request.slot)
-                    return self._not_started(request, opened)
-                made = await self._prepared(request, opened)
+                    return self._not_started(request, opened, resumes=resume > 0)
+                # A session that goes on has its clone, and knows its task.
+                made = (
+                    _order(request, opened, "", Prompt("", ""))
+                    if resume
+                    else await self._prepared(request, opened)
+                )
                 if isinstance(made, RunOrder) and await runs.start(made):
-                    _announce(request)
+                    _announce(request, resume)
                     return None
             if isinstance(made, tuple):
                 return await self._unprepared(request, *made)
             # A P0 suspended it just now: it passes the gate again with its next slot.
             await runs.until_resumed(request.run_id)
 
-    def _not_started(self, request: StageRequest, hold: Hold | None) -> StageOutcome:
+    async def _pass_gates(
+        self, request: StageRequest, resume: int, *, has_slot: bool
+    ) -> StageContext | Hold | None:
+        """What the agent must be told, or what holds it; None if it waits for a slot.
+
+        A session that is to go on waits here while a dependency is down: its attempt has begun, and
+        would count as a new one, which had seen what was merged meanwhile.
+        """
+        store, account = self._ports.store, self._ports.agents().account(request.stage.agent)
+        pass_gate = store.open_stage if has_slot else store.queue_stage
+        passing = partial(pass_gate, request, subscriber(), account, resume)
+        telling = partial(self._ports.publish, request.ref.number)
+        if resume:
+            opened = await until_persisted(self._ports, passing)
+            await until_persisted(self._ports, telling)
+            return opened
+        self._ports.readiness.check()
+        opened = await passing()
+        await telling()
+        return opened
+
+    async def _let_resume(self, request: StageRequest, result: RunResult) -> None:
+        """Let the session of a run that was cut off go on, and tell of a limit that has cut it."""
+        limit = limit_of(result.report, self._ports.agents().after_limit(request.stage.agent))
+        if limit and result.end is RunEnd.EXITED:
+            met = partial(self._ports.store.limit_account, request, limit)
+            are_held = await until_persisted(self._ports, met)
+            await until_persisted(self._ports, partial(self._ports.publish, request.ref.number))
+            if are_held:
+                await until_persisted(self._ports, partial(notify_others, self._ports))
+        await self._ports.runs.let_resume(request.run_id, result.parts)
+
+    def _not_started(
+        self, request: StageRequest, hold: Hold | None, *, resumes: bool
+    ) -> StageOutcome:
         """The outcome of a stage that is held, or waits for a slot."""
         name, parallel = request.stage.name, self._ports.parallel
         state = StageState.HELD if hold else StageState.WAITING
-        return StageOutcome(name, request.attempt, state, None, parallel, hold=hold)
+        return StageOutcome(
+            name, request.attempt, state, None, parallel, hold=hold, resumes=resumes
+        )
 
     async def _prepared(
         self, request: StageRequest, context: StageContext
@@ -230,9 +271,10 @@ class StageActivities:
         if has_resumed:
             await until_persisted(self._ports, partial(notify_others, self._ports))
 
-    async def _started(self, request: StageRequest, at: datetime, head: Head | None) -> None:
-        start_run, commit = self._ports.store.start_run, head.commit if head else ""
-        await until_persisted(self._ports, partial(start_run, request.run_id, at, commit))
+    async def _started(self, request: StageRequest, start: RunStart) -> None:
+        start_run, commit = self._ports.store.start_run, start.head.commit if start.head else ""
+        told = partial(start_run, request.run_id, start.at, commit, start.session)
+        await until_persisted(self._ports, told)
 
     async def _cancelled(self, request: StageRequest) -> None:
         """End the agent if the stage was cancelled; a worker that stops leaves it alone."""
@@ -310,11 +352,12 @@ async def _unless(stop: Awaitable[None], work: Awaitable[T]) -> tuple[bool, T | 
         await asyncio.gather(stopping, working, return_exceptions=True)
 
 
-def _announce(request: StageRequest) -> None:
+def _announce(request: StageRequest, resume: int) -> None:
     together = request.in_group and request.mode is Mode.PARALLEL
     activity.logger.info(
-        "[%s] Starting %s (%s)%s",
+        "[%s] %s %s (%s)%s",
         request.ref.number,
+        "Resuming the session of" if resume else "Starting",
         request.stage.name,
         request.stage.agent,
         " in parallel group" if together else "",
@@ -336,6 +379,7 @@ def _order(request: StageRequest, context: StageContext, worktree: str, prompt: 
         worktree=worktree,
         head=request.head,
         started_at=context.started_at,
+        continues=context.continues,
     )
 
 

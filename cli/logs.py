@@ -16,7 +16,7 @@ from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.program import AgentProgram
 from adapters.agent_programs.stream import event_of
 from adapters.runs import records as run_files
-from adapters.runs.directory import AGAIN, RunDirectory
+from adapters.runs.directory import RunDirectory, following_records
 from adapters.sdlc.views import RunView
 from cli import output
 from cli.connections import records
@@ -64,7 +64,7 @@ def logs(
     if not path.exists() and not (follow and may_still_print):
         raise UnknownRequirement(_why_nothing(path, found, settings.host))
     log = Log(path)
-    for each in log.parts():
+    for each in log.parts(follow=follow):
         lines = each.lines if raw or stderr else each.readable
         for line in lines(follow=follow):
             _print(line, found, as_json=as_json)
@@ -107,13 +107,20 @@ class Log:
         """Take the file of one of its streams."""
         self._path = path
 
-    def parts(self) -> Iterator["Log"]:
-        """This log, then that of asking its program once more for its answer, if it was asked."""
-        yield self
-        folder = self._path.parent
-        again = folder.with_name(folder.name + AGAIN) / self._path.name
-        if again.exists():
-            yield Log(again)
+    def parts(self, *, follow: bool) -> Iterator["Log"]:
+        """This log, then those of the parts in which its program's session has gone on.
+
+        With `follow` also later ones, as long as its session is to be resumed.
+        """
+        log = self
+        while True:
+            yield log
+            folder, name = log._path.parent, log._path.name
+            log = Log(following_records(folder) / name)
+            while not log._path.exists():
+                if not (follow and (folder / run_files.RESUMES).exists()):
+                    return
+                time.sleep(_POLL_SECONDS)
 
     def readable(self, *, follow: bool) -> Iterator[bytes]:
         """The lines, those of a known program's stream in a form for humans."""

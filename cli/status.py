@@ -136,6 +136,7 @@ def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, obj
         "state": stage.state,
         "attempt": stage.attempt,
         "starts": stage.starts,
+        "resumes": stage.resumes,
         "started_at": stage.started_at,
         "ended_at": stage.ended_at,
         "reason": stage.reason,
@@ -260,9 +261,10 @@ def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
 
 def _stages_table(view: RequirementView) -> Table:
     costs = ("tokens", "cost") if _tells_costs(view) else ()
+    resumes = ("resumes",) if any(stage.resumes for stage in view.stages) else ()
     rows = output.table(
-        "stage", "agent", "state", "attempt", "starts", "start", "took", *costs,
-        numbers=("attempt", "starts", "took", *costs), fold=("stage",),
+        "stage", "agent", "state", "attempt", "starts", *resumes, "start", "took", *costs,
+        numbers=("attempt", "starts", *resumes, "took", *costs), fold=("stage",),
     )  # fmt: skip
     queued = {each.stage for each in view.queued}
     for stage in view.stages:
@@ -275,6 +277,7 @@ def _stages_table(view: RequirementView) -> Table:
             Text(waits, "yellow") if waits else output.styled(stage.state),
             str(stage.attempt or ""),
             str(stage.starts or ""),
+            *((str(stage.resumes or ""),) if resumes else ()),
             output.clock(stage.started_at),
             _duration(stage),
             *((count(stage.tokens), dollars(stage.usd)) if costs else ()),

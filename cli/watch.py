@@ -264,7 +264,8 @@ class ProgressLines:
 def _stage_line(stage: StageView) -> str:
     at = output.clock(stage.ended_at or stage.started_at)
     attempt = f", attempt {stage.attempt}" if stage.attempt > 1 else ""
-    said = f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}".lstrip()
+    resumed = f", session resumed {stage.resumes} times" if stage.resumes else ""
+    said = f"{at} {stage.stage} ({stage.agent}{attempt}{resumed}) {stage.state}".lstrip()
     return _with_reason(said, stage.reason)
 
 

@@ -28,6 +28,7 @@ PROGRAM_KEYS = (
     "isolation",
     "account",
     "resume_after_limit",
+    "resume_for_fixes",
 )
 
 
@@ -60,7 +61,8 @@ class ProgramAgent:
 
     `commands` begin the commands that it may run with `permission` RUN. `isolation` keeps out what
     the repository brings along for the program: settings, hooks, servers. `after_limit` says what
-    happens once a usage limit of its `account` is over.
+    happens once a usage limit of its `account` is over. With `resume_for_fixes` its fix of a stage
+    begins with a copy of the session in which it did that stage.
     """
 
     kind: str
@@ -77,6 +79,7 @@ class ProgramAgent:
     instructions: str = ""
     isolation: bool = True
     after_limit: AfterLimit = AfterLimit.RESUME
+    resume_for_fixes: bool = False
 
 
 def read_program_agent(
@@ -109,6 +112,7 @@ def read_program_agent(
         instructions=instructions,
         isolation=table.boolean("isolation", default=True),
         after_limit=_after_limit(table),
+        resume_for_fixes=table.boolean("resume_for_fixes", default=False),
     )
 
 

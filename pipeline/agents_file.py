@@ -92,7 +92,10 @@ BUILD_TIMEOUT = timedelta(seconds=300)
 _COMMAND_KEYS = ("kind", "command", "environment", "prompt_file", "instructions", "prepare")
 _SIMULATED_KEYS = ("kind", "minutes", "notice")
 _AGENT_KEYS = {"command": _COMMAND_KEYS, "simulated": _SIMULATED_KEYS}
-_OF_ONE_KIND = ("program", "model", "arguments", "max_turns", "max_budget_usd", "account")
+_OF_ONE_KIND = (
+    *("program", "model", "arguments", "max_turns", "max_budget_usd", "account"),
+    "resume_for_fixes",
+)
 """Keys of the defaults that do not hold for an agent of another kind than theirs."""
 _BUILD_KEYS = {
     "command": (

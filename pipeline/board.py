@@ -177,10 +177,14 @@ class Board:
             entry.base = base or self.head
         return entry.attempt
 
-    def hold(self, stage: Stage, why: str) -> None:
-        """Take back an attempt that was not started; `why` it was to run is kept."""
+    def hold(self, stage: Stage, why: str, *, resumes: bool = False) -> None:
+        """Take back an attempt that was not started; `why` it was to run is kept.
+
+        One that was, and whose agent's session `resumes`, goes on as it is.
+        """
         entry = self.entries[stage.name]
         entry.state, entry.reason = StageState.HELD, why
+        entry.resumes = entry.resumes or resumes
         entry.attempt -= not entry.resumes
 
     def deadline_after(self, name: str, minutes: float) -> timedelta:
@@ -215,6 +219,7 @@ class Board:
         """Whether the outcome is followed by another attempt at once, and count it."""
         if outcome.resumes:
             return False  # its retries are exhausted
+        self.entries[stage.name].resumes = False  # it has ended: another attempt is a new one
         kind = outcome.failure.kind if outcome.failure else None
         again = kind in self.repeated_after(stage)
         self.entries[stage.name].count(kind)

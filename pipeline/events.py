@@ -54,6 +54,8 @@ class EventType(StrEnum):
     STAGE_PREPARING = "stage.preparing"
     """The clone of its agent is being prepared; that is not the agent's time."""
     STAGE_PREPARED = "stage.prepared"
+    STAGE_RESUMED = "stage.resumed"
+    """The session of its program goes on after it was cut off; `resumes` counts how often."""
     STAGE_COMPLETED = "stage.completed"
     STAGE_SKIPPED = "stage.skipped"
     STAGE_FAILED = "stage.failed"

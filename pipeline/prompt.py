@@ -160,6 +160,27 @@ def answer_prompt(agent: str, number: str, refusal: str, *, by_schema: bool) -> 
     return f"{_FENCE.sub(' ', asked)}\n\n{heading}\n\n{form(agent, TEAM[agent].role, number)}\n"
 
 
+def resume_prompt(agent: str, number: str, why: str, *, by_schema: bool) -> str:
+    """What an agent is told whose program was cut off, when its session goes on in its clone."""
+    form = _schema_format if by_schema else _notice_format
+    told = (
+        f"{why} Go on where you stopped: your task is the same, and every file is as you left it. "
+        "Your last command may have been cut off half-way, or may not be in this conversation at "
+        "all: see what it has done before you run it again, and whether anything that it had "
+        "started still has to be started."
+    )
+    return f"{told}\n\n## Completion notice\n\n{form(agent, TEAM[agent].role, number)}\n"
+
+
+def copied_session_prompt(directory: str, prompt: str) -> str:
+    """The prompt of a fix that begins with a copy of the session of the work that it repairs."""
+    return (
+        "What stands above is your own earlier work. Others have worked since: look at the files "
+        "again before you rely on them. You have a new task and a new working directory, "
+        f"{_line(directory)}. The earlier one is gone: use none of its paths any more.\n\n{prompt}"
+    )
+
+
 def _own_values(request: StageRequest, context: StageContext, place: Place) -> dict[str, str]:
     """What we say ourselves, each on one line; a title or path is cleaned."""
     agent = TEAM[request.stage.agent]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from pipeline.model import (
     RunEnd,
     RunOrder,
     RunResult,
+    RunStart,
     SashaCall,
     SlotRequest,
     SlotUsage,
@@ -64,6 +66,8 @@ class Script:
     says: str = ""
     resets: timedelta | None = None
     """How long after its end the limit is reset that it has met."""
+    is_resumable: bool = False
+    """Whether its session goes on after this end, with the next script of its stage."""
 
 
 class PlainPrompts:
@@ -212,6 +216,9 @@ class ScriptedRuns:
         """How often somebody asked for a slot to start with."""
         self.by_number: dict[str, Script] = {}
         """What every run of a requirement does, whatever its stage's script says."""
+        self._cut_off: set[str] = set()
+        """Runs whose session is to go on."""
+        self._resumes: Counter[str] = Counter()
         self.on_start: dict[str, Callable[[Path], object]] = {}
         """What else a stage's agent does in its worktree, by stage."""
 
@@ -223,6 +230,13 @@ class ScriptedRuns:
         has_slot = self.slots is None or self.used < self.slots
         self.claims += 1
         yield has_slot
+
+    async def next_resume(self, run_id: str) -> int:
+        return self._resumes[run_id] + 1 if run_id in self._cut_off else 0
+
+    async def let_resume(self, run_id: str, parts: int) -> None:
+        assert self._results[run_id].is_resumable
+        self._cut_off.add(run_id)
 
     async def queue(self, request: SlotRequest) -> None:
         """Nobody is less urgent."""
@@ -251,6 +265,11 @@ class ScriptedRuns:
     async def start(self, order: RunOrder) -> bool:
         if _key(order.run_id) in self.suspended:
             return False
+        if order.run_id in self._cut_off:
+            self._cut_off.remove(order.run_id)
+            self._resumes[order.run_id] += 1
+            first = self._results.pop(order.run_id)
+            order = replace(order, head=first.head)
         self.orders.append(order)
         return True
 
@@ -264,8 +283,9 @@ class ScriptedRuns:
 
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         if request.run_id not in self._results:
-            order = next(order for order in self.orders if order.run_id == request.run_id)
-            result = replace(await self._run(order, on_start), head=order.head)
+            order = next(o for o in reversed(self.orders) if o.run_id == request.run_id)
+            resumes = self._resumes[order.run_id]
+            result = replace(await self._run(order, on_start), head=order.head, resumes=resumes)
             async with self._changed:
                 self._results.setdefault(request.run_id, result)  # unless it was ended meanwhile
                 self._changed.notify_all()
@@ -274,7 +294,7 @@ class ScriptedRuns:
     async def _run(self, order: RunOrder, on_start: StartListener) -> RunResult:
         script = self._script(order)
         started = await self._clock.now()
-        await on_start(started, order.head)
+        await on_start(RunStart(started, order.head))
         minutes = order.minutes if script.minutes is None else script.minutes
         await self._clock.sleep(0 if script.lasts else minutes)
         async with self._changed:
@@ -296,6 +316,7 @@ class ScriptedRuns:
             log_reference=f"runs/{order.run_id}/stdout",
             pre_empted=script.pre_empted,
             report=_report(script, fenced, ended),
+            is_resumable=script.is_resumable,
         )
 
     def _may_end(self, order: RunOrder, script: Script) -> bool:

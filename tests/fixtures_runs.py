@@ -49,6 +49,15 @@ async def attach(host: HostRuns, order: Order, on_start: StartListener | None = 
     return await (host.attach(order.slot, on_start) if on_start else host.attach(order.slot))
 
 
+async def follow(host: HostRuns, order: Order) -> RunResult:
+    """What the stage's activity does, without its gates: a session that was cut off goes on."""
+    while (result := await attach(host, order)).is_resumable:
+        await host.let_resume(order.run_id, result.parts)
+        async with host.slot(order.slot):
+            await host.start(order)
+    return result
+
+
 @dataclass
 class Bench:
     """A state directory, its agents file and orders for them."""

@@ -138,12 +138,13 @@ class Paused:
     """An attempt that started nothing: `hold` says why.
 
     The pause ends after `lasts`, if that is given, else as `Notifications.wait` says; it gets
-    `turns`.
+    `turns`. With `resumes` the next attempt is this very one.
     """
 
     hold: Hold
     turns: int | None = None
     lasts: timedelta | None = None
+    resumes: bool = False
 
     @property
     def outage(self) -> Hold | None:
@@ -236,7 +237,8 @@ class Execution:
             return failed(error)
         if isinstance(result, _GATED) and result.hold:
             self.heed(result.parallel, None)
-            return Paused(result.hold, turns)
+            resumes = isinstance(result, StageOutcome) and result.resumes
+            return Paused(result.hold, turns, resumes=resumes)
         return result
 
     async def until_passed(

@@ -153,7 +153,7 @@ class StageRunner:
             why = self._board.entries[stage.name].reason
             outcome = await self._dispatch(stage, verified, after)
             if isinstance(outcome, Paused):
-                self._board.hold(stage, why)
+                self._board.hold(stage, why, resumes=outcome.resumes)
                 return outcome
             self._execution.heed(outcome.parallel, outcome.head)
             if not self._board.tries_again(stage, outcome):

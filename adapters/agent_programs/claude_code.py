@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 
 from adapters.agent_programs.probes import Asked
@@ -83,7 +84,8 @@ _WORDS = (
 )
 _SHOWN = ("command", "file_path", "pattern", "path", "url", "description", "prompt")
 """What of a tool's input tells most, in this order."""
-_REFUSED_STARTS = ("error: unknown option", "Error: Session ID", "No conversation found", "error:")
+_NO_SESSION = "No conversation found"
+_REFUSED_STARTS = ("error: unknown option", "Error: Session ID", _NO_SESSION, "error:")
 
 
 class ClaudeCode:
@@ -97,7 +99,8 @@ class ClaudeCode:
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
         """`claude -p`, with a session of a chosen id."""
-        session = ("--resume" if task.resumes else "--session-id", task.session)
+        copied = ("--resume", task.copies, "--fork-session") if task.copies else ()
+        session = (*copied, "--resume" if task.resumes else "--session-id", task.session)
         argv = (
             *(agent.program, "-p", "--output-format", "stream-json", "--verbose"),
             *session,
@@ -119,6 +122,11 @@ class ClaudeCode:
             variables={**_VARIABLES, **({"IS_SANDBOX": "1"} if is_free else {})},
             session=task.session,
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        """By the path of its file, since an id is only known in the directory of its work."""
+        home = environment.get("CLAUDE_CONFIG_DIR") or f"{environment.get('HOME', '')}/.claude"
+        return next(map(str, Path(home).glob(f"projects/*/{session}.jsonl")), "")
 
     def stream(self) -> "ClaudeStream":
         """A reader of `--output-format stream-json`."""
@@ -193,6 +201,7 @@ class ClaudeStream:
         self._until: datetime | None = None
         self._retries = 0
         self._retried = ""
+        self._has_worked = False
 
     def take(self, event: Event) -> None:
         """Read one event; what follows a result changes nothing of it."""
@@ -205,6 +214,8 @@ class ClaudeStream:
                 self._retried = text_of(event.get("error"))
             case "assistant", _:
                 self._error = text_of(event.get("error"))
+                is_told = record(event.get("message")).get("model") == "<synthetic>"
+                self._has_worked = self._has_worked or not is_told
             case "rate_limit_event", _:
                 self._limit(record(event.get("rate_limit_info")))
             case "result", _:
@@ -240,6 +251,7 @@ class ClaudeStream:
             cost_usd=dollars(result.get("total_cost_usd")),
             denials=tuple(map(_denial, result.get("permission_denials", ()))),
             retries=self._retries,
+            has_worked=self._has_worked,
         )
 
     def _ending(self, process: ProcessEnd) -> tuple[Ending, str]:
@@ -250,6 +262,8 @@ class ClaudeStream:
         if subtype != "success":
             errors = result.get("errors")
             said = "; ".join(map(str, errors)) if isinstance(errors, list) else text
+            if _NO_SESSION in said:
+                return Ending.REFUSED_START, said
             return _SUBTYPES.get(subtype, Ending.FAILED), said or subtype
         if result.get("is_error") is not False:
             status = result.get("api_error_status")

@@ -5,8 +5,9 @@ It tells its errors in prose alone, no costs, and its tokens as the sum over the
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import (
@@ -89,8 +90,8 @@ class Codex:
             *agent.arguments,
         )
         # A resumed thread falls back to reading alone unless it is told before the command.
-        resume = ("resume",) if task.resumes else ()
-        ids = (task.session,) if task.resumes else ()
+        resume = ("resume",) if task.resumes else ("fork",) if task.copies else ()
+        ids = (task.session,) if task.resumes else (task.copies,) if task.copies else ()
         argv = (agent.program, "exec", *_permissions(agent, task), *resume, *options, *ids, "-")
         return Launch(
             argv,
@@ -98,6 +99,12 @@ class Codex:
             passed_on=_PASSED_ON,
             files={SCHEMA: task.schema},
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        """By its id, from any directory."""
+        home = environment.get("CODEX_HOME") or f"{environment.get('HOME', '')}/.codex"
+        is_kept = any(Path(home).glob(f"sessions/*/*/*/rollout-*-{session}.jsonl"))
+        return session if is_kept else ""
 
     def stream(self) -> "CodexStream":
         """A reader of `codex exec --json`."""
@@ -181,14 +188,18 @@ class CodexStream:
         self._retries = 0
         self._ran = 0
         self._without_sandbox = ""
+        self._has_worked = False
 
     def take(self, event: Event) -> None:
         """Read one event; an item of the type `error` is a warning and no failure."""
         match event.get("type"):
             case "thread.started":
                 self._session = name_of(event.get("thread_id"))
-            case "item.completed":
-                self._item(record(event.get("item")))
+            case "item.started" | "item.completed" as kind:
+                item = record(event.get("item"))
+                self._has_worked = self._has_worked or item.get("type") != "error"
+                if kind == "item.completed":
+                    self._item(item)
             case "turn.completed":
                 self._end, self._tokens = "completed", _tokens(record(event.get("usage")))
             case "turn.failed":
@@ -225,6 +236,7 @@ class CodexStream:
             until=reset_time(detail, process.ended_at) if ending is Ending.USAGE_LIMIT else None,
             tokens=self._tokens,
             retries=self._retries,
+            has_worked=self._has_worked,
         )
 
     def _ending(self, process: ProcessEnd) -> tuple[Ending, str]:

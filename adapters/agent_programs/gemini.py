@@ -6,7 +6,7 @@ variables for it and start servers: only what is listed here is kept out.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -88,7 +88,13 @@ class GeminiCli:
     kind = "gemini"
     takes_schema = False
     traits = ProgramTraits(
-        "gemini", {"max_turns": _SET_LIMIT, "max_budget_usd": _NO_LIMIT}, tested="0.61.0"
+        "gemini",
+        {
+            "max_turns": _SET_LIMIT,
+            "max_budget_usd": _NO_LIMIT,
+            "resume_for_fixes": "its sessions belong to one directory, and a fix has its own clone",
+        },
+        tested="0.61.0",
     )
     counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
@@ -118,6 +124,10 @@ class GeminiCli:
             files={POLICY: rules} if rules else {},
             session=task.session,
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        """Its sessions belong to the directory of their work."""
+        return ""
 
     def stream(self) -> "GeminiStream":
         """A reader of `-o stream-json`."""
@@ -186,6 +196,7 @@ class GeminiStream:
         self._text = ""
         self._result: Event | None = None
         self._denials: list[str] = []
+        self._has_worked = False
         self._called: dict[str, str] = {}
 
     def take(self, event: Event) -> None:
@@ -195,10 +206,12 @@ class GeminiStream:
                 self._session = name_of(event.get("session_id"))
             case "message" if event.get("role") == "assistant":
                 self._text = kept(self._text + text_of(event.get("content")), TEXT_LIMIT)
+                self._has_worked = True
             case "tool_use":
                 given = record(event.get("parameters"))
                 what = given.get("command") or given.get("file_path") or ""
                 name = short(f"{event.get('tool_name')} {what}".strip())
+                self._has_worked = True
                 self._called = {text_of(event.get("tool_id")): name, **self._called}
                 self._called = dict(list(self._called.items())[:DENIALS_LIMIT])
             case "tool_result":
@@ -234,6 +247,7 @@ class GeminiStream:
             models=tuple(map(name_of, models)),
             tokens=tokens,
             denials=tuple(self._denials),
+            has_worked=self._has_worked,
         )
 
     def _ending(self, process: ProcessEnd) -> tuple[Ending, str]:

@@ -42,7 +42,8 @@ class Task:
     program that cannot hold that says so to its agent.
 
     `session` is a new session's id, for programs that let it be chosen; with `resumes` the id of
-    the session that goes on.
+    the session that goes on. A new one begins with a copy of the session that `copies` names, as
+    `AgentProgram.copyable` does.
     """
 
     directory: Path
@@ -52,6 +53,7 @@ class Task:
     """JSON schema of the answer."""
     session: str
     resumes: bool = False
+    copies: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,12 @@ class AgentProgram(Protocol):
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
         """How to start it, or to resume its session."""
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        """How a session of another directory is named to begin with a copy of it.
+
+        Empty if it is gone, or the program has no way to do so. `environment` is the worker's.
+        """
 
     def stream(self) -> EventStream:
         """A reader of its stream."""
@@ -195,6 +203,15 @@ def added(first: Tokens | None, second: Tokens) -> Tokens:
     first = first or Tokens()
     return Tokens(
         first.input + second.input, first.output + second.output, first.cached + second.cached
+    )
+
+
+def less(whole: Tokens, part: Tokens) -> Tokens:
+    """The tokens without some of them."""
+    return Tokens(
+        max(0, whole.input - part.input),
+        max(0, whole.output - part.output),
+        max(0, whole.cached - part.cached),
     )
 
 

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd, added
-from pipeline.model import ProgramReport
+from pipeline.model import ProgramReport, RunEnd
+
+_FIRST_LINES = 64 * 1024
+"""Bytes in which a stream names its session: its first lines do."""
 
 LINE_LIMIT = 8 * 1024 * 1024
 """Bytes of one line that is read; a longer one is skipped, as no end or answer is that long."""
+
+
+_GOING_ON = ProcessEnd("", "", RunEnd.EXITED, None, "", None)
 
 
 def read_report(program: AgentProgram, output: Path, process: ProcessEnd) -> ProgramReport:
@@ -22,8 +28,21 @@ def read_report(program: AgentProgram, output: Path, process: ProcessEnd) -> Pro
     return stream.report(process)
 
 
+def session_of(program: AgentProgram, output: Path) -> str:
+    """The session that the first lines of a stream name; empty if they do not yet."""
+    try:
+        with output.open("rb") as file:
+            lines = file.read(_FIRST_LINES).splitlines()
+    except FileNotFoundError:
+        return ""
+    stream = program.stream()
+    for event in filter(None, map(event_of, lines)):
+        stream.take(event)
+    return stream.report(_GOING_ON).session
+
+
 def together(program: AgentProgram, first: ProgramReport, again: ProgramReport) -> ProgramReport:
-    """The report of a run whose session was resumed once: its end, and what both parts cost."""
+    """The report of a run whose session has gone on: its end, and what both parts cost."""
     tokens = again.tokens or first.tokens
     if not program.counts_sessions and first.tokens and again.tokens:
         tokens = added(first.tokens, again.tokens)
@@ -36,7 +55,7 @@ def together(program: AgentProgram, first: ProgramReport, again: ProgramReport) 
         cost_usd=sum(costs) if costs else None,
         denials=(*first.denials, *again.denials),
         retries=first.retries + again.retries,
-        asked_again=first.asked_again + 1,
+        has_worked=first.has_worked or again.has_worked,
     )
 
 

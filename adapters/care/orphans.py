@@ -143,7 +143,7 @@ class OrphanedProcesses:
         if not run.records_path.is_dir():
             return path.parts[0] in ended
         try:
-            return run.file(records.EXIT).stat().st_mtime < time.time() - LEAVING_SECONDS
+            return run.last.file(records.EXIT).stat().st_mtime < time.time() - LEAVING_SECONDS
         except FileNotFoundError:
             return False
 

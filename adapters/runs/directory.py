@@ -10,18 +10,18 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from adapters.agent_programs import PROGRAMS
-from adapters.agent_programs.program import ProcessEnd
+from adapters.agent_programs.program import ProcessEnd, less
 from adapters.agent_programs.stream import read_report, together
 from adapters.files import read_tail, try_lock, write_atomically
 from adapters.runs import records
 from pipeline.errors import RefusedInput
-from pipeline.model import Head, ProgramReport, RunEnd, RunResult
+from pipeline.model import Ending, Head, ProgramReport, RunEnd, RunResult, Tokens, between
 from pipeline.notice import last_block
 from pipeline.numbers import slug
 
@@ -40,12 +40,13 @@ _OVERLAP = 1024 * 1024
 OUTBOX, INBOX = "outbox", "inbox"
 """Folders of the agent's directory: what it hands on, and what is handed to it."""
 
-AGAIN = ".again"
-"""Ends the name of the run that asks an agent's program once more for its answer."""
+_PART = re.compile(r"(.*-\d+)\.(\d+)")
+"""The name of a later part's records: a run's name, and the number of the part from 2."""
 
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A safe folder name: never a way out of the state directory."""
 
+_ATTEMPT = re.compile(r"\d+(\.([2-9]|[1-9]\d+))?")
 _SLUG_LENGTH = 100
 
 
@@ -79,19 +80,37 @@ class RunRecord:
     """Of a known program: how the lines begin after which only its exit is missing."""
     linger_seconds: float = 0.0
     """Of a known program: how long it may take to exit after such a line."""
+    earlier_tokens: tuple[int, int, int] = (0, 0, 0)
+    """Of a program that counts whole sessions: what of it is not of this run, as `Tokens`."""
+    purpose: str = ""
+    """What this part of a run is for, unless it is the first: `answer` or `resumed`."""
+
+
+ANSWER, RESUMED = "answer", "resumed"
+"""A program whose session goes on: it is asked once more for its answer, or was cut off."""
 
 
 class RunDirectory:
     """Paths, records and lock of one run. Every method may block on the disk.
 
     `path` belongs to the agent: nothing in it is ours, and nothing that we know depends on it.
+
+    A program whose session goes on after its end is started again: each start is a part of the run.
+    Every part has records and a supervisor of its own; all share the agent's directory. The id of
+    the n-th one is that of the run with `.n` behind it, from 2.
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
-        """Take the absolute path of the agent's directory; it need not exist yet."""
-        self.path = path
-        self.run_id = run_id
+        """Take the absolute path of the agent's directory; it need not exist yet.
+
+        For a later part, the last folder's name ends like its id.
+        """
         home, place = path.parents[3], path.parts[-3:]
+        is_later = _PART.fullmatch(path.name)
+        self.path = path.with_name(is_later[1]) if is_later else path
+        self.run_id = run_id
+        self.number = int(is_later[2]) if is_later else 1
+        """The number of the part, from 1."""
         self.records_path = home.joinpath(RECORDS, *place)
         self._order: RunRecord | None = None
 
@@ -102,11 +121,7 @@ class RunDirectory:
         workflow_run, _, rest = rest.partition("/")
         stage, _, attempt = rest.rpartition("/")
         parts = (number, workflow_run, f"{slug(stage)[:_SLUG_LENGTH]}-{attempt}")
-        if (
-            not stage
-            or not attempt.removesuffix(AGAIN).isdecimal()
-            or not all(map(SAFE_PART.fullmatch, parts))
-        ):
+        if not stage or not _ATTEMPT.fullmatch(attempt) or not all(map(SAFE_PART.fullmatch, parts)):
             raise RefusedInput(f"{run_id!r} is not a run id: REQ/workflow run/stage/attempt.")
         return cls(home.joinpath(RUNS, *parts), run_id)
 
@@ -116,11 +131,11 @@ class RunDirectory:
         home, place = records_path.parents[3], records_path.parts[-3:]
         run = cls(home.joinpath(RUNS, *place), "")
         fields = run._json(records.ORDER)
-        return cls(run.path, fields["run_id"]) if fields else None
+        return cls(home.joinpath(RUNS, *place), fields["run_id"]) if fields else None
 
     @classmethod
     def living(cls, home: Path) -> "Iterator[RunDirectory]":
-        """Every run of that state directory that was started or is about to be, and has no end."""
+        """Every part of a run there that was started or is about to be, and has no end."""
         for order in home.glob(f"{RECORDS}/*/*/*/{records.ORDER}"):
             run = cls.at(order.parent)
             if run and not run.has(records.EXIT) and not run.is_fresh:
@@ -130,7 +145,8 @@ class RunDirectory:
     def of_execution(cls, home: Path, key: str) -> "Iterator[RunDirectory]":
         """Every run of that execution (`REQ/workflow run`) that was ordered."""
         for order in home.glob(f"{RECORDS}/{key}/*/{records.ORDER}"):
-            if run := cls.at(order.parent):
+            run = cls.at(order.parent)
+            if run and run.number == 1:
                 yield run
 
     @classmethod
@@ -140,19 +156,40 @@ class RunDirectory:
             marker.unlink(missing_ok=True)
 
     @property
-    def again(self) -> "RunDirectory":
-        """The run that asks the program of this one once more for its answer; it may not exist."""
-        return RunDirectory(self.path.with_name(self.path.name + AGAIN), self.run_id + AGAIN)
+    def first(self) -> "RunDirectory":
+        """The first part, which has the run's own id."""
+        return self.numbered(1)
 
     @property
-    def is_again(self) -> bool:
-        """Whether it is such a run itself."""
-        return self.run_id.endswith(AGAIN)
+    def following(self) -> "RunDirectory":
+        """The next part; it may not exist."""
+        return self.numbered(self.number + 1)
+
+    @property
+    def last(self) -> "RunDirectory":
+        """The latest part: the one that lives, if any does."""
+        return self.parts()[-1]
+
+    def parts(self) -> "tuple[RunDirectory, ...]":
+        """All parts of the run that were ordered, and the first in any case."""
+        parts = [self.first]
+        while (following := parts[-1].following).has(records.ORDER):
+            parts.append(following)
+        return tuple(parts)
+
+    def numbered(self, number: int) -> "RunDirectory":
+        """That part of the run, from 1; it may not exist."""
+        if number == self.number:
+            return self
+        end = f".{number}" if number > 1 else ""
+        own = f".{self.number}" if self.number > 1 else ""
+        run_id = self.run_id.removesuffix(own)
+        return RunDirectory(self.path.with_name(self.path.name + end), f"{run_id}{end}")
 
     @property
     def outbox(self) -> Path:
-        """Where the agent leaves documents for others, also when it is asked once more."""
-        return self.path.with_name(self.path.name.removesuffix(AGAIN)) / OUTBOX
+        """Where the agent leaves documents for others, in whichever part of its run."""
+        return self.path / OUTBOX
 
     @property
     def inbox(self) -> Path:
@@ -271,39 +308,60 @@ class RunDirectory:
         durable: bool = True,
         started_at: datetime | None = None,
     ) -> None:
-        """Record an end that no supervisor can record."""
+        """Record an end that no supervisor can record.
+
+        A known program that was lost, perhaps with its host, ended when it printed its last line:
+        all that it does it tells there.
+        """
         started = self.starts() or ((started_at,) if started_at else ())
+        record = self.order()
+        is_told = end is RunEnd.LOST and record is not None and record.kind in PROGRAMS
+        sign = self._last_sign(started[0]) if started and is_told else None
         records.write_exit(
             str(self.records_path),
             end,
             started_at=started[0].isoformat() if started else None,
+            ended_at=sign.isoformat() if sign else None,
             reason=reason,
             durable=durable,
         )
 
+    def _last_sign(self, started_at: datetime) -> datetime:
+        """When the agent has printed something last, or else was started."""
+        printed = [self.file(name) for name in (records.STDOUT, records.STDERR)]
+        times = [path.stat().st_mtime for path in printed if path.exists()]
+        return max((started_at, *(datetime.fromtimestamp(time, UTC) for time in times)))
+
     def result(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
         """How the run ended, with the tails of its output. Raises: KeyError before its end.
 
-        If its program was asked once more for its answer, both are one run with one end.
+        All its parts are one run with one end.
         """
-        result = self.part(limit)
-        if result.report is None or self.is_again or not self.again.has(records.EXIT):
-            return result
-        again = self.again.part(limit)
-        if again.report is None or not again.starts:
-            return result
-        return replace(
-            again,
-            started_at=result.started_at,
-            starts=result.starts,
-            log_reference=result.log_reference,
-            suspensions=(*result.suspensions, *again.suspensions),
-            head=result.head,
-            report=together(PROGRAMS[again.report.kind], result.report, again.report),
-        )
+        parts = self.parts()
+        result = parts[0].own_result(limit)
+        for part in parts[1:]:
+            if part.has(records.EXIT):
+                result = replace(_joined(result, part, limit), parts=part.number)
+        return result
 
-    def part(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
-        """How this run alone ended, before its program was asked once more for its answer."""
+    @property
+    def purpose(self) -> str:
+        """What this part is for; empty for the first one."""
+        record = self.order()
+        return record.purpose if record else ""
+
+    @property
+    def worked_seconds(self) -> float:
+        """How long the agent has worked in this part, which has ended; suspended it did not."""
+        record = self._json(records.EXIT) or {}
+        started, ended = _time(record.get("started_at")), _time(record.get("ended_at"))
+        if started is None or ended is None:
+            return 0.0
+        worked = between(started, ended, self._suspensions())
+        return sum((each.end - each.start).total_seconds() for each in worked)
+
+    def own_result(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
+        """How this part alone ended. Raises: KeyError before its end."""
         record = self._json(records.EXIT)
         if record is None:
             raise KeyError(self.run_id)
@@ -344,7 +402,11 @@ class RunDirectory:
             errors=read_tail(self.file(records.STDERR), records.ERROR_OUTPUT_LIMIT),
             ended_at=_time(ended["ended_at"]),
         )
-        return read_report(program, self.file(records.STDOUT), process)
+        report = read_report(program, self.file(records.STDOUT), process)
+        if report.tokens and any(record.earlier_tokens):
+            own = less(report.tokens, Tokens(*record.earlier_tokens))
+            return replace(report, tokens=own)
+        return report
 
     def _output(self, limit: int) -> tuple[str, int]:
         """The tail of standard output, preceded by the agent's last block if that lies before it.
@@ -384,6 +446,52 @@ class RunDirectory:
         # A power cut may empty a file that was not made durable: the same as not written.
         fields: dict[str, Any] | None = json.loads(text) if text else None
         return fields
+
+
+def following_records(records_path: Path) -> Path:
+    """Where the records of the part after the one with those records are, or would be."""
+    found = _PART.fullmatch(records_path.name)
+    name, number = (found[1], int(found[2])) if found else (records_path.name, 1)
+    return records_path.with_name(f"{name}.{number + 1}")
+
+
+def _joined(result: RunResult, part: RunDirectory, limit: int) -> RunResult:
+    """How a run ended whose session went on in that part; between the two it did not work."""
+    own, order = part.own_result(limit), part.order()
+    if order is None or result.report is None:
+        return result
+    report = own.report
+    was_refused = report is None or report.ending is Ending.REFUSED_START
+    if order.purpose == RESUMED and was_refused and own.end is not RunEnd.CANCELLED:
+        words = " ".join((report.detail if report else own.reason).split())
+        reason = f"The session {order.session} could not be resumed: {words}"
+        return replace(result, end=RunEnd.LOST, reason=reason, pre_empted=False)
+    if report is None or not own.starts:
+        return result
+    is_answer = order.purpose == ANSWER
+    waits = () if is_answer else _waits(result, own)
+    return replace(
+        own,
+        started_at=result.started_at,
+        starts=result.starts,
+        resumes=result.resumes + (not is_answer),
+        log_reference=result.log_reference,
+        suspensions=(*result.suspensions, *waits, *own.suspensions),
+        head=result.head,
+        report=replace(
+            together(PROGRAMS[report.kind], result.report, report),
+            asked_again=result.report.asked_again + is_answer,
+        ),
+    )
+
+
+def _waits(before: RunResult, after: RunResult) -> tuple[datetime, ...]:
+    """The time from the end of one part to the start of the next: it counts as a suspension."""
+    if before.ended_at is None or after.started_at is None:
+        return ()
+    # One that died while it was suspended was so until then.
+    is_suspended = len(before.suspensions) % 2 == 1
+    return (after.started_at,) if is_suspended else (before.ended_at, after.started_at)
 
 
 def _time(text: str | None) -> datetime | None:

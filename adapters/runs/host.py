@@ -1,19 +1,22 @@
 """The agents of this host: the port in front of run directories, kinds of runs and slots."""
 
 import asyncio
+import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from weakref import WeakValueDictionary
 
 from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.stream import session_of
 from adapters.runs import records
-from adapters.runs.directory import AGAIN, RunDirectory
+from adapters.runs.directory import ANSWER, RESUMED, RunDirectory
+from adapters.runs.inventory import requirement_of
 from adapters.runs.kinds import (
     MINUTE,
     SIMULATED,
@@ -27,7 +30,14 @@ from adapters.runs.kinds import (
     command_record,
     simulated_record,
 )
-from adapters.runs.program_starts import answer_start, program_start
+from adapters.runs.program_starts import (
+    Copied,
+    ProgramStart,
+    answer_start,
+    copied_session,
+    program_start,
+    resumed_start,
+)
 from adapters.runs.resources import RunResources
 from adapters.runs.slots import TICK_SECONDS, SlotLimit, Slots
 from adapters.runs.suspensions import Suspensions
@@ -36,11 +46,22 @@ from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import CurrentAgents, SimulatedAgent
 from pipeline.answers import why_ask_again
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
-from pipeline.model import Head, RunEnd, RunOrder, RunResult, SlotRequest, SlotUsage
+from pipeline.model import (
+    Head,
+    RunEnd,
+    RunOrder,
+    RunResult,
+    RunStart,
+    SlotRequest,
+    SlotUsage,
+)
 from pipeline.ports import StartListener
+from pipeline.resuming import may_resume, why_cut_off
 
 PATIENCE_SECONDS = 15.0
 """After this a supervisor that was asked to end is killed: longer than its agent's own grace."""
+
+log = logging.getLogger("agog.runs")
 
 _ENDING_POLL_SECONDS = 0.05
 _SHORT_SECONDS = 0.02
@@ -59,7 +80,7 @@ class Suspended:
     may_resume: bool
 
 
-async def _unheard(at: datetime, head: Head | None) -> None:
+async def _unheard(start: RunStart) -> None:
     """Ignore the start."""
 
 
@@ -88,7 +109,8 @@ class HostRuns:
         self._simulated = SimulatedRuns()
         self._suspensions = Suspensions(self._home)
         self._changed = asyncio.Event()
-        living = (run.run_id for run in RunDirectory.living(self._home) if not run.is_suspended)
+        parts = RunDirectory.living(self._home)
+        living = (part.first.run_id for part in parts if not part.is_suspended)
         self._slots = Slots(limit, living, self._has_ended)
         self._starts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._queued: set[str] = set()
@@ -107,14 +129,16 @@ class HostRuns:
     def remove_leftovers(self) -> None:
         """Remove temporary directories that a killed worker has left; only for the one worker."""
         living = RunDirectory.living(self._home)
-        self._resources.keep_only(run.run_id.removesuffix(AGAIN) for run in living)
+        self._resources.keep_only(run.first.run_id for run in living)
 
     # --- starting -------------------------------------------------------------------------------
 
     async def is_started(self, run_id: str) -> bool:
         """Whether the run's agent was started or is about to be: it is never started again."""
         run = RunDirectory.of(self._home, run_id)
-        return await in_thread(lambda: not isinstance(self._look(run), Fresh))
+        return await in_thread(
+            lambda: run.last.number > 1 or not isinstance(self._look(run), Fresh)
+        )
 
     @asynccontextmanager
     async def slot(self, request: SlotRequest) -> AsyncIterator[bool]:
@@ -166,13 +190,31 @@ class HostRuns:
         """How many slots are used, whenever it changes while a run waits for one."""
         return self._slots.usages()
 
-    async def start(self, order: RunOrder) -> bool:
-        """Start the run with the slot that is held; False if it must not be started now.
+    async def next_resume(self, run_id: str) -> int:
+        """Which resumption of the run's session is to be started, counted from 1; 0 if none is."""
+        return await in_thread(partial(self._next_resume, RunDirectory.of(self._home, run_id)))
 
-        Raises: AgentsFileRefused if the agents file lacks its agent.
+    async def let_resume(self, run_id: str, parts: int) -> None:
+        """Let the session of a run that was cut off after so many parts go on: `start` does that.
+
+        If another caller was faster, nothing changes.
+        """
+        run = RunDirectory.of(self._home, run_id)
+        await in_thread(lambda: run.numbered(parts).file(records.RESUMES).touch())
+
+    async def start(self, order: RunOrder) -> bool:
+        """Start the run with the slot that is held, or resume its session where that is to go on.
+
+        False if it must not be started now. Raises: AgentsFileRefused if the agents file lacks its
+        agent.
         """
         run = RunDirectory.of(self._home, order.run_id)
-        start = self._starter(run, order)
+        cut_off = await in_thread(partial(self._to_resume, run))
+        start: Start
+        if cut_off:
+            start = partial(self._resume_session, cut_off)
+        else:
+            start = await in_thread(partial(self._starter, run, order))
         return await in_thread(lambda: not self._suspensions.is_ordered(run) and start())
 
     async def until_resumed(self, run_id: str) -> None:
@@ -194,13 +236,16 @@ class HostRuns:
     async def attach(self, request: SlotRequest, on_start: StartListener = _unheard) -> RunResult:
         """Wait for the end of a run that was started.
 
-        `on_start` is awaited once if the run is found living. A cancelled caller leaves the agent
-        alone.
+        `on_start` is awaited if the run is found living, and once more if its session becomes known
+        later. A cancelled caller leaves the agent alone.
         """
         run = RunDirectory.of(self._home, request.run_id)
         self._slots.attach(request.run_id)
         try:
-            result = await self._follow(run, request, on_start)
+            while True:
+                followed = await self._follow(run, request, on_start)
+                if result := await in_thread(partial(self._with_resumption, run, followed)):
+                    break
         finally:
             self._slots.detach(request.run_id)
         await in_thread(partial(self._resources.release, request.run_id))
@@ -213,18 +258,27 @@ class HostRuns:
 
         Returns how it ended, without its output.
         """
-        run = RunDirectory.of(self._home, run_id)
-        if await in_thread(lambda: _may_be_asked_again(run)):
-            await self.end(run.again.run_id)
+        run = RunDirectory.of(self._home, run_id).first
+        last = run.last
+        if await in_thread(lambda: _may_go_on(last)):
+            await self._end_part(last.following)
+        await self._end_part(last)
+        self._slots.withdraw(run.run_id)
+        self._slots.free(run.run_id)
+        await asyncio.to_thread(self._resources.release, run.run_id)
+        return await asyncio.to_thread(run.result, limit=0)
+
+    async def _end_part(self, part: RunDirectory) -> None:
+        """End a part of a run, or keep it from its start; whatever follows must have been before.
+
+        Else a session that goes on meanwhile would be missed.
+        """
         asked_at = monotonic()
         while True:
             patient = monotonic() - asked_at < PATIENCE_SECONDS
             asking = signal.SIGTERM if patient else signal.SIGKILL
-            if await asyncio.to_thread(self._try_end, run, asking):
-                self._slots.withdraw(run_id)
-                self._slots.free(run_id)
-                await asyncio.to_thread(self._resources.release, run_id)
-                return await asyncio.to_thread(run.result, limit=0)
+            if await asyncio.to_thread(self._try_end, part, asking):
+                return
             await asyncio.sleep(_ENDING_POLL_SECONDS)
 
     async def end_all(self, key: str) -> Mapping[str, RunResult]:
@@ -234,13 +288,9 @@ class HostRuns:
         """
         runs = await asyncio.to_thread(_runs_of, self._home, key)
         for run in runs:
-            if not run.has(records.EXIT):
+            if not run.last.has(records.EXIT):
                 await self.end(run.run_id)
-        results = {
-            run.run_id: await asyncio.to_thread(run.result, limit=0)
-            for run in runs
-            if not run.is_again
-        }
+        results = {run.run_id: await asyncio.to_thread(run.result, limit=0) for run in runs}
         # Only now: while the order stands, nothing of the execution is started behind our back.
         await asyncio.to_thread(self._suspensions.withdraw, key)
         await asyncio.to_thread(RunDirectory.forget_queued, self._home, key)
@@ -281,50 +331,96 @@ class HostRuns:
     async def _follow(
         self, run: RunDirectory, request: SlotRequest, on_start: StartListener
     ) -> RunResult:
-        is_told = False
+        told: RunStart | None = None
         while True:
             changed = self._changed  # taken before the look, so that no later change is missed
             seen = await in_thread(partial(self._observe, run))
             if isinstance(seen, RunResult):
                 if await in_thread(partial(self._asks_again, run, seen)):
-                    again = replace(request, run_id=run.again.run_id)
-                    self._slots.adopt(again.run_id)
-                    self._slots.free(run.run_id)
-                    await self._follow(run.again, again, _unheard)
-                    seen = await in_thread(run.result)
+                    continue
                 self._slots.free(run.run_id)
                 return seen
             if isinstance(seen, Suspended):
                 await self._wait_to_resume(run, request, seen, changed)
             elif isinstance(seen, Living):
                 self._slots.adopt(run.run_id)
-                is_told = is_told or await _tell_start(run, on_start)
-                await until_event(changed, _end_of(seen) if is_told else _appearance())
+                told = await _tell_start(run, on_start, told)
+                await until_event(changed, _end_of(seen) if told else _appearance())
             else:
-                await in_thread(partial(self._supervised.give_up, run))
+                await in_thread(lambda: self._supervised.give_up(run.last))
 
     def _asks_again(self, run: RunDirectory, result: RunResult) -> bool:
-        """Whether the run's program is being asked once more for its answer; starts that once.
+        """Whether the run's program is asked once more for its answer now; starts that once.
 
         It is asked in the session and the clone of its work, whichever worker has seen its end.
         """
-        record = run.order()
-        if record is None or result.report is None or run.is_again or run.has(records.CANCELLED):
+        last = run.last
+        record = last.order()
+        if record is None or result.report is None or last.has(records.CANCELLED):
             return False
-        if run.again.is_recorded:
-            return not run.again.has(records.EXIT)
-        number = run.run_id.partition("/")[0]
-        refusal = why_ask_again(result.report, record.agent, number)
+        refusal = why_ask_again(result.report, record.agent, requirement_of(run.run_id))
         agent = self._agents().agents.get(record.agent)
         if not refusal or result.end is not RunEnd.EXITED or not isinstance(agent, ProgramAgent):
             return False
-        session = result.report.session
-        made = answer_start(agent, run, session, refusal, self._environment)
-        if made is None:
+        if any(part.purpose == ANSWER for part in run.parts()):
             return False
+        session = result.report.session
+        made = answer_start(agent, last, session, refusal, self._environment)
+        if made is not None:
+            self._start_next(last, made)
+        return made is not None
+
+    def _start_next(self, last: RunDirectory, made: ProgramStart) -> bool:
+        """Start the part after the last one; False if another caller was faster."""
         start = partial(self._supervised.start, files=made.files, resources=self._resources)
-        start(run.again, made.record, made.prompt, made.environment)
-        return True
+        return start(last.following, made.record, made.prompt, made.environment)
+
+    # --- a session that was cut off -------------------------------------------------------------
+
+    def _with_resumption(self, run: RunDirectory, result: RunResult) -> RunResult | None:
+        """The result, and whether the run's session can go on after it; None if it does already."""
+        parts = run.parts()
+        if len(parts) > result.parts:
+            return None
+        if self._is_resumable(parts):
+            return replace(result, is_resumable=True)
+        if parts[-1].has(records.RESUMES):
+            reason = "Its session was to be resumed, but its agent or its clone is another one now."
+            return replace(result, end=RunEnd.LOST, reason=reason, pre_empted=False)
+        return result
+
+    def _is_resumable(self, parts: Sequence[RunDirectory]) -> bool:
+        record = parts[-1].order()
+        if record is None or record.kind not in PROGRAMS or parts[-1].has(records.CANCELLED):
+            return False
+        agent = self._agents().agents.get(record.agent)
+        is_same = isinstance(agent, ProgramAgent) and agent.kind == record.kind
+        if not is_same or not Path(record.directory).is_dir():
+            return False
+        return all(part.has(records.EXIT) for part in parts) and may_resume(
+            [part.own_result(limit=0) for part in parts]
+        )
+
+    def _to_resume(self, run: RunDirectory) -> RunDirectory | None:
+        """The last part of the run, if its session is to go on after it."""
+        parts = run.parts()
+        last = parts[-1]
+        return last if last.has(records.RESUMES) and self._is_resumable(parts) else None
+
+    def _next_resume(self, run: RunDirectory) -> int:
+        if not self._to_resume(run):
+            return 0
+        return 1 + sum(part.purpose == RESUMED for part in run.parts())
+
+    def _resume_session(self, last: RunDirectory) -> bool:
+        """Start the part in which a run's session goes on; False if another was faster."""
+        record, result = last.order(), last.own_result(limit=0)
+        agent = self._agents().agents.get(record.agent) if record else None
+        if result.report is None or not isinstance(agent, ProgramAgent):
+            return False
+        session, why = result.report.session, why_cut_off(result)
+        made = resumed_start(agent, last, session, why, self._environment)
+        return made is not None and self._start_next(last, made)
 
     async def _wait_to_resume(
         self, run: RunDirectory, request: SlotRequest, seen: Suspended, changed: asyncio.Event
@@ -344,17 +440,18 @@ class HostRuns:
         if self._slots.take(request):
             try:
                 await in_thread(
-                    lambda: self._observe(run) == seen and self._suspensions.resume(run)
+                    lambda: self._observe(run) == seen and self._suspensions.resume(run.last)
                 )
             finally:
                 self._settle(run)
 
     def _settle(self, run: RunDirectory) -> None:
         # The disk knows: a start that was cancelled half-way may have happened.
-        is_living = run.is_recorded and not run.is_fresh and not run.is_suspended
+        last = run.last
+        is_living = last.is_recorded and not last.is_fresh and not last.is_suspended
         if not is_living:
             run.file(records.QUEUED).unlink(missing_ok=True)
-        self._slots.settle(run.run_id, is_living=is_living and not run.has(records.EXIT))
+        self._slots.settle(run.run_id, is_living=is_living and not last.has(records.EXIT))
 
     def _tell_change(self) -> None:
         """Let every attached caller look at once."""
@@ -367,8 +464,8 @@ class HostRuns:
         return tuple(run.run_id for run in runs if isinstance(self._observe(run), Suspended))
 
     def _resume(self, key: str) -> tuple[str, ...]:
-        runs = (run for run in _runs_of(self._home, key) if run.is_suspended)
-        suspended = [run.run_id for run in runs if isinstance(self._kind(run).look(run), Living)]
+        runs = (run for run in _runs_of(self._home, key) if run.last.is_suspended)
+        suspended = [run.run_id for run in runs if isinstance(self._look(run), Living)]
         self._suspensions.withdraw(key)
         return tuple(suspended)
 
@@ -378,12 +475,13 @@ class HostRuns:
             return run.result()
         if isinstance(seen, Fresh):
             return seen
-        is_suspended = self._suspensions.carry_out(run)
+        is_suspended = self._suspensions.carry_out(run.last)
         return Suspended(may_resume=not self._suspensions.is_ordered(run)) if is_suspended else seen
 
     def _look(self, run: RunDirectory) -> Status:
         # Looking at a run that nobody has asked for yet leaves no trace.
-        return self._kind(run).look(run) if run.is_recorded else Fresh()
+        last = run.last
+        return self._kind(last).look(last) if last.is_recorded else Fresh()
 
     def _kind(self, run: RunDirectory) -> SupervisedRuns | SimulatedRuns:
         """The kind that the run was started as, whatever the agents file says today."""
@@ -395,7 +493,7 @@ class HostRuns:
 
     def _has_ended(self, run_id: str) -> bool:
         run = RunDirectory.of(self._home, run_id)
-        return not isinstance(self._look(run), Living) or run.is_suspended
+        return not isinstance(self._look(run), Living) or run.last.is_suspended
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
         agents = self._agents()
@@ -408,7 +506,13 @@ class HostRuns:
             return partial(self._simulated.start, run, record, order.prompt)
         start = partial(self._supervised.start, resources=self._resources)
         if isinstance(agent, ProgramAgent):
-            made = program_start(agent, order, run, self._environment)
+            copied: Copied | None = None
+            if agent.resume_for_fixes and order.continues:
+                repaired = RunDirectory.of(self._home, order.continues)
+                copied = copied_session(agent, repaired, self._environment)
+                if copied is None:
+                    log.warning("No session of %s is left: its fix starts anew", order.continues)
+            made = program_start(agent, order, run, self._environment, copied)
             return partial(
                 start, run, made.record, made.prompt, made.environment, order.started_at, made.files
             )
@@ -417,10 +521,10 @@ class HostRuns:
         return partial(start, run, record, order.prompt, given, order.started_at)
 
 
-def _may_be_asked_again(run: RunDirectory) -> bool:
-    """Whether its program is, or will be, asked once more for its answer unless that is ended."""
-    record = run.order()
-    return record is not None and record.kind in PROGRAMS and not run.is_again
+def _may_go_on(part: RunDirectory) -> bool:
+    """Whether its program is known, so that its session might go on unless that is ended."""
+    record = part.order()
+    return record is not None and record.kind in PROGRAMS
 
 
 def _runs_of(home: Path, key: str) -> tuple[RunDirectory, ...]:
@@ -442,17 +546,41 @@ async def _appearance() -> None:
     await asyncio.sleep(_SHORT_SECONDS)
 
 
-async def _tell_start(run: RunDirectory, on_start: StartListener) -> bool:
-    """Whether the agent was started: its supervisor lives a moment before that."""
-    starts = await in_thread(run.starts)
-    if starts:
-        order = await in_thread(run.order)
-        await on_start(starts[0], Head(*order.head) if order and order.head else None)
-    return bool(starts)
+async def _tell_start(
+    run: RunDirectory, on_start: StartListener, told: RunStart | None
+) -> RunStart | None:
+    """What was told of the start; None before it: the supervisor lives a moment before that."""
+    start = await in_thread(partial(_start_of, run, told))
+    if start and start != told:
+        await on_start(start)
+    return start
+
+
+def _start_of(run: RunDirectory, told: RunStart | None) -> RunStart | None:
+    """When the run was started first, and its session's id, if that was chosen or printed."""
+    last = run.last
+    record = last.order()
+    if told and (told.session or record is None or record.kind not in PROGRAMS):
+        return told
+    starts = run.starts()
+    if not starts or record is None or not last.starts():
+        return None
+    program = PROGRAMS.get(record.kind)
+    session = record.session
+    if program and not session:
+        session = session_of(program, last.file(records.STDOUT))
+    head = Head(*record.head) if record.head else None
+    return RunStart(starts[0], head, session)
 
 
 def _extend(run: RunDirectory, deadline: timedelta) -> None:
-    record = run.order()
-    if record is None or run.is_fresh or run.has(records.EXIT):
+    """Set the deadline of the last part: what the ones before have worked is not to be had again.
+
+    That of a part which asks for an answer alone stays short.
+    """
+    *before, last = run.first.parts()
+    record = last.order()
+    if record is None or last.is_fresh or last.has(records.EXIT):
         raise UnknownRequirement(f"{run.run_id} is not running; nothing to extend.")
-    run.write_deadline(deadline / MINUTE * record.minute_seconds)
+    worked = sum(part.worked_seconds for part in before)
+    last.write_deadline(deadline / MINUTE * record.minute_seconds - worked)

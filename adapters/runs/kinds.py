@@ -28,7 +28,7 @@ from adapters.processes import (
 )
 from adapters.processes import leftovers as leftovers_of
 from adapters.runs import records
-from adapters.runs.directory import AGAIN, RunDirectory, RunRecord
+from adapters.runs.directory import RunDirectory, RunRecord
 from adapters.runs.resources import RunResources
 from pipeline.agents_file import CommandAgent, SimulatedAgent
 from pipeline.model import RunEnd, RunOrder
@@ -152,8 +152,8 @@ class SupervisedRuns:
     ) -> bool:
         """Start the run's supervisor; False if there is or was one, or the run was cancelled.
 
-        `files` are written into the agent's directory first. It is given `resources` of its own; a
-        run that asks the program of another one for its answer has those of that one.
+        `files` are written into the agent's directory first. It is given `resources` of its own,
+        which are those of the whole run.
 
         A run that is known to have `started_at` some time is never started again. It is searched
         for; if nothing of it is left, it is recorded as gone.
@@ -181,7 +181,7 @@ class SupervisedRuns:
             run.file(records.PROMPT).write_text(prompt, encoding="utf-8")
             for name, text in files.items():
                 run.path.joinpath(name).write_text(text, encoding="utf-8")
-            key = run.run_id.removesuffix(AGAIN)
+            key = run.first.run_id
             given = {**environment, **resources.take(key)}
             self._children.add(_spawn(run, lock, resources.guard(key), given))
             resources.hand_over(key)
@@ -220,7 +220,12 @@ class SupervisedRuns:
             if lock is None or self._unlocked(run):
                 signal_supervisor(run, asking)
                 return False
-            if not run.has(records.EXIT):
+            if run.has(records.EXIT):
+                return True
+            if run.number > 1 and not run.has(records.ORDER):
+                # Nothing of it was started, and the part before it may live in the same directory.
+                run.write_exit(RunEnd.CANCELLED, "cancelled")
+            else:
                 _end(run, RunEnd.CANCELLED, "cancelled")
             return True
 

@@ -16,6 +16,8 @@ QUEUED = "queued"
 """Marker: the run waits for a slot, and was not ordered yet."""
 CANCELLED = "cancelled"
 """Marker: the run was cancelled and must not be started any more."""
+RESUMES = "resumes"
+"""Marker: it was cut off, and its session is to go on in another part as soon as that may start."""
 SUSPENSIONS = "suspensions"
 """A line with the time for each change: the run is suspended after an odd number of them."""
 

@@ -98,7 +98,8 @@ def _is_proven(row: Row, run_id: str, at: datetime) -> bool:
 
 
 def _trial_over(row: Row) -> datetime:
-    since: datetime = row["started_at"] or row["tried_at"]
+    # A run whose session is resumed was started long before it tries the account.
+    since: datetime = max(filter(None, (row["started_at"], row["tried_at"])))
     return since + accounts.TRIAL
 
 
@@ -115,11 +116,13 @@ def trial_reads(run_id: str) -> tuple[Read, ...]:
     return ((_TRIED, {"run_id": run_id}),)
 
 
-async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> bool:
+async def record_limit(write: RequirementWrite, run_id: str, limit: Limit, scope: str = "") -> bool:
     """The run has met a limit of its account; of several that meet it, one says so.
 
-    Returns whether somebody may be held by it already, and has to look again.
+    `scope` names who says so where the run may do it again: its id is the default. Returns whether
+    somebody may be held by it already, and has to look again.
     """
+    scope = scope or run_id
     if await write.read(_FIND, account=limit.account):
         await holds.lock_gate(write.connection)
     first = insert(AccountRow).values(
@@ -133,9 +136,9 @@ async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> bo
     )
     told = first.on_conflict_do_nothing().returning(AccountRow.account)
     if (await write.connection.execute(told)).first() is not None:
-        _tell_limit(write, run_id, limit, _until(limit, 0, write.at))
+        _tell_limit(write, scope, limit, _until(limit, 0, write.at))
         if limit.needs_human:
-            _ask(write, run_id, limit)
+            _ask(write, scope, limit)
         return False
     row = await _locked(write, limit.account)
     if row is None:
@@ -145,12 +148,12 @@ async def record_limit(write: RequirementWrite, run_id: str, limit: Limit) -> bo
     if is_trier:
         until = _until(limit, row["pauses"], write.at)
         changes |= {"trying": None, "tried_at": None, "pauses": row["pauses"] + 1, "until": until}
-        _tell_limit(write, run_id, limit, until)
+        _tell_limit(write, scope, limit, until)
     elif limit.until and row["until"] and not row["trying"]:
         changes["until"] = max(limit.until, row["until"])
     if limit.needs_human and not row["needs_human"]:
         changes["needs_human"] = True
-        _ask(write, run_id, limit)
+        _ask(write, scope, limit)
     await _change(write.connection, limit.account, changes)
     return True
 
@@ -178,22 +181,22 @@ def _until(limit: Limit, pauses: int, at: datetime) -> datetime | None:
     return limit.until if limit.needs_human else limit.next_try(pauses, at)
 
 
-def _tell_limit(write: RequirementWrite, run_id: str, limit: Limit, until: datetime | None) -> None:
+def _tell_limit(write: RequirementWrite, scope: str, limit: Limit, until: datetime | None) -> None:
     fields = {
         "account": limit.account,
         "reason": limit.words,
         "until": timestamp(until) if until else None,
         "needsHuman": limit.needs_human,
     }
-    write.tell(run_id, EventType.ACCOUNT_LIMITED, fields)
+    write.tell(scope, EventType.ACCOUNT_LIMITED, fields)
 
 
-def _ask(write: RequirementWrite, run_id: str, limit: Limit) -> None:
+def _ask(write: RequirementWrite, scope: str, limit: Limit) -> None:
     """One question for everybody who works with the account."""
     asks = accounts.asks_human(limit.words, limit.account, limit.until)
     fields = {"account": limit.account, "reason": asks}
     kind = EventType.ACCOUNT_ESCALATION
-    write.emit(escalation_event(kind, run_id, write.number, write.at, fields))
+    write.emit(escalation_event(kind, scope, write.number, write.at, fields))
 
 
 # --- a human ends the wait ------------------------------------------------------------------------

@@ -254,6 +254,19 @@ _FIX = (
     .join(_ROOT, _ROOT.number == FixRow.root)
     .where(FixRow.number == bindparam("number"))
 )
+_REPAIRED = (
+    select(RunRow.run_id)
+    .where(
+        RunRow.number == bindparam("root"),
+        RunRow.stage == bindparam("stage"),
+        RunRow.agent == bindparam("agent"),
+        RunRow.session != "",
+        RunRow.closed_at.is_not(None),
+    )
+    .order_by(RunRow.attempt.desc())
+    .limit(1)
+)
+"""The latest run of the stage that a fix repairs, by the fix's own agent."""
 _TRIED = (
     select(FixRow.number, RunRow.summary, RunRow.error)
     .join(RunRow, RunRow.number == FixRow.number)
@@ -274,6 +287,8 @@ async def load_fix_context(write: RequirementWrite, request: StageRequest) -> St
     earlier, own = await earlier_work(write.connection, fix["root"], fix["stage"])
     failure = fix["failure"]
     log = failure["log_reference"]
+    whose = {"root": fix["root"], "stage": fix["stage"], "agent": request.stage.agent}
+    repaired = await write.connection.execute(_REPAIRED, whose)
     return StageContext(
         title=fix["title"],
         description=fix["description"],
@@ -291,6 +306,7 @@ async def load_fix_context(write: RequirementWrite, request: StageRequest) -> St
             *await runs_of_fixes(write.connection, fix["root"]),
         ),
         logs=(FailureLog(failure["gate"], log),) if log else (),
+        continues=str(repaired.scalar() or ""),
     )
 
 

@@ -212,7 +212,8 @@ def _stages(number: str) -> Query:
             *StageRow.__table__.columns,
             *(RunRow.log_reference, RunRow.remarks, RunRow.session),
             *(RunRow.prepared, RunRow.prepare_started_at, RunRow.prepare_ended_at),
-            *(_starts(number), _spent(number, CostRow.usd), _spent(number, CostRow.tokens)),
+            *(_counted(number, RunRow.starts), _counted(number, RunRow.resumes)),
+            *(_spent(number, CostRow.usd), _spent(number, CostRow.tokens)),
         )
         .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
         .where(StageRow.number == number)
@@ -264,12 +265,12 @@ def _held_by() -> Label[Any]:
     return func.array(by.scalar_subquery()).label("held_by")
 
 
-def _starts(number: str) -> Label[int]:
-    """Real starts of a stage's agent, over all attempts, one that runs included."""
+def _counted(number: str, what: InstrumentedAttribute[int]) -> Label[int]:
+    """Starts of a stage's agent, or resumptions, over all attempts, one that runs included."""
     runs = aliased(RunRow)
-    counted = select(func.coalesce(func.sum(runs.starts), 0))
+    counted = select(func.coalesce(func.sum(getattr(runs, what.key)), 0))
     of_stage = counted.where(runs.number == number, runs.stage == StageRow.stage)
-    return of_stage.scalar_subquery().label("starts")
+    return of_stage.scalar_subquery().label(what.key)
 
 
 def _spent(number: str, what: InstrumentedAttribute[Any]) -> Label[Any]:

@@ -35,7 +35,7 @@ from adapters.sdlc.tables import CostRow, HostRow, RunRow
 from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
 from pipeline.accounts import Limit
 from pipeline.errors import IllegalTransition, StaleAttempt
-from pipeline.events import EventType, deliverable
+from pipeline.events import EventType, deliverable, timestamp
 from pipeline.model import (
     FailureKind,
     Hold,
@@ -55,19 +55,26 @@ from pipeline.notice import Notice
 
 _GIVEN_UP = (StageState.WAITING, StageState.HELD)
 """Of a stage that has a run: the run was given up, and the stage was reopened."""
-_STARTED = select(RunRow.started_at, RunRow.base_commit).where(RunRow.run_id == bindparam("run_id"))
+_STARTED = select(RunRow.started_at, RunRow.base_commit, RunRow.resumes).where(
+    RunRow.run_id == bindparam("run_id")
+)
 # Blocked, it still makes gates again: a fix is only as good as what says so.
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
 
 async def open_stage(
-    connection: AsyncConnection, request: StageRequest, subscriber: str, account: str = ""
+    connection: AsyncConnection,
+    request: StageRequest,
+    subscriber: str,
+    account: str = "",
+    resume: int = 0,
 ) -> StageContext | Hold:
     """Open the run's row unless it is held; a repeat opens it once and passes the gate again.
 
-    It is asked with a slot in hand, and never for a run that was started: a row that is open and
-    has to be held is one that a crash has kept from its start. `subscriber` is the workflow to
-    notify if it is held, `account` that of the agent's program, if it has one.
+    It is asked with a slot in hand, and never for a run that was started, unless its session is to
+    be resumed for the `resume`-th time: a row that is open and has to be held is one that a crash
+    has kept from its start. `subscriber` is the workflow to notify if it is held, `account` that of
+    the agent's program, if it has one.
 
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
@@ -83,9 +90,12 @@ async def open_stage(
         statement=LOCK_WITH_DESCRIPTION,
     )
     context = await load_context(write, request)
-    stage, started, hold = await _pass(write, request, subscriber, account, has_slot=True)
+    entry = Entry(subscriber, account, resume, has_slot=True)
+    stage, started, hold = await _pass(write, request, entry)
     if not hold:
-        _open(write, stage, request)
+        _open(write, stage, request, resume)
+        if resume:
+            await _tell_resumed(write, stage, resume)
     await write.flush()
     return hold or replace(context, **started)
 
@@ -104,7 +114,11 @@ async def resume_stage(connection: AsyncConnection, request: StageRequest) -> No
 
 
 async def queue_stage(
-    connection: AsyncConnection, request: StageRequest, subscriber: str, account: str = ""
+    connection: AsyncConnection,
+    request: StageRequest,
+    subscriber: str,
+    account: str = "",
+    resume: int = 0,
 ) -> Hold | None:
     """Say that the stage waits for a slot of its host, unless it is held; a repeat says it again.
 
@@ -120,7 +134,8 @@ async def queue_stage(
         *account_reads(account),
     )
     await write.load_stages()
-    stage, _, hold = await _pass(write, request, subscriber, account, has_slot=False)
+    entry = Entry(subscriber, account, resume, has_slot=False)
+    stage, _, hold = await _pass(write, request, entry)
     if not hold:
         if stage.state is StageState.HELD:
             write.move_stage(stage, StageState.WAITING, why="It waits for a slot.")
@@ -130,13 +145,25 @@ async def queue_stage(
     return hold
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Who asks to start a run, or to resume its session; see `open_stage`."""
+
+    subscriber: str
+    account: str
+    resume: int
+    has_slot: bool
+
+
 async def _pass(
-    write: RequirementWrite, request: StageRequest, subscriber: str, account: str, *, has_slot: bool
+    write: RequirementWrite, request: StageRequest, entry: Entry
 ) -> tuple[StageRecord, dict[str, Any], Hold | None]:
     """The stage, what is known of its run's start, and what holds it: the P0 gate, its account.
 
-    What was started once is found again, though its records are gone: nothing holds it.
+    What was started once is found again, though its records are gone: nothing holds it. Its session
+    is resumed as if it were started.
     """
+    subscriber = entry.subscriber
     stage = write.stage(request.stage.name)
     if stage.run_id != request.run_id:
         refuse_stale(stage, request.attempt)
@@ -149,22 +176,22 @@ async def _pass(
         name: value
         for row in await write.read(_STARTED, run_id=request.run_id)
         for name, value in row.items()
-        if row["started_at"] and value
+        if row["started_at"] and value and name != "resumes"
     }
-    if started:
+    if started and not entry.resume:
         if request.held:
             await record_outage(write, request.held, subscriber)
         return stage, started, None
     hold = await held_at_gate(write, stage.stage, subscriber, request.held)
     limited = await held_by_account(
-        write, stage.stage, request.run_id, account, may_try=has_slot and not hold
+        write, stage.stage, request.run_id, entry.account, may_try=entry.has_slot and not hold
     )
     if hold := _both(hold, limited):
         hold = await hold_back(write, hold, subscriber)
-        _hold(write, stage, hold)
+        _hold(write, stage, hold, has_started=entry.resume > 0)
     else:
         await let_go(write, subscriber, boundary=stage.stage)
-    return stage, started, hold
+    return stage, {} if entry.resume else started, hold
 
 
 def _both(hold: Hold | None, limited: Hold | None) -> Hold | None:
@@ -230,27 +257,32 @@ def lose(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
     write.tell(stage.run_id, EventType.STAGE_FAILED, fields, occurrence=1 + stage.resumed)
 
 
-def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
+def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold, *, has_started: bool) -> None:
     if stage.state is StageState.HELD:
         return
-    if stage.state is StageState.RUNNING:  # a crash came between its row and its start
+    if stage.state is StageState.RUNNING:  # cut off, or a crash came between its row and its start
         write.update(RunRow, {"run_id": stage.run_id}, state=StageState.HELD)
-        stage.set(started_at=None)
+        if not has_started:
+            stage.set(started_at=None)
     elif stage.state is not StageState.WAITING:
         write.move_stage(stage, StageState.WAITING, why="It is to run again.")
     write.move_stage(stage, StageState.HELD, why=hold.reason)
 
 
-def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
+def _open(
+    write: RequirementWrite, stage: StageRecord, request: StageRequest, resume: int = 0
+) -> None:
     if stage.run_id == request.run_id:  # a closed one stays as it was closed
+        changes: dict[str, object] = {"resumes": resume} if resume else {}
         if stage.state in _GIVEN_UP:
             write.move_stage(stage, StageState.RUNNING)
             began = stage.started_at or write.at
             stage.set(resumed=stage.resumed + 1, started_at=began, ended_at=None)
-            again = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
-            write.update(RunRow, {"run_id": request.run_id}, **again)
+            changes |= {"state": StageState.RUNNING, "closed_at": None, "error": ""}
         elif stage.queued_at:
             stage.set(queued_at=None)
+        if changes:
+            write.update(RunRow, {"run_id": request.run_id}, **changes)
         return
     if request.again and (stage.state.is_done or stage.state is StageState.BLOCKED):
         write.move_stage(stage, StageState.WAITING, why=request.again)
@@ -283,6 +315,28 @@ def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) ->
             "timeout": request.stage.deadline // timedelta(milliseconds=1),
         },
     )
+
+
+async def _tell_resumed(write: RequirementWrite, stage: StageRecord, resume: int) -> None:
+    """The run's session goes on; a repeat says nothing."""
+    rows = await write.read(_STARTED, run_id=str(stage.run_id))
+    if any(row["resumes"] >= resume for row in rows):
+        return
+    fields = {"stage": stage.stage, "agent": stage.agent, "resumes": resume}
+    write.tell(str(stage.run_id), EventType.STAGE_RESUMED, fields, occurrence=resume)
+
+
+async def limit_account(connection: AsyncConnection, request: StageRequest, limit: Limit) -> bool:
+    """The run was cut off by a limit of its account, perhaps not for the first time; it stays open.
+
+    Returns whether somebody may be held by it already, and has to look again. A repeat says nothing
+    new.
+    """
+    write = await RequirementWrite.lock(connection, request.ref.number)
+    scope = f"{request.run_id}/{timestamp(write.at)}"
+    are_held = await record_limit(write, request.run_id, limit, scope)
+    await write.flush()
+    return are_held
 
 
 # --- a run closes ---------------------------------------------------------------------------------
@@ -378,6 +432,7 @@ def _close_run(write: RequirementWrite, ended: EndedRun) -> None:
         {"run_id": ended.request.run_id},
         state=outcome.state,
         starts=result.starts,
+        resumes=result.resumes,
         started_at=result.started_at,
         ended_at=result.ended_at,
         suspensions=list(result.suspensions),
@@ -474,6 +529,8 @@ def _end_fields(ended: EndedRun) -> dict[str, object]:
         return {"reason": ended.error, "blockers": []}
     return {
         "attempt": outcome.attempt,
+        "starts": ended.result.starts,
+        "resumes": ended.result.resumes,
         "summary": outcome.summary,
         "commit": outcome.head.commit if outcome.head else "",
     }
@@ -536,12 +593,18 @@ def _known(*times: datetime | None) -> list[datetime]:
 
 
 async def start_run(
-    connection: AsyncConnection, run_id: str, at: datetime, base_commit: str
+    connection: AsyncConnection, run_id: str, at: datetime, base_commit: str, session: str = ""
 ) -> None:
-    """The agent was really started; a repeat, or a run that is over, changes nothing."""
-    is_open = (RunRow.run_id == run_id) & RunRow.closed_at.is_(None) & (RunRow.starts == 0)
+    """The agent was really started; a repeat, or a run that is over, changes nothing.
+
+    Its program's session may become known later than its start.
+    """
+    is_open = (RunRow.run_id == run_id) & RunRow.closed_at.is_(None)
     started = {"starts": 1, "started_at": at, "base_commit": base_commit or None}
-    await connection.execute(update(RunRow).where(is_open).values(started))
+    await connection.execute(update(RunRow).where(is_open, RunRow.starts == 0).values(started))
+    if session:
+        is_unknown = RunRow.session == ""
+        await connection.execute(update(RunRow).where(is_open, is_unknown).values(session=session))
 
 
 async def record_usage(connection: AsyncConnection, host: str, usage: SlotUsage) -> None:
@@ -574,6 +637,7 @@ async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> s
         .where(is_unended)
         .values(
             starts=result.starts,
+            resumes=result.resumes,
             started_at=result.started_at,
             ended_at=result.ended_at,
             suspensions=list(result.suspensions),

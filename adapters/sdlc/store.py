@@ -114,6 +114,7 @@ class PostgresSdlcStore:
     open_stage = _write(stages.open_stage)
     queue_stage = _write(stages.queue_stage)
     resume_stage = _write(stages.resume_stage)
+    limit_account = _write(stages.limit_account)
     close_stage = _write(stages.close_stage)
     skip_stages = _write(stages.skip_stages)
     start_preparing = _write(preparations.start_preparing)

@@ -149,9 +149,9 @@ class RunRow(Base):
 
     The agent started on `base_commit`; `commit` holds its own changes; `remarks` name what that
     leaves out, and work that lies elsewhere in the clone. Of a program whose kind is known,
-    `session` is its session's id, `ending` how it says that it ended, and `asked_again` how often
-    it was asked once more for its answer. `prepared` are the builds whose `prepare` ran in its
-    clone before it was started.
+    `session` is its session's id, `resumes` how often that went on after it had been cut off,
+    `ending` how it says that it ended, and `asked_again` how often it was asked once more for its
+    answer. `prepared` are the builds whose `prepare` ran in its clone before it was started.
     """
 
     __tablename__ = "runs"
@@ -163,6 +163,7 @@ class RunRow(Base):
     attempt: Mapped[int]
     state: Mapped[str]
     starts: Mapped[int] = mapped_column(server_default="0")
+    resumes: Mapped[int] = mapped_column(server_default="0")
     opened_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]

@@ -22,6 +22,7 @@ from pipeline.model import (
 class StageView:
     """A stage and its latest attempt; `starts` counts real starts over all attempts.
 
+    `resumes` counts how often a session went on after it had been cut off, over all attempts.
     `remarks` name what the result leaves out, and work that lies elsewhere in the clone.
     """
 
@@ -41,6 +42,7 @@ class StageView:
     tokens: int | None = None
     session: str = ""
     """The session of the latest attempt's program."""
+    resumes: int = 0
     prepared: tuple[str, ...] = ()
     """The builds whose `prepare` ran, or runs, in the clone of the latest attempt."""
     prepare_started_at: datetime | None = None
@@ -311,6 +313,7 @@ class RunView:
     attempt: int
     state: StageState
     starts: int
+    resumes: int
     opened_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

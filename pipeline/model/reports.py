@@ -73,3 +73,5 @@ class ProgramReport:
     """How often it asked its model again by itself."""
     asked_again: int = 0
     """How often it was asked once more for an answer that was missing or refused."""
+    has_worked: bool = False
+    """Whether its model has said or done anything: then its session knows more than its task."""

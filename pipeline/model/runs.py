@@ -89,6 +89,20 @@ class RunOrder:
     """When the SDLC database says that it was started: then it is never started again."""
     prompt_by_schema: str = ""
     """The prompt for a program that takes the answer by a schema."""
+    continues: str = ""
+    """The run whose session it may begin with a copy of."""
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """An agent that was really started, and on what.
+
+    `session` is its program's, as soon as that is known.
+    """
+
+    at: datetime
+    head: Head | None
+    session: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,9 +112,10 @@ class RunResult:
     A longer one is searched for the agent's last block, which then stands before the tail; `unread`
     counts the bytes before what was searched, if no answer was found.
 
-    `starts` counts real starts of the agent: 0 or 1. `pre_empted` says that it died while it was
-    suspended, and not by our own cancellation; `suspensions` are when it was suspended and resumed,
-    in turn.
+    `starts` counts real starts of the agent: 0 or 1, `resumes` how often its program's session was
+    resumed after it had been cut off. `pre_empted` says that it died while it was suspended, and
+    not by our own cancellation; `suspensions` are when it was suspended and resumed, in turn: until
+    its session was resumed it did not work either.
     """
 
     end: RunEnd
@@ -119,6 +134,11 @@ class RunResult:
     unread: int = 0
     report: ProgramReport | None = None
     """What the program itself tells, where its kind is known."""
+    resumes: int = 0
+    parts: int = 1
+    """How often its program was started: also to resume its session, and for its answer alone."""
+    is_resumable: bool = False
+    """Whether it was cut off, and its session can go on in its clone."""
 
     @property
     def elapsed(self) -> timedelta:

@@ -100,7 +100,8 @@ class StageOutcome:
     base: Head | None = None
     """The integration tip that its agent has started on: what its verdict is about."""
     resumes: bool = False
-    """Whether a retry continues with this very attempt: no agent is at fault, its run stands."""
+    """Whether this very attempt continues, after a retry or a hold: no agent is at fault, its run
+    stands."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,8 @@ class StageContext:
     """Who answers for each build of the plan, in its order."""
     handed: tuple[HandingRun, ...] = ()
     logs: tuple[FailureLog, ...] = ()
+    continues: str = ""
+    """Of a fix: the run of its own agent whose work it repairs."""
 
 
 # --- a stage's state in the workflow --------------------------------------------------------------

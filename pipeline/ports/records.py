@@ -80,17 +80,18 @@ class SdlcStore(Protocol):
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
 
     async def open_stage(
-        self, request: StageRequest, subscriber: str, account: str
+        self, request: StageRequest, subscriber: str, account: str, resume: int
     ) -> StageContext | Hold:
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
 
         While something holds the requirement: a hold that `subscriber`, a workflow, is notified of;
         `workflow.held`. An account that cannot work holds it, too, unless the run is the one that
-        tries. It is asked with a slot in hand, for a run that was not started.
+        tries. It is asked with a slot in hand, for a run that was not started, or whose session is
+        to be resumed for the `resume`-th time: `stage.resumed`.
         """
 
     async def queue_stage(
-        self, request: StageRequest, subscriber: str, account: str
+        self, request: StageRequest, subscriber: str, account: str, resume: int
     ) -> Hold | None:
         """Says of a stage that it waits for a slot; or a hold as of `open_stage`."""
 
@@ -99,6 +100,9 @@ class SdlcStore(Protocol):
 
     async def resume_stage(self, request: StageRequest) -> None:
         """Takes up again a run that was started, and given up since infrastructure failed."""
+
+    async def limit_account(self, request: StageRequest, limit: Limit) -> bool:
+        """A run that stays open has met a limit of its account; returns as `close_stage` does."""
 
     async def pass_delivery(
         self, request: DeliveryRequest, subscriber: str, repository: str, *, is_verified: bool
@@ -144,8 +148,13 @@ class SdlcStore(Protocol):
     async def end_preparing(self, request: StageRequest, preparation: Preparation | None) -> None:
         """That has ended (None: it was found done): `stage.prepared`; a repeat does nothing."""
 
-    async def start_run(self, run_id: str, at: datetime, base_commit: str) -> None:
-        """The run's agent was really started, on that commit; a repeat changes nothing."""
+    async def start_run(
+        self, run_id: str, at: datetime, base_commit: str, session: str = ""
+    ) -> None:
+        """The run's agent was really started, on that commit; a repeat changes nothing.
+
+        Its program's `session` may become known later.
+        """
 
     async def record_ends(self, number: str, results: Mapping[str, RunResult]) -> None:
         """How runs ended that no stage has closed, and what they cost."""

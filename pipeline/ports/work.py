@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
 from pipeline.model import (
@@ -13,6 +13,7 @@ from pipeline.model import (
     Preparation,
     RunOrder,
     RunResult,
+    RunStart,
     SlotRequest,
     SlotUsage,
     StageContext,
@@ -20,8 +21,8 @@ from pipeline.model import (
 )
 from pipeline.prompt import Prompt
 
-StartListener = Callable[[datetime, Head | None], Awaitable[None]]
-"""Is told when an agent was really started, and on what."""
+StartListener = Callable[[RunStart], Awaitable[None]]
+"""Is told when an agent was really started."""
 
 
 class AgentRuns(Protocol):
@@ -53,8 +54,20 @@ class AgentRuns(Protocol):
     def usages(self) -> AsyncIterator[SlotUsage]:
         """How many slots are used, whenever it changes while somebody waits for one."""
 
+    async def next_resume(self, run_id: str) -> int:
+        """Which resumption of the run's session is to be started, counted from 1; 0 if none is."""
+
+    async def let_resume(self, run_id: str, parts: int) -> None:
+        """Let the session of a run that was cut off after so many parts go on: `start` does that.
+
+        If another caller was faster, nothing changes.
+        """
+
     async def start(self, order: RunOrder) -> bool:
-        """Start the run with the slot that is held; False if its execution is suspended by now."""
+        """Start the run with the slot that is held, or resume its session where that is to go on.
+
+        False if its execution is suspended by now.
+        """
 
     async def until_resumed(self, run_id: str) -> None:
         """Return when the run's execution has no order to be suspended."""
@@ -65,7 +78,8 @@ class AgentRuns(Protocol):
     async def attach(self, request: SlotRequest, on_start: StartListener) -> RunResult:
         """Wait for the end of a run that was started.
 
-        `on_start` is awaited once if the run is found living. Cancelled, it leaves the agent alone.
+        `on_start` is awaited if the run is found living, and once more if its session becomes known
+        later. Cancelled, it leaves the agent alone.
         """
 
     async def end(self, run_id: str) -> RunResult:

@@ -15,7 +15,7 @@ async def test_each_ending_is_told_by_the_program(name: str, runs: Bench, clone:
     scenario = SCENARIOS[name]
 
     await play(scenario, runs, clone)
-    result = runs.directory(runs.order()).part()
+    result = runs.directory(runs.order()).own_result()
 
     assert result.report
     assert (result.report.ending, result.end) == (scenario.ending, scenario.end)

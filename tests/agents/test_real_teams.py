@@ -29,13 +29,18 @@ _YOU_ARE = re.compile(r"# (REQ-[\w-]+): .*?You are (\w+)\.")
 
 def work(n: int, prompt: str) -> Turn:
     """Each agent writes a file of its own and answers green; testers call both specialists."""
-    told = _YOU_ARE.search(prompt)
-    assert told, prompt[:500]
-    number, agent = told.groups()
+    number, agent = told(prompt)
     if n == 0:
         return Write(f"work/{agent}.md", f"{agent} was here\n")
     flags = {"needs_todd": True, "needs_vic": True} if TEAM[agent].role is Role.QA else {}
     return Answer(notice_of(agent, number, **flags))
+
+
+def told(prompt: str) -> tuple[str, str]:
+    """The requirement and the agent that a prompt names."""
+    found = _YOU_ARE.search(prompt)
+    assert found, prompt[:500]
+    return found[1], found[2]
 
 
 def equip(orchestra: Orchestra, api: StandIn, kinds: Mapping[str, str]) -> dict[str, str]:

@@ -15,10 +15,18 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.temporal.messages import TemporalNotifier
 from pipeline import accounts
 from pipeline.accounts import AfterLimit
-from pipeline.model import Priority, RequirementOrder, RequirementState
+from pipeline.model import (
+    Ending,
+    Priority,
+    RequirementOrder,
+    RequirementState,
+    RunEnd,
+    StageState,
+)
 from pipeline.plan_file import read_pipeline
 from tests.accounts import BY_CLAUDE, CLAUDE, OVERLOADED, REFUSED, WORDS, WORKS, by, resets_in
 from tests.cluster import NO_REPAIR, REPAIR, Cluster, Handle, delivered, until
+from tests.fakes import Script
 from tests.flow.test_p0_gate import until_held
 from tests.orchestra_plans import FOUR, PAIR, SOLO, team_of
 
@@ -109,6 +117,58 @@ async def test_limit_with_a_reset_holds_eight_runs_of_three_requirements(
     assert len(await told(cluster, "account.limited", *numbers)) == 1
     assert len(await told(cluster, "account.resumed", *numbers)) == 1
     assert await sdlc_reader.accounts() == ()
+
+
+async def test_session_that_met_a_limit_goes_on_in_the_same_attempt(
+    cluster: Cluster, sdlc_reader: SdlcReader
+) -> None:
+    limited = replace(resets_in(2), is_resumable=True)
+    await cluster.open({ROY: [limited, limited, WORKS]}, agents=BY_CLAUDE)
+    handle = await cluster.start(PAIR)
+    await until_held(cluster, sdlc_reader)
+    (run,) = [run for run in await sdlc_reader.runs(cluster.number) if run.agent == "roy"]
+    assert (run.state, run.ended_at) == (StageState.HELD, None)
+    await delivered(handle)
+
+    roy = cluster.runs.orders[0].head
+    stages = {
+        stage.agent: stage for stage in (await sdlc_reader.requirement(cluster.number)).stages
+    }
+    assert [(s.attempt, s.starts, s.resumes) for s in stages.values()] == [(1, 1, 2), (1, 1, 0)]
+    assert {order.head for order in cluster.runs.orders} == {roy}
+    assert len(await told(cluster, "account.limited")) == 2
+    assert [event["resumes"] for event in await told(cluster, "stage.resumed")] == [1, 2]
+    assert len(await told(cluster, "stage.started")) == 2
+    assert await sdlc_reader.failures(cluster.number) == ()
+    assert await sdlc_reader.accounts() == ()
+
+
+async def test_session_that_is_held_has_its_end_and_cost_when_its_requirement_is_cancelled(
+    cluster: Cluster, sdlc_reader: SdlcReader
+) -> None:
+    limited = replace(resets_in(600), is_resumable=True)
+    await cluster.open({ROY: [limited]}, agents=BY_CLAUDE)
+    handle = await cluster.start(SOLO)
+    await until_held(cluster, sdlc_reader)
+    await handle.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await handle.result()
+
+    (run,) = await sdlc_reader.runs(cluster.number)
+    assert (run.end, run.starts, run.resumes) == (RunEnd.EXITED, 1, 0)
+    assert run.seconds is not None
+    assert run.state is not StageState.HELD
+
+
+async def test_session_that_died_is_resumed_at_once(
+    cluster: Cluster, sdlc_reader: SdlcReader
+) -> None:
+    died = Script(end=RunEnd.LOST, ending=Ending.CUT_OFF, is_resumable=True)
+    await cluster.open({ROY: [died, WORKS]}, agents=BY_CLAUDE)
+    await delivered(await cluster.start(SOLO))
+
+    (stage,) = (await sdlc_reader.requirement(cluster.number)).stages
+    assert (stage.attempt, stage.starts, stage.resumes) == (1, 1, 1)
 
 
 async def _has_started(cluster: Cluster, runs: int) -> bool:

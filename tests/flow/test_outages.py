@@ -1,6 +1,7 @@
 """A dependency is away: everything holds, nothing is lost, and all continues when it is back."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from temporalio.client import WorkflowFailureError
@@ -15,6 +16,7 @@ from pipeline.model import (
     Answer,
     Closing,
     DecisionRequest,
+    Ending,
     IncidentEnd,
     Notification,
     Pipeline,
@@ -22,6 +24,7 @@ from pipeline.model import (
     RequirementOrder,
     RequirementState,
     RetryRequest,
+    RunEnd,
 )
 from pipeline.plan_rules import DELIVER
 from tests.cluster import REPAIR, Cluster, Handle, delivered, ended, recorded_incidents, until
@@ -69,6 +72,21 @@ async def check_records(
     (incident,) = await recorded_incidents(reader)
     assert (incident.kind, incident.end) == (AWAY[dependency].kind, IncidentEnd.REPAIRED)
     assert incident.actions == ("act 1",)
+
+
+async def test_session_that_was_cut_off_waits_for_a_dependency_as_the_same_attempt(
+    cluster: Cluster, sdlc_reader: SdlcReader, dependency: str
+) -> None:
+    died = replace(LONG, end=RunEnd.LOST, ending=Ending.CUT_OFF, is_resumable=True)
+    await cluster.open({ROY: [died, Script()]})
+    handle = await cluster.start(SOLO)
+    await cluster.until_running(ROY)
+    await take_away(cluster, AWAY[dependency])
+    await delivered(handle)
+
+    (stage,) = (await sdlc_reader.requirement(cluster.number)).stages
+    assert (stage.attempt, stage.starts, stage.resumes) == (1, 1, 1)
+    assert await sdlc_reader.holds(cluster.number) == ()
 
 
 async def test_no_stage_starts_while_a_dependency_is_away(

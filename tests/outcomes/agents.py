@@ -16,6 +16,7 @@ from pipeline.model import (
     RunEnd,
     RunOrder,
     RunResult,
+    RunStart,
     SlotRequest,
     SlotUsage,
     StageRequest,
@@ -79,6 +80,12 @@ class AnyRuns:
         await asyncio.Event().wait()
         yield SlotUsage(0, 0, 0)
 
+    async def next_resume(self, run_id: str) -> int:
+        return 0
+
+    async def let_resume(self, run_id: str, parts: int) -> None:
+        raise AssertionError(run_id)
+
     async def start(self, order: RunOrder) -> bool:
         self.started.append(order.run_id)
         self._orders[order.run_id] = order
@@ -104,7 +111,7 @@ class AnyRuns:
         worktree = Path(order.worktree)
         self.bases[order.run_id] = self._project.git("rev-parse", "HEAD", at=worktree)
         started = datetime.now(UTC)
-        await on_start(started, order.head)
+        await on_start(RunStart(started, order.head))
         await asyncio.sleep(outcome.minutes * _SECONDS_A_MINUTE)
         self._move_target(order)
         self._work(order, outcome, worktree)

@@ -306,6 +306,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         isolation = false
         account = "work"
         resume_after_limit = "ask"
+        resume_for_fixes = true
         """
     ).agents
 
@@ -324,6 +325,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         instructions="Use tabs.",
         isolation=False,
         after_limit=AfterLimit.ASK,
+        resume_for_fixes=True,
     )
 
 
@@ -343,6 +345,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         ('account = ""', "account: must be a string that is not empty"),
         ('resume_after_limit = "no"', 'resume_after_limit: must be "resume" or "ask"'),
         ('isolation = "yes"', "isolation: must be true or false"),
+        ("resume_for_fixes = 1", "resume_for_fixes: must be true or false"),
         ('command = ["x"]', "command: unknown key; known are kind, program"),
         ('environment = ["A=1"]', "'A=1' is not the name of a variable"),
     ],

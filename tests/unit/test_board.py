@@ -100,6 +100,33 @@ def test_crash_between_losses_starts_their_count_again(board: Board) -> None:
     assert all(board.tries_again(roy, fail(board, roy.name, kind)) for kind in kinds)
 
 
+def test_held_session_goes_on_as_the_same_attempt_with_what_it_has_seen(board: Board) -> None:
+    qa = a_stage(board, "Backend QA")
+    complete(board, "Research", "Critique", "Backend Implementation", "Frontend Implementation")
+    board.advance(Head("c1", 1))
+    attempt = board.begin(qa)
+    seen = board.entries[qa.name].reviewed
+
+    board.hold(qa, "", resumes=True)
+    complete(board, "Backend Implementation")  # a fix, merged while it was held
+    board.advance(Head("c2", 2))
+
+    assert board.begin(qa) == attempt
+    entry = board.entries[qa.name]
+    assert (entry.reviewed, entry.base) == (seen, Head("c1", 1))
+
+
+def test_resumed_attempt_that_fails_is_followed_by_a_new_one(board: Board) -> None:
+    roy = a_stage(board, "Backend Implementation")
+    board.begin(roy)
+    board.hold(roy, "", resumes=True)
+    outcome = fail(board, roy.name)
+
+    assert outcome.attempt == 1
+    assert board.tries_again(roy, outcome)
+    assert board.begin(roy) == 2
+
+
 def test_run_that_died_while_suspended_is_always_tried_again_and_counts_as_nothing(
     board: Board,
 ) -> None:

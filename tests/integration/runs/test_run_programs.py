@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,14 +16,16 @@ from adapters.agent_programs.claude_code import ClaudeStream
 from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import Event, Launch, StopStep, Task
 from adapters.runs import records, supervisor
+from adapters.runs.directory import ANSWER, RESUMED, RunDirectory
 from adapters.user_files import find_agents
 from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.answers import read_run
-from pipeline.model import Ending, RunEnd, StageState
+from pipeline.model import Ending, FailureKind, RunEnd, StageState
 from pipeline.project_proposal import Login
+from pipeline.resuming import LIMITS, LOSSES
 from pipeline.verdicts import green_notice
 from tests.eventually import eventually
-from tests.fixtures_runs import Bench, attach
+from tests.fixtures_runs import Bench, attach, follow
 from tests.unit.test_answers import a_request
 
 RESULT = {
@@ -243,6 +247,212 @@ async def test_a_run_that_is_ended_before_its_answer_is_asked_nothing(
     assert not tmp_path.joinpath("asking").exists()
 
 
+# --- a session that was cut off goes on -----------------------------------------------------------
+
+WORKED = {"type": "assistant", "session_id": "s-1", "message": {"model": "m", "content": []}}
+LIMITED = {
+    **{"type": "result", "subtype": "success", "is_error": True, "session_id": "s-1"},
+    **{"api_error_status": 529, "result": "Overloaded.", "total_cost_usd": 0.25},
+}
+NOBODY = {
+    "type": "result",
+    "subtype": "error_during_execution",
+    "errors": ["No conversation found"],
+}
+RESUMING = "\n".join(
+    [
+        *(f"{name}='{json.dumps(said, separators=(',', ':'))}'" for name, said in (
+            ("WORKED", WORKED), ("LIMITED", LIMITED), ("NOBODY", NOBODY),
+        )),
+        'case "$*" in *--resume*) echo "$*" >> resumed; cat > told; GOING',
+        ';; *) echo x >> begun; echo mine > work; echo "$WORKED"; BEGUN',
+        ";; esac",
+    ]
+)  # fmt: skip
+
+
+def resuming(begun: str, going: str) -> str:
+    """A program that works and does `begun`; in its resumed session it does `going`."""
+    return RESUMING.replace("BEGUN", begun).replace("GOING", going)
+
+
+async def kill_all(run: RunDirectory) -> None:
+    """End supervisor and agent as a power cut does: nobody records anything."""
+    await eventually(lambda: run.last.file(records.STDOUT).exists(), "its work")
+    await eventually(lambda: run.last.file(records.STDOUT).stat().st_size > 0, "its work")
+    identity = run.last.identity()
+    os.kill(identity["supervisor"], signal.SIGKILL)
+    os.killpg(identity["group"], signal.SIGKILL)
+
+
+async def test_a_session_that_was_lost_with_its_host_goes_on_in_its_clone(
+    runs: Bench, tmp_path: Path
+) -> None:
+    runs.agents["roy"] = claude(tmp_path, resuming("sleep 600", 'cat work; echo "$RESULT"'))
+    order = runs.order(worktree=str(tmp_path))
+    run = runs.directory(order)
+    following = asyncio.create_task(attach(runs.host(), order))
+    await kill_all(run)
+    first = await following
+    assert (first.end, first.is_resumable) == (RunEnd.LOST, True)
+
+    result = await follow(runs.host(), order)
+
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    assert (result.starts, result.resumes, result.is_resumable) == (1, 1, False)
+    assert tmp_path.joinpath("begun").read_text() == "x\n"
+    assert "--resume s-1" in tmp_path.joinpath("resumed").read_text()
+    told = tmp_path.joinpath("told").read_text()
+    assert "Go on where you stopped" in told
+    assert "cut off half-way" in told
+    assert result.report
+    assert result.report.asked_again == 0
+    # Between its parts it did not work.
+    assert len(result.suspensions) == 2
+    assert runs.host().used == 0
+    assert [part.purpose for part in run.parts()] == ["", RESUMED]
+
+
+@pytest.mark.parametrize("begun", ['echo "$LIMITED"; exit 1', "kill -9 $$"])
+async def test_a_program_that_was_cut_off_goes_on(begun: str, runs: Bench, tmp_path: Path) -> None:
+    runs.agents["roy"] = claude(tmp_path, resuming(begun, 'echo "$RESULT"'))
+
+    result = await follow(runs.host(), runs.order(worktree=str(tmp_path)))
+
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    assert (result.starts, result.resumes) == (1, 1)
+    assert result.report
+    assert result.report.cost_usd == (0.75 if "LIMITED" in begun else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("begun", "limit"), [("kill -9 $$", LOSSES), ('echo "$LIMITED"; exit 1', LIMITS)]
+)
+async def test_a_session_that_is_cut_off_again_and_again_is_given_up(
+    begun: str, limit: int, runs: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {LOSSES: "LOSSES", LIMITS: "LIMITS"}[limit]
+    monkeypatch.setattr(f"pipeline.resuming.{few}", 2)
+    runs.agents["roy"] = claude(tmp_path, resuming(begun, begun))
+
+    result = await follow(runs.host(), runs.order(worktree=str(tmp_path)))
+
+    assert result.resumes == 2
+    assert tmp_path.joinpath("begun").read_text() == "x\n"
+    failure = read_run(a_request(), result).failure
+    assert failure
+    assert failure.kind is (FailureKind.CRASH if "kill" in begun else FailureKind.LIMITED)
+
+
+async def test_a_session_that_the_program_does_not_know_any_more_is_given_up(
+    runs: Bench, tmp_path: Path
+) -> None:
+    refuse = 'echo "$NOBODY"; exit 1'
+    runs.agents["roy"] = claude(tmp_path, resuming('echo "$LIMITED"; exit 1', refuse))
+
+    result = await follow(runs.host(), runs.order(worktree=str(tmp_path)))
+
+    assert (result.end, result.starts, result.resumes) == (RunEnd.LOST, 1, 0)
+    failure = read_run(a_request(), result).failure
+    assert failure
+    assert failure.kind is FailureKind.INFRASTRUCTURE
+    assert failure.error == "The session s-1 could not be resumed: No conversation found"
+
+
+async def test_a_session_in_which_nothing_was_done_starts_anew(runs: Bench, tmp_path: Path) -> None:
+    script = resuming("true", "true").replace('echo "$WORKED"; ', 'echo "$LIMITED"; exit 1; ')
+    runs.agents["roy"] = claude(tmp_path, script)
+
+    result = await attach(runs.host(), runs.order(worktree=str(tmp_path)))
+
+    assert not result.is_resumable
+    assert result.report
+    assert result.report.ending is Ending.OVERLOADED
+
+
+async def test_two_workers_resume_a_session_once(runs: Bench, tmp_path: Path) -> None:
+    going = 'while ! test -e go; do sleep 0.05; done; echo "$RESULT"'
+    runs.agents["roy"] = claude(tmp_path, resuming("kill -9 $$", going))
+    order, hosts = runs.order(worktree=str(tmp_path)), (runs.host(), runs.host())
+    assert (await attach(hosts[0], order)).is_resumable
+
+    following = [asyncio.create_task(follow(host, order)) for host in hosts]
+    await eventually(tmp_path.joinpath("told").exists, "the resumed session")
+    tmp_path.joinpath("go").touch()
+    first, second = await asyncio.gather(*following)
+
+    assert first == second
+    assert first.resumes == 1
+    assert len(tmp_path.joinpath("resumed").read_text().splitlines()) == 1
+
+
+async def test_a_session_whose_agent_is_of_another_kind_now_is_given_up(
+    runs: Bench, tmp_path: Path
+) -> None:
+    runs.agents["roy"] = claude(tmp_path, resuming("kill -9 $$", "true"))
+    host, order = runs.host(), runs.order(worktree=str(tmp_path))
+    first = await attach(host, order)
+    await host.let_resume(order.run_id, first.parts)
+    assert await host.next_resume(order.run_id) == 1
+
+    runs.shell("true")
+
+    assert await host.next_resume(order.run_id) == 0
+    result = await attach(host, order)
+    assert (result.end, result.is_resumable) == (RunEnd.LOST, False)
+    assert "its agent or its clone is another one now" in result.reason
+
+
+async def test_a_resumed_session_has_the_time_that_was_left_and_can_be_given_more(
+    runs: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.agent_programs.claude_code.STOP_SECONDS", 0.2)
+    runs.agents["roy"] = claude(tmp_path, resuming("kill -9 $$", "sleep 600"))
+    order = runs.order(worktree=str(tmp_path), deadline=timedelta(hours=2))
+    run = runs.directory(order)
+    host = runs.host()
+    await attach(host, order)
+    write_exit(run, worked=timedelta(hours=1))
+    following = asyncio.create_task(follow(host, order))
+    await eventually(tmp_path.joinpath("told").exists, "the resumed session")
+
+    assert deadline_of(run.last) == pytest.approx(3600, abs=5)
+    await host.extend(order.run_id, timedelta(hours=3))
+
+    assert deadline_of(run.last) == pytest.approx(7200, abs=5)
+    await host.end(order.run_id)
+    assert (await following).end is RunEnd.CANCELLED
+
+
+def write_exit(run: RunDirectory, worked: timedelta) -> None:
+    """Let a run that has ended have worked for so long."""
+    fields = json.loads(run.file(records.EXIT).read_text())
+    ended = datetime.fromisoformat(fields["started_at"]) + worked
+    run.file(records.EXIT).write_text(json.dumps({**fields, "ended_at": ended.isoformat()}))
+
+
+def deadline_of(part: RunDirectory) -> float:
+    record = part.order()
+    assert record
+    return part.deadline_seconds(record)
+
+
+async def test_a_resumed_session_that_does_not_answer_is_asked_once_more(
+    runs: Bench, tmp_path: Path
+) -> None:
+    going = (
+        f'case "$(cat told)" in *accepted*) echo "$RESULT";; *) echo \'{json.dumps(PROSE)}\';; esac'
+    )
+    runs.agents["roy"] = claude(tmp_path, resuming("kill -9 $$", going))
+
+    result = await follow(runs.host(), order := runs.order(worktree=str(tmp_path)))
+
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    assert result.report
+    assert (result.resumes, result.report.asked_again) == (1, 1)
+    assert [part.purpose for part in runs.directory(order).parts()] == ["", RESUMED, ANSWER]
+
+
 # --- a fourth kind: one file, and one line --------------------------------------------------------
 
 
@@ -264,6 +474,9 @@ class Fourth:
             variables={"FOURTH_QUIET": "1"},
             files={"schema.json": task.schema},
         )
+
+    def copyable(self, session: str, environment: Mapping[str, str]) -> str:
+        return ""
 
     def stream(self) -> ClaudeStream:
         return ClaudeStream()

@@ -4,7 +4,7 @@ import asyncio
 from datetime import datetime
 
 from adapters.runs import records
-from pipeline.model import Head, RunEnd
+from pipeline.model import Head, RunEnd, RunStart
 from tests.fixtures_runs import Bench, attach, until
 
 HELD = "until test -e go; do sleep 0.01; done; echo done"
@@ -14,9 +14,9 @@ async def test_the_start_of_a_living_run_is_told_to_each_who_attaches(runs: Benc
     runs.shell(HELD)
     order, told = runs.order(head=Head("c0ffee", 7)), list[datetime]()
 
-    async def hear(at: datetime, head: Head | None) -> None:
-        assert head == order.head
-        told.append(at)
+    async def hear(start: RunStart) -> None:
+        assert start.head == order.head
+        told.append(start.at)
 
     attached = [asyncio.create_task(attach(runs.host(), order, hear)) for _ in range(2)]
     await until(lambda: len(told) == 2)

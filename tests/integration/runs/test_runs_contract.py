@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from pipeline.errors import UnknownRequirement
-from pipeline.model import Head, RunEnd, RunResult
+from pipeline.model import RunEnd, RunResult, RunStart
 from pipeline.ports import AgentRuns
 from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.fakes import RealClock, Script, ScriptedRuns
@@ -38,7 +38,7 @@ class World:
         assert await self.start(order)
         is_seen = asyncio.Event()
 
-        async def on_start(at: datetime, head: Head | None) -> None:
+        async def on_start(start: RunStart) -> None:
             assert not is_seen.is_set(), "it is said once"
             is_seen.set()
 
@@ -53,7 +53,7 @@ class World:
             self.bench.let_go(order)
 
 
-async def nobody(at: datetime, head: Head | None) -> None:
+async def nobody(start: RunStart) -> None:
     """Nobody listens."""
 
 

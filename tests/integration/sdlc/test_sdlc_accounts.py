@@ -291,6 +291,35 @@ async def test_trier_that_works_for_the_time_of_a_trial_has_its_account_again(
     assert await sdlc_reader.accounts() == ()
 
 
+async def test_session_that_met_a_limit_stays_open_and_is_held_until_it_may_go_on(
+    two: tuple[Requirement, Requirement],
+    sdlc_store: PostgresSdlcStore,
+    sdlc_reader: SdlcReader,
+) -> None:
+    ours, other = two
+    request, at = ours.request(RESEARCH), datetime.now(UTC) - HOUR
+    await ours.open_stage(RESEARCH)
+    await sdlc_store.start_run(request.run_id, at, "c0ffee", "s-1")
+    for _ in range(2):  # a repeat says nothing new
+        await sdlc_store.limit_account(request, a_limit(later()))
+        hold = await sdlc_store.open_stage(request, "REQ-1", ACCOUNT, 1)
+        assert isinstance(hold, Hold)
+    assert (await sdlc_reader.requirement("REQ-1")).stages[0].state is StageState.HELD
+    await release(sdlc_store)
+
+    for _ in range(2):
+        context = await sdlc_store.open_stage(request, "REQ-1", ACCOUNT, 1)
+        assert isinstance(context, StageContext)
+        assert context.started_at is None  # it is to be started, though it was once
+    # It was started an hour ago, but it tries the account since a moment: nobody follows yet.
+    assert "is tried by REQ-1 first" in (await held(other, RESEARCH)).reason
+    (run,) = await sdlc_reader.runs("REQ-1")
+    assert (run.state, run.starts, run.resumes) == (StageState.RUNNING, 1, 1)
+    assert (run.session, run.started_at) == ("s-1", at)
+    told = [event.type for event in await sdlc_reader.events("REQ-1")]
+    assert told.count("account.limited") == told.count("stage.resumed") == 1
+
+
 async def test_stage_that_waits_for_a_slot_does_not_try(
     two: tuple[Requirement, Requirement], sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import (
+    Ending,
     Failure,
     FailureKind,
     Fix,
@@ -18,10 +19,14 @@ from pipeline.model import (
     Group,
     Head,
     Hold,
+    MergeResult,
     Pipeline,
     Priority,
+    ProgramReport,
     RequirementState,
     RoundResults,
+    RunEnd,
+    RunResult,
     StageOutcome,
     StageState,
 )
@@ -32,6 +37,7 @@ from tests.sdlc_factory import (
     PLAN,
     QA,
     RESEARCH,
+    START,
     Requirement,
     a_failure,
     an_order,
@@ -173,6 +179,34 @@ async def test_merged_fix_moves_the_head(blocked: Requirement, sdlc_reader: Sdlc
     await blocked.store.merge_fix(merge, FixMerged(Head("merged", 7), True))
 
     assert (await sdlc_reader.requirement("REQ-1")).head_commit == "merged"
+
+
+async def test_fix_is_told_which_run_of_its_agent_it_repairs(
+    sdlc_store: PostgresSdlcStore,
+) -> None:
+    requirement = await Requirement(sdlc_store).begun()
+    await requirement.run_up_to(RESEARCH, CRITIQUE)
+    await requirement.open_stage(BACKEND)
+    report = ProgramReport("codex", "codex", Ending.SUCCESS, session="s-1")
+    result = RunResult(RunEnd.EXITED, 0, "", "", START, START, 1, "log", report=report)
+    done = StageOutcome(BACKEND, 1, StageState.COMPLETED, Head("b", 1), True)
+    request, notice = requirement.request(BACKEND), requirement.notice(BACKEND)
+    merge = MergeResult(Head("b", 1), "own")
+    await sdlc_store.close_stage(request, done, result, notice, merge, None)
+    await requirement.run(FRONTEND)  # whose program has told no session
+    await requirement.block(BUILD, OTHER, blocked=(QA,), asked=False)
+    fixes = (
+        replace(a_fix(1), task=PLAN.stage(BACKEND)),
+        replace(a_fix(2, OTHER), task=PLAN.stage(FRONTEND)),
+    )
+    await sdlc_store.open_fixes(opening(requirement, *fixes))
+
+    told = []
+    for fix in fixes:
+        repair = Requirement(sdlc_store, fix.number)
+        await repair.open()
+        told.append((await repair.open_stage(fix.task.name)).continues)
+    assert told == [request.run_id, ""]
 
 
 async def test_stage_that_a_fix_stands_for_hands_on_the_fixs_notice(

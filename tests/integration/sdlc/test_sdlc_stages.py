@@ -40,6 +40,8 @@ async def test_start_and_end_of_a_stage_are_told(
         {
             "eventType": "stage.completed",
             **common,
+            "starts": 1,
+            "resumes": 0,
             "summary": "Done.",
             "commit": "Research-1",
         },
