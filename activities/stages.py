@@ -131,13 +131,13 @@ class StageActivities:
         close = self._ports.store.close_stage
         limit = limit_of(result.report, self._ports.agents.after_limit(request.stage.agent))
         limit = limit if reading.failure and reading.failure.kind is FailureKind.LIMITED else None
-        has_resumed = await until_persisted(
+        closed = await until_persisted(
             self._ports, partial(close, request, outcome, result, reading.notice, merge, limit)
         )
         publish_soon(self._ports, request.ref.number)
-        if has_resumed:
+        if closed.may_notify:
             await until_persisted(self._ports, partial(notify_others, self._ports))
-        return outcome
+        return replace(outcome, cost=closed.cost)
 
     async def _started(self, request: StageRequest, at: datetime, head: Head | None) -> None:
         start_run, commit = self._ports.store.start_run, head.commit if head else ""

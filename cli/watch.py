@@ -26,6 +26,7 @@ from cli.status import (
     retry_lines,
     status_document,
 )
+from pipeline.costs import amount
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import HUMAN, RequirementState, StageState
 from settings import Settings
@@ -253,7 +254,8 @@ class ProgressLines:
 def _stage_line(stage: StageView) -> str:
     at = output.clock(stage.ended_at or stage.started_at)
     attempt = f", attempt {stage.attempt}" if stage.attempt > 1 else ""
-    said = f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}".lstrip()
+    cost = f", {money}" if stage.ended_at and (money := amount(stage.cost)) else ""
+    said = f"{at} {stage.stage} ({stage.agent}{attempt}) {stage.state}{cost}".lstrip()
     return _with_reason(said, stage.reason)
 
 

@@ -1,13 +1,16 @@
 """A program's stream from its run directory: line by line, in bounded memory."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd, added
-from pipeline.model import ProgramReport
+from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd
+from pipeline.model import ProgramReport, Tokens
+
+Usage = Mapping[str, Tokens]
+"""Tokens by model."""
 
 LINE_LIMIT = 8 * 1024 * 1024
 """Bytes of one line that is read; a longer one is skipped, as no end or answer is that long."""
@@ -22,22 +25,29 @@ def read_report(program: AgentProgram, output: Path, process: ProcessEnd) -> Pro
     return stream.report(process)
 
 
-def together(program: AgentProgram, first: ProgramReport, again: ProgramReport) -> ProgramReport:
+def together(first: ProgramReport, again: ProgramReport) -> ProgramReport:
     """The report of a run whose session was resumed once: its end, and what both parts cost."""
-    tokens = again.tokens or first.tokens
-    if not program.counts_sessions and first.tokens and again.tokens:
-        tokens = added(first.tokens, again.tokens)
+    both = _latest if again.counts_session else _added
     costs = [cost for cost in (first.cost_usd, again.cost_usd) if cost is not None]
     return replace(
         again,
         session=again.session or first.session,
-        models=tuple(dict.fromkeys((*first.models, *again.models))),
-        tokens=tokens,
+        usage=both(first.usage, again.usage),
+        unpriced=both(first.to_estimate, again.to_estimate),
         cost_usd=sum(costs) if costs else None,
         denials=(*first.denials, *again.denials),
         retries=first.retries + again.retries,
         asked_again=first.asked_again + 1,
     )
+
+
+def _added(first: Usage, again: Usage) -> Usage:
+    models = dict.fromkeys((*first, *again))
+    return {each: first.get(each, Tokens()) + again.get(each, Tokens()) for each in models}
+
+
+def _latest(first: Usage, again: Usage) -> Usage:
+    return again or first
 
 
 def event_of(line: bytes) -> Event | None:

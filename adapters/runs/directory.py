@@ -299,7 +299,7 @@ class RunDirectory:
             log_reference=result.log_reference,
             suspensions=(*result.suspensions, *again.suspensions),
             head=result.head,
-            report=together(PROGRAMS[again.report.kind], result.report, again.report),
+            report=together(result.report, again.report),
         )
 
     def part(self, limit: int = records.OUTPUT_LIMIT) -> RunResult:
@@ -343,6 +343,7 @@ class RunDirectory:
             exit_code=ended["exit_code"],
             errors=read_tail(self.file(records.STDERR), records.ERROR_OUTPUT_LIMIT),
             ended_at=_time(ended["ended_at"]),
+            argv=tuple(record.argv),
         )
         return read_report(program, self.file(records.STDOUT), process)
 

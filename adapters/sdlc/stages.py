@@ -21,6 +21,7 @@ from adapters.sdlc.accounts import (
     trial_reads,
 )
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, STAGES_AND_NOTICES, load_context
+from adapters.sdlc.costs import cost_columns, cost_fields, cost_of, cost_of_row
 from adapters.sdlc.gates import add_gates, mode_of
 from adapters.sdlc.holds import (
     free_of_account,
@@ -37,6 +38,9 @@ from pipeline.accounts import Limit
 from pipeline.errors import IllegalTransition, StaleAttempt
 from pipeline.events import EventType, deliverable
 from pipeline.model import (
+    NO_COST,
+    ClosedRun,
+    Cost,
     FailureKind,
     Hold,
     MergeResult,
@@ -303,6 +307,7 @@ class EndedRun:
     result: RunResult
     notice: Notice | None
     merge: MergeResult | None
+    cost: Cost
 
     @property
     def error(self) -> str:
@@ -330,15 +335,15 @@ async def close_stage(
     notice: Notice | None,
     merge: MergeResult | None,
     limit: Limit | None = None,
-) -> bool:
+) -> ClosedRun:
     """Close the run's row and everything that follows from it; a repeat does nothing.
 
-    `limit` is what it has told of its account. Returns whether somebody may have to be notified:
-    the account can work again, or waits for something else.
+    `limit` is what it has told of its account. Somebody may have to be notified if the account can
+    work again, or waits for something else.
 
     Raises: StaleAttempt, IllegalTransition, UnknownRequirement.
     """
-    number, ended = request.ref.number, EndedRun(request, outcome, result, notice, merge)
+    number = request.ref.number
     write = await RequirementWrite.lock(
         connection, number, (STAGES, {"number": number}), *trial_reads(request.run_id)
     )
@@ -346,7 +351,9 @@ async def close_stage(
     stage = write.stage(request.stage.name)
     if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
         await _check_repeat(write, stage, request)
-        return True
+        return ClosedRun(may_notify=True, cost=await _charged(write, request.run_id))
+    cost = await cost_of(connection, request.run_id, result)
+    ended = EndedRun(request, outcome, result, notice, merge, cost)
     if limit:
         are_held = await record_limit(write, request.run_id, limit)
     else:
@@ -359,7 +366,14 @@ async def close_stage(
     if ended.outcome.state.is_done:
         await complete_group(write, stage)
     await write.flush()
-    return are_held
+    return ClosedRun(may_notify=are_held, cost=cost)
+
+
+async def _charged(write: RequirementWrite, run_id: str) -> Cost:
+    """What the run's row says that it cost."""
+    query = select(*CostRow.__table__.columns).where(CostRow.run_id == run_id)
+    row = (await write.connection.execute(query)).mappings().first()
+    return cost_of_row(dict(row)) if row else NO_COST
 
 
 async def _check_repeat(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
@@ -423,24 +437,9 @@ def _charge(write: RequirementWrite, ended: EndedRun) -> None:
         CostRow,
         run_id=ended.request.run_id,
         agent=ended.request.stage.agent,
-        **_cost(ended.result),
+        at=ended.result.ended_at or write.at,
+        **cost_columns(ended.result, ended.cost),
     )
-
-
-def _cost(result: RunResult) -> dict[str, Any]:
-    """What a run took: its time, and money and tokens where its program tells them."""
-    report = result.report
-    tokens = report.tokens if report else None
-    return {
-        "seconds": result.elapsed.total_seconds(),
-        "usd": report.cost_usd if report else None,
-        "tokens": tokens.total if tokens else None,
-        "input_tokens": tokens.input if tokens else None,
-        "cached_tokens": tokens.cached if tokens else None,
-        "output_tokens": tokens.output if tokens else None,
-        "account": report.account if report else "",
-        "models": list(report.models) if report else [],
-    }
 
 
 def _tell(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
@@ -468,14 +467,17 @@ def _severity(ended: EndedRun) -> Severity:
 
 def _end_fields(ended: EndedRun) -> dict[str, object]:
     outcome = ended.outcome
+    costs = cost_fields(ended.cost)
     if outcome.state is StageState.FAILED:
-        return {"error": ended.error, "action": "RETRY" if ended.is_repeated else "BLOCKED"}
+        action = "RETRY" if ended.is_repeated else "BLOCKED"
+        return {"error": ended.error, "action": action, **costs}
     if outcome.state is StageState.BLOCKED:
-        return {"reason": ended.error, "blockers": []}
+        return {"reason": ended.error, "blockers": [], **costs}
     return {
         "attempt": outcome.attempt,
         "summary": outcome.summary,
         "commit": outcome.head.commit if outcome.head else "",
+        **costs,
     }
 
 
@@ -560,10 +562,12 @@ async def record_ends(
     for run_id, result in results.items():
         agent = await _end(connection, run_id, result)
         if agent is not None:
-            cost = insert(CostRow).values(
-                run_id=run_id, number=number, agent=agent, **_cost(result)
+            cost = await cost_of(connection, run_id, result)
+            at, columns = result.ended_at or datetime.now(UTC), cost_columns(result, cost)
+            row = insert(CostRow).values(
+                run_id=run_id, number=number, agent=agent, at=at, **columns
             )
-            await connection.execute(cost.on_conflict_do_nothing())
+            await connection.execute(row.on_conflict_do_nothing())
 
 
 async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> str | None:

@@ -154,6 +154,7 @@ class RunRow(Base):
     """
 
     __tablename__ = "runs"
+    __table_args__ = (Index("runs_by_session", "session", postgresql_where=text("session <> ''")),)
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
@@ -499,12 +500,15 @@ class EventRow(Base):
 
 
 class CostRow(Base):
-    """What a run cost; money and tokens where the agent's program tells them.
+    """What a run cost, since it ended `at` that time; nothing is counted in two rows.
 
-    `tokens` are all of them, `input_tokens` those that were read, `cached_tokens` among these.
+    `tokens` are all of them, `input_tokens` those that were read, `cached_tokens` among these. The
+    program has told `usd`, or it `is_estimated` from tokens and prices; null if neither is known.
+    With `is_partial` it used its model, and not all of its price is known.
     """
 
     __tablename__ = "costs"
+    __table_args__ = (Index("costs_by_time", "at"),)
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
@@ -517,3 +521,7 @@ class CostRow(Base):
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     account: Mapped[str] = mapped_column(server_default="")
     models: Mapped[list[str]] = mapped_column(server_default="{}")
+    kind: Mapped[str] = mapped_column(server_default="")
+    at: Mapped[datetime]
+    is_estimated: Mapped[bool] = mapped_column(server_default="false")
+    is_partial: Mapped[bool] = mapped_column(server_default="false")

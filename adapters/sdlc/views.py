@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.model import (
+    NO_COST,
     AlertKind,
     Ask,
+    Cost,
     FailureKind,
     IncidentEnd,
     Mode,
@@ -36,9 +38,8 @@ class StageView:
     reason: str
     log_reference: str
     remarks: tuple[str, ...] = ()
-    usd: float | None = None
-    """What all attempts cost, as far as their programs tell."""
-    tokens: int | None = None
+    cost: Cost = NO_COST
+    """What all attempts cost."""
     session: str = ""
     """The session of the latest attempt's program."""
 
@@ -93,6 +94,7 @@ class FixView:
     reason: str
     created_at: datetime
     ended_at: datetime | None
+    cost: Cost = NO_COST
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,8 @@ class ListedRequirement(RequirementSummary):
     retries: tuple[RetryView, ...] = ()
     turn: Turn | None = None
     """Its place among those that wait to deliver to its target, as of now."""
+    cost: Cost = NO_COST
+    """Of its own runs and those of its fixes; of a fix its own."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +293,8 @@ class RequirementView(RequirementSummary):
     leftover: LeftoverView | None = None
     turn: Turn | None = None
     """Its place among those that wait to deliver to its target, as of now."""
+    cost: Cost = NO_COST
+    """Of its own runs and those of its fixes."""
 
 
 @dataclass(frozen=True)
@@ -317,8 +323,17 @@ class RunView:
     ending: str
     asked_again: int
     seconds: float | None
-    usd: float | None
-    tokens: int | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """What some runs cost together; `key` names what they have in common."""
+
+    key: str
+    runs: int
+    seconds: float
+    cost: Cost
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Mode, Priority, RequirementRef, Stage, StageState
+from pipeline.model.reports import NO_COST, Cost
 from pipeline.model.runs import SlotRequest
 
 
@@ -80,6 +81,16 @@ class StageOutcome:
     """The integration tip that its agent has started on: what its verdict is about."""
     resumes: bool = False
     """Whether a retry continues with this very attempt: no agent is at fault, its run stands."""
+    cost: Cost = NO_COST
+    """What the run cost."""
+
+
+@dataclass(frozen=True)
+class ClosedRun:
+    """What closing a run's row has brought: its cost, and whether somebody may be notified."""
+
+    may_notify: bool
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -207,6 +218,8 @@ class StageEntry:
     merged: Head | None = None
     extended_minutes: float = 0.0
     resumes: bool = False
+    cost: Cost = NO_COST
+    """What all its runs cost."""
 
     def revision(self, stage: str) -> str:
         """Names what of the stage is merged: `stage#attempt`, then the fixes."""

@@ -10,6 +10,7 @@ from pipeline.model import (
     BuildOutcome,
     BuildRequest,
     BuildResult,
+    ClosedRun,
     Closing,
     DeliveryRequest,
     Extension,
@@ -148,11 +149,11 @@ class SdlcStore(Protocol):
         notice: Notice | None,
         merge: MergeResult | None,
         limit: Limit | None,
-    ) -> bool:
+    ) -> ClosedRun:
         """Closes the run's row: cost, gate, deliverable, events, the group if it is the last.
 
-        A `limit` that it has met holds all who work with that account. Returns whether somebody may
-        have to be notified: the account works again, or waits for something else.
+        A `limit` that it has met holds all who work with that account. Somebody may have to be
+        notified if the account works again, or waits for something else.
 
         Raises: StaleAttempt if a newer attempt of the stage is current.
         """

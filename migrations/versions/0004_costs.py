@@ -1,0 +1,28 @@
+"""Costs with their time and kind, marked where they are estimated."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Add the columns; an earlier cost arose when its run ended."""
+    for name in ("is_estimated", "is_partial"):
+        op.add_column(
+            "costs", sa.Column(name, sa.Boolean(), server_default="false", nullable=False)
+        )
+    op.add_column("costs", sa.Column("kind", sa.Text(), server_default="", nullable=False))
+    op.add_column("costs", sa.Column("at", sa.DateTime(timezone=True)))
+    op.execute(
+        "UPDATE costs SET at = coalesce(runs.ended_at, runs.closed_at, runs.opened_at)"
+        " FROM runs WHERE runs.run_id = costs.run_id"
+    )
+    op.execute("UPDATE costs SET at = now() WHERE at IS NULL")
+    op.execute("UPDATE costs SET is_partial = true WHERE tokens > 0 AND usd IS NULL")
+    op.alter_column("costs", "at", nullable=False)
+    op.create_index("costs_by_time", "costs", ["at"])
+    op.create_index(
+        "runs_by_session", "runs", ["session"], postgresql_where=sa.text("session <> ''")
+    )
