@@ -82,8 +82,10 @@ class StageActivities:
                 pass_gate = (
                     self._ports.store.open_stage if has_slot else self._ports.store.queue_stage
                 )
-                account = self._ports.agents.account(request.stage.agent)
-                opened = await pass_gate(request, subscriber(), account)
+                agents, agent = self._ports.agents, request.stage.agent
+                opened = await pass_gate(
+                    request, subscriber(), agents.account(agent), agents.run_budget(agent)
+                )
                 await self._ports.publish(request.ref.number)
                 if not isinstance(opened, StageContext):
                     if not opened:
@@ -233,6 +235,7 @@ def _order(request: StageRequest, context: StageContext, worktree: str, prompt: 
         worktree=worktree,
         head=request.head,
         started_at=context.started_at,
+        most_usd=context.most_usd,
     )
 
 

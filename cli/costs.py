@@ -11,7 +11,8 @@ from adapters.sdlc.views import CostLine
 from cli import output
 from cli.connections import records
 from cli.running import load_settings, run
-from cli.status import cost_document, costs_line
+from cli.status import budget_document, cost_document, costs_line
+from pipeline.budgets import Budget
 from pipeline.costs import By, amount, counted
 from pipeline.errors import RefusedInput
 from pipeline.model import NO_COST, Cost
@@ -52,24 +53,29 @@ def costs(
     """
     by = by or (By.STAGE if req else By.REQUIREMENT)
     begin = _begin(since, datetime.now(UTC)) if since else None
-    found = run(_costs(load_settings(), by, req, begin))
+    found, budgets = run(_costs(load_settings(), by, req, begin))
     whole = sum((line.cost for line in found), NO_COST)
     if as_json:
         lines = [_document(line) for line in found]
-        output.write_json({"by": by, "since": begin, "costs": lines, "total": cost_document(whole)})
-    elif not found:
-        output.write("No run of an agent has told tokens or dollars.")
-    else:
+        total, limits = cost_document(whole), [budget_document(each) for each in budgets]
+        document = {"by": by, "since": begin, "costs": lines, "total": total, "budgets": limits}
+        output.write_json(document)
+        return
+    if found:
         _show(by, found, whole)
+    else:
+        output.write("No run of an agent has told tokens or dollars.")
+    for budget in budgets:
+        output.write(f"The {budget.name}: {budget.used} are spent.")
 
 
 async def _costs(
     settings: Settings, by: By, number: str | None, since: datetime | None
-) -> tuple[CostLine, ...]:
+) -> tuple[tuple[CostLine, ...], tuple[Budget, ...]]:
     async with records(settings) as reader:
         if number is not None:
             await reader.requirement(number)  # raises UnknownRequirement
-        return await reader.costs(by, number, since)
+        return await reader.costs(by, number, since), await reader.budgets(number or "")
 
 
 def _begin(since: str, now: datetime) -> datetime:

@@ -38,6 +38,7 @@ from cli.hints import (
     wrong_installation,
 )
 from cli.running import load_settings, run
+from pipeline.budgets import Budget, is_spent
 from pipeline.costs import ESTIMATED, amount, counted, told
 from pipeline.model import PRE_EMPTION, Ask, Cost, RequirementState, StageState
 from pipeline.steering import addressed
@@ -120,6 +121,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "leftover": asdict(view.leftover) if view.leftover else None,
         "turn": asdict(view.turn) if view.turn else None,
         **cost_document(view.cost),
+        "budgets": [budget_document(budget) for budget in view.budgets],
         "reason": view.reason,
         "host": view.host,
         "created_at": view.created_at,
@@ -150,6 +152,19 @@ def fix_document(fix: FixView) -> Mapping[str, object]:
     fields = asdict(fix)
     fields.pop("cost")
     return {"req_number": fields.pop("number"), **fields, **cost_document(fix.cost)}
+
+
+def budget_document(budget: Budget) -> Mapping[str, object]:
+    """The JSON of a budget; its dollars, and whether it has warned and asked."""
+    return {
+        "budget": budget.scope,
+        "limit_usd": budget.limit,
+        "warns_at_usd": budget.warns_at,
+        "spent_usd": budget.spent,
+        "reserved_usd": budget.reserved,
+        "is_warned": budget.is_warned,
+        "is_spent": budget.is_spent,
+    }
 
 
 def cost_document(cost: Cost) -> Mapping[str, object]:
@@ -203,6 +218,7 @@ def overview(view: RequirementView) -> RenderableType:
         parts.append(_stages_table(view))
     if view.cost.is_known:
         parts.append(costs_line(view.cost, view.stages))
+    parts += map(Text, budget_lines(view))
     # below the table: within it they would squeeze the other columns on a narrow terminal
     parts += [
         f"{stage.stage} {stage.state}: {output.plain(output.first_line(stage.reason))}"
@@ -305,6 +321,18 @@ def costs_line(cost: Cost, stages: Sequence[StageView] = ()) -> str:
         unknown = ", ".join(stage.stage for stage in stages if stage.cost.is_partial)
         notes.append(f"not all is known of {unknown}" if unknown else "not all is known")
     return "; ".join((f"Cost: {told(cost)}", *notes))
+
+
+def budget_lines(view: RequirementView) -> Iterator[str]:
+    """Each budget that the requirement counts in, and how to raise one that is spent."""
+    for budget in view.budgets:
+        if budget.limit is None and not budget.is_warned:
+            continue
+        if budget.is_spent and not view.state.is_final:
+            yield is_spent(budget, view.number)
+        else:
+            marks = "; it has warned" if budget.is_warned else ""
+            yield f"The {budget.name}: {budget.used} are spent{marks}."
 
 
 def _duration(stage: StageView) -> str:

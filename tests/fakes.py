@@ -62,6 +62,8 @@ class Script:
     says: str = ""
     resets: timedelta | None = None
     """How long after its end the limit is reset that it has met."""
+    usd: float | None = None
+    """What its program tells that it cost."""
 
 
 class PlainPrompts:
@@ -367,7 +369,13 @@ def _report(script: Script, text: str, ended: datetime) -> ProgramReport | None:
     until = None if script.resets is None else ended + script.resets
     account = "claude-code"
     return ProgramReport(
-        account, account, script.ending, text=text, detail=script.says, until=until
+        account,
+        account,
+        script.ending,
+        text=text,
+        detail=script.says,
+        until=until,
+        cost_usd=script.usd,
     )
 
 

@@ -86,7 +86,7 @@ class Display:
         self.shown = Shown(RequirementState.ACCEPTED)
         self._before_hold = self.shown
         self._limited: dict[str, str] = {}
-        """What accounts hold, by boundary: it is shown while other stages run."""
+        """What accounts and budgets hold, by boundary: it is shown while other stages run."""
         self.pending = ("", "")
         """Who else it waits for while it runs, and the open question."""
 
@@ -101,7 +101,7 @@ class Display:
     def hold(self, hold: Hold) -> None:
         """Show who holds it, until `go_on` or the next `show`."""
         shown = Shown.held(hold)
-        if hold.account:
+        if hold.is_apart:
             self._limited[hold.boundary] = shown.note
         self._show(shown)
 

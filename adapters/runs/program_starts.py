@@ -41,6 +41,8 @@ def program_start(
 ) -> ProgramStart:
     """How the agent's program is started; its session's id follows from the run's where it can."""
     program = PROGRAMS[agent.kind]
+    if agent.max_budget_usd is not None and order.most_usd is not None:
+        agent = replace(agent, max_budget_usd=order.most_usd)
     task = (program.takes_schema and order.prompt_by_schema) or order.prompt
     begun = replace(order, prompt=task)
     return _program_start(agent, begun, run, environment, "")

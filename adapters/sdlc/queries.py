@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Label, Select, and_, case, exists, func, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from adapters.sdlc import costs
+from adapters.sdlc import budgets, costs
 from adapters.sdlc.deliveries import standings
 from adapters.sdlc.tables import (
     AccountRow,
@@ -53,6 +53,7 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
             for row in await rows(connection, _stages(number))
         ],
         "cost": sum(spent.values(), NO_COST),
+        "budgets": await budgets.of_requirement(connection, number),
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
         "fixes": [{**fix, "cost": costs.of_number(spent, fix["number"])} for fix in fixes],
@@ -94,6 +95,7 @@ def holds(number: str) -> Query:
             HoldRow.ended_at,
             HoldRow.account,
             HoldRow.until,
+            HoldRow.budget,
         )
         .where(HoldRow.number == number)
         .order_by(HoldRow.created_at, HoldRow.boundary)

@@ -10,7 +10,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.installation import binding_of
-from adapters.sdlc import costs, queries
+from adapters.sdlc import budgets, costs, queries
 from adapters.sdlc.context import look_at_context
 from adapters.sdlc.costs import COST_COLUMNS, cost_of_row
 from adapters.sdlc.database import Database, async_engine
@@ -46,6 +46,7 @@ from adapters.sdlc.views import (
     RetryView,
     RunView,
 )
+from pipeline.budgets import Budget
 from pipeline.costs import By
 from pipeline.errors import UnknownRequirement
 from pipeline.installation import Installation
@@ -166,6 +167,12 @@ class SdlcReader:
             await self._database.read(
                 lambda connection: costs.listed(connection, by, number, since)
             ),
+        )
+
+    async def budgets(self, number: str = "") -> tuple[Budget, ...]:
+        """The budgets that runs of a requirement count in; without one, that of the day."""
+        return await self._database.read(
+            lambda connection: budgets.of_requirement(connection, number)
         )
 
     async def failures(self, number: str) -> tuple[FailureView, ...]:

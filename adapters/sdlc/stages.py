@@ -20,6 +20,7 @@ from adapters.sdlc.accounts import (
     record_limit,
     trial_reads,
 )
+from adapters.sdlc.budgets import budget_reads, count_in_budgets, held_by_budget
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, STAGES_AND_NOTICES, load_context
 from adapters.sdlc.costs import cost_columns, cost_fields, cost_of, cost_of_row
 from adapters.sdlc.gates import add_gates, mode_of
@@ -35,6 +36,7 @@ from adapters.sdlc.holds import (
 from adapters.sdlc.tables import CostRow, HostRow, RunRow
 from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
 from pipeline.accounts import Limit
+from pipeline.budgets import NO_BUDGET, RunBudget
 from pipeline.errors import IllegalTransition, StaleAttempt
 from pipeline.events import EventType, deliverable
 from pipeline.model import (
@@ -65,13 +67,18 @@ _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.
 
 
 async def open_stage(
-    connection: AsyncConnection, request: StageRequest, subscriber: str, account: str = ""
+    connection: AsyncConnection,
+    request: StageRequest,
+    subscriber: str,
+    account: str = "",
+    run: RunBudget = NO_BUDGET,
 ) -> StageContext | Hold:
     """Open the run's row unless it is held; a repeat opens it once and passes the gate again.
 
     It is asked with a slot in hand, and never for a run that was started: a row that is open and
     has to be held is one that a crash has kept from its start. `subscriber` is the workflow to
-    notify if it is held, `account` that of the agent's program, if it has one.
+    notify if it is held, `account` that of the agent's program, if it has one, and `run` what the
+    run may cost.
 
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
@@ -83,15 +90,16 @@ async def open_stage(
         (STAGES_AND_NOTICES, {"number": number}),
         (_STARTED, {"run_id": request.run_id}),
         *gate_reads(number),
+        *budget_reads(number),
         *account_reads(account),
         statement=LOCK_WITH_DESCRIPTION,
     )
     context = await load_context(write, request)
-    stage, started, hold = await _pass(write, request, subscriber, account, has_slot=True)
-    if not hold:
-        _open(write, stage, request)
+    passed = await _pass(write, request, subscriber, account, run, has_slot=True)
+    if not passed.hold:
+        _open(write, passed.stage, request, passed.most_usd)
     await write.flush()
-    return hold or replace(context, **started)
+    return passed.hold or replace(context, most_usd=passed.most_usd, **passed.started)
 
 
 async def resume_stage(connection: AsyncConnection, request: StageRequest) -> None:
@@ -103,12 +111,16 @@ async def resume_stage(connection: AsyncConnection, request: StageRequest) -> No
     await write.load_stages()
     stage = write.stage(request.stage.name)
     if stage.run_id == request.run_id and stage.state in _GIVEN_UP:
-        _open(write, stage, request)
+        _open(write, stage, request, None)
         await write.flush()
 
 
 async def queue_stage(
-    connection: AsyncConnection, request: StageRequest, subscriber: str, account: str = ""
+    connection: AsyncConnection,
+    request: StageRequest,
+    subscriber: str,
+    account: str = "",
+    run: RunBudget = NO_BUDGET,
 ) -> Hold | None:
     """Say that the stage waits for a slot of its host, unless it is held; a repeat says it again.
 
@@ -121,23 +133,44 @@ async def queue_stage(
         (STAGES, {"number": number}),
         (_STARTED, {"run_id": request.run_id}),
         *gate_reads(number),
+        *budget_reads(number),
         *account_reads(account),
     )
     await write.load_stages()
-    stage, _, hold = await _pass(write, request, subscriber, account, has_slot=False)
-    if not hold:
+    passed = await _pass(write, request, subscriber, account, run, has_slot=False)
+    stage = passed.stage
+    if not passed.hold:
         if stage.state is StageState.HELD:
             write.move_stage(stage, StageState.WAITING, why="It waits for a slot.")
         since = request.waits_since or write.at
         stage.set(queued_at=since, remaining_minutes=request.remaining_minutes)
     await write.flush()
-    return hold
+    return passed.hold
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A stage that would start: what is known of its run's start, and what holds it.
+
+    The run may cost `most_usd`, if anything says so.
+    """
+
+    stage: StageRecord
+    started: Mapping[str, Any]
+    hold: Hold | None = None
+    most_usd: float | None = None
 
 
 async def _pass(
-    write: RequirementWrite, request: StageRequest, subscriber: str, account: str, *, has_slot: bool
-) -> tuple[StageRecord, dict[str, Any], Hold | None]:
-    """The stage, what is known of its run's start, and what holds it: the P0 gate, its account.
+    write: RequirementWrite,
+    request: StageRequest,
+    subscriber: str,
+    account: str,
+    run: RunBudget,
+    *,
+    has_slot: bool,
+) -> Passed:
+    """Pass the P0 gate, the budgets and the account, or be held.
 
     What was started once is found again, though its records are gone: nothing holds it.
     """
@@ -158,8 +191,12 @@ async def _pass(
     if started:
         if request.held:
             await record_outage(write, request.held, subscriber)
-        return stage, started, None
-    hold = await held_at_gate(write, stage.stage, subscriber, request.held)
+        return Passed(stage, started)
+    hold, most_usd = await held_at_gate(write, stage.stage, subscriber, request.held), None
+    if not hold:  # nobody is asked for money while a P0 is open
+        hold, most_usd = await held_by_budget(
+            write, stage.stage, request.run_id, run, has_slot=has_slot
+        )
     limited = await held_by_account(
         write, stage.stage, request.run_id, account, may_try=has_slot and not hold
     )
@@ -168,15 +205,17 @@ async def _pass(
         _hold(write, stage, hold)
     else:
         await let_go(write, subscriber, boundary=stage.stage)
-    return stage, started, hold
+    return Passed(stage, started, hold, most_usd)
 
 
 def _both(hold: Hold | None, limited: Hold | None) -> Hold | None:
-    """What the P0 gate and the account hold, as one hold."""
+    """What the P0 gate or a budget, and the account hold, as one hold."""
     if not (hold and limited):
         return hold or limited
     reason = f"{hold.reason} {limited.reason}"
-    return replace(limited, by=(*hold.by, *limited.by), reason=reason)
+    until = min(filter(None, (hold.until, limited.until)), default=None)
+    by = (*hold.by, *limited.by)
+    return replace(limited, by=by, reason=reason, until=until, budget=hold.budget)
 
 
 async def skip_stages(connection: AsyncConnection, skips: Sequence[StageSkip]) -> None:
@@ -245,13 +284,17 @@ def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold) -> None:
     write.move_stage(stage, StageState.HELD, why=hold.reason)
 
 
-def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
+def _open(
+    write: RequirementWrite, stage: StageRecord, request: StageRequest, most_usd: float | None
+) -> None:
     if stage.run_id == request.run_id:  # a closed one stays as it was closed
         if stage.state in _GIVEN_UP:
             write.move_stage(stage, StageState.RUNNING)
             began = stage.started_at or write.at
             stage.set(resumed=stage.resumed + 1, started_at=began, ended_at=None)
-            again = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
+            again: dict[str, object] = {"state": StageState.RUNNING, "closed_at": None, "error": ""}
+            if most_usd is not None:
+                again["reserved_usd"] = most_usd
             write.update(RunRow, {"run_id": request.run_id}, **again)
         elif stage.queued_at:
             stage.set(queued_at=None)
@@ -275,6 +318,7 @@ def _open(write: RequirementWrite, stage: StageRecord, request: StageRequest) ->
         state=StageState.RUNNING,
         opened_at=write.at,
         host=write.row["host"],
+        reserved_usd=most_usd,
     )
     write.tell(
         request.run_id,
@@ -339,14 +383,13 @@ async def close_stage(
     """Close the run's row and everything that follows from it; a repeat does nothing.
 
     `limit` is what it has told of its account. Somebody may have to be notified if the account can
-    work again, or waits for something else.
+    work again, or waits for something else, or if a budget has room again.
 
     Raises: StaleAttempt, IllegalTransition, UnknownRequirement.
     """
     number = request.ref.number
-    write = await RequirementWrite.lock(
-        connection, number, (STAGES, {"number": number}), *trial_reads(request.run_id)
-    )
+    reads = (*trial_reads(request.run_id), *budget_reads(number))
+    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}), *reads)
     await write.load_stages()
     stage = write.stage(request.stage.name)
     if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
@@ -354,6 +397,7 @@ async def close_stage(
         return ClosedRun(may_notify=True, cost=await _charged(write, request.run_id))
     cost = await cost_of(connection, request.run_id, result)
     ended = EndedRun(request, outcome, result, notice, merge, cost)
+    may_have_room = await count_in_budgets(write, request.run_id, cost)
     if limit:
         are_held = await record_limit(write, request.run_id, limit)
     else:
@@ -366,7 +410,7 @@ async def close_stage(
     if ended.outcome.state.is_done:
         await complete_group(write, stage)
     await write.flush()
-    return ClosedRun(may_notify=are_held, cost=cost)
+    return ClosedRun(may_notify=are_held or may_have_room, cost=cost)
 
 
 async def _charged(write: RequirementWrite, run_id: str) -> Cost:

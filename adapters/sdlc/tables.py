@@ -150,11 +150,14 @@ class RunRow(Base):
     The agent started on `base_commit`; `commit` holds its own changes; `remarks` name what that
     leaves out, and work that lies elsewhere in the clone. Of a program whose kind is known,
     `session` is its session's id, `ending` how it says that it ended, and `asked_again` how often
-    it was asked once more for its answer.
+    it was asked once more for its answer. While it runs, budgets count it with `reserved_usd`.
     """
 
     __tablename__ = "runs"
-    __table_args__ = (Index("runs_by_session", "session", postgresql_where=text("session <> ''")),)
+    __table_args__ = (
+        Index("runs_by_session", "session", postgresql_where=text("session <> ''")),
+        Index("runs_reserving", "number", postgresql_where=text("reserved_usd IS NOT NULL")),
+    )
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
@@ -184,6 +187,7 @@ class RunRow(Base):
     session: Mapped[str] = mapped_column(server_default="")
     ending: Mapped[str] = mapped_column(server_default="")
     asked_again: Mapped[int] = mapped_column(server_default="0")
+    reserved_usd: Mapped[float | None]
 
 
 class HostRow(Base):
@@ -322,7 +326,8 @@ class HoldRow(Base):
     """A boundary at which a requirement waits, or has waited, for others.
 
     `workflow_id` is the workflow to notify: the requirement's workflow, or one below it. An
-    `account` that cannot work holds until `until`, or until a human has seen to it.
+    `account` that cannot work, or a `budget` without room, by its scope, holds until `until`, or
+    until a human has seen to it.
     """
 
     __tablename__ = "holds"
@@ -339,6 +344,7 @@ class HoldRow(Base):
     ended_at: Mapped[datetime | None]
     account: Mapped[str | None]
     until: Mapped[datetime | None]
+    budget: Mapped[str | None]
 
 
 class AccountRow(Base):
@@ -525,3 +531,22 @@ class CostRow(Base):
     at: Mapped[datetime]
     is_estimated: Mapped[bool] = mapped_column(server_default="false")
     is_partial: Mapped[bool] = mapped_column(server_default="false")
+
+
+class BudgetRow(Base):
+    """A budget in dollars: of a requirement by its number, of a day by its date, and `day` of all.
+
+    The settings say that of all days; those of requirements stand in their plans, and have a row
+    once they are warned of, asked about or raised. `usd` and `warn_usd` are null where the plan, or
+    the row of all days, holds. `warned_at` and `asked_at` are null again once it is raised, by
+    `who`.
+    """
+
+    __tablename__ = "budgets"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    usd: Mapped[float | None]
+    warn_usd: Mapped[float | None]
+    warned_at: Mapped[datetime | None]
+    asked_at: Mapped[datetime | None]
+    who: Mapped[str] = mapped_column(server_default="")

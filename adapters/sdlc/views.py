@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.budgets import Budget
 from pipeline.model import (
     NO_COST,
     AlertKind,
@@ -129,6 +130,13 @@ class HoldView:
     """The account that cannot work, if it is one that holds."""
     until: datetime | None = None
     """When it is tried again, if that is known."""
+    budget: str | None = None
+    """The budget without room, by its scope, if it is one that holds."""
+
+    @property
+    def needs_human(self) -> bool:
+        """Whether it ends only once a human has seen to an account or a budget."""
+        return bool(self.account or self.budget) and self.until is None
 
 
 @dataclass(frozen=True)
@@ -295,6 +303,19 @@ class RequirementView(RequirementSummary):
     """Its place among those that wait to deliver to its target, as of now."""
     cost: Cost = NO_COST
     """Of its own runs and those of its fixes."""
+    budgets: tuple[Budget, ...] = ()
+    """Those that its runs count in: its own, and that of the day."""
+
+    @property
+    def is_out_of_budget(self) -> bool:
+        """Whether its own budget holds its fixes, and none of its agents runs any more."""
+        is_asked = any(
+            each.is_asked and each.is_spent and not each.is_of_day for each in self.budgets
+        )
+        states = [fix.state for fix in self.fixes if not fix.state.is_final]
+        are_held = bool(states) and all(state is RequirementState.HELD for state in states)
+        is_running = any(stage.state is StageState.RUNNING for stage in self.stages)
+        return is_asked and are_held and not is_running
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ class RunOrder:
     """When the SDLC database says that it was started: then it is never started again."""
     prompt_by_schema: str = ""
     """The prompt for a program that takes the answer by a schema."""
+    most_usd: float | None = None
+    """The dollars that it may cost: no more than its budgets have room for."""
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,8 @@ class StageContext:
     """Who answers for each build of the plan, in its order."""
     handed: tuple[HandingRun, ...] = ()
     logs: tuple[FailureLog, ...] = ()
+    most_usd: float | None = None
+    """The dollars that the run may cost, if anything says so."""
 
 
 # --- a stage's state in the workflow --------------------------------------------------------------

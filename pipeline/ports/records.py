@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from pipeline.accounts import Limit
+from pipeline.budgets import RunBudget
 from pipeline.events import Event
 from pipeline.model import (
     BuildOutcome,
@@ -80,17 +81,18 @@ class SdlcStore(Protocol):
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
 
     async def open_stage(
-        self, request: StageRequest, subscriber: str, account: str
+        self, request: StageRequest, subscriber: str, account: str, run: RunBudget
     ) -> StageContext | Hold:
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
 
         While something holds the requirement: a hold that `subscriber`, a workflow, is notified of;
         `workflow.held`. An account that cannot work holds it, too, unless the run is the one that
-        tries. It is asked with a slot in hand, for a run that was not started.
+        tries, and a budget without room for a `run` that may cost so much. It is asked with a slot
+        in hand, for a run that was not started.
         """
 
     async def queue_stage(
-        self, request: StageRequest, subscriber: str, account: str
+        self, request: StageRequest, subscriber: str, account: str, run: RunBudget
     ) -> Hold | None:
         """Says of a stage that it waits for a slot; or a hold as of `open_stage`."""
 

@@ -49,7 +49,7 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
         "queued", "holds", "past_holds", "holders", "retries", "leftover", "turn",
         "usd", "usd_is_estimated", "usd_is_partial",
-        "tokens", "input_tokens", "cached_tokens", "output_tokens",
+        "tokens", "input_tokens", "cached_tokens", "output_tokens", "budgets",
         "reason", "host", "created_at", "started_at", "ended_at", "brought", "installation",
         "missing_dependency", "wrong_installation", "missing_worker",
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from pipeline.agents_file import (
     check_plan,
     read_agents,
 )
+from pipeline.budgets import RunBudget
 from pipeline.errors import AgentsFileRefused
 from pipeline.team import TEAM
 from tests.plans import a_plan, a_stage, shipped
@@ -299,6 +300,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         arguments = ["--loud"]
         max_turns = 40
         max_budget_usd = 2.5
+        expected_usd = 0.8
         prompt_file = "prompts/roy.md"
         permissions = { run = ["npm test", "npm run build"] }
         environment = ["MY_KEY"]
@@ -317,6 +319,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         arguments=("--loud",),
         max_turns=40,
         max_budget_usd=2.5,
+        expected_usd=0.8,
         prompt_file=HERE / "prompts/roy.md",
         permission=Permission.RUN,
         commands=("npm test", "npm run build"),
@@ -333,6 +336,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         ("max_turns = 0", "max_turns: must be at least 1; leave it out"),
         ("max_turns = true", "max_turns: must be a whole number"),
         ("max_budget_usd = -1", "max_budget_usd: must be above zero"),
+        ("expected_usd = 0", "expected_usd: must be above zero"),
         ('permissions = "all"', 'permissions: must be "read", "edit", "everything", or'),
         ("permissions = {}", "permissions.run: is missing"),
         ("permissions = { run = [] }", "must name a command"),
@@ -363,3 +367,16 @@ def test_what_a_kind_cannot_hold_is_refused_with_what_to_do_instead() -> None:
     assert "unknown kind 'other'; known are command, simulated, clever, plain" in refusal(
         '[agents.roy]\nkind = "other"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "budget"),
+    [
+        ('kind = "clever"\nmax_budget_usd = 2\nexpected_usd = 1', RunBudget(2.0, 1.0)),
+        ('kind = "clever"', RunBudget()),
+        ('command = ["x"]\nexpected_usd = 0.5', RunBudget(None, 0.5)),
+        ('kind = "simulated"', RunBudget(None, 0.0)),
+    ],
+)
+def test_the_file_says_what_a_run_may_cost(own: str, budget: RunBudget) -> None:
+    assert read(f"[agents.roy]\n{own}\n").run_budget("roy") == budget
