@@ -8,9 +8,10 @@ from sqlalchemy import Label, bindparam, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.prices import estimate
-from adapters.sdlc.tables import CostRow, FixRow, RunRow
+from adapters.sdlc.tables import CostRow, FixRow, RequirementRow, RunRow
 from pipeline.costs import By
-from pipeline.model import NO_COST, Cost, Ending, ProgramReport, RunResult, Tokens
+from pipeline.forecast import Sample
+from pipeline.model import NO_COST, Cost, Ending, ProgramReport, RequirementState, RunResult, Tokens
 
 _CHARGED = (
     select(
@@ -190,3 +191,49 @@ async def listed(
     query = query.order_by(key) if by is By.DAY else query.order_by(dollars, key)
     rows = (await connection.execute(query)).mappings()
     return [{**row, "cost": cost_of_row(dict(row))} for row in rows]
+
+
+# --- what earlier requirements cost ---------------------------------------------------------------
+
+_RECENT = 2_000
+"""Stages whose costs are looked at, the latest ones."""
+
+
+async def recorded(connection: AsyncConnection) -> tuple[tuple[Sample, ...], tuple[float, ...]]:
+    """What stages of earlier requirements cost, and what the fixes of each requirement did.
+
+    What is not known whole is left out; a requirement that needed no fix counts with zero.
+    """
+    is_fix = select(FixRow.number).where(FixRow.number == CostRow.number).exists()
+    usd, latest = func.sum(CostRow.usd).label("usd"), func.max(CostRow.at)
+    of_stages = (
+        select(RunRow.stage, CostRow.agent, CostRow.kind, usd)
+        .join(RunRow, RunRow.run_id == CostRow.run_id)
+        .where(~is_fix, CostRow.kind != "")
+        .group_by(CostRow.number, RunRow.stage, CostRow.agent, CostRow.kind)
+        .having(func.bool_and(~CostRow.is_partial), func.count(CostRow.usd) == func.count())
+        .order_by(latest.desc())
+        .limit(_RECENT)
+    )
+    samples = [Sample(**row) for row in (await connection.execute(of_stages)).mappings()]
+    fixes = (
+        select(FixRow.root, func.sum(CostRow.usd).label("usd"))
+        .join(CostRow, CostRow.number == FixRow.number)
+        .group_by(FixRow.root)
+        .subquery()
+    )
+    of_fixes = (
+        select(func.coalesce(fixes.c.usd, 0.0))
+        .select_from(RequirementRow)
+        .outerjoin(fixes, fixes.c.root == RequirementRow.number)
+        .where(
+            RequirementRow.parent.is_(None),
+            RequirementRow.state == str(RequirementState.DELIVERED),
+            select(CostRow.run_id)
+            .where(CostRow.number == RequirementRow.number, CostRow.kind != "")
+            .exists(),
+        )
+        .order_by(RequirementRow.created_at.desc())
+        .limit(_RECENT)
+    )
+    return tuple(samples), tuple((await connection.execute(of_fixes)).scalars())

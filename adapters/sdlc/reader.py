@@ -49,6 +49,7 @@ from adapters.sdlc.views import (
 from pipeline.budgets import Budget
 from pipeline.costs import By
 from pipeline.errors import UnknownRequirement
+from pipeline.forecast import Sample
 from pipeline.installation import Installation
 from pipeline.model import (
     NO_COST,
@@ -168,6 +169,10 @@ class SdlcReader:
                 lambda connection: costs.listed(connection, by, number, since)
             ),
         )
+
+    async def recorded_costs(self) -> tuple[tuple[Sample, ...], tuple[float, ...]]:
+        """What stages of earlier requirements cost, and what the fixes of each requirement did."""
+        return await self._database.read(costs.recorded)
 
     async def budgets(self, number: str = "") -> tuple[Budget, ...]:
         """The budgets that runs of a requirement count in; without one, that of the day."""

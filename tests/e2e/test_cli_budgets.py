@@ -10,11 +10,11 @@ from pipeline.model import Bounds, RequirementState
 from tests.e2e.conftest import Cli
 from tests.eventually import eventually_async
 from tests.orchestra import Orchestra, explained
-from tests.orchestra_plans import BACKEND, team_of
+from tests.orchestra_plans import BACKEND, SOLO, team_of
 
 _PROGRAM = """#!/bin/sh
 cat > /dev/null
-echo hello > "hello-$AGOG_AGENT.txt"
+echo hello > "$AGOG_REQUIREMENT-$AGOG_AGENT.txt"
 printf '{"type":"result","subtype":"success","is_error":false,"result":"Done.",'
 printf '"total_cost_usd":1.25,"modelUsage":{"m":{"inputTokens":800,"cacheReadInputTokens":200,'
 printf '"outputTokens":50}},"structured_output":{"agent":"%s",' "$AGOG_AGENT"
@@ -94,3 +94,28 @@ async def test_spent_budget_is_shown_raised_and_the_costs_are_listed(
     assert (completed["usd"], completed["usdIsEstimated"]) == (1.25, False)
     assert events[-1]["usd"] == 2.5
     assert "$2.50" in cli("list").out
+
+    assert "Nothing is known of Research, Critique" in cli("plan", "--budget", "9", **given).out
+    await (await orchestra.start(SOLO, number=f"{number}-THIRD")).result()
+    # Nine stages, and three runs that cost $1.25 each to tell of them.
+    for usd, enough, code in (("11", "is not enough", 1), ("11.25", "is enough", 0)):
+        planned = cli("plan", "--budget", usd, AGOG_AGENTS_FILE=given["AGOG_AGENTS_FILE"])
+        assert (planned.code, enough in planned.out) == (code, True), planned.out
+        assert "$11.25 (p50), $11.25 (p80)" in planned.out
+    document = cli("plan", "--budget", "9", "--json", **given).document
+    assert {stage["source"] for stage in document["cost"]["stages"]} == {"runs of its kind"}
+    assert (document["budget_usd"], document["cost"]["p80_usd"]) == (9.0, 11.25)
+
+
+def test_plan_without_a_database_asks_the_agents_file(bare_cli: Cli, tmp_path: Path) -> None:
+    agents = tmp_path / "agents.toml"
+    agents.write_text('[defaults]\nkind = "claude-code"\nexpected_usd = 0.5\n')
+    nowhere = "postgresql+psycopg://agog@127.0.0.1:9/agog"
+    given = {"AGOG_AGENTS_FILE": str(agents), "DATABASE_URL": nowhere}
+    planned = bare_cli("plan", "--budget", "4", **given)
+
+    assert (planned.code, "A budget of $4.00 is not enough." in planned.out) == (1, True)
+    assert "Earlier costs are not known" in planned.err
+    assert bare_cli("plan", "--budget", "4.5", **given).code == 0
+    assert "leave out --all" in bare_cli("plan", "--all", "--budget", "4", **given).err
+    assert bare_cli("plan", "--budget", "0", **given).code == 2

@@ -13,6 +13,7 @@ from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import RequirementView
 from cli.status import overview, status_document
 from pipeline.costs import By
+from pipeline.forecast import Sample
 from pipeline.model import (
     NO_COST,
     ClosedRun,
@@ -26,7 +27,7 @@ from pipeline.model import (
     StageState,
     Tokens,
 )
-from tests.sdlc_factory import BACKEND, RESEARCH, START, Requirement, a_failure, begin_fix
+from tests.sdlc_factory import BACKEND, CRITIQUE, RESEARCH, START, Requirement, a_failure, begin_fix
 
 REPORT = ProgramReport(
     kind="claude-code",
@@ -39,6 +40,7 @@ REPORT = ProgramReport(
 )
 
 
+UNPRICED = {"a-model-of-ours": Tokens(1000, 50)}
 COST = Cost(Tokens(1000, 50, 200), 0.25)
 
 
@@ -112,7 +114,7 @@ async def test_a_stage_costs_what_all_its_attempts_did(
             id="estimated",
         ),
         pytest.param(
-            {"a-model-of-ours": Tokens(1000, 50)},
+            UNPRICED,
             Cost(Tokens(1000, 50), None, is_partial=True),
             f"50 out), unknown; not all is known of {RESEARCH}",
             id="unknown model",
@@ -184,6 +186,30 @@ async def test_a_run_that_was_cancelled_is_charged(
 
     [run] = await sdlc_reader.runs("REQ-1")
     assert (run.session, run.cost) == ("s-1", COST)
+
+
+async def test_earlier_costs_are_those_of_whole_stages(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    """Attempts count together, what is not known whole not at all, and fixes apart."""
+    ours, other = Requirement(sdlc_store), Requirement(sdlc_store, "REQ-2")
+    await close(sdlc_store, await ours.begun(), 1, REPORT)
+    await close(sdlc_store, ours, 2, REPORT)
+    await close(sdlc_store, ours, 1, replace(REPORT, usage=UNPRICED, cost_usd=None), CRITIQUE)
+    await close(sdlc_store, await other.begun(), 1, replace(REPORT, cost_usd=2.0))
+    await other.run(BACKEND)
+    fix = await begin_fix(ours)
+    await close(sdlc_store, fix, 1, replace(REPORT, cost_usd=1.0), BACKEND)
+    for each in (fix, ours, other):
+        await each.close()
+
+    samples, fixes = await sdlc_reader.recorded_costs()
+
+    assert sorted(samples, key=lambda each: each.usd) == [
+        Sample(RESEARCH, "cynthia", "claude-code", 0.5),
+        Sample(RESEARCH, "cynthia", "claude-code", 2.0),
+    ]
+    assert sorted(fixes) == [0.0, 1.0]
 
 
 async def test_costs_are_summed_by_what_runs_have_in_common(
