@@ -12,6 +12,7 @@ from adapters.agent_programs import PROGRAMS
 from adapters.runs import records
 from adapters.runs.directory import RunDirectory
 from pipeline.model import RequirementState
+from pipeline.numbers import slug
 from pipeline.team import TEAM, Role
 from tests.agents.programs import installed
 from tests.agents.scenarios import environment, notice_of
@@ -102,10 +103,10 @@ async def test_a_whole_team_of_real_programs_delivers(
     assert [stage.starts for stage in view.stages] == [1] * len(TEAM)
     # Each of two requests takes 1,000 tokens, 200 of them cached, and gives 50.
     assert all(stage.cost.tokens and stage.cost.tokens.total >= 2100 for stage in view.stages)
-    told = {run.run_id.split("/")[2]: told_by(run) for run in orchestra.runs()}
     for stage in view.stages:
         kind = kinds.get(stage.agent, "claude-code")
-        usd = told[stage.stage] if kind == "claude-code" else ESTIMATES[kind]
+        run = orchestra.run(f"{slug(stage.stage)}-1")
+        usd = told_by(run) if kind == "claude-code" else ESTIMATES[kind]
         assert usd is not None
         assert stage.cost.usd == pytest.approx(usd, abs=1e-9), stage
         assert (stage.cost.is_estimated, stage.cost.is_partial) == (kind in ESTIMATES, False)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.model import Bounds, RequirementState
-from tests.e2e.conftest import Cli
+from tests.e2e.conftest import Cli, plan_of
 from tests.eventually import eventually_async
 from tests.orchestra import Orchestra, explained
-from tests.orchestra_plans import BACKEND, SOLO, team_of
+from tests.orchestra_plans import BACKEND, team_of
 
 _PROGRAM = """#!/bin/sh
 cat > /dev/null
@@ -96,7 +96,12 @@ async def test_spent_budget_is_shown_raised_and_the_costs_are_listed(
     assert "$2.50" in cli("list").out
 
     assert "Nothing is known of Research, Critique" in cli("plan", "--budget", "9", **given).out
-    await (await orchestra.start(SOLO, number=f"{number}-THIRD")).result()
+    small = folder / "small.toml"
+    small.write_text(plan_of(("Research", "cynthia"), (BACKEND, "roy")))
+    third = ("start", f"{number}-3", "--title", "A third", "--pipeline", str(small))
+    assert "above zero" in cli(*third, "--budget", "0", **given).err
+    started = cli(*third, "--budget", "0.5", "--wait", **given)
+    assert (started.code, f"decide {number}-3 raise-budget" in started.err) == (4, True)
     # Nine stages, and three runs that cost $1.25 each to tell of them.
     for usd, enough, code in (("11", "is not enough", 1), ("11.25", "is enough", 0)):
         planned = cli("plan", "--budget", usd, AGOG_AGENTS_FILE=given["AGOG_AGENTS_FILE"])
