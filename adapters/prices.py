@@ -3,8 +3,6 @@
 import logging
 from collections.abc import Mapping
 
-from genai_prices import Usage, calc_price
-
 from pipeline.model import Tokens
 
 log = logging.getLogger(__name__)
@@ -25,6 +23,8 @@ def estimate(usage: Mapping[str, Tokens]) -> float | None:
 
 
 def _price(model: str, tokens: Tokens) -> float | None:
+    from genai_prices import Usage, calc_price  # a command that reads a cost needs no prices
+
     requests = max(1, -(-tokens.input // _REQUEST_TOKENS))
     one = Usage(
         input_tokens=tokens.input // requests,

@@ -23,6 +23,7 @@ DESCRIPTION_LENGTH = 200_000
 PRIORITY = Priority.P2
 
 PIPELINE_HELP = "Name, or path of a .toml file; default: AGOG_PIPELINE."
+BUDGET_HELP = "Dollars, its fixes included; default: usd in the pipeline's bounds."
 PIPELINES = HERE / "pipelines"
 PLAN_BYTES = 64 * 1024
 """A plan travels in the workflow's input (design, section 7)."""

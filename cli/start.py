@@ -17,6 +17,7 @@ from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import Services, notify_paused, services
 from cli.inputs import (
+    BUDGET_HELP,
     PIPELINE_HELP,
     PRIORITY,
     Submission,
@@ -95,10 +96,7 @@ def start(
     batch: Annotated[
         Path | None, typer.Option("--batch", help="JSON lines: all are started or none.")
     ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option("--budget", help="Dollars; default: usd in the bounds of the pipeline."),
-    ] = None,
+    budget: Annotated[float | None, typer.Option("--budget", help=BUDGET_HELP)] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow to the end; the exit code tells how it ended.")
     ] = False,
