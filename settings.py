@@ -124,6 +124,18 @@ class Settings(BaseSettings):
         alias="AGOG_RETRY_MINUTES",
         description="failing in a row after which a human is asked",
     )
+    day_budget_usd: float | None = Field(
+        None,
+        gt=0,
+        alias="AGOG_DAY_BUDGET_USD",
+        description="dollars of all agents in a day (UTC), after which nothing starts",
+    )
+    day_warning_usd: float | None = Field(
+        None,
+        gt=0,
+        alias="AGOG_DAY_WARNING_USD",
+        description="dollars in a day that are warned of; default: 80 % of the day's budget",
+    )
     min_free_disk_mb: int = Field(
         # Clones, logs and three databases grow: below this a run may die half-way.
         1024,

@@ -140,6 +140,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         installation = identity.installation
         store = create_store(database_url, installation.id)
         stack.push_async_callback(store.close)
+        await store.set_day_budget(settings.day_budget_usd, settings.day_warning_usd)
         login = nats_login(settings)
         publisher = await nats_events.connect(login.url, login.user, login.password)
         stack.push_async_callback(publisher.close)

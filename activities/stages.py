@@ -14,6 +14,7 @@ from pipeline.accounts import Limit, limit_of
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut, signature
 from pipeline.model import (
+    Cost,
     Extension,
     Failure,
     FailureKind,
@@ -122,9 +123,10 @@ class StageActivities:
         A session that is to go on waits here while a dependency is down: its attempt has begun, and
         would count as a new one, which had seen what was merged meanwhile.
         """
-        store, account = self._ports.store, self._ports.agents().account(request.stage.agent)
+        store, agents, agent = self._ports.store, self._ports.agents(), request.stage.agent
         pass_gate = store.open_stage if has_slot else store.queue_stage
-        passing = partial(pass_gate, request, subscriber(), account, resume)
+        account, budget = agents.account(agent), agents.run_budget(agent)
+        passing = partial(pass_gate, request, subscriber(), account, resume, budget)
         telling = partial(self._ports.publish, request.ref.number)
         if resume:
             opened = await until_persisted(self._ports, passing)
@@ -250,8 +252,8 @@ class StageActivities:
         outcome = self._outcome(request, reading, merge)
         limit = limit_of(result.report, self._ports.agents().after_limit(request.stage.agent))
         limit = limit if reading.failure and reading.failure.kind is FailureKind.LIMITED else None
-        await self._record(request, outcome, result, reading.notice, merge, limit)
-        return outcome
+        cost = await self._record(request, outcome, result, reading.notice, merge, limit)
+        return replace(outcome, cost=cost)
 
     async def _record(
         self,
@@ -261,15 +263,16 @@ class StageActivities:
         notice: Notice | None = None,
         merge: MergeResult | None = None,
         limit: Limit | None = None,
-    ) -> None:
-        """Close the run's row, and tell those whom that lets continue."""
+    ) -> Cost:
+        """Close the run's row, and tell those whom that lets continue; what the run cost."""
         close = partial(
             self._ports.store.close_stage, request, outcome, result, notice, merge, limit
         )
-        has_resumed = await until_persisted(self._ports, close)
+        closed = await until_persisted(self._ports, close)
         publish_soon(self._ports, request.ref.number)
-        if has_resumed:
+        if closed.may_notify:
             await until_persisted(self._ports, partial(notify_others, self._ports))
+        return closed.cost
 
     async def _started(self, request: StageRequest, start: RunStart) -> None:
         start_run, commit = self._ports.store.start_run, start.head.commit if start.head else ""
@@ -380,6 +383,7 @@ def _order(request: StageRequest, context: StageContext, worktree: str, prompt: 
         head=request.head,
         started_at=context.started_at,
         continues=context.continues,
+        most_usd=context.most_usd,
     )
 
 

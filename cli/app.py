@@ -82,6 +82,7 @@ COMMANDS = {
     "extend": LazyCommand("cli.steering", "extend"),
     "slots": LazyCommand("cli.slots", "slots"),
     "accounts": LazyCommand("cli.accounts", "accounts"),
+    "costs": LazyCommand("cli.costs", "costs"),
     "ask-sasha": LazyCommand("cli.ask_sasha", "ask_sasha"),
     "rollout": LazyCommand("cli.rollout", "rollout"),
     "bind": LazyCommand("cli.installation", "bind_command"),

@@ -18,6 +18,7 @@ from cli import output
 from cli.connections import records
 from cli.inputs import stage_name
 from cli.running import load_settings, run
+from pipeline.costs import amount
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import RequirementState
 from pipeline.numbers import stage_branch
@@ -166,14 +167,13 @@ class Brought:
 
     view: RequirementView
     performance: PerformanceView
-    usd: float | None
     change: Change | None
     size: str = ""
 
     def line(self) -> str:
         """Commits and files, time, what parallel work saved, cost, and the command for more."""
         more = f"python starter.py diff {self.view.number}" if self.change else ""
-        parts = (self._where(), self._time(), self._saved(), self._cost(), more)
+        parts = (self._where(), self._time(), self._saved(), amount(self.view.cost), more)
         return " · ".join(filter(None, parts))
 
     def document(self) -> Mapping[str, object]:
@@ -208,18 +208,14 @@ class Brought:
         whole = output.duration(saved.sequential_seconds)
         return f"{saved.percentage_saved:.0f} % saved of {whole}"
 
-    def _cost(self) -> str:
-        return "" if self.usd is None else f"${self.usd:,.2f}"
-
 
 async def brought(settings: Settings, reader: SdlcReader, view: RequirementView) -> Brought | None:
     """What it brought; None unless it is delivered."""
     if view.state is not RequirementState.DELIVERED:
         return None
-    costs = [stage.usd for stage in view.stages if stage.usd is not None]
-    performance, usd = await reader.performance(view.number), sum(costs) if costs else None
+    performance = await reader.performance(view.number)
     try:
         change = await whole_change(settings, view)
     except (UnknownRequirement, RefusedInput):
-        return Brought(view, performance, usd, None)
-    return Brought(view, performance, usd, change, await change.size())
+        return Brought(view, performance, None)
+    return Brought(view, performance, change, await change.size())

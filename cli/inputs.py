@@ -15,7 +15,7 @@ from adapters.user_files import read_text
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import Pipeline, Priority
 from pipeline.numbers import check_number, slug
-from pipeline.plan_file import read_pipeline
+from pipeline.plan_file import MONEY_LIMIT, read_pipeline
 from settings import HERE, problems_of
 
 TITLE_LENGTH = 500
@@ -23,6 +23,7 @@ DESCRIPTION_LENGTH = 200_000
 PRIORITY = Priority.P2
 
 PIPELINE_HELP = "Name, or path of a .toml file; default: AGOG_PIPELINE."
+BUDGET_HELP = "Dollars, its fixes included; default: usd in the pipeline's bounds."
 PIPELINES = HERE / "pipelines"
 PLAN_BYTES = 64 * 1024
 """A plan travels in the workflow's input (design, section 7)."""
@@ -55,6 +56,7 @@ class Submission:
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
     preempt: bool = False
+    budget: float | None = None
 
 
 def check_submission(submission: Submission) -> Submission:
@@ -65,9 +67,16 @@ def check_submission(submission: Submission) -> Submission:
         raise RefusedInput(
             f"{submission.number} is {submission.priority}: only a P0 pre-empts what runs."
         )
+    check_dollars("--budget", submission.budget)
     _check_title(submission.title)
     _check_description(submission.description)
     return submission
+
+
+def check_dollars(option: str, usd: float | None) -> None:
+    """Refuse what is no amount of money; None is none. Raises: RefusedInput."""
+    if usd is not None and not 0 < usd <= MONEY_LIMIT:
+        raise RefusedInput(f"{option} {usd:g}: give dollars, above zero and up to {MONEY_LIMIT:g}.")
 
 
 def read_numbers(text: str) -> tuple[str, ...]:

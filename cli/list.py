@@ -23,7 +23,8 @@ from cli.hints import (
     wrong_installation,
 )
 from cli.running import load_settings, run
-from cli.status import ask_line, queued_line, retry_document, retry_lines
+from cli.status import ask_line, cost_document, queued_line, retry_document, retry_lines
+from pipeline.costs import amount
 from pipeline.model import RequirementState
 from settings import Settings
 
@@ -92,15 +93,18 @@ async def _requirements(
 def _document(listed: ListedRequirement) -> Mapping[str, object]:
     fields = asdict(listed)
     retries = [retry_document(retry) for retry in listed.retries]
-    return {"req_number": fields.pop("number"), **fields, "retries": retries}
+    fields.pop("cost")
+    number, cost = fields.pop("number"), cost_document(listed.cost)
+    return {"req_number": number, **fields, "retries": retries, **cost}
 
 
 def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
     """A row each; its last column is why it waits, or else its title."""
     last = "why" if waiting else "title"
+    costs = ("cost",) if any(each.cost.is_known for each in found) else ()
     rows = output.table(
-        "requirement", "priority", "state", "waiting for", "since", last,
-        fold=("waiting for", last),
+        "requirement", "priority", "state", "waiting for", "since", *costs, last,
+        numbers=costs, fold=("waiting for", last),
     )  # fmt: skip
     for each in found:
         rows.add_row(
@@ -109,6 +113,7 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
             output.styled(each.state),
             _waits_for(each),
             output.since(_since(each), datetime.now(UTC)),
+            *((amount(each.cost),) if costs else ()),
             _why(each) if waiting else _title(each),
         )
     return rows

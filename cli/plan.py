@@ -1,4 +1,4 @@
-"""`plan`: the schedule, before anything runs and without any server."""
+"""`plan`: the schedule before anything runs, without any server; and what it is likely to cost."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,8 +9,10 @@ import typer
 
 from adapters.user_files import read_text
 from cli import output
-from cli.inputs import PIPELINE_HELP, find_pipeline, known_pipelines
-from cli.running import load_settings
+from cli.forecast import cost_of, likely_cost, show_cost
+from cli.inputs import PIPELINE_HELP, check_dollars, find_pipeline, known_pipelines
+from cli.running import OK, ExitCode, load_settings, run
+from pipeline.errors import RefusedInput
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations
 from pipeline.schedule import Schedule, plan_schedule
@@ -22,6 +24,8 @@ Examples:
   python starter.py plan --pipeline critical-path --flags needs_vic
 
   python starter.py plan --all --slots 2 --json
+
+  python starter.py plan --budget 15
 """
 }
 
@@ -40,10 +44,22 @@ def plan(
     sequential: Annotated[
         bool, typer.Option("--sequential", help="One stage after another.")
     ] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", help="Dollars; exit code 1 if they are likely not to be enough."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Compare all pipelines.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show when each stage would run, and what parallel work saves."""
+    """Show when each stage would run, and what parallel work saves.
+
+    With --budget also what it is likely to cost: by what earlier requirements did, as the SDLC
+    database tells, else by expected_usd of the agents file. A budget is enough if four of five such
+    requirements cost no more.
+    """
+    check_dollars("--budget", budget)
+    if budget is not None and every:
+        raise RefusedInput("--budget is for one pipeline: leave out --all.")
     minutes = (
         read_durations(read_text(durations, "Durations file"), str(durations)) if durations else {}
     )
@@ -57,13 +73,19 @@ def plan(
         )
         for name in (known_pipelines() if every else (pipeline or load_settings().pipeline,))
     ]
+    likely = None if budget is None else run(likely_cost(load_settings(), schedules[0]))
     if as_json:
         documents = [_document(schedule) for schedule in schedules]
-        output.write_json({"plans": documents} if every else documents[0])
+        cost = {} if likely is None else {"budget_usd": budget, "cost": cost_of(likely)}
+        output.write_json({"plans": documents} if every else {**documents[0], **cost})
     elif every:
         _compare(schedules)
     else:
         _show(schedules[0])
+    if likely is not None and budget is not None:
+        if not as_json:
+            show_cost(likely, budget)
+        raise typer.Exit(OK if likely.is_enough(budget) else ExitCode.NOT_DELIVERED)
 
 
 def _document(schedule: Schedule) -> Mapping[str, object]:

@@ -20,6 +20,7 @@ from cli import output
 from cli.connections import records
 from cli.hints import missing_worker
 from cli.inputs import (
+    BUDGET_HELP,
     PIPELINE_HELP,
     PRIORITY,
     Submission,
@@ -65,6 +66,7 @@ def run_file(
         Priority, typer.Option("--priority", help="P0 (catastrophic) to P4.")
     ] = PRIORITY,
     pipeline: Annotated[str | None, typer.Option("--pipeline", help=PIPELINE_HELP)] = None,
+    budget: Annotated[float | None, typer.Option("--budget", help=BUDGET_HELP)] = None,
 ) -> None:
     """Run a requirement from a file to its result.
 
@@ -76,7 +78,7 @@ def run_file(
         number, title = number_and_title(title)
         req = req or number
     number = req or number_of_file(file)
-    task = Submission(number, title, description, priority, pipeline or "")
+    task = Submission(number, title, description, priority, pipeline or "", budget=budget)
     errand = Errand(task, is_named=req is not None)
     try:
         code = run(errand.run())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -18,6 +18,7 @@ from cli import output
 from cli.connections import Services, notify_paused, services
 from cli.hints import agents_warnings
 from cli.inputs import (
+    BUDGET_HELP,
     PIPELINE_HELP,
     PRIORITY,
     Submission,
@@ -96,6 +97,7 @@ def start(
     batch: Annotated[
         Path | None, typer.Option("--batch", help="JSON lines: all are started or none.")
     ] = None,
+    budget: Annotated[float | None, typer.Option("--budget", help=BUDGET_HELP)] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow to the end; the exit code tells how it ended.")
     ] = False,
@@ -105,7 +107,7 @@ def start(
     settings = load_settings()
     intake = Intake(find_agents(settings.agents_file), settings.pipeline)
     if batch is not None:
-        texts = (req, title, description, file, blocked_by)
+        texts = (req, title, description, file, blocked_by, budget)
         is_default = priority is PRIORITY and pipeline is None
         if any(text is not None for text in texts) or preempt or sequential or not is_default:
             raise RefusedInput(
@@ -120,7 +122,9 @@ def start(
             req, heading = number_and_title(heading)
         blockers = () if blocked_by is None else read_numbers(blocked_by)
         intake.take(
-            Submission(req, heading, body, priority, pipeline or "", sequential, blockers, preempt)
+            Submission(
+                req, heading, body, priority, pipeline or "", sequential, blockers, preempt, budget
+            )
         )
     try:
         code = run(start_all(settings, intake, attach=attach, wait=wait))
@@ -266,13 +270,20 @@ def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...
         number=submission.number,
         title=submission.title,
         priority=submission.priority,
-        pipeline=launch.pipeline,
+        pipeline=_with_budget(launch.pipeline, submission.budget),
         sequential=submission.sequential,
         pre_empts=submission.preempt,
         heartbeat=heartbeat,
         search_attributes=attributes,
     )
     return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
+
+
+def _with_budget(pipeline: Pipeline, usd: float | None) -> Pipeline:
+    """The plan with a budget in place of its own, which warns at its usual share."""
+    if usd is None:
+        return pipeline
+    return replace(pipeline, bounds=replace(pipeline.bounds, usd=usd, warn_usd=None))
 
 
 async def _start_workflow(services: Services, order: RequirementOrder) -> None:

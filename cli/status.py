@@ -4,7 +4,7 @@ The documents are a contract with scripts; the text for people may change.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -39,7 +39,9 @@ from cli.hints import (
     wrong_installation,
 )
 from cli.running import load_settings, run
-from pipeline.model import PRE_EMPTION, Ask, RequirementState, StageState
+from pipeline.budgets import Budget, is_spent
+from pipeline.costs import ESTIMATED, amount, counted, told
+from pipeline.model import PRE_EMPTION, Ask, Cost, RequirementState, StageState
 from pipeline.steering import addressed
 from settings import Settings
 
@@ -119,8 +121,8 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "retries": [retry_document(retry) for retry in view.retries],
         "leftover": asdict(view.leftover) if view.leftover else None,
         "turn": asdict(view.turn) if view.turn else None,
-        "usd": _sum(stage.usd for stage in view.stages),
-        "tokens": _sum(stage.tokens for stage in view.stages),
+        **cost_document(view.cost),
+        "budgets": [budget_document(budget) for budget in view.budgets],
         "reason": view.reason,
         "host": view.host,
         "created_at": view.created_at,
@@ -142,8 +144,7 @@ def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, obj
         "reason": stage.reason,
         "is_suspended": _is_suspended(stage, view),
         "remarks": stage.remarks,
-        "usd": stage.usd,
-        "tokens": stage.tokens,
+        **cost_document(stage.cost),
         "session": stage.session,
         "prepared": stage.prepared,
         "prepare_started_at": stage.prepare_started_at,
@@ -154,7 +155,35 @@ def _stage_document(stage: StageView, view: RequirementView) -> Mapping[str, obj
 def fix_document(fix: FixView) -> Mapping[str, object]:
     """The JSON of a fix within its requirement."""
     fields = asdict(fix)
-    return {"req_number": fields.pop("number"), **fields}
+    fields.pop("cost")
+    return {"req_number": fields.pop("number"), **fields, **cost_document(fix.cost)}
+
+
+def budget_document(budget: Budget) -> Mapping[str, object]:
+    """The JSON of a budget; its dollars, and whether it has warned and asked."""
+    return {
+        "budget": budget.scope,
+        "limit_usd": budget.limit,
+        "warns_at_usd": budget.warns_at,
+        "spent_usd": budget.spent,
+        "reserved_usd": budget.reserved,
+        "is_warned": budget.is_warned,
+        "is_spent": budget.is_spent,
+    }
+
+
+def cost_document(cost: Cost) -> Mapping[str, object]:
+    """The JSON of a cost; `usd` holds what is known of it, or null."""
+    tokens = cost.tokens
+    return {
+        "usd": cost.usd,
+        "usd_is_estimated": cost.is_estimated,
+        "usd_is_partial": cost.is_partial,
+        "tokens": tokens.total if tokens else None,
+        "input_tokens": tokens.input if tokens else None,
+        "cached_tokens": tokens.cached if tokens else None,
+        "output_tokens": tokens.output if tokens else None,
+    }
 
 
 def retry_document(retry: RetryView) -> Mapping[str, object]:
@@ -192,8 +221,9 @@ def overview(view: RequirementView) -> RenderableType:
         parts.append(Text(f"A fix by {view.assignee}; it repairs {view.parent}."))
     if view.stages:
         parts.append(_stages_table(view))
-    if _tells_costs(view):
-        parts.append(_costs_line(view))
+    if view.cost.is_known:
+        parts.append(costs_line(view.cost, view.stages))
+    parts += map(Text, budget_lines(view))
     # below the table: within it they would squeeze the other columns on a narrow terminal
     parts += [
         f"{stage.stage} {stage.state}: {output.plain(output.first_line(stage.reason))}"
@@ -247,11 +277,19 @@ def failure_text(failure: FailureView) -> Text:
 
 def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
     """The fixes as a table, and the reason of each that has ended."""
+    costs = ("tokens", "cost") if any(fix.cost.is_known for fix in fixes) else ()
     rows = output.table(
-        "fix", "owner", "gate", "depth", "state", numbers=("depth",), fold=("gate",)
+        "fix", "owner", "gate", "depth", "state", *costs, numbers=("depth", *costs), fold=("gate",)
     )
     for fix in fixes:
-        rows.add_row(fix.number, fix.assignee, fix.gate, str(fix.depth), output.styled(fix.state))
+        rows.add_row(
+            fix.number,
+            fix.assignee,
+            fix.gate,
+            str(fix.depth),
+            output.styled(fix.state),
+            *(money(fix.cost) if costs else ()),
+        )
     ended = [fix for fix in fixes if fix.state.is_final]
     return Group(
         rows,
@@ -260,7 +298,7 @@ def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
 
 
 def _stages_table(view: RequirementView) -> Table:
-    costs = ("tokens", "cost") if _tells_costs(view) else ()
+    costs = ("tokens", "cost") if view.cost.is_known else ()
     resumes = ("resumes",) if any(stage.resumes for stage in view.stages) else ()
     rows = output.table(
         "stage", "agent", "state", "attempt", "starts", *resumes, "start", "took", *costs,
@@ -280,41 +318,35 @@ def _stages_table(view: RequirementView) -> Table:
             *((str(stage.resumes or ""),) if resumes else ()),
             output.clock(stage.started_at),
             _duration(stage),
-            *((count(stage.tokens), dollars(stage.usd)) if costs else ()),
+            *(money(stage.cost) if costs else ()),
         )
     return rows
 
 
-def _tells_costs(view: RequirementView) -> bool:
-    """Whether any agent's program has told tokens or costs."""
-    return any(stage.tokens is not None or stage.usd is not None for stage in view.stages)
+def money(cost: Cost) -> tuple[str, str]:
+    """Tokens and dollars, as two columns."""
+    return counted(cost.tokens.total if cost.tokens else None), amount(cost)
 
 
-def _costs_line(view: RequirementView) -> str:
-    """All tokens and costs; costs that no program has told are named as missing."""
-    told = [stage for stage in view.stages if stage.tokens is not None]
-    tokens, usd = _sum(stage.tokens for stage in view.stages), _sum(s.usd for s in view.stages)
-    untold = ", ".join(stage.stage for stage in told if stage.usd is None)
-    missing = f" (not told: {untold})" if untold else ""
-    return f"Cost: {count(tokens) or 0} tokens, {dollars(usd) or 'no dollars told'}{missing}"
+def costs_line(cost: Cost, stages: Sequence[StageView] = ()) -> str:
+    """The whole cost, with what its marks mean; stages of unknown cost are named."""
+    notes = [f"{ESTIMATED} estimated from tokens"] if cost.is_estimated else []
+    if cost.is_partial:
+        unknown = ", ".join(stage.stage for stage in stages if stage.cost.is_partial)
+        notes.append(f"not all is known of {unknown}" if unknown else "not all is known")
+    return "; ".join((f"Cost: {told(cost)}", *notes))
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    """The sum of what is known; None if nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def count(tokens: float | None) -> str:
-    """Tokens with their thousands apart."""
-    return "" if tokens is None else f"{tokens:,.0f}"
-
-
-def dollars(usd: float | None) -> str:
-    """An amount of money; a small one keeps two digits that say something."""
-    if usd is None:
-        return ""
-    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.4f}"
+def budget_lines(view: RequirementView) -> Iterator[str]:
+    """Each budget that the requirement counts in, and how to raise one that is spent."""
+    for budget in view.budgets:
+        if budget.limit is None and not budget.is_warned:
+            continue
+        if budget.is_spent and not view.state.is_final:
+            yield is_spent(budget, view.number)
+        else:
+            marks = "; it has warned" if budget.is_warned else ""
+            yield f"The {budget.name}: {budget.used} are spent{marks}."
 
 
 def preparing_line(stage: StageView) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
@@ -23,7 +24,7 @@ from adapters.temporal.workflows import check_ours
 from cli import output
 from cli.accounts import resumed
 from cli.connections import Services, notify_paused, records, services
-from cli.inputs import stage_name, who
+from cli.inputs import check_dollars, stage_name, who
 from cli.running import load_settings, run
 from cli.status import leftover_line
 from pipeline.errors import DependencyUnavailable, RefusedInput
@@ -60,6 +61,8 @@ Examples:
   python starter.py decide REQ-101 approve --note "The risk is accepted"
 
   python starter.py decide REQ-101 request-changes --note "Measure first"
+
+  python starter.py decide REQ-101 raise-budget --usd 20
 
   python starter.py decide REQ-101 abort
 """,
@@ -118,17 +121,42 @@ def retry(req: Number, stage: StageName, note: Note = "") -> None:
     output.write(f"{req} continues: {', '.join(reopened.stages)}.")
 
 
+class Decision(StrEnum):
+    """What may be decided."""
+
+    APPROVE = Answer.APPROVE
+    REQUEST_CHANGES = Answer.REQUEST_CHANGES
+    ABORT = Answer.ABORT
+    RAISE_BUDGET = "raise-budget"
+
+
 def decide(
     req: Number,
-    answer: Annotated[Answer, typer.Argument(help="What to do about it.")],
+    decision: Annotated[Decision, typer.Argument(help="What to do about it.")],
     note: Note = "",
+    usd: Annotated[
+        float | None, typer.Option("--usd", help="raise-budget: the new limit in dollars.")
+    ] = None,
+    day: Annotated[
+        bool, typer.Option("--day", help="raise-budget: today's, for all requirements.")
+    ] = False,
 ) -> None:
-    """Answer a blocked requirement, or give up any requirement.
+    """Answer a blocked requirement, raise a budget, or give up.
 
-    `approve` and `request-changes` answer the critique. `abort` ends a requirement FAILED, even
-    if it is not blocked.
+    `approve` and `request-changes` answer the critique. `raise-budget` lets continue what a budget
+    holds: that of the requirement, or with --day that of today (UTC). `abort` ends a requirement
+    FAILED, even if it is not blocked.
     """
     check_note(note)
+    if decision is Decision.RAISE_BUDGET:
+        if usd is None:
+            raise RefusedInput("Name the new limit in dollars: --usd 20")
+        check_dollars("--usd", usd)
+        output.write(run(_raised(load_settings(), req, usd, of_day=day)))
+        return
+    if usd is not None or day:
+        raise RefusedInput("--usd and --day belong to raise-budget.")
+    answer = Answer(decision)
 
     async def ask(handle: Handle, _: str) -> Reopened:
         request = DecisionRequest(answer, who(), note)
@@ -184,14 +212,31 @@ def unblock(req: Number, by: By) -> None:
     output.write(f"{req} no longer waits for {by}.")
 
 
+async def _raised(settings: Settings, number: str, usd: float, *, of_day: bool) -> str:
+    """Raise the budget; what to tell of it. Raises: RefusedInput, UnknownRequirement."""
+    check_number(number)
+    async with services(settings) as connected:
+        try:
+            budget = await connected.store.raise_budget(number, usd, who(), of_day=of_day)
+        finally:  # even if refused: an earlier call may have been interrupted before this
+            await notify_paused(connected)
+    return f"The {budget.name} is raised: {budget.used} are spent."
+
+
 async def _held_by(settings: Settings, number: str, stage: str) -> str:
-    """The account that holds the stage; empty if none does. Raises: UnknownRequirement."""
+    """The account that holds the stage; empty if none does.
+
+    Raises: UnknownRequirement; RefusedInput if a budget holds it.
+    """
     if stage in (DELIVER, OPENING):
         return ""
     async with records(settings) as reader:
         view = await reader.requirement(number)
     name = stage_name(view, stage)
-    return next((h.account for h in view.holds if h.account and h.boundary == name), "")
+    here = [hold for hold in view.holds if hold.boundary == name]
+    if held := next((hold for hold in here if hold.budget), None):
+        raise RefusedInput(f"{number} {name} is held: {held.reason}")
+    return next((hold.account for hold in here if hold.account), "")
 
 
 async def _steered(

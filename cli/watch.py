@@ -27,6 +27,8 @@ from cli.status import (
     retry_lines,
     status_document,
 )
+from pipeline.budgets import warns
+from pipeline.costs import amount
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import HUMAN, RequirementState, StageState
 from settings import Settings
@@ -137,12 +139,14 @@ async def _conclude(settings: Settings, reader: SdlcReader, view: RequirementVie
 def _needs_human(view: RequirementView) -> bool:
     """Whether only an answer continues it, and the question can be shown already.
 
-    It is about the requirement, or about the accounts that hold all of it.
+    It is about the requirement, about the accounts or the budget that hold all of it, or about the
+    budget that holds its fixes.
     """
     if view.state is RequirementState.HELD:
-        are_asked = [hold.account is not None and hold.until is None for hold in view.holds]
-        is_running = any(stage.state is StageState.RUNNING for stage in view.stages)
-        return bool(are_asked) and all(are_asked) and not is_running
+        is_asked = bool(view.holds) and all(hold.needs_human for hold in view.holds)
+        return is_asked and not any(stage.state is StageState.RUNNING for stage in view.stages)
+    if view.is_out_of_budget:
+        return True
     is_blocked = view.state is RequirementState.BLOCKED
     return is_blocked and view.waiting_for == HUMAN and view.escalation is not None
 
@@ -173,6 +177,7 @@ class ProgressLines:
         self._queued: frozenset[str] = frozenset()
         self._failing: set[tuple[str, str, datetime]] = set()
         self._prepared: dict[str, tuple[datetime | None, datetime | None]] = {}
+        self._warned: set[str] = set()
 
     def __call__(self, view: RequirementView) -> None:
         """Print every change, causes first: ended fixes, then failures, then what follows."""
@@ -183,6 +188,7 @@ class ProgressLines:
             *self._prepare_lines(view),
             *self._failure_lines(view),
             *self._opened_fix_lines(view),
+            *self._budget_lines(view),
             *self._state_lines(view),
             *self._retry_lines(view),
             *self._question_lines(view.escalation),
@@ -245,6 +251,12 @@ class ProgressLines:
             yield from releases
         self._releases = releases
 
+    def _budget_lines(self, view: RequirementView) -> Iterator[str]:
+        """Once for each budget that warns; one that holds is told of with the state."""
+        warning = [budget for budget in view.budgets if budget.is_warned]
+        yield from (warns(budget) for budget in warning if budget.scope not in self._warned)
+        self._warned |= {budget.scope for budget in warning}
+
     def _retry_lines(self, view: RequirementView) -> Iterator[str]:
         """Once for each step that fails, and once when it is over; `status` counts the tries."""
         failing = {(retry.number, retry.step, retry.since): retry for retry in view.retries}
@@ -265,7 +277,8 @@ def _stage_line(stage: StageView) -> str:
     at = output.clock(stage.ended_at or stage.started_at)
     attempt = f", attempt {stage.attempt}" if stage.attempt > 1 else ""
     resumed = f", session resumed {stage.resumes} times" if stage.resumes else ""
-    said = f"{at} {stage.stage} ({stage.agent}{attempt}{resumed}) {stage.state}".lstrip()
+    cost = f", {money}" if stage.ended_at and (money := amount(stage.cost)) else ""
+    said = f"{at} {stage.stage} ({stage.agent}{attempt}{resumed}) {stage.state}{cost}".lstrip()
     return _with_reason(said, stage.reason)
 
 

@@ -21,6 +21,7 @@ PROGRAM_KEYS = (
     "arguments",
     "max_turns",
     "max_budget_usd",
+    "expected_usd",
     "prompt_file",
     "permissions",
     "environment",
@@ -62,7 +63,8 @@ class ProgramAgent:
     `commands` begin the commands that it may run with `permission` RUN. `isolation` keeps out what
     the repository brings along for the program: settings, hooks, servers. `after_limit` says what
     happens once a usage limit of its `account` is over. With `resume_for_fixes` its fix of a stage
-    begins with a copy of the session in which it did that stage.
+    begins with a copy of the session in which it did that stage. A run is held to `max_budget_usd`,
+    and usually costs `expected_usd`.
     """
 
     kind: str
@@ -72,6 +74,7 @@ class ProgramAgent:
     arguments: tuple[str, ...] = ()
     max_turns: int | None = None
     max_budget_usd: float | None = None
+    expected_usd: float | None = None
     prompt_file: PurePath | None = None
     permission: Permission = Permission.EDIT
     commands: tuple[str, ...] = ()
@@ -102,9 +105,8 @@ def read_program_agent(
         model=_text(table, "model", ""),
         arguments=_arguments(table),
         max_turns=_turns(table),
-        max_budget_usd=table.number("max_budget_usd", most=BUDGET_LIMIT_USD)
-        if "max_budget_usd" in table.values
-        else None,
+        max_budget_usd=optional_usd(table, "max_budget_usd"),
+        expected_usd=optional_usd(table, "expected_usd"),
         prompt_file=prompt_file,
         permission=permission,
         commands=commands,
@@ -121,6 +123,11 @@ def read_instructions(table: Table, directory: PurePath) -> tuple[PurePath | Non
     name = _text(table, "prompt_file", "")
     text = table.string("instructions") if "instructions" in table.values else ""
     return directory / name if name else None, text
+
+
+def optional_usd(table: Table, key: str) -> float | None:
+    """An amount of dollars above zero; None where the key is left out."""
+    return table.number(key, most=BUDGET_LIMIT_USD) if key in table.values else None
 
 
 def _text(table: Table, key: str, default: str) -> str:

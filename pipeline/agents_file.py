@@ -13,9 +13,11 @@ from pipeline.agent_programs import (
     PROGRAM_KEYS,
     ProgramAgent,
     ProgramTraits,
+    optional_usd,
     read_instructions,
     read_program_agent,
 )
+from pipeline.budgets import RunBudget
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline, Stage
 from pipeline.plan_rules import is_build_name
@@ -89,11 +91,14 @@ BUILD_ARGV = ("npm", "run", "build")
 BUILD_TIMEOUT = timedelta(seconds=300)
 """Bound of one build (the original's five minutes, original-behaviour section 6)."""
 
-_COMMAND_KEYS = ("kind", "command", "environment", "prompt_file", "instructions", "prepare")
+_COMMAND_KEYS = (
+    *("kind", "command", "environment", "prompt_file", "instructions", "expected_usd"),
+    "prepare",
+)
 _SIMULATED_KEYS = ("kind", "minutes", "notice")
 _AGENT_KEYS = {"command": _COMMAND_KEYS, "simulated": _SIMULATED_KEYS}
 _OF_ONE_KIND = (
-    *("program", "model", "arguments", "max_turns", "max_budget_usd", "account"),
+    *("program", "model", "arguments", "max_turns", "max_budget_usd", "expected_usd", "account"),
     "resume_for_fixes",
 )
 """Keys of the defaults that do not hold for an agent of another kind than theirs."""
@@ -122,6 +127,7 @@ class CommandAgent:
     environment: tuple[str, ...] = ()
     prompt_file: PurePath | None = None
     instructions: str = ""
+    expected_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,15 @@ class AgentsFile:
         """What happens once a usage limit of its account is over."""
         found = self.agents.get(agent)
         return found.after_limit if isinstance(found, ProgramAgent) else AfterLimit.RESUME
+
+    def run_budget(self, agent: str) -> RunBudget:
+        """What one run of the agent may cost, as far as the file says."""
+        found = self.agents.get(agent)
+        if isinstance(found, ProgramAgent):
+            return RunBudget(found.max_budget_usd, found.expected_usd)
+        if isinstance(found, CommandAgent):
+            return RunBudget(None, found.expected_usd)
+        return RunBudget(None, None if found is None else 0.0)
 
     def is_simulated(self, pipeline: Pipeline) -> bool:
         """Whether that pipeline runs no process at all, so that it needs no project."""
@@ -332,7 +347,8 @@ class _Agents:
         if kind == "command":
             argv = resolved(program_argv(table, "command"), self._directory)
             names = variables(table, "environment")
-            return CommandAgent(argv, names, *read_instructions(table, self._directory))
+            file, text = read_instructions(table, self._directory)
+            return CommandAgent(argv, names, file, text, optional_usd(table, "expected_usd"))
         minutes = (
             table.number("minutes", most=MINUTES_LIMIT, zero=True)
             if "minutes" in table.values

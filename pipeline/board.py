@@ -216,7 +216,8 @@ class Board:
             self.head = head
 
     def tries_again(self, stage: Stage, outcome: StageOutcome) -> bool:
-        """Whether the outcome is followed by another attempt at once, and count it."""
+        """Whether the outcome is followed by another attempt at once; count it, and its cost."""
+        self.entries[stage.name].cost += outcome.cost
         if outcome.resumes:
             return False  # its retries are exhausted
         self.entries[stage.name].resumes = False  # it has ended: another attempt is a new one
@@ -271,7 +272,7 @@ class Board:
         answered = {name} if check_only else {name, *dependents(self.pipeline, name)}
         for each in self.reopened_by(name, check_only=check_only):
             entry = self.entries[each]
-            self.entries[each] = StageEntry(attempt=entry.attempt)
+            self.entries[each] = StageEntry(attempt=entry.attempt, cost=entry.cost)
             if each == name and entry.resumes:  # others build on what is done again
                 self.entries[each] = replace(
                     self.entries[each],

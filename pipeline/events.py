@@ -74,6 +74,12 @@ class EventType(StrEnum):
     """A program's account cannot work now: nothing starts with it until then."""
     ACCOUNT_RESUMED = "account.resumed"
     """It works again, or a human has said that it is to be tried."""
+    BUDGET_WARNING = "budget.warning"
+    """A budget is nearly spent."""
+    BUDGET_REACHED = "budget.reached"
+    """A budget is spent: nothing starts that counts in it."""
+    BUDGET_RAISED = "budget.raised"
+    """A human has raised it."""
     DELIVERABLE = "deliverable"
     """Not an orchestration event: an agent's notice on its own subject."""
     ESCALATION = "escalation"
@@ -81,6 +87,8 @@ class EventType(StrEnum):
     ESCALATION_REMINDER = "escalation.reminder"
     ACCOUNT_ESCALATION = "account.escalation"
     """A human must see to a program's account, asked once for everybody who works with it."""
+    BUDGET_ESCALATION = "budget.escalation"
+    """A human is asked to raise a budget that is spent, once for everybody who is held by it."""
 
 
 @dataclass(frozen=True)

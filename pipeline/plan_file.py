@@ -27,6 +27,16 @@ GRACE_MINUTES = 5.0
 DEADLINE_FACTOR = 2
 """No paid run ends at its nominal minute (design, section 1)."""
 
+_BOUND_KEYS = (
+    "reds",
+    "depth",
+    "reviews",
+    "hours",
+    "usd",
+    "warn_usd",
+    "reminder_hours",
+    "extension_factor",
+)
 _STAGE_KEYS = (
     "name",
     "agent",
@@ -85,19 +95,27 @@ def _name(table: Table) -> str:
 
 
 def _bounds(table: Table) -> Bounds:
-    table.allow(("reds", "depth", "reviews", "hours", "usd", "reminder_hours", "extension_factor"))
+    table.allow(_BOUND_KEYS)
     usual = Bounds()
+    usd, warn_usd = (_dollars(table, key) for key in ("usd", "warn_usd"))
+    if usd is not None and warn_usd is not None and warn_usd > usd:
+        table.refuse("warn_usd", f"must be no more than usd, which is {usd:g}")
     return Bounds(
         reds=table.integer("reds", usual.reds, most=BOUND_LIMIT),
         depth=table.integer("depth", usual.depth, most=DEPTH_LIMIT),
         reviews=table.integer("reviews", usual.reviews, most=BOUND_LIMIT),
         work=_hours(table, "hours", usual.work),
-        usd=table.number("usd", most=MONEY_LIMIT) if "usd" in table.values else None,
+        usd=usd,
+        warn_usd=warn_usd,
         reminder=_hours(table, "reminder_hours", usual.reminder),
         extension_factor=table.number(
             "extension_factor", usual.extension_factor, most=EXTENSION_LIMIT
         ),
     )
+
+
+def _dollars(table: Table, key: str) -> float | None:
+    return table.number(key, most=MONEY_LIMIT) if key in table.values else None
 
 
 def _hours(table: Table, key: str, usual: timedelta) -> timedelta:

@@ -68,6 +68,7 @@ def outcome_of(board: Board, name: str) -> StageOutcome:
         failure=next((f for f in board.open_failures() if f.stage == name), None),
         reviewed=entry.reviewed,
         base=entry.base,
+        cost=entry.cost,
     )
 
 
@@ -116,6 +117,8 @@ def apply_results(board: Board, recovered: Recovered) -> Mapping[str, str]:
     substitutes = (outcome for _, outcome in recovered.replaced)
     for outcome in (*substitutes, *recovered.outcomes):
         board.apply(outcome)
+        if outcome.cost.is_known:  # of all its runs: its entry went to the round and comes back
+            board.entries[outcome.stage].cost = outcome.cost
     for failure in recovered.failures:
         board.fail(failure)
     for given_up in recovered.given_up:

@@ -68,6 +68,8 @@ class Script:
     """How long after its end the limit is reset that it has met."""
     is_resumable: bool = False
     """Whether its session goes on after this end, with the next script of its stage."""
+    usd: float | None = None
+    """What its program tells that it cost."""
 
 
 class PlainPrompts:
@@ -396,7 +398,13 @@ def _report(script: Script, text: str, ended: datetime) -> ProgramReport | None:
     until = None if script.resets is None else ended + script.resets
     account = "claude-code"
     return ProgramReport(
-        account, account, script.ending, text=text, detail=script.says, until=until
+        account,
+        account,
+        script.ending,
+        text=text,
+        detail=script.says,
+        until=until,
+        cost_usd=script.usd,
     )
 
 

@@ -20,6 +20,8 @@ from pipeline.model import (
     FailureCollection,
     FailureKind,
     FailureReport,
+    Fix,
+    FixOpening,
     Group,
     Head,
     Hold,
@@ -260,3 +262,14 @@ async def begin(
     requirement = await accept(store, number, priority, blocked_by)
     await requirement.open()
     return requirement
+
+
+async def begin_fix(requirement: Requirement, nth: int = 1) -> Requirement:
+    """A fix of the backend's stage, which a host has taken."""
+    failure = a_failure(BACKEND, "build backend", kind=FailureKind.BUILD)
+    number = f"{requirement.number}-FIX-{nth}"
+    fix = Fix(number, requirement.number, 1, "roy", BACKEND, failure, PLAN.stage(BACKEND))
+    await requirement.store.open_fixes(FixOpening(requirement.ref, 1, (fix,), (an_order(number),)))
+    opened = Requirement(requirement.store, number)
+    await opened.open()
+    return opened

@@ -10,7 +10,8 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
-    from pipeline.model import Alert, Ask, Fix, Hold, RequirementState
+    from pipeline.costs import amount, told
+    from pipeline.model import NO_COST, Alert, Ask, Fix, Hold, RequirementState
     from pipeline.steering import addressed
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
@@ -85,7 +86,7 @@ class Display:
         self.shown = Shown(RequirementState.ACCEPTED)
         self._before_hold = self.shown
         self._limited: dict[str, str] = {}
-        """What accounts hold, by boundary: it is shown while other stages run."""
+        """What accounts and budgets hold, by boundary: it is shown while other stages run."""
         self.pending = ("", "")
         """Who else it waits for while it runs, and the open question."""
 
@@ -100,7 +101,7 @@ class Display:
     def hold(self, hold: Hold) -> None:
         """Show who holds it, until `go_on` or the next `show`."""
         shown = Shown.held(hold)
-        if hold.account:
+        if hold.is_apart:
             self._limited[hold.boundary] = shown.note
         self._show(shown)
 
@@ -191,11 +192,16 @@ def _details(
         lines += [f"Waiting for: {waiting_for}", ""]
     if note:
         lines += [note, ""]
-    lines += ["| stage | agent | state | attempt |", "| --- | --- | --- | --- |"]
+    whole = sum((entry.cost for entry in board.entries.values()), NO_COST)
+    columns = ("stage", "agent", "state", "attempt", *(("cost",) if whole.is_known else ()))
+    lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for stage in board.pipeline.stages:
         entry = board.entries[stage.name]
         does = "queued for a slot" if stage.name in board.queued else entry.state
-        lines.append(f"| {stage.name} | {stage.agent} | {does} | {entry.attempt or ''} |")
+        cost = f" {amount(entry.cost)} |" if whole.is_known else ""
+        lines.append(f"| {stage.name} | {stage.agent} | {does} | {entry.attempt or ''} |{cost}")
+    if whole.is_known:
+        lines.append(f"\nCost of its stages: {told(whole)}")
     for failure in board.open_failures():
         owners = ", ".join(failure.owners) or "nobody"
         first = failure.error.splitlines()[0] if failure.error else failure.kind

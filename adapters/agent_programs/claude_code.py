@@ -84,6 +84,9 @@ _WORDS = (
 )
 _SHOWN = ("command", "file_path", "pattern", "path", "url", "description", "prompt")
 """What of a tool's input tells most, in this order."""
+_SYNTHETIC = "<synthetic>"
+"""The model of a message that the program has made itself."""
+_MODELS_LIMIT = 20
 _NO_SESSION = "No conversation found"
 _REFUSED_STARTS = ("error: unknown option", "Error: Session ID", _NO_SESSION, "error:")
 
@@ -94,7 +97,6 @@ class ClaudeCode:
     kind = "claude-code"
     takes_schema = True
     traits = ProgramTraits("claude", tested="2.1.197")
-    counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
@@ -195,7 +197,9 @@ class ClaudeStream:
 
     def __init__(self) -> None:
         self._session = ""
-        self._model = ""
+        self._read: dict[str, Tokens] = {}
+        """What its answers have read so far: all that is known of one that was cut off."""
+        self._answer = ""
         self._result: Event | None = None
         self._error = ""
         self._until: datetime | None = None
@@ -207,15 +211,14 @@ class ClaudeStream:
         """Read one event; what follows a result changes nothing of it."""
         self._session = self._session or name_of(event.get("session_id"))
         match event.get("type"), event.get("subtype"):
-            case "system", "init":
-                self._model = name_of(event.get("model"))
             case "system", "api_retry":
                 self._retries += 1
                 self._retried = text_of(event.get("error"))
             case "assistant", _:
                 self._error = text_of(event.get("error"))
-                is_told = record(event.get("message")).get("model") == "<synthetic>"
-                self._has_worked = self._has_worked or not is_told
+                message = record(event.get("message"))
+                self._has_worked = self._has_worked or message.get("model") != _SYNTHETIC
+                self._count(message)
             case "rate_limit_event", _:
                 self._limit(record(event.get("rate_limit_info")))
             case "result", _:
@@ -224,6 +227,16 @@ class ClaudeStream:
                     "result": kept(text_of(event.get("result")), TEXT_LIMIT),
                     "permission_denials": records(event.get("permission_denials"))[:DENIALS_LIMIT],
                 }
+
+    def _count(self, message: Event) -> None:
+        """Count an answer once, although each of its parts is an event."""
+        answer, model = name_of(message.get("id")), name_of(message.get("model"))
+        if answer == self._answer or model == _SYNTHETIC:
+            return
+        self._answer = answer
+        if model in self._read or len(self._read) < _MODELS_LIMIT:
+            read = _begun(record(message.get("usage")))
+            self._read[model] = self._read.get(model, Tokens()) + read
 
     def _limit(self, limit: Event) -> None:
         if limit.get("status") == "rejected":
@@ -234,7 +247,8 @@ class ClaudeStream:
     def report(self, process: ProcessEnd) -> ProgramReport:
         """What the last result says, which may be none."""
         result = self._result or {}
-        usage = {name: record(used) for name, used in record(result.get("modelUsage")).items()}
+        told = record(result.get("modelUsage")).items()
+        usage = {name_of(model): _tokens(record(used)) for model, used in told}
         answer = result.get("structured_output")
         ending, detail = self._ending(process)
         return ProgramReport(
@@ -246,8 +260,7 @@ class ClaudeStream:
             answer=answer if isinstance(answer, dict) and ending is Ending.SUCCESS else None,
             detail=kept(detail),
             until=self._until if ending is Ending.USAGE_LIMIT else None,
-            models=tuple(map(name_of, usage)) or tuple(filter(None, (self._model,))),
-            tokens=_tokens(usage) if usage else None,
+            usage=usage or self._read,
             cost_usd=dollars(result.get("total_cost_usd")),
             denials=tuple(map(_denial, result.get("permission_denials", ()))),
             retries=self._retries,
@@ -292,15 +305,20 @@ class ClaudeStream:
         return Ending.CUT_OFF, errors or self._retried
 
 
-def _tokens(usage: Mapping[str, Event]) -> Tokens:
-    """Of all models, those of auxiliary calls included; what was cached was read, too."""
-    used = usage.values()
-    cached = sum(count(each.get("cacheReadInputTokens")) for each in used)
-    made = sum(count(each.get("cacheCreationInputTokens")) for each in used)
-    fresh = sum(count(each.get("inputTokens")) for each in used)
-    return Tokens(
-        fresh + made + cached, sum(count(each.get("outputTokens")) for each in used), cached
-    )
+def _tokens(used: Event) -> Tokens:
+    """Of one model, those of auxiliary calls included; what was cached was read, too."""
+    cached = count(used.get("cacheReadInputTokens"))
+    made = count(used.get("cacheCreationInputTokens"))
+    fresh = count(used.get("inputTokens"))
+    return Tokens(fresh + made + cached, count(used.get("outputTokens")), cached)
+
+
+def _begun(usage: Event) -> Tokens:
+    """Of one answer as it begins: what was read is whole, what is written is not."""
+    cached = count(usage.get("cache_read_input_tokens"))
+    made = count(usage.get("cache_creation_input_tokens"))
+    fresh = count(usage.get("input_tokens"))
+    return Tokens(fresh + made + cached, count(usage.get("output_tokens")), cached)
 
 
 def _denial(denial: Event) -> str:

@@ -1,12 +1,14 @@
 """Codex as an agent. Measured on 0.171.0.
 
-It tells its errors in prose alone, no costs, and its tokens as the sum over the whole thread.
+It tells its errors in prose alone, neither costs nor its model, and its tokens as the sum over the
+whole thread.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from adapters.agent_programs.probes import Asked
@@ -74,7 +76,6 @@ class Codex:
         },
         tested="0.171.0",
     )
-    counts_sessions = True
     last_events: tuple[str, ...] = ('{"type":"turn.completed"', '{"type":"turn.failed"')
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
@@ -234,7 +235,8 @@ class CodexStream:
             answer=reading.fields if is_answer else None,
             detail=kept(detail),
             until=reset_time(detail, process.ended_at) if ending is Ending.USAGE_LIMIT else None,
-            tokens=self._tokens,
+            usage={model_of(process.argv): self._tokens} if self._tokens else {},
+            counts_session=True,
             retries=self._retries,
             has_worked=self._has_worked,
         )
@@ -252,6 +254,18 @@ class CodexStream:
         if process.end is RunEnd.EXITED and not self._session and process.exit_code in (1, 2):
             return Ending.REFUSED_START, errors
         return Ending.CUT_OFF, self._error or errors
+
+
+def model_of(argv: Sequence[str]) -> str:
+    """The model that a command line names, which no event does; empty if its configuration does."""
+    found = ""
+    for option, value in pairwise(argv):
+        name, equals, rest = option.partition("=")
+        if name in ("-m", "--model"):
+            found = rest if equals else value
+        elif option in ("-c", "--config") and value.partition("=")[0] == "model":
+            found = value.partition("=")[2].strip("\"'")
+    return name_of(found)
 
 
 def _tokens(usage: Event) -> Tokens:

@@ -20,7 +20,6 @@ from adapters.agent_programs.program import (
     ProcessEnd,
     StopStep,
     Task,
-    added,
     count,
     ending_of_status,
     kept,
@@ -96,7 +95,6 @@ class GeminiCli:
         },
         tested="0.61.0",
     )
-    counts_sessions = False
     last_events: tuple[str, ...] = ('{"type":"result"',)
 
     def launch(self, agent: ProgramAgent, task: Task) -> Launch:
@@ -232,10 +230,7 @@ class GeminiStream:
         """What the result says; without one it has not finished, whatever its exit code."""
         result = self._result or {}
         stats = record(result.get("stats"))
-        models = {name: record(used) for name, used in record(stats.get("models")).items()}
-        tokens: Tokens | None = None
-        for used in models.values():
-            tokens = added(tokens, _tokens(used))
+        models = record(stats.get("models"))
         ending, detail = self._ending(process)
         return ProgramReport(
             kind=GeminiCli.kind,
@@ -244,8 +239,7 @@ class GeminiStream:
             session=self._session or process.session,
             text=self._text,
             detail=kept(detail),
-            models=tuple(map(name_of, models)),
-            tokens=tokens,
+            usage={name_of(model): _tokens(record(used)) for model, used in models.items()},
             denials=tuple(self._denials),
             has_worked=self._has_worked,
         )

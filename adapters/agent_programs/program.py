@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from adapters.agent_programs.probes import Asked
 from pipeline.agent_programs import ProgramAgent, ProgramTraits
-from pipeline.model import Ending, ProgramReport, RunEnd, Tokens
+from pipeline.model import Ending, ProgramReport, RunEnd
 from pipeline.project_proposal import Login
 
 Event = Mapping[str, Any]
@@ -96,6 +96,8 @@ class ProcessEnd:
     errors: str
     """The end of its standard error."""
     ended_at: datetime | None
+    argv: tuple[str, ...] = ()
+    """What was started: it may name the model where the stream does not."""
 
 
 class EventStream(Protocol):
@@ -115,8 +117,6 @@ class AgentProgram(Protocol):
     takes_schema: bool
     """Whether it gives its answer by a schema; else it ends with a fenced notice."""
     traits: ProgramTraits
-    counts_sessions: bool
-    """Whether its tokens are those of the whole session, also of what was before it resumed."""
     last_events: tuple[str, ...]
     """How the lines begin after which the program has nothing more to do than to exit."""
 
@@ -196,23 +196,6 @@ def record(value: object) -> Event:
 def records(value: object) -> list[Event]:
     """The objects in a list of the stream."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def added(first: Tokens | None, second: Tokens) -> Tokens:
-    """The sum of tokens."""
-    first = first or Tokens()
-    return Tokens(
-        first.input + second.input, first.output + second.output, first.cached + second.cached
-    )
-
-
-def less(whole: Tokens, part: Tokens) -> Tokens:
-    """The tokens without some of them."""
-    return Tokens(
-        max(0, whole.input - part.input),
-        max(0, whole.output - part.output),
-        max(0, whole.cached - part.cached),
-    )
 
 
 def short(text: str, limit: int = 200) -> str:

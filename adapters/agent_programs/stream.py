@@ -1,13 +1,16 @@
 """A program's stream from its run directory: line by line, in bounded memory."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd, added
-from pipeline.model import ProgramReport, RunEnd
+from adapters.agent_programs.program import AgentProgram, Event, ProcessEnd
+from pipeline.model import ProgramReport, RunEnd, Tokens
+
+Usage = Mapping[str, Tokens]
+"""Tokens by model."""
 
 _FIRST_LINES = 64 * 1024
 """Bytes in which a stream names its session: its first lines do."""
@@ -41,22 +44,29 @@ def session_of(program: AgentProgram, output: Path) -> str:
     return stream.report(_GOING_ON).session
 
 
-def together(program: AgentProgram, first: ProgramReport, again: ProgramReport) -> ProgramReport:
+def together(first: ProgramReport, again: ProgramReport) -> ProgramReport:
     """The report of a run whose session has gone on: its end, and what both parts cost."""
-    tokens = again.tokens or first.tokens
-    if not program.counts_sessions and first.tokens and again.tokens:
-        tokens = added(first.tokens, again.tokens)
+    both = _latest if again.counts_session else _added
     costs = [cost for cost in (first.cost_usd, again.cost_usd) if cost is not None]
     return replace(
         again,
         session=again.session or first.session,
-        models=tuple(dict.fromkeys((*first.models, *again.models))),
-        tokens=tokens,
+        usage=both(first.usage, again.usage),
+        unpriced=both(first.to_estimate, again.to_estimate),
         cost_usd=sum(costs) if costs else None,
         denials=(*first.denials, *again.denials),
         retries=first.retries + again.retries,
         has_worked=first.has_worked or again.has_worked,
     )
+
+
+def _added(first: Usage, again: Usage) -> Usage:
+    models = dict.fromkeys((*first, *again))
+    return {each: first.get(each, Tokens()) + again.get(each, Tokens()) for each in models}
+
+
+def _latest(first: Usage, again: Usage) -> Usage:
+    return again or first
 
 
 def event_of(line: bytes) -> Event | None:

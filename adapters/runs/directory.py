@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.agent_programs import PROGRAMS
-from adapters.agent_programs.program import ProcessEnd, less
+from adapters.agent_programs.program import ProcessEnd
 from adapters.agent_programs.stream import read_report, together
 from adapters.files import read_tail, try_lock, write_atomically
 from adapters.runs import records
@@ -401,11 +401,12 @@ class RunDirectory:
             exit_code=ended["exit_code"],
             errors=read_tail(self.file(records.STDERR), records.ERROR_OUTPUT_LIMIT),
             ended_at=_time(ended["ended_at"]),
+            argv=tuple(record.argv),
         )
         report = read_report(program, self.file(records.STDOUT), process)
-        if report.tokens and any(record.earlier_tokens):
-            own = less(report.tokens, Tokens(*record.earlier_tokens))
-            return replace(report, tokens=own)
+        if any(record.earlier_tokens):  # counted once more, of the session that was copied
+            earlier = Tokens(*record.earlier_tokens)
+            return replace(report, usage={k: used - earlier for k, used in report.usage.items()})
         return report
 
     def _output(self, limit: int) -> tuple[str, int]:
@@ -479,7 +480,7 @@ def _joined(result: RunResult, part: RunDirectory, limit: int) -> RunResult:
         suspensions=(*result.suspensions, *waits, *own.suspensions),
         head=result.head,
         report=replace(
-            together(PROGRAMS[report.kind], result.report, report),
+            together(result.report, report),
             asked_again=result.report.asked_again + is_answer,
         ),
     )

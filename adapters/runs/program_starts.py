@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 from adapters.agent_programs import PROGRAMS
-from adapters.agent_programs.program import Task, added
+from adapters.agent_programs.program import Task
 from adapters.runs import records
 from adapters.runs.directory import ANSWER, RESUMED, RunDirectory, RunRecord
 from adapters.runs.inventory import requirement_of
@@ -56,6 +56,8 @@ def program_start(
     It begins with a copy of the session that is `copied`.
     """
     program = PROGRAMS[agent.kind]
+    if agent.max_budget_usd is not None and order.most_usd is not None:
+        agent = replace(agent, max_budget_usd=order.most_usd)
     task = (program.takes_schema and order.prompt_by_schema) or order.prompt
     if copied:
         task = copied_session_prompt(order.worktree or str(run.path), task)
@@ -89,11 +91,10 @@ def copied_session(
     name = program.copyable(report.session, environment) if report and report.session else ""
     if not (report and name):
         return None
-    spent = report.tokens if program.counts_sessions else None
-    if spent is None:
+    if not report.counts_session:
         return Copied(name, (0, 0, 0))
     before = Tokens(*order.earlier_tokens)
-    return Copied(name, astuple(added(before, spent)))
+    return Copied(name, astuple(before + (report.tokens or Tokens())))
 
 
 def answer_start(

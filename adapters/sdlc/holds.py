@@ -9,9 +9,10 @@ that is being opened.
 Lock order, to exclude deadlocks: the requirements' rows, the gate, the users' blockers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -34,6 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.sdlc.tables import (
     AccountRow,
     BlockerRow,
+    BudgetRow,
     DeliveryTurnRow,
     HoldRow,
     P0GateRow,
@@ -62,6 +64,7 @@ OPEN_HOLDS = (
         HoldRow.occurrence,
         HoldRow.workflow_id,
         HoldRow.account,
+        HoldRow.budget,
         HoldRow.created_at,
     )
     .where(HoldRow.number == bindparam("number"), HoldRow.ended_at.is_(None))
@@ -87,6 +90,7 @@ async def hold_back(write: RequirementWrite, hold: Hold, subscriber: str) -> Hol
                 "gate_version": hold.gate_version,
                 "account": hold.account or None,
                 "until": hold.until,
+                "budget": hold.budget or None,
             }
             write.update(HoldRow, key, **now)
             return replace(hold, since=row["created_at"])
@@ -144,6 +148,7 @@ async def _begin(
         ended_at=ended_at,
         account=hold.account or None,
         until=hold.until,
+        budget=hold.budget or None,
     )
     since = timestamp(hold.since)
     fields = {"boundary": hold.boundary, "heldBy": list(hold.by), "reason": hold.reason}
@@ -157,9 +162,10 @@ async def let_go(
 ) -> None:
     """End the subscriber's holds at boundaries, or that of its running agents; it is said once.
 
-    What passes one boundary passes all, except those where an account holds: `boundary` is the one
-    that is over in any case. The requirement runs again, or waits for a host again, unless it is
-    the agents' that is over and another one is not, or an account still holds a stage.
+    What passes one boundary passes all, except those where an account or a budget holds: `boundary`
+    is the one that is over in any case. The requirement runs again, or waits for a host again,
+    unless it is the agents' that is over and another one is not, or an account or a budget still
+    holds a stage.
     """
     holds = await write.read(OPEN_HOLDS, number=write.number)
     mine = [
@@ -167,7 +173,7 @@ async def let_go(
         for row in holds
         if row["workflow_id"] == subscriber
         and agents == (row["boundary"] == PRE_EMPTION)
-        and (not row["account"] or row["boundary"] == boundary)
+        and (not _is_apart(row) or row["boundary"] == boundary)
     ]
     if not mine:
         return
@@ -175,7 +181,7 @@ async def let_go(
     over = (HoldRow.workflow_id == subscriber) & HoldRow.boundary.in_(names)
     write.update_all(end_holds(write).where(over))
     rest = [row for row in holds if row not in mine]
-    is_held = rest if agents else any(row["account"] for row in rest)
+    is_held = rest if agents else any(map(_is_apart, rest))
     if write.state is not RequirementState.HELD or is_held:
         return
     why = "Nothing holds it any more."
@@ -185,6 +191,11 @@ async def let_go(
     fields = {"round": write.row["round"], "stages": names, "who": ORCHESTRATOR, "why": why}
     scope, occurrence = _scope(write, names[0]), mine[0]["occurrence"]
     write.tell(scope, EventType.WORKFLOW_RESUMED, fields, occurrence=occurrence)
+
+
+def _is_apart(row: Mapping[str, Any]) -> bool:
+    """Whether it holds that boundary alone: an account or a budget does."""
+    return bool(row["account"] or row["budget"])
 
 
 def end_boundary_holds(write: RequirementWrite) -> Update:
@@ -199,9 +210,11 @@ def end_holds(write: RequirementWrite) -> Update:
 
 
 def free_of_account(write: RequirementWrite, boundary: str) -> Update:
-    """No account holds it there any more; its hold is over when it passes the next boundary."""
+    """No account or budget holds it there any more; its hold ends when it passes the next one."""
     there = (HoldRow.number == write.number) & (HoldRow.boundary == boundary)
-    return update(HoldRow).where(there & HoldRow.ended_at.is_(None)).values(account=None)
+    return (
+        update(HoldRow).where(there & HoldRow.ended_at.is_(None)).values(account=None, budget=None)
+    )
 
 
 def _scope(write: RequirementWrite, boundary: str) -> str:
@@ -276,6 +289,15 @@ _WAITS_FOR_ACCOUNT = and_(
         ),
     ),
 )
+# One that waits for running agents to end looks again whenever it is told of anything.
+_WAITS_FOR_BUDGET = and_(
+    func.cardinality(HoldRow.held_by) == 1,
+    exists().where(
+        BudgetRow.scope == HoldRow.budget,
+        BudgetRow.asked_at.is_not(None),
+        or_(HoldRow.until.is_(None), HoldRow.until > func.now()),
+    ),
+)
 _IN_LINE = select(DeliveryTurnRow.number).where(DeliveryTurnRow.left_at.is_(None))
 _MAY_PROCEED = (
     select(HoldRow.workflow_id)
@@ -286,6 +308,7 @@ _MAY_PROCEED = (
         # The one before it in the delivery queue notifies it.
         HoldRow.number.not_in(_IN_LINE),
         ~_WAITS_FOR_ACCOUNT,
+        ~_WAITS_FOR_BUDGET,
         # A blocker keeps new work from starting; suspended agents may resume.
         or_(~is_blocked(HoldRow), HoldRow.boundary == PRE_EMPTION),
         or_(

@@ -7,10 +7,10 @@ from sqlalchemy import ColumnElement, Label, Select, and_, case, exists, func, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
+from adapters.sdlc import budgets, costs
 from adapters.sdlc.deliveries import standings
 from adapters.sdlc.tables import (
     AccountRow,
-    CostRow,
     EscalationRow,
     FailureRow,
     FixRow,
@@ -25,7 +25,7 @@ from adapters.sdlc.tables import (
     StageRow,
     is_open,
 )
-from pipeline.model import RequirementState, Turn
+from pipeline.model import NO_COST, RequirementState, Turn
 from pipeline.plan_rules import DELIVER
 
 Query = Select[*tuple[Any, ...]]
@@ -43,14 +43,20 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
     asked = await rows(connection, _open_escalation(number))
     held = await rows(connection, holds(number))
     fixes = await rows(connection, _fixes(number))
+    spent = await costs.of_stages(connection, [number, *(fix["number"] for fix in fixes)])
     (row,) = await in_line(connection, found)
     open_holds = [_of_turn(hold, row) for hold in held if hold["ended_at"] is None]
     return {
         **row,
-        "stages": [_logged(row) for row in await rows(connection, _stages(number))],
+        "stages": [
+            {**_logged(row), "cost": spent.get((number, row["stage"]), NO_COST)}
+            for row in await rows(connection, _stages(number))
+        ],
+        "cost": sum(spent.values(), NO_COST),
+        "budgets": await budgets.of_requirement(connection, number),
         "gates": await rows(connection, _gates(number)),
         "failures": await rows(connection, open_failures),
-        "fixes": fixes,
+        "fixes": [{**fix, "cost": costs.of_number(spent, fix["number"])} for fix in fixes],
         "holds": open_holds,
         "past_holds": [hold for hold in held if hold["ended_at"] is not None],
         "holders": await _holders(connection, open_holds),
@@ -89,6 +95,7 @@ def holds(number: str) -> Query:
             HoldRow.ended_at,
             HoldRow.account,
             HoldRow.until,
+            HoldRow.budget,
         )
         .where(HoldRow.number == number)
         .order_by(HoldRow.created_at, HoldRow.boundary)
@@ -213,7 +220,6 @@ def _stages(number: str) -> Query:
             *(RunRow.log_reference, RunRow.remarks, RunRow.session),
             *(RunRow.prepared, RunRow.prepare_started_at, RunRow.prepare_ended_at),
             *(_counted(number, RunRow.starts), _counted(number, RunRow.resumes)),
-            *(_spent(number, CostRow.usd), _spent(number, CostRow.tokens)),
         )
         .outerjoin(RunRow, RunRow.run_id == StageRow.run_id)
         .where(StageRow.number == number)
@@ -273,22 +279,12 @@ def _counted(number: str, what: InstrumentedAttribute[int]) -> Label[int]:
     return of_stage.scalar_subquery().label(what.key)
 
 
-def _spent(number: str, what: InstrumentedAttribute[Any]) -> Label[Any]:
-    """What a stage cost over all attempts; None if no program has told it."""
-    runs = aliased(RunRow)
-    spent = select(func.sum(what)).join(runs, runs.run_id == CostRow.run_id)
-    of_stage = spent.where(runs.number == number, runs.stage == StageRow.stage)
-    return of_stage.scalar_subquery().label(what.key)
-
-
 def _logged(row: Row) -> Row:
     """A stage that never ran has no log, and nothing that was told of it."""
-    tokens = row["tokens"]
     return {
         **row,
         "log_reference": row["log_reference"] or "",
         "remarks": row["remarks"] or (),
         "session": row["session"] or "",
         "prepared": row["prepared"] or (),
-        "tokens": None if tokens is None else int(tokens),  # a sum of them is no integer to SQL
     }

@@ -10,8 +10,9 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.installation import binding_of
-from adapters.sdlc import queries
+from adapters.sdlc import budgets, costs, queries
 from adapters.sdlc.context import look_at_context
+from adapters.sdlc.costs import COST_COLUMNS, cost_of_row
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.orphans import ended_requirements
 from adapters.sdlc.performance import measure
@@ -29,6 +30,7 @@ from adapters.sdlc.tables import (
 )
 from adapters.sdlc.views import (
     AccountView,
+    CostLine,
     EscalationView,
     EventView,
     FailureView,
@@ -44,9 +46,18 @@ from adapters.sdlc.views import (
     RetryView,
     RunView,
 )
+from pipeline.budgets import Budget
+from pipeline.costs import By
 from pipeline.errors import UnknownRequirement
+from pipeline.forecast import Sample
 from pipeline.installation import Installation
-from pipeline.model import RequirementOrder, RequirementState, StageContext, StageRequest
+from pipeline.model import (
+    NO_COST,
+    RequirementOrder,
+    RequirementState,
+    StageContext,
+    StageRequest,
+)
 
 T = TypeVar("T")
 
@@ -140,12 +151,34 @@ class SdlcReader:
     async def runs(self, number: str) -> tuple[RunView, ...]:
         """Every attempt in the order of opening."""
         query = (
-            select(*RunRow.__table__.columns, CostRow.seconds, CostRow.usd, CostRow.tokens)
+            select(*RunRow.__table__.columns, CostRow.seconds, *COST_COLUMNS)
             .outerjoin(CostRow, CostRow.run_id == RunRow.run_id)
             .where(RunRow.number == number)
             .order_by(RunRow.opened_at, RunRow.run_id)
         )
-        return _views(RunView, await self._rows(query))
+        found = await self._rows(query)
+        return _views(RunView, [{**row, "cost": cost_of_row(row)} for row in found])
+
+    async def costs(
+        self, by: By, number: str | None = None, since: datetime | None = None
+    ) -> tuple[CostLine, ...]:
+        """What runs cost that ended since then: of one requirement with its fixes, or of all."""
+        return _views(
+            CostLine,
+            await self._database.read(
+                lambda connection: costs.listed(connection, by, number, since)
+            ),
+        )
+
+    async def recorded_costs(self) -> tuple[tuple[Sample, ...], tuple[float, ...]]:
+        """What stages of earlier requirements cost, and what the fixes of each requirement did."""
+        return await self._database.read(costs.recorded)
+
+    async def budgets(self, number: str = "") -> tuple[Budget, ...]:
+        """The budgets that runs of a requirement count in; without one, that of the day."""
+        return await self._database.read(
+            lambda connection: budgets.of_requirement(connection, number)
+        )
 
     async def failures(self, number: str) -> tuple[FailureView, ...]:
         """Every failure that was ever reported, resolved ones included."""
@@ -217,6 +250,7 @@ async def _listed(
     numbers = [row["number"] for row in found]
     queued = await queries.rows(connection, queries.queued(*numbers))
     retried = await queries.rows(connection, queries.retries())
+    spent = await costs.of_requirements(connection, numbers)
     return _views(
         ListedRequirement,
         [
@@ -224,6 +258,7 @@ async def _listed(
                 **row,
                 "queued": [each for each in queued if each["number"] == row["number"]],
                 "retries": [each for each in retried if each["number"] == row["number"]],
+                "cost": spent.get(row["number"], NO_COST),
             }
             for row in found
         ],

@@ -9,6 +9,7 @@ from sqlalchemy import Update, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.costs import cost_fields, of_requirements
 from adapters.sdlc.deliveries import leave_line
 from adapters.sdlc.failures import close_escalations, resolve_blockers, resolve_failures
 from adapters.sdlc.holds import (
@@ -31,8 +32,10 @@ from adapters.sdlc.transaction import STAGES, RequirementWrite
 from pipeline.errors import AlreadyStarted, UnknownRequirement
 from pipeline.events import EventType
 from pipeline.model import (
+    NO_COST,
     OPENING,
     Closing,
+    Cost,
     Extension,
     Hold,
     Mode,
@@ -282,7 +285,9 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
     if closing.state is RequirementState.DELIVERED:
         write.update_all(resolve_failures(write))
     _tell(write, closing)
-    _tell_performance(write, closing, await measure(connection, write.number, write.at))
+    spent = await of_requirements(connection, [write.number])
+    cost = spent.get(write.number, NO_COST)
+    _tell_performance(write, closing, await measure(connection, write.number, write.at), cost)
     await cancel_unstarted_fixes(connection, closing)  # before the gate: it locks their rows
     has_moved = await _clear_line(write, closing)
     has_left = await leave_line(write, keeps_place=False)
@@ -381,7 +386,9 @@ def _tell(write: RequirementWrite, closing: Closing) -> None:
     write.tell(closing.ref.key, _ENDS[closing.state], fields)
 
 
-def _tell_performance(write: RequirementWrite, closing: Closing, performance: Performance) -> None:
+def _tell_performance(
+    write: RequirementWrite, closing: Closing, performance: Performance, cost: Cost
+) -> None:
     savings = performance.savings
     write.tell(
         closing.ref.key,
@@ -395,6 +402,7 @@ def _tell_performance(write: RequirementWrite, closing: Closing, performance: Pe
             "queueSeconds": performance.queue.total_seconds(),
             "holdSeconds": performance.hold.total_seconds(),
             "humanSeconds": performance.human.total_seconds(),
+            **cost_fields(cost),
         },
     )
 

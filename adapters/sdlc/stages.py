@@ -20,7 +20,9 @@ from adapters.sdlc.accounts import (
     record_limit,
     trial_reads,
 )
+from adapters.sdlc.budgets import budget_reads, count_in_budgets, held_by_budget
 from adapters.sdlc.context import LOCK_WITH_DESCRIPTION, STAGES_AND_NOTICES, load_context
+from adapters.sdlc.costs import cost_columns, cost_fields, cost_of, cost_of_row
 from adapters.sdlc.gates import add_gates, mode_of
 from adapters.sdlc.holds import (
     free_of_account,
@@ -34,9 +36,13 @@ from adapters.sdlc.holds import (
 from adapters.sdlc.tables import CostRow, HostRow, RunRow
 from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
 from pipeline.accounts import Limit
+from pipeline.budgets import NO_BUDGET, RunBudget
 from pipeline.errors import IllegalTransition, StaleAttempt
 from pipeline.events import EventType, deliverable, timestamp
 from pipeline.model import (
+    NO_COST,
+    ClosedRun,
+    Cost,
     FailureKind,
     Hold,
     MergeResult,
@@ -68,13 +74,14 @@ async def open_stage(
     subscriber: str,
     account: str = "",
     resume: int = 0,
+    run: RunBudget = NO_BUDGET,
 ) -> StageContext | Hold:
     """Open the run's row unless it is held; a repeat opens it once and passes the gate again.
 
     It is asked with a slot in hand, and never for a run that was started, unless its session is to
     be resumed for the `resume`-th time: a row that is open and has to be held is one that a crash
     has kept from its start. `subscriber` is the workflow to notify if it is held, `account` that of
-    the agent's program, if it has one.
+    the agent's program, if it has one, and `run` what the run may cost.
 
     Raises: StaleAttempt if a newer attempt is current, IllegalTransition if the requirement or
         the stage cannot start anything now, UnknownRequirement.
@@ -86,18 +93,19 @@ async def open_stage(
         (STAGES_AND_NOTICES, {"number": number}),
         (_STARTED, {"run_id": request.run_id}),
         *gate_reads(number),
+        *budget_reads(number),
         *account_reads(account),
         statement=LOCK_WITH_DESCRIPTION,
     )
     context = await load_context(write, request)
-    entry = Entry(subscriber, account, resume, has_slot=True)
-    stage, started, hold = await _pass(write, request, entry)
-    if not hold:
-        _open(write, stage, request, resume)
+    entry = Entry(subscriber, account, resume, run, has_slot=True)
+    passed = await _pass(write, request, entry)
+    if not passed.hold:
+        _open(write, passed.stage, request, resume, passed.most_usd)
         if resume:
-            await _tell_resumed(write, stage, resume)
+            await _tell_resumed(write, passed.stage, resume)
     await write.flush()
-    return hold or replace(context, **started)
+    return passed.hold or replace(context, most_usd=passed.most_usd, **passed.started)
 
 
 async def resume_stage(connection: AsyncConnection, request: StageRequest) -> None:
@@ -109,7 +117,7 @@ async def resume_stage(connection: AsyncConnection, request: StageRequest) -> No
     await write.load_stages()
     stage = write.stage(request.stage.name)
     if stage.run_id == request.run_id and stage.state in _GIVEN_UP:
-        _open(write, stage, request)
+        _open(write, stage, request, 0, None)
         await write.flush()
 
 
@@ -119,6 +127,7 @@ async def queue_stage(
     subscriber: str,
     account: str = "",
     resume: int = 0,
+    run: RunBudget = NO_BUDGET,
 ) -> Hold | None:
     """Say that the stage waits for a slot of its host, unless it is held; a repeat says it again.
 
@@ -131,18 +140,33 @@ async def queue_stage(
         (STAGES, {"number": number}),
         (_STARTED, {"run_id": request.run_id}),
         *gate_reads(number),
+        *budget_reads(number),
         *account_reads(account),
     )
     await write.load_stages()
-    entry = Entry(subscriber, account, resume, has_slot=False)
-    stage, _, hold = await _pass(write, request, entry)
-    if not hold:
+    entry = Entry(subscriber, account, resume, run, has_slot=False)
+    passed = await _pass(write, request, entry)
+    stage = passed.stage
+    if not passed.hold:
         if stage.state is StageState.HELD:
             write.move_stage(stage, StageState.WAITING, why="It waits for a slot.")
         since = request.waits_since or write.at
         stage.set(queued_at=since, remaining_minutes=request.remaining_minutes)
     await write.flush()
-    return hold
+    return passed.hold
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A stage that would start: what is known of its run's start, and what holds it.
+
+    The run may cost `most_usd`, if anything says so.
+    """
+
+    stage: StageRecord
+    started: Mapping[str, Any]
+    hold: Hold | None = None
+    most_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +176,12 @@ class Entry:
     subscriber: str
     account: str
     resume: int
+    run: RunBudget
     has_slot: bool
 
 
-async def _pass(
-    write: RequirementWrite, request: StageRequest, entry: Entry
-) -> tuple[StageRecord, dict[str, Any], Hold | None]:
-    """The stage, what is known of its run's start, and what holds it: the P0 gate, its account.
+async def _pass(write: RequirementWrite, request: StageRequest, entry: Entry) -> Passed:
+    """Pass the P0 gate, the budgets and the account, or be held.
 
     What was started once is found again, though its records are gone: nothing holds it. Its session
     is resumed as if it were started.
@@ -181,8 +204,12 @@ async def _pass(
     if started and not entry.resume:
         if request.held:
             await record_outage(write, request.held, subscriber)
-        return stage, started, None
-    hold = await held_at_gate(write, stage.stage, subscriber, request.held)
+        return Passed(stage, started)
+    hold, most_usd = await held_at_gate(write, stage.stage, subscriber, request.held), None
+    if not hold:  # nobody is asked for money while a P0 is open
+        hold, most_usd = await held_by_budget(
+            write, stage.stage, request.run_id, entry.run, has_slot=entry.has_slot
+        )
     limited = await held_by_account(
         write, stage.stage, request.run_id, entry.account, may_try=entry.has_slot and not hold
     )
@@ -191,15 +218,17 @@ async def _pass(
         _hold(write, stage, hold, has_started=entry.resume > 0)
     else:
         await let_go(write, subscriber, boundary=stage.stage)
-    return stage, {} if entry.resume else started, hold
+    return Passed(stage, {} if entry.resume else started, hold, most_usd)
 
 
 def _both(hold: Hold | None, limited: Hold | None) -> Hold | None:
-    """What the P0 gate and the account hold, as one hold."""
+    """What the P0 gate or a budget, and the account hold, as one hold."""
     if not (hold and limited):
         return hold or limited
     reason = f"{hold.reason} {limited.reason}"
-    return replace(limited, by=(*hold.by, *limited.by), reason=reason)
+    until = min(filter(None, (hold.until, limited.until)), default=None)
+    by = (*hold.by, *limited.by)
+    return replace(limited, by=by, reason=reason, until=until, budget=hold.budget)
 
 
 async def skip_stages(connection: AsyncConnection, skips: Sequence[StageSkip]) -> None:
@@ -270,10 +299,16 @@ def _hold(write: RequirementWrite, stage: StageRecord, hold: Hold, *, has_starte
 
 
 def _open(
-    write: RequirementWrite, stage: StageRecord, request: StageRequest, resume: int = 0
+    write: RequirementWrite,
+    stage: StageRecord,
+    request: StageRequest,
+    resume: int,
+    most_usd: float | None,
 ) -> None:
     if stage.run_id == request.run_id:  # a closed one stays as it was closed
         changes: dict[str, object] = {"resumes": resume} if resume else {}
+        if most_usd is not None and (resume or stage.state in _GIVEN_UP):
+            changes["reserved_usd"] = most_usd
         if stage.state in _GIVEN_UP:
             write.move_stage(stage, StageState.RUNNING)
             began = stage.started_at or write.at
@@ -303,6 +338,7 @@ def _open(
         state=StageState.RUNNING,
         opened_at=write.at,
         host=write.row["host"],
+        reserved_usd=most_usd,
     )
     write.tell(
         request.run_id,
@@ -357,6 +393,7 @@ class EndedRun:
     result: RunResult
     notice: Notice | None
     merge: MergeResult | None
+    cost: Cost
 
     @property
     def error(self) -> str:
@@ -384,23 +421,25 @@ async def close_stage(
     notice: Notice | None,
     merge: MergeResult | None,
     limit: Limit | None = None,
-) -> bool:
+) -> ClosedRun:
     """Close the run's row and everything that follows from it; a repeat does nothing.
 
-    `limit` is what it has told of its account. Returns whether somebody may have to be notified:
-    the account can work again, or waits for something else.
+    `limit` is what it has told of its account. Somebody may have to be notified if the account can
+    work again, or waits for something else, or if a budget has room again.
 
     Raises: StaleAttempt, IllegalTransition, UnknownRequirement.
     """
-    number, ended = request.ref.number, EndedRun(request, outcome, result, notice, merge)
-    write = await RequirementWrite.lock(
-        connection, number, (STAGES, {"number": number}), *trial_reads(request.run_id)
-    )
+    number = request.ref.number
+    reads = (*trial_reads(request.run_id), *budget_reads(number))
+    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}), *reads)
     await write.load_stages()
     stage = write.stage(request.stage.name)
     if stage.run_id != request.run_id or stage.state is not StageState.RUNNING:
         await _check_repeat(write, stage, request)
-        return True
+        return ClosedRun(may_notify=True, cost=await _charged(write, request.run_id))
+    cost = await cost_of(connection, request.run_id, result)
+    ended = EndedRun(request, outcome, result, notice, merge, cost)
+    may_have_room = await count_in_budgets(write, request.run_id, cost)
     if limit:
         are_held = await record_limit(write, request.run_id, limit)
     else:
@@ -413,7 +452,14 @@ async def close_stage(
     if ended.outcome.state.is_done:
         await complete_group(write, stage)
     await write.flush()
-    return are_held
+    return ClosedRun(may_notify=are_held or may_have_room, cost=cost)
+
+
+async def _charged(write: RequirementWrite, run_id: str) -> Cost:
+    """What the run's row says that it cost."""
+    query = select(*CostRow.__table__.columns).where(CostRow.run_id == run_id)
+    row = (await write.connection.execute(query)).mappings().first()
+    return cost_of_row(dict(row)) if row else NO_COST
 
 
 async def _check_repeat(write: RequirementWrite, stage: StageRecord, request: StageRequest) -> None:
@@ -478,24 +524,9 @@ def _charge(write: RequirementWrite, ended: EndedRun) -> None:
         CostRow,
         run_id=ended.request.run_id,
         agent=ended.request.stage.agent,
-        **_cost(ended.result),
+        at=ended.result.ended_at or write.at,
+        **cost_columns(ended.result, ended.cost),
     )
-
-
-def _cost(result: RunResult) -> dict[str, Any]:
-    """What a run took: its time, and money and tokens where its program tells them."""
-    report = result.report
-    tokens = report.tokens if report else None
-    return {
-        "seconds": result.elapsed.total_seconds(),
-        "usd": report.cost_usd if report else None,
-        "tokens": tokens.total if tokens else None,
-        "input_tokens": tokens.input if tokens else None,
-        "cached_tokens": tokens.cached if tokens else None,
-        "output_tokens": tokens.output if tokens else None,
-        "account": report.account if report else "",
-        "models": list(report.models) if report else [],
-    }
 
 
 def _tell(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
@@ -523,16 +554,19 @@ def _severity(ended: EndedRun) -> Severity:
 
 def _end_fields(ended: EndedRun) -> dict[str, object]:
     outcome = ended.outcome
+    costs = cost_fields(ended.cost)
     if outcome.state is StageState.FAILED:
-        return {"error": ended.error, "action": "RETRY" if ended.is_repeated else "BLOCKED"}
+        action = "RETRY" if ended.is_repeated else "BLOCKED"
+        return {"error": ended.error, "action": action, **costs}
     if outcome.state is StageState.BLOCKED:
-        return {"reason": ended.error, "blockers": []}
+        return {"reason": ended.error, "blockers": [], **costs}
     return {
         "attempt": outcome.attempt,
         "starts": ended.result.starts,
         "resumes": ended.result.resumes,
         "summary": outcome.summary,
         "commit": outcome.head.commit if outcome.head else "",
+        **costs,
     }
 
 
@@ -623,10 +657,12 @@ async def record_ends(
     for run_id, result in results.items():
         agent = await _end(connection, run_id, result)
         if agent is not None:
-            cost = insert(CostRow).values(
-                run_id=run_id, number=number, agent=agent, **_cost(result)
+            cost = await cost_of(connection, run_id, result)
+            at, columns = result.ended_at or datetime.now(UTC), cost_columns(result, cost)
+            row = insert(CostRow).values(
+                run_id=run_id, number=number, agent=agent, at=at, **columns
             )
-            await connection.execute(cost.on_conflict_do_nothing())
+            await connection.execute(row.on_conflict_do_nothing())
 
 
 async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> str | None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.sdlc import (
     accounts,
+    budgets,
     deliveries,
     failures,
     fixes,
@@ -108,6 +109,8 @@ class PostgresSdlcStore:
     apply_preemption = _write(holds.apply_preemption)
     to_pre_empt = _read(holds.to_pre_empt)
     resume_account = _write(accounts.resume_account)
+    raise_budget = _write(budgets.raise_budget)
+    set_day_budget = _write(budgets.set_day_budget)
 
     # --- its stages and gates ---------------------------------------------------------------
 

@@ -151,10 +151,15 @@ class RunRow(Base):
     leaves out, and work that lies elsewhere in the clone. Of a program whose kind is known,
     `session` is its session's id, `resumes` how often that went on after it had been cut off,
     `ending` how it says that it ended, and `asked_again` how often it was asked once more for its
-    answer. `prepared` are the builds whose `prepare` ran in its clone before it was started.
+    answer. `prepared` are the builds whose `prepare` ran in its clone before it was started. While
+    it runs, budgets count it with `reserved_usd`.
     """
 
     __tablename__ = "runs"
+    __table_args__ = (
+        Index("runs_by_session", "session", postgresql_where=text("session <> ''")),
+        Index("runs_reserving", "number", postgresql_where=text("reserved_usd IS NOT NULL")),
+    )
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
@@ -188,6 +193,7 @@ class RunRow(Base):
     prepared: Mapped[list[str]] = mapped_column(server_default="{}")
     prepare_started_at: Mapped[datetime | None]
     prepare_ended_at: Mapped[datetime | None]
+    reserved_usd: Mapped[float | None]
 
 
 class HostRow(Base):
@@ -326,7 +332,8 @@ class HoldRow(Base):
     """A boundary at which a requirement waits, or has waited, for others.
 
     `workflow_id` is the workflow to notify: the requirement's workflow, or one below it. An
-    `account` that cannot work holds until `until`, or until a human has seen to it.
+    `account` that cannot work, or a `budget` without room, by its scope, holds until `until`, or
+    until a human has seen to it.
     """
 
     __tablename__ = "holds"
@@ -343,6 +350,7 @@ class HoldRow(Base):
     ended_at: Mapped[datetime | None]
     account: Mapped[str | None]
     until: Mapped[datetime | None]
+    budget: Mapped[str | None]
 
 
 class AccountRow(Base):
@@ -504,12 +512,15 @@ class EventRow(Base):
 
 
 class CostRow(Base):
-    """What a run cost; money and tokens where the agent's program tells them.
+    """What a run cost, since it ended `at` that time; nothing is counted in two rows.
 
-    `tokens` are all of them, `input_tokens` those that were read, `cached_tokens` among these.
+    `tokens` are all of them, `input_tokens` those that were read, `cached_tokens` among these. The
+    program has told `usd`, or it `is_estimated` from tokens and prices; null if neither is known.
+    With `is_partial` it used its model, and not all of its price is known.
     """
 
     __tablename__ = "costs"
+    __table_args__ = (Index("costs_by_time", "at"),)
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), index=True)
@@ -522,3 +533,26 @@ class CostRow(Base):
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     account: Mapped[str] = mapped_column(server_default="")
     models: Mapped[list[str]] = mapped_column(server_default="{}")
+    kind: Mapped[str] = mapped_column(server_default="")
+    at: Mapped[datetime]
+    is_estimated: Mapped[bool] = mapped_column(server_default="false")
+    is_partial: Mapped[bool] = mapped_column(server_default="false")
+
+
+class BudgetRow(Base):
+    """A budget in dollars: of a requirement by its number, of a day by its date, and `day` of all.
+
+    The settings say that of all days; those of requirements stand in their plans, and have a row
+    once they are warned of, asked about or raised. `usd` and `warn_usd` are null where the plan, or
+    the row of all days, holds. `warned_at` and `asked_at` are null again once it is raised, by
+    `who`.
+    """
+
+    __tablename__ = "budgets"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    usd: Mapped[float | None]
+    warn_usd: Mapped[float | None]
+    warned_at: Mapped[datetime | None]
+    asked_at: Mapped[datetime | None]
+    who: Mapped[str] = mapped_column(server_default="")

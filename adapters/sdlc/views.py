@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.budgets import Budget
 from pipeline.model import (
+    NO_COST,
     AlertKind,
     Ask,
+    Cost,
     FailureKind,
     IncidentEnd,
     Mode,
@@ -37,9 +40,8 @@ class StageView:
     reason: str
     log_reference: str
     remarks: tuple[str, ...] = ()
-    usd: float | None = None
-    """What all attempts cost, as far as their programs tell."""
-    tokens: int | None = None
+    cost: Cost = NO_COST
+    """What all attempts cost."""
     session: str = ""
     """The session of the latest attempt's program."""
     resumes: int = 0
@@ -105,6 +107,7 @@ class FixView:
     reason: str
     created_at: datetime
     ended_at: datetime | None
+    cost: Cost = NO_COST
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,13 @@ class HoldView:
     """The account that cannot work, if it is one that holds."""
     until: datetime | None = None
     """When it is tried again, if that is known."""
+    budget: str | None = None
+    """The budget without room, by its scope, if it is one that holds."""
+
+    @property
+    def needs_human(self) -> bool:
+        """Whether it ends only once a human has seen to an account or a budget."""
+        return bool(self.account or self.budget) and self.until is None
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,8 @@ class ListedRequirement(RequirementSummary):
     retries: tuple[RetryView, ...] = ()
     turn: Turn | None = None
     """Its place among those that wait to deliver to its target, as of now."""
+    cost: Cost = NO_COST
+    """Of its own runs and those of its fixes; of a fix its own."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +313,21 @@ class RequirementView(RequirementSummary):
     leftover: LeftoverView | None = None
     turn: Turn | None = None
     """Its place among those that wait to deliver to its target, as of now."""
+    cost: Cost = NO_COST
+    """Of its own runs and those of its fixes."""
+    budgets: tuple[Budget, ...] = ()
+    """Those that its runs count in: its own, and that of the day."""
+
+    @property
+    def is_out_of_budget(self) -> bool:
+        """Whether its own budget holds its fixes, and none of its agents runs any more."""
+        is_asked = any(
+            each.is_asked and each.is_spent and not each.is_of_day for each in self.budgets
+        )
+        states = [fix.state for fix in self.fixes if not fix.state.is_final]
+        are_held = bool(states) and all(state is RequirementState.HELD for state in states)
+        is_running = any(stage.state is StageState.RUNNING for stage in self.stages)
+        return is_asked and are_held and not is_running
 
 
 @dataclass(frozen=True)
@@ -330,8 +357,17 @@ class RunView:
     ending: str
     asked_again: int
     seconds: float | None
-    usd: float | None
-    tokens: int | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """What some runs cost together; `key` names what they have in common."""
+
+    key: str
+    runs: int
+    seconds: float
+    cost: Cost
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ from pipeline.model.plan import (
     Stage,
     StageState,
 )
-from pipeline.model.reports import Ending, ProgramReport, Tokens
+from pipeline.model.reports import NO_COST, Cost, Ending, ProgramReport, Tokens, sum_tokens
 from pipeline.model.requirement import (
     NOT_DELIVERED,
     Carried,
@@ -114,6 +114,7 @@ from pipeline.model.runs import (
 )
 from pipeline.model.stages import (
     BlockedStage,
+    ClosedRun,
     Deliverable,
     FailureLog,
     HandingRun,
@@ -133,6 +134,7 @@ __all__ = [
     "DISK",
     "HUMAN",
     "NOT_DELIVERED",
+    "NO_COST",
     "OPENING",
     "ORCHESTRATOR",
     "PRE_EMPTION",
@@ -155,7 +157,9 @@ __all__ = [
     "BuildResult",
     "BuildStep",
     "Carried",
+    "ClosedRun",
     "Closing",
+    "Cost",
     "Counters",
     "Counts",
     "DecisionRequest",
@@ -240,4 +244,5 @@ __all__ = [
     "component_of",
     "disk_of",
     "place_of",
+    "sum_tokens",
 ]

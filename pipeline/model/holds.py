@@ -32,8 +32,8 @@ class Hold:
     `by` are requirements, open P0s or blockers of its own or those that deliver before it, or a
     dependency that is away. `gate_version` rises whenever one of the former may be over: only a
     higher one than the hold's is worth another try. A `dependency` is tried again when it is said
-    to be repaired. An `account` that cannot work holds until `until`, or until a human has seen to
-    it.
+    to be repaired. An `account` that cannot work, or a `budget` without room, by its scope, holds
+    until `until`, or until a human has seen to it.
     """
 
     boundary: str
@@ -44,6 +44,12 @@ class Hold:
     dependency: str = ""
     account: str = ""
     until: datetime | None = None
+    budget: str = ""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it holds this boundary alone, and others may pass theirs."""
+        return bool(self.account or self.budget)
 
 
 @dataclass(frozen=True)

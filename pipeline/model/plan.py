@@ -38,8 +38,9 @@ class Stage:
 class Bounds:
     """When the orchestrator stops repairing by itself and asks a human (design, section 3).
 
-    `work` is the time that a requirement may take, without what it waits for humans; `usd` is
-    compared once costs are known.
+    `work` is the time that a requirement may take, without what it waits for humans. Once its runs
+    and those of its fixes have cost `usd`, nothing starts until a human raises it; `warn_usd` warns
+    before.
     """
 
     reds: int = 3
@@ -50,6 +51,7 @@ class Bounds:
     """How often REQUEST_CHANGES sends research back."""
     work: timedelta = timedelta(hours=72)
     usd: float | None = None
+    warn_usd: float | None = None
     reminder: timedelta = timedelta(hours=24)
     """When a human is reminded of a question; each further reminder takes twice as long."""
     extension_factor: float = 3.0

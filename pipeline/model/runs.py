@@ -91,6 +91,8 @@ class RunOrder:
     """The prompt for a program that takes the answer by a schema."""
     continues: str = ""
     """The run whose session it may begin with a copy of."""
+    most_usd: float | None = None
+    """The dollars that it may cost: no more than its budgets have room for."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pipeline.model.delivery import BuildResult
 from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Mode, Priority, RequirementRef, Stage, StageState
+from pipeline.model.reports import NO_COST, Cost
 from pipeline.model.runs import RunEnd, SlotRequest
 
 
@@ -102,6 +103,16 @@ class StageOutcome:
     resumes: bool = False
     """Whether this very attempt continues, after a retry or a hold: no agent is at fault, its run
     stands."""
+    cost: Cost = NO_COST
+    """What the run cost."""
+
+
+@dataclass(frozen=True)
+class ClosedRun:
+    """What closing a run's row has brought: its cost, and whether somebody may be notified."""
+
+    may_notify: bool
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -195,6 +206,8 @@ class StageContext:
     logs: tuple[FailureLog, ...] = ()
     continues: str = ""
     """Of a fix: the run of its own agent whose work it repairs."""
+    most_usd: float | None = None
+    """The dollars that the run may cost, if anything says so."""
 
 
 # --- a stage's state in the workflow --------------------------------------------------------------
@@ -231,6 +244,8 @@ class StageEntry:
     merged: Head | None = None
     extended_minutes: float = 0.0
     resumes: bool = False
+    cost: Cost = NO_COST
+    """What all its runs cost."""
 
     def revision(self, stage: str) -> str:
         """Names what of the stage is merged: `stage#attempt`, then the fixes."""

@@ -5,11 +5,13 @@ from datetime import datetime
 from typing import Protocol
 
 from pipeline.accounts import Limit
+from pipeline.budgets import RunBudget
 from pipeline.events import Event
 from pipeline.model import (
     BuildOutcome,
     BuildRequest,
     BuildResult,
+    ClosedRun,
     Closing,
     DeliveryRequest,
     Extension,
@@ -80,18 +82,19 @@ class SdlcStore(Protocol):
         """ACCEPTED -> RUNNING, host and base recorded, `workflow.started`."""
 
     async def open_stage(
-        self, request: StageRequest, subscriber: str, account: str, resume: int
+        self, request: StageRequest, subscriber: str, account: str, resume: int, run: RunBudget
     ) -> StageContext | Hold:
         """Opens the run's row (`running`), `stage.started`; returns what the agent must be told.
 
         While something holds the requirement: a hold that `subscriber`, a workflow, is notified of;
         `workflow.held`. An account that cannot work holds it, too, unless the run is the one that
-        tries. It is asked with a slot in hand, for a run that was not started, or whose session is
-        to be resumed for the `resume`-th time: `stage.resumed`.
+        tries, and a budget without room for a `run` that may cost so much. It is asked with a slot
+        in hand, for a run that was not started, or whose session is to be resumed for the
+        `resume`-th time: `stage.resumed`.
         """
 
     async def queue_stage(
-        self, request: StageRequest, subscriber: str, account: str, resume: int
+        self, request: StageRequest, subscriber: str, account: str, resume: int, run: RunBudget
     ) -> Hold | None:
         """Says of a stage that it waits for a slot; or a hold as of `open_stage`."""
 
@@ -167,11 +170,11 @@ class SdlcStore(Protocol):
         notice: Notice | None,
         merge: MergeResult | None,
         limit: Limit | None,
-    ) -> bool:
+    ) -> ClosedRun:
         """Closes the run's row: cost, gate, deliverable, events, the group if it is the last.
 
-        A `limit` that it has met holds all who work with that account. Returns whether somebody may
-        have to be notified: the account works again, or waits for something else.
+        A `limit` that it has met holds all who work with that account. Somebody may have to be
+        notified if the account works again, or waits for something else.
 
         Raises: StaleAttempt if a newer attempt of the stage is current.
         """

@@ -363,7 +363,8 @@ class Gemini:
         }
         content = {"role": "model", "parts": [self._part(turn)]}
         candidate = {"content": content, "finishReason": "STOP", "index": 0}
-        whole = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-test"}
+        model = handler.path.rpartition("/")[2].partition(":")[0]
+        whole = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model}
         if self._is_stream:
             return _send_events(handler, [("", whole)])
         return _send_json(handler, 200, whole, {})

@@ -10,7 +10,9 @@ import pytest
 
 from adapters.agent_programs import PROGRAMS
 from adapters.runs import records
+from adapters.runs.directory import RunDirectory
 from pipeline.model import RequirementState
+from pipeline.numbers import slug
 from pipeline.team import TEAM, Role
 from tests.agents.programs import installed
 from tests.agents.scenarios import environment, notice_of
@@ -53,13 +55,29 @@ def equip(orchestra: Orchestra, api: StandIn, kinds: Mapping[str, str]) -> dict[
     for agent, kind in kinds.items():
         lines += [f"[agents.{agent}]", f'kind = "{kind}"', f"program = {json.dumps(program(kind))}"]
         if kind == "codex":
-            arguments = ["-c", f'openai_base_url="{api.url}/v1"', "-m", "test-model"]
+            arguments = ["-c", f'openai_base_url="{api.url}/v1"', "-m", MODELS[kind]]
             lines.append(f"arguments = {json.dumps(arguments)}")
         else:
-            lines.append('model = "gemini-test"')
+            lines.append(f'model = "{MODELS[kind]}"')
     file = orchestra.home.parent / "agents.toml"
     file.write_text("\n".join(lines) + "\n" + _BUILDS)
     return {**environment({}, api, orchestra.home.parent), "AGOG_AGENTS_FILE": str(file)}
+
+
+MODELS = {"codex": "gpt-5-codex", "gemini": "gemini-2.5-flash"}
+ESTIMATES = {
+    # twice 800 x $1.25 + 200 x $0.125 + 50 x $10 a million
+    "codex": 0.00305,
+    # twice 800 x $0.30 + 200 x $0.03 + 50 x $2.50 a million
+    "gemini": 0.000742,
+}
+
+
+def told_by(run: RunDirectory) -> float | None:
+    """What the program itself has said that its run cost, in its last line that does."""
+    lines = run.file(records.STDOUT).read_text().splitlines()
+    costs = [json.loads(line).get("total_cost_usd") for line in lines if line.startswith("{")]
+    return next((float(cost) for cost in reversed(costs) if cost is not None), None)
 
 
 def program(kind: str) -> str:
@@ -89,20 +107,24 @@ async def test_a_whole_team_of_real_programs_delivers(
     assert files <= set(orchestra.project.files("main"))
     assert [stage.starts for stage in view.stages] == [1] * len(TEAM)
     # Each of two requests takes 1,000 tokens, 200 of them cached, and gives 50.
-    assert all((stage.tokens or 0) >= 2100 for stage in view.stages)
-    priced = [stage.usd for stage in view.stages if stage.usd is not None]
-    assert len(priced) == len(TEAM) - len(kinds)
-    # By Claude Code's own prices: twice (800 x $5 + 200 x $0.5 + 50 x $25) a million.
-    assert sum(priced) == pytest.approx(0.0107 * len(priced), abs=0.005)
+    assert all(stage.cost.tokens and stage.cost.tokens.total >= 2100 for stage in view.stages)
+    for stage in view.stages:
+        kind = kinds.get(stage.agent, "claude-code")
+        run = orchestra.run(f"{slug(stage.stage)}-1")
+        usd = told_by(run) if kind == "claude-code" else ESTIMATES[kind]
+        assert usd is not None
+        assert stage.cost.usd == pytest.approx(usd, abs=1e-9), stage
+        assert (stage.cost.is_estimated, stage.cost.is_partial) == (kind in ESTIMATES, False)
+    whole = sum(stage.cost.usd or 0 for stage in view.stages)
+    assert view.cost.usd == pytest.approx(whole)
     assert len({stage.session for stage in view.stages}) == len(TEAM)
     cli = Cli(orchestra.environment, orchestra.home.parent)
     log = cli("logs", orchestra.number, "jen", "--follow")
     assert "work/jen.md" in log.out, log.err
     assert "» session" in log.out
     assert cli("logs", orchestra.number, "jen", "--raw").out.startswith('{"type":')
-    assert f"Cost: {sum(stage.tokens or 0 for stage in view.stages):,} tokens" in (
-        cli("status", orchestra.number).out
-    )
+    mark = "≈" if kinds else ""
+    assert f" out), {mark}${whole:.4f}" in cli("status", orchestra.number).out
 
 
 async def test_a_worker_that_is_killed_again_and_again_pays_once(orchestra: Orchestra) -> None:
@@ -127,7 +149,7 @@ async def test_a_worker_that_is_killed_again_and_again_pays_once(orchestra: Orch
     assert report.state is RequirementState.DELIVERED, explained(view)
     stage = next(stage for stage in view.stages if stage.stage == BACKEND)
     assert (stage.starts, stage.attempt) == (1, 1)
-    assert stage.usd == pytest.approx(0.0107, abs=0.001)
+    assert stage.cost.usd == told_by(run)
     assert len(api.requests) == 2
 
 

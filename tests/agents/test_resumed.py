@@ -129,7 +129,10 @@ async def test_a_limit_in_the_middle_of_the_work_is_waited_for_in_the_session(
     assert "-was-here.md" in conversation(api)
     assert "could not work for a while" in conversation(api)
     # Every request that was answered took 1,000 tokens, and none is paid twice.
-    assert sum(stage.tokens or 0 for stage in view.stages) == 2 * len(view.stages) * 1050
+    assert (
+        sum(stage.cost.tokens.total for stage in view.stages if stage.cost.tokens)
+        == 2 * len(view.stages) * 1050
+    )
     assert {stage.agent for stage in view.stages} <= set(TEAM)
 
 

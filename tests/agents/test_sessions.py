@@ -66,10 +66,19 @@ async def test_a_session_goes_on_with_what_was_said(kind: str, clone: Path) -> N
     session = "0f5a1d0e-9a39-4a51-8a43-3f1d51a3f6b1"
     with stand_in(script(*SCENARIOS[f"{kind} works"].turns)) as api:
         first = await run(kind, api, clone, session, "Begin.")
+        before = len(api.requests)
         second = await run(kind, api, clone, first.session, "Go on where you stopped.")
 
     assert (first.ending, second.ending) == (Ending.SUCCESS, Ending.SUCCESS), second
     assert second.session == first.session
+    # Each request takes 1,000 tokens. Codex alone tells those of the whole session.
+    own = len(api.requests) - (0 if second.counts_session else before)
+    assert second.tokens
+    assert second.tokens.input == pytest.approx(1000 * own, abs=5)
+    assert second.counts_session is (kind == "codex")
+    if first.cost_usd and second.cost_usd:
+        paid = first.cost_usd * own / before
+        assert second.cost_usd == pytest.approx(paid, rel=0.02)
     told = json.dumps(api.requests[-1].body)
     assert "Begin." in told
     assert "Go on where you stopped." in told

@@ -47,7 +47,9 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     assert list(document) == [
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
-        "queued", "holds", "past_holds", "holders", "retries", "leftover", "turn", "usd", "tokens",
+        "queued", "holds", "past_holds", "holders", "retries", "leftover", "turn",
+        "usd", "usd_is_estimated", "usd_is_partial",
+        "tokens", "input_tokens", "cached_tokens", "output_tokens", "budgets",
         "reason", "host", "created_at", "started_at", "ended_at", "brought", "installation",
         "missing_dependency", "wrong_installation", "missing_worker", "broken_agents_file",
     ]  # fmt: skip
@@ -57,7 +59,8 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     stages = {stage["stage"]: stage for stage in document["stages"]}
     assert list(stages["Research"]) == [
         "stage", "agent", "state", "attempt", "starts", "started_at", "ended_at", "reason",
-        "is_suspended", "remarks", "usd", "tokens", "session",
+        "is_suspended", "remarks", "usd", "usd_is_estimated", "usd_is_partial",
+        "tokens", "input_tokens", "cached_tokens", "output_tokens", "session",
         "prepared", "prepare_started_at", "prepare_ended_at",
     ]  # fmt: skip
     assert stages["Backend Implementation"]["starts"] == 1

@@ -15,6 +15,7 @@ from pipeline.agents_file import (
     check_plan,
     read_agents,
 )
+from pipeline.budgets import RunBudget
 from pipeline.errors import AgentsFileRefused
 from pipeline.team import TEAM
 from tests.plans import a_plan, a_stage, shipped
@@ -299,6 +300,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         arguments = ["--loud"]
         max_turns = 40
         max_budget_usd = 2.5
+        expected_usd = 0.8
         prompt_file = "prompts/roy.md"
         permissions = { run = ["npm test", "npm run build"] }
         environment = ["MY_KEY"]
@@ -318,6 +320,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         arguments=("--loud",),
         max_turns=40,
         max_budget_usd=2.5,
+        expected_usd=0.8,
         prompt_file=HERE / "prompts/roy.md",
         permission=Permission.RUN,
         commands=("npm test", "npm run build"),
@@ -335,6 +338,7 @@ def test_all_keys_of_a_program_are_read() -> None:
         ("max_turns = 0", "max_turns: must be at least 1; leave it out"),
         ("max_turns = true", "max_turns: must be a whole number"),
         ("max_budget_usd = -1", "max_budget_usd: must be above zero"),
+        ("expected_usd = 0", "expected_usd: must be above zero"),
         ('permissions = "all"', 'permissions: must be "read", "edit", "everything", or'),
         ("permissions = {}", "permissions.run: is missing"),
         ("permissions = { run = [] }", "must name a command"),
@@ -422,3 +426,16 @@ def test_a_build_that_is_prepared_for_an_agent_must_be_there() -> None:
 
     assert "agents.roy.prepare: there is no build 'bakend'" in refusal(text)
     assert refusal('[agents.roy]\nkind = "simulated"\nprepare = []\n')
+
+
+@pytest.mark.parametrize(
+    ("own", "budget"),
+    [
+        ('kind = "clever"\nmax_budget_usd = 2\nexpected_usd = 1', RunBudget(2.0, 1.0)),
+        ('kind = "clever"', RunBudget()),
+        ('command = ["x"]\nexpected_usd = 0.5', RunBudget(None, 0.5)),
+        ('kind = "simulated"', RunBudget(None, 0.0)),
+    ],
+)
+def test_the_file_says_what_a_run_may_cost(own: str, budget: RunBudget) -> None:
+    assert read(f"[agents.roy]\n{own}\n").run_budget("roy") == budget

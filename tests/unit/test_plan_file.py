@@ -66,13 +66,15 @@ def test_bounds_are_those_of_the_design_where_the_file_says_nothing() -> None:
 
 
 def test_bounds_are_the_files() -> None:
-    text = "[bounds]\nreds = 1\nhours = 1.5\nusd = 20\nreminder_hours = 2\nextension_factor = 1.5\n"
+    text = "[bounds]\nreds = 1\nhours = 1.5\nusd = 20\nwarn_usd = 15\nreminder_hours = 2\n"
+    text += "extension_factor = 1.5\n"
     bounds = read_pipeline(PLAN.replace("[[groups]]", f"{text}[[groups]]", 1), "mine.toml").bounds
 
     assert bounds == Bounds(
         reds=1,
         work=timedelta(hours=1.5),
         usd=20.0,
+        warn_usd=15.0,
         reminder=timedelta(hours=2),
         extension_factor=1.5,
     )
@@ -80,7 +82,13 @@ def test_bounds_are_the_files() -> None:
 
 @pytest.mark.parametrize(
     ("text", "key"),
-    [("reds = 21", "bounds.reds"), ("hours = 0", "bounds.hours"), ("colour = 1", "bounds.colour")],
+    [
+        ("reds = 21", "bounds.reds"),
+        ("hours = 0", "bounds.hours"),
+        ("colour = 1", "bounds.colour"),
+        ("usd = 0", "bounds.usd"),
+        ("usd = 5\nwarn_usd = 6", "bounds.warn_usd"),
+    ],
 )
 def test_bad_bounds_are_refused_by_their_key(text: str, key: str) -> None:
     plan = PLAN.replace("[[groups]]", f"[bounds]\n{text}\n[[groups]]", 1)

@@ -8,7 +8,7 @@ import pytest
 from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.codex import reset_time
 from adapters.agent_programs.program import ProcessEnd
-from adapters.agent_programs.stream import LINE_LIMIT, read_report
+from adapters.agent_programs.stream import LINE_LIMIT, read_report, together
 from pipeline.answers import read_run
 from pipeline.endings import MEANINGS, Blame, account_of, explained
 from pipeline.model import Ending, FailureKind, ProgramReport, RunEnd, StageState, Tokens
@@ -62,6 +62,35 @@ def test_costs_are_those_that_the_program_tells(tmp_path: Path) -> None:
     # 2,400 fresh tokens at $5 a million, 600 cached at $0.5, 150 written at $25.
     assert report_of("claude-code works", tmp_path).cost_usd == pytest.approx(0.01605)
     assert report_of("codex works", tmp_path).cost_usd is None
+
+
+def answer(message: str, *, model: str = "m", **usage: int) -> object:
+    said = {"id": message, "model": model, "usage": usage, "content": []}
+    return {"type": "assistant", "session_id": "s-1", "message": said}
+
+
+def test_of_a_claude_that_was_cut_off_is_known_what_it_has_read(tmp_path: Path) -> None:
+    """Each part of an answer is an event of its own, with the usage of the whole."""
+    begun = answer("1", input_tokens=100, cache_read_input_tokens=900, output_tokens=1)
+    events = (
+        *(INIT, begun, begun),
+        *(answer("2", input_tokens=300, output_tokens=1), answer("3", model="<synthetic>")),
+    )
+    cut_off = read("claude-code", *events, folder=tmp_path, exit_code=None, end=RunEnd.LOST)
+
+    assert cut_off.ending is Ending.CUT_OFF
+    assert cut_off.usage == cut_off.to_estimate == {"m": Tokens(1300, 2, 900)}
+
+
+def test_dollars_of_one_part_do_not_stand_for_those_of_the_other(tmp_path: Path) -> None:
+    used = {"modelUsage": {"m": {"inputTokens": 10, "outputTokens": 5}}}
+    cut_off = read("claude-code", INIT, answer("1", input_tokens=300), folder=tmp_path)
+    again = read("claude-code", INIT, {**RESULT, **used}, folder=tmp_path)
+    whole = together(cut_off, again)
+
+    assert (whole.cost_usd, whole.tokens) == (0.5, Tokens(310, 5))
+    assert whole.to_estimate == {"m": Tokens(300)}
+    assert together(again, again).to_estimate == {}
 
 
 @pytest.mark.parametrize("kind", ["claude-code", "codex"])

@@ -461,7 +461,6 @@ class Fourth:
 
     kind = "fourth"
     takes_schema = True
-    counts_sessions = False
     traits = ProgramTraits("fourth-cli", {"max_turns": "it takes none"})
     last_events = ('{"type":"result"',)
 

@@ -67,9 +67,10 @@ async def ended(
     failure = a_failure(name, f"run {name}", kind=kind, owners=())
     outcome = StageOutcome(name, attempt, StageState.FAILED, None, True, failure=failure)
     result = RunResult(end, 1, "", "", None, None, 1, "log")
-    return await each.store.close_stage(
+    closed = await each.store.close_stage(
         each.request(name, attempt), outcome, result, None, None, limit
     )
+    return closed.may_notify
 
 
 def a_limit(until: datetime | None = None, *, needs_human: bool = False) -> Limit:
