@@ -23,15 +23,32 @@ def test_every_room_on_the_readmes_map_is_there() -> None:
     assert [room for room in rooms if not (HOUSE / room).exists()] == []
 
 
+DOCUMENTS = ["README.md", "AGENTS.md", *(f"docs/{p.name}" for p in (HOUSE / "docs").glob("*.md"))]
+
+
 @pytest.mark.parametrize("document", ["README.md", "AGENTS.md", "docs/architecture.md"])
 def test_every_file_that_a_document_names_is_there(document: str) -> None:
     text = (HOUSE / document).read_text()
     paths = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]*\.?(?:py|toml|md)?)`", text))
-    links = set(re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text))
-    local = {link for link in links if "://" not in link}
 
-    missing = [path for path in paths if not (HOUSE / path).exists()]
-    assert missing + [e for e in local if not (HOUSE / document).parent.joinpath(e).exists()] == []
+    assert [path for path in paths if not (HOUSE / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_of_a_document_leads_somewhere(document: str) -> None:
+    page = HOUSE / document
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text())
+    local = [
+        (page.parent / path if path else page, part) for path, part in links if "://" not in path
+    ]
+
+    assert [str(path) for path, _ in local if not path.exists()] == []
+    assert [part for path, part in local if part and part not in _anchors(path)] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^a-z0-9 _-]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 @pytest.mark.parametrize("document", ["README.md", "AGENTS.md"])
