@@ -79,7 +79,8 @@ def test_a_fix_under_way_is_followed_shown_and_asks_nobody(cli: Cli, endless_fix
     [shown] = status["fixes"]
     assert list(shown) == [
         "req_number", "parent", "depth", "assignee", "gate", "state", "reason", "created_at",
-        "ended_at",
+        "ended_at", "usd", "usd_is_estimated", "usd_is_partial",
+        "tokens", "input_tokens", "cached_tokens", "output_tokens",
     ]  # fmt: skip
     assert (shown["req_number"], shown["gate"]) == ("REQ-FIXED-FIX-1", "verdict Check")
     assert status["escalation"] is None

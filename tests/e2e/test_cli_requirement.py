@@ -58,7 +58,8 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     assert document["failures"] == []
     stages = {stage["stage"]: stage for stage in document["stages"]}
     assert list(stages["Research"]) == [
-        "stage", "agent", "state", "attempt", "starts", "started_at", "ended_at", "reason",
+        "stage", "agent", "state", "attempt", "starts", "resumes", "started_at", "ended_at",
+        "reason",
         "is_suspended", "remarks", "usd", "usd_is_estimated", "usd_is_partial",
         "tokens", "input_tokens", "cached_tokens", "output_tokens", "session",
         "prepared", "prepare_started_at", "prepare_ended_at",
