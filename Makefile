@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo up test test-slow test-agents test-containers check format bench rooms clean
+.PHONY: setup demo up test test-slow test-agents test-containers check format bench rooms clean
+
+setup: $(READY)  ## the packages, in .venv
 
 demo: $(READY)  ## one requirement through the whole team on embedded servers
 	@$(BIN)/python starter.py demo
