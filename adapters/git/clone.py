@@ -29,6 +29,10 @@ LEFT = "left"
 STAGE, BUILD, KEPT_BUILD = "stage", "build", "kept"
 """How the names of clones begin."""
 
+BOUNDARY = ("pytest.ini", "ruff.toml")
+"""Empty files of the state directory: they end the search of tools that look for a configuration
+in every directory above a project, and would find ours where the state directory is in our tree."""
+
 _ASIDE = ".aside-"
 _CHECKOUT = "checkout.json"
 _SHA1_LENGTH = 40
@@ -213,6 +217,7 @@ class Clones:
     """The clones of one state directory."""
 
     def __init__(self, home: Path, store: Store) -> None:
+        self._home = home
         self._root = home / CLONES
         self._private = home / PRIVATE
         self._left = home / LEFT
@@ -241,6 +246,12 @@ class Clones:
         if not number or Path(number).name != number or number in (".", ".."):
             raise RefusedInput(f"{number!r} is no place for clones.")
         return self._root / number
+
+    def make_place(self, number: str) -> None:
+        """Make the directory of a requirement's clones, and what keeps our tree out of them."""
+        self.place(number).mkdir(parents=True, exist_ok=True)
+        for name in BOUNDARY:
+            (self._home / name).touch()
 
     def strangers(self, number: str) -> tuple[Path, ...]:
         """What agents have put beside their clones, and what is no worktree of one."""

@@ -267,8 +267,7 @@ class GitWorkspaces:
             # Not the commit that was checked: the branch may have moved since.
             commit = await self._store.branch(target) or checked.commit
             await self._store.refresh_submodules(commit)
-        place = self._clones.place(names.number)
-        await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._clones.make_place, names.number)
         written = await self._store.write_blob(target)
         refs = {names.base: commit, names.integration: commit, names.target: written}
         if target:
