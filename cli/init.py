@@ -16,7 +16,7 @@ from adapters.files import PRIVATE_FILE, write_atomically
 from adapters.git.listing import list_project
 from adapters.user_files import find_agents, read_text
 from cli import output
-from cli.inputs import find_pipeline
+from cli.inputs import find_pipeline, other_repository, repository_here
 from cli.rehearse import rehearsal
 from cli.running import OK, ExitCode, load_settings, run
 from pipeline.agents_file import check_plan
@@ -51,7 +51,8 @@ def init(
 ) -> None:
     """Find agents and builds for a repository; write agents.toml.
 
-    The repository is PROJECT_ROOT or the current directory. It is only read, and no model is asked.
+    The repository is PROJECT_ROOT of the environment, else the one that you are in, else that of
+    .env. It is only read, and no model is asked.
     The usual pipeline and the repository's path are written to .env.
     """
     settings = load_settings()
@@ -80,7 +81,7 @@ def init(
 
 
 def _root(settings: Settings) -> Path:
-    if settings.project_root is not None:
+    if settings.project_root is not None and not other_repository(settings):
         return settings.project_root.expanduser().absolute()
     here = Path.cwd()
     if here == HERE:
@@ -88,7 +89,7 @@ def _root(settings: Settings) -> Path:
             "This is the orchestrator's own directory. Run init in your repository, or set"
             " PROJECT_ROOT to it."
         )
-    return here
+    return repository_here() or here
 
 
 async def _propose(settings: Settings, root: Path) -> Proposal:

@@ -16,7 +16,7 @@ from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import Pipeline, Priority
 from pipeline.numbers import check_number, slug
 from pipeline.plan_file import MONEY_LIMIT, read_pipeline
-from settings import HERE, problems_of
+from settings import HERE, Settings, problems_of, process_environment
 
 TITLE_LENGTH = 500
 DESCRIPTION_LENGTH = 200_000
@@ -34,6 +34,23 @@ _NAME_LENGTH = 60
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _NUMBERED = re.compile(r"(REQ-[A-Za-z0-9-]+)(?::[ \t]*|[ \t]+)(.+)")
+
+
+def repository_here() -> Path | None:
+    """The git repository that the current directory is in."""
+    here = Path.cwd()
+    return next((place for place in (here, *here.parents) if (place / ".git").exists()), None)
+
+
+def other_repository(settings: Settings) -> Path | None:
+    """The repository here, if `.env` names another one as the project.
+
+    PROJECT_ROOT in the environment of the command is no mistake, nor is our own tree.
+    """
+    here, project = repository_here(), settings.project_root
+    if here is None or project is None or process_environment().get("PROJECT_ROOT"):
+        return None
+    return None if here in (HERE, project.expanduser().resolve()) else here
 
 
 def who() -> str:

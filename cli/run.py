@@ -26,6 +26,7 @@ from cli.inputs import (
     Submission,
     number_and_title,
     number_of_file,
+    other_repository,
     read_task,
 )
 from cli.running import ExitCode, load_settings, run
@@ -102,6 +103,11 @@ class Errand:
         """Check what needs no server, start the servers if none run, start it and follow it."""
         settings = load_settings()
         await check_needed_project(settings, _intake(settings, self.task))
+        if here := other_repository(settings):
+            output.say(
+                f"The project is {settings.project_root}, as .env says, and not {here}:"
+                " `init --force` here would change that."
+            )
         try:
             if not _servers_run(settings):
                 self.servers = await asyncio.to_thread(Servers.start, settings)
@@ -227,7 +233,10 @@ class Servers:
         except subprocess.TimeoutExpired:
             output.say("Servers and worker have not ended yet: python starter.py down")
         else:
-            output.say("Servers and worker stopped.")
+            output.say(
+                "Servers and worker stopped. To look at it later (status, diff, costs), start them"
+                " with: python starter.py up"
+            )
 
     def _told(self, reason: str) -> str:
         return f"{reason}. The end of {self._log}:\n{read_tail(self._log, _QUOTE_BYTES)}"

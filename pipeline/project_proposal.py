@@ -106,7 +106,8 @@ class Proposal:
     def _head(self) -> Iterator[str]:
         yield from _comment(
             f"Written by `starter.py init` for {printable(self.project)}. It is yours to edit:"
-            " agents.example.toml shows what else can be said. The worker reads it when it starts."
+            " agents.example.toml shows what else can be said. An edit is taken for what starts"
+            " next."
         )
         yield from _comment(f"Pipeline: {self.pipeline}, because {self.pipeline_reason}.")
         yield from (line for note in self.notes for line in _comment(f"Left out: {note}."))

@@ -55,7 +55,8 @@ def test_run_takes_a_file_to_its_result_and_leaves_nothing_running(
     assert (first.code, first.out) == (0, "REQ-login DELIVERED\n"), first.err
     assert (second.code, second.out) == (0, "REQ-login-2 DELIVERED\n"), second.err
     assert "Log in by e-mail" in first.err
-    assert first.err.endswith("Servers and worker stopped.\n")
+    assert first.err.splitlines()[-1].startswith("Servers and worker stopped.")
+    assert first.err.endswith("python starter.py up\n")
     assert processes_naming(str(tmp_path)) == []
 
 

@@ -272,6 +272,22 @@ def test_a_repository_is_named_by_project_root_too(house: House) -> None:
     assert house()[0] == 0
 
 
+def test_a_second_repository_is_the_one_that_you_are_in(house: House) -> None:
+    house.commit(GO)
+    house.monkeypatch.chdir(house.project)
+    assert house()[0] == 0
+    second = GitProject(house.root / "second").init()
+    second.commit(PYTHON)
+    house.monkeypatch.chdir(second.root / "tests")
+
+    code, _, err = house()
+
+    assert code == 2
+    assert f"PROJECT_ROOT to {house.project}, which would be {second.root}" in err
+    house.monkeypatch.chdir(house.root)
+    assert json.loads(house("--json")[1])["project"] == str(house.project)
+
+
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
