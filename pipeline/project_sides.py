@@ -218,7 +218,8 @@ class _Python:
         steps = ("python3 -m venv .venv", *((line,) if options or packages else ()))
         sources = [*self._requirements, *(("the project itself",) if self._installs else ())]
         reason = f"{listed(sources) or 'nothing to install'}, in an environment of the build's own"
-        return "pip", steps, reason, ".venv/bin/python ", _PIP_PROGRAMS
+        pytest = (".venv/bin/pytest",) if self._uses_pytest else ()
+        return "pip", steps, reason, ".venv/bin/python ", (*_PIP_PROGRAMS, *pytest)
 
     @property
     def _extras(self) -> Mapping[str, object]:

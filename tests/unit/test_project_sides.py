@@ -229,6 +229,8 @@ def test_python_is_prepared_and_tested_by_its_own_tool(
     assert said == prepare
     assert " ".join(side.command) == command
     assert side.side is Side.BACKEND
+    may_call_pytest = ".venv/bin/pytest" in side.programs
+    assert may_call_pytest == (command == ".venv/bin/python -m pytest")
 
 
 def test_settings_of_python_tools_alone_are_no_project() -> None:
