@@ -55,9 +55,9 @@ class AgentsInUse:
             return ""
         read_at = datetime.fromisoformat(self.read_at).astimezone()
         return (
-            f"The agents file was edited and cannot be used: {self.problem} The worker uses what "
-            f"it read on {read_at:%Y-%m-%d at %H:%M:%S} (version {self.version}). Mend the file: "
-            "it is taken at once."
+            f"The agents file was edited and cannot be used: {self.problem.rstrip('.')}. The worker"
+            f" uses what it read on {read_at:%Y-%m-%d at %H:%M:%S} (version {self.version}). Mend"
+            " the file: it is taken at once."
         )
 
 
