@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.sdlc.views import RequirementView
 from adapters.user_files import read_text
+from cli import output
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import Pipeline, Priority
 from pipeline.numbers import check_number, slug
@@ -51,6 +52,15 @@ def other_repository(settings: Settings) -> Path | None:
     if here is None or project is None or process_environment().get("PROJECT_ROOT"):
         return None
     return None if here in (HERE, project.expanduser().resolve()) else here
+
+
+def say_other_project(settings: Settings) -> None:
+    """Say which project it is about, to somebody who stands in another one."""
+    if here := other_repository(settings):
+        output.say(
+            f"The project is {settings.project_root}, as .env says, and not {here}:"
+            " `init --force` here would change that."
+        )
 
 
 def who() -> str:

@@ -14,7 +14,7 @@ from adapters.local_stack import LocalStack
 from adapters.user_files import find_agents
 from cli import output
 from cli.demo.command import DEFAULTS, beside, starter_command, variables_of, worker_in
-from cli.inputs import find_pipeline
+from cli.inputs import find_pipeline, say_other_project
 from cli.running import ENDS, OK, ExitCode, load_settings, run
 from cli.up import running
 from pipeline.agents_file import AgentsFile, BuildCommand, check_plan
@@ -80,6 +80,7 @@ async def _rehearse(
         raise ProjectRefused("PROJECT_ROOT is not set: a rehearsal needs the project's builds.")
     root = settings.project_root.expanduser().absolute()
     await check_project(root, settings.git_filters)
+    say_other_project(settings)
     project, state = place / "project", place / "state"
     await Git(place).run("clone", "--quiet", "--no-hardlinks", str(root), str(project))
     files = {"agents.toml": _agents_text(agents, pipeline), "plan.toml": _plan_text(pipeline)}

@@ -26,7 +26,6 @@ from cli.inputs import (
     Submission,
     number_and_title,
     number_of_file,
-    other_repository,
     read_task,
 )
 from cli.running import ExitCode, load_settings, run
@@ -103,11 +102,6 @@ class Errand:
         """Check what needs no server, start the servers if none run, start it and follow it."""
         settings = load_settings()
         await check_needed_project(settings, _intake(settings, self.task))
-        if here := other_repository(settings):
-            output.say(
-                f"The project is {settings.project_root}, as .env says, and not {here}:"
-                " `init --force` here would change that."
-            )
         try:
             if not _servers_run(settings):
                 self.servers = await asyncio.to_thread(Servers.start, settings)

@@ -28,6 +28,7 @@ from cli.inputs import (
     read_backlog,
     read_numbers,
     read_requirement,
+    say_other_project,
 )
 from cli.running import OK, ExitCode, load_settings, run
 from cli.watch import detach, watch_all
@@ -199,6 +200,7 @@ async def check_needed_project(settings: Settings, intake: Intake) -> None:
                 " git repository that they work on."
             )
         await check_project(settings.project_root, settings.git_filters)
+        say_other_project(settings)
 
 
 async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:

@@ -17,7 +17,7 @@ from adapters.user_files import find_agents
 from cli import app
 from cli.doctor.host import host_probes
 from cli.init import with_lines
-from cli.inputs import find_pipeline
+from cli.inputs import find_pipeline, say_other_project
 from pipeline.agent_programs import Permission, ProgramAgent
 from pipeline.agents_file import AgentsFile, BuildCommand, check_plan
 from pipeline.project_proposal import Login
@@ -284,8 +284,13 @@ def test_a_second_repository_is_the_one_that_you_are_in(house: House) -> None:
 
     assert code == 2
     assert f"PROJECT_ROOT to {house.project}, which would be {second.root}" in err
+    say_other_project(load_settings())
+    assert f"The project is {house.project}, " in house.capture.readouterr().err
     house.monkeypatch.chdir(house.root)
     assert json.loads(house("--json")[1])["project"] == str(house.project)
+    house.monkeypatch.chdir(house.project)
+    say_other_project(load_settings())
+    assert house.capture.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
