@@ -57,7 +57,7 @@ def equip(orchestra: Orchestra, api: StandIn, kinds: Mapping[str, str]) -> dict[
         if kind == "codex":
             arguments = ["-c", f'openai_base_url="{api.url}/v1"', "-m", MODELS[kind]]
             lines.append(f"arguments = {json.dumps(arguments)}")
-        else:
+        elif kind in MODELS:
             lines.append(f'model = "{MODELS[kind]}"')
     file = orchestra.home.parent / "agents.toml"
     file.write_text("\n".join(lines) + "\n" + _BUILDS)
