@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def stacks(tmp_path: Path) -> Iterator[tuple[Up, Up]]:
 
 def kill(*processes: psutil.Process | Program) -> None:
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # a server's child ends by itself, or with its parent
+            process.kill()
     for process in processes:
         process.wait(20)
 

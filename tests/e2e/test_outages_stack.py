@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -45,7 +46,8 @@ def test_hung_servers_are_ended_by_sasha_and_the_run_goes_on(up: Up) -> None:
     hung = [up.server(name) for name in KINDS]
     for server in hung:
         for each in [server, *server.children(recursive=True)]:
-            each.suspend()
+            with suppress(psutil.NoSuchProcess):  # one of PostgreSQL's children that has just ended
+                each.suspend()
     up.deliver("REQ-HUNG")
 
     def repaired() -> list[tuple[Any, ...]]:

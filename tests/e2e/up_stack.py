@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ class Up:
             process.communicate(timeout=PATIENCE_SECONDS)
         worker = recorded_process(self.home, "worker")
         for left in filter(None, [worker, *processes_naming(str(self.directory))]):
-            left.kill()
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
 
 
 def is_over(process: psutil.Process) -> bool:
