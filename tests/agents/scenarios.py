@@ -65,6 +65,18 @@ def anthropic(status: int, kind: str, message: str, **headers: str) -> Fault:
     return Fault(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def limited_until(reset: int) -> Fault:
+    """Anthropic's answer while a usage limit lasts; `reset` is its end, in seconds of the epoch."""
+    limit = {
+        "anthropic_ratelimit_unified_status": "rejected",
+        "anthropic_ratelimit_unified_reset": str(reset),
+        "anthropic_ratelimit_unified_representative_claim": "five_hour",
+        "anthropic_ratelimit_unified_5h_status": "rejected",
+        "anthropic_ratelimit_unified_5h_reset": str(reset),
+    }
+    return anthropic(429, "rate_limit_error", "This would exceed your limit", **limit)
+
+
 def openai(status: int, kind: str, message: str, **more: object) -> Fault:
     return Fault(status, {"error": {"type": kind, "code": kind, "message": message, **more}})
 

@@ -6,7 +6,7 @@ import pytest
 
 from cli.running import ExitCode
 from pipeline.model import RequirementState
-from tests.agents.scenarios import anthropic
+from tests.agents.scenarios import anthropic, limited_until
 from tests.agents.stand_ins import Turn, stand_in
 from tests.agents.test_real_teams import equip, work
 from tests.e2e.conftest import Cli
@@ -24,14 +24,7 @@ async def test_usage_limit_is_waited_for_until_the_reset_that_the_program_names(
     orchestra: Orchestra,
 ) -> None:
     reset = int(time.time()) + WINDOW
-    limit = {
-        "anthropic_ratelimit_unified_status": "rejected",
-        "anthropic_ratelimit_unified_reset": str(reset),
-        "anthropic_ratelimit_unified_representative_claim": "five_hour",
-        "anthropic_ratelimit_unified_5h_status": "rejected",
-        "anthropic_ratelimit_unified_5h_reset": str(reset),
-    }
-    refused = anthropic(429, "rate_limit_error", "This would exceed your limit", **limit)
+    refused = limited_until(reset)
     early: list[float] = []
 
     def answers(n: int, prompt: str) -> Turn:

@@ -16,7 +16,7 @@ from adapters.local_stack.child import recorded_process
 from adapters.runs.directory import RUNS, RunDirectory
 from pipeline.model import RequirementState, StageState
 from pipeline.team import TEAM
-from tests.agents.scenarios import anthropic, environment, left_of, notice_of
+from tests.agents.scenarios import environment, left_of, limited_until, notice_of
 from tests.agents.stand_ins import Answer, Fault, Hang, StandIn, Turn, Write, stand_in
 from tests.agents.test_real_teams import equip, program, told
 from tests.e2e.conftest import Cli, plan_of, until
@@ -94,14 +94,7 @@ async def test_a_limit_in_the_middle_of_the_work_is_waited_for_in_the_session(
     orchestra: Orchestra,
 ) -> None:
     reset = int(time.time()) + WINDOW
-    limit = {
-        "anthropic_ratelimit_unified_status": "rejected",
-        "anthropic_ratelimit_unified_reset": str(reset),
-        "anthropic_ratelimit_unified_representative_claim": "five_hour",
-        "anthropic_ratelimit_unified_5h_status": "rejected",
-        "anthropic_ratelimit_unified_5h_reset": str(reset),
-    }
-    refused = anthropic(429, "rate_limit_error", "This would exceed your limit", **limit)
+    refused = limited_until(reset)
     with stand_in(working(lambda: refused if time.time() < reset else None)) as api:
         given = equip(orchestra, api, {})
         del given["ANTHROPIC_API_KEY"]
