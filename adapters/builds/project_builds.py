@@ -98,6 +98,22 @@ class Exit:
         """Only the exit code counts."""
         return self.end is RunEnd.EXITED and self.code == 0
 
+    def result(
+        self, started: datetime, log: Path, steps: tuple[BuildStep, ...], tree: str = ""
+    ) -> BuildResult:
+        """What is told of the commands that have just ended so, with the end of their log."""
+        return BuildResult(
+            end=self.end,
+            exit_code=self.code,
+            output=_output(log),
+            started_at=started,
+            ended_at=datetime.now(UTC),
+            log_reference=str(log),
+            reason=self.reason,
+            tree=tree,
+            steps=steps,
+        )
+
 
 class ProjectBuilds:
     """Implements `pipeline.ports.Builds`: one build at a time per checkout, no process left."""
@@ -166,16 +182,7 @@ class ProjectBuilds:
                 ended = await job.prepare()
             if not ended.is_green:
                 break
-        result = BuildResult(
-            end=ended.end,
-            exit_code=ended.code,
-            output=_output(log),
-            started_at=started,
-            ended_at=datetime.now(UTC),
-            log_reference=str(log),
-            reason=ended.reason,
-            steps=tuple(steps),
-        )
+        result = ended.result(started, log, tuple(steps))
         manifests = await asyncio.to_thread(manifests_of, place, builds[last])
         return Preparation(last, result, *manifests)
 
@@ -228,17 +235,7 @@ class ProjectBuilds:
                 await asyncio.to_thread(self._resources.release, request.run_id)
         if not ended.is_green:
             await self._check_disk()
-        return BuildResult(
-            end=ended.end,
-            exit_code=ended.code,
-            output=_output(log),
-            started_at=started,
-            ended_at=datetime.now(UTC),
-            log_reference=str(log),
-            reason=ended.reason,
-            tree=tree,
-            steps=steps,
-        )
+        return ended.result(started, log, steps, tree)
 
     async def _exclusively(
         self, build: BuildCommand, request: BuildRequest, place: Path, log: Path
