@@ -67,13 +67,14 @@ class Bench:
     environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": os.environ["PATH"]})
     minute_seconds: float = 0.0
     limit: int = 4
+    ports: str = PORTS
 
     def shell(self, script: str, *, agent: str = "roy", names: tuple[str, ...] = ()) -> None:
         self.agents[agent] = CommandAgent(("sh", "-c", script), names)
 
     def host(self) -> HostRuns:
         file = AgentsFile("agents.toml", self.home, self.agents, {}, self.minute_seconds)
-        limit, resources = SlotLimit(self.home, self.limit), RunResources(self.home, PORTS)
+        limit, resources = SlotLimit(self.home, self.limit), RunResources(self.home, self.ports)
         return HostRuns(self.home, lambda: file, limit, self.environment, resources)
 
     def order(self, **changes: object) -> Order:

@@ -22,15 +22,10 @@ from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.reader import SdlcReader, create_reader
 from adapters.sdlc.store import PostgresSdlcStore, create_store
 from tests.eventually import PATIENCE_SECONDS, wait_until
+from tests.ports import own_port
 
 TEMPLATE = "agog_template"
 _USER = "agog"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -160,7 +155,7 @@ def _path() -> str:
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     directory = tmp_path_factory.mktemp("postgres")
-    server = PostgresServer(directory, free_port(), secrets.token_hex(16))
+    server = PostgresServer(directory, own_port(), secrets.token_hex(16))
     server.create()
     server.start()
     server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
@@ -194,7 +189,7 @@ async def sdlc_reader(database_url: str) -> AsyncIterator[SdlcReader]:
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A server of its own: streams outlive a test's connection."""
-    server = NatsServer(tmp_path, free_port(), secrets.token_hex(16))
+    server = NatsServer(tmp_path, own_port(), secrets.token_hex(16))
     server.start()
     yield server
     server.stop()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,9 +15,8 @@ from temporalio.client import Client
 
 from adapters.local_stack import StackAddresses
 from tests.eventually import PATIENCE_SECONDS
+from tests.ports import own_port
 
-_OWN_PORTS = range(20_000, 30_000)
-"""Which the system gives to nobody."""
 _STREAM, _SUBJECT, _MESSAGE = "traces", "traces.one", b"kept"
 
 
@@ -94,12 +92,7 @@ def keep_own_ports(home: Path) -> None:
     stack of another test could take either while this one's server is down.
     """
     names = ("temporal", "web_ui", "postgres", "nats")
-    ports = dict(zip(names, random.sample(_OWN_PORTS, len(names)), strict=True))
+    ports = {name: own_port() for name in names}
     home.mkdir(parents=True, exist_ok=True)
     nobody = {"pid": 0, "create_time": 0.0, "boot_id": ""}
     (home / "stack.json").write_text(json.dumps({"settings": {}, "ports": ports, **nobody}))
-
-
-def own_port() -> int:
-    """A port for a server that is to come back to it: nobody gets it while it is down."""
-    return random.choice(_OWN_PORTS)

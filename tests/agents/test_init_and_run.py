@@ -19,7 +19,8 @@ from tests.agents.stand_ins import Answer, Run, StandIn, Turn, Write, stand_in
 from tests.agents.test_real_teams import told
 from tests.eventually import wait_until
 from tests.fixtures_workspaces import GitProject
-from tests.stack_usage import keep_own_ports, own_port, processes_naming
+from tests.ports import own_port
+from tests.stack_usage import keep_own_ports, processes_naming
 
 pytestmark = pytest.mark.agents
 

@@ -29,8 +29,8 @@ from adapters.local_stack import StackAddresses
 from demo.project import make_project
 from tests.containers.engine import ROOT, Engine, base_image, missing, run
 from tests.eventually import wait_until
+from tests.ports import own_port
 from tests.puppets import PROGRAM, Puppets
-from tests.stack_usage import own_port
 
 pytestmark = [
     pytest.mark.containers,

@@ -24,7 +24,7 @@ from pipeline.team import TEAM
 from tests.eventually import PATIENCE_SECONDS, eventually_async
 from tests.fixtures_sdlc import NatsServer, PostgresServer
 from tests.orchestra import Handle, Orchestra
-from tests.stack_usage import own_port
+from tests.ports import own_port
 
 NATS, DATABASE = "NATS", "SDLC database"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Cli, Host, plan_of, until
-from tests.fixtures_sdlc import free_port
+from tests.ports import own_port
 
 DOWNGRADE = "May I downgrade this error?"
 SLOTS = 4
@@ -55,8 +55,8 @@ def test_every_slot_is_taken_and_the_answer_comes(cli: Cli, host: Host, endless_
 
 def test_without_a_worker_the_command_answers_itself(bare_cli: Cli) -> None:
     down = {
-        "NATS_URL": f"nats://127.0.0.1:{free_port()}",
-        "DATABASE_URL": f"postgresql+psycopg://agog@127.0.0.1:{free_port()}/agog",
+        "NATS_URL": f"nats://127.0.0.1:{own_port()}",
+        "DATABASE_URL": f"postgresql+psycopg://agog@127.0.0.1:{own_port()}/agog",
     }
 
     said = bare_cli("ask-sasha", DOWNGRADE, "--requirement", "REQ-1", "--json", **down)

@@ -8,8 +8,9 @@ import pytest
 from adapters.local_stack.state import read_stack
 from tests.e2e.conftest import Cli, plan_of
 from tests.eventually import PATIENCE_SECONDS
+from tests.ports import own_port
 from tests.prefork import Program
-from tests.stack_usage import keep_own_ports, own_port, processes_naming
+from tests.stack_usage import keep_own_ports, processes_naming
 
 AGENTS = '[defaults]\nkind = "simulated"\n[simulation]\nminute_seconds = 0.002\n'
 NEVER = f"{AGENTS}[agents.cynthia]\nminutes = 40_000\n"

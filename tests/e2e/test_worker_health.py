@@ -13,7 +13,8 @@ import pytest
 from adapters.local_stack import StackAddresses
 from tests.e2e.conftest import addresses_of, write_agents
 from tests.eventually import eventually
-from tests.fixtures_sdlc import NatsServer, free_port
+from tests.fixtures_sdlc import NatsServer
+from tests.ports import own_port
 from tests.worker_process import WorkerProcess
 
 
@@ -32,9 +33,9 @@ async def worker(
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "AGOG_HOME": str(tmp_path / "home"),
-        "AGOG_HOST": f"health-{free_port()}",
+        "AGOG_HOST": f"health-{own_port()}",
         "AGOG_AGENTS_FILE": str(tmp_path / "agents.toml"),
-        "AGOG_HEALTH_PORT": str(free_port()),
+        "AGOG_HEALTH_PORT": str(own_port()),
     }
     worker = WorkerProcess(environment, tmp_path)
     yield worker

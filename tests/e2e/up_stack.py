@@ -18,9 +18,10 @@ from demo.project import make_project
 from tests.e2e.conftest import Cli, plan_of, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_workspaces import GitProject
+from tests.ports import own_port
 from tests.prefork import Program
 from tests.puppets import Puppets
-from tests.stack_usage import keep_own_ports, own_port, processes_naming
+from tests.stack_usage import keep_own_ports, processes_naming
 
 RESEARCH = plan_of(("Research", "cynthia"), ("Documentation", "tim"))
 

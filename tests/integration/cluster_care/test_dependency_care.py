@@ -30,7 +30,8 @@ from pipeline.events import STREAMS
 from pipeline.model import Alert, AlertKind, Watch
 from pipeline.ports import HealthChecks, HostPorts
 from tests.eventually import PATIENCE_SECONDS, eventually_async
-from tests.fixtures_sdlc import NatsServer, PostgresServer, free_port
+from tests.fixtures_sdlc import NatsServer, PostgresServer
+from tests.ports import own_port
 from tests.records import Records
 from tests.stack_usage import keep_own_ports
 from workflows.starting import start_requirement
@@ -51,7 +52,7 @@ def dependencies(
 
 def nobody_at(dependencies: Dependencies, **changes: object) -> Dependencies:
     """The same cluster, with addresses where nobody listens."""
-    port = free_port()
+    port = own_port()
     nats = replace(dependencies.nats, url=f"nats://127.0.0.1:{port}")
     database = f"postgresql+psycopg://agog:hidden@127.0.0.1:{port}/agog"
     nowhere = replace(dependencies, nats=nats, database_url=database)

@@ -8,7 +8,8 @@ import pytest
 from adapters.nats.connection import NatsLogin
 from adapters.readiness import probe_database, probe_nats
 from pipeline.errors import DependencyUnavailable
-from tests.fixtures_sdlc import NatsServer, PostgresServer, free_port
+from tests.fixtures_sdlc import NatsServer, PostgresServer
+from tests.ports import own_port
 
 Probe = Callable[[int], Awaitable[None]]
 
@@ -32,7 +33,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("probe", [ask_nats, ask_database])
 async def test_closed_port_is_named_without_the_password(probe: Probe) -> None:
-    port = free_port()
+    port = own_port()
 
     with pytest.raises(
         DependencyUnavailable, match=rf"cannot be reached at 127\.0\.0\.1:{port}"

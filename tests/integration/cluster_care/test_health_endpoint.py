@@ -14,7 +14,7 @@ from adapters.health import WorkerFacts, health_endpoint, worker_file
 from adapters.readiness import Dependency, WatchedDependencies
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from tests.eventually import eventually
-from tests.fixtures_sdlc import free_port
+from tests.ports import own_port
 
 FACTS = WorkerFacts("an-id", "host-1", "1.2.3", lambda: (2, 4))
 
@@ -45,7 +45,7 @@ async def watched(server: Server) -> AsyncIterator[WatchedDependencies]:
 
 @pytest.fixture
 async def address(watched: WatchedDependencies) -> AsyncIterator[str]:
-    async with health_endpoint(free_port(), watched, FACTS) as address:
+    async with health_endpoint(own_port(), watched, FACTS) as address:
         yield address
 
 
@@ -161,7 +161,7 @@ async def test_port_that_cannot_be_had_is_refused_by_its_setting(
     monkeypatch.setattr("adapters.health.LOOPBACK", "192.0.2.1")  # nobody's: RFC 5737
 
     with pytest.raises(RefusedInput, match="AGOG_HEALTH_PORT cannot be used"):
-        async with health_endpoint(free_port(), watched, FACTS):
+        async with health_endpoint(own_port(), watched, FACTS):
             pass
 
 

@@ -15,7 +15,8 @@ from adapters.nats.events import NatsEventPublisher, connect
 from adapters.readiness import Dependency, WatchedDependencies, nats_and_database
 from pipeline.errors import DependencyUnavailable
 from tests.eventually import eventually
-from tests.fixtures_sdlc import NatsServer, PostgresServer, free_port
+from tests.fixtures_sdlc import NatsServer, PostgresServer
+from tests.ports import own_port
 
 NOTICED_SECONDS, BACK_SECONDS = 10.0, 5.0
 
@@ -25,7 +26,7 @@ def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A database server that the test may stop."""
     directory = tmp_path / "own-postgres"
     directory.mkdir()
-    server = PostgresServer(directory, free_port(), "secret")
+    server = PostgresServer(directory, own_port(), "secret")
     server.create()
     server.start()
     yield server

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import stat
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,16 @@ from adapters.runs.resources import BLOCK, RunResources
 from pipeline.errors import RefusedInput, TransientError
 from tests.fixtures_runs import PORTS, Bench, attach, until
 from tests.fixtures_workspaces import exists
+from tests.ports import is_free, own_ports
 
 SHOW = 'echo "$AGOG_PORT_BASE $AGOG_PORT_COUNT $TMPDIR"; touch "$TMPDIR/mine"'
 WAIT = f"{SHOW}; until test -e $AGOG_RUN_DIR/go; do sleep 0.02; done"
 
 
 def few_ports(blocks: int) -> str:
-    """A range of that many blocks of which nobody uses a port now, outside of what others take."""
-    for first in range(40_000, 60_000, 100):
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + blocks * BLOCK):
-                    tried = stack.enter_context(socket.socket())
-                    tried.bind(("", port))
-            except OSError:
-                continue
-            return f"{first}-{first + blocks * BLOCK - 1}"
-    raise AssertionError("no port is free")
+    """A range of that many blocks that nobody else is after."""
+    ports = own_ports(blocks * BLOCK)
+    return f"{ports[0]}-{ports[-1]}"
 
 
 def first_port(resources: RunResources, key: str) -> int:
@@ -110,6 +102,7 @@ def test_names_are_apart_and_such_as_compose_and_a_database_take(tmp_path: Path)
 async def test_a_run_holds_its_ports_until_its_end_and_its_directory_is_removed(
     runs: Bench,
 ) -> None:
+    runs.ports = few_ports(1)
     runs.shell(WAIT)
     host, order = runs.host(), runs.order()
     attached = asyncio.create_task(attach(host, order))
@@ -118,8 +111,7 @@ async def test_a_run_holds_its_ports_until_its_end_and_its_directory_is_removed(
     base, count, place = output.read_text().split()
     await until(lambda: exists(f"{place}/mine"))
     assert stat.S_IMODE(os.lstat(place).st_mode) == 0o700
-    with socket.socket() as guard, pytest.raises(OSError, match="in use"):
-        guard.bind(("", int(base) + int(count)))
+    assert not is_free(int(base) + int(count))
 
     await host.suspend("REQ-1/wf-1")
     again = runs.host()
@@ -131,8 +123,7 @@ async def test_a_run_holds_its_ports_until_its_end_and_its_directory_is_removed(
     await attached
 
     assert not exists(place)
-    with socket.socket() as guard:
-        guard.bind(("", int(base) + int(count)))
+    await until(lambda: is_free(int(base) + int(count)))  # the supervisor ends after its result
 
 
 async def test_a_worker_that_comes_back_leaves_a_living_runs_directory_and_removes_the_others(

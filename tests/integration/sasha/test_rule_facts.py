@@ -21,7 +21,8 @@ from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import Extension, Priority, RequirementState, StageState
 from pipeline.questions import Question, RequirementFacts, Verdict
 from tests.eventually import eventually_async
-from tests.fixtures_sdlc import PostgresServer, free_port
+from tests.fixtures_sdlc import PostgresServer
+from tests.ports import own_port
 from tests.sdlc_factory import RESEARCH, Requirement, an_order
 
 
@@ -88,7 +89,7 @@ async def test_an_unknown_number_is_said(database_url: str) -> None:
 
 
 async def test_a_question_is_answered_while_the_database_is_down() -> None:
-    nowhere = f"postgresql+psycopg://agog:secret@127.0.0.1:{free_port()}/agog"
+    nowhere = f"postgresql+psycopg://agog:secret@127.0.0.1:{own_port()}/agog"
     facts = create_rule_facts(nowhere)
 
     answer = await RuleEngine(facts).answer(Question("roy", "May I skip QA?", "REQ-1"))
@@ -172,7 +173,7 @@ def hanging(server: PostgresServer) -> Iterator[None]:
 
 
 async def test_nobody_waits_for_a_refused_connection() -> None:
-    facts = create_rule_facts(f"postgresql+psycopg://agog@127.0.0.1:{free_port()}/agog")
+    facts = create_rule_facts(f"postgresql+psycopg://agog@127.0.0.1:{own_port()}/agog")
 
     with pytest.raises(DependencyUnavailable):
         await facts.of("REQ-1")

@@ -11,7 +11,8 @@ from adapters.nats.events import NatsEventPublisher, connect
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Event, EventType, deliverable, event
 from tests.eventually import PATIENCE_SECONDS
-from tests.fixtures_sdlc import NatsServer, free_port
+from tests.fixtures_sdlc import NatsServer
+from tests.ports import own_port
 
 AT = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -135,7 +136,7 @@ async def test_follower_sees_what_comes_later(nats_publisher: NatsEventPublisher
 
 
 async def test_server_that_is_not_there_is_named_with_its_remedy() -> None:
-    port, began = free_port(), time.monotonic()
+    port, began = own_port(), time.monotonic()
 
     with pytest.raises(DependencyUnavailable) as refusal:
         await connect(f"nats://user:hidden@127.0.0.1:{port}", None, None)

@@ -14,14 +14,15 @@ from adapters.sdlc.migrate import pending, upgrade
 from adapters.sdlc.reader import create_reader
 from adapters.sdlc.store import create_store
 from pipeline.errors import DependencyUnavailable, TransactionAborted
-from tests.fixtures_sdlc import TEMPLATE, PostgresServer, free_port
+from tests.fixtures_sdlc import TEMPLATE, PostgresServer
+from tests.ports import own_port
 from tests.sdlc_factory import CRITIQUE, RESEARCH, Requirement, an_order
 
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[PostgresServer]:
     """A server that the test may stop."""
-    server = PostgresServer(tmp_path, free_port(), "secret")
+    server = PostgresServer(tmp_path, own_port(), "secret")
     server.create()
     server.start()
     yield server
@@ -29,7 +30,7 @@ def own_server(tmp_path: Path) -> Iterator[PostgresServer]:
 
 
 async def test_absent_database_is_named_without_its_password() -> None:
-    port = free_port()
+    port = own_port()
     store = create_store(f"postgresql+psycopg://agog:hidden@127.0.0.1:{port}/agog")
 
     with pytest.raises(DependencyUnavailable) as refusal:
@@ -54,7 +55,7 @@ async def test_database_that_never_answers_is_given_up_within_five_seconds() -> 
 
 
 def test_migrations_name_an_absent_database() -> None:
-    url = f"postgresql+psycopg://agog@127.0.0.1:{free_port()}/agog"
+    url = f"postgresql+psycopg://agog@127.0.0.1:{own_port()}/agog"
 
     for operation in (pending, upgrade):
         with pytest.raises(DependencyUnavailable, match="SDLC database"):

@@ -43,8 +43,8 @@ from tests.fakes import (
     ScriptedCare,
 )
 from tests.fixtures_runs import PORTS
-from tests.fixtures_sdlc import free_port
 from tests.fixtures_workspaces import NUMBER, stage_request
+from tests.ports import own_port
 
 REAL_AND_FAKE = pytest.mark.parametrize("is_real", [True, False], ids=["real", "fake"])
 
@@ -235,7 +235,7 @@ async def test_nothing_is_sent_where_nobody_waits(is_real: bool) -> None:
     """Whoever ends tells those who wait, and mostly nobody does: Temporal is not asked."""
     notifier: Notifier = NobodyWaits()
     if is_real:
-        notifier = TemporalNotifier(await Client.connect(f"127.0.0.1:{free_port()}", lazy=True))
+        notifier = TemporalNotifier(await Client.connect(f"127.0.0.1:{own_port()}", lazy=True))
 
     await notifier.notify(Notification((), 1))
     await notifier.pre_empt(())
@@ -252,7 +252,7 @@ async def test_database_that_is_away_is_named_with_address_and_remedy(
     care = ScriptedCare()
     store: SdlcStore = Breakable(sdlc_store, database.NAME, care)  # type: ignore[assignment] # by name
     if is_real:
-        store = create_store(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
+        store = create_store(f"postgresql+psycopg://nobody@127.0.0.1:{own_port()}/none")
     care.alerts = [Alert(AlertKind.DATABASE_DOWN, DEPENDENCIES[database.NAME])]
 
     for ask in (
