@@ -1,7 +1,8 @@
 """The stage: a slot, the P0 gate, a clone, the agent; then merge what it did and close its row."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -91,24 +92,25 @@ class StageActivities:
         runs = self._ports.runs
         while True:
             async with runs.slot(request.slot) as has_slot:
-                resume = await runs.next_resume(request.run_id)
-                if not resume and await runs.is_started(request.run_id):
+                part = await runs.next_part(request.run_id)
+                if part is None:
                     if request.resumed:
                         await self._ports.store.resume_stage(request)
                     return None
-                opened = await self._pass_gates(request, resume, has_slot=has_slot)
-                if not isinstance(opened, StageContext):
-                    if not opened:
-                        await runs.queue(request.slot)
-                    return self._not_started(request, opened, resumes=resume > 0)
-                # A session that goes on has its clone, and knows its task.
-                made = (
-                    _order(request, opened, "", Prompt("", ""))
-                    if resume
-                    else await self._prepared(request, opened)
-                )
+                opened = await self._pass_gates(request, part, has_slot=has_slot)
+                async with self._telling(request, part):
+                    if not isinstance(opened, StageContext):
+                        if not opened:
+                            await runs.queue(request.slot)
+                        return self._not_started(request, opened, resumes=part > 0)
+                    # A session that goes on has its clone, and knows its task.
+                    made = (
+                        _order(request, opened, "", Prompt("", ""))
+                        if part
+                        else await self._prepared(request, opened)
+                    )
                 if isinstance(made, RunOrder) and await runs.start(made):
-                    _announce(request, resume)
+                    _announce(request, part)
                     return None
             if isinstance(made, tuple):
                 return await self._unprepared(request, *made)
@@ -116,7 +118,7 @@ class StageActivities:
             await runs.until_resumed(request.run_id)
 
     async def _pass_gates(
-        self, request: StageRequest, resume: int, *, has_slot: bool
+        self, request: StageRequest, part: int, *, has_slot: bool
     ) -> StageContext | Hold | None:
         """What the agent must be told, or what holds it; None if it waits for a slot.
 
@@ -126,16 +128,26 @@ class StageActivities:
         store, agents, agent = self._ports.store, self._ports.agents(), request.stage.agent
         pass_gate = store.open_stage if has_slot else store.queue_stage
         account, budget = agents.account(agent), agents.run_budget(agent)
-        passing = partial(pass_gate, request, subscriber(), account, resume, budget)
-        telling = partial(self._ports.publish, request.ref.number)
-        if resume:
-            opened = await until_persisted(self._ports, passing)
-            await until_persisted(self._ports, telling)
-            return opened
+        passing = partial(pass_gate, request, subscriber(), account, part, budget)
+        if part:
+            return await until_persisted(self._ports, passing)
         self._ports.readiness.check()
-        opened = await passing()
-        await telling()
-        return opened
+        return await passing()
+
+    @asynccontextmanager
+    async def _telling(self, request: StageRequest, part: int) -> AsyncIterator[None]:
+        """Publish that it passed, or why not, during the block: nothing starts before that is out.
+
+        As at the gates, a session that is to go on waits while a dependency is down.
+        """
+        telling = partial(self._ports.publish, request.ref.number)
+        told = asyncio.ensure_future(until_persisted(self._ports, telling) if part else telling())
+        try:
+            yield
+            await told
+        finally:
+            told.cancel()
+            await asyncio.gather(told, return_exceptions=True)
 
     async def _let_resume(self, request: StageRequest, result: RunResult) -> None:
         """Let the session of a run that was cut off go on, and tell of a limit that has cut it."""
@@ -355,12 +367,12 @@ async def _unless(stop: Awaitable[None], work: Awaitable[T]) -> tuple[bool, T | 
         await asyncio.gather(stopping, working, return_exceptions=True)
 
 
-def _announce(request: StageRequest, resume: int) -> None:
+def _announce(request: StageRequest, part: int) -> None:
     together = request.in_group and request.mode is Mode.PARALLEL
     activity.logger.info(
         "[%s] %s %s (%s)%s",
         request.ref.number,
-        "Resuming the session of" if resume else "Starting",
+        "Resuming the session of" if part else "Starting",
         request.stage.name,
         request.stage.agent,
         " in parallel group" if together else "",

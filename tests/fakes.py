@@ -224,17 +224,16 @@ class ScriptedRuns:
         self.on_start: dict[str, Callable[[Path], object]] = {}
         """What else a stage's agent does in its worktree, by stage."""
 
-    async def is_started(self, run_id: str) -> bool:
-        return any(order.run_id == run_id for order in self.orders)
+    async def next_part(self, run_id: str) -> int | None:
+        if run_id in self._cut_off:
+            return self._resumes[run_id] + 1
+        return None if any(order.run_id == run_id for order in self.orders) else 0
 
     @asynccontextmanager
     async def slot(self, request: SlotRequest) -> AsyncIterator[bool]:
         has_slot = self.slots is None or self.used < self.slots
         self.claims += 1
         yield has_slot
-
-    async def next_resume(self, run_id: str) -> int:
-        return self._resumes[run_id] + 1 if run_id in self._cut_off else 0
 
     async def let_resume(self, run_id: str, parts: int) -> None:
         assert self._results[run_id].is_resumable

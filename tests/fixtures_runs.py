@@ -39,7 +39,8 @@ async def attach(host: HostRuns, order: Order, on_start: StartListener | None = 
     """Start the run if it was never started, as the stage's activity does, and wait for its end."""
     while True:
         async with host.slot(order.slot) as has_slot:
-            if await host.is_started(order.run_id) or (has_slot and await host.start(order)):
+            part = await host.next_part(order.run_id)
+            if part is None or (has_slot and await host.start(order)):
                 break
         if has_slot:
             await host.until_resumed(order.run_id)

@@ -133,12 +133,12 @@ class HostRuns:
 
     # --- starting -------------------------------------------------------------------------------
 
-    async def is_started(self, run_id: str) -> bool:
-        """Whether the run's agent was started or is about to be: it is never started again."""
-        run = RunDirectory.of(self._home, run_id)
-        return await in_thread(
-            lambda: run.last.number > 1 or not isinstance(self._look(run), Fresh)
-        )
+    async def next_part(self, run_id: str) -> int | None:
+        """Which part of the run is to be started: 0 is its agent, from 1 on its session is resumed.
+
+        None if the agent was started or is about to be: it is never started again.
+        """
+        return await in_thread(partial(self._next_part, RunDirectory.of(self._home, run_id)))
 
     @asynccontextmanager
     async def slot(self, request: SlotRequest) -> AsyncIterator[bool]:
@@ -190,10 +190,6 @@ class HostRuns:
         """How many slots are used, whenever it changes while a run waits for one."""
         return self._slots.usages()
 
-    async def next_resume(self, run_id: str) -> int:
-        """Which resumption of the run's session is to be started, counted from 1; 0 if none is."""
-        return await in_thread(partial(self._next_resume, RunDirectory.of(self._home, run_id)))
-
     async def let_resume(self, run_id: str, parts: int) -> None:
         """Let the session of a run that was cut off after so many parts go on: `start` does that.
 
@@ -208,14 +204,9 @@ class HostRuns:
         False if it must not be started now. Raises: AgentsFileRefused if the agents file lacks its
         agent.
         """
-        run = RunDirectory.of(self._home, order.run_id)
-        cut_off = await in_thread(partial(self._to_resume, run))
-        start: Start
-        if cut_off:
-            start = partial(self._resume_session, cut_off)
-        else:
-            start = await in_thread(partial(self._starter, run, order))
-        return await in_thread(lambda: not self._suspensions.is_ordered(run) and start())
+        return await in_thread(
+            partial(self._start, RunDirectory.of(self._home, order.run_id), order)
+        )
 
     async def until_resumed(self, run_id: str) -> None:
         """Return when the run's execution has no order to suspend."""
@@ -407,10 +398,17 @@ class HostRuns:
         last = parts[-1]
         return last if last.has(records.RESUMES) and self._is_resumable(parts) else None
 
-    def _next_resume(self, run: RunDirectory) -> int:
-        if not self._to_resume(run):
-            return 0
-        return 1 + sum(part.purpose == RESUMED for part in run.parts())
+    def _next_part(self, run: RunDirectory) -> int | None:
+        if self._to_resume(run):
+            return 1 + sum(part.purpose == RESUMED for part in run.parts())
+        is_new = run.last.number == 1 and isinstance(self._look(run), Fresh)
+        return 0 if is_new else None
+
+    def _start(self, run: RunDirectory, order: RunOrder) -> bool:
+        cut_off = self._to_resume(run)
+        start: Start
+        start = partial(self._resume_session, cut_off) if cut_off else self._starter(run, order)
+        return not self._suspensions.is_ordered(run) and start()
 
     def _resume_session(self, last: RunDirectory) -> bool:
         """Start the part in which a run's session goes on; False if another was faster."""

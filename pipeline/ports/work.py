@@ -28,8 +28,11 @@ StartListener = Callable[[RunStart], Awaitable[None]]
 class AgentRuns(Protocol):
     """The agents of this host, and its slots: the right to have one living agent each."""
 
-    async def is_started(self, run_id: str) -> bool:
-        """Whether the run's agent was started, or is about to be: it is never started again."""
+    async def next_part(self, run_id: str) -> int | None:
+        """Which part of the run is to be started: 0 is its agent, from 1 on its session is resumed.
+
+        None if the agent was started, or is about to be: it is never started again.
+        """
 
     def slot(self, request: SlotRequest) -> AbstractAsyncContextManager[bool]:
         """Hold a slot to start the run with, for the block; False if none is free.
@@ -53,9 +56,6 @@ class AgentRuns(Protocol):
 
     def usages(self) -> AsyncIterator[SlotUsage]:
         """How many slots are used, whenever it changes while somebody waits for one."""
-
-    async def next_resume(self, run_id: str) -> int:
-        """Which resumption of the run's session is to be started, counted from 1; 0 if none is."""
 
     async def let_resume(self, run_id: str, parts: int) -> None:
         """Let the session of a run that was cut off after so many parts go on: `start` does that.

@@ -60,8 +60,8 @@ class AnyRuns:
         self.started: list[str] = []
         self.bases: dict[str, str] = {}
 
-    async def is_started(self, run_id: str) -> bool:
-        return run_id in self.started
+    async def next_part(self, run_id: str) -> int | None:
+        return None if run_id in self.started else 0
 
     @asynccontextmanager
     async def slot(self, request: SlotRequest) -> AsyncIterator[bool]:
@@ -79,9 +79,6 @@ class AnyRuns:
     async def usages(self) -> AsyncIterator[SlotUsage]:
         await asyncio.Event().wait()
         yield SlotUsage(0, 0, 0)
-
-    async def next_resume(self, run_id: str) -> int:
-        return 0
 
     async def let_resume(self, run_id: str, parts: int) -> None:
         raise AssertionError(run_id)

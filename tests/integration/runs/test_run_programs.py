@@ -393,11 +393,11 @@ async def test_a_session_whose_agent_is_of_another_kind_now_is_given_up(
     host, order = runs.host(), runs.order(worktree=str(tmp_path))
     first = await attach(host, order)
     await host.let_resume(order.run_id, first.parts)
-    assert await host.next_resume(order.run_id) == 1
+    assert await host.next_part(order.run_id) == 1
 
     runs.shell("true")
 
-    assert await host.next_resume(order.run_id) == 0
+    assert await host.next_part(order.run_id) is None
     result = await attach(host, order)
     assert (result.end, result.is_resumable) == (RunEnd.LOST, False)
     assert "its agent or its clone is another one now" in result.reason

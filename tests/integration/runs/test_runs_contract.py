@@ -72,9 +72,9 @@ def world(request: pytest.FixtureRequest, runs: Bench) -> World:
 
 async def test_run_is_started_once_it_was_and_its_end_is_told_again(world: World) -> None:
     order = world.order(BRIEF)
-    assert not await world.runs.is_started(order.run_id)
+    assert await world.runs.next_part(order.run_id) == 0
     assert await world.start(order)
-    assert await world.runs.is_started(order.run_id)
+    assert await world.runs.next_part(order.run_id) is None
 
     result = await world.runs.attach(order.slot, nobody)
     again = await world.runs.attach(order.slot, nobody)
@@ -83,7 +83,7 @@ async def test_run_is_started_once_it_was_and_its_end_is_told_again(world: World
         RunEnd.EXITED, 0, "done\n", 1,
     )  # fmt: skip
     assert again == result
-    assert await world.runs.is_started(order.run_id)
+    assert await world.runs.next_part(order.run_id) is None
 
 
 async def test_slot_is_had_by_one_living_agent_and_then_by_the_next(world: World) -> None:
@@ -117,7 +117,7 @@ async def test_what_is_ended_is_cancelled_for_whoever_is_attached(
     told = ended[order.run_id] if isinstance(ended, dict) else ended
     assert isinstance(told, RunResult)
     assert (told.end, told.output) == (RunEnd.CANCELLED, "")
-    assert await world.runs.is_started(order.run_id)
+    assert await world.runs.next_part(order.run_id) is None
 
 
 async def test_end_of_what_has_ended_changes_nothing(world: World) -> None:
@@ -172,7 +172,7 @@ async def test_attached_caller_that_is_cancelled_leaves_the_agent_alone(world: W
     living.cancel()
     await eventually(living.done, "the end of the caller")
 
-    assert await world.runs.is_started(order.run_id)
+    assert await world.runs.next_part(order.run_id) is None
     again = asyncio.create_task(world.runs.attach(order.slot, nobody))
     await world.let_end(order)
 
