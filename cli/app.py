@@ -51,7 +51,9 @@ class LazyCommand:
         """Import the module and make its function a command of that name."""
         module = import_module(self.module)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, epilog=module.EXAMPLES[name])(getattr(module, self.function))
+        single.command(name, epilog=output.as_called(module.EXAMPLES[name]))(
+            getattr(module, self.function)
+        )
         command = get_command(single)
         if not isinstance(command, TyperCommand):
             raise TypeError(f"{name} is no single command")
@@ -130,7 +132,7 @@ def _print_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Start with: python starter.py demo")
+@app.callback(epilog=output.as_called("Start with: python starter.py demo"))
 def starter(
     is_version: Annotated[
         bool,

@@ -47,16 +47,16 @@ class Hints:
     def write(self) -> None:
         """Print those that there are."""
         if self.missing_dependency:
-            output.write(
+            output.hint(
                 f"{self.missing_dependency} is not available; nothing continues without it:"
                 " python starter.py doctor"
             )
         if self.wrong_installation:
-            output.write(self.wrong_installation)
+            output.hint(self.wrong_installation)
         if self.missing_worker:
-            output.write(self.missing_worker)
+            output.hint(self.missing_worker)
         if self.broken_agents_file:
-            output.write(self.broken_agents_file)
+            output.hint(self.broken_agents_file)
 
 
 def is_under_way(state: RequirementState) -> bool:

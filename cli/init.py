@@ -77,7 +77,7 @@ def init(
         if code is not OK:
             raise typer.Exit(code)
     output.write("Next, with a requirement in a Markdown file:")
-    output.write(f"  python {_starter()} run requirement.md")
+    output.hint("  python starter.py run requirement.md")
 
 
 def _root(settings: Settings) -> Path:
@@ -189,10 +189,3 @@ def _of_side(side: SideFound) -> tuple[tuple[str, str, str], ...]:
 
 def _line(argv: tuple[str, ...]) -> str:
     return argv[-1] if argv[:2] == ("sh", "-c") else shlex.join(argv)
-
-
-def _starter() -> str:
-    """The command line's program as it can be called from here."""
-    if Path.cwd() == HERE:
-        return "starter.py"
-    return shlex.quote(str(HERE / "starter.py"))

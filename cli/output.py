@@ -5,12 +5,13 @@ Rich leaves out colour and animation where there is no terminal, or with `NO_COL
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TextIO, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -41,24 +42,62 @@ _STYLES = {
     RequirementState.BLOCKED: "bold red",
 }
 
+STARTER = Path(__file__).parent.parent / "starter.py"
+
+_COMMAND = re.compile(r"(?<![\w./-])(?:python )?(starter|worker)\.py\b")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-_console = partial(Console, highlight=False, markup=False, emoji=False)
+
+def as_called(text: str) -> str:
+    """The text with our commands as they can be typed where the user stands."""
+    if Path.cwd() == STARTER.parent:
+        return text
+    return _COMMAND.sub(
+        lambda found: f"python {shlex.quote(str(STARTER.with_name(f'{found[1]}.py')))}", text
+    )
+
+
+class _Stream:
+    """A stream that is told every command as it can be typed where the user stands."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(as_called(text))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(
+        file=cast("TextIO", _Stream(stream)),
+        width=None if stream.isatty() else PIPE_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def data() -> Console:
     """The console of stdout."""
-    return _console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return _console(sys.stdout)
 
 
 def progress() -> Console:
     """The console of stderr."""
-    return _console(stderr=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+    return _console(sys.stderr)
 
 
 def say(text: str) -> None:
     """Print a line of progress."""
     progress().print(plain(text), soft_wrap=True)
+
+
+def hint(text: str) -> None:
+    """Print a line of data that may name a command."""
+    write(as_called(text))
 
 
 def complain(text: str) -> None:

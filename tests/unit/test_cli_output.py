@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,34 @@ def test_a_bar_lies_where_its_stretch_does_and_is_never_empty() -> None:
     assert output.bar(100, 100, 100, width=10) == "         █"  # the last column
     assert output.bar(33, 33.1, 100, width=10) == "   █"
     assert output.bar(0, 0, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "called"),
+    [
+        ("Answer: python starter.py retry REQ-1", "Answer: python {}/starter.py retry REQ-1"),
+        ("Start it with `starter.py up`.", "Start it with `python {}/starter.py up`."),
+        ("python worker.py, or no worker", "python {}/worker.py, or no worker"),
+        ("See /srv/starter.py and my-starter.py", "See /srv/starter.py and my-starter.py"),
+    ],
+)
+def test_a_command_is_told_as_it_can_be_typed_where_the_user_stands(
+    said: str,
+    called: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours = output.STARTER.parent
+    monkeypatch.chdir(ours)
+    output.data().print(said)
+    monkeypatch.chdir(tmp_path)
+    output.say(said)
+    output.data().print(said, soft_wrap=True)
+    output.hint(said)
+    output.write(said)  # data of the user's stays as it is
+
+    shown = capsys.readouterr()
+    told = called.format(ours)
+    assert shown.err == f"{told}\n"
+    assert shown.out == f"{said}\n{told}\n{told}\n{said}\n"
