@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,8 +51,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def as_called(text: str) -> str:
     """The text with our commands as they can be typed where the user stands."""
-    if Path.cwd() == STARTER.parent:
-        return text
+    with suppress(FileNotFoundError):  # his directory is gone
+        if Path.cwd() == STARTER.parent:
+            return text
     return _COMMAND.sub(
         lambda found: f"python {shlex.quote(str(STARTER.with_name(f'{found[1]}.py')))}", text
     )
