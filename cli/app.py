@@ -1,24 +1,23 @@
 """The application: its commands, and the edge where errors become exit codes."""
 
-import ast
 import contextlib
+import inspect
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from cli import output
-from cli.running import ExitCode, exit_code_of_error
+from cli.exits import ExitCode, exit_code_of_error
+from cli.invocation import STARTER, as_called
 from pipeline.errors import PipelineError
 
 log = logging.getLogger("agog")
@@ -36,22 +35,17 @@ class LazyCommand:
 
     def help(self) -> str:
         """The function's docstring, read from the source: the list of all commands shows each."""
-        spec = find_spec(self.module)
-        assert spec
-        assert spec.origin
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
-        return next(
-            ast.get_docstring(function) or ""
-            for function in functions
-            if function.name == self.function
-        )
+        source = STARTER.parent.joinpath(*self.module.split(".")).with_suffix(".py")
+        shown = rf'^def {self.function}\(.*?:\n    """(.*?)"""'
+        found = re.search(shown, source.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        assert found, self.function
+        return inspect.cleandoc(found[1])
 
     def load(self, name: str) -> TyperCommand:
         """Import the module and make its function a command of that name."""
         module = import_module(self.module)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, epilog=output.as_called(module.EXAMPLES[name]))(
+        single.command(name, epilog=as_called(module.EXAMPLES[name]))(
             getattr(module, self.function)
         )
         command = get_command(single)
@@ -128,11 +122,11 @@ app = typer.Typer(
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
-        output.write(f"Agog Orchestrator {version('agog-orchestrator')}")
+        typer.echo(f"Agog Orchestrator {version('agog-orchestrator')}")
         raise typer.Exit
 
 
-@app.callback(epilog=output.as_called("Start with: python starter.py demo"))
+@app.callback(epilog=as_called("Start with: python starter.py demo"))
 def starter(
     is_version: Annotated[
         bool,
@@ -166,6 +160,7 @@ def _run() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.NOT_DELIVERED
     except PipelineError as error:
+        output = import_module("cli.output")  # --help needs none of it
         for sentence in (str(error), *getattr(error, "__notes__", ())):
             output.complain(sentence)
         return exit_code_of_error(error)

@@ -5,13 +5,10 @@ Rich leaves out colour and animation where there is no terminal, or with `NO_COL
 
 import json
 import re
-import shlex
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Literal, TextIO, cast
 
 from rich.box import SIMPLE_HEAD
@@ -19,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.invocation import as_called
 from pipeline.events import timestamp
 from pipeline.model import RequirementState, StageState
 
@@ -43,20 +41,7 @@ _STYLES = {
     RequirementState.BLOCKED: "bold red",
 }
 
-STARTER = Path(__file__).parent.parent / "starter.py"
-
-_COMMAND = re.compile(r"(?<![\w./-])(?:python )?(starter|worker)\.py\b")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def as_called(text: str) -> str:
-    """The text with our commands as they can be typed where the user stands."""
-    with suppress(FileNotFoundError):  # his directory is gone
-        if Path.cwd() == STARTER.parent:
-            return text
-    return _COMMAND.sub(
-        lambda found: f"python {shlex.quote(str(STARTER.with_name(f'{found[1]}.py')))}", text
-    )
 
 
 class _Stream:

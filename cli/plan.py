@@ -9,9 +9,10 @@ import typer
 
 from adapters.user_files import read_text
 from cli import output
+from cli.exits import OK, ExitCode
 from cli.forecast import cost_of, likely_cost, show_cost
 from cli.inputs import PIPELINE_HELP, check_dollars, find_pipeline, known_pipelines
-from cli.running import OK, ExitCode, load_settings, run
+from cli.running import load_settings, run
 from pipeline.errors import RefusedInput
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations

@@ -3,39 +3,17 @@
 import asyncio
 import signal
 from collections.abc import Coroutine, Sequence
-from enum import IntEnum
 from typing import Any, TypeVar
 
 import settings
-from pipeline.errors import (
-    AlreadyStarted,
-    DependencyUnavailable,
-    PipelineError,
-    RefusedInput,
-    UnknownRequirement,
-)
+from cli.exits import ExitCode
+from pipeline.errors import RefusedInput
 from pipeline.model import RequirementState
 
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-
-class ExitCode(IntEnum):
-    """A contract: scripts depend on it (design, section 5)."""
-
-    DELIVERED = 0
-    NOT_DELIVERED = 1
-    REFUSED = 2
-    NOT_FOUND = 3
-    NEEDS_HUMAN = 4
-    CANCELLED = 5
-    UNAVAILABLE = 6
-    INTERRUPTED = 130
-
-
-OK = ExitCode.DELIVERED
-"""Success of a command that delivers nothing."""
 
 ENDS = (
     ExitCode.NOT_DELIVERED,
@@ -65,19 +43,6 @@ def exit_code_of_state(state: RequirementState) -> ExitCode:
 def worst(codes: Sequence[ExitCode]) -> ExitCode:
     """The first of the codes in the order of `ENDS`."""
     return min(codes, key=ENDS.index)
-
-
-def exit_code_of_error(error: PipelineError) -> ExitCode:
-    """The code of an error, by its type."""
-    match error:
-        case RefusedInput() | AlreadyStarted():
-            return ExitCode.REFUSED
-        case UnknownRequirement():
-            return ExitCode.NOT_FOUND
-        case DependencyUnavailable():
-            return ExitCode.UNAVAILABLE
-        case _:
-            return ExitCode.NOT_DELIVERED
 
 
 def load_settings() -> settings.Settings:

@@ -15,7 +15,8 @@ from adapters.sdlc.views import EscalationView, RequirementView, StageView
 from cli import output
 from cli.connections import records
 from cli.diff import brought
-from cli.running import ExitCode, exit_code_of_state, load_settings, run, worst
+from cli.exits import ExitCode
+from cli.running import exit_code_of_state, load_settings, run, worst
 from cli.status import (
     ask_line,
     full_status,

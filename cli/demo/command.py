@@ -22,7 +22,8 @@ from adapters.local_stack.child import log_tail
 from adapters.sdlc.reader import create_reader
 from cli import output
 from cli.demo.result import Demonstrated, document, read_records, show
-from cli.running import ENDS, ExitCode, run
+from cli.exits import ExitCode
+from cli.running import ENDS, run
 from cli.up import running, worker_process
 from demo.project import agents_file, make_project
 from pipeline.errors import ServerNotStarted

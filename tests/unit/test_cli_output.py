@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from cli import output
-from cli.running import ExitCode, exit_code_of_error, exit_code_of_state
+from cli.exits import ExitCode, exit_code_of_error
+from cli.invocation import STARTER
+from cli.running import exit_code_of_state
 from pipeline.errors import (
     AgentsFileRefused,
     AlreadyStarted,
@@ -107,7 +109,7 @@ def test_a_command_is_told_as_it_can_be_typed_where_the_user_stands(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ours = output.STARTER.parent
+    ours = STARTER.parent
     monkeypatch.chdir(ours)
     output.data().print(said)
     monkeypatch.chdir(tmp_path)
