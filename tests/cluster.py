@@ -18,7 +18,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.service import RPCError
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, _workflow
 
 from adapters.care.care import Remediator
 from adapters.installation import Identity
@@ -65,6 +65,18 @@ from workflows.starting import start_requirement
 Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 Scripts = Mapping[str, Sequence[Script]]
 ExitCodes = Mapping[str, Sequence[int]]
+
+# The SDK takes every workflow task that lasts for two seconds for a deadlock: on a busy machine
+# that measures the machine. A workflow that never yields is ended by the limit of its test.
+_create_workflow_worker = _workflow._WorkflowWorker.__init__
+
+
+def _create_patient(self: _workflow._WorkflowWorker, **options: Any) -> None:
+    _create_workflow_worker(self, **options)
+    self._deadlock_timeout_seconds = int(PATIENCE_SECONDS)
+
+
+_workflow._WorkflowWorker.__init__ = _create_patient  # type: ignore[method-assign]
 
 AGENTS = AgentsFile(
     source="agents.toml",
