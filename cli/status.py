@@ -73,7 +73,7 @@ def status(
         return
     output.data().print(full_status(view), crop=False)
     if result:
-        output.write(result.line())
+        output.hint(result.line())
     hints.write()
 
 
