@@ -44,6 +44,21 @@ class Savings:
         return self.saved / _HOUR
 
 
+@dataclass(frozen=True)
+class Performance:
+    """Measured times: `queue` between asking for agents and their starts, summed over runs.
+
+    `hold` is how long some boundary was held or some agent suspended, `human` how long a question
+    to a human was open.
+    """
+
+    savings: Savings
+    wall: timedelta
+    queue: timedelta
+    hold: timedelta
+    human: timedelta
+
+
 def savings(intervals: Sequence[Interval]) -> Savings:
     """Sum of the intervals against the length of their union.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from fractions import Fraction
 from heapq import heapify, heappop, heappush
 from math import isfinite
@@ -41,6 +42,11 @@ class Schedule:
     saved_minutes: float
     percentage_saved: float
     """One decimal."""
+
+    @property
+    def makespan(self) -> timedelta:
+        """How long it takes."""
+        return timedelta(minutes=self.makespan_minutes)
 
 
 def plan_schedule(

@@ -22,6 +22,10 @@ _GREEN_ANSWERS: Mapping[Role, Mapping[str, object]] = MappingProxyType(
 _RESEARCHERS = tuple(agent.name for agent in TEAM.values() if agent.role is Role.RESEARCH)
 """Who owns a red critique: its reasons go back to research."""
 
+_FAIL = "FAIL"
+RED_VERDICTS = (_FAIL, "REQUEST_CHANGES", "ESCALATE")
+"""Verdicts that let nothing pass: the work under review is red, and the review in order."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -51,9 +55,9 @@ def judge(stage: Stage, notice: Notice) -> Judgement:
     expected = VERDICTS.get(TEAM[stage.agent].role)
     if expected and not verdict:
         return _without_verdict(stage, expected)
-    if verdict == "FAIL":
+    if verdict == _FAIL:
         return _tests_failed(stage, notice)
-    if verdict in ("REQUEST_CHANGES", "ESCALATE"):
+    if verdict in RED_VERDICTS:
         return _critique_red(stage, notice, verdict)
     return Judgement(StageState.COMPLETED, verdict)
 
@@ -101,7 +105,7 @@ def _tests_failed(stage: Stage, notice: Notice) -> Judgement:
         _error(notice.failures, notice),
         signature=signature("\n".join(notice.failures)),
     )
-    return Judgement(StageState.FAILED, "FAIL", failure)
+    return Judgement(StageState.FAILED, _FAIL, failure)
 
 
 def _critique_red(stage: Stage, notice: Notice, verdict: str) -> Judgement:

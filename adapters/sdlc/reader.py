@@ -16,6 +16,7 @@ from adapters.sdlc.costs import COST_COLUMNS, cost_of_row
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.orphans import ended_requirements
 from adapters.sdlc.performance import measure
+from adapters.sdlc.reports import facts_of, rates_of
 from adapters.sdlc.requirements import ORDER
 from adapters.sdlc.tables import (
     Base,
@@ -58,6 +59,8 @@ from pipeline.model import (
     StageContext,
     StageRequest,
 )
+from pipeline.rates import Rates
+from pipeline.report import RequirementFacts
 
 T = TypeVar("T")
 
@@ -235,6 +238,16 @@ class SdlcReader:
             hold_seconds=measured.hold.total_seconds(),
             human_seconds=measured.human.total_seconds(),
         )
+
+    async def facts(self, number: str) -> RequirementFacts:
+        """All that a report on one requirement needs. Raises: UnknownRequirement."""
+        now = datetime.now(UTC)
+        return await self._database.read(lambda connection: facts_of(connection, number, now))
+
+    async def rates(self, since: datetime | None = None) -> Rates:
+        """The figures of all requirements that ended since then, or have not ended."""
+        now = datetime.now(UTC)
+        return await self._database.read(lambda connection: rates_of(connection, since, now))
 
     async def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Mapping[str, Any]]:
         return await self._database.read(lambda connection: queries.rows(connection, query))

@@ -24,7 +24,7 @@ from adapters.sdlc.holds import (
     pass_gate,
     resolve_dependents,
 )
-from adapters.sdlc.performance import Performance, measure
+from adapters.sdlc.performance import measure
 from adapters.sdlc.retries import end_retries, leave_behind
 from adapters.sdlc.stages import lose
 from adapters.sdlc.tables import ExtensionRow, FixRow, PhaseRow, RequirementRow, RunRow, StageRow
@@ -46,6 +46,7 @@ from pipeline.model import (
     RequirementState,
     StageState,
 )
+from pipeline.savings import Performance
 
 ORDER = TypeAdapter(RequirementOrder)
 """The input as JSON and back."""

@@ -344,13 +344,18 @@ class RunView:
     opened_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    closed_at: datetime | None
     end: RunEnd | None
     exit_code: int | None
     verdict: str
+    notice: Mapping[str, object] | None
+    """The accepted answer, as it came."""
     summary: str
+    remarks: tuple[str, ...]
     error: str
     base_commit: str | None
     commit: str | None
+    head_commit: str | None
     log_reference: str
     host: str | None
     session: str

@@ -1,0 +1,289 @@
+"""Rows for the reports: the time of one requirement, or the outcomes of many."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CTE, func, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sdlc import costs, queries
+from adapters.sdlc.costs import COST_COLUMNS, cost_of_row
+from adapters.sdlc.performance import measure_many
+from adapters.sdlc.requirements import ORDER
+from adapters.sdlc.tables import (
+    CostRow,
+    DeliveryTurnRow,
+    EscalationRow,
+    FailureRow,
+    FixRow,
+    GateRow,
+    HoldRow,
+    PhaseRow,
+    RequirementRow,
+    RunRow,
+    StageRow,
+)
+from pipeline.errors import UnknownRequirement
+from pipeline.history import BuildTimes, History, RunTimes, Wait, WaitKind, lifetime
+from pipeline.model import NO_COST, FailureKind, Interval, Mode, RequirementState, StageState
+from pipeline.rates import FailureFact, Outcome, Rates, RunFact, rates
+from pipeline.report import RequirementFacts, planned_schedule
+
+Rows = Sequence[Mapping[str, Any]]
+
+# --- one requirement ------------------------------------------------------------------------------
+
+
+async def facts_of(connection: AsyncConnection, number: str, now: datetime) -> RequirementFacts:
+    """What the rows tell of a requirement, of its fixes and of what both cost.
+
+    Raises: UnknownRequirement.
+    """
+    query = select(RequirementRow.plan, RequirementRow.mode).where(RequirementRow.number == number)
+    found = await queries.rows(connection, query)
+    if not found:
+        raise UnknownRequirement(f"There is no requirement {number}.")
+    of_fixes = select(FixRow.number).where(FixRow.root == number)
+    fixes = [row["number"] for row in await queries.rows(connection, of_fixes)]
+    stages = await queries.rows(
+        connection, select(StageRow).where(StageRow.number == number).order_by(StageRow.position)
+    )
+    runs = await queries.rows(connection, _runs([number, *fixes]))
+    return RequirementFacts(
+        history=await _history(connection, number, fixes, runs, stages, now),
+        pipeline=ORDER.validate_python(found[0]["plan"]).pipeline,
+        mode=Mode(found[0]["mode"]),
+        states={row["stage"]: StageState(row["state"]) for row in stages},
+        costs={(row["number"], row["stage"], row["attempt"]): cost_of_row(row) for row in runs},
+    )
+
+
+async def _history(
+    connection: AsyncConnection,
+    number: str,
+    fixes: Sequence[str],
+    runs: Rows,
+    stages: Rows,
+    now: datetime,
+) -> History:
+    phases = await queries.rows(
+        connection,
+        select(PhaseRow.target, PhaseRow.at)
+        .where(PhaseRow.number == number, PhaseRow.stage == "")
+        .order_by(PhaseRow.id),
+    )
+    opened, ended = lifetime([(row["target"], row["at"]) for row in phases])
+    builds = await queries.rows(
+        connection, select(GateRow).where(GateRow.number == number, GateRow.evidence.is_not(None))
+    )
+    turns = await queries.rows(
+        connection, select(DeliveryTurnRow).where(DeliveryTurnRow.number == number)
+    )
+    return History(
+        number=number,
+        opened_at=opened,
+        ended_at=ended,
+        now=now,
+        runs=tuple(_run(row) for row in runs),
+        builds=tuple(
+            BuildTimes(row["gate"], row["stage"], row["verdict"], row["started_at"], ended_at)
+            for row in builds
+            if row["started_at"] and (ended_at := row["ended_at"])
+        ),
+        waits=await _waits(connection, number, fixes, stages),
+        delivering=tuple(
+            Interval(row["taken_at"], max(row["taken_at"], row["left_at"] or ended or now))
+            for row in turns
+            if row["taken_at"]
+        ),
+    )
+
+
+def _runs(numbers: Sequence[str]) -> queries.Query:
+    """Every run of those, in the order of their opening, with its cost."""
+    return (
+        select(
+            *(RunRow.number, RunRow.stage, RunRow.agent, RunRow.attempt, RunRow.state),
+            *(RunRow.opened_at, RunRow.started_at, RunRow.ended_at, RunRow.closed_at),
+            *(RunRow.prepare_started_at, RunRow.prepare_ended_at, RunRow.suspensions),
+            *COST_COLUMNS,
+        )
+        .outerjoin(CostRow, CostRow.run_id == RunRow.run_id)
+        .where(RunRow.number.in_(numbers))
+        .order_by(RunRow.opened_at, RunRow.run_id)
+    )
+
+
+def _run(row: Mapping[str, Any]) -> RunTimes:
+    return RunTimes(
+        number=row["number"],
+        stage=row["stage"],
+        agent=row["agent"],
+        attempt=row["attempt"],
+        state=StageState(row["state"]),
+        opened_at=row["opened_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        closed_at=row["closed_at"],
+        prepare_started_at=row["prepare_started_at"],
+        prepare_ended_at=row["prepare_ended_at"],
+        suspensions=tuple(row["suspensions"]),
+    )
+
+
+async def _waits(
+    connection: AsyncConnection, number: str, fixes: Sequence[str], stages: Rows
+) -> tuple[Wait, ...]:
+    held = await queries.rows(
+        connection,
+        select(HoldRow)
+        .where(HoldRow.number.in_([number, *fixes]))
+        .order_by(HoldRow.created_at, HoldRow.boundary),
+    )
+    asked = await queries.rows(
+        connection,
+        select(EscalationRow)
+        .where(EscalationRow.number == number)
+        .order_by(EscalationRow.escalation),
+    )
+    return (
+        *(
+            Wait(
+                WaitKind.LIMIT if row["account"] or row["budget"] else WaitKind.HOLD,
+                row["number"],
+                row["boundary"],
+                row["reason"],
+                row["created_at"],
+                row["ended_at"],
+            )
+            for row in held
+        ),
+        *(
+            Wait(
+                WaitKind.HUMAN,
+                number,
+                ", ".join(dict.fromkeys(str(ask["gate"]) for ask in row["asks"])),
+                "; ".join(str(ask["reason"]) for ask in row["asks"]),
+                row["created_at"],
+                row["answered_at"],
+            )
+            for row in asked
+        ),
+        *(
+            Wait(WaitKind.SLOT, number, row["stage"], "", row["queued_at"], None)
+            for row in stages
+            if row["queued_at"]
+        ),
+    )
+
+
+# --- many requirements ----------------------------------------------------------------------------
+
+
+async def rates_of(connection: AsyncConnection, since: datetime | None, now: datetime) -> Rates:
+    """The figures of all that ended since then, or is open; fixes belong to what they repair.
+
+    Requirements without stages, which stand for a part of the infrastructure, are left out.
+    """
+    query = select(RequirementRow).where(RequirementRow.parent.is_(None))
+    if since is not None:
+        query = query.where(
+            or_(RequirementRow.ended_at >= since, RequirementRow.ended_at.is_(None))
+        )
+    found = await queries.rows(connection, query)
+    plans = {row["number"]: ORDER.validate_python(row["plan"]).pipeline for row in found}
+    found = [row for row in found if plans[row["number"]].stages]
+    if not found:
+        return rates((), (), ())
+    numbers = [row["number"] for row in found]
+    whose = _with_fixes(numbers)
+    measured = await measure_many(connection, numbers, now)
+    spent = await costs.of_requirements(connection, numbers)
+    fixes = await _counted(connection, FixRow.root, numbers)
+    questions = await _counted(connection, EscalationRow.number, numbers)
+    states = await _states(connection, numbers)
+    outcomes = []
+    for row in found:
+        number, mode = row["number"], Mode(row["mode"])
+        plan = planned_schedule(plans[number], mode, states.get(number, {}))
+        outcomes.append(
+            Outcome(
+                number=number,
+                title=row["title"],
+                state=RequirementState(row["state"]),
+                mode=mode,
+                pipeline=row["pipeline"],
+                created_at=row["created_at"],
+                ended_at=row["ended_at"],
+                planned=plan.makespan,
+                planned_saved=plan.percentage_saved,
+                performance=measured[number],
+                cost=spent.get(number, NO_COST),
+                fixes=fixes.get(number, 0),
+                questions=questions.get(number, 0),
+            )
+        )
+    return rates(
+        outcomes, await _run_facts(connection, whose), await _failure_facts(connection, whose)
+    )
+
+
+def _with_fixes(numbers: Sequence[str]) -> CTE:
+    """Those numbers and those of their fixes, each with whose it is."""
+    own = select(
+        RequirementRow.number, RequirementRow.number.label("root"), literal(False).label("is_fix")
+    ).where(RequirementRow.number.in_(numbers))
+    of_fixes = select(FixRow.number, FixRow.root, literal(True)).where(FixRow.root.in_(numbers))
+    return own.union_all(of_fixes).cte("whose")
+
+
+async def _counted(
+    connection: AsyncConnection, column: Any, numbers: Sequence[str]
+) -> Mapping[str, int]:
+    query = select(column.label("number"), func.count().label("count"))
+    found = await queries.rows(connection, query.where(column.in_(numbers)).group_by(column))
+    return {row["number"]: row["count"] for row in found}
+
+
+async def _states(
+    connection: AsyncConnection, numbers: Sequence[str]
+) -> Mapping[str, Mapping[str, StageState]]:
+    query = select(StageRow.number, StageRow.stage, StageRow.state)
+    found: dict[str, dict[str, StageState]] = {}
+    for row in await queries.rows(connection, query.where(StageRow.number.in_(numbers))):
+        found.setdefault(row["number"], {})[row["stage"]] = StageState(row["state"])
+    return found
+
+
+async def _run_facts(connection: AsyncConnection, whose: CTE) -> list[RunFact]:
+    query = (
+        select(
+            *(RunRow.agent, RunRow.state, RunRow.verdict, whose.c.is_fix),
+            *(CostRow.kind, CostRow.seconds, *COST_COLUMNS),
+        )
+        .join(whose, whose.c.number == RunRow.number)
+        .outerjoin(CostRow, CostRow.run_id == RunRow.run_id)
+    )
+    return [
+        RunFact(
+            agent=row["agent"],
+            kind=row["kind"] or "",
+            state=StageState(row["state"]),
+            verdict=row["verdict"],
+            is_of_fix=row["is_fix"],
+            seconds=row["seconds"] or 0.0,
+            cost=cost_of_row(row),
+        )
+        for row in await queries.rows(connection, query)
+    ]
+
+
+async def _failure_facts(connection: AsyncConnection, whose: CTE) -> list[FailureFact]:
+    query = select(whose.c.root, FailureRow.kind, FailureRow.resolved_at).join(
+        whose, whose.c.number == FailureRow.number
+    )
+    return [
+        FailureFact(row["root"], FailureKind(row["kind"]), row["resolved_at"] is not None)
+        for row in await queries.rows(connection, query)
+    ]
