@@ -67,6 +67,8 @@ COMMANDS = {
     "list": LazyCommand("cli.list", "list_requirements"),
     "watch": LazyCommand("cli.watch", "watch"),
     "diff": LazyCommand("cli.diff", "diff"),
+    "report": LazyCommand("cli.report", "report"),
+    "verify-parallel": LazyCommand("cli.verify_parallel", "verify_parallel"),
     "logs": LazyCommand("cli.logs", "logs"),
     "prompt": LazyCommand("cli.prompt", "prompt"),
     "events": LazyCommand("cli.events", "events"),

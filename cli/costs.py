@@ -52,7 +52,7 @@ def costs(
     Dollars are those that the agents' programs tell; ≈ marks those that are estimated from tokens.
     """
     by = by or (By.STAGE if req else By.REQUIREMENT)
-    begin = _begin(since, datetime.now(UTC)) if since else None
+    begin = beginning(since, datetime.now(UTC)) if since else None
     found, budgets = run(_costs(load_settings(), by, req, begin))
     whole = sum((line.cost for line in found), NO_COST)
     if as_json:
@@ -78,7 +78,7 @@ async def _costs(
         return await reader.costs(by, number, since), await reader.budgets(number or "")
 
 
-def _begin(since: str, now: datetime) -> datetime:
+def beginning(since: str, now: datetime) -> datetime:
     """The moment that a span before now, or a date, names. Raises: RefusedInput."""
     if span := _SPAN.fullmatch(since):
         try:

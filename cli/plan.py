@@ -52,7 +52,7 @@ def plan(
     every: Annotated[bool, typer.Option("--all", help="Compare all pipelines.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show when each stage would run, and what parallel work saves.
+    """Show when each stage would run, and what that saves.
 
     With --budget also what it is likely to cost: by what earlier requirements did, as the SDLC
     database tells, else by expected_usd of the agents file. A budget is enough if four of five such

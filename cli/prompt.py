@@ -88,14 +88,14 @@ async def _shown(
         found = next((each for each in reversed(runs) if attempt in (None, each.attempt)), None)
         if attempt is not None and found is None:
             raise UnknownRequirement(f"{name} of {number} has no attempt {attempt}.")
-        if found and not now and (told := _told(settings, found)) is not None:
-            return told
+        if found and not now and (text := told_prompt(settings, found)) is not None:
+            return _Shown(found.stage, found.agent, found.attempt, text, was_told=True)
         if attempt is not None:
             raise UnknownRequirement(f"{name}, attempt {attempt}, has not started.")
         return await _would_be_told(settings, reader, view, name)
 
 
-def _told(settings: Settings, found: RunView) -> _Shown | None:
+def told_prompt(settings: Settings, found: RunView) -> str | None:
     """What the run's agent was told; None if it has not started yet.
 
     Raises: UnknownRequirement if that is not known here, or not any more.
@@ -107,8 +107,7 @@ def _told(settings: Settings, found: RunView) -> _Shown | None:
         )
     file = RunDirectory.of(settings.home, found.run_id).file(run_files.PROMPT)
     if file.exists():
-        text = file.read_text(encoding="utf-8", errors="replace")
-        return _Shown(found.stage, found.agent, found.attempt, text, was_told=True)
+        return file.read_text(encoding="utf-8", errors="replace")
     if found.started_at is None:
         return None
     raise UnknownRequirement(

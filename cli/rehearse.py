@@ -41,7 +41,7 @@ _OTHER_SERVERS = ("TEMPORAL_",)
 
 
 def rehearse() -> None:
-    """Try the builds of the agents file before the first paid run.
+    """Try the agents file's builds before the first paid run.
 
     Scripted agents work on a clone of the project that is thrown away, on servers of its own; its
     builds are prepared, made and delivered as they will be. Your repository is only read.

@@ -65,7 +65,7 @@ def status(
     req: Annotated[str, typer.Argument(help="The requirement's number.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show where a requirement stands, why it waits, what to answer."""
+    """Show where a requirement stands, and what to answer."""
     view, hints, result = run(_requirement(load_settings(), req))
     if as_json:
         told = {"brought": result.document() if result else None}

@@ -1,7 +1,7 @@
 """Many requirements in figures: savings, plan error, failures and fixes, trend, the two modes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
@@ -132,9 +132,11 @@ class Summary:
         return _percent(self.delivered, self.ended)
 
     @property
-    def usd_per_delivery(self) -> float | None:
-        """What one that was delivered cost, with its share of those that were not."""
-        return self.cost.usd / self.delivered if self.cost.usd and self.delivered else None
+    def cost_per_delivery(self) -> Cost | None:
+        """What one that was delivered cost, with its share of those that were not, in dollars."""
+        if self.cost.usd is None or not self.delivered:
+            return None
+        return replace(self.cost, tokens=None, usd=self.cost.usd / self.delivered)
 
 
 @dataclass(frozen=True)

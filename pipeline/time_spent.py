@@ -149,13 +149,17 @@ def ready_at(history: History, run: RunTimes, needs: Needs) -> datetime | None:
 def _ends_before(history: History, run: RunTimes, before: Collection[str]) -> Iterator[datetime]:
     """Ends of all that a run of the stage may have waited for; some may be later than its start."""
     for other in history.runs:
-        is_earlier = other.stage == run.stage and other.attempt < run.attempt
-        if (is_earlier or other.stage in before or history.is_of_fix(other)) and other.closed_at:
+        if other.closed_at and _is_awaited(history, run, other, before):
             yield other.closed_at
     yield from (build.ended_at for build in history.builds if build.stage in before)
     for wait in history.waits:
         if wait.kind is WaitKind.HUMAN and wait.end:
             yield wait.end
+
+
+def _is_awaited(history: History, run: RunTimes, other: RunTimes, before: Collection[str]) -> bool:
+    """Whether a run may have waited for the other one: what repeats may for whatever was red."""
+    return run.attempt > 1 or other.stage in before or history.is_of_fix(other)
 
 
 # --- the critical path ----------------------------------------------------------------------------
@@ -244,8 +248,8 @@ def _needed(
         return True
     before = needs.get(work.stage, ())
     if isinstance(each, BuildTimes):
-        return each.stage in before
-    return history.is_of_fix(each) or each.stage in before or each.stage == work.stage
+        return each.stage in before or work.attempt > 1
+    return _is_awaited(history, work, each, before)
 
 
 def _name(history: History, work: RunTimes | BuildTimes) -> tuple[str, str]:

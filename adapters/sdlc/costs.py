@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Label, bindparam, func, select, union_all
+from sqlalchemy import ARRAY, Label, Text, any_, bindparam, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.prices import estimate
@@ -142,12 +142,13 @@ async def of_requirements(
     connection: AsyncConnection, numbers: Sequence[str]
 ) -> Mapping[str, Cost]:
     """What those requirements cost, their fixes included; a fix its own runs alone."""
+    these = any_(literal(list(numbers), ARRAY(Text)))
     repaired = select(FixRow.root, FixRow.number).subquery()
-    own = select(CostRow.number.label("whose"), *COST_COLUMNS).where(CostRow.number.in_(numbers))
+    own = select(CostRow.number.label("whose"), *COST_COLUMNS).where(CostRow.number == these)
     of_fixes = (
         select(repaired.c.root.label("whose"), *COST_COLUMNS)
         .join(repaired, repaired.c.number == CostRow.number)
-        .where(repaired.c.root.in_(numbers))
+        .where(repaired.c.root == these)
     )
     both = union_all(own, of_fixes).subquery()
     query = select(both.c.whose, *_sums(both.c)).group_by(both.c.whose)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CTE, func, literal, or_, select
+from sqlalchemy import ARRAY, CTE, ColumnElement, Text, any_, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc import costs, queries
@@ -229,12 +229,19 @@ async def rates_of(connection: AsyncConnection, since: datetime | None, now: dat
     )
 
 
+def _array(numbers: Sequence[str]) -> ColumnElement[Any]:
+    """One parameter, however many there are: a statement takes no more than 65,535."""
+    return literal(list(numbers), ARRAY(Text))
+
+
 def _with_fixes(numbers: Sequence[str]) -> CTE:
     """Those numbers and those of their fixes, each with whose it is."""
     own = select(
         RequirementRow.number, RequirementRow.number.label("root"), literal(False).label("is_fix")
-    ).where(RequirementRow.number.in_(numbers))
-    of_fixes = select(FixRow.number, FixRow.root, literal(True)).where(FixRow.root.in_(numbers))
+    ).where(RequirementRow.number == any_(_array(numbers)))
+    of_fixes = select(FixRow.number, FixRow.root, literal(True)).where(
+        FixRow.root == any_(_array(numbers))
+    )
     return own.union_all(of_fixes).cte("whose")
 
 
@@ -242,7 +249,9 @@ async def _counted(
     connection: AsyncConnection, column: Any, numbers: Sequence[str]
 ) -> Mapping[str, int]:
     query = select(column.label("number"), func.count().label("count"))
-    found = await queries.rows(connection, query.where(column.in_(numbers)).group_by(column))
+    found = await queries.rows(
+        connection, query.where(column == any_(_array(numbers))).group_by(column)
+    )
     return {row["number"]: row["count"] for row in found}
 
 
@@ -251,7 +260,9 @@ async def _states(
 ) -> Mapping[str, Mapping[str, StageState]]:
     query = select(StageRow.number, StageRow.stage, StageRow.state)
     found: dict[str, dict[str, StageState]] = {}
-    for row in await queries.rows(connection, query.where(StageRow.number.in_(numbers))):
+    for row in await queries.rows(
+        connection, query.where(StageRow.number == any_(_array(numbers)))
+    ):
         found.setdefault(row["number"], {})[row["stage"]] = StageState(row["state"])
     return found
 

@@ -78,7 +78,7 @@ def demo(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Take one requirement through the team, on servers of its own.
+    """Take one requirement through the team, on its own servers.
 
     Agents are real processes. Everything happens in a temporary directory, which is removed at the
     end. The failures can be combined; they are repaired, and the requirement is delivered.

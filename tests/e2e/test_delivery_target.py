@@ -79,7 +79,7 @@ async def test_a_target_that_moved_is_merged_and_verified(
     assert (project.root / "user.txt").exists()
 
 
-async def test_what_it_brought_leaves_out_what_others_did_meanwhile(
+async def test_what_it_brought_is_reported_and_leaves_out_what_others_did_meanwhile(
     orchestra: Orchestra, working: Handle, tmp_path: Path
 ) -> None:
     theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
@@ -105,6 +105,43 @@ async def test_what_it_brought_leaves_out_what_others_did_meanwhile(
     assert (elsewhere.code, unknown.code) == (3, 3)
     assert "where its work lies" in elsewhere.err
     assert "has no stage 'todd'" in unknown.err
+    await asyncio.to_thread(check_report, cli, number, commit)
+
+
+def check_report(cli: Cli, number: str, commit: str) -> None:
+    """Its figures are those of `status`, its records what the agents were told and answered."""
+    status = cli("status", number, "--json").document
+    report = cli("report", number, "--json").document
+    verified = cli("verify-parallel", number, "--json")
+    trace = cli("report", number, "--trace")
+    page = cli.directory / "report.html"
+    written = cli("report", number, "--html", str(page))
+    nowhere = cli("report", number, "--html", str(cli.directory / "no folder" / "report.html"))
+    listed = cli("report", "--since", "1h", "--json").document
+    elsewhere = cli("report", number, "--trace", AGOG_HOST="another").out
+
+    measured = report["performance"]
+    assert measured.items() <= status["brought"].items()
+    parts = {part["part"]: part for part in report["time"]}
+    assert sum(part["seconds"] for part in parts.values()) == pytest.approx(report["wall_seconds"])
+    assert report["wall_seconds"] == pytest.approx(measured["wall_seconds"])
+    work = (parts["agents"], parts["builds"])
+    assert sum(part["seconds"] for part in work) == pytest.approx(measured["parallel_seconds"])
+    assert sum(p["work_seconds"] for p in work) == pytest.approx(measured["sequential_seconds"])
+    assert {agent["agent"] for agent in report["agents"]} == {"roy", "jen"}
+    assert report["critical_path"][-2]["name"].startswith("build ")
+    assert verified.code == 0
+    assert [pair["relation"] for pair in verified.document["pairs"]] == ["overlapped"]
+    assert "You are roy." in trace.out
+    assert f"**build backend**: green on {commit}, clean" in trace.out
+    assert written.code == 0
+    assert "You are jen." in page.read_text()
+    assert nowhere.code == 2
+    assert "report.html' cannot be written: No such file or directory." in nowhere.err
+    assert [each["req_number"] for each in listed["outcomes"]] == [number]
+    assert listed["parallel_seconds"] == pytest.approx(measured["parallel_seconds"])
+    assert "ran on host" in elsewhere
+    assert "You are roy." not in elsewhere
 
 
 async def test_a_target_that_conflicts_blocks(orchestra: Orchestra, working: Handle) -> None:

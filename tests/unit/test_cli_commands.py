@@ -52,7 +52,35 @@ def test_the_help_loads_no_driver_and_no_client() -> None:
 
     loaded = {module.partition(".")[0] for module in said.stdout.split()}
     assert "Commands:" in said.stdout
-    assert loaded.isdisjoint({"temporalio", "sqlalchemy", "psycopg", "nats", "alembic"})
+    assert loaded.isdisjoint({"temporalio", "sqlalchemy", "psycopg", "nats", "alembic", "jinja2"})
+
+
+def test_no_command_loads_the_template_engine_before_it_writes_a_page() -> None:
+    modules = sorted({command.module for command in COMMANDS.values()})
+    code = f"import sys, {', '.join(modules)}\nprint(*sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert "jinja2" not in said.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--json", "--trace", "REQ-1"], "Give one of"),
+        (["--html", "x.html", "--json"], "Give one of"),
+        (["--trace"], "--trace is of one requirement"),
+        (["REQ-1", "--since", "7d"], "are of all requirements"),
+        (["REQ-1", "--compare"], "are of all requirements"),
+        (["--since", "yesterday"], "--since yesterday: give a span"),
+    ],
+)
+def test_a_report_refuses_what_does_not_fit_together(arguments: list[str], why: str) -> None:
+    said = runner.invoke(app, ["report", *arguments])
+
+    assert isinstance(said.exception, RefusedInput)
+    assert why in str(said.exception)
 
 
 def test_the_version_is_that_of_the_package() -> None:

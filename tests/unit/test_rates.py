@@ -50,7 +50,8 @@ def test_many_requirements_are_summed() -> None:
     assert told.planned_saved_percent == 50.0
     assert (told.plan_error_p50, told.plan_error_p80) == (20.0, 100.0)  # of 50 minutes
     assert told.wall_p50 == timedelta(minutes=60)
-    assert (told.fixes, told.questions, told.usd_per_delivery) == (4, 8, 2.0)
+    assert (told.fixes, told.questions) == (4, 8)
+    assert told.cost_per_delivery == Cost(usd=2.0)
 
 
 def test_nothing_gives_no_figure_and_no_error() -> None:
@@ -58,7 +59,7 @@ def test_nothing_gives_no_figure_and_no_error() -> None:
 
     assert empty == Rates((), summary(()), (), (), (), ())
     assert (empty.summary.saved_percent, empty.summary.delivered_percent) == (None, None)
-    assert (empty.summary.wall_p50, empty.summary.usd_per_delivery) == (None, None)
+    assert (empty.summary.wall_p50, empty.summary.cost_per_delivery) == (None, None)
 
 
 def a_run(agent: str, state: StageState, verdict: str = "", *, fix: bool = False) -> RunFact:
