@@ -44,6 +44,11 @@ Examples:
 """
 }
 
+_WHEN_WIDTH = 16
+"""Columns of a stage's bar: with those of its figures it fits a terminal of 80."""
+_SHOWN = 0.05
+"""Seconds; what is shorter would be shown as 0.0 s."""
+
 
 def report(
     req: Annotated[str | None, typer.Argument(help="A requirement; default: all.")] = None,
@@ -98,8 +103,20 @@ class Reported:
     brought: Brought | None
     trace: Trace | None
 
-    @property
-    def sentence(self) -> str:
+    def sentences(self) -> Iterator[str]:
+        """How it stands and why, what it brought, what parallel work saved."""
+        view = self.view
+        yield self._standing()
+        yield f"Pipeline {view.pipeline}, {view.mode}, priority {view.priority}."
+        if view.reason and not self.brought:
+            yield output.first_line(view.reason)
+        if view.waiting_for:
+            yield f"It waits for {view.waiting_for}: see python starter.py status {view.number}"
+        if self.brought:
+            yield self.brought.line()
+        yield self._savings()
+
+    def _standing(self) -> str:
         """How it stands and how long it took, beside the plan."""
         history, view = self.figures.history, self.view
         if history.opened_at is None:
@@ -111,8 +128,7 @@ class Reported:
         verb = "took" if history.ended_at else "has taken"
         return f"{view.number} is {view.state}; it {verb} {took}, {planned} were planned{beside}."
 
-    @property
-    def savings(self) -> str:
+    def _savings(self) -> str:
         """What parallel work saved, as `status` tells it."""
         measured = self.performance
         parallel, sequential = (
@@ -245,11 +261,7 @@ def text(found: Reported) -> Iterator[RenderableType]:
     """What people read."""
     view, figures = found.view, found.figures
     yield output.plain(f"{view.number} {output.first_line(view.title)}")
-    yield found.sentence
-    yield f"Pipeline {view.pipeline}, {view.mode}, priority {view.priority}."
-    if found.brought:
-        yield found.brought.line()
-    yield found.savings
+    yield from (output.plain(sentence) for sentence in found.sentences())
     if figures.stretches:
         yield "\nWhere the time went (each moment counts once):"
         yield _parts_table(figures)
@@ -308,15 +320,13 @@ def end_of(figures: RequirementReport) -> str:
 def waited_for(link: Link) -> str:
     """What was waited for before a piece of the critical path, the longest first."""
     longest = sorted(link.waited.items(), key=lambda each: each[1], reverse=True)
-    return ", ".join(f"{part} {output.duration(took.total_seconds())}" for part, took in longest)
+    seconds = ((part, took.total_seconds()) for part, took in longest)
+    return ", ".join(f"{part} {output.duration(took)}" for part, took in seconds if took >= _SHOWN)
 
 
 def _stages_table(figures: RequirementReport) -> Table:
-    numbers = ("planned", "worked", "runs")
-    rows = output.table(
-        "stage", "agent", "state", *numbers, "from the opening to the end",
-        numbers=numbers, fold=("stage",),
-    )  # fmt: skip
+    numbers = ("planned", "worked")
+    rows = output.table("stage", "agent", "state", *numbers, "when", numbers=numbers)
     path = {link.name for link in figures.path}
     opened, whole = figures.history.opened_at, figures.wall.total_seconds()
     for stage in figures.stages:
@@ -324,7 +334,7 @@ def _stages_table(figures: RequirementReport) -> Table:
         line = ""
         if start and opened:
             began, ended = ((each - opened).total_seconds() for each in (start, end))
-            line = output.bar(began, ended, whole)
+            line = output.bar(began, ended, whole, _WHEN_WIDTH)
         planned = stage.planned
         rows.add_row(
             f"{stage.stage}*" if stage.stage in path else stage.stage,
@@ -332,7 +342,6 @@ def _stages_table(figures: RequirementReport) -> Table:
             output.styled(stage.state),
             f"{planned.end_minute - planned.start_minute:g} min" if planned else "",
             output.duration(stage.worked.total_seconds()) if stage.runs else "",
-            str(stage.runs or ""),
             line,
         )
     rows.caption = "* critical path"

@@ -89,7 +89,7 @@ def page_of_one(found: Reported) -> str:
         heading=view.number,
         subtitle=view.title,
         state=str(view.state),
-        sentences=_sentences(found),
+        sentences=list(found.sentences()),
         cards=_cards(found),
         charts=[chart for chart in charts if chart.lines],
         shares=_shares(figures),
@@ -139,16 +139,6 @@ def _printable(value: object) -> object:
 
 
 # --- one requirement ------------------------------------------------------------------------------
-
-
-def _sentences(found: Reported) -> list[str]:
-    view = found.view
-    told = [found.sentence, f"Pipeline {view.pipeline}, {view.mode}, priority {view.priority}."]
-    if view.reason and not found.brought:
-        told.append(output.first_line(view.reason))
-    if found.brought:
-        told.append(found.brought.line())
-    return [*told, found.savings]
 
 
 def _cards(found: Reported) -> list[tuple[str, str]]:

@@ -30,11 +30,17 @@ _MARKS = {
     Relation.OVERLAPPED: ("", "green"),
     Relation.APART: ("apart", "bold red"),
     Relation.ORDERED: ("·", "dim"),
-    Relation.APART_BY_CHANCE: ("–", "dim"),
+    Relation.AFTER: ("after", "dim"),
+    Relation.TOO_SHORT: ("too short", "yellow"),
     Relation.SKIPPED: ("skipped", "dim"),
     Relation.NOT_RUN: ("not run", "yellow"),
 }
 """What a cell of the matrix says; an overlap says how long it was."""
+
+_TELLS_NOTHING = {
+    Relation.NOT_RUN: "have not both run",
+    Relation.TOO_SHORT: "ran too briefly to tell",
+}
 
 _WHY = {
     Cause.SEQUENTIAL: "the requirement ran one stage after another"
@@ -59,7 +65,7 @@ def verify_parallel(
         output.write_json(_document(req, found))
     else:
         output.data().print(_matrix(found), crop=False)
-        for line in _verdict(found):
+        for line in verdict(found):
             output.write(line)
     raise typer.Exit(OK if found.is_proved else ExitCode.NOT_DELIVERED)
 
@@ -110,20 +116,21 @@ def _cell(pair: Pair) -> Text:
     return Text(said or output.duration(pair.overlap.total_seconds()), style)
 
 
-def _verdict(found: Overlaps) -> list[str]:
+def verdict(found: Overlaps) -> list[str]:
     """The pairs that should have overlapped, each with its reason; else what is proved."""
     apart = [_apart_line(pair) for pair in found.of(Relation.APART)]
     if apart:
         return apart
     if not found.may_overlap:
         return ["No two stages of this plan can overlap: each needs the one before it."]
+    open_ones = [pair for pair in found.pairs if pair.relation in _TELLS_NOTHING]
     if not found.is_proved:
-        waiting = ", ".join(f"{p.first} and {p.second}" for p in found.of(Relation.NOT_RUN))
-        return [f"Nothing to verify yet: {waiting} have not both run."]
-    overlapped, open_ones = len(found.of(Relation.OVERLAPPED)), len(found.of(Relation.NOT_RUN))
-    rest = f" {open_ones} more have not both run." if open_ones else ""
+        told = (f"{p.first} and {p.second} ({_TELLS_NOTHING[p.relation]})" for p in open_ones)
+        return [f"Nothing is verified: {'; '.join(told)}."]
+    overlapped = len(found.of(Relation.OVERLAPPED))
     noun = "pair of stages" if overlapped == 1 else "pairs of stages"
-    return [f"{overlapped} {noun} overlapped, and none that should have ran apart.{rest}"]
+    said = f"{overlapped} {noun} overlapped, and none that should have ran apart."
+    return [f"{said} Of {len(open_ones)} more nothing is known." if open_ones else said]
 
 
 def _apart_line(pair: Pair) -> str:

@@ -12,7 +12,8 @@ from pipeline.model import Interval, Mode, Pipeline
 from pipeline.time_spent import Needs, ready_at
 
 NEGLIGIBLE = timedelta(seconds=5)
-"""Stages that could overlap for no longer are not blamed: a clone and a start may take as long."""
+"""What two stages could overlap for no longer tells nothing: a clone and a start may take as long.
+"""
 
 
 class Relation(StrEnum):
@@ -23,8 +24,10 @@ class Relation(StrEnum):
     """They should have overlapped, and did not."""
     ORDERED = "ordered"
     """One needs the other."""
-    APART_BY_CHANCE = "apart by chance"
-    """One could begin only when the other had ended, or just before."""
+    AFTER = "after"
+    """One could begin only when the other had ended, since something else came before it."""
+    TOO_SHORT = "too short"
+    """They could have overlapped for no longer than a start takes: that tells nothing."""
     SKIPPED = "skipped"
     """One was not needed."""
     NOT_RUN = "not run"
@@ -88,7 +91,7 @@ class Overlaps:
 
         Where no two stages can overlap, nothing has to be seen.
         """
-        is_seen = bool(self.of(Relation.OVERLAPPED) or self.of(Relation.APART_BY_CHANCE))
+        is_seen = bool(self.of(Relation.OVERLAPPED) or self.of(Relation.AFTER))
         return not self.of(Relation.APART) and (is_seen or not self.may_overlap)
 
 
@@ -121,8 +124,10 @@ def _pair(
     possible = _common(_ideal(history, one, needs), _ideal(history, other, needs))
     if overlap:
         return Pair(first, second, Relation.OVERLAPPED, overlap, max(overlap, possible))
-    if possible <= NEGLIGIBLE:
-        return Pair(first, second, Relation.APART_BY_CHANCE, possible=possible)
+    if not possible:
+        return Pair(first, second, Relation.AFTER)
+    if possible <= NEGLIGIBLE and mode is Mode.PARALLEL:
+        return Pair(first, second, Relation.TOO_SHORT, possible=possible)
     later = max(one, other, key=lambda run: history.work(run)[0].start)
     delay = _delay(history, later, needs, mode)
     return Pair(first, second, Relation.APART, possible=possible, delay=delay)

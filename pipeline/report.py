@@ -1,6 +1,6 @@
 """One requirement in figures: what was planned, what came of it, and what each agent cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,12 +10,10 @@ from pipeline.overlap import needs_of
 from pipeline.schedule import PlannedStage, Schedule, plan_schedule
 from pipeline.time_spent import Link, Part, Stretch, add_up, critical_path, stretches, work_of
 
-_NOT_NEEDED = (StageState.SKIPPED, StageState.WAITING)
-
 
 @dataclass(frozen=True)
 class RequirementFacts:
-    """What the rows tell of one requirement.
+    """What the rows tell of one requirement; `asked` are the stages that some agent was asked for.
 
     `costs` are those of its runs and of the runs of its fixes, by number, stage and attempt.
     """
@@ -24,6 +22,7 @@ class RequirementFacts:
     pipeline: Pipeline
     mode: Mode
     states: Mapping[str, StageState]
+    asked: frozenset[str]
     costs: Mapping[tuple[str, str, int], Cost]
 
     @property
@@ -95,7 +94,7 @@ def plan_error(planned: timedelta, wall: timedelta) -> float | None:
 def requirement_report(facts: RequirementFacts) -> RequirementReport:
     """The figures of a requirement; they need no more than its rows."""
     history, pipeline, states = facts.history, facts.pipeline, facts.states
-    plan = planned_schedule(pipeline, facts.mode, states)
+    plan = planned_schedule(pipeline, facts.mode, facts.asked)
     needs = needs_of(pipeline)
     parts = stretches(history, needs)
     planned = {stage.stage: stage for stage in plan.stages}
@@ -115,14 +114,10 @@ def requirement_report(facts: RequirementFacts) -> RequirementReport:
     )
 
 
-def planned_schedule(pipeline: Pipeline, mode: Mode, states: Mapping[str, StageState]) -> Schedule:
-    """The plan of the stages that were needed: a conditional one counts once it was."""
-    needed = (
-        stage.flag
-        for stage in pipeline.stages
-        if stage.flag and states.get(stage.name, StageState.WAITING) not in _NOT_NEEDED
-    )
-    return plan_schedule(pipeline, mode=mode, flags=frozenset(needed))
+def planned_schedule(pipeline: Pipeline, mode: Mode, asked: Collection[str]) -> Schedule:
+    """The plan of the stages that were needed: a conditional one counts once it was asked for."""
+    flags = (stage.flag for stage in pipeline.stages if stage.flag and stage.name in asked)
+    return plan_schedule(pipeline, mode=mode, flags=frozenset(flags))
 
 
 def _stage(

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import ARRAY, CTE, ColumnElement, Text, any_, func, literal, or_, select
+from pydantic import TypeAdapter
+from sqlalchemy import ARRAY, CTE, ColumnElement, Text, any_, cast, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc import costs, queries
@@ -26,11 +28,22 @@ from adapters.sdlc.tables import (
 )
 from pipeline.errors import UnknownRequirement
 from pipeline.history import BuildTimes, History, RunTimes, Wait, WaitKind, lifetime
-from pipeline.model import NO_COST, FailureKind, Interval, Mode, RequirementState, StageState
+from pipeline.model import (
+    NO_COST,
+    FailureKind,
+    Interval,
+    Mode,
+    Pipeline,
+    RequirementState,
+    StageState,
+)
 from pipeline.rates import FailureFact, Outcome, Rates, RunFact, rates
 from pipeline.report import RequirementFacts, planned_schedule
+from pipeline.schedule import Schedule
 
 Rows = Sequence[Mapping[str, Any]]
+
+_PIPELINE = TypeAdapter(Pipeline)
 
 # --- one requirement ------------------------------------------------------------------------------
 
@@ -55,6 +68,7 @@ async def facts_of(connection: AsyncConnection, number: str, now: datetime) -> R
         pipeline=ORDER.validate_python(found[0]["plan"]).pipeline,
         mode=Mode(found[0]["mode"]),
         states={row["stage"]: StageState(row["state"]) for row in stages},
+        asked=frozenset(row["stage"] for row in stages if _is_asked(row)),
         costs={(row["number"], row["stage"], row["attempt"]): cost_of_row(row) for row in runs},
     )
 
@@ -98,6 +112,11 @@ async def _history(
             if row["taken_at"]
         ),
     )
+
+
+def _is_asked(stage: Mapping[str, Any]) -> bool:
+    """Whether a stage has had a run; a skipped one names the run that it did without."""
+    return stage["run_id"] is not None and stage["state"] != StageState.SKIPPED
 
 
 def _runs(numbers: Sequence[str]) -> queries.Query:
@@ -186,14 +205,20 @@ async def rates_of(connection: AsyncConnection, since: datetime | None, now: dat
 
     Requirements without stages, which stand for a part of the infrastructure, are left out.
     """
-    query = select(RequirementRow).where(RequirementRow.parent.is_(None))
+    query = select(
+        *(RequirementRow.number, RequirementRow.title, RequirementRow.state, RequirementRow.mode),
+        *(RequirementRow.pipeline, RequirementRow.created_at, RequirementRow.ended_at),
+        cast(RequirementRow.plan["pipeline"], Text).label("plan"),
+    ).where(RequirementRow.parent.is_(None))
     if since is not None:
         query = query.where(
             or_(RequirementRow.ended_at >= since, RequirementRow.ended_at.is_(None))
         )
     found = await queries.rows(connection, query)
-    plans = {row["number"]: ORDER.validate_python(row["plan"]).pipeline for row in found}
-    found = [row for row in found if plans[row["number"]].stages]
+    # Most have one of a few plans.
+    plans = {text: _PIPELINE.validate_json(text) for text in {row["plan"] for row in found}}
+    schedules = cache(partial(_schedule, plans))
+    found = [row for row in found if plans[row["plan"]].stages]
     if not found:
         return rates((), (), ())
     numbers = [row["number"] for row in found]
@@ -202,11 +227,11 @@ async def rates_of(connection: AsyncConnection, since: datetime | None, now: dat
     spent = await costs.of_requirements(connection, numbers)
     fixes = await _counted(connection, FixRow.root, numbers)
     questions = await _counted(connection, EscalationRow.number, numbers)
-    states = await _states(connection, numbers)
+    asked = await _asked(connection, numbers)
     outcomes = []
     for row in found:
         number, mode = row["number"], Mode(row["mode"])
-        plan = planned_schedule(plans[number], mode, states.get(number, {}))
+        plan = schedules(row["plan"], mode, frozenset(asked.get(number, ())))
         outcomes.append(
             Outcome(
                 number=number,
@@ -227,6 +252,12 @@ async def rates_of(connection: AsyncConnection, since: datetime | None, now: dat
     return rates(
         outcomes, await _run_facts(connection, whose), await _failure_facts(connection, whose)
     )
+
+
+def _schedule(
+    plans: Mapping[str, Pipeline], plan: str, mode: Mode, asked: frozenset[str]
+) -> Schedule:
+    return planned_schedule(plans[plan], mode, asked)
 
 
 def _array(numbers: Sequence[str]) -> ColumnElement[Any]:
@@ -255,15 +286,17 @@ async def _counted(
     return {row["number"]: row["count"] for row in found}
 
 
-async def _states(
+async def _asked(
     connection: AsyncConnection, numbers: Sequence[str]
-) -> Mapping[str, Mapping[str, StageState]]:
-    query = select(StageRow.number, StageRow.stage, StageRow.state)
-    found: dict[str, dict[str, StageState]] = {}
+) -> Mapping[str, Sequence[str]]:
+    """The stages that some agent was asked for."""
+    query = select(StageRow.number, StageRow.stage, StageRow.state, StageRow.run_id)
+    found: dict[str, list[str]] = {}
     for row in await queries.rows(
         connection, query.where(StageRow.number == any_(_array(numbers)))
     ):
-        found.setdefault(row["number"], {})[row["stage"]] = StageState(row["state"])
+        if _is_asked(row):
+            found.setdefault(row["number"], []).append(row["stage"])
     return found
 
 

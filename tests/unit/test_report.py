@@ -225,14 +225,13 @@ def test_a_build_of_the_other_side_is_not_what_a_tester_waited_for() -> None:
     assert [each.name for each in path] == [ROY, "build backend", BILLY, END]
 
 
-def facts(history: History, **states: StageState) -> RequirementFacts:
-    known = {stage.name: StageState.COMPLETED for stage in PLAN.stages}
-    known |= dict.fromkeys(("Performance Testing", "Security Testing"), StageState.SKIPPED)
+def facts(history: History, *asked: str) -> RequirementFacts:
+    states = {stage.name: StageState.COMPLETED for stage in PLAN.stages}
     costs = {
         ("REQ-1", ROY, 1): Cost(usd=2.0),
         ("REQ-1-FIX-1", "Fix build backend", 1): Cost(usd=0.5, is_estimated=True),
     }
-    return RequirementFacts(history, PLAN, Mode.PARALLEL, known | states, costs)
+    return RequirementFacts(history, PLAN, Mode.PARALLEL, states, frozenset(asked), costs)
 
 
 def test_plan_and_cost_stand_beside_what_came_of_it() -> None:
@@ -248,15 +247,13 @@ def test_plan_and_cost_stand_beside_what_came_of_it() -> None:
 
 
 def test_a_specialist_counts_in_the_plan_once_it_is_needed() -> None:
-    vic = {"Security Testing": StageState.RUNNING}
-
-    assert minutes(requirement_report(facts(FIXED, **vic)).planned) == 375
+    assert minutes(requirement_report(facts(FIXED, "Security Testing")).planned) == 375
     assert requirement_report(facts(a_history(now=5))).plan_error is None
 
 
 def test_a_report_on_nothing_is_empty() -> None:
     empty = RequirementFacts(
-        a_history(opened=None), Pipeline("none", (), ()), Mode.PARALLEL, {}, {}
+        a_history(opened=None), Pipeline("none", (), ()), Mode.PARALLEL, {}, frozenset(), {}
     )
 
     report = requirement_report(empty)
@@ -287,7 +284,9 @@ BEFORE = (a_run(RESEARCH, 0, 0, 10, 10), a_run(CRITIQUE, 10, 10, 20, 20))
             Cause.HELD,
         ),
         # three seconds of work could not have been seen beside anything
-        (a_run(JEN, 41, 41, 41.05, 42), (), Mode.PARALLEL, Relation.APART_BY_CHANCE, None),
+        (a_run(JEN, 41, 41, 41.05, 42), (), Mode.PARALLEL, Relation.TOO_SHORT, None),
+        # unless it is known why
+        (a_run(JEN, 41, 41, 41.05, 42), (), Mode.SEQUENTIAL, Relation.APART, Cause.SEQUENTIAL),
         (a_run(JEN, 41, None, None, 50), (), Mode.PARALLEL, Relation.NOT_RUN, None),
     ],
 )
@@ -301,8 +300,7 @@ def test_two_stages_that_wait_for_the_same_should_overlap(
     [pair] = [each for each in found.pairs if (each.first, each.second) == (ROY, JEN)]
     assert pair.relation is relation
     assert (pair.delay and pair.delay.cause) == cause
-    proved = relation in (Relation.OVERLAPPED, Relation.APART_BY_CHANCE)
-    assert found.is_proved == proved
+    assert found.is_proved == (relation is Relation.OVERLAPPED)
     if cause is Cause.HELD:
         assert pair.delay
         assert (pair.delay.stage, pair.delay.reason) == (JEN, "REQ-911 is a P0")
@@ -321,5 +319,5 @@ def test_a_tester_who_had_to_wait_for_its_build_is_not_blamed() -> None:
     pairs = {(p.first, p.second): p.relation for p in overlaps(history, plan, Mode.PARALLEL).pairs}
 
     assert pairs[ROY, JEN] is Relation.OVERLAPPED
-    assert pairs[JEN, BILLY] is Relation.APART_BY_CHANCE
+    assert pairs[JEN, BILLY] is Relation.AFTER
     assert pairs[ROY, BILLY] is Relation.ORDERED
