@@ -77,6 +77,12 @@ async def running(runs: Bench, order: Order) -> None:
     await until(lambda: run.path.joinpath("pids").exists() and "agent" in run.identity())
 
 
+async def supervisor_left(runs: Bench, order: Order) -> None:
+    """A supervisor ends a moment after it has recorded the end of its run."""
+    supervisor = runs.directory(order).identity()["supervisor"]
+    await until(lambda: not is_running(supervisor))
+
+
 async def test_an_agent_outlives_twenty_killed_workers_and_is_started_once(runs: Bench) -> None:
     order = runs.order()
     for _ in range(20):
@@ -163,6 +169,7 @@ async def test_a_second_supervisor_refuses(runs: Bench) -> None:
     second = await asyncio.to_thread(subprocess.run, command, capture_output=True)
     release(runs)
     await attached
+    await supervisor_left(runs, order)
     third = await asyncio.to_thread(subprocess.run, command, capture_output=True)
 
     assert (second.returncode, second.stderr) == (3, b"Another supervisor holds this run.\n")

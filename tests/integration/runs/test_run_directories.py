@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.answers import read_run
 from pipeline.model import FailureKind, RunEnd
+from tests.eventually import wait_until
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
 from tests.fixtures_workspaces import stage_request
 
@@ -125,7 +126,9 @@ async def test_run_of_which_nothing_is_left_is_red_and_not_started_again(runs: B
     first = runs.order()
 
     def kill_all() -> None:
-        os.kill(run.identity()["supervisor"], signal.SIGKILL)
+        supervisor = run.identity()["supervisor"]
+        os.kill(supervisor, signal.SIGKILL)
+        wait_until(lambda: not is_running(supervisor), "its end")  # else it would be found
         shutil.rmtree(run.records_path)
 
     await left_alone(runs, first, "true", kill_all)

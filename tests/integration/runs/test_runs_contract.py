@@ -13,8 +13,8 @@ from pipeline.ports import AgentRuns
 from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.fakes import RealClock, Script, ScriptedRuns
 from tests.fixtures_runs import Bench, Order
+from tests.suspended_runs import KEY, is_suspended
 
-KEY = "REQ-1/wf-1"
 LASTING, BRIEF = "lasting", "brief"
 
 
@@ -45,6 +45,12 @@ class World:
         task = asyncio.create_task(self.runs.attach(order.slot, on_start))
         await asyncio.wait_for(is_seen.wait(), PATIENCE_SECONDS)
         return task
+
+    async def suspend(self, order: Order) -> None:
+        """Suspend its execution, and wait until its processes have stopped."""
+        assert tuple(await self.runs.suspend(KEY)) == (order.run_id,)
+        if not self.scripted:
+            await eventually(lambda: is_suspended(self.bench, order), "a run that stands still")
 
     async def let_end(self, order: Order) -> None:
         if self.scripted:
@@ -136,7 +142,7 @@ async def test_suspended_run_does_not_end_and_nothing_of_its_execution_starts(
     order, other = world.order(), world.order(BRIEF)
     living = await world.running(order)
 
-    assert tuple(await world.runs.suspend(KEY)) == (order.run_id,)
+    await world.suspend(order)
     await world.let_end(order)
     async with world.runs.slot(other.slot):
         assert not await world.runs.start(other)
