@@ -193,7 +193,8 @@ def _is_lost(run: RunDirectory) -> bool:
     record = run.order()
     if record is None or record.kind == SIMULATED or not run.has(records.STARTED):
         return False
-    return not (run.has(records.EXIT) or is_supervised(run))
+    # In this order: a supervisor records the end, and then ends.
+    return not (is_supervised(run) or run.has(records.EXIT))
 
 
 def _named_runs(root: Path) -> Mapping[Path, set[int]]:

@@ -163,9 +163,12 @@ class SupervisedRuns:
             if lock is None or any(map(run.has, before)):
                 return False
             # Before its first start a run has no directory, and so no supervisor to search for.
-            if (started_at or run.path.exists()) and self._survives(run):
-                _restore_order(run, record)
-                return False
+            if started_at or run.path.exists():
+                if self._survives(run):
+                    _restore_order(run, record)
+                    return False
+                if run.has(records.EXIT):
+                    return False  # it has ended while it was searched for
             if started_at:
                 _restore_order(run, record)
                 _end(run, RunEnd.GONE, _GONE, started_at)
@@ -195,9 +198,11 @@ class SupervisedRuns:
         with run.locked() as lock:
             if lock is None:
                 return Living(process=run.identity().get("supervisor"))
+            # In this order: a supervisor records the end, and then ends.
+            living = self._unlocked(run)
             if run.has(records.EXIT):
                 return Ended()
-            if living := self._unlocked(run):
+            if living:
                 return living
             if run.has(records.CANCELLED):
                 _end(run, RunEnd.CANCELLED, "cancelled")
@@ -232,7 +237,7 @@ class SupervisedRuns:
     def give_up(self, run: RunDirectory) -> None:
         """Record that the supervisor ended before it started the agent."""
         with run.locked() as lock:
-            if lock is not None and not run.has(records.EXIT) and not self._survives(run):
+            if lock is not None and not self._survives(run) and not run.has(records.EXIT):
                 log = run.file(SUPERVISOR_LOG)
                 _end(run, RunEnd.LOST, f"its supervisor could not start; see {log}")
 
@@ -250,8 +255,11 @@ class SupervisedRuns:
         if pid is None:
             return False
         identity = identify(supervisor=pid)
+        try:
+            began = datetime.fromtimestamp(Path(f"/proc/{pid}").stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return False  # it has ended since
         self._survivors[run.records_path] = identity
-        began = datetime.fromtimestamp(Path(f"/proc/{pid}").stat().st_mtime, UTC)
         write_atomically(run.file(records.IDENTITY), json.dumps(identity))
         records.count_start(str(run.records_path), began.isoformat())
         return True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.runs import kinds
 from pipeline.answers import read_run
 from pipeline.model import FailureKind, RunEnd
 from tests.eventually import wait_until
@@ -103,6 +104,49 @@ async def test_supervisor_is_found_without_its_records(runs: Bench, names: list[
         with pytest.raises(asyncio.CancelledError):
             await attached
     signs(runs).joinpath("go").touch()
+    result = await attach(runs.host(), order)
+
+    assert (result.end, result.output, result.starts) == (RunEnd.EXITED, "answered\n", 1)
+    assert len(starts(runs)) == 1
+
+
+async def test_supervisor_that_ends_while_it_is_looked_for_is_none(
+    runs: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = await asyncio.create_subprocess_exec("true")
+    await ended.wait()
+    monkeypatch.setattr("adapters.runs.kinds._find_supervisor", lambda run: ended.pid)
+    order = runs.order(started_at=datetime(2026, 1, 1, tzinfo=UTC))
+    runs.shell("echo answered")
+
+    result = await attach(runs.host(), order)
+
+    assert result.end is RunEnd.GONE
+
+
+@pytest.mark.parametrize("name", ["lock", ""])
+async def test_run_that_ends_while_its_supervisor_is_looked_for_keeps_its_end(
+    runs: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without its lock, or without any record; an empty name means all of them."""
+    run, supervisors = runs.directory(runs.order()), list[int]()
+
+    def remove() -> None:
+        supervisors.append(run.identity()["supervisor"])
+        run.file(name).unlink() if name else shutil.rmtree(run.records_path)
+
+    await left_alone(runs, runs.order(), "true", remove)
+    place = "SupervisedRuns._unlocked" if name else "_find_supervisor"
+    look = kinds.SupervisedRuns._unlocked if name else kinds._find_supervisor
+
+    def look_late(*arguments: object) -> object:
+        signs(runs).joinpath("go").touch()
+        wait_until(lambda: not is_running(supervisors[0]), "its end")
+        return look(*arguments)  # type: ignore[arg-type] # as it was called
+
+    monkeypatch.setattr(f"adapters.runs.kinds.{place}", look_late)
+    order = runs.order(started_at=datetime(2026, 1, 1, tzinfo=UTC))
+
     result = await attach(runs.host(), order)
 
     assert (result.end, result.output, result.starts) == (RunEnd.EXITED, "answered\n", 1)
