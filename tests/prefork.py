@@ -110,7 +110,8 @@ class Program:
     def send_signal(self, number: int) -> None:
         """Unless it is known to have ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended; we are told in a moment
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end."""

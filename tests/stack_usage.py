@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import nats
@@ -66,16 +66,19 @@ async def connect_nats(stack: StackAddresses) -> AsyncIterator[NatsClient]:
 
 
 def processes_naming(text: str) -> list[psutil.Process]:
-    """Living processes, this one excepted, with that text in their command line."""
-    found = []
+    """Living processes, this one excepted, with that text in their command line.
+
+    One that was forked a moment ago and still has its parent's words is not itself yet: not listed.
+    """
+    found: dict[tuple[int, tuple[str, ...]], tuple[int, psutil.Process]] = {}
     for process in psutil.process_iter():
-        try:
-            is_named = any(text in word for word in process.cmdline())
-            if is_named and process.pid != os.getpid():
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+        with suppress(psutil.NoSuchProcess):
+            words = tuple(process.cmdline())
+            if any(text in word for word in words) and process.pid != os.getpid():
+                found[process.pid, words] = process.ppid(), process
+    return [
+        process for (_, words), (parent, process) in found.items() if (parent, words) not in found
+    ]
 
 
 async def until(claim: Callable[[], bool]) -> None:

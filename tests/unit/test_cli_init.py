@@ -439,7 +439,7 @@ def test_a_program_is_asked_by_its_own_probes(
 def test_a_program_that_does_not_answer_is_ended_and_named(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 2.0)  # what it starts is there by then
     started = house.root / "started"
     house.program("gemini", f"sleep 600 & echo $! > {started}; wait\n")
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -87,7 +88,8 @@ def test_the_preparation_of_a_clone_is_told_when_it_begins_and_when_it_has_ended
     said(replace(RUNNING, stages=(waiting,)))
 
     (line,) = said(replace(RUNNING, stages=(begun,)))
-    assert line.startswith("Work: its clone is being prepared for backend and frontend, 0.")
+    preparing = "Work: its clone is being prepared for backend and frontend"
+    assert re.fullmatch(rf"{preparing}, \d+\.\ds by now", line)
     assert said(replace(RUNNING, stages=(begun,))) == []
     assert said(replace(RUNNING, stages=(done,))) == [
         "Work: its clone was prepared for backend and frontend in 1m12s"

@@ -97,13 +97,13 @@ def _as_received(streak: Streak) -> dict[str, Any]:
 
 async def test_failures_in_a_row_are_shown_with_their_number_and_the_first_moment() -> None:
     merge = Activity()
-    for second in range(5):
-        assert not (await merge.fail(timedelta(seconds=second))).non_retryable
+    for nth in range(5):
+        assert not (await merge.fail(nth * timedelta(seconds=10))).non_retryable
 
     (shown,) = merge.books.shown.values()
     assert (shown.tries, shown.step, shown.error) == (5, "merge", "fatal: no space left")
-    assert timedelta() <= shown.since - SCHEDULED < timedelta(seconds=1)
-    await merge.succeed(timedelta(seconds=9))
+    assert timedelta() <= shown.since - SCHEDULED < timedelta(seconds=10)
+    await merge.succeed(timedelta(seconds=50))
     assert merge.books.shown == {}
 
 

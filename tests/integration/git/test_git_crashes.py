@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ async def test_worker_killed_at_any_moment_merges_every_stage_once(
         try:
             await asyncio.wait_for(worker.wait(), seconds)
         except TimeoutError:
-            worker.kill()
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                worker.kill()
             await worker.wait()
 
     assert worker.returncode == 0

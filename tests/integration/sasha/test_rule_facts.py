@@ -2,9 +2,8 @@
 
 import asyncio
 import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +19,7 @@ from adapters.sdlc.tables import BlockerRow
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
 from pipeline.model import Extension, Priority, RequirementState, StageState
 from pipeline.questions import Question, RequirementFacts, Verdict
-from tests.eventually import eventually_async
+from tests.eventually import PATIENCE_SECONDS, Stopwatch, eventually_async
 from tests.fixtures_sdlc import PostgresServer
 from tests.ports import own_port
 from tests.sdlc_factory import RESEARCH, Requirement, an_order
@@ -42,6 +41,13 @@ async def block(database_url: str, number: str, by: str) -> None:
     await engine.dispose()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that works is waited for, however slow the machine is."""
+    monkeypatch.setattr("adapters.rule_facts.ANSWER_SECONDS", PATIENCE_SECONDS)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_facts_show_the_run_and_its_extended_deadline(
     database_url: str, sdlc_store: PostgresSdlcStore
 ) -> None:
@@ -66,6 +72,7 @@ async def test_facts_show_the_run_and_its_extended_deadline(
     assert (facts.open_p0s, facts.fixes) == ((), {})
 
 
+@pytest.mark.usefixtures("patient")
 async def test_what_an_open_p0_waits_for_passes_its_gate(
     database_url: str, sdlc_store: PostgresSdlcStore
 ) -> None:
@@ -82,6 +89,7 @@ async def test_what_an_open_p0_waits_for_passes_its_gate(
     assert {facts.open_p0s for facts in found} == {("REQ-9",)}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_an_unknown_number_is_said(database_url: str) -> None:
     for number in ("REQ-404", "REQ-" + "9" * 5_000):
         with pytest.raises(UnknownRequirement, match="There is no requirement REQ-"):
@@ -105,18 +113,20 @@ async def test_a_silent_database_holds_nobody_up() -> None:
         silent.listen(64)
         port = silent.getsockname()[1]
         facts = create_rule_facts(f"postgresql+psycopg://agog:secret@127.0.0.1:{port}/agog")
-        engine, began = RuleEngine(facts), time.monotonic()
+        engine = RuleEngine(facts)
 
-        for _ in range(100):
-            answer = await engine.answer(Question("roy", "Am I on hold?", "REQ-1"))
-            assert answer.decision.answer is Verdict.UNCLEAR
-            assert answer.source == "rules; the SDLC database cannot be reached"
+        with Stopwatch() as watch:
+            for _ in range(100):
+                answer = await engine.answer(Question("roy", "Am I on hold?", "REQ-1"))
+                assert answer.decision.answer is Verdict.UNCLEAR
+                assert answer.source == "rules; the SDLC database cannot be reached"
 
         # one of them has waited; the others were told what it had found
-        assert time.monotonic() - began < ANSWER_SECONDS + 2
+        assert watch.seconds < ANSWER_SECONDS + 2
         await facts.close()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_the_source_names_what_was_known(
     database_url: str, sdlc_store: PostgresSdlcStore
 ) -> None:
@@ -141,18 +151,17 @@ async def test_a_database_that_hung_is_known_again_when_it_goes_on(
     engine = RuleEngine(facts := create_rule_facts(database_url))
     question = Question("roy", "Is REQ-1 running?")
     known = "rules and the SDLC database"
-    assert (await engine.answer(question)).source == known
 
     async def is_known() -> bool:
         return (await engine.answer(question)).source == known
 
-    with hanging(postgres_server):
-        began = time.monotonic()
+    await eventually_async(is_known, "the facts")
+    with hanging(postgres_server), Stopwatch() as watch:
         answers = await asyncio.gather(*(engine.answer(question) for _ in range(20)))
         assert {answer.source for answer in answers} == {
             "rules; the SDLC database cannot be reached"
         }
-        assert time.monotonic() - began < ANSWER_SECONDS + 2
+    assert watch.seconds < ANSWER_SECONDS + 2
     await eventually_async(is_known, "the facts again")
     await facts.close()
 
@@ -162,14 +171,17 @@ def hanging(server: PostgresServer) -> Iterator[None]:
     """Every process of the server is stopped, its connections stay open."""
     assert server.process
     postmaster = psutil.Process(server.process.pid)
+    postmaster.suspend()  # first: it starts no other one then
     processes = [postmaster, *postmaster.children(recursive=True)]
-    for process in processes:
-        process.suspend()
     try:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # it served somebody who is gone
+                process.suspend()
         yield
     finally:
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 async def test_nobody_waits_for_a_refused_connection() -> None:

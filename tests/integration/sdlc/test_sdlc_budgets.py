@@ -38,8 +38,6 @@ from tests.sdlc_factory import (
     begin_fix,
 )
 
-TODAY = scope_of_day(datetime.now(UTC))
-
 
 async def bounded(
     store: PostgresSdlcStore, number: str = "REQ-1", usd: float | None = 10.0, **bounds: float
@@ -198,7 +196,7 @@ async def test_day_holds_everybody_until_it_is_over_or_raised(
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     assert {hold.until for hold in holds} == {midnight + timedelta(days=1)}
-    assert {hold.budget for hold in holds} == {TODAY}
+    assert {hold.budget for hold in holds} == {scope_of_day(midnight)}
     asked = await told(sdlc_reader, "budget", "REQ-1", "REQ-2")
     assert sorted(asked) == ["budget.escalation", "budget.reached", "budget.warning"]
     assert (await sdlc_store.to_notify()).workflow_ids == ()

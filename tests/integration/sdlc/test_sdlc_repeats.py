@@ -136,6 +136,6 @@ async def test_answer_is_recorded_once_even_when_it_is_repeated_late(
 async def _all_rows(engine: AsyncEngine) -> dict[str, list[tuple[object, ...]]]:
     async with engine.connect() as connection:
         return {
-            table.name: [tuple(row) for row in await connection.execute(select(table))]
+            table.name: sorted(map(tuple, await connection.execute(select(table))), key=repr)
             for table in Base.metadata.sorted_tables
         }

@@ -4,6 +4,7 @@ Of `AgentRuns`: `runs/test_runs_contract.py`. What only one of the two does is t
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,12 @@ async def site(request: pytest.FixtureRequest, workspaces: GitWorkspaces, state_
             lambda: file, state_home, {"PATH": "/usr/bin:/bin"}, RunResources(state_home, PORTS)
         )
         clones = state_home / "clones" / NUMBER
-        return Site(real, head, workspaces, lambda _: any(clones.rglob("begun")))
+
+        def is_begun(_: str) -> bool:
+            # No `rglob`: git removes folders of its own meanwhile.
+            return any("begun" in names for _, _, names in os.walk(clones))
+
+        return Site(real, head, workspaces, is_begun)
     scripted = ScriptedBuilds(RealClock(), {RED: (2,)})
 
     def has_begun(build: str) -> bool:

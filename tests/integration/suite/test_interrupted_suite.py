@@ -24,7 +24,8 @@ async def test_waits(stack, postgres_server, nats_server, runs):
     daemon = "(env -i PATH=$PATH setsid sh -c 'sleep 600; true' &)"
     runs.shell(f"{daemon}; echo $$ > {here}/agent; sleep 600")
     attached = asyncio.create_task(attach(runs.host(), runs.order()))
-    await until(lambda: here.joinpath("agent").exists())
+    agent = here.joinpath("agent")
+    await until(lambda: agent.exists() and agent.read_text() != "")
     here.joinpath("directory").write_text(str(Path(os.environ["TMPDIR"]).parent))
     here.joinpath("pid").write_text(str(os.getpid()))
     await asyncio.sleep(600)
@@ -58,14 +59,15 @@ async def test_interrupted_run_leaves_nothing_behind(
         os.kill(works if whom == "the xdist worker" else process.pid, number)
         await eventually(lambda: not is_running(works), "its end")
         await eventually(lambda: not any(map(is_running, before)), "the end of all")
-        assert not left_by(directory)
+        await eventually(lambda: not left_by(directory), "the end of what came later")
     finally:
         process.kill()
         process.wait()
 
 
 def has(directory: Path, name: str) -> bool:
-    return directory.joinpath(name).exists()
+    file = directory.joinpath(name)
+    return file.exists() and file.read_text() != ""
 
 
 def word(directory: Path, name: str) -> int:
