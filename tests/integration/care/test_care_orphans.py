@@ -14,6 +14,7 @@ from adapters.care.orphans import OrphanedProcesses, OrphanedRuns
 from adapters.runs.directory import RunDirectory
 from pipeline.model import RunEnd
 from tests.care import KnownRequirements, a_run, sleeper
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_runs import Bench, Order, attach, is_running, until
 
 AGENT = "echo $$ > pid; setsid sleep 300 & echo $! > child; touch at_work; sleep 300"
@@ -122,7 +123,7 @@ async def test_processes_of_a_run_that_is_over_are_ended(runs: Bench) -> None:
 
         assert name == "REQ-1/wf-1/research-1"
         assert said == f"Ended 1 processes of {name}, a run that is over."
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
         assert await care.look() == {}
         assert all(map(is_running, [*pids(living), bystander.pid]))
 
@@ -148,7 +149,7 @@ async def test_a_process_whose_directory_is_gone_is_ended_with_its_requirement_a
         known.end("REQ-1")
         (name,) = await care.look()
         await care.end(name)
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGTERM
 
 
 async def test_a_process_of_another_state_directory_is_no_business_of_this_one(

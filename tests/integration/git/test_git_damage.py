@@ -9,12 +9,11 @@ import pytest
 from adapters.git import GitWorkspaces
 from pipeline.errors import GitFailed
 from pipeline.model import StageRequest
+from tests.eventually import PATIENCE_SECONDS
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request
 from tests.full_disk import small_disk
 
 PACK = f".git/objects/pack/pack-{'0' * 40}.idx"
-WITHIN_SECONDS = 60
-"""Ends what hangs: a git that opens a pipe waits for ever."""
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ async def test_pipe_is_left_out_and_stops_nothing(
     if by == "a link":
         path.symlink_to(tmp_path / "pipe")
 
-    async with asyncio.timeout(WITHIN_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):  # a git that opens a pipe waits for ever
         result = await workspaces.integrate(at_work, "done")
 
     assert not result.refusal

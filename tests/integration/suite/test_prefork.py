@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import PATIENCE_SECONDS
 from tests.prefork import Program
 
 SAYS = """
@@ -56,7 +57,7 @@ Starts = Callable[[str], tuple[Program, subprocess.Popen[str]]]
 def test_program_finds_what_the_interpreter_would_give_it(starts: Starts) -> None:
     ours, real = starts(SAYS)
     with ours, real:
-        said, expected = ours.communicate(60), real.communicate()
+        said, expected = ours.communicate(PATIENCE_SECONDS), real.communicate()
     assert said == expected
 
 
@@ -64,7 +65,7 @@ def test_program_finds_what_the_interpreter_would_give_it(starts: Starts) -> Non
 def test_program_ends_as_under_the_interpreter(starts: Starts, program: str) -> None:
     ours, real = starts(program)
     with ours, real:
-        (out, err), (real_out, real_err) = ours.communicate(60), real.communicate()
+        (out, err), (real_out, real_err) = ours.communicate(PATIENCE_SECONDS), real.communicate()
     assert ours.returncode == real.returncode
     assert out == real_out
     assert err.splitlines()[-1:] == real_err.splitlines()[-1:]
@@ -79,5 +80,5 @@ def test_program_is_stopped_by_its_pid(starts: Starts) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             ours.wait(0.01)
         os.kill(ours.pid, signal.SIGKILL)
-        assert ours.wait(60) == -signal.SIGKILL
+        assert ours.wait(PATIENCE_SECONDS) == -signal.SIGKILL
         real.kill()
