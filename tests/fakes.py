@@ -211,7 +211,7 @@ class ScriptedRuns:
         """Keys of executions whose runs are suspended: none of them ends before it is resumed."""
         self._changed = asyncio.Condition()
         self._over: set[str] | None = set()
-        """Requirements whose runs that last may end; None: all of them may."""
+        """Requirements and stages whose runs that last may end; None: all of them may."""
         self.slots: int | None = None
         """How many agents may live at once; None: as many as come."""
         self.claims = 0
@@ -321,14 +321,15 @@ class ScriptedRuns:
         )
 
     def _may_end(self, order: RunOrder, script: Script) -> bool:
-        is_over = not script.lasts or self._over is None or order.number in self._over
+        names = {order.number, order.stage}
+        is_over = not script.lasts or self._over is None or bool(names & self._over)
         may_proceed = is_over and _key(order.run_id) not in self.suspended
         return may_proceed or order.run_id in self._results
 
-    async def let_end(self, *numbers: str) -> None:
-        """Let what lasts end from now on: of these requirements, or everything."""
+    async def let_end(self, *names: str) -> None:
+        """Let what lasts end from now on: of these requirements or stages, or everything."""
         async with self._changed:
-            self._over = {*(self._over or ()), *numbers} if numbers else None
+            self._over = {*(self._over or ()), *names} if names else None
             self._changed.notify_all()
 
     def _script(self, order: RunOrder) -> Script:
@@ -436,12 +437,12 @@ class ScriptedBuilds:
         """How many of them were cancelled."""
         self.requests: list[BuildRequest] = []
 
-    def hold(self, number: str) -> None:
-        """Let every build of a requirement last until it is released."""
-        self._held[number] = asyncio.Event()
+    def hold(self, name: str) -> None:
+        """Let every build of a requirement, or of that name, last until it is released."""
+        self._held[name] = asyncio.Event()
 
-    def release(self, number: str) -> None:
-        self._held[number].set()
+    def release(self, name: str) -> None:
+        self._held[name].set()
 
     async def prepare(
         self, request: StageRequest, names: Sequence[str], directory: str
@@ -467,8 +468,9 @@ class ScriptedBuilds:
         exit_code = codes[min(nth, len(codes) - 1)]
         output = "" if exit_code == 0 else f"error TS2345: {request.build} does not compile"
         await self._clock.sleep(self.minutes.get(request.build, 0))
-        if held := self._held.get(request.ref.number):
-            await held.wait()
+        for name in (request.ref.number, request.build):
+            if held := self._held.get(name):
+                await held.wait()
         now = await self._clock.now()
         return BuildResult(RunEnd.EXITED, exit_code, output, now, now, f"{request.build}.log")
 

@@ -11,7 +11,7 @@ from pipeline.model import (
     RequirementState,
     RunEnd,
 )
-from tests.cluster import REPAIR, Cluster, ExitCodes, Scripts
+from tests.cluster import REPAIR, Cluster, ExitCodes, Scripts, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 
@@ -44,11 +44,17 @@ async def deliver(
 async def until_asked(
     cluster: Cluster, scripts: Scripts | None = None, builds: ExitCodes | None = None
 ) -> Mapping[str, Any]:
-    """Run until a human is asked; the question."""
+    """Run until a human is asked; the question. What else failed may be repaired meanwhile."""
     await cluster.open(scripts, builds)
-    handle = await cluster.start(bounds=REPAIR)
-    await cluster.until_blocked(handle)
-    return (await cluster.events())[-1]
+    await cluster.start(bounds=REPAIR)
+    asked: list[Mapping[str, Any]] = []
+
+    async def is_asked() -> bool:
+        asked[:] = [e for e in await cluster.events() if e["eventType"] == "workflow.escalated"]
+        return bool(asked)
+
+    await until(is_asked, "a human is asked")
+    return asked[-1]
 
 
 async def interval(reader: SdlcReader, cluster: Cluster, nth: int) -> tuple[datetime, datetime]:

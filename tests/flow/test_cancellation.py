@@ -10,10 +10,10 @@ from temporalio.exceptions import CancelledError
 from adapters.sdlc.reader import SdlcReader
 from pipeline.model import (
     Answer,
-    Closing,
     DecisionRequest,
     RequirementState,
     RetryRequest,
+    RunResult,
     StageState,
 )
 from tests.cluster import REPAIR, Cluster, Handle, ended, retry_when_possible, until
@@ -23,7 +23,7 @@ from tests.orchestra_plans import PAIR, SOLO
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
-CRASH = Script(exit_code=1, output="no notice here", minutes=500)
+CRASH = Script(exit_code=1, output="no notice here", lasts=True)
 FAIL = Script({"test_result": "FAIL", "failures": ["wrong"]}, minutes=1)
 BEAT = timedelta(seconds=5)
 SHORT_BEAT = timedelta(seconds=1)
@@ -49,6 +49,33 @@ async def until_heeded(handle: Handle) -> None:
     await until(is_heeded, "the cancellation is heeded")
 
 
+def held_at(cluster: Cluster, step: str) -> tuple[asyncio.Event, asyncio.Event]:
+    """Hold everybody at that step of the store: it has been reached, it may proceed."""
+    is_reached, may_proceed = asyncio.Event(), asyncio.Event()
+    proceed = getattr(cluster.store, step)
+
+    async def later(*arguments: object, **named: object) -> object:
+        is_reached.set()
+        await may_proceed.wait()
+        return await proceed(*arguments, **named)
+
+    setattr(cluster.store, step, later)
+    return is_reached, may_proceed
+
+
+def agents_end_later(cluster: Cluster) -> asyncio.Event:
+    """Whoever is ended lives on until that is set, and with it what waits for its end."""
+    may_end = asyncio.Event()
+    end = cluster.runs.end
+
+    async def later(run_id: str) -> RunResult:
+        await may_end.wait()
+        return await end(run_id)
+
+    cluster.runs.end = later  # type: ignore[method-assign] # a stubborn agent
+    return may_end
+
+
 async def check_cancelled(handle: Handle) -> None:
     with pytest.raises(WorkflowFailureError) as caught:
         await handle.result()
@@ -62,6 +89,8 @@ async def test_cancelled_requirement_starts_no_further_attempt(cluster: Cluster)
     await cluster.until_running(ROY)
 
     await handle.cancel()
+    await until_heeded(handle)
+    await cluster.runs.let_end()
     await check_cancelled(handle)
 
     assert cluster.runs.started().count(ROY) == 1
@@ -69,16 +98,20 @@ async def test_cancelled_requirement_starts_no_further_attempt(cluster: Cluster)
 
 
 async def test_cancellation_during_the_opening_starts_nothing(cluster: Cluster) -> None:
+    is_reached, may_proceed = held_at(cluster, "pass_opening")
     await cluster.open()
     handle = await cluster.start()
+    await is_reached.wait()
     await handle.cancel()
+    await until_heeded(handle)
+    may_proceed.set()
     await check_cancelled(handle)
 
     assert cluster.runs.started() == []
 
 
 async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(cluster: Cluster) -> None:
-    slow = Script(minutes=40_000)
+    slow = Script(lasts=True)
     await cluster.open({"Backend QA": [FAIL, slow], "Frontend QA": [slow]})
     handle = await cluster.start("critical-path", heartbeat=BEAT)
     await retry_when_possible(handle, "Backend QA")
@@ -96,7 +129,8 @@ async def test_cancellation_reaches_a_stage_that_was_retried_meanwhile(cluster: 
 
 async def test_answer_is_refused_once_the_cancellation_is_under_way(cluster: Cluster) -> None:
     failed = Script({"status": "FAILED", "summary": "no"}, minutes=1)
-    await cluster.open({ROY: [failed, Script()], JEN: [Script(minutes=40_000)]})
+    await cluster.open({ROY: [failed, Script()], JEN: [Script(lasts=True)]})
+    may_end = agents_end_later(cluster)
     handle = await cluster.start(heartbeat=BEAT)
     await until_failed(cluster, ROY)
     await cluster.until_running(JEN)
@@ -105,6 +139,7 @@ async def test_answer_is_refused_once_the_cancellation_is_under_way(cluster: Clu
     await until_heeded(handle)
     with pytest.raises(WorkflowUpdateFailedError):
         await handle.execute_update(RequirementWorkflow.retry, RetryRequest(ROY, "ada"))
+    may_end.set()
     await check_cancelled(handle)
 
     assert cluster.runs.started().count(ROY) == 1
@@ -131,7 +166,8 @@ async def test_retry_beside_an_abort_starts_nothing_after_it(cluster: Cluster) -
 
 
 async def test_requirement_at_work_is_given_up_with_its_agents(cluster: Cluster) -> None:
-    await cluster.open({ROY: [Script(minutes=40_000)]})
+    await cluster.open({ROY: [Script(lasts=True)]})
+    may_end = agents_end_later(cluster)
     handle = await cluster.start(SOLO, heartbeat=BEAT)
     await cluster.until_running(ROY)
     abort = DecisionRequest(Answer.ABORT, "ada", "Not needed")
@@ -139,6 +175,7 @@ async def test_requirement_at_work_is_given_up_with_its_agents(cluster: Cluster)
     async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(2):  # the answer to the first one may be lost
             await handle.execute_update(RequirementWorkflow.decide, abort)
+        may_end.set()
         report = await ended(handle)
 
     assert (report.state, report.reason) == ("FAILED", "Aborted by ada. Not needed")
@@ -146,18 +183,8 @@ async def test_requirement_at_work_is_given_up_with_its_agents(cluster: Cluster)
     assert (await cluster.types())[-2:] == ["workflow.failed", "workflow.performance"]
 
 
-async def test_abort_is_refused_once_the_end_has_begun(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closing, may_close = asyncio.Event(), asyncio.Event()
-    close = cluster.store.close_requirement
-
-    async def close_later(end: Closing) -> None:
-        closing.set()
-        await may_close.wait()
-        await close(end)
-
-    monkeypatch.setattr(cluster.store, "close_requirement", close_later)
+async def test_abort_is_refused_once_the_end_has_begun(cluster: Cluster) -> None:
+    closing, may_close = held_at(cluster, "close_requirement")
     await cluster.open()
     handle = await cluster.start(SOLO)
     await closing.wait()
@@ -249,7 +276,7 @@ async def until_asked(cluster: Cluster) -> None:
 
 async def until_building(cluster: Cluster, count: int = 1) -> None:
     async def is_building() -> bool:
-        return len(cluster.builds.requests) == count
+        return len(cluster.builds.requests) >= count
 
     await until(is_building, f"build {count} runs")
 
@@ -283,18 +310,10 @@ async def test_requirement_is_cancelled_wherever_it_is(
 
 @pytest.mark.parametrize("step", ["pass_delivery", "close_requirement"])
 async def test_cancellation_of_what_is_delivered_in_this_moment_comes_too_late(
-    cluster: Cluster, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch, step: str
+    cluster: Cluster, sdlc_reader: SdlcReader, step: str
 ) -> None:
     """A swap of the target, or a row that says so, is not taken back."""
-    is_reached, may_proceed = asyncio.Event(), asyncio.Event()
-    proceed = getattr(cluster.store, step)
-
-    async def later(*arguments: object, **named: object) -> object:
-        is_reached.set()
-        await may_proceed.wait()
-        return await proceed(*arguments, **named)
-
-    monkeypatch.setattr(cluster.store, step, later)
+    is_reached, may_proceed = held_at(cluster, step)
     await cluster.open()
     handle = await cluster.start(SOLO)
     await is_reached.wait()

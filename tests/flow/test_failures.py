@@ -247,9 +247,10 @@ async def test_failing_documentation_blocks_like_any_other(cluster: Cluster) -> 
 
 async def test_retry_is_taken_while_the_round_still_runs(cluster: Cluster) -> None:
     quick = Script({"status": "FAILED", "summary": "no"}, minutes=1)
-    await cluster.open({"Backend QA": [quick, PASS], "Frontend QA": [Script(minutes=600)]})
+    await cluster.open({"Backend QA": [quick, PASS], "Frontend QA": [Script(lasts=True)]})
     handle = await cluster.start("critical-path")
     reopened = await retry_when_possible(handle, "Backend QA")
+    await cluster.runs.let_end()
     report = await handle.result()
 
     assert report.state is RequirementState.DELIVERED

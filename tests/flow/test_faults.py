@@ -81,7 +81,7 @@ async def test_error_while_agents_are_suspended_is_told_and_a_later_signal_looks
         raise KeyError("nobody foresaw it")
 
     monkeypatch.setattr(Suspension, "_stand", failing)
-    await cluster.open({ROY: [Script(minutes=2_000)]})
+    await cluster.open({ROY: [Script(lasts=True)]})
     handle = await cluster.start(SOLO)
     await cluster.until_running(ROY)
     await handle.signal(RequirementWorkflow.apply_preemption)
@@ -89,6 +89,7 @@ async def test_error_while_agents_are_suspended_is_told_and_a_later_signal_looks
     await handle.signal(RequirementWorkflow.apply_preemption)
 
     assert len(await recorded_incidents(sdlc_reader, 2)) == 2
+    await cluster.runs.let_end()
     await delivered(handle)
 
 

@@ -139,9 +139,9 @@ async def test_orchestrator_ended_from_outside_leaves_no_merged_fix_unjudged(
     handle = await cluster.start(bounds=REPAIR, heartbeat=timedelta(seconds=1))
 
     async def is_merged() -> bool:
-        merged = f"refs/agog/{cluster.number}/merged/*FIX*"
-        return store.root.exists() and bool(store.git("for-each-ref", merged))
+        return bool(store.git("for-each-ref", f"refs/agog/{cluster.number}/merged/*FIX*"))
 
+    await cluster.until_running("Fix verdict Statistics")
     await until(is_merged, "the first fix is merged")
     await cluster.handle(f"{cluster.number}/round-1").terminate()
     await cluster.until_blocked(handle)

@@ -10,7 +10,7 @@ from pipeline.model import (
     RetryRequest,
     StageState,
 )
-from tests.cluster import REPAIR, Cluster
+from tests.cluster import REPAIR, Cluster, delivered
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.repairs import (
@@ -53,8 +53,13 @@ async def test_requirement_resumes_once_and_after_its_gate_is_green(cluster: Clu
 async def test_two_broken_builds_are_repaired_side_by_side(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    fixes = {FIX_BACKEND: [Script(minutes=300)], FIX_FRONTEND: [Script(minutes=300)]}
-    await deliver(cluster, fixes, {"backend": [2, 0], "frontend": [1, 0]})
+    fixes = {FIX_BACKEND: [Script(lasts=True)], FIX_FRONTEND: [Script(lasts=True)]}
+    await cluster.open(fixes, {"backend": [2, 0], "frontend": [1, 0]})
+    handle = await cluster.start(bounds=REPAIR)
+    for fix in fixes:
+        await cluster.until_running(fix)
+    await cluster.runs.let_end()
+    await delivered(handle)
 
     blocked = await cluster.blocked()
     assert {f["gate"] for f in blocked["failures"]} == {"build backend", "build frontend"}

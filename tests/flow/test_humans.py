@@ -79,9 +79,12 @@ async def test_question_is_a_row_an_event_and_stands_in_the_web_ui(
     assert (view.state, view.waiting_for) == (RequirementState.BLOCKED, "human")
     (asked,) = await cluster.escalations()
     assert asked["asks"][0]["gate"] == "critique Critique"
-    current = await current_details(handle)
-    assert f"starter.py decide {cluster.number} approve" in current
-    assert "ESCALATE" in current
+
+    async def is_shown() -> bool:
+        current = await current_details(handle)
+        return f"starter.py decide {cluster.number} approve" in current and "ESCALATE" in current
+
+    await until(is_shown, "the question stands there")  # its event is out a moment before
 
 
 async def current_details(handle: Handle) -> str:
@@ -192,7 +195,8 @@ async def test_note_that_is_too_long_is_refused(cluster: Cluster) -> None:
 
 
 async def test_late_answer_is_refused_with_the_reason(cluster: Cluster) -> None:
-    handle = await started(cluster, Critique=[ESCALATE])
+    lasting = [Script(lasts=True)]
+    handle = await started(cluster, Critique=[ESCALATE], Backend_Implementation=lasting)
     await cluster.until_blocked(handle)
     await handle.execute_update(RequirementWorkflow.decide, decide(Answer.APPROVE))
 

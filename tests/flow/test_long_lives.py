@@ -3,7 +3,6 @@
 import asyncio
 from datetime import timedelta
 
-import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from adapters.temporal.messages import TemporalNotifier
@@ -33,7 +32,6 @@ async def retried(cluster: Cluster, handle: Handle, stage: str, times: int) -> N
         await handle.execute_update(RequirementWorkflow.retry, RetryRequest(stage, "ada"))
 
 
-@pytest.mark.timeout(180)
 async def test_requirement_that_is_retried_without_end_continues_as_new(cluster: Cluster) -> None:
     times = 60
     await cluster.open({"Research": [*[ASKS] * times, Script()]})

@@ -73,6 +73,7 @@ async def test_others_hold_at_their_next_boundary_and_resume_by_themselves(
     await cluster.open({ROY: [LONG]})
     handle = await cluster.start(FOUR)
     await cluster.until_running(ROY)
+    await cluster.until_running(JEN)  # else the P0 holds her as well
     urgent = await open_p0(cluster)
     await until_held(cluster, sdlc_reader, boundary=BUILD)
 

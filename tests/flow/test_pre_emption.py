@@ -158,7 +158,7 @@ async def test_question_to_a_human_stays_to_be_seen_while_a_p0_pre_empts(
     await cluster.until_blocked(urgent)
     await until_suspended(cluster, other)
 
-    assert f"**{handle.id}** is **BLOCKED**" in await current_details(handle)
+    await until_shown(cluster, handle, RequirementState.BLOCKED)
     await abort(urgent)
     await until_suspended(cluster)
     assert f"starter.py decide {handle.id} abort" in await current_details(handle)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.model import RequirementState, RetryRequest
-from tests.cluster import REPAIR, Cluster, Handle, Scripts, until
+from tests.cluster import REPAIR, Cluster, Handle, Scripts
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
 from tests.plans import a_plan, a_stage
@@ -14,7 +14,7 @@ from workflows.requirement import RequirementWorkflow
 
 BILLY, LIZ, TODD, VIC = "Backend QA", "Frontend QA", "Performance Testing", "Security Testing"
 PRIYA, BERRY = "Statistics", "DevOps Deployment"
-FIX_VIC = f"Fix verdict {VIC}"
+FIX_TODD, FIX_VIC = f"Fix run {TODD}", f"Fix verdict {VIC}"
 LEAKS = Script({"test_result": "FAIL", "failures": ["leaks"], "owner": "backend"})
 ASKS = Script({"status": "BLOCKED", "summary": "which load?"}, minutes=1)
 CRASH = Script(exit_code=1, output="no notice")
@@ -39,10 +39,21 @@ async def delivered(cluster: Cluster, handle: Handle) -> Sequence[str]:
 
 
 async def test_tester_whose_fix_ran_beside_an_implementers_judges_again(cluster: Cluster) -> None:
-    scripts = {BILLY: [flags("todd", "vic")], TODD: [CRASH, PASS], VIC: [LEAKS, PASS]}
-    order = await delivered(cluster, await started(cluster, scripts))
+    lasting = Script(lasts=True)
+    scripts = {
+        BILLY: [flags("todd", "vic")],
+        TODD: [CRASH, PASS],
+        VIC: [LEAKS, PASS],
+        FIX_TODD: [lasting],
+        FIX_VIC: [lasting],
+    }
+    handle = await started(cluster, scripts)
+    for fix in (FIX_TODD, FIX_VIC):
+        await cluster.until_running(fix)
+    await cluster.runs.let_end()
+    order = await delivered(cluster, handle)
 
-    assert order.count(f"Fix run {TODD}") == 1
+    assert order.count(FIX_TODD) == 1
     assert order.count(TODD) == 2
     assert order[::-1].index(TODD) < order[::-1].index(FIX_VIC)
 
@@ -62,13 +73,17 @@ async def test_tester_retried_beside_a_fix_judges_again_what_was_merged_meanwhil
 ) -> None:
     scripts = {
         BILLY: [flags("todd", "vic")],
-        TODD: [ASKS, Script(minutes=1_500), PASS],
+        TODD: [ASKS, Script(lasts=True), PASS],
         VIC: [LEAKS, PASS],
-        FIX_VIC: [Script(minutes=700)],
+        FIX_VIC: [Script(lasts=True)],
     }
     handle = await started(cluster, scripts)
-    await until(lambda: is_started(cluster, FIX_VIC), "vic's fix runs")
+    await cluster.until_running(FIX_VIC)
     await handle.execute_update(RequirementWorkflow.retry, RetryRequest(TODD, "ada"))
+    await cluster.until_running(TODD, 2)
+    await cluster.runs.let_end(FIX_VIC)
+    await cluster.until_running(VIC, 2)  # what was merged meanwhile
+    await cluster.runs.let_end()
 
     assert (await delivered(cluster, handle)).count(TODD) == 3
 
@@ -105,7 +120,3 @@ async def test_implementer_who_was_skipped_makes_nothing_stale(cluster: Cluster)
     order = await delivered(cluster, await cluster.start(plan, bounds=REPAIR))
 
     assert order == ["Work", "Test", "Measure"]
-
-
-async def is_started(cluster: Cluster, stage: str) -> bool:
-    return stage in cluster.runs.started()
