@@ -1,6 +1,5 @@
 """A program's account that cannot work holds everybody who works with it, and fails nobody."""
 
-import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +30,10 @@ from tests.flow.test_p0_gate import until_held
 from tests.orchestra_plans import FOUR, PAIR, SOLO, team_of
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
-RESET_SECONDS = float(os.environ.get("AGOG_TEST_RESET_SECONDS", "5"))
+RESET_SECONDS = float(os.environ.get("AGOG_TEST_RESET_SECONDS", "8"))
+"""In this time eight runs end and find that their account is limited."""
+LATE = resets_in(3600)
+"""A limit that is over when a human says so: how slow the machine is does not matter."""
 ACCOUNT = "account claude-code"
 THREE_AT_ONCE = read_pipeline(
     """
@@ -100,7 +102,7 @@ async def test_limit_with_a_reset_holds_eight_runs_of_three_requirements(
     ]
     await until(lambda: _has_started(cluster, 8), "all have begun")
     await cluster.runs.let_end()
-    await until_held(cluster, sdlc_reader, *numbers)
+    await until(lambda: _are_all_held(sdlc_reader, numbers, 8), "all are held")
     limit = (await sdlc_reader.accounts())[0]
     view = await sdlc_reader.requirement(numbers[0])
     assert (view.state, view.waiting_for) == (RequirementState.HELD, ACCOUNT)
@@ -122,12 +124,14 @@ async def test_limit_with_a_reset_holds_eight_runs_of_three_requirements(
 async def test_session_that_met_a_limit_goes_on_in_the_same_attempt(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    limited = replace(resets_in(2), is_resumable=True)
-    await cluster.open({ROY: [limited, limited, WORKS]}, agents=BY_CLAUDE)
+    """Once a human ends the wait, and once its time is over."""
+    limits = [replace(each, is_resumable=True) for each in (LATE, resets_in(1))]
+    await cluster.open({ROY: [*limits, WORKS]}, agents=BY_CLAUDE)
     handle = await cluster.start(PAIR)
     await until_held(cluster, sdlc_reader)
     (run,) = [run for run in await sdlc_reader.runs(cluster.number) if run.agent == "roy"]
     assert (run.state, run.ended_at) == (StageState.HELD, None)
+    await resume(cluster)
     await delivered(handle)
 
     roy = cluster.runs.orders[0].head
@@ -146,7 +150,7 @@ async def test_session_that_met_a_limit_goes_on_in_the_same_attempt(
 async def test_session_that_is_held_has_its_end_and_cost_when_its_requirement_is_cancelled(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    limited = replace(resets_in(600), is_resumable=True)
+    limited = replace(LATE, is_resumable=True)
     await cluster.open({ROY: [limited]}, agents=BY_CLAUDE)
     handle = await cluster.start(SOLO)
     await until_held(cluster, sdlc_reader)
@@ -175,22 +179,31 @@ async def _has_started(cluster: Cluster, runs: int) -> bool:
     return len(cluster.runs.orders) >= runs
 
 
+async def _are_all_held(reader: SdlcReader, numbers: Sequence[str], stages: int) -> bool:
+    views = [await reader.requirement(number) for number in numbers]
+    return sum(len(view.holds) for view in views) == stages
+
+
 async def test_one_run_goes_first_and_the_others_follow_once_it_has_ended(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     first = replace(WORKS, lasts=True)
-    await cluster.open({"Research": [resets_in(1), first, WORKS]}, agents=BY_CLAUDE)
+    await cluster.open({"Research": [LATE, first, WORKS]}, agents=BY_CLAUDE)
     numbers = [f"{cluster.number}-{nth}" for nth in range(4)]
     one = await cluster.start(team_of("Research"), number=numbers[0])
     await until_held(cluster, sdlc_reader, numbers[0])
     others = [await cluster.start(team_of("Research"), number=number) for number in numbers[1:]]
+    await until_held(cluster, sdlc_reader, *numbers)
+    await resume(cluster)
     await until(lambda: _has_started(cluster, 2), "one tries")
-    await asyncio.sleep(4)  # nothing is there to be waited for: the others must not start
-
-    assert len(cluster.runs.orders) == 2
     trier = cluster.runs.orders[1].number
-    for number in set(numbers) - {trier}:
-        assert f"is tried by {trier} first" in (await sdlc_reader.requirement(number)).reason
+
+    async def have_the_others_looked() -> bool:
+        views = [await sdlc_reader.requirement(number) for number in {*numbers} - {trier}]
+        return all(f"is tried by {trier} first" in view.reason for view in views)
+
+    await until(have_the_others_looked, "the others find that it is tried")
+    assert len(cluster.runs.orders) == 2
     await cluster.runs.let_end()
     await delivered(one, *others)
 
@@ -200,9 +213,11 @@ async def test_run_that_works_for_as_long_as_a_trial_lets_the_others_go(
 ) -> None:
     monkeypatch.setattr(accounts, "TRIAL", timedelta(seconds=3))
     first = replace(WORKS, lasts=True)
-    await cluster.open({"Research": [resets_in(1), first]}, agents=BY_CLAUDE)
+    await cluster.open({"Research": [LATE, first]}, agents=BY_CLAUDE)
     one = await cluster.start(team_of("Research"))
     await until_held(cluster, sdlc_reader)
+    await resume(cluster)
+    await until(lambda: _has_started(cluster, 2), "it tries")
     other = await cluster.start(team_of("Research"), number=f"{cluster.number}-OTHER")
     await until(lambda: _has_started(cluster, 3), "the other one has started beside it")
 
@@ -257,7 +272,7 @@ async def test_team_can_ask_before_it_resumes_after_a_limit(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     asking = by(replace(CLAUDE, after_limit=AfterLimit.ASK))
-    await cluster.open({"Research": [resets_in(4), WORKS]}, agents=asking)
+    await cluster.open({"Research": [resets_in(5), WORKS]}, agents=asking)
     handle = await cluster.start(team_of("Research"))
     await until_held(cluster, sdlc_reader)
     (account,) = await sdlc_reader.accounts()
@@ -270,7 +285,7 @@ async def test_team_can_ask_before_it_resumes_after_a_limit(
 
 
 async def test_wait_can_be_ended_early(cluster: Cluster, sdlc_reader: SdlcReader) -> None:
-    await cluster.open({"Research": [resets_in(3600), WORKS]}, agents=BY_CLAUDE)
+    await cluster.open({"Research": [LATE, WORKS]}, agents=BY_CLAUDE)
     handle = await cluster.start(team_of("Research"))
     await until_held(cluster, sdlc_reader)
 
@@ -281,7 +296,7 @@ async def test_wait_can_be_ended_early(cluster: Cluster, sdlc_reader: SdlcReader
 async def test_requirement_that_is_held_by_an_account_can_be_cancelled(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
-    await cluster.open({"Research": [resets_in(3600), WORKS]}, agents=BY_CLAUDE)
+    await cluster.open({"Research": [LATE, WORKS]}, agents=BY_CLAUDE)
     handle = await cluster.start(team_of("Research"))
     await until_held(cluster, sdlc_reader)
     await handle.cancel()
@@ -300,22 +315,25 @@ async def test_cancelled_trial_is_taken_over(
     cluster: Cluster, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accounts, "TRIAL", timedelta(seconds=3))
-    first = replace(WORKS, lasts=True)
-    await cluster.open({"Research": [resets_in(1), first, WORKS]}, agents=BY_CLAUDE)
-    one = await cluster.start(team_of("Research"), heartbeat=timedelta(seconds=2))
-    await until(lambda: _has_started(cluster, 2), "it tries")
-    other = await cluster.start(team_of("Research"), number=f"{cluster.number}-OTHER")
-    await until_held(cluster, sdlc_reader, other.id)
-    await one.cancel()
+    await cluster.open({"Research": [LATE, replace(WORKS, lasts=True), WORKS]}, agents=BY_CLAUDE)
+    waiting: dict[str, Handle] = {}
+    for number in (cluster.number, f"{cluster.number}-OTHER"):
+        beat = timedelta(seconds=2)
+        waiting[number] = await cluster.start(team_of("Research"), number=number, heartbeat=beat)
+        await until_held(cluster, sdlc_reader, number)
+    await resume(cluster)
+    await until(lambda: _has_started(cluster, 2), "one tries")
+    trier = waiting.pop(cluster.runs.orders[1].number)
+    await trier.cancel()
     with pytest.raises(WorkflowFailureError):
-        await one.result()
+        await trier.result()
 
-    await delivered(other)
+    await delivered(*waiting.values())
 
 
 async def test_held_by_an_account_and_by_a_p0(cluster: Cluster, sdlc_reader: SdlcReader) -> None:
     """Both are shown; after the P0 the account alone holds it."""
-    limit = replace(resets_in(3600), lasts=True)
+    limit = replace(LATE, lasts=True)
     agents = by(CLAUDE, cynthia=replace(CLAUDE, account="another"))
     await cluster.open({ROY: [limit, WORKS]}, agents=agents)
     handle = await cluster.start(SOLO)
@@ -341,7 +359,7 @@ async def test_held_by_an_account_and_by_a_p0(cluster: Cluster, sdlc_reader: Sdl
 
 
 async def test_hold_outlives_the_worker(cluster: Cluster, sdlc_reader: SdlcReader) -> None:
-    await cluster.open({"Research": [resets_in(3), WORKS]}, agents=BY_CLAUDE)
+    await cluster.open({"Research": [resets_in(5), WORKS]}, agents=BY_CLAUDE)
     handle = await cluster.start(team_of("Research"))
     await until_held(cluster, sdlc_reader)
     await cluster.close()
@@ -354,13 +372,12 @@ async def test_fix_that_meets_a_limit_is_held_and_repairs_afterwards(
     cluster: Cluster, sdlc_reader: SdlcReader
 ) -> None:
     fix = "Fix build backend"
-    await cluster.open(
-        {fix: [resets_in(2), WORKS], ROY: [WORKS]}, {"backend": [2, 0]}, agents=BY_CLAUDE
-    )
+    await cluster.open({fix: [LATE, WORKS], ROY: [WORKS]}, {"backend": [2, 0]}, agents=BY_CLAUDE)
     handle: Handle = await cluster.start(SOLO, bounds=REPAIR)
     number = f"{cluster.number}-FIX-1"
     await cluster.until_running(fix)
     await until_held(cluster, sdlc_reader, number)
+    await resume(cluster)
     await delivered(handle)
 
     assert len((await sdlc_reader.requirement(cluster.number)).fixes) == 1
@@ -371,7 +388,7 @@ async def test_agent_with_another_account_works_on(
 ) -> None:
     """What another account holds is shown as long as it holds, whatever starts beside it."""
     await cluster.open(
-        {ROY: [resets_in(3600), WORKS], JEN: [replace(WORKS, lasts=True)]},
+        {ROY: [LATE, WORKS], JEN: [replace(WORKS, lasts=True)]},
         agents=by(CLAUDE, jen=replace(CLAUDE, account="another")),
     )
     handle = await cluster.start(FOUR)
