@@ -20,6 +20,7 @@ from temporalio.client import (
 from temporalio.service import RPCError
 from temporalio.worker import Replayer, _workflow
 
+from activities import persistence
 from adapters.care.care import Remediator
 from adapters.installation import Identity
 from adapters.nats.events import NatsEventPublisher
@@ -29,7 +30,9 @@ from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import IncidentView
 from adapters.temporal.converter import DATA_CONVERTER
 from adapters.temporal.messages import TemporalNotifier, TemporalSasha
+from cli.hints import sasha_status
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
+from pipeline.errors import DependencyUnavailable
 from pipeline.events import ESCALATION_PREFIX
 from pipeline.installation import Installation
 from pipeline.model import (
@@ -42,6 +45,7 @@ from pipeline.model import (
     RequirementOrder,
     RetryRequest,
     SashaCall,
+    SashaStatus,
 )
 from pipeline.ports import EventPublisher, HostPorts, SdlcStore, Workspaces
 from pipeline.team import TEAM
@@ -140,6 +144,10 @@ class Cluster:
                     await self._client.get_workflow_handle(name).terminate()
         finally:  # a worker that is left polls on, and the loop would wait for it for ever
             await self._stack.aclose()
+            # What it still publishes would meet a connection that is closed.
+            loop = asyncio.get_running_loop()
+            publishing = [each for each in persistence._publishing if each.get_loop() is loop]
+            await asyncio.gather(*publishing, return_exceptions=True)
 
     async def open(
         self,
@@ -259,6 +267,19 @@ class Cluster:
         sasha = TemporalSasha(self._client, self.installation)
         await sasha.call(SashaCall(self.host))
 
+    async def is_idle(self) -> bool:
+        """Whether Sasha waits for calls; her records may wait for the database."""
+        handle = self._client.get_workflow_handle(self.installation.sasha)
+        pending = (await handle.describe()).raw_description
+        steps = {each.activity_type.name for each in pending.pending_activities}
+        return not (steps - {"record_incident"} or pending.HasField("pending_workflow_task"))
+
+    async def sasha_status(self) -> SashaStatus | None:
+        """What Sasha says; None if she gives no answer in time, on a busy machine."""
+        with suppress(RPCError, DependencyUnavailable):
+            return await sasha_status(self._client, self.installation)
+        return None
+
     async def deliver(self, pipeline: str | Pipeline = "standard", **changes: object) -> timedelta:
         """Run a requirement to its delivery; returns the virtual time that it took."""
         handle = await self.start(pipeline, **changes)  # type: ignore[arg-type] # names its own
@@ -322,6 +343,24 @@ async def delivered(*handles: Handle) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         reports = await asyncio.gather(*(handle.result() for handle in handles))
     assert {report.state for report in reports} == {"DELIVERED"}, reports
+
+
+async def is_looked_after(*clusters: Cluster) -> None:
+    """Call Sasha, and wait for the end of the look that every call causes.
+
+    Called before it has ended, she would look again, and never come to continue as new.
+    """
+
+    def looks() -> int:
+        return sum(cluster.cluster_care.looks for cluster in clusters)
+
+    async def has_looked() -> bool:
+        return looks() > before
+
+    before = looks()
+    await clusters[0].scheduled_check()
+    await until(has_looked, "Sasha has looked")
+    await until(clusters[0].is_idle, "Sasha waits for calls")
 
 
 async def recorded_incidents(reader: SdlcReader, count: int = 1) -> Sequence[IncidentView]:

@@ -8,7 +8,6 @@ import pytest
 from adapters.care.records import RecordCare
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
-from cli.hints import sasha_status
 from pipeline.infrastructure import PLAN
 from pipeline.model import (
     Alert,
@@ -22,7 +21,7 @@ from pipeline.model import (
     RequirementState,
     SashaStatus,
 )
-from tests.cluster import Cluster, recorded_incidents, until
+from tests.cluster import Cluster, is_looked_after, recorded_incidents, until
 from workflows import continuing
 from workflows.requirement import RequirementWorkflow
 from workflows.starting import start_requirement
@@ -38,6 +37,7 @@ FIRST, SECOND = "REQ-INFRA-disk-1", "REQ-INFRA-disk-2"
 async def records(cluster: Cluster, database_url: str) -> AsyncIterator[RecordCare]:
     database = open_database(database_url)
     yield RecordCare(cluster.identity, cluster.store, database, start_requirement, timedelta())
+    await cluster.close()  # who looks with it ends first: it would open another connection
     await database.close()
 
 
@@ -57,7 +57,7 @@ async def until_state(reader: SdlcReader, number: str, state: RequirementState) 
 
 async def until_nothing_stands(cluster: Cluster) -> None:
     async def is_idle() -> bool:
-        return await sasha_status(cluster._client, cluster.installation) == SashaStatus()
+        return await cluster.sasha_status() == SashaStatus()
 
     await until(is_idle, "nothing is treated, nothing is escalated")
 
@@ -85,7 +85,7 @@ async def test_trouble_is_treated_anew_whose_requirement_was_terminated(
 
     await until_state(sdlc_reader, FIRST, RequirementState.CANCELLED)
     await until_state(sdlc_reader, SECOND, RequirementState.BLOCKED)
-    assert (await sasha_status(cluster._client, cluster.installation)).escalated == (SECOND,)
+    await until_suspended(cluster, SECOND)
 
 
 async def test_trouble_is_treated_anew_whose_requirement_was_terminated_before_it_had_a_row(
@@ -166,23 +166,17 @@ async def test_trouble_that_was_given_up_is_left_alone_for_the_time_that_was_off
     await renew(cluster)
     looks = cluster.host_care.looks
 
-    async def has_looked_on() -> bool:
-        await cluster.scheduled_check()
-        return cluster.host_care.looks > looks + 1
-
-    await until(has_looked_on, "a look of the next run was heeded")
-    assert await sasha_status(cluster._client, cluster.installation) == SashaStatus()
-    assert len(await sdlc_reader.incidents()) == 1
+    while cluster.host_care.looks <= looks + 1:  # a look of the next run was heeded
+        await is_looked_after(cluster)
+    await until_nothing_stands(cluster)
+    assert len(await recorded_incidents(sdlc_reader)) == 1
 
 
 async def renew(cluster: Cluster) -> None:
+    """Have Sasha look until she continues as new."""
     runs = len(await cluster.chain(cluster.installation.sasha))
-
-    async def is_renewed() -> bool:
-        await cluster.scheduled_check()
-        return len(await cluster.chain(cluster.installation.sasha)) > runs
-
-    await until(is_renewed, "Sasha continues as new")
+    while len(await cluster.chain(cluster.installation.sasha)) == runs:
+        await is_looked_after(cluster)
 
 
 async def end_one(cluster: Cluster, number: str) -> None:
@@ -195,6 +189,7 @@ async def end_one(cluster: Cluster, number: str) -> None:
 
 async def until_suspended(cluster: Cluster, number: str) -> None:
     async def stands() -> bool:
-        return (await sasha_status(cluster._client, cluster.installation)).escalated == (number,)
+        status = await cluster.sasha_status()
+        return bool(status and status.escalated == (number,))
 
     await until(stands, f"{number} stands for it")

@@ -1,5 +1,6 @@
 """Sasha on her rounds: what she finds she treats once, writes down, and does not forget."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +8,6 @@ import pytest
 
 from adapters.sdlc.reader import SdlcReader
 from adapters.temporal.messages import TemporalSasha
-from cli.hints import sasha_status
 from pipeline.model import Alert, AlertKind, IncidentEnd, RequirementState, SashaCall
 from pipeline.runbook import RUNBOOK
 from tests.cluster import Cluster, recorded_incidents, until
@@ -83,16 +83,25 @@ async def test_what_is_escalated_is_not_treated_again(
 async def test_what_no_worker_of_its_host_took_is_left_until_one_is_back(
     cluster: Cluster, sdlc_reader: SdlcReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "_CARE_PATIENCE", timedelta(seconds=1))
+    usual, losing = options._CARE_PATIENCE, list[asyncio.Task[None]]()
     await cluster.open()
     cluster.host_care.alerts = [DISK]
+
+    async def act(alert: Alert) -> str:
+        """The worker ends with it: what follows finds none."""
+        monkeypatch.setattr(options, "_CARE_PATIENCE", timedelta(seconds=1))
+        losing.append(asyncio.create_task(cluster.lose_host()))
+        await asyncio.Event().wait()
+        return "It never comes to that."
+
+    monkeypatch.setattr(cluster.host_care, "act", act)
     await cluster.scheduled_check()
-    await looked(cluster, 1)
-    await cluster.lose_host()
     (incident,) = await recorded_incidents(sdlc_reader, 1)
     assert (incident.end, incident.requirement) == (IncidentEnd.LEFT, "")
     assert incident.actions[-1].startswith("No worker there took it in time")
 
+    await asyncio.gather(*losing)
+    monkeypatch.setattr(options, "_CARE_PATIENCE", usual)
     await cluster.close()
     await cluster.open()
     cluster.host_care.alerts = [DISK]
@@ -120,10 +129,8 @@ async def test_cluster_is_treated_while_a_look_at_a_lost_host_is_still_under_way
     await sasha.call(SashaCall(cluster.host, "NATS", "REQ-1"))
 
     async def is_repaired() -> bool:
-        return (
-            bool(cluster.cluster_care.acts)
-            and not (await sasha_status(cluster._client, cluster.installation)).waiting
-        )
+        status = await cluster.sasha_status()
+        return bool(cluster.cluster_care.acts and status and not status.waiting)
 
     await until(is_repaired, "the repair, and the end of the wait")
 

@@ -5,7 +5,7 @@ import pytest
 from adapters.sdlc.reader import SdlcReader
 from pipeline.model import Alert, AlertKind, IncidentEnd, RequirementState, RetryRequest
 from pipeline.plan_rules import DELIVER
-from tests.cluster import Cluster, until
+from tests.cluster import Cluster, is_looked_after, recorded_incidents, until
 from tests.orchestra_plans import SOLO
 from workflows import continuing
 from workflows.requirement import RequirementWorkflow
@@ -31,18 +31,15 @@ async def test_callers_of_an_escalated_outage_are_carried_over(
         states = await sdlc_reader.states([number])
         return states.get(number) == RequirementState.BLOCKED
 
-    async def is_renewed() -> bool:
-        await cluster.scheduled_check()
-        return len(await cluster.chain(cluster.installation.sasha)) > 1
-
     await until(is_asked, "a human is asked")
-    await until(is_renewed, "Sasha continues as new")
+    while len(await cluster.chain(cluster.installation.sasha)) == 1:
+        await is_looked_after(cluster)
     cluster.cluster_care.alerts = []
     request = RetryRequest(DELIVER, "ada")
     await cluster.handle(number).execute_update(RequirementWorkflow.retry, request)
 
     assert (await handle.result()).state is RequirementState.DELIVERED
-    (incident,) = await sdlc_reader.incidents()
+    (incident,) = await recorded_incidents(sdlc_reader)
     assert (incident.end, incident.requirement) == (IncidentEnd.ESCALATED, number)
 
 

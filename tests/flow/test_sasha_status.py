@@ -1,6 +1,5 @@
 """Sasha tells what she remediates and who waits for it, while no row can say so."""
 
-from cli.hints import sasha_status
 from pipeline.model import Alert, AlertKind, SashaStatus
 from tests.cluster import Cluster, until
 from tests.fakes import Script
@@ -17,8 +16,8 @@ async def test_status_names_the_remediation_its_attempts_and_who_waits(cluster: 
     seen: list[SashaStatus] = []
 
     async def is_remediating() -> bool:
-        if cluster.cluster_care.acts:
-            seen.append(await sasha_status(cluster._client, cluster.installation))
+        if cluster.cluster_care.acts and (status := await cluster.sasha_status()):
+            seen.append(status)
         return bool(seen and seen[-1].remediations and seen[-1].remediations[0].actions)
 
     await until(is_remediating, "she acts")
@@ -34,6 +33,6 @@ async def test_status_names_the_remediation_its_attempts_and_who_waits(cluster: 
     await handle.result()
 
     async def is_idle() -> bool:
-        return await sasha_status(cluster._client, cluster.installation) == SashaStatus()
+        return await cluster.sasha_status() == SashaStatus()
 
     await until(is_idle, "nothing is remediated")

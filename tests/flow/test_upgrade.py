@@ -4,8 +4,7 @@ import pytest
 
 from adapters.temporal.deployment import Build, builds, make_current, offer_build
 from pipeline.errors import RefusedInput
-from tests.cluster import Cluster, delivered, until
-from tests.eventually import eventually
+from tests.cluster import Cluster, delivered, is_looked_after
 from tests.fakes import Script
 from workflows import continuing
 
@@ -61,26 +60,6 @@ async def test_sasha_follows_to_the_current_build(
         await is_looked_after(cluster, other)
     await cluster.close()
     await is_looked_after(other)
-
-
-async def is_looked_after(*clusters: Cluster) -> None:
-    """Call Sasha, and wait for the end of the look that every call causes.
-
-    Called before it has ended, she would look again, and never come to continue as new.
-    """
-
-    def looks() -> int:
-        return sum(cluster.cluster_care.looks for cluster in clusters)
-
-    async def is_idle() -> bool:
-        handle = clusters[0].identity.client.get_workflow_handle(clusters[0].installation.sasha)
-        pending = (await handle.describe()).raw_description
-        return not (pending.pending_activities or pending.HasField("pending_workflow_task"))
-
-    before = looks()
-    await clusters[0].scheduled_check()
-    await eventually(lambda: looks() > before, "Sasha has looked")
-    await until(is_idle, "Sasha waits for calls")
 
 
 async def test_build_that_no_worker_has_cannot_become_current(cluster: Cluster) -> None:
