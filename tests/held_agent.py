@@ -31,8 +31,9 @@ def main(directory: Path, kind: str) -> int:
     who = f"{number} {name} {attempt} {os.getpid()}"
     names = (f"{number}.{name}", name)
     base = _checked_out()
-    _say(directory, f"start {who}")
+    # Before it says that it has started: a test that knows so may write the next one's task.
     task = next(filter(None, (_task(directory / f"{each}.json") for each in names)), {})
+    _say(directory, f"start {who}")
     outbox = os.environ.get("AGOG_OUTBOX", "")
     documents = {f"{outbox}/{path}": text for path, text in task.get("documents", {}).items()}
     for path, text in {**task.get("files", {}), **documents}.items():

@@ -50,7 +50,7 @@ class Emergency:
         await eventually(lambda: all(state(pid) == "T" for pid in pids), f"{pids} are suspended")
 
     async def until_moving(self, *pids: int) -> None:
-        await eventually(lambda: all(state(pid) in "RS" for pid in pids), f"{pids} move")
+        await eventually(lambda: all(map(is_moving, pids)), f"{pids} move")
 
     async def until_held(self, number: str) -> None:
         """Wait until the rows say that a P0 holds it."""
@@ -59,6 +59,11 @@ class Emergency:
             return bool((await self.orchestra.view(number)).holds)
 
         await eventually_async(is_held, f"{number} is held")
+
+
+def is_moving(pid: int) -> bool:
+    """Whether it lives and is not stopped, also while it waits for a disk."""
+    return state(pid) not in ("T", "Z", "")
 
 
 def _split(plan: str) -> tuple[str, str]:

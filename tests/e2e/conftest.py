@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,16 @@ class Cli:
 def until(claim: Callable[[], bool], what: str) -> None:
     """Wait for the claim to hold."""
     wait_until(claim, what)
+
+
+def heard(lines: Iterable[str], last: str) -> str:
+    """Everything up to the line that says the last, or to the end."""
+    told = ""
+    for line in lines:
+        told += line
+        if last in line:
+            break
+    return told
 
 
 def plan_of(*stages: tuple[str, str]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import nats
 import pytest
 from nats.js.api import Header
+from temporalio.api.enums.v1 import PendingActivityState
 
 from adapters.git.project import Project
 from adapters.local_stack import StackAddresses
@@ -97,7 +98,10 @@ class Outages:
 
         async def is_taken() -> bool:
             pending = (await self.handles[name].describe()).raw_description.pending_activities
-            return any(each.activity_type.name == activity for each in pending)
+            taken = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+            return any(
+                (each.activity_type.name, each.state) == (activity, taken) for each in pending
+            )
 
         await eventually_async(is_taken, f"{activity} of {name}")
 

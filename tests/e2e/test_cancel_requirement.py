@@ -29,10 +29,12 @@ async def until_edited(orchestra: Orchestra) -> None:
     """Wait until both agents have written their files."""
     clones = orchestra.home / "clones" / orchestra.number
     edited = [("backend-implementation-1", "roy.txt"), ("frontend-implementation-1", "jen.txt")]
-    await eventually(
-        lambda: all(list(clones.glob(f"stage-{key}/*/{name}")) for key, name in edited),
-        "the work of roy and jen",
-    )
+
+    def is_edited(key: str, name: str) -> bool:
+        found = clones.glob(f"stage-{key}/*/{name}")
+        return [file.read_text() for file in found] == ["half\n"]
+
+    await eventually(lambda: all(is_edited(*each) for each in edited), "the work of roy and jen")
 
 
 async def test_everything_of_a_cancelled_requirement_has_ended(

@@ -21,8 +21,8 @@ from pipeline.runbook import RUNBOOK
 from tests.e2e.conftest import Cli, installation_at, until
 from tests.fixtures_sdlc import NatsServer, PostgresServer
 
-MOST_SECONDS = 12.0
-"""About ten, and the start of a process on a busy machine."""
+MOST_SECONDS = 10.0
+"""Beside what the command takes where all is well, which is the machine's."""
 
 
 def by_name(document: Any) -> dict[str, Any]:
@@ -139,6 +139,10 @@ def test_doctor_says_how_the_schema_stands_and_leaves_it(
 
 @pytest.mark.usefixtures("host")
 def test_doctor_answers_in_time_without_a_database(cli: Cli) -> None:
+    idle = time.monotonic()
+    cli("doctor", "--json")
+    usual = time.monotonic() - idle
+
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
         port = silent.getsockname()[1]
         began = time.monotonic()
@@ -146,7 +150,7 @@ def test_doctor_answers_in_time_without_a_database(cli: Cli) -> None:
         lasted = time.monotonic() - began
 
     assert said.code == 6
-    assert lasted < MOST_SECONDS
+    assert lasted < MOST_SECONDS + 3 * usual
     advice = would_do(said.document)["database_down"]
     assert advice["action"] == RUNBOOK["database_down"].action  # type: ignore[index]
     assert (advice["place"], advice["attempts"], advice["escalates"]) == ("", 3, True)

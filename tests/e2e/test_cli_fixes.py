@@ -1,12 +1,12 @@
 """What the command line shows of failures that are being repaired, or that a human is asked of."""
 
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import RED, Cli, Host, plan_of, until
+from tests.e2e.conftest import RED, Cli, Host, heard, plan_of, until
+from tests.eventually import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -49,16 +49,6 @@ def endless_fix(tmp_path: Path) -> str:
     return str(path)
 
 
-def heard(lines: Iterable[str], last: str) -> str:
-    """Everything up to the line that says the last, or to the end."""
-    told = ""
-    for line in lines:
-        told += line
-        if last in line:
-            break
-    return told
-
-
 def test_a_fix_under_way_is_followed_shown_and_asks_nobody(cli: Cli, endless_fix: str) -> None:
     arguments = ("REQ-FIXED", "--title", "x", "--pipeline", endless_fix, "--wait")
     with cli.open("start", *arguments) as waiting:
@@ -72,7 +62,7 @@ def test_a_fix_under_way_is_followed_shown_and_asks_nobody(cli: Cli, endless_fix
         ]
         assert waiting.poll() is None
         waiting.send_signal(signal.SIGINT)
-        waiting.communicate(timeout=20)
+        waiting.communicate(timeout=PATIENCE_SECONDS)
 
     assert "❌ verdict Check (roy): the login is open" in told
     assert "REQ-FIXED-FIX-1 opened: roy repairs verdict Check" in told

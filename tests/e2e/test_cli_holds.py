@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Cli, plan_of, until
+from tests.e2e.conftest import Cli, heard, plan_of, until
 from tests.eventually import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -63,6 +63,8 @@ def test_pre_empted_agent_is_seen_to_be_suspended(
     assert "by REQ-SEEN-0 (RUNNING): REQ-SEEN-0 pre-empts what runs." in said
     assert "REQ-SEEN-0 pre-empts what runs." in waiting
     with cli.open("watch", "REQ-SEEN-1") as watch:
+        assert watch.stderr
+        assert "[REQ-SEEN-1]" in heard(watch.stderr, "[REQ-SEEN-1]")  # it looks on by now
         assert cli("cancel", "REQ-SEEN-0").code == 0
         until_state(cli, "REQ-SEEN-1", "RUNNING")
         assert watch.poll() is None
@@ -84,6 +86,8 @@ def test_blocker_that_is_not_delivered_is_named_with_the_way_out(
     assert "by REQ-SEEN-2 (" in cli("status", "REQ-SEEN-3").out
 
     with cli.open("watch", "REQ-SEEN-3") as watch:
+        assert watch.stderr
+        told = heard(watch.stderr, "HELD")
         assert cli("cancel", "REQ-SEEN-2").code == 0
         said = cli("status", "REQ-SEEN-3").out
         way_out = said.partition("Continue without it:\n  python starter.py ")[2].splitlines()[0]
@@ -92,7 +96,7 @@ def test_blocker_that_is_not_delivered_is_named_with_the_way_out(
         _, err = watch.communicate(timeout=PATIENCE_SECONDS)
 
     assert watch.returncode == 0, err
-    assert "[REQ-SEEN-3] HELD, waits for REQ-SEEN-2" in err
+    assert "[REQ-SEEN-3] HELD, waits for REQ-SEEN-2" in told
 
 
 def test_steering_that_makes_no_sense_says_why_and_leaves_nothing(

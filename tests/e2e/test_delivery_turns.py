@@ -66,7 +66,6 @@ async def delivered_without_a_human(orchestra: Orchestra, handles: Sequence[Hand
     assert builds <= 2 * len(handles), f"{builds} builds for {len(handles)} deliveries"
 
 
-@pytest.mark.timeout(240)
 async def test_twelve_that_arrive_together_are_all_delivered(
     orchestra: Orchestra, tmp_path: Path
 ) -> None:

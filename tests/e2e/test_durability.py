@@ -14,9 +14,10 @@ from tests.plans import shipped
 
 log = logging.getLogger(__name__)
 
-GOES_ON_SECONDS = 8.0
-"""Within this time after the kill work continues: five seconds after the worker is ready again
-(design, section 2, rule 4), which from the interpreter takes it three; here it is ready sooner."""
+GOES_ON_SECONDS = 5.0
+"""Within this time after the worker is ready again work continues (design, section 2, rule 4)."""
+READY_SECONDS = 3.0
+"""So long it takes a worker from the interpreter; here it may be ready sooner."""
 
 
 async def test_a_killed_worker_loses_no_agent_and_repeats_none(orchestra: Orchestra) -> None:
@@ -35,11 +36,12 @@ async def test_a_killed_worker_loses_no_agent_and_repeats_none(orchestra: Orches
     puppets.release("roy", "jen")
     await eventually(lambda: puppets.ends("roy") == puppets.ends("jen") == 1, "both notices")
     await orchestra.worker.start()
+    ready = max(time.monotonic(), killed + READY_SECONDS)
     went_on = await eventually(lambda: puppets.starts("backend") > 0, "the build of roy's work")
     report = await handle.result()
 
     log.info("Work continued %.1f s after the worker was killed", went_on - killed)
-    assert went_on - killed < GOES_ON_SECONDS
+    assert went_on - ready < GOES_ON_SECONDS
     assert report.state is RequirementState.DELIVERED
     assert set(Counter(sign.name for sign in puppets.signs("start")).values()) == {1}
     assert {s.starts for s in (await orchestra.view()).stages if s.state == "completed"} == {1}

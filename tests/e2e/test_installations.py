@@ -27,10 +27,6 @@ from tests.worker_process import WorkerProcess
 
 BATCH = 4
 
-pytestmark = pytest.mark.timeout(300)
-"""Each starts several stacks or workers, which takes its time on a busy machine."""
-
-
 # --- house-1: a stack that was killed, and another one on its port --------------------------------
 
 
@@ -50,7 +46,7 @@ def kill(*processes: psutil.Process | Program) -> None:
         with suppress(psutil.NoSuchProcess):  # a server's child ends by itself, or with its parent
             process.kill()
     for process in processes:
-        process.wait(20)
+        process.wait(PATIENCE_SECONDS)
 
 
 def test_worker_of_a_killed_stack_takes_nothing_of_a_stack_on_its_port(
@@ -143,7 +139,7 @@ def test_next_up_takes_over_from_a_worker_with_agents_at_once(tmp_path: Path) ->
         keeper.communicate()
 
         up.open()
-        assert worker.wait(20) == 0
+        assert worker.wait(PATIENCE_SECONDS) == 0
         assert len(up.puppets.living("cynthia")) == 1
         up.until_worker()
         up.deliver("REQ-TAKEN")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.conftest import until
 from tests.e2e.up_stack import Up
+from tests.eventually import PATIENCE_SECONDS
 from tests.stack_usage import processes_naming
 
 SETTLED_SECONDS = 20.0
@@ -33,7 +34,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         up.until_worker()
         yield up
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_SECONDS)
         assert processes_naming(str(directory)) == []
     finally:
         up.close()

@@ -45,7 +45,7 @@ async def test_p0_is_the_next_to_start_on_a_saturated_host(
     await orchestra.worker.start(MAX_PARALLEL_STAGES="1")
     handles = await crowd(orchestra, 6)
     await until_asked(orchestra, handles)
-    assert puppets.starts("roy") == 1
+    await eventually(lambda: puppets.starts("roy") == 1, "an agent")
     emergency.begin()
     urgent = orchestra.handle(emergency.number)
     await eventually(lambda: count_runs(orchestra.home).waiting == 6, "it waits for a slot")
@@ -150,8 +150,12 @@ async def test_slots_are_followed_by_the_running_worker(
     emergency.run("slots", "4")
     await eventually(lambda: len(puppets.living("roy")) == 4, "four agents")
     emergency.run("slots", "1")
-    document = emergency.run("slots", "--json").document
-    assert (document["slots"], document["living"], document["waiting"]) == (1, 4, 2)
+
+    def are_told() -> bool:
+        told = emergency.run("slots", "--json").document
+        return (told["slots"], told["living"], told["waiting"]) == (1, 4, 2)
+
+    await eventually(are_told, "four above the limit, two that wait")
     puppets.release("roy")
     await delivered(*handles)
 

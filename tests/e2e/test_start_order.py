@@ -201,8 +201,12 @@ async def test_stage_that_waits_for_a_slot_is_shown_with_its_place_and_why(
     await eventually_async(is_told, "its place is told")
     [listed] = emergency.run("list", "--waiting", "--json").document["requirements"]
     assert (listed["req_number"], listed["queued"][0]["place"]) == (waiting.id, 1)
-    details = (await waiting.query("__temporal_workflow_metadata")).current_details
-    assert f"| {BACKEND} | roy | queued for a slot |" in details
+
+    async def is_shown() -> bool:
+        details = (await waiting.query("__temporal_workflow_metadata")).current_details
+        return f"| {BACKEND} | roy | queued for a slot |" in details
+
+    await eventually_async(is_shown, "the Web UI says so")
     puppets.release("roy")
     await delivered(running, waiting)
     assert emergency.run("status", waiting.id, "--json").document["queued"] == []

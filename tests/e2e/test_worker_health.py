@@ -12,10 +12,12 @@ import pytest
 
 from adapters.local_stack import StackAddresses
 from tests.e2e.conftest import addresses_of, write_agents
-from tests.eventually import eventually
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.fixtures_sdlc import NatsServer
 from tests.ports import own_port
 from tests.worker_process import WorkerProcess
+
+DOWN = "NATS is down: nothing starts until it is back"
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ async def worker(
 def readyz(home: Path) -> tuple[int, Any]:
     address = json.loads((home / "worker.json").read_text())["health"]
     try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=PATIENCE_SECONDS) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refusal:
         return refusal.code, json.load(refusal)
@@ -61,11 +63,11 @@ async def test_worker_says_that_it_is_not_ready_while_nats_is_away(
 
     nats_server.stop()
     await eventually(lambda: readyz(home)[0] == 503, "a worker that is not ready")
-    assert "NATS is down: nothing starts until it is back" in worker.log
+    await eventually(lambda: DOWN in worker.log, "it says so")
     nats_server.start()
     await eventually(lambda: readyz(home)[0] == 200, "a worker that is ready again")
 
-    assert "is back after " in worker.log
+    await eventually(lambda: "is back after " in worker.log, "it says so")
     assert worker.stop() == 0
     assert not (home / "worker.json").exists()
 
