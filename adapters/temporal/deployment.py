@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from temporalio.api.enums.v1 import VersionDrainageStatus
+from temporalio.api.deployment.v1 import WorkerDeploymentInfo
+from temporalio.api.enums.v1 import RoutingConfigUpdateState, VersionDrainageStatus
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkerDeploymentRequest,
     SetWorkerDeploymentCurrentVersionRequest,
@@ -62,17 +63,13 @@ async def builds(client: Client, installation: Installation) -> tuple[Build, ...
 
     Raises: DependencyUnavailable.
     """
-    request = DescribeWorkerDeploymentRequest(
-        namespace=client.namespace, deployment_name=installation.deployment
-    )
     with reaching_temporal(client):
         try:
-            answer = await client.workflow_service.describe_worker_deployment(request)
+            info = await _described(client, installation)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return ()
             raise
-    info = answer.worker_deployment_info
     current = info.routing_config.current_deployment_version.build_id
     known = sorted(info.version_summaries, key=lambda each: -each.create_time.ToNanoseconds())
     return tuple(
@@ -85,12 +82,21 @@ async def builds(client: Client, installation: Installation) -> tuple[Build, ...
     )
 
 
+async def _described(client: Client, installation: Installation) -> WorkerDeploymentInfo:
+    request = DescribeWorkerDeploymentRequest(
+        namespace=client.namespace, deployment_name=installation.deployment
+    )
+    answer = await client.workflow_service.describe_worker_deployment(request)
+    return answer.worker_deployment_info
+
+
 async def make_current(
     client: Client, installation: Installation, build_id: str, *, waits_for_worker: bool = False
 ) -> None:
     """Let what starts from now on go to that build.
 
-    The server knows a build, and what its worker serves, a moment after the worker has started.
+    The server knows a build, and what its worker serves, a moment after the worker has started. It
+    tells its own parts of a new one after another: what starts meanwhile may go to the one before.
     Raises: RefusedInput, DependencyUnavailable.
     """
     request = SetWorkerDeploymentCurrentVersionRequest(
@@ -105,7 +111,7 @@ async def make_current(
         while True:
             try:
                 await client.workflow_service.set_worker_deployment_current_version(request)
-                return
+                break
             except RPCError as error:
                 if error.status not in _NOT_SERVED:
                     raise
@@ -115,6 +121,20 @@ async def make_current(
                         f"with AGOG_WORKER_BUILD_ID={build_id} first."
                     ) from error
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        await _until_told(client, installation)
+
+
+async def _until_told(client: Client, installation: Installation) -> None:
+    """Wait until every part of the server knows which build is current."""
+    until = monotonic() + _KNOWN_WITHIN_SECONDS
+    telling = RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_IN_PROGRESS
+    while (await _described(client, installation)).routing_config_update_state == telling:
+        if monotonic() > until:
+            log.warning(
+                "Temporal still tells its parts of it: what starts now may go to another build"
+            )
+            return
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
 
 async def offer_build(client: Client, installation: Installation, build_id: str) -> None:

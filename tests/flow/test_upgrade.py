@@ -1,6 +1,8 @@
 """Two builds of the worker, both up: what runs stays on its own, what starts takes the new one."""
 
 import pytest
+from temporalio.api.enums.v1 import RoutingConfigUpdateState
+from temporalio.api.workflowservice.v1 import DescribeWorkerDeploymentRequest
 
 from adapters.temporal.deployment import Build, builds, make_current, offer_build
 from pipeline.errors import RefusedInput
@@ -39,6 +41,31 @@ async def test_requirement_ends_on_the_build_that_it_was_started_on(
     )
 
 
+async def test_build_is_current_everywhere_once_that_is_said(
+    cluster: Cluster, other: Cluster
+) -> None:
+    """The server tells its own parts of it one after another."""
+    client, installation = cluster.identity.client, cluster.installation
+    await cluster.open(build_id="1")
+    await offer_build(client, installation, "1")
+    await other.open(build_id="2")
+    for build_id in ("2", "1", "2"):
+        await make_current(client, installation, build_id, waits_for_worker=True)
+        assert await is_known_everywhere(cluster)
+
+
+async def is_known_everywhere(cluster: Cluster) -> bool:
+    """Whether the server has told all of its parts which build is current."""
+    client = cluster.identity.client
+    answer = await client.workflow_service.describe_worker_deployment(
+        DescribeWorkerDeploymentRequest(
+            namespace=client.namespace, deployment_name=cluster.installation.deployment
+        )
+    )
+    state = answer.worker_deployment_info.routing_config_update_state
+    return state == RoutingConfigUpdateState.ROUTING_CONFIG_UPDATE_STATE_COMPLETED
+
+
 @pytest.mark.parametrize("is_long", [False, True], ids=["a few events", "a long history"])
 async def test_sasha_follows_to_the_current_build(
     is_long: bool, monkeypatch: pytest.MonkeyPatch, cluster: Cluster, other: Cluster
@@ -55,7 +82,7 @@ async def test_sasha_follows_to_the_current_build(
 
     await make_current(client, installation, "2", waits_for_worker=True)
 
-    # The server tells its own parts of a new current build one after another.
+    # Her workflow follows with its next task.
     while not other.cluster_care.looks:
         await is_looked_after(cluster, other)
     await cluster.close()
