@@ -1,5 +1,6 @@
 """The real programs, from npm, in a cache outside the repository; and clones to run them in."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -28,10 +29,13 @@ def installed() -> Path:
                 pytest.fail(reason)
             pytest.skip(reason)
         place.mkdir(parents=True, exist_ok=True)
-        for path in MANIFEST:
-            shutil.copy(path, place)
-        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=place, check=True)
-        (place / "ready").touch()
+        with (place / "lock").open("w") as lock:  # another test process may be at it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / "ready").exists():
+                for path in MANIFEST:
+                    shutil.copy(path, place)
+                subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=place, check=True)
+                (place / "ready").touch()
     return place / "node_modules" / ".bin"
 
 
