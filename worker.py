@@ -95,6 +95,7 @@ WORKFLOWS = (
 # linter rule forbids what it would refuse, and the recorded histories are replayed in it.
 WORKFLOW_RUNNER = UnsandboxedWorkflowRunner()
 _TASKS = 100  # of workflows and local activities at once: the SDK's own default
+_TASK_SECONDS = 60  # of a workflow task, before it counts as a deadlock
 _CENTRAL_SLOTS = 100
 _OPENING_SLOTS = 4
 # Slots bound the agents, and queued stages wait elsewhere. So this is never full, and a restarted
@@ -240,7 +241,7 @@ def _worker(
     deployment: WorkerDeploymentConfig | None = None,
 ) -> Worker:
     tasks = FixedSizeSlotSupplier(_TASKS)
-    return Worker(
+    made = Worker(
         client,
         task_queue=queue,
         workflows=workflows,
@@ -261,6 +262,11 @@ def _worker(
         default_heartbeat_throttle_interval=timedelta(milliseconds=500),
         graceful_shutdown_timeout=timedelta(seconds=1),
     )
+    # Without an option of the SDK's: it takes a workflow task of two seconds for a deadlock, throws
+    # into its thread and runs the eviction in a second one. A host that builds may be that busy.
+    if made._workflow_worker:
+        made._workflow_worker._deadlock_timeout_seconds = _TASK_SECONDS
+    return made
 
 
 class RoomSupplier(CustomSlotSupplier):

@@ -70,13 +70,12 @@ Handle = WorkflowHandle[RequirementWorkflow, DeliveryReport]
 Scripts = Mapping[str, Sequence[Script]]
 ExitCodes = Mapping[str, Sequence[int]]
 
-# The SDK takes every workflow task that lasts for two seconds for a deadlock: on a busy machine
-# that measures the machine. A workflow that never yields is ended by the limit of its test.
-_create_workflow_worker = _workflow._WorkflowWorker.__init__
+# A replay has the patience of our workers (see worker.py), and so has whatever else a test starts.
+create_workflow_worker = _workflow._WorkflowWorker.__init__
 
 
 def _create_patient(self: _workflow._WorkflowWorker, **options: Any) -> None:
-    _create_workflow_worker(self, **options)
+    create_workflow_worker(self, **options)
     self._deadlock_timeout_seconds = int(PATIENCE_SECONDS)
 
 
@@ -193,14 +192,14 @@ class Cluster:
         await self._serve(build_id)
 
     async def _serve(self, build_id: str) -> None:
-        self._workers = build_workers(self._client, self.installation, self.ports, build_id)
-        for worker in self._workers:
+        self.workers = build_workers(self._client, self.installation, self.ports, build_id)
+        for worker in self.workers:
             await self._stack.enter_async_context(worker)
 
     async def lose_host(self) -> None:
         """Nobody takes what this host is asked at once, as elsewhere the cluster continues."""
         queue = self.installation.queues.host(self.host)
-        await next(worker for worker in self._workers if worker.task_queue == queue).shutdown()
+        await next(worker for worker in self.workers if worker.task_queue == queue).shutdown()
 
     async def family(self, workflow_id: str) -> list[WorkflowHistory]:
         """The histories of a workflow, of each run of it and of every workflow below.

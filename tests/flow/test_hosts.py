@@ -1,6 +1,9 @@
 """A P0 or an outage where a worker is started again, or where the work is on two hosts."""
 
+from collections.abc import Sequence
+
 import pytest
+from temporalio.worker import Worker, _workflow
 
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.requirements import Acceptance
@@ -14,9 +17,17 @@ from pipeline.model import (
     RequirementState,
 )
 from pipeline.plan_rules import DELIVER
-from tests.cluster import Cluster, Handle, delivered, recorded_incidents, until
+from tests.cluster import (
+    Cluster,
+    Handle,
+    create_workflow_worker,
+    delivered,
+    recorded_incidents,
+    until,
+)
 from tests.fakes import Script
 from tests.orchestra_plans import SOLO, team_of
+from worker import WORKFLOWS
 
 RESEARCH, ROY = "Research", "Backend Implementation"
 LONG = Script(lasts=True)
@@ -190,3 +201,21 @@ async def test_outage_holds_every_host_and_is_one_incident(
     await delivered(*pair)
     assert len(await recorded_incidents(sdlc_reader)) == 1
     await check_started_once(sdlc_reader, *(handle.id for handle in pair))
+
+
+async def test_a_workflow_task_of_a_busy_host_is_no_deadlock(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK has no option for it: a host that builds could lose tasks after its two seconds."""
+    monkeypatch.setattr(_workflow._WorkflowWorker, "__init__", create_workflow_worker)
+    plain = Worker(cluster.identity.client, task_queue="plain", workflows=WORKFLOWS)
+    await cluster.open()
+
+    assert allowed_seconds([plain]) == [2]
+    assert allowed_seconds(cluster.workers) == [60]
+
+
+def allowed_seconds(workers: Sequence[Worker]) -> list[float | None]:
+    """How long a workflow task of those that take any may last."""
+    found = (worker._workflow_worker for worker in workers)
+    return [each._deadlock_timeout_seconds for each in found if each]
