@@ -20,6 +20,8 @@ from tests.eventually import PATIENCE_SECONDS, wait_until
 from tests.prefork import Program
 
 ROOT = Path(__file__).parent.parent.parent
+STARTER = f"python {ROOT / 'starter.py'}"
+"""As it is to be typed elsewhere: the commands of the tests run in a directory of their own."""
 
 Notice = Mapping[str, object]
 

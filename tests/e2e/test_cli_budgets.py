@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.model import Bounds, RequirementState
-from tests.e2e.conftest import Cli, plan_of
+from tests.e2e.conftest import STARTER, Cli, plan_of
 from tests.eventually import eventually_async
 from tests.orchestra import Orchestra, explained
 from tests.orchestra_plans import BACKEND, team_of
@@ -50,7 +50,7 @@ async def test_spent_budget_is_shown_raised_and_the_costs_are_listed(
 
     await eventually_async(is_held, "its budget holds it")
     status, waiting = cli("status", number), cli("list", "--waiting")
-    command = f"python starter.py decide {number} raise-budget --usd"
+    command = f"{STARTER} decide {number} raise-budget --usd"
     for said in (status.out, waiting.out):
         assert f"The budget of {number} is spent: $1.25 of $1.00." in " ".join(said.split()), said
         assert command in " ".join(said.split())

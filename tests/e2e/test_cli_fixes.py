@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import RED, Cli, Host, heard, plan_of, until
+from tests.e2e.conftest import RED, STARTER, Cli, Host, heard, plan_of, until
 from tests.eventually import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -96,7 +96,7 @@ def test_a_fix_that_fails_is_told_and_the_watch_continues_to_the_question(
     assert waited.code == 4, waited.err
     assert "REQ-UNFIXED-FIX-1 (tim) FAILED" in waited.err
     assert "A human is asked: " in waited.err
-    assert "python starter.py retry REQ-UNFIXED Document" in waited.err
+    assert f"{STARTER} retry REQ-UNFIXED Document" in waited.err
     assert cli("watch", "REQ-UNFIXED-FIX-1").code == 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Cli, heard, plan_of, until
+from tests.e2e.conftest import STARTER, Cli, heard, plan_of, until
 from tests.eventually import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -90,7 +90,7 @@ def test_blocker_that_is_not_delivered_is_named_with_the_way_out(
         told = heard(watch.stderr, "HELD")
         assert cli("cancel", "REQ-SEEN-2").code == 0
         said = cli("status", "REQ-SEEN-3").out
-        way_out = said.partition("Continue without it:\n  python starter.py ")[2].splitlines()[0]
+        way_out = said.partition(f"Continue without it:\n  {STARTER} ")[2].splitlines()[0]
         assert way_out == "unblock REQ-SEEN-3 --by REQ-SEEN-2"
         assert cli(*way_out.split()).code == 0
         _, err = watch.communicate(timeout=PATIENCE_SECONDS)

@@ -7,7 +7,7 @@ import pytest
 
 from adapters.sdlc.store import create_store
 from pipeline.model import Alert, AlertKind, Incident, IncidentEnd
-from tests.e2e.conftest import Cli
+from tests.e2e.conftest import STARTER, Cli
 
 BEGAN = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
@@ -56,7 +56,7 @@ def test_incidents_stand_newest_first_with_what_was_done(bare_cli: Cli, url: str
         "    - Removed nothing.",
         "    - Removed nothing.",
         "    - Removed nothing.",
-        "    REQ-INFRA-disk-1 asks a human: python starter.py status REQ-INFRA-disk-1",
+        f"    REQ-INFRA-disk-1 asks a human: {STARTER} status REQ-INFRA-disk-1",
         "2026-01-05 12:00:00  12.5s  cluster  nats_down  repaired",
         "    The connection to NATS is lost.",
         "    NATS at 127.0.0.1:4223 cannot be reached.",

@@ -9,7 +9,7 @@ import pytest
 from adapters.local_stack import StackAddresses
 from adapters.temporal.client import connect
 from pipeline.model import Alert, AlertKind, InfrastructureOrder
-from tests.e2e.conftest import Cli, installation_at, plan_of, until
+from tests.e2e.conftest import STARTER, Cli, installation_at, plan_of, until
 from workflows.infrastructure import InfrastructureWorkflow
 
 pytestmark = pytest.mark.usefixtures("host")
@@ -59,7 +59,7 @@ def test_infrastructure_requirement_shows_its_question_and_takes_its_answers(
     assert DETAIL in said.out
     assert "- Removed nothing." in said.out
     offered = said.out.partition("Possible answers:\n")[2].splitlines()
-    assert [line.removeprefix("  python starter.py ") for line in offered] == [
+    assert [line.removeprefix(f"  {STARTER} ") for line in offered] == [
         "retry REQ-INFRA-disk-1 deliver",
         "decide REQ-INFRA-disk-1 abort",
     ]

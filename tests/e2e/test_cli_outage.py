@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.local_stack import StackAddresses
-from tests.e2e.conftest import Cli, Host, addresses_of, plan_of, until
+from tests.e2e.conftest import ROOT, STARTER, Cli, Host, addresses_of, plan_of, until
 from tests.fixtures_sdlc import NatsServer
 from tests.namespaces import create_namespace
 
@@ -73,7 +73,7 @@ def test_status_names_the_dependency_that_no_row_can_name_yet(
     finally:
         nats_server.start()
 
-    missing = "NATS is not available; nothing continues without it: python starter.py doctor"
+    missing = f"NATS is not available; nothing continues without it: {STARTER} doctor"
     for each in (said, *shown):
         assert missing in each
     assert ended["missing_dependency"] == ""
@@ -99,7 +99,7 @@ def test_status_and_list_say_that_no_worker_runs(
     assert before == ""
     for each in said:
         assert "No worker runs on this host, e2e." in each
-        assert "python worker.py" in each
+        assert f"python {ROOT / 'worker.py'}" in each
     lonely_host.restart({}, todd_minutes=SIX_SECONDS)
     assert lonely("watch", "REQ-AWAY-1").code == 0
     assert seen(lonely)["missing_worker"] == ""

@@ -9,7 +9,7 @@ import pytest
 from adapters.local_stack import StackAddresses
 from adapters.sdlc.store import create_store
 from pipeline.model import Priority, RequirementOrder
-from tests.e2e.conftest import Cli, Host, plan_of, until
+from tests.e2e.conftest import STARTER, Cli, Host, plan_of, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.plans import shipped
 
@@ -163,7 +163,7 @@ def test_what_is_red_waits_for_a_human_and_goes_on(
     blocked = cli("start", "REQ-E2E-red", "--title", "x", "--pipeline", red_plan, "--wait")
     assert blocked.code == 4, blocked.err
     assert "the login is open" in blocked.err
-    assert "python starter.py retry REQ-E2E-red Check" in blocked.err
+    assert f"{STARTER} retry REQ-E2E-red Check" in blocked.err
     status = cli("status", "REQ-E2E-red", "--json").document
     assert status["waiting_for"] == "human"
     assert status["failures"][0]["owners"] == ["roy"]
@@ -181,7 +181,7 @@ def test_what_is_red_waits_for_a_human_and_goes_on(
     critique = plan_file(tmp_path, ("Research", "cynthia"), ("Critique", "sylvia"))
     asked = cli("start", "REQ-E2E-ask", "--title", "x", "--pipeline", critique, "--wait")
     assert asked.code == 4
-    assert "python starter.py decide REQ-E2E-ask approve" in asked.err
+    assert f"{STARTER} decide REQ-E2E-ask approve" in asked.err
     assert cli("decide", "REQ-E2E-ask", "approve").code == 0
     assert cli("watch", "REQ-E2E-ask").code == 0
     host.restart()
@@ -209,7 +209,7 @@ def test_a_running_requirement_is_left_extended_and_cancelled(cli: Cli, endless_
         watching.send_signal(signal.SIGINT)
         out, err = watching.communicate(timeout=PATIENCE_SECONDS)
     assert (watching.returncode, out) == (130, "")
-    assert "python starter.py watch REQ-E2E-long" in err
+    assert f"{STARTER} watch REQ-E2E-long" in err
     assert state_of(cli, "REQ-E2E-long") == "RUNNING"
 
     assert cli("extend", "REQ-E2E-long", "Work", "--minutes", "5", "--reason", "r").code == 2

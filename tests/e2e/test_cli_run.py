@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapters.local_stack.state import read_stack
-from tests.e2e.conftest import Cli, plan_of
+from tests.e2e.conftest import STARTER, Cli, plan_of
 from tests.eventually import PATIENCE_SECONDS
 from tests.ports import own_port
 from tests.prefork import Program
@@ -57,7 +57,7 @@ def test_run_takes_a_file_to_its_result_and_leaves_nothing_running(
     assert (second.code, second.out) == (0, "REQ-login-2 DELIVERED\n"), second.err
     assert "Log in by e-mail" in first.err
     assert first.err.splitlines()[-1].startswith("Servers and worker stopped.")
-    assert first.err.endswith("python starter.py up\n")
+    assert first.err.endswith(f"{STARTER} up\n")
     assert processes_naming(str(tmp_path)) == []
 
 
@@ -70,12 +70,12 @@ def test_run_detaches_and_is_joined_again_on_the_servers_that_run(cli: Cli, tmp_
     assert read_stack(tmp_path / "home")
     with cli.open(*command) as process:
         again = interrupted(process, "Research (cynthia) running")
-    assert "python starter.py watch REQ-7" in said
+    assert f"{STARTER} watch REQ-7" in said
     assert "REQ-7: joined." in again
     assert "Starting" not in again
     cancelled = cli("cancel", "REQ-7")
 
-    assert "end them: python starter.py down" in said
+    assert f"end them: {STARTER} down" in said
     assert cancelled.code == 0, cancelled.err
     assert cli(*command).code == 5
     ended, once_more = cli("down"), cli("down")

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.model import FailureKind, RequirementState
 from pipeline.plan_rules import DELIVER
-from tests.e2e.conftest import Cli
+from tests.e2e.conftest import STARTER, Cli
 from tests.eventually import eventually
 from tests.fixtures_workspaces import write
 from tests.orchestra import Handle, Orchestra
@@ -101,7 +101,7 @@ async def test_what_it_brought_is_reported_and_leaves_out_what_others_did_meanwh
     assert "+roy" in one.out
     assert "jen.txt" not in one.out
     assert f"main {theirs[:7]}..{commit[:7]}, 2 files, +2 −0 · " in status.out
-    assert f"python starter.py diff {number}" in status.out
+    assert f"{STARTER} diff {number}" in status.out
     assert (elsewhere.code, unknown.code) == (3, 3)
     assert "where its work lies" in elsewhere.err
     assert "has no stage 'todd'" in unknown.err

@@ -8,6 +8,7 @@ import pytest
 from adapters.runs.directory import RECORDS
 from adapters.runs.slots import WAITING_ROOM, SlotLimit
 from pipeline.model import Priority, RequirementState
+from tests.e2e.conftest import STARTER
 from tests.eventually import eventually, eventually_async
 from tests.orchestra import Handle, Orchestra
 from tests.orchestra_plans import BACKEND, FRONTEND, PAIR, SOLO
@@ -193,7 +194,7 @@ async def test_stage_that_waits_for_a_slot_is_shown_with_its_place_and_why(
     await emergency.until_living("roy")
     waiting = await orchestra.start(SOLO, number=f"{orchestra.number}-B")
     await until_queued(orchestra, waiting.id)
-    line = "place 1 of 1, 1 of 1 slots used; 2 are configured, set by `starter.py slots`"
+    line = f"place 1 of 1, 1 of 1 slots used; 2 are configured, set by `{STARTER} slots`"
 
     async def is_told() -> bool:
         return line in emergency.run("status", waiting.id).out
