@@ -81,5 +81,5 @@ class OpeningActivities:
         if not ports.agents().is_simulated(request.pipeline):
             if ports.workspaces is None:
                 raise ProjectRefused(f"PROJECT_ROOT is not set for the worker on {ports.host}.")
-            head, target = await ports.workspaces.open(request.ref.number)
+            head, target = await ports.workspaces.open(request.ref.number, target=request.target)
         return await self._record(request, Opening(ports.host, head, target, ports.parallel))

@@ -181,7 +181,12 @@ class RequirementWorkflow:
         order, fix = self._order, self._order.fix
         needs_room = order.priority is not Priority.P0
         request = OpeningRequest(
-            self._execution.ref, order.pipeline, order.sequential, fix, needs_room
+            self._execution.ref,
+            order.pipeline,
+            order.sequential,
+            fix,
+            needs_room,
+            target=order.target,
         )
         if fix:
             return await self._execution.do(

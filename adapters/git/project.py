@@ -9,8 +9,9 @@ import asyncio
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from adapters.git.agent_files import is_plain
 from adapters.git.checkout import check_arrived, check_clean, finish, forward
@@ -21,6 +22,9 @@ from pipeline.errors import GitFailed, ProjectRefused, printable
 
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
+
+OUR_BRANCHES = "agog/"
+"""How branches of the orchestrator begin: none of them is a target."""
 
 _DUBIOUS = re.compile("detected dubious ownership in repository at '(.*)'")
 
@@ -51,19 +55,25 @@ class Project:
         self._filters = tuple(filters)
         self._git = Git(self.root)
 
-    async def check(self) -> Checked:
-        """The branch and commit to start from.
+    async def check(self, target: str = "") -> Checked:
+        """The branch and commit to start from: `target`, or else what is checked out.
 
         Raises: ProjectRefused with the reason and what to do about it.
         """
         await self.check_repository()
-        commit = await self._git.commit_of("HEAD")
-        if commit is None:
+        if await self._git.commit_of("HEAD") is None and not target:
             raise ProjectRefused(f"{self.root} has no commit yet. Make a first one, then start.")
-        branch = await self._branch()
+        branch = await self._named(target) if target else await self._branch()
+        if await self._git.commit_of("refs/heads/agog"):
+            raise ProjectRefused(
+                f"{self.root} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
+            )
+        commit = await self.target_commit(branch)
         await self._check_whole(commit)
         await self._check_filters(commit)
-        await check_clean(Git(self.root, options=await self._quiet_filters()), branch)
+        git = Git(self.root, options=await self._quiet_filters())
+        for place in (await self._places_of(branch, git))[:1]:
+            await check_clean(place, branch)
         await self._check_submodules()
         return Checked(branch, commit)
 
@@ -257,7 +267,14 @@ class Project:
         if not names:
             return
         listed = await self._git.run("ls-tree", "-r", "-z", "--name-only", commit)
-        asked = await self._git.run("check-attr", "-z", "--stdin", "filter", stdin=listed.text)
+        with TemporaryDirectory() as scratch:
+            # The attributes of that commit, which need not be checked out.
+            index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
+            git = replace(self._git, variables=index, options={"core.splitIndex": "false"})
+            await git.run("read-tree", commit)
+            asked = await git.run(
+                "check-attr", "--cached", "-z", "--stdin", "filter", stdin=listed.text
+            )
         fields = asked.text.split("\0")
         wanted = sorted(set(fields[2::3]) & names)
         if wanted:
@@ -294,16 +311,32 @@ class Project:
             raise ProjectRefused(
                 f"{self.root} is on {branch}, a name that is no UTF-8. Rename the branch."
             )
-        if branch.startswith("agog/"):
+        if branch.startswith(OUR_BRANCHES):
             raise ProjectRefused(
                 f"{self.root} is on {branch}, a branch of the orchestrator. "
                 "Check out the branch to deliver to."
             )
-        if await self._git.commit_of("refs/heads/agog"):
-            raise ProjectRefused(
-                f"{self.root} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
-            )
         return branch
+
+    async def _named(self, target: str) -> str:
+        """The branch that was asked for, as it is called in full."""
+        if target != printable(target) or not await self._git.succeeds(
+            "check-ref-format", f"refs/heads/{target}"
+        ):
+            raise ProjectRefused(f"{printable(target)[:80]!r} is no name of a branch.")
+        if target.startswith(OUR_BRANCHES):
+            raise ProjectRefused(
+                f"{target} is a branch of the orchestrator: name one of the project."
+            )
+        if await self._git.commit_of(f"refs/heads/{target}") is None:
+            listed = await self._git.run(
+                "for-each-ref", "--format=%(refname:lstrip=2)", "refs/remotes"
+            )
+            there = [name for name in listed.text.splitlines() if name.endswith(f"/{target}")]
+            start = there[0] if there else "HEAD"
+            command = shlex.join(("git", "branch", target, start))
+            raise ProjectRefused(f"{self.root} has no branch {target}. Make it first: {command}")
+        return target
 
     async def _check_root(self) -> None:
         """The directory must be the root of a work tree, not a bare repository, not a folder."""
@@ -388,12 +421,14 @@ def _notes(store: Store) -> Path:
     return store.path / "moves"
 
 
-async def check_project(project_root: Path, filters: Sequence[str] = ()) -> Checked:
-    """The branch and commit to start from; asked before anything is written.
+async def check_project(
+    project_root: Path, filters: Sequence[str] = (), target: str = ""
+) -> Checked:
+    """The branch (`target`, if given) and commit to start from; asked before anything is written.
 
     Raises: ProjectRefused with the reason and what to do about it.
     """
-    return await Project(project_root, filters).check()
+    return await Project(project_root, filters).check(target)
 
 
 async def _hand_over(git: Git, store: Path, commit: str) -> None:

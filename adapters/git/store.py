@@ -81,7 +81,7 @@ class Names:
 
     @property
     def target(self) -> str:
-        """The name of the branch that was checked out at the start, in a blob."""
+        """The name of the branch to deliver to, in a blob; empty for a fix."""
         return f"refs/agog/{self.number}/target"
 
     @property

@@ -51,10 +51,11 @@ class GitWorkspaces:
         self._clones = Clones(home, self._store)
         self._processes = BuildProcesses(home)
 
-    async def open(self, number: str, base: str = "") -> tuple[Head, str]:
+    async def open(self, number: str, base: str = "", target: str = "") -> tuple[Head, str]:
         """Create the integration branch; returns its tip and the target branch.
 
-        A fix starts at its requirement's commit `base` and has no target.
+        The target is `target`, or else the branch that is checked out. A fix starts at its
+        requirement's commit `base` and has no target.
         """
         names = Names(number)
         await self._project.check_repository()
@@ -65,9 +66,9 @@ class GitWorkspaces:
                     await self._check_unused(names)
                 is_open = await self._store.git.commit_of(names.integration) is not None
             if not self._store.exists or not is_open:
-                await self._create(names, base)
-            target = await self._store.read_blob(names.target)
-            return await self._head(names), target or ""
+                await self._create(names, base, target)
+            found = await self._store.read_blob(names.target)
+            return await self._head(names), found or ""
 
     async def head(self, number: str, commit: str = "") -> Head:
         """The tip of the integration branch at this moment, or that commit on it."""
@@ -255,13 +256,13 @@ class GitWorkspaces:
                 f"{' '.join(names.all)} | {git} update-ref --stdin"
             )
 
-    async def _create(self, names: Names, base: str) -> None:
-        target, commit = "", base
+    async def _create(self, names: Names, base: str, target: str) -> None:
+        commit = base
         if not base:
             # A delivery that is half done would look like changes of the user's.
             async with self._locks.hold(self._project.lock_name):
                 await self._project.finish_moves(self._store)
-                checked = await self._project.check()
+                checked = await self._project.check(target)
             await self._store.refresh()
             target = checked.branch
             # Not the commit that was checked: the branch may have moved since.

@@ -31,6 +31,8 @@ class OpeningRequest:
     """A P0 is taken at once, whatever runs."""
     held: Hold | None = None
     """The outage that has held the opening until now."""
+    target: str = ""
+    """The branch to deliver to; empty for the one that is checked out."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class RequirementOrder:
     """Where the work starts, for a fix: it runs its one stage and delivers nothing."""
     carried: Carried | None = None
     """Where the run before has stood; None for the first one."""
+    target: str = ""
+    """The branch to deliver to; empty for the one that is checked out when it opens."""
 
 
 @dataclass(frozen=True)

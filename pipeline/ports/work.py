@@ -131,10 +131,11 @@ class Workspaces(Protocol):
     Raises, everywhere: ProjectRefused if the repository cannot be worked on.
     """
 
-    async def open(self, number: str, base: str = "") -> tuple[Head, str]:
+    async def open(self, number: str, base: str = "", target: str = "") -> tuple[Head, str]:
         """Create the integration branch; returns its tip and the target branch.
 
-        A fix starts at its requirement's commit `base` and has no target.
+        The target is `target`, or else the branch that is checked out. A fix starts at its
+        requirement's commit `base` and has no target.
         """
 
     async def head(self, number: str, commit: str = "") -> Head:
