@@ -190,7 +190,9 @@ class Brought:
         if self.change is None:
             return ""
         commits = f"{self.change.base[:_SHORT]}..{self.change.head[:_SHORT]}"
-        return f"{self.view.target_branch} {commits}, {self.size}"
+        delivery = self.view.delivery
+        branch = delivery.branch if delivery else self.view.target_branch
+        return f"{branch} {commits}, {self.size}"
 
     def _time(self) -> str:
         spent = self.performance

@@ -59,7 +59,7 @@ Examples:
 
   python starter.py start --batch backlog.jsonl
 
-  python starter.py start REQ-105 --title "For the release" --target release/2.1
+  python starter.py start REQ-105 --title "Hotfix" --target release/2
 
   python starter.py start REQ-103 --title "In Danish" --blocked-by REQ-101
 

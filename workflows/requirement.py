@@ -111,7 +111,9 @@ class RequirementWorkflow:
         while not await self._round():
             await self._continue_if_long()
             await self._see_to_failures()
-        return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
+        delivered = self._delivery.delivered
+        reason = delivered.text if delivered else "Delivered."
+        return await self._ending.close(RequirementState.DELIVERED, reason, delivered=delivered)
 
     async def _round(self) -> bool:
         """Run stages, then deliver if everything is green; whether it is delivered."""

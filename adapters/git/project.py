@@ -53,7 +53,7 @@ class Project:
         self.lock_name = f"project.{path_key(self.root)}"
         """The lock under which its files are moved, and are looked at when a requirement opens."""
         self._filters = tuple(filters)
-        self._git = Git(self.root)
+        self.git = Git(self.root)
 
     async def check(self, target: str = "") -> Checked:
         """The branch and commit to start from: `target`, or else what is checked out.
@@ -61,10 +61,10 @@ class Project:
         Raises: ProjectRefused with the reason and what to do about it.
         """
         await self.check_repository()
-        if await self._git.commit_of("HEAD") is None and not target:
+        if await self.git.commit_of("HEAD") is None and not target:
             raise ProjectRefused(f"{self.root} has no commit yet. Make a first one, then start.")
         branch = await self._named(target) if target else await self._branch()
-        if await self._git.commit_of("refs/heads/agog"):
+        if await self.git.commit_of("refs/heads/agog"):
             raise ProjectRefused(
                 f"{self.root} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
             )
@@ -83,7 +83,7 @@ class Project:
             raise ProjectRefused(
                 f"{self.root} is not a directory. Set PROJECT_ROOT to the project."
             )
-        version = (await self._git.run("--version")).line
+        version = (await self.git.run("--version")).line
         found = re.search(r"(\d+)\.(\d+)", version)
         if not found or (int(found[1]), int(found[2])) < OLDEST_GIT:
             raise ProjectRefused(f"{version}: at least {OLDEST_GIT[0]}.{OLDEST_GIT[1]} is needed.")
@@ -110,13 +110,13 @@ class Project:
         return options
 
     async def _lfs_storage(self) -> str:
-        said = await self._git.run("config", "lfs.storage", accept=(0, 1))
-        common = await self._git.run("rev-parse", "--git-common-dir")
+        said = await self.git.run("config", "lfs.storage", accept=(0, 1))
+        common = await self.git.run("rev-parse", "--git-common-dir")
         return str((self.root / common.line).resolve() / (said.line or "lfs"))
 
     async def target_commit(self, target: str) -> str:
         """The target's tip. Raises: ProjectRefused if the branch is gone."""
-        commit = await self._git.commit_of(f"refs/heads/{target}")
+        commit = await self.git.commit_of(f"refs/heads/{target}")
         if commit is None:
             raise ProjectRefused(
                 f"The target branch {target} is gone. Create it again, then retry."
@@ -126,8 +126,8 @@ class Project:
     async def holds(self, target: str, commit: str) -> bool:
         """Whether the target has that commit already. Raises: ProjectRefused if it is gone."""
         current = await self.target_commit(target)
-        known = await self._git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128))
-        return known.code == 0 and await self._git.succeeds(
+        known = await self.git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128))
+        return known.code == 0 and await self.git.succeeds(
             "merge-base", "--is-ancestor", commit, current
         )
 
@@ -145,8 +145,7 @@ class Project:
             return False
         await self._check_rebases(target)
         git = Git(self.root, options=await self._quiet_filters())
-        await _hand_over(git, store.path, commit)
-        await self._hand_over_submodules(store, number, current, commit)
+        await self._hand_over(store, number, current, commit)
         if places := await self._places_of(target, git):
             await check_clean(places[0], target)
             note = _notes(store) / f"{number}.json"
@@ -162,6 +161,31 @@ class Project:
         for place in await self._places_of(target, git) if moved.code == 0 else ():
             await check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
+
+    async def hand_over(self, store: Store, number: str, target: str, commit: str) -> None:
+        """Bring the store's commit here, with what it names of submodules; no branch is touched.
+
+        Raises: ProjectRefused.
+        """
+        await self._hand_over(store, number, await self.target_commit(target), commit)
+
+    async def make_branch(self, branch: str, commit: str, old: str | None) -> None:
+        """Make a branch at a commit that is here, or move it from `old`. Raises: ProjectRefused."""
+        before = old or "0" * len(commit)
+        made = await self.git.run(
+            "update-ref", f"refs/heads/{branch}", commit, before, accept=(0, 128)
+        )
+        if made.code:
+            raise ProjectRefused(f"Git refused to make {branch}: {made.error.strip()[-2000:]}")
+
+    async def is_checked_out(self, branch: str) -> bool:
+        """Whether a worktree of the user's is on that branch."""
+        return bool(await self._places_of(branch, self.git))
+
+    async def _hand_over(self, store: Store, number: str, old: str, new: str) -> None:
+        git = Git(self.root, options=await self._quiet_filters())
+        await _hand_over(git, store.path, new)
+        await self._hand_over_submodules(store, number, old, new)
 
     async def finish_moves(self, store: Store, number: str = "*") -> None:
         """Undo what stopped moves of the checkout have done: of one requirement, or of all.
@@ -211,7 +235,7 @@ class Project:
         """The user's repository of a submodule: git keeps it where its checkout is gone."""
         if below.is_mirrored:
             return Git(below.source)
-        common = await self._git.run("rev-parse", "--git-common-dir")
+        common = await self.git.run("rev-parse", "--git-common-dir")
         kept = self.root / common.line / "modules" / name
         if not await asyncio.to_thread((kept / "HEAD").is_file):
             return None
@@ -237,13 +261,13 @@ class Project:
 
     async def _check_whole(self, commit: str) -> None:
         """Refuse a partial clone that lacks objects of the commit: we never fetch for the user."""
-        partial = await self._git.run(
+        partial = await self.git.run(
             "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$",
             accept=(0, 1),
         )  # fmt: skip
         if not partial.text:
             return
-        missing = await self._git.run(
+        missing = await self.git.run(
             "rev-list", "--objects", "--missing=print", "--no-object-names", commit
         )
         count = sum(line.startswith("?") for line in missing.text.splitlines())
@@ -266,11 +290,11 @@ class Project:
         names = await self.forbidden_filters()
         if not names:
             return
-        listed = await self._git.run("ls-tree", "-r", "-z", "--name-only", commit)
+        listed = await self.git.run("ls-tree", "-r", "-z", "--name-only", commit)
         with TemporaryDirectory() as scratch:
             # The attributes of that commit, which need not be checked out.
             index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
-            git = replace(self._git, variables=index, options={"core.splitIndex": "false"})
+            git = replace(self.git, variables=index, options={"core.splitIndex": "false"})
             await git.run("read-tree", commit)
             asked = await git.run(
                 "check-attr", "--cached", "-z", "--stdin", "filter", stdin=listed.text
@@ -285,7 +309,7 @@ class Project:
             )
 
     async def _defined_filters(self) -> Mapping[str, str]:
-        listed = await self._git.run("config", "-z", "--get-regexp", r"^filter\.", accept=(0, 1))
+        listed = await self.git.run("config", "-z", "--get-regexp", r"^filter\.", accept=(0, 1))
         entries = (entry.partition("\n") for entry in listed.fields)
         return {key: value for key, _, value in entries}
 
@@ -301,7 +325,7 @@ class Project:
 
     async def _branch(self) -> str:
         # Not `--short`, which says `heads/main` where a tag has that name, too.
-        head = await self._git.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
+        head = await self.git.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
         if head.code:
             raise ProjectRefused(
                 f"{self.root} is on a detached HEAD. Check out the branch to deliver to."
@@ -320,7 +344,7 @@ class Project:
 
     async def _named(self, target: str) -> str:
         """The branch that was asked for, as it is called in full."""
-        if target != printable(target) or not await self._git.succeeds(
+        if target != printable(target) or not await self.git.succeeds(
             "check-ref-format", f"refs/heads/{target}"
         ):
             raise ProjectRefused(f"{printable(target)[:80]!r} is no name of a branch.")
@@ -328,8 +352,8 @@ class Project:
             raise ProjectRefused(
                 f"{target} is a branch of the orchestrator: name one of the project."
             )
-        if await self._git.commit_of(f"refs/heads/{target}") is None:
-            listed = await self._git.run(
+        if await self.git.commit_of(f"refs/heads/{target}") is None:
+            listed = await self.git.run(
                 "for-each-ref", "--format=%(refname:lstrip=2)", "refs/remotes"
             )
             there = [name for name in listed.text.splitlines() if name.endswith(f"/{target}")]
@@ -340,7 +364,7 @@ class Project:
 
     async def _check_root(self) -> None:
         """The directory must be the root of a work tree, not a bare repository, not a folder."""
-        asked = await self._git.run(
+        asked = await self.git.run(
             "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-prefix",
             accept=(0, 128),
         )  # fmt: skip
@@ -362,7 +386,7 @@ class Project:
                 f"{self.root} is the folder {prefix} of a repository. Set PROJECT_ROOT to its root."
             )
         # Our store reads from it, so git must trust the git directory as well.
-        read = await self._git.run("ls-remote", str(self.root), "refs/none", accept=(0, 128))
+        read = await self.git.run("ls-remote", str(self.root), "refs/none", accept=(0, 128))
         if dubious := _DUBIOUS.search(read.error):
             # Git names the directory, and looks for the file `.git` that leads there (2.39).
             raise self._untrusted(read.error, *sorted({self.root / ".git", Path(dubious[1])}))
@@ -372,7 +396,7 @@ class Project:
     async def _check_submodules(self) -> None:
         """Those that are initialised are read and written to likewise, and so on below."""
         file = self.root / ".gitmodules"
-        listed = await self._git.run(
+        listed = await self.git.run(
             "config", "--file", str(file), "-z", "--get-regexp", r"^submodule\..*\.path$",
             accept=(0, 1, 128),
         )  # fmt: skip
@@ -396,8 +420,8 @@ class Project:
 
         Where the git directory lies apart from the files, git lists it in their place.
         """
-        listed = await self._git.run("worktree", "list", "--porcelain", "-z")
-        apart = (await self._git.run("rev-parse", "--absolute-git-dir")).line
+        listed = await self.git.run("worktree", "list", "--porcelain", "-z")
+        apart = (await self.git.run("rev-parse", "--absolute-git-dir")).line
         blocks = (block.split("\0") for block in listed.text.split("\0\0"))
         entries = [dict(line.partition(" ")[::2] for line in block if line) for block in blocks]
         places = ((e["worktree"], e["branch"]) for e in entries if "branch" in e)
@@ -406,7 +430,7 @@ class Project:
 
     async def _check_rebases(self, target: str) -> None:
         """A branch in a rebase is checked out nowhere, yet moving it would break the rebase."""
-        common = await self._git.run("rev-parse", "--git-common-dir")
+        common = await self.git.run("rev-parse", "--git-common-dir")
         directory = self.root / common.line
         for git_dir in (directory, *directory.glob("worktrees/*")):
             for head in git_dir.glob("rebase-*/head-name"):

@@ -89,6 +89,11 @@ class Names:
         """The target's commit that the work stands on: the base, or what was merged in since."""
         return f"refs/agog/{self.number}/seen"
 
+    @property
+    def published(self) -> str:
+        """The commit at which a delivery has made a branch in the user's repository."""
+        return f"refs/agog/{self.number}/published"
+
     def stage(self, key: str) -> str:
         """The result of an attempt."""
         return f"{self.all[0]}{key}"

@@ -13,11 +13,12 @@ from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import BUILD, KEPT_BUILD, STAGE, Clone, Clones
 from adapters.git.prepared_files import is_half_prepared
 from adapters.git.project import Project
+from adapters.git.publishing import place, push
 from adapters.git.store import Merge, Names, Store, attempt_key
 from adapters.git.takeover import Takeover, take_over
 from adapters.locks import Locks, path_key
 from pipeline.errors import GitFailed, ProjectRefused, printable
-from pipeline.model import Head, MergeResult, StageRequest
+from pipeline.model import BranchOrder, Head, MergeResult, StageRequest
 from pipeline.numbers import slug
 from pipeline.prompt import ProjectText
 from pipeline.team import TEAM, Role
@@ -214,6 +215,16 @@ class GitWorkspaces:
         """Fast-forward the target to the commit; False if the target has moved on."""
         async with self._locks.hold(self._project.lock_name):
             return await self._project.swap(self._store, number, target_branch, commit)
+
+    async def publish(self, order: BranchOrder) -> str:
+        """Place a branch at the commit and push it; the remote, empty if there is none."""
+        async with self._locks.hold(self._project.lock_name):
+            await place(self._project, self._store, order)
+        return await push(self._project, order)
+
+    async def before(self, number: str) -> str:
+        """The target's commit that the requirement's work stands on."""
+        return await self._store.commit(Names(number).seen)
 
     async def release(self, number: str) -> None:
         """Remove the requirement's clones; branches and kept refs stay.

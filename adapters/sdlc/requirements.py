@@ -1,7 +1,7 @@
 """A requirement's row from acceptance to its end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -272,6 +272,7 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
         reason=closing.reason,
         waiting_for="",
         ended_at=write.at,
+        delivery=asdict(closing.delivered) if closing.delivered else None,
     )
     end = str(closing.state)
     write.update_all(

@@ -24,14 +24,17 @@ from pipeline.model.answers import (
     RetryRequest,
 )
 from pipeline.model.delivery import (
+    BranchOrder,
     BuildOutcome,
     BuildRequest,
     BuildResult,
     BuildStep,
+    Delivered,
     DeliveryOutcome,
     DeliveryRequest,
     DeliveryState,
     Proof,
+    PullRequestOrder,
     Turn,
 )
 from pipeline.model.failures import Counters, Failure, FailureKind, Severity
@@ -152,6 +155,7 @@ __all__ = [
     "Ask",
     "BlockedStage",
     "Bounds",
+    "BranchOrder",
     "BuildOutcome",
     "BuildRequest",
     "BuildResult",
@@ -164,6 +168,7 @@ __all__ = [
     "Counts",
     "DecisionRequest",
     "Deliverable",
+    "Delivered",
     "DeliveryOutcome",
     "DeliveryReport",
     "DeliveryRequest",
@@ -205,6 +210,7 @@ __all__ = [
     "Priority",
     "ProgramReport",
     "Proof",
+    "PullRequestOrder",
     "Recovered",
     "Recovery",
     "RemediationStatus",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.model.answers import ORCHESTRATOR, Ask
-from pipeline.model.delivery import Proof
+from pipeline.model.delivery import Delivered, Proof
 from pipeline.model.failures import Counters, Failure
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Pipeline, Priority, RequirementRef, RequirementState
@@ -121,6 +121,8 @@ class Closing:
     left: str = ""
     """Why not everything could be cleaned up on the host `left_on`, which tries again."""
     left_on: str = ""
+    delivered: Delivered | None = None
+    """What has become of its work, if it was delivered."""
 
 
 NOT_DELIVERED = "NotDelivered"

@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import Protocol
 
 from pipeline.model import (
+    BranchOrder,
     BuildRequest,
     BuildResult,
     Head,
     MergeResult,
     Preparation,
+    PullRequestOrder,
     RunOrder,
     RunResult,
     RunStart,
@@ -178,8 +180,28 @@ class Workspaces(Protocol):
         Raises: ProjectRefused if the target is checked out and dirty.
         """
 
+    async def publish(self, order: BranchOrder) -> str:
+        """Place a branch at the commit and push it; the remote, empty if there is none.
+
+        A repeat finds what is done. Raises: ProjectRefused in git's own words if it is somebody
+        else's or cannot be pushed; it is kept then, and named.
+        """
+
+    async def before(self, number: str) -> str:
+        """The target's commit that the requirement's work stands on."""
+
     async def release(self, number: str) -> None:
         """Remove the requirement's clones; branches and kept refs stay."""
+
+
+class PullRequests(Protocol):
+    """Makes pull requests by the command of the agents file."""
+
+    async def open(self, order: PullRequestOrder) -> str:
+        """Make it, once; what the command printed of it, most likely its address.
+
+        It is looked for first. Raises: ProjectRefused in the command's own words.
+        """
 
 
 class Builds(Protocol):
