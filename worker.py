@@ -167,7 +167,13 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         host = await stack.enter_async_context(
             care_of_host(settings, client, installation, runs, memory)
         )
-        workspaces = GitWorkspaces(root, settings.home, settings.git_filters) if root else None
+        workspaces = (
+            GitWorkspaces(
+                root, settings.home, settings.git_filters, lambda: agents().delivery.author
+            )
+            if root
+            else None
+        )
         requests = PullRequestCommands(agents, settings.home, root, environment) if root else None
         prompts = HostPrompts(
             templates, agents, settings.home, settings.host, workspaces, environment

@@ -77,6 +77,7 @@ class DeliveryActivities:
         """
         try:
             # A worker that died may have moved the target already.
+            request = await self._sealed(request)
             is_open = request.head is None or not await self._ports.project.holds(
                 request.target_branch, request.head.commit
             )
@@ -173,6 +174,20 @@ class DeliveryActivities:
             self._ports.parallel,
             left=left,
             delivered=delivered,
+        )
+
+    async def _sealed(self, request: DeliveryRequest) -> DeliveryRequest:
+        """The request, with one merge commit of the verified files if that is asked for."""
+        head = request.head
+        if head is None or not self._settings.merge_commit:
+            return request
+        commit = await self._ports.project.seal(
+            request.ref.number, request.target_branch, head.commit, request.title
+        )
+        return (
+            request
+            if commit == head.commit
+            else replace(request, head=Head(commit, head.position + 1))
         )
 
     @property

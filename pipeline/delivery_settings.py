@@ -46,6 +46,11 @@ SECONDS_LIMIT = 600
 BRANCH_LENGTH = 60
 """Of what follows the number in the name of a branch."""
 
+_KEYS = (
+    *("mode", "remote", "command", "find", "environment", "timeout_seconds"),
+    *("merge_commit", "author"),
+)
+_AUTHOR = re.compile(r"([^<>]*\w[^<>]*?) <([^<>\s]+)>")
 _FIELD = re.compile(r"\{(title|body_file|branch|target|number|remote)\}")
 
 
@@ -62,14 +67,21 @@ class DeliverySettings:
     find: tuple[str, ...] = FIND
     environment: tuple[str, ...] = GH_VARIABLES
     timeout: timedelta = COMMAND_TIMEOUT
+    merge_commit: bool = False
+    """Whether the target gets one merge commit for the requirement, and not its bare commits."""
+    author: tuple[str, str] | None = None
+    """Name and address of who commits; None for the repository's own identity."""
 
 
 def read_delivery(table: Table, directory: PurePath) -> DeliverySettings:
     """The settings of a table; a relative program starts from `directory`."""
-    table.allow(("mode", "remote", "command", "find", "environment", "timeout_seconds"))
+    table.allow(_KEYS)
     mode = table.string("mode", DeliveryMode.FAST_FORWARD)
     if mode not in list(DeliveryMode):
         table.refuse("mode", f"unknown mode {mode!r}; known are {', '.join(DeliveryMode)}")
+    merge_commit = table.boolean("merge_commit", default=False)
+    if merge_commit and mode != DeliveryMode.FAST_FORWARD:
+        table.refuse("merge_commit", f"is for mode fast-forward: with {mode} no target is moved")
     remote = table.string("remote") if "remote" in table.values else ""
     if remote.startswith("-"):
         table.refuse("remote", f"{remote!r} is not the name of a remote")
@@ -88,7 +100,19 @@ def read_delivery(table: Table, directory: PurePath) -> DeliverySettings:
                 "timeout_seconds", COMMAND_TIMEOUT.total_seconds(), most=SECONDS_LIMIT
             )
         ),
+        merge_commit,
+        _author(table),
     )
+
+
+def _author(table: Table) -> tuple[str, str] | None:
+    if "author" not in table.values:
+        return None
+    said = table.string("author")
+    found = _AUTHOR.fullmatch(said)
+    if not found or not said.isprintable():
+        table.refuse("author", f"{said[:80]!r} is not of the form Name <address>")
+    return found[1], found[2]
 
 
 def delivery_branch(number: str, title: str) -> str:

@@ -74,6 +74,8 @@ _IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "Agog Orchestrator"), ("EMAIL", "orchestrator@agog.invalid"))
 }
+IDENTITY_KEYS = ("user.name", "user.email")
+"""Options that say who commits in a repository of ours, instead of us."""
 _VARIABLES = {
     **_IDENTITY,
     "GIT_TERMINAL_PROMPT": "0",
@@ -264,11 +266,13 @@ class Git:
 
     def _command(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         """`env` drops and sets variables, so that the rest of the environment stays unread."""
-        unset = (part for name in _FOREIGN_VARIABLES for part in ("-u", name))
+        unset = (part for name in (*_FOREIGN_VARIABLES, *_IDENTITY) for part in ("-u", name))
         variables, settings = {**_VARIABLES, **self.variables}, {**_OPTIONS, **self.options}
         if self.is_users_push:
             del variables["GIT_ALLOW_PROTOCOL"], settings["core.hooksPath"]
             variables["SSH_ASKPASS_REQUIRE"] = "never"  # nobody is there to be asked
+        if IDENTITY_KEYS[0] in settings:  # who commits is configured
+            variables = {name: each for name, each in variables.items() if name not in _IDENTITY}
         options = (part for key, value in settings.items() for part in ("-c", f"{key}={value}"))
         assignments = (f"{name}={value}" for name, value in variables.items())
         place = ("-C", str(self.directory))

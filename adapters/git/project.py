@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from adapters.git.agent_files import is_plain
 from adapters.git.checkout import check_arrived, check_clean, finish, forward
-from adapters.git.command import Git
+from adapters.git.command import IDENTITY_KEYS, Git
 from adapters.git.store import Names, Store, published
 from adapters.locks import path_key
 from pipeline.errors import GitFailed, ProjectRefused, printable
@@ -108,6 +108,16 @@ class Project:
             # delivery writes the user's files.
             options["lfs.storage"] = await self._lfs_storage()
         return options
+
+    async def identity(self) -> tuple[str, str] | None:
+        """Name and address of whoever commits in this repository; None if it does not say."""
+        if not await asyncio.to_thread(self.root.is_dir):
+            return None
+        pattern = r"^user\.(name|email)$"
+        listed = await self.git.run("config", "-z", "--get-regexp", pattern, accept=(0, 1))
+        said = dict(entry.partition("\n")[::2] for entry in listed.fields)
+        name, address = (said.get(key, "") for key in IDENTITY_KEYS)
+        return (name, address) if name and address else None
 
     async def _lfs_storage(self) -> str:
         said = await self.git.run("config", "lfs.storage", accept=(0, 1))

@@ -180,6 +180,13 @@ class Workspaces(Protocol):
         Raises: ProjectRefused if the target is checked out and dirty.
         """
 
+    async def seal(self, number: str, target_branch: str, commit: str, title: str) -> str:
+        """One merge commit `REQ-103: title` with the files of `commit`, to be delivered instead.
+
+        Without a target that `commit` contains, or that contains it, the commit itself; a repeat
+        gives the same one.
+        """
+
     async def publish(self, order: BranchOrder) -> str:
         """Place a branch at the commit and push it; the remote, empty if there is none.
 

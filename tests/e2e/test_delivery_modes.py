@@ -77,6 +77,28 @@ async def test_a_worker_killed_while_a_pull_request_is_made_makes_no_second_one(
     assert f"{branch} " in status.out
 
 
+async def test_a_requirement_is_one_merge_commit_of_the_files_that_were_built(
+    orchestra: Orchestra,
+) -> None:
+    configure(orchestra, "[delivery]\nmerge_commit = true")
+    orchestra.puppets.task("roy", files=ROY)
+    project, before = orchestra.project, orchestra.project.git("rev-parse", "main")
+    await orchestra.worker.start()
+
+    report = await (await orchestra.start(SOLO)).result()
+
+    assert project.git("rev-parse", "main") == report.commit
+    first, work = project.git("log", "-1", "--format=%P", "main").split()
+    assert first == before
+    subject = project.git("log", "-1", "--format=%s", "main")
+    assert subject == f"{orchestra.number}: Greet in the user's language"
+    assert project.git("diff", work, "main") == ""
+    view = await orchestra.view()
+    assert {gate.commit for gate in view.gates if gate.gate == "build backend"} == {work}
+    assert view.delivery
+    assert (view.delivery.before, view.delivery.commit) == (before, report.commit)
+
+
 async def test_what_stands_in_the_way_is_asked_about_until_it_is_gone(
     orchestra: Orchestra, service: Path, branch: str, tmp_path: Path
 ) -> None:

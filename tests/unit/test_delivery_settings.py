@@ -40,12 +40,23 @@ def test_pull_requests_are_made_and_found_by_gh_unless_a_command_is_named() -> N
         ('remote = "--force"', "delivery.remote: '--force' is not the name of a remote"),
         ("command = []", "delivery.command: must name a program"),
         ("timeout_seconds = 6000", "delivery.timeout_seconds: must be at most 600"),
+        ('author = "Ann"', "delivery.author: 'Ann' is not of the form Name <address>"),
+        ('author = ". <a@b>"', "is not of the form"),
+        ('mode = "branch"\nmerge_commit = true', "delivery.merge_commit: is for mode fast-forward"),
         ('target = "main"', "delivery.target: unknown key"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_key(line: str, reason: str) -> None:
     with pytest.raises(AgentsFileRefused, match=reason):
         read(f"[delivery]\n{line}")
+
+
+def test_who_commits_is_a_name_and_an_address() -> None:
+    assert read('[delivery]\nauthor = "Ann Lee <ann@b.example>"').author == (
+        "Ann Lee",
+        "ann@b.example",
+    )
+    assert read("[delivery]").author is None
 
 
 @pytest.mark.parametrize(
