@@ -78,6 +78,7 @@ COMMANDS = {
     "block": LazyCommand("cli.steering", "block"),
     "unblock": LazyCommand("cli.steering", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
+    "undo": LazyCommand("cli.undo", "undo"),
     "slots": LazyCommand("cli.slots", "slots"),
     "accounts": LazyCommand("cli.accounts", "accounts"),
     "costs": LazyCommand("cli.costs", "costs"),

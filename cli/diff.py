@@ -34,7 +34,7 @@ Examples:
 """
 }
 
-_SHOWN = ("--ignore-submodules=none", "--no-ext-diff", "--no-textconv", "--find-renames")
+SHOWN = ("--ignore-submodules=none", "--no-ext-diff", "--no-textconv", "--find-renames")
 """The submodules too; whatever the project's attributes name, no program runs."""
 _SHORT = 7
 
@@ -54,7 +54,7 @@ def diff(
     if as_json:
         output.write_json(run(change.document()))
         return
-    code = change.git.show("diff", *_SHOWN, *(["--stat"] if stat else []), change.base, change.head)
+    code = change.git.show("diff", *SHOWN, *(["--stat"] if stat else []), change.base, change.head)
     raise typer.Exit(code)
 
 
@@ -79,7 +79,7 @@ class Change:
 
     async def _files(self) -> list[dict[str, object]]:
         counted = await self.git.run(
-            "diff", "--numstat", "-z", "--no-renames", *_SHOWN[:-1], self.base, self.head
+            "diff", "--numstat", "-z", "--no-renames", *SHOWN[:-1], self.base, self.head
         )
         rows = (field.split("\t", 2) for field in counted.fields)
         return [

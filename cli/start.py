@@ -43,6 +43,7 @@ from pipeline.model import (
     RequirementOrder,
     RequirementRef,
     RequirementState,
+    Undo,
 )
 from settings import Settings
 from workflows.starting import start_requirement
@@ -158,6 +159,7 @@ class Launch:
 
     submission: Submission
     pipeline: Pipeline
+    undo: Undo | None = None
 
 
 class Intake:
@@ -303,6 +305,7 @@ def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...
         heartbeat=heartbeat,
         search_attributes=attributes,
         target=submission.target,
+        undo=launch.undo,
     )
     return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
 

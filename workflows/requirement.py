@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         RetryRequest,
     )
     from pipeline.repairs import unblock
+    from pipeline.undo import take_revert
     from workflows import options
     from workflows.continuing import is_long, restore, snapshot
     from workflows.delivery import Delivery
@@ -67,6 +68,8 @@ class RequirementWorkflow:
         view = RequirementView(order.number, order.search_attributes)
         display = Display(view, self._board)
         self._execution = Execution(order, ref, self._board, SerialLock(), display)
+        if order.undo:
+            take_revert(self._board)
         self._gates = gates = BuildGates(self._execution)
         self._stages = StageRunner(self._execution, gates)
         self._delivery = Delivery(self._execution, gates)
@@ -189,6 +192,7 @@ class RequirementWorkflow:
             fix,
             needs_room,
             target=order.target,
+            undo=order.undo,
         )
         if fix:
             return await self._execution.do(

@@ -11,15 +11,16 @@ from typing import Any
 
 from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import BUILD, KEPT_BUILD, STAGE, Clone, Clones
-from adapters.git.command import IDENTITY_KEYS
+from adapters.git.command import IDENTITY_KEYS, Git
 from adapters.git.prepared_files import is_half_prepared
 from adapters.git.project import Project
 from adapters.git.publishing import place, push
 from adapters.git.store import Merge, Names, Store, attempt_key
 from adapters.git.takeover import Takeover, take_over
+from adapters.git.undo import revert
 from adapters.locks import Locks, path_key
 from pipeline.errors import GitFailed, ProjectRefused, printable
-from pipeline.model import BranchOrder, Head, MergeResult, StageRequest
+from pipeline.model import BranchOrder, Head, MergeResult, StageRequest, Undo
 from pipeline.numbers import slug
 from pipeline.prompt import ProjectText
 from pipeline.team import TEAM, Role
@@ -67,11 +68,13 @@ class GitWorkspaces:
         self._clones = Clones(home, self._store)
         self._processes = BuildProcesses(home)
 
-    async def open(self, number: str, base: str = "", target: str = "") -> tuple[Head, str]:
+    async def open(
+        self, number: str, base: str = "", target: str = "", undo: Undo | None = None
+    ) -> tuple[Head, str]:
         """Create the integration branch; returns its tip and the target branch.
 
         The target is `target`, or else the branch that is checked out. A fix starts at its
-        requirement's commit `base` and has no target.
+        requirement's commit `base` and has no target. With `undo` the tip takes that back.
         """
         names = Names(number)
         await self._project.check_repository()
@@ -82,9 +85,19 @@ class GitWorkspaces:
                     await self._check_unused(names)
                 is_open = await self._store.git.commit_of(names.integration) is not None
             if not self._store.exists or not is_open:
-                await self._create(names, base, target)
+                await self._create(names, base, target, undo)
             found = await self._store.read_blob(names.target)
             return await self._head(names), found or ""
+
+    async def preview_undo(self, number: str, target: str, undo: Undo) -> tuple[Git, str, str]:
+        """What an undo would do now: our git, the target's tip and the commit that follows it.
+
+        Raises: ProjectRefused if it cannot be undone.
+        """
+        await self._project.check_repository()
+        await self._take_settings()
+        _, tip = await self._refresh(target)
+        return self._store.git, tip, await revert(self._store, number, target, tip, undo)
 
     async def head(self, number: str, commit: str = "") -> Head:
         """The tip of the integration branch at this moment, or that commit on it."""
@@ -320,24 +333,29 @@ class GitWorkspaces:
                 f"{' '.join(names.all)} | {git} update-ref --stdin"
             )
 
-    async def _create(self, names: Names, base: str, target: str) -> None:
+    async def _create(self, names: Names, base: str, target: str, undo: Undo | None) -> None:
         commit = base
         if not base:
-            # A delivery that is half done would look like changes of the user's.
-            async with self._locks.hold(self._project.lock_name):
-                await self._project.finish_moves(self._store)
-                checked = await self._project.check(target)
-            await self._store.refresh()
-            target = checked.branch
-            # Not the commit that was checked: the branch may have moved since.
-            commit = await self._store.branch(target) or checked.commit
-            await self._store.refresh_submodules(commit)
+            target, commit = await self._refresh(target)
+        tip = (await revert(self._store, names.number, target, commit, undo)) if undo else commit
         await asyncio.to_thread(self._clones.make_place, names.number)
         written = await self._store.write_blob(target)
-        refs = {names.base: commit, names.integration: commit, names.target: written}
+        refs = {names.base: commit, names.integration: tip, names.target: written}
         if target:
             refs[names.seen] = commit
         await self._store.move_refs(names.integration, None, refs)
+
+    async def _refresh(self, target: str) -> tuple[str, str]:
+        """Take the user's branches over; the target and its tip."""
+        # A delivery that is half done would look like changes of the user's.
+        async with self._locks.hold(self._project.lock_name):
+            await self._project.finish_moves(self._store)
+            checked = await self._project.check(target)
+        await self._store.refresh()
+        # Not the commit that was checked: the branch may have moved since.
+        commit = await self._store.branch(checked.branch) or checked.commit
+        await self._store.refresh_submodules(commit)
+        return checked.branch, commit
 
     async def _integrate(self, request: StageRequest, clone: Clone, summary: str) -> MergeResult:
         names, key, _ = self._parts(request)

@@ -47,6 +47,7 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.savings import Performance
+from pipeline.undo import REASON
 
 ORDER = TypeAdapter(RequirementOrder)
 """The input as JSON and back."""
@@ -188,7 +189,8 @@ def _stages(order: RequirementOrder) -> Sequence[Mapping[str, object]]:
             "group": stage.group,
             "position": position,
             "needs": list(stage.needs),
-            "state": str(StageState.WAITING),
+            "state": str(StageState.COMPLETED if order.undo else StageState.WAITING),
+            "reason": REASON if order.undo else "",
         }
         for position, stage in enumerate(order.pipeline.stages)
     ]

@@ -36,6 +36,7 @@ from pipeline.model.delivery import (
     Proof,
     PullRequestOrder,
     Turn,
+    Undo,
 )
 from pipeline.model.failures import Counters, Failure, FailureKind, Severity
 from pipeline.model.fixes import (
@@ -243,6 +244,7 @@ __all__ = [
     "Tokens",
     "Traces",
     "Turn",
+    "Undo",
     "Waiting",
     "Watch",
     "WorkSnapshot",

@@ -203,6 +203,16 @@ class Delivered:
         return f"Delivered as the branch {self.branch}, {pushed}.{request}"
 
 
+@dataclass(frozen=True)
+class Undo:
+    """What is taken back of a target: all that `number` brought from `before` to `commit`."""
+
+    number: str
+    title: str
+    before: str
+    commit: str
+
+
 class DeliveryState(StrEnum):
     """How a try to deliver ended."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.model.answers import ORCHESTRATOR, Ask
-from pipeline.model.delivery import Delivered, Proof
+from pipeline.model.delivery import Delivered, Proof, Undo
 from pipeline.model.failures import Counters, Failure
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Pipeline, Priority, RequirementRef, RequirementState
@@ -33,6 +33,8 @@ class OpeningRequest:
     """The outage that has held the opening until now."""
     target: str = ""
     """The branch to deliver to; empty for the one that is checked out."""
+    undo: Undo | None = None
+    """What the requirement takes back: its work is made at the opening."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class RequirementOrder:
     """Where the run before has stood; None for the first one."""
     target: str = ""
     """The branch to deliver to; empty for the one that is checked out when it opens."""
+    undo: Undo | None = None
+    """What is taken back, if that is all: then no agent works."""
 
 
 @dataclass(frozen=True)

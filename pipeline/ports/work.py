@@ -20,6 +20,7 @@ from pipeline.model import (
     SlotUsage,
     StageContext,
     StageRequest,
+    Undo,
 )
 from pipeline.prompt import Prompt
 
@@ -133,11 +134,14 @@ class Workspaces(Protocol):
     Raises, everywhere: ProjectRefused if the repository cannot be worked on.
     """
 
-    async def open(self, number: str, base: str = "", target: str = "") -> tuple[Head, str]:
+    async def open(
+        self, number: str, base: str = "", target: str = "", undo: Undo | None = None
+    ) -> tuple[Head, str]:
         """Create the integration branch; returns its tip and the target branch.
 
         The target is `target`, or else the branch that is checked out. A fix starts at its
-        requirement's commit `base` and has no target.
+        requirement's commit `base` and has no target. With `undo` the tip is a commit that takes
+        that back.
         """
 
     async def head(self, number: str, commit: str = "") -> Head:
