@@ -164,6 +164,7 @@ class DeliveryActivities:
         left = ""
         try:
             await self._ports.project.release(number)
+            await self._ports.project.forget_merged(number, head.commit)
         except (ProjectRefused, GitFailed, OSError) as error:
             # It is delivered: what remains in our own directories cannot undo that.
             log.error("[%s] Delivered, but not everything was cleaned up: %s", number, error)

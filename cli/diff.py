@@ -125,8 +125,9 @@ async def _stage_change(settings: Settings, view: RequirementView, attempt: RunV
     names = Names(view.number)
     key = stage_branch(view.number, attempt.stage, attempt.attempt).rpartition("/")[2]
     git = _store(settings, view)
-    for head in (names.stage(key), names.kept(key)):
-        if await git.commit_of(head):
+    # Its branch is gone once its work is delivered; its commit is not.
+    for head in (names.stage(key), names.kept(key), attempt.commit):
+        if head and await git.commit_of(head):
             return await _between(settings, view, attempt.base_commit, head)
     return await _between(settings, view, attempt.base_commit, attempt.base_commit)
 

@@ -12,6 +12,7 @@ from typing import Any
 from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import BUILD, KEPT_BUILD, STAGE, Clone, Clones
 from adapters.git.command import IDENTITY_KEYS, Git
+from adapters.git.garbage import forget_merged
 from adapters.git.prepared_files import is_half_prepared
 from adapters.git.project import Project
 from adapters.git.publishing import place, push
@@ -295,6 +296,10 @@ class GitWorkspaces:
                 await self._project.finish_moves(self._store, number)
         finally:  # what the user's checkout is refused for keeps no clone
             await self._remove_clones(number)
+
+    async def forget_merged(self, number: str, commit: str) -> None:
+        """Remove refs of stages and fixes whose work is in the delivered commit."""
+        await forget_merged(self._store, number, commit)
 
     async def _remove_clones(self, number: str) -> None:
         for clone in self._clones.below(number):

@@ -204,6 +204,9 @@ class Workspaces(Protocol):
     async def release(self, number: str) -> None:
         """Remove the requirement's clones; branches and kept refs stay."""
 
+    async def forget_merged(self, number: str, commit: str) -> None:
+        """Remove branches of stages and fixes whose work is in the delivered commit."""
+
 
 class PullRequests(Protocol):
     """Makes pull requests by the command of the agents file."""
