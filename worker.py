@@ -44,6 +44,7 @@ from adapters.local_stack.state import Keeper
 from adapters.locks import home_lock
 from adapters.nats import events as nats_events
 from adapters.programs import await_children_by_descriptor
+from adapters.pull_requests import PullRequestCommands
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
 from adapters.runs.host import HostRuns
 from adapters.runs.inventory import has_agents
@@ -166,7 +167,14 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         host = await stack.enter_async_context(
             care_of_host(settings, client, installation, runs, memory)
         )
-        workspaces = GitWorkspaces(root, settings.home, settings.git_filters) if root else None
+        workspaces = (
+            GitWorkspaces(
+                root, settings.home, settings.git_filters, lambda: agents().delivery.author
+            )
+            if root
+            else None
+        )
+        requests = PullRequestCommands(agents, settings.home, root, environment) if root else None
         prompts = HostPrompts(
             templates, agents, settings.home, settings.host, workspaces, environment
         )
@@ -180,6 +188,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             runs=runs,
             prompts=prompts,
             builds=ProjectBuilds(agents, settings.home, environment, resources),
+            pull_requests=requests,
             workspaces=workspaces,
             readiness=readiness,
             agents=agents,

@@ -1,4 +1,7 @@
-"""Delivery: the target moves to the verified commit, or nothing does; then the host is cleaned."""
+"""Delivery: the target moves to the verified commit, or nothing does; then the host is cleaned.
+
+By `[delivery]` of the agents file the work may get a branch of its own instead, and a pull request.
+"""
 
 import asyncio
 import logging
@@ -7,9 +10,13 @@ from dataclasses import replace
 from temporalio import activity
 
 from activities.persistence import letting_others_deliver, notify_others, shielded, subscriber
+from pipeline.delivery_report import delivery_report
+from pipeline.delivery_settings import DeliveryMode, DeliverySettings, delivery_branch
 from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
 from pipeline.failures import cut
 from pipeline.model import (
+    BranchOrder,
+    Delivered,
     DeliveryOutcome,
     DeliveryRequest,
     DeliveryState,
@@ -19,6 +26,7 @@ from pipeline.model import (
     Hold,
     Leftover,
     MergeResult,
+    PullRequestOrder,
     RequirementRef,
 )
 from pipeline.plan_rules import DELIVER
@@ -62,11 +70,14 @@ class DeliveryActivities:
     async def deliver(self, request: DeliveryRequest) -> DeliveryOutcome:
         """Try one compare-and-swap of the target; merge the target in if it has moved.
 
-        While something holds the requirement, or its turn is gone, nothing is moved: the outcome
-        says what. A refusal (a dirty target, a conflict) is a failure in the outcome, not an error.
+        In the other modes the work gets a branch of its own instead, and a pull request. While
+        something holds the requirement, or its turn is gone, nothing is moved: the outcome says
+        what. A refusal (a dirty target, a conflict, a push) is a failure in the outcome, not an
+        error.
         """
         try:
             # A worker that died may have moved the target already.
+            request = await self._sealed(request)
             is_open = request.head is None or not await self._ports.project.holds(
                 request.target_branch, request.head.commit
             )
@@ -74,6 +85,8 @@ class DeliveryActivities:
                 return DeliveryOutcome(DeliveryState.HELD, None, self._ports.parallel, hold=hold)
             if request.head is None:
                 return DeliveryOutcome(DeliveryState.DELIVERED, None, self._ports.parallel)
+            if is_open and self._settings.mode is not DeliveryMode.FAST_FORWARD:
+                return await self._publish(request, request.head)
             # Git stopped half-way would leave the user's checkout broken.
             return await shielded(self._deliver(request, request.head))
         except ProjectRefused as refusal:
@@ -98,6 +111,9 @@ class DeliveryActivities:
     async def _hold(self, request: DeliveryRequest, *, is_verified: bool) -> Hold | None:
         """What holds the delivery; notifies those who may deliver meanwhile."""
         ports, number = self._ports, request.ref.number
+        if self._settings.mode is not DeliveryMode.FAST_FORWARD:
+            # Nobody else moves that branch, so that nobody is waited for.
+            request = replace(request, target_branch=_branch(request))
         async with letting_others_deliver(ports, number):
             ports.readiness.check()
             hold = await ports.store.pass_delivery(
@@ -117,14 +133,67 @@ class DeliveryActivities:
             merge = await self._merge_target(request)
             is_ours = await self._ports.store.is_delivery(merge.commit)
             return replace(self._merged(request, merge), is_foreign=not is_ours)
+        before = await project.before(number)
+        mode = str(DeliveryMode.FAST_FORWARD)
+        return await self._delivered(
+            number, head, Delivered(mode, target, target, before, head.commit)
+        )
+
+    async def _publish(self, request: DeliveryRequest, head: Head) -> DeliveryOutcome:
+        """Make the branch, push it and ask for it to be merged; what was done is found again."""
+        number, target, project = request.ref.number, request.target_branch, self._ports.project
+        mode, branch, commit = self._settings.mode, _branch(request), head.commit
+        is_request = mode is DeliveryMode.PULL_REQUEST
+        remote = await project.publish(
+            BranchOrder(
+                number, branch, commit, target, self._settings.remote, needs_remote=is_request
+            )
+        )
+        link = ""
+        if is_request:
+            facts = await self._ports.store.delivery_facts(number)
+            title, body = f"{number}: {request.title}", delivery_report(facts, commit)
+            link = await self._ports.forge.open(
+                PullRequestOrder(number, title, branch, target, remote, body, request.attempt)
+            )
+        before = await project.before(number)
+        delivered = Delivered(str(mode), target, branch, before, commit, remote, link)
+        return await self._delivered(number, head, delivered)
+
+    async def _delivered(self, number: str, head: Head, delivered: Delivered) -> DeliveryOutcome:
         left = ""
         try:
-            await project.release(number)
+            await self._ports.project.release(number)
+            await self._ports.project.forget_merged(number, head.commit)
         except (ProjectRefused, GitFailed, OSError) as error:
-            # The target has moved: what remains in our own directories cannot undo that.
+            # It is delivered: what remains in our own directories cannot undo that.
             log.error("[%s] Delivered, but not everything was cleaned up: %s", number, error)
             left = str(error)
-        return DeliveryOutcome(DeliveryState.DELIVERED, head, self._ports.parallel, left=left)
+        return DeliveryOutcome(
+            DeliveryState.DELIVERED,
+            head,
+            self._ports.parallel,
+            left=left,
+            delivered=delivered,
+        )
+
+    async def _sealed(self, request: DeliveryRequest) -> DeliveryRequest:
+        """The request, with one merge commit of the verified files if that is asked for."""
+        head = request.head
+        if head is None or not self._settings.merge_commit:
+            return request
+        commit = await self._ports.project.seal(
+            request.ref.number, request.target_branch, head.commit, request.title
+        )
+        return (
+            request
+            if commit == head.commit
+            else replace(request, head=Head(commit, head.position + 1))
+        )
+
+    @property
+    def _settings(self) -> DeliverySettings:
+        return self._ports.agents().delivery
 
     def _merged(
         self,
@@ -186,6 +255,10 @@ async def _clean(ports: HostPorts, leftover: Leftover) -> None:
         log.warning("[%s] It cannot be cleaned up yet: %s", number, reason)
     await ports.store.note_leftover(number, reason)
     await ports.publish(number)
+
+
+def _branch(request: DeliveryRequest) -> str:
+    return delivery_branch(request.ref.number, request.title)
 
 
 def _commit(request: DeliveryRequest) -> str:

@@ -78,8 +78,10 @@ class OpeningActivities:
 
     async def _take(self, request: OpeningRequest) -> Opening:
         ports, head, target = self._ports, None, ""
-        if not ports.agents().is_simulated(request.pipeline):
+        if request.undo or not ports.agents().is_simulated(request.pipeline):
             if ports.workspaces is None:
                 raise ProjectRefused(f"PROJECT_ROOT is not set for the worker on {ports.host}.")
-            head, target = await ports.workspaces.open(request.ref.number)
+            head, target = await ports.workspaces.open(
+                request.ref.number, target=request.target, undo=request.undo
+            )
         return await self._record(request, Opening(ports.host, head, target, ports.parallel))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from adapters.agent_programs import PROGRAMS, version_of_program
 from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import BUILD_ARGV, AgentsFile, BuildCommand, SimulatedAgent
+from pipeline.delivery_settings import GH_VARIABLES, DeliveryMode
 from pipeline.model import Pipeline
 
 _NUMBERS = re.compile(r"\d+")
@@ -69,6 +70,12 @@ def _needs(
             yield f"build {name}", tuple(dict.fromkeys(programs)), build.environment
     if agents.sasha:
         yield "sasha", (agents.sasha.command[0],), agents.sasha.environment
+    delivery = agents.delivery
+    if delivery.mode is DeliveryMode.PULL_REQUEST:
+        programs = tuple(each[0] for each in (delivery.command, delivery.find) if each)
+        # Nobody has named the variables of `gh`: it may be logged in without any of them.
+        named = () if delivery.environment == GH_VARIABLES else delivery.environment
+        yield "delivery", tuple(dict.fromkeys(programs)), named
 
 
 def _is_needed(agent: str, pipelines: Sequence[Pipeline] | None) -> bool:

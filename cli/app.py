@@ -78,6 +78,8 @@ COMMANDS = {
     "block": LazyCommand("cli.steering", "block"),
     "unblock": LazyCommand("cli.steering", "unblock"),
     "extend": LazyCommand("cli.steering", "extend"),
+    "undo": LazyCommand("cli.undo", "undo"),
+    "gc": LazyCommand("cli.gc", "gc"),
     "slots": LazyCommand("cli.slots", "slots"),
     "accounts": LazyCommand("cli.accounts", "accounts"),
     "costs": LazyCommand("cli.costs", "costs"),

@@ -34,7 +34,7 @@ Examples:
 """
 }
 
-_SHOWN = ("--ignore-submodules=none", "--no-ext-diff", "--no-textconv", "--find-renames")
+SHOWN = ("--ignore-submodules=none", "--no-ext-diff", "--no-textconv", "--find-renames")
 """The submodules too; whatever the project's attributes name, no program runs."""
 _SHORT = 7
 
@@ -54,7 +54,7 @@ def diff(
     if as_json:
         output.write_json(run(change.document()))
         return
-    code = change.git.show("diff", *_SHOWN, *(["--stat"] if stat else []), change.base, change.head)
+    code = change.git.show("diff", *SHOWN, *(["--stat"] if stat else []), change.base, change.head)
     raise typer.Exit(code)
 
 
@@ -79,7 +79,7 @@ class Change:
 
     async def _files(self) -> list[dict[str, object]]:
         counted = await self.git.run(
-            "diff", "--numstat", "-z", "--no-renames", *_SHOWN[:-1], self.base, self.head
+            "diff", "--numstat", "-z", "--no-renames", *SHOWN[:-1], self.base, self.head
         )
         rows = (field.split("\t", 2) for field in counted.fields)
         return [
@@ -125,8 +125,9 @@ async def _stage_change(settings: Settings, view: RequirementView, attempt: RunV
     names = Names(view.number)
     key = stage_branch(view.number, attempt.stage, attempt.attempt).rpartition("/")[2]
     git = _store(settings, view)
-    for head in (names.stage(key), names.kept(key)):
-        if await git.commit_of(head):
+    # Its branch is gone once its work is delivered; its commit is not.
+    for head in (names.stage(key), names.kept(key), attempt.commit):
+        if head and await git.commit_of(head):
             return await _between(settings, view, attempt.base_commit, head)
     return await _between(settings, view, attempt.base_commit, attempt.base_commit)
 
@@ -190,7 +191,9 @@ class Brought:
         if self.change is None:
             return ""
         commits = f"{self.change.base[:_SHORT]}..{self.change.head[:_SHORT]}"
-        return f"{self.view.target_branch} {commits}, {self.size}"
+        delivery = self.view.delivery
+        branch = delivery.branch if delivery else self.view.target_branch
+        return f"{branch} {commits}, {self.size}"
 
     def _time(self) -> str:
         spent = self.performance

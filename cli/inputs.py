@@ -24,6 +24,7 @@ DESCRIPTION_LENGTH = 200_000
 PRIORITY = Priority.P2
 
 PIPELINE_HELP = "Name, or path of a .toml file; default: AGOG_PIPELINE."
+TARGET_HELP = "Branch to deliver to; default: the one that is checked out."
 BUDGET_HELP = "Dollars, its fixes included; default: usd in the pipeline's bounds."
 PIPELINES = HERE / "pipelines"
 PLAN_BYTES = 64 * 1024
@@ -84,6 +85,7 @@ class Submission:
     blocked_by: tuple[str, ...] = ()
     preempt: bool = False
     budget: float | None = None
+    target: str = ""
 
 
 def check_submission(submission: Submission) -> Submission:
@@ -260,6 +262,7 @@ class _Line(BaseModel):
     sequential: bool = False
     blocked_by: tuple[str, ...] = ()
     preempt: bool = False
+    target: str = ""
 
 
 def _submission(line: str) -> Submission:
@@ -276,4 +279,5 @@ def _submission(line: str) -> Submission:
         entry.sequential,
         entry.blocked_by,
         entry.preempt,
+        target=entry.target,
     )

@@ -24,13 +24,14 @@ from cli.inputs import (
     BUDGET_HELP,
     PIPELINE_HELP,
     PRIORITY,
+    TARGET_HELP,
     Submission,
     number_and_title,
     number_of_file,
     read_task,
 )
 from cli.running import load_settings, run
-from cli.start import Intake, check_needed_project, start_all
+from cli.start import Intake, check_needed_project, start_all, target_of
 from cli.watch import detach
 from pipeline.errors import DependencyUnavailable, RefusedInput, ServerNotStarted
 from pipeline.model import Priority
@@ -68,6 +69,7 @@ def run_file(
     ] = PRIORITY,
     pipeline: Annotated[str | None, typer.Option("--pipeline", help=PIPELINE_HELP)] = None,
     budget: Annotated[float | None, typer.Option("--budget", help=BUDGET_HELP)] = None,
+    target: Annotated[str | None, typer.Option("--target", help=TARGET_HELP)] = None,
 ) -> None:
     """Run a requirement from a file to its result.
 
@@ -79,7 +81,11 @@ def run_file(
         number, title = number_and_title(title)
         req = req or number
     number = req or number_of_file(file)
-    task = Submission(number, title, description, priority, pipeline or "", budget=budget)
+    task = Submission(
+        *(number, title, description, priority, pipeline or ""),
+        budget=budget,
+        target=target_of(target),
+    )
     errand = Errand(task, is_named=req is not None)
     try:
         code = run(errand.run())

@@ -22,6 +22,7 @@ from cli.inputs import (
     BUDGET_HELP,
     PIPELINE_HELP,
     PRIORITY,
+    TARGET_HELP,
     Submission,
     check_submission,
     find_pipeline,
@@ -42,6 +43,7 @@ from pipeline.model import (
     RequirementOrder,
     RequirementRef,
     RequirementState,
+    Undo,
 )
 from settings import Settings
 from workflows.starting import start_requirement
@@ -57,6 +59,8 @@ Examples:
   python starter.py start REQ-102 --file task.md --pipeline critical-path
 
   python starter.py start --batch backlog.jsonl
+
+  python starter.py start REQ-105 --title "Hotfix" --target release/2
 
   python starter.py start REQ-103 --title "In Danish" --blocked-by REQ-101
 
@@ -100,6 +104,7 @@ def start(
         Path | None, typer.Option("--batch", help="JSON lines: all are started or none.")
     ] = None,
     budget: Annotated[float | None, typer.Option("--budget", help=BUDGET_HELP)] = None,
+    target: Annotated[str | None, typer.Option("--target", help=TARGET_HELP)] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow to the end; the exit code tells how it ended.")
     ] = False,
@@ -109,7 +114,7 @@ def start(
     settings = load_settings()
     intake = Intake(find_agents(settings.agents_file), settings.pipeline)
     if batch is not None:
-        texts = (req, title, description, file, blocked_by, budget)
+        texts = (req, title, description, file, blocked_by, budget, target)
         is_default = priority is PRIORITY and pipeline is None
         if any(text is not None for text in texts) or preempt or sequential or not is_default:
             raise RefusedInput(
@@ -123,9 +128,11 @@ def start(
         if req is None:
             req, heading = number_and_title(heading)
         blockers = () if blocked_by is None else read_numbers(blocked_by)
+        named = pipeline or ""
         intake.take(
             Submission(
-                req, heading, body, priority, pipeline or "", sequential, blockers, preempt, budget
+                *(req, heading, body, priority, named, sequential, blockers, preempt, budget),
+                target=target_of(target),
             )
         )
     try:
@@ -152,6 +159,7 @@ class Launch:
 
     submission: Submission
     pipeline: Pipeline
+    undo: Undo | None = None
 
 
 class Intake:
@@ -174,6 +182,11 @@ class Intake:
             pipeline = find_pipeline(name)
             check_plan(self.agents, pipeline)
             self._pipelines[name] = pipeline
+        if submission.target and self.agents.is_simulated(self._pipelines[name]):
+            raise RefusedInput(
+                f"{submission.number} cannot be delivered to {submission.target}: all agents and"
+                " builds of its plan are simulated, so there is nothing to deliver."
+            )
         self.launches.append(Launch(submission, self._pipelines[name]))
 
     @property
@@ -187,20 +200,33 @@ class Intake:
         return tuple(self._pipelines.values())
 
     @property
-    def needs_project(self) -> bool:
-        """Whether an agent or a build of these plans is a real program."""
-        return not all(map(self.agents.is_simulated, self._pipelines.values()))
+    def targets(self) -> tuple[str, ...]:
+        """The branches that the submissions deliver to, each once; empty for what is checked out.
+
+        One whose agents and builds are all simulated needs no project, so it has no target.
+        """
+        real = (each for each in self.launches if not self.agents.is_simulated(each.pipeline))
+        return tuple(dict.fromkeys(each.submission.target for each in real))
+
+
+def target_of(said: str | None) -> str:
+    """The branch that `--target` names. Raises: RefusedInput for an empty name."""
+    if said is not None and not said.strip():
+        raise RefusedInput("--target is empty: name the branch to deliver to, or leave it out.")
+    return said or ""
 
 
 async def check_needed_project(settings: Settings, intake: Intake) -> None:
     """Check the project if one is needed. Raises: ProjectRefused."""
-    if intake.needs_project:
+    targets = intake.targets
+    if targets:
         if settings.project_root is None:
             raise ProjectRefused(
                 "PROJECT_ROOT is not set: agents or builds of this plan are programs and need the"
                 " git repository that they work on."
             )
-        await check_project(settings.project_root, settings.git_filters)
+        for target in targets:
+            await check_project(settings.project_root, settings.git_filters, target)
         say_other_project(settings)
 
 
@@ -278,6 +304,8 @@ def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...
         pre_empts=submission.preempt,
         heartbeat=heartbeat,
         search_attributes=attributes,
+        target=submission.target,
+        undo=launch.undo,
     )
     return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
 

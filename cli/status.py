@@ -124,6 +124,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         **cost_document(view.cost),
         "budgets": [budget_document(budget) for budget in view.budgets],
         "reason": view.reason,
+        "delivery": asdict(view.delivery) if view.delivery else None,
         "host": view.host,
         "created_at": view.created_at,
         "started_at": view.started_at,

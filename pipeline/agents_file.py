@@ -1,7 +1,6 @@
 """The agents file: which program runs each agent, build and policy hook. Parsed from TOML text."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,39 +17,13 @@ from pipeline.agent_programs import (
     read_program_agent,
 )
 from pipeline.budgets import RunBudget
+from pipeline.delivery_settings import DeliverySettings, read_delivery
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline, Stage
 from pipeline.plan_rules import is_build_name
+from pipeline.program_keys import program_argv, resolved, variables
 from pipeline.team import RUNS_PROJECT, TEAM, Side
 from pipeline.toml_table import Table, read_table
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def program_argv(table: Table, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    """The program and its arguments; required where there is no default."""
-    argv = table.strings(key, default)
-    if not argv:
-        table.refuse(key, "must name a program")
-    if any("\0" in argument for argument in argv):
-        table.refuse(key, "must not hold a null character")
-    return argv
-
-
-def resolved(argv: tuple[str, ...], directory: PurePath) -> tuple[str, ...]:
-    """The same, a program path with a slash in it being relative to the directory."""
-    program = str(directory / argv[0]) if "/" in argv[0] else argv[0]
-    return (program, *argv[1:])
-
-
-def variables(table: Table, key: str) -> tuple[str, ...]:
-    """Names of the variables that are let through to the program."""
-    names = table.strings(key, ())
-    for name in names:
-        if not _VARIABLE.fullmatch(name):
-            table.refuse(key, f"{name!r} is not the name of a variable")
-    return names
-
 
 # --- the policy hook: the table `[sasha]` ---------------------------------------------------------
 
@@ -184,6 +157,7 @@ class AgentsFile:
     sasha: PolicyHookCommand | None = None
     prepares: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Builds that are prepared for an agent, where the file says it."""
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
 
     def prepared(self, stage: Stage) -> tuple[str, ...]:
         """The builds whose `prepare` runs in the clone of the stage's agent, before it starts.
@@ -280,7 +254,7 @@ def read_agents(
     Raises: AgentsFileRefused naming file, key and reason.
     """
     table = read_table(text, lambda key, reason: AgentsFileRefused(source, key, reason))
-    table.allow(("defaults", "agents", "simulation", "builds", "sasha"))
+    table.allow(("defaults", "agents", "simulation", "builds", "sasha", "delivery"))
     simulation = table.table("simulation")
     simulation.allow(("minute_seconds",))
     team = _Agents(table.table("defaults"), directory, programs)
@@ -299,6 +273,7 @@ def read_agents(
         sasha=read_policy_hook(table.table("sasha"), directory)
         if "sasha" in table.values
         else None,
+        delivery=read_delivery(table.table("delivery"), directory),
     )
 
 

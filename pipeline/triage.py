@@ -25,7 +25,7 @@ _WHY_HUMAN = {
     FailureKind.LIMITED: "the account of its program cannot work",
     FailureKind.REFUSED: "it was refused before any work, and a fix would be as well",
     FailureKind.UNREAD: "its answer may stand where nobody has looked, and is not paid twice",
-    FailureKind.DELIVERY: "the target branch is yours",
+    FailureKind.DELIVERY: "the target branch and the remote are yours",
     FailureKind.ENDED: "somebody has ended it",
 }
 _FIX_NAME_LENGTH = 60

@@ -111,12 +111,17 @@ class Orchestra:
         await self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)"))
 
     async def start(
-        self, pipeline: Pipeline, *, number: str = "", priority: Priority = Priority.P2
+        self,
+        pipeline: Pipeline,
+        *,
+        number: str = "",
+        priority: Priority = Priority.P2,
+        target: str = "",
     ) -> Handle:
         """Start a requirement the way `starter.py start` does."""
         number = number or self.number
         title, plan = "Greet in the user's language", pipeline.name
-        submission = Submission(number, title, priority=priority, pipeline=plan)
+        submission = Submission(number, title, priority=priority, pipeline=plan, target=target)
         await launch(
             Services(self.temporal, self._store, self.reader, self.installation),
             [Launch(submission, pipeline)],

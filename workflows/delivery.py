@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from activities.persistence import shielded
     from pipeline.model import (
+        Delivered,
         DeliveryOutcome,
         DeliveryRequest,
         DeliveryState,
@@ -37,6 +38,8 @@ class Delivery:
         self._board = execution.board
         self._gates = gates
         self._has_turn = False
+        self.delivered: Delivered | None = None
+        """What has become of the work; None before, and where no project is needed."""
 
     async def run(self) -> bool:
         """Deliver; if False, the failures are on the board and others may deliver."""
@@ -59,7 +62,7 @@ class Delivery:
                 return False
             self._heed(outcome)
             if outcome.state is not DeliveryState.MOVED:
-                self._execution.left = outcome.left
+                self._execution.left, self.delivered = outcome.left, outcome.delivered
                 return outcome.state is DeliveryState.DELIVERED
             moves += outcome.is_foreign
         self._give_up()
@@ -110,6 +113,7 @@ class Delivery:
             execution.counts.deliveries,
             execution.builders,
             outage,
+            execution.order.title,
         )
         effect = workflow.execute_activity_method(
             step, request, **options.tools(execution.host, execution.order, summary)

@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
         NOT_DELIVERED,
         ORCHESTRATOR,
         Closing,
+        Delivered,
         DeliveryReport,
         RequirementState,
     )
@@ -48,13 +49,20 @@ class Ending:
         return await self.close(state, reason, who)
 
     async def close(
-        self, state: RequirementState, reason: str, who: str = ORCHESTRATOR
+        self,
+        state: RequirementState,
+        reason: str,
+        who: str = ORCHESTRATOR,
+        *,
+        delivered: Delivered | None = None,
     ) -> DeliveryReport:
         """Record the end and report; from here on a cancellation comes too late."""
         self._execution.is_ending = True
         board, left = self._execution.board, self._execution.left
         host = self._execution.host if left else ""
-        closing = Closing(self._execution.ref, state, reason, board.commit, who, left, host)
+        closing = Closing(
+            self._execution.ref, state, reason, board.commit, who, left, host, delivered
+        )
         await shielded(self._record(closing))
         number, failures = self._execution.order.number, truncated(board.open_failures())
         return DeliveryReport(number, state, reason, closing.commit, failures)

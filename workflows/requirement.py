@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         RetryRequest,
     )
     from pipeline.repairs import unblock
+    from pipeline.undo import take_revert
     from workflows import options
     from workflows.continuing import is_long, restore, snapshot
     from workflows.delivery import Delivery
@@ -67,6 +68,8 @@ class RequirementWorkflow:
         view = RequirementView(order.number, order.search_attributes)
         display = Display(view, self._board)
         self._execution = Execution(order, ref, self._board, SerialLock(), display)
+        if order.undo:
+            take_revert(self._board)
         self._gates = gates = BuildGates(self._execution)
         self._stages = StageRunner(self._execution, gates)
         self._delivery = Delivery(self._execution, gates)
@@ -111,7 +114,9 @@ class RequirementWorkflow:
         while not await self._round():
             await self._continue_if_long()
             await self._see_to_failures()
-        return await self._ending.close(RequirementState.DELIVERED, "Delivered.")
+        delivered = self._delivery.delivered
+        reason = delivered.text if delivered else "Delivered."
+        return await self._ending.close(RequirementState.DELIVERED, reason, delivered=delivered)
 
     async def _round(self) -> bool:
         """Run stages, then deliver if everything is green; whether it is delivered."""
@@ -181,7 +186,13 @@ class RequirementWorkflow:
         order, fix = self._order, self._order.fix
         needs_room = order.priority is not Priority.P0
         request = OpeningRequest(
-            self._execution.ref, order.pipeline, order.sequential, fix, needs_room
+            self._execution.ref,
+            order.pipeline,
+            order.sequential,
+            fix,
+            needs_room,
+            target=order.target,
+            undo=order.undo,
         )
         if fix:
             return await self._execution.do(

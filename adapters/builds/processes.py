@@ -51,11 +51,12 @@ class BuildProcesses:
         directory: Path,
         environment: Mapping[str, str],
         log: Path,
+        printed: Path | None = None,
     ) -> int:
         """Run a command of the checkout's build; its exit code, negative for a signal.
 
-        Both streams are appended to the log. Whatever the command leaves running has ended when
-        this returns, also when it is cancelled.
+        Both streams are appended to the log, standard output to `printed` if that is given.
+        Whatever the command leaves running has ended when this returns, also when it is cancelled.
 
         Raises: OSError if the program cannot be started, TransientError if it was ended from
         outside, or if one of its processes cannot be ended.
@@ -65,6 +66,7 @@ class BuildProcesses:
             "argv": list(command),
             "directory": str(directory),
             "log": str(log),
+            "output": str(printed or log),
             "variables": sorted(given),
         }
         with log.open("ab") as output:

@@ -29,7 +29,7 @@ class BuildSupervisor:
     """One command, from its start to the end of everything that it started."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        """Take what to run: `argv`, `directory`, `log` and the names of its `variables`."""
+        """Take what to run: `argv`, `directory`, `log`, `output` and names of its `variables`."""
         self._order = order
         self._command: subprocess.Popen[bytes] | None = None
         self._exit_code: int | None = None
@@ -51,12 +51,12 @@ class BuildSupervisor:
 
     def _start(self) -> None:
         argv = start_of_command(self._order["argv"], self._order["variables"])
-        with open(self._order["log"], "ab") as log:
+        with open(self._order["log"], "ab") as log, open(self._order["output"], "ab") as output:
             self._command = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=output,
+                stderr=log,
                 cwd=self._order["directory"],
                 process_group=0,
             )

@@ -3,10 +3,12 @@
 Two gits speak here. *Ours* works on repositories whose configuration only we write and reads no
 other; the *user's* works on the user's repository with the user's own settings. Neither runs a
 hook, a file-system monitor, a signer, an editor or a replacement object; filters run only where
-the installation allows them.
+the installation allows them. One exception: the push of a delivery is the user's own, with her
+`pre-push` hook and her way to reach the remote.
 """
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -72,6 +74,8 @@ _IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for part, value in (("NAME", "Agog Orchestrator"), ("EMAIL", "orchestrator@agog.invalid"))
 }
+IDENTITY_KEYS = ("user.name", "user.email")
+"""Options that say who commits in a repository of ours, instead of us."""
 _VARIABLES = {
     **_IDENTITY,
     "GIT_TERMINAL_PROMPT": "0",
@@ -142,6 +146,10 @@ class Git:
     directory: Path
     variables: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    is_users_push: bool = False
+    """Whether it pushes for the user: over any protocol of hers, and her hooks run."""
+    seconds: float = LONGEST_SECONDS
+    """After which it is taken to hang."""
 
     @classmethod
     def ours(
@@ -233,27 +241,39 @@ class Git:
             start_new_session=True,  # the terminal's Ctrl-C is for us; we end git ourselves
         )
         try:
-            async with asyncio.timeout(LONGEST_SECONDS), running(start, _terminate) as process:
+            async with asyncio.timeout(self.seconds), running(start, self._end) as process:
                 text, error = await _communicate(process, stdin)
                 code = await process.wait()
         except TimeoutError as late:
             raise GitFailed(
                 f"git {arguments[0]} in {self.directory} has not ended within "
-                f"{LONGEST_SECONDS / 60:.0f} minutes."
+                f"{self.seconds / 60:.0f} minutes."
             ) from late
         if len(text) >= OUTPUT_LIMIT:
             raise GitFailed(f"git {arguments[0]} printed more than {OUTPUT_LIMIT} bytes.")
         return GitOutput(code, _decoded(text), _decoded(error))
 
+    async def _end(self, process: Process) -> None:
+        """SIGTERM, on which git removes its lock files and half-made worktrees.
+
+        A push is ended with the hook and the connection that it has started.
+        """
+        if process.returncode is None and self.is_users_push:
+            os.killpg(process.pid, signal.SIGTERM)
+        elif process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await exited(process)
+
     def _command(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         """`env` drops and sets variables, so that the rest of the environment stays unread."""
-        unset = (part for name in _FOREIGN_VARIABLES for part in ("-u", name))
-        variables = {**_VARIABLES, **self.variables}
-        options = (
-            part
-            for name, value in {**_OPTIONS, **self.options}.items()
-            for part in ("-c", f"{name}={value}")
-        )
+        unset = (part for name in (*_FOREIGN_VARIABLES, *_IDENTITY) for part in ("-u", name))
+        variables, settings = {**_VARIABLES, **self.variables}, {**_OPTIONS, **self.options}
+        if self.is_users_push:
+            del variables["GIT_ALLOW_PROTOCOL"], settings["core.hooksPath"]
+            variables["SSH_ASKPASS_REQUIRE"] = "never"  # nobody is there to be asked
+        if IDENTITY_KEYS[0] in settings:  # who commits is configured
+            variables = {name: each for name, each in variables.items() if name not in _IDENTITY}
+        options = (part for key, value in settings.items() for part in ("-c", f"{key}={value}"))
         assignments = (f"{name}={value}" for name, value in variables.items())
         place = ("-C", str(self.directory))
         return ("env", *unset, *assignments, "git", *options, *place, *arguments)
@@ -298,13 +318,6 @@ async def _drained(stream: asyncio.StreamReader, limit: int) -> bytes:
     while chunk := await stream.read(64 * 1024):
         kept += chunk[: limit - len(kept)]
     return bytes(kept)
-
-
-async def _terminate(process: Process) -> None:
-    """SIGTERM, on which git removes its lock files and half-made worktrees."""
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-    await exited(process)
 
 
 def _decoded(data: bytes) -> str:

@@ -9,18 +9,22 @@ import asyncio
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from adapters.git.agent_files import is_plain
 from adapters.git.checkout import check_arrived, check_clean, finish, forward
-from adapters.git.command import Git
+from adapters.git.command import IDENTITY_KEYS, Git
 from adapters.git.store import Names, Store, published
 from adapters.locks import path_key
 from pipeline.errors import GitFailed, ProjectRefused, printable
 
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
+
+OUR_BRANCHES = "agog/"
+"""How branches of the orchestrator begin: none of them is a target."""
 
 _DUBIOUS = re.compile("detected dubious ownership in repository at '(.*)'")
 
@@ -49,21 +53,27 @@ class Project:
         self.lock_name = f"project.{path_key(self.root)}"
         """The lock under which its files are moved, and are looked at when a requirement opens."""
         self._filters = tuple(filters)
-        self._git = Git(self.root)
+        self.git = Git(self.root)
 
-    async def check(self) -> Checked:
-        """The branch and commit to start from.
+    async def check(self, target: str = "") -> Checked:
+        """The branch and commit to start from: `target`, or else what is checked out.
 
         Raises: ProjectRefused with the reason and what to do about it.
         """
         await self.check_repository()
-        commit = await self._git.commit_of("HEAD")
-        if commit is None:
+        if await self.git.commit_of("HEAD") is None and not target:
             raise ProjectRefused(f"{self.root} has no commit yet. Make a first one, then start.")
-        branch = await self._branch()
+        branch = await self._named(target) if target else await self._branch()
+        if await self.git.commit_of("refs/heads/agog"):
+            raise ProjectRefused(
+                f"{self.root} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
+            )
+        commit = await self.target_commit(branch)
         await self._check_whole(commit)
         await self._check_filters(commit)
-        await check_clean(Git(self.root, options=await self._quiet_filters()), branch)
+        git = Git(self.root, options=await self._quiet_filters())
+        for place in (await self._places_of(branch, git))[:1]:
+            await check_clean(place, branch)
         await self._check_submodules()
         return Checked(branch, commit)
 
@@ -73,7 +83,7 @@ class Project:
             raise ProjectRefused(
                 f"{self.root} is not a directory. Set PROJECT_ROOT to the project."
             )
-        version = (await self._git.run("--version")).line
+        version = (await self.git.run("--version")).line
         found = re.search(r"(\d+)\.(\d+)", version)
         if not found or (int(found[1]), int(found[2])) < OLDEST_GIT:
             raise ProjectRefused(f"{version}: at least {OLDEST_GIT[0]}.{OLDEST_GIT[1]} is needed.")
@@ -99,14 +109,24 @@ class Project:
             options["lfs.storage"] = await self._lfs_storage()
         return options
 
+    async def identity(self) -> tuple[str, str] | None:
+        """Name and address of whoever commits in this repository; None if it does not say."""
+        if not await asyncio.to_thread(self.root.is_dir):
+            return None
+        pattern = r"^user\.(name|email)$"
+        listed = await self.git.run("config", "-z", "--get-regexp", pattern, accept=(0, 1))
+        said = dict(entry.partition("\n")[::2] for entry in listed.fields)
+        name, address = (said.get(key, "") for key in IDENTITY_KEYS)
+        return (name, address) if name and address else None
+
     async def _lfs_storage(self) -> str:
-        said = await self._git.run("config", "lfs.storage", accept=(0, 1))
-        common = await self._git.run("rev-parse", "--git-common-dir")
+        said = await self.git.run("config", "lfs.storage", accept=(0, 1))
+        common = await self.git.run("rev-parse", "--git-common-dir")
         return str((self.root / common.line).resolve() / (said.line or "lfs"))
 
     async def target_commit(self, target: str) -> str:
         """The target's tip. Raises: ProjectRefused if the branch is gone."""
-        commit = await self._git.commit_of(f"refs/heads/{target}")
+        commit = await self.git.commit_of(f"refs/heads/{target}")
         if commit is None:
             raise ProjectRefused(
                 f"The target branch {target} is gone. Create it again, then retry."
@@ -116,8 +136,8 @@ class Project:
     async def holds(self, target: str, commit: str) -> bool:
         """Whether the target has that commit already. Raises: ProjectRefused if it is gone."""
         current = await self.target_commit(target)
-        known = await self._git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128))
-        return known.code == 0 and await self._git.succeeds(
+        known = await self.git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128))
+        return known.code == 0 and await self.git.succeeds(
             "merge-base", "--is-ancestor", commit, current
         )
 
@@ -135,8 +155,7 @@ class Project:
             return False
         await self._check_rebases(target)
         git = Git(self.root, options=await self._quiet_filters())
-        await _hand_over(git, store.path, commit)
-        await self._hand_over_submodules(store, number, current, commit)
+        await self._hand_over(store, number, current, commit)
         if places := await self._places_of(target, git):
             await check_clean(places[0], target)
             note = _notes(store) / f"{number}.json"
@@ -152,6 +171,31 @@ class Project:
         for place in await self._places_of(target, git) if moved.code == 0 else ():
             await check_arrived(place, target, current)  # the user has just switched to it
         return moved.code == 0
+
+    async def hand_over(self, store: Store, number: str, target: str, commit: str) -> None:
+        """Bring the store's commit here, with what it names of submodules; no branch is touched.
+
+        Raises: ProjectRefused.
+        """
+        await self._hand_over(store, number, await self.target_commit(target), commit)
+
+    async def make_branch(self, branch: str, commit: str, old: str | None) -> None:
+        """Make a branch at a commit that is here, or move it from `old`. Raises: ProjectRefused."""
+        before = old or "0" * len(commit)
+        made = await self.git.run(
+            "update-ref", f"refs/heads/{branch}", commit, before, accept=(0, 128)
+        )
+        if made.code:
+            raise ProjectRefused(f"Git refused to make {branch}: {made.error.strip()[-2000:]}")
+
+    async def is_checked_out(self, branch: str) -> bool:
+        """Whether a worktree of the user's is on that branch."""
+        return bool(await self._places_of(branch, self.git))
+
+    async def _hand_over(self, store: Store, number: str, old: str, new: str) -> None:
+        git = Git(self.root, options=await self._quiet_filters())
+        await _hand_over(git, store.path, new)
+        await self._hand_over_submodules(store, number, old, new)
 
     async def finish_moves(self, store: Store, number: str = "*") -> None:
         """Undo what stopped moves of the checkout have done: of one requirement, or of all.
@@ -201,7 +245,7 @@ class Project:
         """The user's repository of a submodule: git keeps it where its checkout is gone."""
         if below.is_mirrored:
             return Git(below.source)
-        common = await self._git.run("rev-parse", "--git-common-dir")
+        common = await self.git.run("rev-parse", "--git-common-dir")
         kept = self.root / common.line / "modules" / name
         if not await asyncio.to_thread((kept / "HEAD").is_file):
             return None
@@ -227,13 +271,13 @@ class Project:
 
     async def _check_whole(self, commit: str) -> None:
         """Refuse a partial clone that lacks objects of the commit: we never fetch for the user."""
-        partial = await self._git.run(
+        partial = await self.git.run(
             "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$",
             accept=(0, 1),
         )  # fmt: skip
         if not partial.text:
             return
-        missing = await self._git.run(
+        missing = await self.git.run(
             "rev-list", "--objects", "--missing=print", "--no-object-names", commit
         )
         count = sum(line.startswith("?") for line in missing.text.splitlines())
@@ -256,8 +300,15 @@ class Project:
         names = await self.forbidden_filters()
         if not names:
             return
-        listed = await self._git.run("ls-tree", "-r", "-z", "--name-only", commit)
-        asked = await self._git.run("check-attr", "-z", "--stdin", "filter", stdin=listed.text)
+        listed = await self.git.run("ls-tree", "-r", "-z", "--name-only", commit)
+        with TemporaryDirectory() as scratch:
+            # The attributes of that commit, which need not be checked out.
+            index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
+            git = replace(self.git, variables=index, options={"core.splitIndex": "false"})
+            await git.run("read-tree", commit)
+            asked = await git.run(
+                "check-attr", "--cached", "-z", "--stdin", "filter", stdin=listed.text
+            )
         fields = asked.text.split("\0")
         wanted = sorted(set(fields[2::3]) & names)
         if wanted:
@@ -268,7 +319,7 @@ class Project:
             )
 
     async def _defined_filters(self) -> Mapping[str, str]:
-        listed = await self._git.run("config", "-z", "--get-regexp", r"^filter\.", accept=(0, 1))
+        listed = await self.git.run("config", "-z", "--get-regexp", r"^filter\.", accept=(0, 1))
         entries = (entry.partition("\n") for entry in listed.fields)
         return {key: value for key, _, value in entries}
 
@@ -284,7 +335,7 @@ class Project:
 
     async def _branch(self) -> str:
         # Not `--short`, which says `heads/main` where a tag has that name, too.
-        head = await self._git.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
+        head = await self.git.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
         if head.code:
             raise ProjectRefused(
                 f"{self.root} is on a detached HEAD. Check out the branch to deliver to."
@@ -294,20 +345,36 @@ class Project:
             raise ProjectRefused(
                 f"{self.root} is on {branch}, a name that is no UTF-8. Rename the branch."
             )
-        if branch.startswith("agog/"):
+        if branch.startswith(OUR_BRANCHES):
             raise ProjectRefused(
                 f"{self.root} is on {branch}, a branch of the orchestrator. "
                 "Check out the branch to deliver to."
             )
-        if await self._git.commit_of("refs/heads/agog"):
-            raise ProjectRefused(
-                f"{self.root} has a branch `agog`, which leaves no room for agog/<REQ>/… Rename it."
-            )
         return branch
+
+    async def _named(self, target: str) -> str:
+        """The branch that was asked for, as it is called in full."""
+        if target != printable(target) or not await self.git.succeeds(
+            "check-ref-format", f"refs/heads/{target}"
+        ):
+            raise ProjectRefused(f"{printable(target)[:80]!r} is no name of a branch.")
+        if target.startswith(OUR_BRANCHES):
+            raise ProjectRefused(
+                f"{target} is a branch of the orchestrator: name one of the project."
+            )
+        if await self.git.commit_of(f"refs/heads/{target}") is None:
+            listed = await self.git.run(
+                "for-each-ref", "--format=%(refname:lstrip=2)", "refs/remotes"
+            )
+            there = [name for name in listed.text.splitlines() if name.endswith(f"/{target}")]
+            start = there[0] if there else "HEAD"
+            command = shlex.join(("git", "branch", target, start))
+            raise ProjectRefused(f"{self.root} has no branch {target}. Make it first: {command}")
+        return target
 
     async def _check_root(self) -> None:
         """The directory must be the root of a work tree, not a bare repository, not a folder."""
-        asked = await self._git.run(
+        asked = await self.git.run(
             "rev-parse", "--is-bare-repository", "--is-inside-work-tree", "--show-prefix",
             accept=(0, 128),
         )  # fmt: skip
@@ -329,7 +396,7 @@ class Project:
                 f"{self.root} is the folder {prefix} of a repository. Set PROJECT_ROOT to its root."
             )
         # Our store reads from it, so git must trust the git directory as well.
-        read = await self._git.run("ls-remote", str(self.root), "refs/none", accept=(0, 128))
+        read = await self.git.run("ls-remote", str(self.root), "refs/none", accept=(0, 128))
         if dubious := _DUBIOUS.search(read.error):
             # Git names the directory, and looks for the file `.git` that leads there (2.39).
             raise self._untrusted(read.error, *sorted({self.root / ".git", Path(dubious[1])}))
@@ -339,7 +406,7 @@ class Project:
     async def _check_submodules(self) -> None:
         """Those that are initialised are read and written to likewise, and so on below."""
         file = self.root / ".gitmodules"
-        listed = await self._git.run(
+        listed = await self.git.run(
             "config", "--file", str(file), "-z", "--get-regexp", r"^submodule\..*\.path$",
             accept=(0, 1, 128),
         )  # fmt: skip
@@ -363,8 +430,8 @@ class Project:
 
         Where the git directory lies apart from the files, git lists it in their place.
         """
-        listed = await self._git.run("worktree", "list", "--porcelain", "-z")
-        apart = (await self._git.run("rev-parse", "--absolute-git-dir")).line
+        listed = await self.git.run("worktree", "list", "--porcelain", "-z")
+        apart = (await self.git.run("rev-parse", "--absolute-git-dir")).line
         blocks = (block.split("\0") for block in listed.text.split("\0\0"))
         entries = [dict(line.partition(" ")[::2] for line in block if line) for block in blocks]
         places = ((e["worktree"], e["branch"]) for e in entries if "branch" in e)
@@ -373,7 +440,7 @@ class Project:
 
     async def _check_rebases(self, target: str) -> None:
         """A branch in a rebase is checked out nowhere, yet moving it would break the rebase."""
-        common = await self._git.run("rev-parse", "--git-common-dir")
+        common = await self.git.run("rev-parse", "--git-common-dir")
         directory = self.root / common.line
         for git_dir in (directory, *directory.glob("worktrees/*")):
             for head in git_dir.glob("rebase-*/head-name"):
@@ -388,12 +455,14 @@ def _notes(store: Store) -> Path:
     return store.path / "moves"
 
 
-async def check_project(project_root: Path, filters: Sequence[str] = ()) -> Checked:
-    """The branch and commit to start from; asked before anything is written.
+async def check_project(
+    project_root: Path, filters: Sequence[str] = (), target: str = ""
+) -> Checked:
+    """The branch (`target`, if given) and commit to start from; asked before anything is written.
 
     Raises: ProjectRefused with the reason and what to do about it.
     """
-    return await Project(project_root, filters).check()
+    return await Project(project_root, filters).check(target)
 
 
 async def _hand_over(git: Git, store: Path, commit: str) -> None:

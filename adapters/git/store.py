@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +81,23 @@ class Names:
 
     @property
     def target(self) -> str:
-        """The name of the branch that was checked out at the start, in a blob."""
+        """The name of the branch to deliver to, in a blob; empty for a fix."""
         return f"refs/agog/{self.number}/target"
 
     @property
     def seen(self) -> str:
         """The target's commit that the work stands on: the base, or what was merged in since."""
         return f"refs/agog/{self.number}/seen"
+
+    @property
+    def sealed(self) -> str:
+        """The merge commit that a delivery has made, or was about to, of the whole work."""
+        return f"refs/agog/{self.number}/sealed"
+
+    @property
+    def published(self) -> str:
+        """The commit at which a delivery has made a branch in the user's repository."""
+        return f"refs/agog/{self.number}/published"
 
     def stage(self, key: str) -> str:
         """The result of an attempt."""
@@ -279,9 +289,20 @@ class Store:
             # The exit code decides; git-merge-tree(1) warns that the list may be empty.
             conflicts = tuple(dict.fromkeys(printable(name) for name in names))
             return Merge(ours, conflicts or (UNNAMED_CONFLICT,))
-        parents = ("-p", ours, "-p", theirs)
-        commit = await self.git.run("commit-tree", tree, *parents, "-F", "-", stdin=message)
-        return Merge(commit.line)
+        return Merge(await self.commit_tree(tree, (ours, theirs), message))
+
+    async def commit_tree(self, tree: str, parents: Sequence[str], message: str) -> str:
+        """A new commit with the files of a tree, or of another commit; no ref stands for it."""
+        options = (part for parent in parents for part in ("-p", parent))
+        made = await self.git.run(
+            "commit-tree", f"{tree}^{{tree}}", *options, "-F", "-", stdin=message
+        )
+        return made.line
+
+    async def parents(self, commit: str) -> tuple[str, ...]:
+        """The parents of a commit."""
+        listed = await self.git.run("rev-list", "--parents", "--max-count=1", commit)
+        return tuple(listed.line.split(" ")[1:])
 
     async def move_refs(self, guarded: str, old: str | None, new: Mapping[str, str]) -> bool:
         """Move all refs or none; False if `guarded` no longer stands at `old` (None: not there)."""

@@ -98,8 +98,7 @@ async def take_over(
     commit = start
     is_new = tree != await store.tree(start)
     if is_new:
-        made = await store.git.run("commit-tree", tree, "-p", start, "-F", "-", stdin=message)
-        commit = made.line
+        commit = await store.commit_tree(tree, (start,), message)
     # What is told of it travels as text: an agent's names and git's words need not be any.
     left = {
         printable(name): tip

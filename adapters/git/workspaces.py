@@ -11,13 +11,17 @@ from typing import Any
 
 from adapters.builds.processes import BuildProcesses
 from adapters.git.clone import BUILD, KEPT_BUILD, STAGE, Clone, Clones
+from adapters.git.command import IDENTITY_KEYS, Git
+from adapters.git.garbage import forget_merged
 from adapters.git.prepared_files import is_half_prepared
 from adapters.git.project import Project
+from adapters.git.publishing import place, push
 from adapters.git.store import Merge, Names, Store, attempt_key
 from adapters.git.takeover import Takeover, take_over
+from adapters.git.undo import revert
 from adapters.locks import Locks, path_key
 from pipeline.errors import GitFailed, ProjectRefused, printable
-from pipeline.model import Head, MergeResult, StageRequest
+from pipeline.model import BranchOrder, Head, MergeResult, StageRequest, Undo
 from pipeline.numbers import slug
 from pipeline.prompt import ProjectText
 from pipeline.team import TEAM, Role
@@ -33,6 +37,10 @@ _AUTHOR = re.compile(r"([a-z]+)@agents\.agog\.invalid\b")
 """The address under which an agent commits, or is named beside us."""
 
 
+Author = Callable[[], tuple[str, str] | None]
+"""Gives name and address of who commits now, if somebody was configured."""
+
+
 class GitWorkspaces:
     """Implements `pipeline.ports.Workspaces` by git alone.
 
@@ -42,32 +50,55 @@ class GitWorkspaces:
     of it or all of it.
     """
 
-    def __init__(self, project_root: Path, home: Path, filters: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        project_root: Path,
+        home: Path,
+        filters: Sequence[str] = (),
+        author: Author = lambda: None,
+    ) -> None:
+        """`author` gives name and address of who commits; None: the repository's own identity."""
         home = home.absolute().resolve()
         self._project = Project(project_root, filters)
         self._locks = Locks(home / "locks")
+        self._author = author
+        self._filters: Mapping[str, str] | None = None
         self._options: dict[str, str] = {}
+        """Of our git; every store of the project shares them."""
         self._store = Store.of_project(home, self._project.root, self._locks, self._options)
         self._clones = Clones(home, self._store)
         self._processes = BuildProcesses(home)
 
-    async def open(self, number: str, base: str = "") -> tuple[Head, str]:
+    async def open(
+        self, number: str, base: str = "", target: str = "", undo: Undo | None = None
+    ) -> tuple[Head, str]:
         """Create the integration branch; returns its tip and the target branch.
 
-        A fix starts at its requirement's commit `base` and has no target.
+        The target is `target`, or else the branch that is checked out. A fix starts at its
+        requirement's commit `base` and has no target. With `undo` the tip takes that back.
         """
         names = Names(number)
         await self._project.check_repository()
-        await self._allow_filters()
+        await self._take_settings()
         async with self._merging(number):
             if self._store.exists:
                 if not self._is_ours(number):
                     await self._check_unused(names)
                 is_open = await self._store.git.commit_of(names.integration) is not None
             if not self._store.exists or not is_open:
-                await self._create(names, base)
-            target = await self._store.read_blob(names.target)
-            return await self._head(names), target or ""
+                await self._create(names, base, target, undo)
+            found = await self._store.read_blob(names.target)
+            return await self._head(names), found or ""
+
+    async def preview_undo(self, number: str, target: str, undo: Undo) -> tuple[Git, str, str]:
+        """What an undo would do now: our git, the target's tip and the commit that follows it.
+
+        Raises: ProjectRefused if it cannot be undone.
+        """
+        await self._project.check_repository()
+        await self._take_settings()
+        _, tip = await self._refresh(target)
+        return self._store.git, tip, await revert(self._store, number, target, tip, undo)
 
     async def head(self, number: str, commit: str = "") -> Head:
         """The tip of the integration branch at this moment, or that commit on it."""
@@ -78,7 +109,7 @@ class GitWorkspaces:
 
         One at another commit, or prepared by half, is made again: no agent has been in it yet.
         """
-        await self._allow_filters()
+        await self._take_settings()
         clone, base = self._stage_clone(request), _base(request)
         async with self._locks.hold(path_key(clone.path)):
             is_half = await asyncio.to_thread(is_half_prepared, clone.private)
@@ -127,7 +158,7 @@ class GitWorkspaces:
 
         What became of it is stored before the clone is removed: a repeat gives the same answer.
         """
-        await self._allow_filters()
+        await self._take_settings()
         names, key, clone = self._parts(request)
         async with self._locks.hold(path_key(clone.path)):
             result = await self._outcome(names, key)
@@ -138,7 +169,7 @@ class GitWorkspaces:
 
     async def keep(self, request: StageRequest) -> str:
         """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
-        await self._allow_filters()
+        await self._take_settings()
         names, key, clone = self._parts(request)
         message = _stage_message(request, "kept after an unsuccessful attempt")
         async with self._locks.hold(path_key(clone.path)):
@@ -168,7 +199,7 @@ class GitWorkspaces:
 
     async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
         """The build's clone at the commit: made again if `clean`, else ignored files are kept."""
-        await self._allow_filters()
+        await self._take_settings()
         # Two places: what is built in the kept one must not lie about in the clean one.
         clone = self._clones.at(number, f"{BUILD if clean else KEPT_BUILD}-{slug(build)}")
         async with self._locks.hold(path_key(clone.path)):
@@ -214,6 +245,47 @@ class GitWorkspaces:
         async with self._locks.hold(self._project.lock_name):
             return await self._project.swap(self._store, number, target_branch, commit)
 
+    async def seal(self, number: str, target_branch: str, commit: str, title: str) -> str:
+        """One merge commit of the requirement's work into the target: what is delivered instead.
+
+        It holds the very files of the verified `commit`. Without a target that is an ancestor of
+        it, and where the target holds it already, that is the answer; a repeat gives the same one.
+        """
+        names = Names(number)
+        made = await self._store.git.commit_of(names.sealed)
+        parents = await self._store.parents(made) if made else ()
+        if made and parents[1:] == (commit,):
+            if await self._project.holds(target_branch, made):
+                return made
+            if parents[0] == await self._project.target_commit(target_branch):
+                return made
+        target = await self._project.fetch_target(self._store, target_branch, None)
+        if target == commit or not await self._store.is_ancestor(target, commit):
+            return commit
+        if await self._project.holds(target_branch, commit):
+            return commit
+        await self._take_settings()
+        logged = await self._store.git.run(
+            "log", "--format=%(trailers:key=Co-authored-by)", f"{target}..{commit}"
+        )
+        agents = sorted({line for line in logged.text.splitlines() if _AUTHOR.search(line)})
+        subject = f"{number}: {_clean(title)}"
+        body = () if len(subject) <= SUBJECT_LENGTH else (_clean(title), "")
+        message = "\n".join((_cut(subject), "", *body, *agents, ""))
+        sealed = await self._store.commit_tree(commit, (target, commit), message)
+        await self._store.git.run("update-ref", names.sealed, sealed)
+        return sealed
+
+    async def publish(self, order: BranchOrder) -> str:
+        """Place a branch at the commit and push it; the remote, empty if there is none."""
+        async with self._locks.hold(self._project.lock_name):
+            await place(self._project, self._store, order)
+        return await push(self._project, order)
+
+    async def before(self, number: str) -> str:
+        """The target's commit that the requirement's work stands on."""
+        return await self._store.commit(Names(number).seen)
+
     async def release(self, number: str) -> None:
         """Remove the requirement's clones; branches and kept refs stay.
 
@@ -225,9 +297,13 @@ class GitWorkspaces:
         finally:  # what the user's checkout is refused for keeps no clone
             await self._remove_clones(number)
 
+    async def forget_merged(self, number: str, commit: str) -> None:
+        """Remove refs of stages and fixes whose work is in the delivered commit."""
+        await forget_merged(self._store, number, commit)
+
     async def _remove_clones(self, number: str) -> None:
         for clone in self._clones.below(number):
-            await self._allow_filters()
+            await self._take_settings()
             async with self._locks.hold(path_key(clone.path)):
                 await self._processes.end(clone.path)
                 key = clone.path.name.removeprefix(f"{STAGE}-")
@@ -236,10 +312,17 @@ class GitWorkspaces:
                 await clone.discard()
         await self._clones.discard_all(number)
 
-    async def _allow_filters(self) -> None:
-        """Let our git run the filters that are allowed: every clone needs them."""
-        if not self._options:
-            self._options.update(await self._project.filter_options())
+    async def _take_settings(self) -> None:
+        """Let our git run the filters that are allowed, which every clone needs; say who commits.
+
+        Who that is may be edited at any time.
+        """
+        if self._filters is None:
+            self._filters = await self._project.filter_options()
+        who = self._author() or await self._project.identity()
+        identity = dict(zip(IDENTITY_KEYS, who, strict=True)) if who else {}
+        self._options.clear()
+        self._options.update({**self._filters, **identity})
 
     def _is_ours(self, number: str) -> bool:
         """Whether this host has opened the requirement: its directory is made before any ref."""
@@ -255,24 +338,29 @@ class GitWorkspaces:
                 f"{' '.join(names.all)} | {git} update-ref --stdin"
             )
 
-    async def _create(self, names: Names, base: str) -> None:
-        target, commit = "", base
+    async def _create(self, names: Names, base: str, target: str, undo: Undo | None) -> None:
+        commit = base
         if not base:
-            # A delivery that is half done would look like changes of the user's.
-            async with self._locks.hold(self._project.lock_name):
-                await self._project.finish_moves(self._store)
-                checked = await self._project.check()
-            await self._store.refresh()
-            target = checked.branch
-            # Not the commit that was checked: the branch may have moved since.
-            commit = await self._store.branch(target) or checked.commit
-            await self._store.refresh_submodules(commit)
+            target, commit = await self._refresh(target)
+        tip = (await revert(self._store, names.number, target, commit, undo)) if undo else commit
         await asyncio.to_thread(self._clones.make_place, names.number)
         written = await self._store.write_blob(target)
-        refs = {names.base: commit, names.integration: commit, names.target: written}
+        refs = {names.base: commit, names.integration: tip, names.target: written}
         if target:
             refs[names.seen] = commit
         await self._store.move_refs(names.integration, None, refs)
+
+    async def _refresh(self, target: str) -> tuple[str, str]:
+        """Take the user's branches over; the target and its tip."""
+        # A delivery that is half done would look like changes of the user's.
+        async with self._locks.hold(self._project.lock_name):
+            await self._project.finish_moves(self._store)
+            checked = await self._project.check(target)
+        await self._store.refresh()
+        # Not the commit that was checked: the branch may have moved since.
+        commit = await self._store.branch(checked.branch) or checked.commit
+        await self._store.refresh_submodules(commit)
+        return checked.branch, commit
 
     async def _integrate(self, request: StageRequest, clone: Clone, summary: str) -> MergeResult:
         names, key, _ = self._parts(request)
@@ -369,6 +457,7 @@ class GitWorkspaces:
         moves: Callable[[Merge], Awaitable[Mapping[str, str]]],
     ) -> Merge:
         """Merge into the integration branch and move it together with what `moves` says."""
+        await self._take_settings()
         base = await self._store.commit(names.base)
         async with self._merging(names.number):
             for _ in range(MOVE_TRIES):
@@ -430,7 +519,7 @@ def _base(request: StageRequest) -> str:
 def _stage_message(request: StageRequest, summary: str) -> str:
     """A stage's work in the agent's words: subject, the whole summary if longer, trailers."""
     lines = _clean(summary).splitlines()
-    subject = f"{request.stage.name}: {lines[0] if lines else 'changes'}"
+    subject = f"{request.ref.number} {request.stage.name}: {lines[0] if lines else 'changes'}"
     is_told = len(lines) <= 1 and len(subject) <= SUBJECT_LENGTH
     body = "" if is_told else "\n".join(lines)[:BODY_LENGTH].strip() + "\n\n"
     return f"{_cut(subject)}\n\n{body}{_trailers(request)}"

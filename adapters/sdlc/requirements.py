@@ -1,7 +1,7 @@
 """A requirement's row from acceptance to its end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -47,6 +47,7 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.savings import Performance
+from pipeline.undo import REASON
 
 ORDER = TypeAdapter(RequirementOrder)
 """The input as JSON and back."""
@@ -188,7 +189,8 @@ def _stages(order: RequirementOrder) -> Sequence[Mapping[str, object]]:
             "group": stage.group,
             "position": position,
             "needs": list(stage.needs),
-            "state": str(StageState.WAITING),
+            "state": str(StageState.COMPLETED if order.undo else StageState.WAITING),
+            "reason": REASON if order.undo else "",
         }
         for position, stage in enumerate(order.pipeline.stages)
     ]
@@ -272,6 +274,7 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
         reason=closing.reason,
         waiting_for="",
         ended_at=write.at,
+        delivery=asdict(closing.delivered) if closing.delivered else None,
     )
     end = str(closing.state)
     write.update_all(

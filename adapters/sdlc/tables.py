@@ -81,6 +81,7 @@ class RequirementRow(Base):
     base_commit: Mapped[str | None]
     target_branch: Mapped[str | None]
     head_commit: Mapped[str | None]
+    delivery: Mapped[Document | None] = mapped_column(JSONB(none_as_null=True))
     workflow_run: Mapped[str | None]
     round: Mapped[int] = mapped_column(server_default="0")
     reason: Mapped[str] = mapped_column(server_default="")

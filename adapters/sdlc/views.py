@@ -10,6 +10,7 @@ from pipeline.model import (
     AlertKind,
     Ask,
     Cost,
+    Delivered,
     FailureKind,
     IncidentEnd,
     Mode,
@@ -313,6 +314,8 @@ class RequirementView(RequirementSummary):
     leftover: LeftoverView | None = None
     turn: Turn | None = None
     """Its place among those that wait to deliver to its target, as of now."""
+    delivery: Delivered | None = None
+    """What has become of its work; None unless it is delivered."""
     cost: Cost = NO_COST
     """Of its own runs and those of its fixes."""
     budgets: tuple[Budget, ...] = ()

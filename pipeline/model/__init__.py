@@ -24,15 +24,19 @@ from pipeline.model.answers import (
     RetryRequest,
 )
 from pipeline.model.delivery import (
+    BranchOrder,
     BuildOutcome,
     BuildRequest,
     BuildResult,
     BuildStep,
+    Delivered,
     DeliveryOutcome,
     DeliveryRequest,
     DeliveryState,
     Proof,
+    PullRequestOrder,
     Turn,
+    Undo,
 )
 from pipeline.model.failures import Counters, Failure, FailureKind, Severity
 from pipeline.model.fixes import (
@@ -152,6 +156,7 @@ __all__ = [
     "Ask",
     "BlockedStage",
     "Bounds",
+    "BranchOrder",
     "BuildOutcome",
     "BuildRequest",
     "BuildResult",
@@ -164,6 +169,7 @@ __all__ = [
     "Counts",
     "DecisionRequest",
     "Deliverable",
+    "Delivered",
     "DeliveryOutcome",
     "DeliveryReport",
     "DeliveryRequest",
@@ -205,6 +211,7 @@ __all__ = [
     "Priority",
     "ProgramReport",
     "Proof",
+    "PullRequestOrder",
     "Recovered",
     "Recovery",
     "RemediationStatus",
@@ -237,6 +244,7 @@ __all__ = [
     "Tokens",
     "Traces",
     "Turn",
+    "Undo",
     "Waiting",
     "Watch",
     "WorkSnapshot",

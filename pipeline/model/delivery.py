@@ -143,6 +143,74 @@ class DeliveryRequest:
     """The plan's builds and their agents: whose files a conflict is in decides who owns it."""
     held: Hold | None = None
     """The hold by a dependency that is over with this try."""
+    title: str = ""
+    """Of the requirement: a branch and a pull request are named after it."""
+
+
+@dataclass(frozen=True)
+class BranchOrder:
+    """Asks for a branch of the requirement's own at the verified commit.
+
+    It is pushed to `remote`, or if that is empty to the one that the target is pushed to.
+    """
+
+    number: str
+    branch: str
+    commit: str
+    target: str
+    remote: str
+    needs_remote: bool
+    """Whether it must be pushed; else a project without a remote keeps it."""
+
+
+@dataclass(frozen=True)
+class PullRequestOrder:
+    """Asks for a pull request of a branch that was pushed; `attempt` counts tries to deliver."""
+
+    number: str
+    title: str
+    branch: str
+    target: str
+    remote: str
+    body: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What has become of delivered work.
+
+    `branch` holds it from `before`, the target's commit that it stands on, to `commit`. It is the
+    target itself, or a branch of its own that was pushed to `remote`, unless that is empty; `link`
+    is what the command printed that made the pull request.
+    """
+
+    mode: str
+    target: str
+    branch: str
+    before: str
+    commit: str
+    remote: str = ""
+    link: str = ""
+
+    @property
+    def text(self) -> str:
+        """It as a sentence for people."""
+        if self.branch == self.target:
+            return "Delivered."
+        pushed = f"pushed to {self.remote}" if self.remote else "not pushed: there is no remote"
+        request = f" Pull request: {self.link}" if self.link else ""
+        return f"Delivered as the branch {self.branch}, {pushed}.{request}"
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What is taken back of a target: all that `number` brought from `before` to `commit`."""
+
+    number: str
+    title: str
+    before: str
+    commit: str
 
 
 class DeliveryState(StrEnum):
@@ -173,3 +241,5 @@ class DeliveryOutcome:
     """Whether somebody else has moved the target, not a delivery of ours."""
     left: str = ""
     """Why not everything could be cleaned up, although it is delivered."""
+    delivered: Delivered | None = None
+    """What has become of the work; None where there is none."""

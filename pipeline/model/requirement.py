@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.model.answers import ORCHESTRATOR, Ask
-from pipeline.model.delivery import Proof
+from pipeline.model.delivery import Delivered, Proof, Undo
 from pipeline.model.failures import Counters, Failure
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Pipeline, Priority, RequirementRef, RequirementState
@@ -31,6 +31,10 @@ class OpeningRequest:
     """A P0 is taken at once, whatever runs."""
     held: Hold | None = None
     """The outage that has held the opening until now."""
+    target: str = ""
+    """The branch to deliver to; empty for the one that is checked out."""
+    undo: Undo | None = None
+    """What the requirement takes back: its work is made at the opening."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,10 @@ class RequirementOrder:
     """Where the work starts, for a fix: it runs its one stage and delivers nothing."""
     carried: Carried | None = None
     """Where the run before has stood; None for the first one."""
+    target: str = ""
+    """The branch to deliver to; empty for the one that is checked out when it opens."""
+    undo: Undo | None = None
+    """What is taken back, if that is all: then no agent works."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,8 @@ class Closing:
     left: str = ""
     """Why not everything could be cleaned up on the host `left_on`, which tries again."""
     left_on: str = ""
+    delivered: Delivered | None = None
+    """What has become of its work, if it was delivered."""
 
 
 NOT_DELIVERED = "NotDelivered"

@@ -6,7 +6,14 @@ Every method is idempotent by the run id or execution key in its argument: activ
 from pipeline.ports.care import HealthChecks, Readiness
 from pipeline.ports.host import HostPorts
 from pipeline.ports.records import EventPublisher, SdlcStore
-from pipeline.ports.work import AgentRuns, Builds, Prompts, StartListener, Workspaces
+from pipeline.ports.work import (
+    AgentRuns,
+    Builds,
+    Prompts,
+    PullRequests,
+    StartListener,
+    Workspaces,
+)
 from pipeline.ports.workflows import Extender, Notifier, RuleFacts, Sasha
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "HostPorts",
     "Notifier",
     "Prompts",
+    "PullRequests",
     "Readiness",
     "RuleFacts",
     "Sasha",

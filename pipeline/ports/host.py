@@ -8,7 +8,7 @@ from pipeline.errors import ProjectMissing
 from pipeline.model import RETRY_BOUND
 from pipeline.ports.care import HealthChecks, Readiness
 from pipeline.ports.records import EventPublisher, SdlcStore
-from pipeline.ports.work import AgentRuns, Builds, Prompts, Workspaces
+from pipeline.ports.work import AgentRuns, Builds, Prompts, PullRequests, Workspaces
 from pipeline.ports.workflows import Notifier, Sasha
 
 
@@ -16,8 +16,9 @@ from pipeline.ports.workflows import Notifier, Sasha
 class HostPorts:
     """The outside world of one host, and what its worker was told.
 
-    `workspaces` is None on a host without a project; `parallel` is the worker's switch, told with
-    every outcome. An activity that keeps failing is given up after `retry_bound`.
+    `workspaces` and `pull_requests` are None on a host without a project; `parallel` is the
+    worker's switch, told with every outcome. An activity that keeps failing is given up after
+    `retry_bound`.
     """
 
     store: SdlcStore
@@ -38,16 +39,28 @@ class HostPorts:
     retry_bound: timedelta = RETRY_BOUND
     repository: str = ""
     """Names the project for deliveries that take turns: other hosts may have the same one."""
+    pull_requests: PullRequests | None = None
 
     async def publish(self, number: str) -> int:
         """Publish a requirement's pending events; nothing starts before they are out."""
         return await self.store.publish_pending(number, self.publisher)
 
     @property
+    def forge(self) -> PullRequests:
+        """What makes pull requests of the project. Raises: ProjectMissing on a host without one."""
+        if self.pull_requests is None:
+            raise _missing(self.host)
+        return self.pull_requests
+
+    @property
     def project(self) -> Workspaces:
         """The project. Raises: ProjectMissing on a host without one."""
         if self.workspaces is None:
-            raise ProjectMissing(
-                f"PROJECT_ROOT is not set for the worker on {self.host}: set it and restart it."
-            )
+            raise _missing(self.host)
         return self.workspaces
+
+
+def _missing(host: str) -> ProjectMissing:
+    return ProjectMissing(
+        f"PROJECT_ROOT is not set for the worker on {host}: set it and restart it."
+    )

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pipeline.accounts import Limit
 from pipeline.budgets import RunBudget
+from pipeline.delivery_report import DeliveryFacts
 from pipeline.events import Event
 from pipeline.model import (
     BuildOutcome,
@@ -123,6 +124,9 @@ class SdlcStore(Protocol):
 
     async def is_delivery(self, commit: str) -> bool:
         """Whether one of our requirements was to deliver that very commit."""
+
+    async def delivery_facts(self, number: str) -> DeliveryFacts:
+        """What a pull request tells of the requirement. Raises: UnknownRequirement."""
 
     async def apply_preemption(self, ref: RequirementRef, subscriber: str) -> Hold | None:
         """What the requirement's running agents are suspended for; None: they may run.

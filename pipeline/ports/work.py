@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import Protocol
 
 from pipeline.model import (
+    BranchOrder,
     BuildRequest,
     BuildResult,
     Head,
     MergeResult,
     Preparation,
+    PullRequestOrder,
     RunOrder,
     RunResult,
     RunStart,
@@ -18,6 +20,7 @@ from pipeline.model import (
     SlotUsage,
     StageContext,
     StageRequest,
+    Undo,
 )
 from pipeline.prompt import Prompt
 
@@ -131,10 +134,14 @@ class Workspaces(Protocol):
     Raises, everywhere: ProjectRefused if the repository cannot be worked on.
     """
 
-    async def open(self, number: str, base: str = "") -> tuple[Head, str]:
+    async def open(
+        self, number: str, base: str = "", target: str = "", undo: Undo | None = None
+    ) -> tuple[Head, str]:
         """Create the integration branch; returns its tip and the target branch.
 
-        A fix starts at its requirement's commit `base` and has no target.
+        The target is `target`, or else the branch that is checked out. A fix starts at its
+        requirement's commit `base` and has no target. With `undo` the tip is a commit that takes
+        that back.
         """
 
     async def head(self, number: str, commit: str = "") -> Head:
@@ -177,8 +184,38 @@ class Workspaces(Protocol):
         Raises: ProjectRefused if the target is checked out and dirty.
         """
 
+    async def seal(self, number: str, target_branch: str, commit: str, title: str) -> str:
+        """One merge commit `REQ-103: title` with the files of `commit`, to be delivered instead.
+
+        Without a target that `commit` contains, or that contains it, the commit itself; a repeat
+        gives the same one.
+        """
+
+    async def publish(self, order: BranchOrder) -> str:
+        """Place a branch at the commit and push it; the remote, empty if there is none.
+
+        A repeat finds what is done. Raises: ProjectRefused in git's own words if it is somebody
+        else's or cannot be pushed; it is kept then, and named.
+        """
+
+    async def before(self, number: str) -> str:
+        """The target's commit that the requirement's work stands on."""
+
     async def release(self, number: str) -> None:
         """Remove the requirement's clones; branches and kept refs stay."""
+
+    async def forget_merged(self, number: str, commit: str) -> None:
+        """Remove branches of stages and fixes whose work is in the delivered commit."""
+
+
+class PullRequests(Protocol):
+    """Makes pull requests by the command of the agents file."""
+
+    async def open(self, order: PullRequestOrder) -> str:
+        """Make it, once; what the command printed of it, most likely its address.
+
+        It is looked for first. Raises: ProjectRefused in the command's own words.
+        """
 
 
 class Builds(Protocol):

@@ -50,7 +50,8 @@ def test_demo_delivers_and_stays_up_to_be_looked_at(demo_cli: Cli) -> None:
     check_document(document)
     assert status["state"] == "DELIVERED"
     assert commits == delivered
-    assert "Backend Implementation: greet() knows three languages" in commits
+    number = document["req_number"]
+    assert f"{number} Backend Implementation: greet() knows three languages" in commits
     assert document["web_ui"] in said
     assert processes_naming(str(root)) == []
     assert root.exists()

@@ -142,6 +142,21 @@ def test_a_project_that_cannot_be_worked_on_is_refused(
         assert said.code == 2, said.err
         assert reason in said.err
     assert git(dirty, "branch", "--list").split() == ["*", "main"]
+    git(project, "remote", "add", "origin", str(tmp_path))
+    git(project, "update-ref", "refs/remotes/origin/next", "HEAD")
+    environment = {"AGOG_AGENTS_FILE": str(agents), "PROJECT_ROOT": str(project)}
+    for target, reason in (
+        ("next", "has no branch next. Make it first: git branch next origin/next"),
+        ("agog/REQ-1", "a branch of the orchestrator"),
+        ("a..b", "'a..b' is no name of a branch"),
+        (" ", "--target is empty"),
+    ):
+        said = cli("start", "REQ-1", "--title", "x", "--target", target, **environment)
+        assert said.code == 2, said.err
+        assert reason in said.err
+    simulated = cli("start", "REQ-1", "--title", "x", "--target", "main")
+    assert simulated.code == 2
+    assert "there is nothing to deliver" in simulated.err
 
 
 @pytest.mark.usefixtures("no_traces")

@@ -40,8 +40,7 @@ async def test_the_later_of_two_conflicting_stages_is_repeated_on_the_merged_res
 
     assert report.state is RequirementState.DELIVERED
     assert (puppets.starts("roy"), puppets.starts("jen")) == (1, 2)
-    second = f"agog/{orchestra.number}/frontend-implementation-2"
-    assert orchestra.store.git("rev-parse", f"{second}~1") == merged
+    assert orchestra.store.git("rev-parse", f"{report.commit}~1") == merged
     assert project.text("main", "README.md") == "roy"
     assert project.text("main", "frontend/jen.txt") == "jen"
 

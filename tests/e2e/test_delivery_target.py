@@ -11,7 +11,7 @@ from tests.e2e.conftest import STARTER, Cli
 from tests.eventually import eventually
 from tests.fixtures_workspaces import write
 from tests.orchestra import Handle, Orchestra
-from tests.orchestra_plans import PAIR
+from tests.orchestra_plans import PAIR, SOLO
 
 ROY = {"backend/roy.txt": "roy\n"}
 JEN = {"frontend/jen.txt": "jen\n"}
@@ -199,6 +199,28 @@ async def test_a_branch_that_is_not_checked_out_moves_alone(
     assert project.git("symbolic-ref", "--short", "HEAD") == "elsewhere"
     assert project.git("status", "--porcelain") == "M README.md"
     assert not (project.root / "backend/roy.txt").exists()
+
+
+async def test_a_branch_that_was_named_at_the_start_gets_the_work(orchestra: Orchestra) -> None:
+    """The user is on a dirty branch of her own, which is nobody's business."""
+    project, puppets = orchestra.project, orchestra.puppets
+    main = project.git("rev-parse", "main")
+    project.git("switch", "--quiet", "--create", "next")
+    base = project.commit({"next.txt": "next\n"}, "Only here")
+    project.git("switch", "--quiet", "main")
+    write(project.root, {"README.md": "half written\n"})
+    puppets.task("roy", files=ROY)
+    await orchestra.worker.start()
+
+    handle = await orchestra.start(SOLO, target="next")
+    report = await handle.result()
+
+    assert report.state is RequirementState.DELIVERED, report
+    assert project.git("rev-parse", "main", "next").split() == [main, report.commit]
+    assert project.git("merge-base", base, report.commit) == base
+    assert project.text("next", "backend/roy.txt") == "roy"
+    assert project.git("status", "--porcelain") == "M README.md"
+    assert (await orchestra.view()).target_branch == "next"
 
 
 async def test_a_red_build_on_the_merge_with_the_target_blocks(

@@ -76,7 +76,7 @@ async def test_a_merge_cut_short_is_made_once(orchestra: Orchestra) -> None:
     assert (await handle.result()).state is RequirementState.DELIVERED
     assert puppets.starts("roy") == 1
     assert orchestra.project.git("log", "--format=%s", "main").splitlines() == [
-        f"{BACKEND}: roy is done",
+        f"{number} {BACKEND}: roy is done",
         "The greeter as it stands",
     ]
 

@@ -29,6 +29,8 @@ prepare = ["npm", "ci"]
 environment = ["NPM_TOKEN"]
 [sasha]
 command = ["adviser"]
+[delivery]
+mode = "pull-request"
 """
 SHARED = "roy, jen: the variable SHARED is named but not set"
 
@@ -52,11 +54,12 @@ def test_everything_that_is_missing_is_named_once_with_who_needs_it(tmp_path: Pa
         f"tim: the program {tmp_path}/tim is not found",
         "build backend: the program npm is not found",
         "sasha: the program adviser is not found",
+        "delivery: the program gh is not found",
         "roy: the variable ROY_KEY is named but not set",
         SHARED,
         "build backend: the variable NPM_TOKEN is named but not set",
     }
-    for name in ("worker-of-roy", "claude", "tim", "npm", "adviser"):
+    for name in ("worker-of-roy", "claude", "tim", "npm", "adviser", "gh"):
         program(tmp_path, name)
     given = {"PATH": path, "ROY_KEY": "", "NPM_TOKEN": "t"}
     assert what_is_missing(agents, given) == (SHARED,)
@@ -71,6 +74,7 @@ def test_only_what_the_pipelines_need_is_asked_for(tmp_path: Path) -> None:
     assert missing == (
         f"tim: the program {tmp_path}/tim is not found",
         "sasha: the program adviser is not found",
+        "delivery: the program gh is not found",
     )
 
 

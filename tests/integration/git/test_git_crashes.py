@@ -56,7 +56,7 @@ async def test_worker_killed_at_any_moment_merges_every_stage_once(
     integration = f"agog/{NUMBER}/main"
     subjects = store.git("log", "--format=%s", f"{base}..{integration}").splitlines()
     works = sorted(subject for subject in subjects if not subject.startswith("Merge"))
-    assert works == [f"Part {part}: done" for part in range(STAGES)]
+    assert works == [f"{NUMBER} Part {part}: done" for part in range(STAGES)]
     assert len(subjects) == STAGES + STAGES - 1
     assert len(store.files(integration)) == 3 + STAGES * 50
     assert store.git("fsck", "--no-dangling") == ""

@@ -56,6 +56,42 @@ async def test_target_that_is_not_checked_out_moves_alone(
     assert not exists(git_project.root / "new.txt")
 
 
+async def test_whole_work_is_one_merge_commit_if_that_is_asked_for(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    before = git_project.git("rev-parse", "main")
+    title = f"Greet {'x' * 100}"
+
+    sealed = await workspaces.seal(NUMBER, "main", tip.commit, title)
+    again = await workspaces.seal(NUMBER, "main", tip.commit, title)
+    assert await workspaces.swap_target(NUMBER, "main", sealed)
+    delivered = await workspaces.seal(NUMBER, "main", tip.commit, title)
+
+    assert sealed == again == delivered == git_project.git("rev-parse", "main")
+    assert git_project.git("log", "-1", "--format=%P", "main").split() == [before, tip.commit]
+    assert git_project.git("diff", tip.commit, "main") == ""
+    message = git_project.git("log", "-1", "--format=%B", "main").splitlines()
+    assert message[0].startswith(f"{NUMBER}: Greet xxx")
+    assert len(message[0]) == 72
+    assert message[1:] == ["", title, "", "Co-authored-by: Roy <roy@agents.agog.invalid>"]
+    assert git_project.git("log", "--first-parent", "--format=%h", "main").count("\n") == 1
+
+
+async def test_merge_commit_is_made_again_on_a_target_that_moved(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head
+) -> None:
+    first = await workspaces.seal(NUMBER, "main", tip.commit, "Greet")
+    theirs = git_project.commit({"user.txt": "user\n"})
+
+    assert not await workspaces.swap_target(NUMBER, "main", first)
+    head = (await workspaces.merge_target(NUMBER, "main")).head
+    second = await workspaces.seal(NUMBER, "main", head.commit, "Greet")
+
+    assert await workspaces.swap_target(NUMBER, "main", second)
+    assert git_project.git("log", "-1", "--format=%P", "main").split() == [theirs, head.commit]
+    assert first not in git_project.git("rev-list", "main").split()
+
+
 async def test_tag_of_the_targets_name_is_not_taken_for_it(
     workspaces: GitWorkspaces, git_project: GitProject
 ) -> None:

@@ -35,6 +35,22 @@ async def test_filter_that_is_not_allowed_is_told_before_anything_is_done(
         await workspaces.open(NUMBER)
 
 
+async def test_attributes_of_the_target_count_though_another_branch_is_checked_out(
+    git_project: GitProject,
+) -> None:
+    git_project.git("switch", "--quiet", "--create", "next")
+    git_project.commit({".gitattributes": "*.txt filter=upper\n"})
+    git_project.git("switch", "--quiet", "main")
+    git_project.git("config", "filter.upper.clean", "tr a-z A-Z")
+    before = sorted((git_project.root / ".git").iterdir())
+
+    assert (await check_project(git_project.root)).branch == "main"
+    with pytest.raises(ProjectRefused, match="AGOG_GIT_FILTERS=upper"):
+        await check_project(git_project.root, target="next")
+
+    assert sorted((git_project.root / ".git").iterdir()) == before
+
+
 async def test_filter_that_is_allowed_works_on_every_way(
     filtered: GitProject, state_home: Path
 ) -> None:

@@ -82,8 +82,9 @@ async def test_stage_is_committed_and_merged_without_touching_the_project(
 
 
 async def test_commit_names_stage_agent_and_run(
-    workspaces: GitWorkspaces, store: GitProject
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject
 ) -> None:
+    git_project.git("config", "user.email", "")  # it does not say who commits
     head, _ = await workspaces.open(NUMBER)
 
     result = await worked(workspaces, head, {"a.txt": "a"})
@@ -91,7 +92,7 @@ async def test_commit_names_stage_agent_and_run(
     message = store.git("log", "-1", "--format=%an <%ae>%n%B", result.commit)
     assert message.splitlines() == [
         "Agog Orchestrator <orchestrator@agog.invalid>",
-        "Backend Implementation: Backend Implementation done",
+        f"{NUMBER} Backend Implementation: Backend Implementation done",
         "",
         "Co-authored-by: Roy <roy@agents.agog.invalid>",
         f"Agog-Run: {NUMBER}/run-1/Backend Implementation/1",
@@ -243,3 +244,31 @@ async def test_number_cannot_lead_out_of_the_state_directory(workspaces: GitWork
     for number in ("..", "../x", "a/b", ""):
         with pytest.raises(RefusedInput):
             await workspaces.release(number)
+
+
+async def test_who_commits_is_configured_or_who_the_repository_says(
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject, state_home: Path
+) -> None:
+    git_project.git("config", "user.name", "Ann Lee")
+    git_project.git("config", "user.email", "ann@b.example")
+    head, _ = await workspaces.open(NUMBER)
+    other = GitWorkspaces(git_project.root, state_home, author=lambda: ("Bot", "bot@b.example"))
+
+    first = await worked(workspaces, head, {"a.txt": "a"})
+    request = stage_request(first.head, attempt=2)
+    write(Path(await other.prepare(request)), {"b.txt": "b"})
+    named = await other.integrate(request, "done")
+    git_project.commit({"user.txt": "user\n"})
+    merged = await other.merge_target(NUMBER, "main")
+
+    said = [
+        store.git("log", "-1", "--format=%an <%ae> %cn <%ce>", commit)
+        for commit in (first.commit, named.commit, merged.head.commit)
+    ]
+    bot = "Bot <bot@b.example>"
+    assert said == [
+        "Ann Lee <ann@b.example> Ann Lee <ann@b.example>",
+        f"{bot} {bot}",
+        f"{bot} {bot}",
+    ]
+    assert await workspaces.last_author(NUMBER, named.head.commit, ("b.txt",)) == "roy"
