@@ -396,6 +396,7 @@ def _order(request: StageRequest, context: StageContext, worktree: str, prompt: 
         started_at=context.started_at,
         continues=context.continues,
         most_usd=context.most_usd,
+        declared=request.stage.declared,
     )
 
 

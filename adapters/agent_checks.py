@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from adapters.agent_programs import PROGRAMS, version_of_program
 from pipeline.agent_programs import ProgramAgent
-from pipeline.agents_file import BUILD_ARGV, AgentsFile, BuildCommand, SimulatedAgent
+from pipeline.agents_file import BUILD_ARGV, Agent, AgentsFile, BuildCommand, SimulatedAgent
 from pipeline.delivery_settings import GH_VARIABLES, DeliveryMode
 from pipeline.model import Pipeline
 
@@ -23,8 +23,8 @@ async def what_is_outdated(
     """
     asked = {
         (agent.kind, agent.program)
-        for name, agent in agents.agents.items()
-        if isinstance(agent, ProgramAgent) and _is_needed(name, pipelines)
+        for _, agent in _described(agents, pipelines)
+        if isinstance(agent, ProgramAgent)
     }
     found = await asyncio.gather(
         *(asyncio.to_thread(_old_version, *each, environment) for each in sorted(asked))
@@ -54,8 +54,8 @@ def _needs(
     agents: AgentsFile, pipelines: Sequence[Pipeline] | None
 ) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Who needs which programs and variables."""
-    for name, agent in agents.agents.items():
-        if isinstance(agent, SimulatedAgent) or not _is_needed(name, pipelines):
+    for name, agent in _described(agents, pipelines):
+        if isinstance(agent, SimulatedAgent):
             continue
         program = agent.program if isinstance(agent, ProgramAgent) else agent.command[0]
         yield name, (program,), agent.environment
@@ -78,10 +78,18 @@ def _needs(
         yield "delivery", tuple(dict.fromkeys(programs)), named
 
 
-def _is_needed(agent: str, pipelines: Sequence[Pipeline] | None) -> bool:
-    return pipelines is None or any(
-        agent == stage.agent for pipeline in pipelines for stage in pipeline.stages
-    )
+def _described(
+    agents: AgentsFile, pipelines: Sequence[Pipeline] | None
+) -> Iterator[tuple[str, Agent]]:
+    """The agents of the file that are needed, and those of the pipelines that it does not name."""
+    if pipelines is None:
+        yield from agents.agents.items()
+        return
+    needed = dict.fromkeys(stage.agent for pipeline in pipelines for stage in pipeline.stages)
+    added = (name for name in needed if name not in agents.agents)
+    for name in (*(name for name in agents.agents if name in needed), *added):
+        if agent := agents.agent(name):
+            yield name, agent
 
 
 def _old_version(kind: str, program: str, environment: Mapping[str, str]) -> str:

@@ -34,7 +34,7 @@ async def _recorded(settings: Settings) -> tuple[tuple[Sample, ...], tuple[float
 
 
 def _payer(agents: AgentsFile, stage: str, agent: str) -> Payer:
-    found = agents.agents.get(agent)
+    found = agents.agent(agent)
     kind = found.kind if isinstance(found, ProgramAgent) else ""
     return Payer(stage, agent, kind, agents.run_budget(agent).expected)
 

@@ -21,7 +21,7 @@ from pipeline.agent_programs import ProgramAgent
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.graph import ancestors
 from pipeline.model import Head, Pipeline, RequirementRef, StageRequest
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 from settings import PROMPTS, Settings
 
 EXAMPLES = {
@@ -137,7 +137,7 @@ async def _would_be_told(
         templates, lambda: agents, settings.home, settings.host, workspaces, environment
     )
     told = await host.preview(request, context)
-    agent = agents.agents.get(request.stage.agent)
+    agent = agents.agent(request.stage.agent)
     by_schema = isinstance(agent, ProgramAgent) and PROGRAMS[agent.kind].takes_schema
     text = told.by_schema if by_schema else told.text
     return _Shown(name, request.stage.agent, request.attempt, text, was_told=False)
@@ -149,7 +149,7 @@ def _request(
     """What the stage's next attempt would be asked for now."""
     row = next(each for each in view.stages if each.stage == name)
     before = ancestors(pipeline, name)
-    measured = (s.name for s in pipeline.stages if TEAM[s.agent].role is Role.STATISTICS)
+    measured = (s.name for s in pipeline.stages if s.member.role == Role.STATISTICS)
     return StageRequest(
         ref=RequirementRef(view.number, view.workflow_run or _NOT_TAKEN),
         priority=view.priority,

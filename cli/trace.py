@@ -5,7 +5,7 @@ What agents and users wrote stands in fences, or escaped: it is shown, and never
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.sdlc.reader import SdlcReader
@@ -100,11 +100,17 @@ class Trace:
 async def read_trace(settings: Settings, reader: SdlcReader, view: RequirementView) -> Trace:
     """Rows and, of runs on this host, the prompts in their directories."""
     everybody: tuple[RequirementView | FixView, ...] = (view, *view.fixes)
+    plan = (await reader.order(view.number)).pipeline
+    roles = {stage.agent: stage.member.role for stage in plan.stages}
     found = [
         record
         for each in everybody
         for record in _records(
-            settings, each, await reader.runs(each.number), await reader.failures(each.number)
+            settings,
+            each,
+            await reader.runs(each.number),
+            await reader.failures(each.number),
+            roles,
         )
     ]
     found.sort(key=lambda record: record.run.opened_at)
@@ -117,6 +123,7 @@ def _records(
     whose: RequirementView | FixView,
     runs: Sequence[RunView],
     failures: Sequence[FailureView],
+    roles: Mapping[str, str],
 ) -> Iterator[Record]:
     gates = whose.gates if isinstance(whose, RequirementView) else ()
     for run in runs:
@@ -142,7 +149,7 @@ def _records(
             prompt,
             no_prompt,
             decision(
-                run.agent,
+                roles[run.agent],
                 run.state,
                 run.verdict,
                 kinds[0] if kinds else None,

@@ -22,7 +22,7 @@ from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline, Stage
 from pipeline.plan_rules import is_build_name
 from pipeline.program_keys import program_argv, resolved, variables
-from pipeline.team import RUNS_PROJECT, TEAM, Side
+from pipeline.team import AGENT_NAME, TEAM, Side, is_agent_name
 from pipeline.toml_table import Table, read_table
 
 # --- the policy hook: the table `[sasha]` ---------------------------------------------------------
@@ -116,6 +116,9 @@ class SimulatedAgent:
 
 Agent = CommandAgent | SimulatedAgent | ProgramAgent
 
+_OTHER = "*"
+"""Stands for every agent that the file does not name; no agent is called that."""
+
 
 @dataclass(frozen=True)
 class BuildCommand:
@@ -158,6 +161,12 @@ class AgentsFile:
     prepares: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Builds that are prepared for an agent, where the file says it."""
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    other: Agent | None = None
+    """What `[defaults]` say of an agent that a pipeline declares; None if they say too little."""
+
+    def agent(self, name: str) -> Agent | None:
+        """How that agent runs; None if the file does not say it."""
+        return self.agents.get(name, self.other)
 
     def prepared(self, stage: Stage) -> tuple[str, ...]:
         """The builds whose `prepare` runs in the clone of the stage's agent, before it starts.
@@ -165,14 +174,15 @@ class AgentsFile:
         Where the file does not say it: of who works on a side that side's and those of the stage,
         of who runs the whole project all. Each command runs once.
         """
-        agent = TEAM[stage.agent]
-        if isinstance(self.agents.get(stage.agent), SimulatedAgent | None):
+        agent = stage.member
+        if isinstance(self.agent(stage.agent), SimulatedAgent | None):
             return ()
         names: Iterable[str] = ()
-        if stage.agent in self.prepares:
-            names = self.prepares[stage.agent]
-        elif agent.role in RUNS_PROJECT:
-            names = (agent.side, *stage.builds) if agent.side else self.builds
+        described = stage.agent if stage.agent in self.agents else _OTHER
+        if described in self.prepares:
+            names = self.prepares[described]
+        elif agent.runs_project:
+            names = (*agent.side_builds, *stage.builds) if agent.side else self.builds
         once: dict[tuple[str, tuple[str, ...]], str] = {}
         for name in names:
             build = self.builds.get(name)
@@ -196,17 +206,17 @@ class AgentsFile:
 
     def account(self, agent: str) -> str:
         """The account that the agent's program works with; empty if nothing is known of one."""
-        found = self.agents.get(agent)
+        found = self.agent(agent)
         return found.account if isinstance(found, ProgramAgent) else ""
 
     def after_limit(self, agent: str) -> AfterLimit:
         """What happens once a usage limit of its account is over."""
-        found = self.agents.get(agent)
+        found = self.agent(agent)
         return found.after_limit if isinstance(found, ProgramAgent) else AfterLimit.RESUME
 
     def run_budget(self, agent: str) -> RunBudget:
         """What one run of the agent may cost, as far as the file says."""
-        found = self.agents.get(agent)
+        found = self.agent(agent)
         if isinstance(found, ProgramAgent):
             return RunBudget(found.max_budget_usd, found.expected_usd)
         if isinstance(found, CommandAgent):
@@ -215,11 +225,21 @@ class AgentsFile:
 
     def is_simulated(self, pipeline: Pipeline) -> bool:
         """Whether that pipeline runs no process at all, so that it needs no project."""
-        agents = (self.agents[stage.agent] for stage in pipeline.stages)
+        agents = (self.agent(stage.agent) for stage in pipeline.stages)
         builds = (self.builds[build] for build in pipeline.builds)
         return all(isinstance(agent, SimulatedAgent) for agent in agents) and all(
             isinstance(build, SimulatedBuild) for build in builds
         )
+
+
+def strangers(agents: AgentsFile, pipelines: Iterable[Pipeline]) -> tuple[str, ...]:
+    """One line for each agent of the file that none of these pipelines has, perhaps by a slip."""
+    known = {*TEAM, *(stage.agent for pipeline in pipelines for stage in pipeline.stages)}
+    return tuple(
+        f"agents.{name}: neither one of the eleven nor declared by a pipeline that is known here"
+        for name in agents.agents
+        if name not in known
+    )
 
 
 CurrentAgents = Callable[[], AgentsFile]
@@ -232,7 +252,7 @@ def check_plan(agents: AgentsFile, pipeline: Pipeline) -> None:
     Raises: AgentsFileRefused naming the first one.
     """
     for stage in pipeline.stages:
-        if stage.agent not in agents.agents:
+        if agents.agent(stage.agent) is None:
             reason = f"is missing; stage {stage.name!r} of {pipeline.name!r} needs it"
             raise AgentsFileRefused(agents.source, f"agents.{stage.agent}", reason)
     for build in pipeline.builds:
@@ -260,6 +280,7 @@ def read_agents(
     team = _Agents(table.table("defaults"), directory, programs)
     agents = team.read(table.table("agents"))
     builds = _builds(table.table("builds"), agents)
+    other = team.other()
     _check_prepares(table.table("agents"), team.prepares, builds)
     return AgentsFile(
         source=source,
@@ -267,6 +288,7 @@ def read_agents(
         agents=agents,
         builds=builds,
         prepares=team.prepares,
+        other=other,
         minute_seconds=simulation.number(
             "minute_seconds", MINUTE_SECONDS, most=SECONDS_LIMIT, zero=True
         ),
@@ -290,7 +312,9 @@ class _Agents:
         self.prepares: dict[str, tuple[str, ...]] = {}
 
     def read(self, tables: Table) -> Mapping[str, Agent]:
-        tables.allow(TEAM)
+        for name in tables.values:
+            if not is_agent_name(name):
+                tables.refuse(name, AGENT_NAME)
         self._defaults.allow(dict.fromkeys(key for keys in self._keys.values() for key in keys))
         names = [*tables.values, *(name for name in TEAM if name not in tables.values)]
         return {
@@ -298,6 +322,11 @@ class _Agents:
             for name in names
             if name in tables.values or self._defaults_suffice()
         }
+
+    def other(self) -> Agent | None:
+        """What the defaults say of an agent that the file does not name."""
+        own = Table({}, self._defaults.place, self._defaults.refusal)
+        return self._agent(_OTHER, own) if self._defaults_suffice() else None
 
     def _defaults_suffice(self) -> bool:
         """Whether they describe an agent: a command needs its program, other kinds need nothing."""

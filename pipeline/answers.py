@@ -17,7 +17,7 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.notice import VERDICTS, Notice, NoticeStatus, accept_notice, parse_notice
-from pipeline.team import TEAM, Role
+from pipeline.team import Agent, Role
 from pipeline.verdicts import judge, verdict_of
 
 
@@ -44,7 +44,7 @@ def read_run(request: StageRequest, result: RunResult) -> Reading:
     if result.end is not RunEnd.EXITED:
         return _unanswered(request, result)
     try:
-        notice = parse_notice(result.output, agent=request.stage.agent, number=request.ref.number)
+        notice = parse_notice(result.output, agent=request.stage.member, number=request.ref.number)
     except NoticeRefused as refusal:
         return _failed(request, result, *_refused(result, str(refusal)))
     if result.exit_code != 0 and notice.status is NoticeStatus.COMPLETE:
@@ -79,7 +79,7 @@ def _read_report(request: StageRequest, result: RunResult, report: ProgramReport
             error = _quoting(f"{error}\nIt exited with {result.exit_code}.", result)
         return _failed(request, result, meaning.kind, error)
     try:
-        notice = _notice(report, request.stage.agent, request.ref.number)
+        notice = _notice(report, request.stage.member, request.ref.number)
     except NoticeRefused as refusal:
         twice = "It was asked for once more, without success." if report.asked_again else ""
         remedy = MEANINGS[Ending.DENIED].remedy if report.denials else ""
@@ -88,7 +88,7 @@ def _read_report(request: StageRequest, result: RunResult, report: ProgramReport
     return _judged(request, result, notice)
 
 
-def why_ask_again(report: ProgramReport, agent: str, number: str) -> str:
+def why_ask_again(report: ProgramReport, agent: Agent, number: str) -> str:
     """What is wrong with the answer of a program that ended well; empty if nothing is.
 
     It is asked once more in its session, which costs little: the work itself may be in order.
@@ -99,13 +99,13 @@ def why_ask_again(report: ProgramReport, agent: str, number: str) -> str:
         notice = _notice(report, agent, number)
     except NoticeRefused as refusal:
         return str(refusal)
-    expected = VERDICTS.get(TEAM[agent].role)
+    expected = VERDICTS.get(agent.role)
     if notice.status is NoticeStatus.COMPLETE and expected and not verdict_of(notice):
         return f"The answer lacks its {expected}."
     return ""
 
 
-def _notice(report: ProgramReport, agent: str, number: str) -> Notice:
+def _notice(report: ProgramReport, agent: Agent, number: str) -> Notice:
     if report.answer is not None:
         return accept_notice(report.answer, agent=agent, number=number)
     return parse_notice(report.text, agent=agent, number=number)
@@ -119,7 +119,7 @@ def unchanged(
     It goes for a fix as well: it cannot have repaired what it left as it was. It is an answer,
     which is not paid again by itself, but to its owner it is as red as any.
     """
-    is_implementer = TEAM[request.stage.agent].role is Role.IMPLEMENTATION
+    is_implementer = request.stage.member.role == Role.IMPLEMENTATION
     notice = reading.notice
     if merge.changed or merge.conflicts or merge.refusal or not is_implementer:
         return None

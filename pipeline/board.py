@@ -22,7 +22,7 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.plan_rules import DELIVER
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 from pipeline.work import Work
 
 
@@ -97,8 +97,7 @@ class Board:
         """Whether some quality measurement need not be over when the stage starts."""
         before = self.work.before[stage.name]
         return any(
-            TEAM[s.agent].role is Role.STATISTICS and s.name not in before
-            for s in self.pipeline.stages
+            s.member.role == Role.STATISTICS and s.name not in before for s in self.pipeline.stages
         )
 
     @property
@@ -254,8 +253,8 @@ class Board:
 
     def _owners_here(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Those of them who have a stage, or else whoever implements; unchanged without any."""
-        agents = dict.fromkeys(stage.agent for stage in self.pipeline.stages)
-        implementers = (each for each in agents if TEAM[each].role is Role.IMPLEMENTATION)
+        agents = {stage.agent: stage.member.role for stage in self.pipeline.stages}
+        implementers = (each for each in agents if agents[each] == Role.IMPLEMENTATION)
         here = tuple(owner for owner in owners if owner in agents)
         return here or tuple(implementers) or owners
 

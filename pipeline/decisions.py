@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pipeline.model import FailureKind, StageState
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 
-_GREEN: Mapping[Role, str] = MappingProxyType(
+_GREEN: Mapping[str, str] = MappingProxyType(
     {
         Role.CRITIQUE: "APPROVED and APPROVED_WITH_CONDITIONS let the plan go on; conditions are"
         " handed to those who implement and test.",
@@ -54,7 +54,7 @@ class Decision:
 
 
 def decision(
-    agent: str,
+    role: str,
     state: StageState,
     verdict: str,
     kind: FailureKind | None,
@@ -62,7 +62,7 @@ def decision(
     is_answered: bool,
     was_seen: bool = True,
 ) -> Decision:
-    """What was made of a run that ended so.
+    """What was made of a run that ended so; `role` is its agent's.
 
     `kind` is that of the failure that was reported of it, `is_answered` says whether its notice was
     accepted, `was_seen` whether its end was. A failed run that was repeated at once has been
@@ -70,7 +70,7 @@ def decision(
     """
     said = f"{state}, {verdict}" if verdict else str(state)
     if state is StageState.COMPLETED:
-        return Decision(said, _GREEN.get(TEAM[agent].role, _COMPLETE) if verdict else _COMPLETE)
+        return Decision(said, _GREEN.get(role, _COMPLETE) if verdict else _COMPLETE)
     if not state.is_red:
         return Decision(said, "")
     if kind is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pipeline.team import TEAM
+from pipeline.team import Agent
 
 EVENT_PREFIX = "agog.orchestration.events"
 DELIVERABLE_PREFIX = "agog.deliverables"
@@ -121,7 +121,7 @@ def event(
 
 
 def deliverable(
-    run_id: str, agent: str, number: str, at: datetime, notice: Mapping[str, object]
+    run_id: str, agent: Agent, number: str, at: datetime, notice: Mapping[str, object]
 ) -> Event:
     """An agent's accepted notice, published on its deliverable subject like an event."""
     event_id = f"{run_id}:{EventType.DELIVERABLE}:1"
@@ -142,9 +142,9 @@ def escalation_event(
     return Event(event_id, event_type, number, subject, payload)
 
 
-def deliverable_subject(agent: str, number: str) -> str:
-    """`agog.deliverables.<agent>.<token>.<REQ>`. Raises: KeyError for an unknown agent."""
-    return f"{DELIVERABLE_PREFIX}.{agent}.{TEAM[agent].token}.{number}"
+def deliverable_subject(agent: Agent, number: str) -> str:
+    """`agog.deliverables.<agent>.<token>.<REQ>`."""
+    return f"{DELIVERABLE_PREFIX}.{agent.name}.{agent.token}.{number}"
 
 
 def _payload(

@@ -7,7 +7,7 @@ from pipeline.errors import RefusedInput
 from pipeline.model import ExtensionRequest, StageState
 from pipeline.questions import RequirementFacts, StageFacts
 from pipeline.steering import check_note, check_total
-from pipeline.team import TEAM
+from pipeline.team import AGENT_NAME, is_agent_name
 
 _LONGEST = timedelta(days=3_650)
 """More than any plan may say; a larger number is none of minutes."""
@@ -47,8 +47,8 @@ class ExtensionAnswer:
 
 def check_message(message: ExtensionMessage) -> None:
     """Raises: RefusedInput for what no record needs to be read to refuse."""
-    if message.agent not in TEAM:
-        raise RefusedInput(f"There is no agent {message.agent[:40]!r}: {', '.join(TEAM)}.")
+    if not is_agent_name(message.agent):
+        raise RefusedInput(f"There is no agent {message.agent[:40]!r}: a name {AGENT_NAME}.")
     if not message.reason.strip():
         raise RefusedInput("An extension is recorded with its reason: `reason` is empty.")
     check_note(message.reason)
@@ -58,7 +58,12 @@ def check_message(message: ExtensionMessage) -> None:
 def running_stage(message: ExtensionMessage, facts: RequirementFacts) -> StageFacts:
     """The stage whose run is to be extended. Raises: RefusedInput if the agent has none running."""
     own = facts.of_agent(message.agent)
-    if own is None or own.state is not StageState.RUNNING:
+    if own is None:
+        names = ", ".join(dict.fromkeys(each.stage.agent for each in facts.stages))
+        raise RefusedInput(
+            f"There is no agent {message.agent!r} in {facts.number}: {names or 'none'}."
+        )
+    if own.state is not StageState.RUNNING:
         raise RefusedInput(
             f"{message.agent} has no running stage in {facts.number}, which is {facts.state}."
         )

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from pipeline.errors import NoticeRefused
 from pipeline.numbers import names_another
-from pipeline.team import FLAGS, TEAM, Agent, Role, Side
+from pipeline.team import FLAGS, Agent, Role
 from pipeline.transcript import Block, Reading, blocks, read_block, shown, spelling
 
 NOTICE_LIMIT = 256 * 1024
@@ -32,7 +32,7 @@ class Verdict(StrEnum):
     OVERALL = "overall"
 
 
-VERDICTS: Mapping[Role, Verdict] = MappingProxyType(
+VERDICTS: Mapping[str, Verdict] = MappingProxyType(
     {
         Role.CRITIQUE: Verdict.CRITIQUE,
         Role.QA: Verdict.TEST_RESULT,
@@ -59,7 +59,7 @@ _FIELDS = {
         *("owner", "changes", "deliverable", "no_changes_needed", *Verdict, *FLAGS),
     )
 }
-"""The fields that we know, by their spelling."""
+"""The fields that we know, by their spelling; the flags of added specialists come to them."""
 
 _HOW_TO_END = (
     "End the output with a line of three backticks and the word json, the object, and a line of "
@@ -121,17 +121,18 @@ class Found:
     """Whether the agent had given a notice before it."""
 
 
-def parse_notice(output: str, *, agent: str, number: str) -> Notice:
+def parse_notice(output: str, *, agent: Agent, number: str) -> Notice:
     """The agent's own notice: the last fenced JSON object naming this agent and requirement.
 
-    Raises: NoticeRefused with the exact reason; KeyError for an unknown agent.
+    Raises: NoticeRefused with the exact reason.
     """
-    found = last_block(output, agent=agent, number=number)
+    name = agent.name
+    found = last_block(output, agent=name, number=number)
     if found is None or (found.doubt and not found.is_second):
-        raise NoticeRefused(f"No notice of {agent}: {_why_none(found, output, agent, number)}")
+        raise NoticeRefused(f"No notice of {name}: {_why_none(found, output, name, number)}")
     if found.doubt:
         raise NoticeRefused(
-            f"The agent's notice is followed by another block of {agent}, which {found.doubt}. "
+            f"The agent's notice is followed by another block of {name}, which {found.doubt}. "
             "Print one whole notice, as the last thing."
         )
     size = len(found.reading.text.encode(errors="replace"))
@@ -140,19 +141,19 @@ def parse_notice(output: str, *, agent: str, number: str) -> Notice:
     notice = _notice(found.reading.fields, agent, number)
     if told := _contradiction(output, found.block, notice):
         raise NoticeRefused(
-            f"The agent's notice is followed by text of {agent} that says {told}. Print one whole "
+            f"The agent's notice is followed by text of {name} that says {told}. Print one whole "
             "notice, as the last thing."
         )
     return notice
 
 
-def accept_notice(fields: Mapping[str, object], *, agent: str, number: str) -> Notice:
+def accept_notice(fields: Mapping[str, object], *, agent: Agent, number: str) -> Notice:
     """The notice that an agent gave by its schema, fields that it left empty (null) left out.
 
-    Raises: NoticeRefused with the exact reason; KeyError for an unknown agent.
+    Raises: NoticeRefused with the exact reason.
     """
     given = {key: value for key, value in fields.items() if value is not None}
-    for key, wanted in (("agent", agent), ("req_number", number)):
+    for key, wanted in (("agent", agent.name), ("req_number", number)):
         if given.get(key) != wanted:
             said = repr(given[key])[:80] if key in given else "nothing"
             raise NoticeRefused(f"The answer says {key} {said}, not {wanted!r}.")
@@ -163,18 +164,17 @@ def accept_notice(fields: Mapping[str, object], *, agent: str, number: str) -> N
     return _notice(given, agent, number)
 
 
-def notice_schema(agent: str, number: str) -> dict[str, object]:
+def notice_schema(agent: Agent, number: str) -> dict[str, object]:
     """The JSON schema of that agent's notice, in the strict form that all programs take.
 
     Strict: every property is required, one that may be left out is null, and nothing is added.
-    Raises: KeyError for an unknown agent.
     """
     properties: dict[str, object] = {
-        "agent": _one_of((agent,)),
+        "agent": _one_of((agent.name,)),
         "req_number": _one_of((number,)),
         "status": _one_of(_STATUSES),
         "summary": {"type": "string", "description": "What you did, in one or two sentences."},
-        **_schema_of_role(TEAM[agent]),
+        **_schema_of_role(agent),
     }
     return {
         "type": "object",
@@ -193,11 +193,10 @@ def _schema_of_role(agent: Agent) -> dict[str, object]:
         told = {verdict: _one_of(words, null=True), "required_fixes": texts, "reasons": texts}
     elif verdict:
         told = {verdict: _one_of(_TEST_RESULTS, null=True), "failures": texts}
-    if agent.raises_flags:
-        told |= {flag: {"type": "boolean"} for flag in FLAGS}
-    elif verdict and verdict is not Verdict.CRITIQUE:
-        told["owner"] = _one_of([str(side) for side in Side], null=True)
-    if agent.role is Role.IMPLEMENTATION:
+    told |= {flag: {"type": "boolean"} for flag in agent.raises}
+    if agent.owner_words:
+        told["owner"] = _one_of(agent.owner_words, null=True)
+    if agent.role == Role.IMPLEMENTATION:
         why = "Only if nothing had to be changed: why. Otherwise null."
         told["no_changes_needed"] = {"type": ["string", "null"], "description": why}
     if not verdict:
@@ -341,9 +340,9 @@ def _seen(output: str, agent: str) -> str:
     return f"; it ends with {lines[-60:]!r}"
 
 
-def _notice(fields: Mapping[str, object], agent: str, number: str) -> Notice:
+def _notice(fields: Mapping[str, object], agent: Agent, number: str) -> Notice:
     _check_storable(fields)
-    _check_spelling(fields)
+    _check_spelling(fields, agent)
     status = _word(fields, ("status",), _STATUSES)
     summary = _text(fields, "summary")
     if not status:
@@ -351,7 +350,7 @@ def _notice(fields: Mapping[str, object], agent: str, number: str) -> Notice:
     if not summary:
         _refuse("summary is missing")
     return Notice(
-        agent=agent,
+        agent=agent.name,
         number=number,
         status=NoticeStatus(status),
         summary=summary,
@@ -368,17 +367,18 @@ def _notice(fields: Mapping[str, object], agent: str, number: str) -> Notice:
     )
 
 
-def _verdict(fields: Mapping[str, object], agent: str, verdict: Verdict) -> str:
-    if VERDICTS.get(TEAM[agent].role) is not verdict:
+def _verdict(fields: Mapping[str, object], agent: Agent, verdict: Verdict) -> str:
+    if VERDICTS.get(agent.role) is not verdict:
         return ""
     if verdict is Verdict.CRITIQUE:
         return _word(fields, (verdict,), _CRITIQUES)
     return _word(fields, (verdict, *_ALIASES.get(verdict, ())), _TEST_RESULTS)
 
 
-def _flags(fields: Mapping[str, object], agent: str) -> tuple[str, ...]:
-    raised = tuple(flag for flag in FLAGS if _claim(fields, flag))
-    return raised if TEAM[agent].raises_flags else ()
+def _flags(fields: Mapping[str, object], agent: Agent) -> tuple[str, ...]:
+    known = dict.fromkeys((*FLAGS, *agent.raises))
+    raised = [flag for flag in known if _claim(fields, flag)]
+    return tuple(flag for flag in agent.raises if flag in raised)
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -469,16 +469,13 @@ def _known(key: str, value: str, known: Mapping[str, str]) -> str:
     return found
 
 
-def _check_spelling(fields: Mapping[str, object]) -> None:
+def _check_spelling(fields: Mapping[str, object], agent: Agent) -> None:
     """Refuse a field that is given twice in two spellings: nobody knows which one counts."""
+    ours = _FIELDS | {spelling(flag): flag for flag in agent.raises}
     said: dict[str, str] = {}
     for key in fields:
         known = spelling(key)
-        if (
-            known in _FIELDS
-            and known in said
-            and {key, said[known]} != {"test_result", "testResult"}
-        ):
+        if known in ours and known in said and {key, said[known]} != {"test_result", "testResult"}:
             _refuse(f"{said[known]} and {key} are the same field")
         said[known] = key
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pipeline.graph import ancestors, find_cycle
 from pipeline.model import Group, Pipeline, Stage
 from pipeline.numbers import slug
-from pipeline.team import TEAM
 
 STAGES_LIMIT = 64
 NAME_LENGTH = 60
@@ -99,7 +98,7 @@ def check_flags(pipeline: Pipeline) -> None:
         if stage.flag is None:
             continue
         before = map(pipeline.stage, ancestors(pipeline, stage.name))
-        if not any(TEAM[earlier.agent].raises_flags for earlier in before):
+        if not any(stage.flag in earlier.member.raises for earlier in before):
             reason = f"nobody before this stage can raise {stage.flag}: it needs a stage of QA"
             raise BrokenRule(f"{stage_key(stage.name)}.flag", reason)
 

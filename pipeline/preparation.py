@@ -12,7 +12,7 @@ from pipeline.model import (
     StageContext,
     StageRequest,
 )
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 
 GATE = "prepare "
 """How the gates of preparations begin; the build follows."""
@@ -26,8 +26,8 @@ def is_started(
     `owner` is who changed in this requirement last what is installed, empty for nobody. It mends
     its own; a fix mends what is red; a side that has no manifest yet is made by its implementer.
     """
-    agent = TEAM[request.stage.agent]
-    is_first = agent.role is Role.IMPLEMENTATION and not preparation.has_manifest
+    agent = request.stage.member
+    is_first = agent.role == Role.IMPLEMENTATION and not preparation.has_manifest
     return preparation.is_green or repairs or owner == agent.name or is_first
 
 

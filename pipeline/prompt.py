@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import Template
 from types import MappingProxyType
 
@@ -17,11 +17,14 @@ from pipeline.agents_file import BuildCommand
 from pipeline.errors import RefusedInput
 from pipeline.handover import LIMITS, Handover
 from pipeline.model import StageContext, StageRequest
-from pipeline.team import FLAGS, TEAM, Role
+from pipeline.notice import VERDICTS, Verdict
+from pipeline.team import Agent, Role
 from pipeline.transcript import shown
 
 FRAME = "stage"
 """The template around that of a role."""
+OTHER = "other"
+"""The template of an agent with a role of its own, whose pipeline instructs it."""
 
 NOTICE_LIMIT = 16_000
 """Characters of one result that a prompt holds: the longest of a whole team stay a small part of
@@ -87,17 +90,22 @@ class Templates:
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         """Check them. Raises: RefusedInput naming template, flaw and remedy."""
-        for name in (FRAME, *Role):
+        for name in (FRAME, *Role, OTHER):
             if name not in texts:
                 raise _refusal(name, "is missing")
         for name, text in texts.items():
             _check(name, text, _FRAME_FIELDS if name == FRAME else _ROLE_FIELDS)
         self.texts: Mapping[str, str] = MappingProxyType(dict(texts))
 
-    def fill(self, values: Mapping[str, str]) -> str:
-        """The whole prompt with those values, of which `agent` says whose it is."""
-        agent = TEAM[values["agent"]]
-        text = self.texts.get(agent.name) or self.texts[agent.role]
+    def fill(self, agent: Agent, values: Mapping[str, str]) -> str:
+        """The agent's whole prompt with those values.
+
+        Raises: RefusedInput if its role has no template, and its pipeline does not instruct it.
+        """
+        text = self.texts.get(agent.name) or self.texts.get(agent.role)
+        if text is None and not agent.instructions:
+            raise _refusal(agent.role, "is missing")
+        text = text or self.texts[OTHER]
         role = Template(text).substitute({name: values[name] for name in _ROLE_FIELDS})
         return _filled(self.texts[FRAME], {**values, "role": role.strip()})
 
@@ -137,19 +145,20 @@ def stage_prompt(
     templates: Templates, request: StageRequest, context: StageContext, place: Place
 ) -> Prompt:
     """Everything the agent is told, as Markdown."""
-    agent = TEAM[request.stage.agent]
+    agent = request.stage.member
     told = _Told()
-    values = {**_own_values(request, context, place), **_values_of_others(told, context, place)}
+    instructed = replace(place, instructions=(agent.instructions, *place.instructions))
+    others = _values_of_others(told, context, instructed)
+    values = {**_own_values(request, context, place), **others}
     values["fence"] = "` ` `" if told.has_fence else ""
 
-    def filled(ending: Callable[[str, Role, str], str]) -> str:
-        end = ending(agent.name, agent.role, request.ref.number)
-        return templates.fill({**values, "ending": end})
+    def filled(ending: Callable[[Agent, str], str]) -> str:
+        return templates.fill(agent, {**values, "ending": ending(agent, request.ref.number)})
 
     return Prompt(filled(_notice_format), filled(_schema_format))
 
 
-def answer_prompt(agent: str, number: str, refusal: str, *, by_schema: bool) -> str:
+def answer_prompt(agent: Agent, number: str, refusal: str, *, by_schema: bool) -> str:
     """What an agent is told whose answer was missing or refused, in the session of its work."""
     form = _schema_format if by_schema else _notice_format
     asked = (
@@ -157,10 +166,10 @@ def answer_prompt(agent: str, number: str, refusal: str, *, by_schema: bool) -> 
         "\n\nDo not go on with the work. Only give the answer, as it has to be."
     )
     heading = "## Completion notice"
-    return f"{_FENCE.sub(' ', asked)}\n\n{heading}\n\n{form(agent, TEAM[agent].role, number)}\n"
+    return f"{_FENCE.sub(' ', asked)}\n\n{heading}\n\n{form(agent, number)}\n"
 
 
-def resume_prompt(agent: str, number: str, why: str, *, by_schema: bool) -> str:
+def resume_prompt(agent: Agent, number: str, why: str, *, by_schema: bool) -> str:
     """What an agent is told whose program was cut off, when its session goes on in its clone."""
     form = _schema_format if by_schema else _notice_format
     told = (
@@ -169,7 +178,7 @@ def resume_prompt(agent: str, number: str, why: str, *, by_schema: bool) -> str:
         "all: see what it has done before you run it again, and whether anything that it had "
         "started still has to be started."
     )
-    return f"{told}\n\n## Completion notice\n\n{form(agent, TEAM[agent].role, number)}\n"
+    return f"{told}\n\n## Completion notice\n\n{form(agent, number)}\n"
 
 
 def copied_session_prompt(directory: str, prompt: str) -> str:
@@ -183,9 +192,9 @@ def copied_session_prompt(directory: str, prompt: str) -> str:
 
 def _own_values(request: StageRequest, context: StageContext, place: Place) -> dict[str, str]:
     """What we say ourselves, each on one line; a title or path is cleaned."""
-    agent = TEAM[request.stage.agent]
+    agent = request.stage.member
     project = place.project
-    deploys_beside = request.staging_only and agent.role is Role.DEVOPS
+    deploys_beside = request.staging_only and agent.role == Role.DEVOPS
     return {
         "number": request.ref.number,
         "title": _line(context.title),
@@ -194,6 +203,7 @@ def _own_values(request: StageRequest, context: StageContext, place: Place) -> d
         "priority": str(request.priority),
         "attempt": str(request.attempt),
         "side": str(agent.side or ""),
+        "beside": ", ".join(agent.beside),
         "time": _duration(request.stage.deadline.total_seconds()),
         "outbox": _line(place.outbox),
         "outbox_limits": LIMITS,
@@ -333,13 +343,13 @@ def _line(text: str) -> str:
     return _FENCE.sub("'", _CONTROL.sub("", " ".join(shown(text).split())))
 
 
-def _notice_format(agent: str, role: Role, number: str) -> str:
+def _notice_format(agent: Agent, number: str) -> str:
     example = {
-        "agent": agent,
+        "agent": agent.name,
         "req_number": number,
         "status": "COMPLETE | BLOCKED | FAILED",
         "summary": "what you did, in one or two sentences",
-        **_verdict_fields(role),
+        **_verdict_fields(agent),
     }
     body = json.dumps(example, indent=2).replace("\n", "\n    ")
     text = (
@@ -347,21 +357,21 @@ def _notice_format(agent: str, role: Role, number: str) -> str:
         "line of three backticks and the word json, the object, a line of three backticks. Without "
         f"it your work does not count. This is its form:\n\n    {body}"
     )
-    return text + _reason_for_no_change(role)
+    return text + _reason_for_no_change(agent)
 
 
-def _schema_format(agent: str, role: Role, number: str) -> str:
+def _schema_format(agent: Agent, number: str) -> str:
     """What the schema does not say by itself."""
     return (
         "End with your structured answer, once, when all work is done; "
-        f"without it your work does not count. Its agent is {agent}, its req_number {number}. Give "
-        "the status COMPLETE for what is done, BLOCKED if a human has to decide something, FAILED "
-        "if it cannot be done, and null for what does not apply."
-    ) + _reason_for_no_change(role)
+        f"without it your work does not count. Its agent is {agent.name}, its req_number {number}. "
+        "Give the status COMPLETE for what is done, BLOCKED if a human has to decide something, "
+        "FAILED if it cannot be done, and null for what does not apply."
+    ) + _reason_for_no_change(agent)
 
 
-def _reason_for_no_change(role: Role) -> str:
-    if role is not Role.IMPLEMENTATION:
+def _reason_for_no_change(agent: Agent) -> str:
+    if agent.role != Role.IMPLEMENTATION:
         return ""
     return (
         '\n\nOnly if nothing has to be changed: add "no_changes_needed" and say in it why. '
@@ -369,24 +379,23 @@ def _reason_for_no_change(role: Role) -> str:
     )
 
 
-def _verdict_fields(role: Role) -> dict[str, object]:
-    if role is Role.CRITIQUE:
+def _verdict_fields(agent: Agent) -> dict[str, object]:
+    verdict = VERDICTS.get(agent.role)
+    told: dict[str, object] = {"changes": {}, "deliverable": ""}
+    if verdict is Verdict.CRITIQUE:
         verdicts = "APPROVED | APPROVED_WITH_CONDITIONS | REQUEST_CHANGES | ESCALATE"
-        return {"critique_verdict": verdicts, "required_fixes": [], "reasons": []}
-    if role is Role.QA:
-        flags = dict.fromkeys(FLAGS, False)
-        return {"test_result": "PASS | FAIL", "failures": [], **flags}
-    if role is Role.SPECIALIST:
-        return {"test_result": "PASS | FAIL", "failures": [], "owner": "backend | frontend"}
-    if role is Role.STATISTICS:
-        return {"overall": "PASS | FAIL", "failures": [], "owner": "backend | frontend"}
-    return {"changes": {}, "deliverable": ""}
+        told = {verdict: verdicts, "required_fixes": [], "reasons": []}
+    elif verdict:
+        told = {verdict: "PASS | FAIL", "failures": []}
+    if agent.owner_words:
+        told["owner"] = " | ".join(agent.owner_words)
+    return {**told, **dict.fromkeys(agent.raises, False)}
 
 
 _FRAME_FIELDS = (
     *("number", "title", "agent", "stage", "priority", "attempt", "role", "side", "time"),
-    *("outbox", "outbox_limits", "worktree", "commit", "directories", "programs", "missing"),
-    *("repairs", "staging", "fence", "requirement", "project_file", "project_flaw"),
+    *("beside", "outbox", "outbox_limits", "worktree", "commit", "directories", "programs"),
+    *("missing", "repairs", "staging", "fence", "requirement", "project_file", "project_flaw"),
     *("changed_since", "project", "instructions", "earlier", "required_fixes", "notes"),
     *("failures", "logs", "tried", "results", "documents", "ending"),
 )

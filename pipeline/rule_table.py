@@ -352,8 +352,8 @@ def _retries_left(own: StageFacts) -> int:
 def _deployment(asked: Asked) -> Decision:
     """Berry's own work; everybody else is refused like for any delivery."""
     own = asked.own
-    agent = TEAM.get(asked.question.agent)
-    if agent is None or agent.role is not Role.DEVOPS:
+    agent = own.stage.member if own else TEAM.get(asked.question.agent)
+    if agent is None or agent.role != Role.DEVOPS:
         return _DELIVERY.refusal(asked.facts)
     reason = "Deploy the commit that your prompt names; to staging alone where it says so."
     if own and own.state is StageState.RUNNING:

@@ -67,8 +67,9 @@ def plan_schedule(
     """
     if slots is not None and slots < 1:
         raise RefusedInput(f"A schedule needs at least one slot, not {slots}.")
-    if not flags <= set(FLAGS):
-        raise RefusedInput(f"Unknown flag {min(flags - set(FLAGS))!r}: {', '.join(FLAGS)}.")
+    known = dict.fromkeys((*FLAGS, *pipeline.flags))
+    if not flags <= known.keys():
+        raise RefusedInput(f"Unknown flag {min(flags - known.keys())!r}: {', '.join(known)}.")
     plan = _with_flags(_with_durations(pipeline, durations or {}), flags)
     if mode is Mode.SEQUENTIAL:
         starts = _one_by_one(plan)

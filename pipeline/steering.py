@@ -9,7 +9,7 @@ from pipeline.errors import RefusedInput
 from pipeline.graph import ancestors, dependents
 from pipeline.model import OPENING, Answer, Ask, FailureKind, Pipeline, Stage
 from pipeline.plan_rules import DELIVER
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 
 NOTE_LENGTH = 8_000
 """A note travels through Temporal and to agents: what is longer belongs into the project."""
@@ -130,6 +130,6 @@ def research_of(board: Board, critique: Stage) -> Stage:
     """The research that the critique reviewed. Raises: RefusedInput if the plan has none."""
     names = set(ancestors(board.pipeline, critique.name))
     for stage in board.pipeline.stages:
-        if stage.name in names and TEAM[stage.agent].role is Role.RESEARCH:
+        if stage.name in names and stage.member.role == Role.RESEARCH:
             return stage
     raise RefusedInput(f"{critique.name} has no research to send back.")

@@ -13,7 +13,7 @@ from pipeline.graph import ancestors
 from pipeline.model import Ask, Bounds, Failure, FailureKind, Fix, Stage
 from pipeline.numbers import fix_number
 from pipeline.steering import research_of
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 
 SENDS_BACK = "REQUEST_CHANGES"
 """The verdict of a critique that research can answer."""
@@ -171,7 +171,7 @@ def _stages_of(board: Board, owner: str) -> tuple[Stage, ...]:
 def _deploys(board: Board, failure: Failure) -> bool:
     """Whether it is a deployment that failed: no fix can stand for one, it knows no gates."""
     entry = failure.stage in board.entries
-    return entry and TEAM[board.pipeline.stage(failure.stage).agent].role is Role.DEVOPS
+    return entry and board.pipeline.stage(failure.stage).member.role == Role.DEVOPS
 
 
 def _ordinal(count: int) -> str:

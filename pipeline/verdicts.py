@@ -7,20 +7,17 @@ from types import MappingProxyType
 from pipeline.failures import cut, signature
 from pipeline.model import Failure, FailureKind, Stage, StageState
 from pipeline.notice import VERDICTS, Notice, NoticeStatus, Verdict
-from pipeline.team import FLAGS, OWNERS, TEAM, Role
+from pipeline.team import Agent, Role
 
-_GREEN_ANSWERS: Mapping[Role, Mapping[str, object]] = MappingProxyType(
+_GREEN_ANSWERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         Role.CRITIQUE: {"critique_verdict": "APPROVED"},
         Role.IMPLEMENTATION: {"no_changes_needed": "Nothing was asked for but this notice."},
-        Role.QA: {"test_result": "PASS", **dict.fromkeys(FLAGS, False)},
+        Role.QA: {"test_result": "PASS"},
         Role.SPECIALIST: {"test_result": "PASS"},
         Role.STATISTICS: {"overall": "PASS"},
     }
 )
-
-_RESEARCHERS = tuple(agent.name for agent in TEAM.values() if agent.role is Role.RESEARCH)
-"""Who owns a red critique: its reasons go back to research."""
 
 _FAIL = "FAIL"
 RED_VERDICTS = (_FAIL, "REQUEST_CHANGES", "ESCALATE")
@@ -49,10 +46,10 @@ def judge(stage: Stage, notice: Notice) -> Judgement:
     if notice.status is NoticeStatus.FAILED:
         return _run_failed(stage, notice, verdict, FailureKind.FAILED)
     if notice.status is NoticeStatus.BLOCKED:
-        if notice.failures and TEAM[stage.agent].role in (Role.QA, Role.SPECIALIST):
+        if notice.failures and stage.member.role in (Role.QA, Role.SPECIALIST):
             return _tests_failed(stage, notice)
         return _run_failed(stage, notice, verdict, FailureKind.BLOCKED)
-    expected = VERDICTS.get(TEAM[stage.agent].role)
+    expected = VERDICTS.get(stage.member.role)
     if expected and not verdict:
         return _without_verdict(stage, expected)
     if verdict == _FAIL:
@@ -67,18 +64,15 @@ def verdict_of(notice: Notice) -> str:
     return notice.critique_verdict or notice.test_result or notice.overall
 
 
-def green_notice(agent: str, number: str) -> dict[str, object]:
-    """The notice with which that agent reports success, its role's verdict included.
-
-    Raises: KeyError for an unknown agent.
-    """
-    role = TEAM[agent].role
+def green_notice(agent: Agent, number: str) -> dict[str, object]:
+    """The notice with which that agent reports success, its role's verdict included."""
     return {
-        "agent": agent,
+        "agent": agent.name,
         "req_number": number,
         "status": "COMPLETE",
-        "summary": f"{agent} completed {role}.",
-        **_GREEN_ANSWERS.get(role, {}),
+        "summary": f"{agent.name} completed {agent.role}.",
+        **_GREEN_ANSWERS.get(agent.role, {}),
+        **dict.fromkeys(agent.raises, False),
     }
 
 
@@ -113,21 +107,17 @@ def _critique_red(stage: Stage, notice: Notice, verdict: str) -> Judgement:
         stage.name,
         FailureKind.CRITIQUE,
         f"critique {stage.name}",
-        _RESEARCHERS,
+        tuple(name for _, name in stage.member.owners),
         _error(notice.reasons, notice),
     )
     return Judgement(StageState.BLOCKED, verdict, failure)
 
 
 def _owners(stage: Stage, notice: Notice) -> tuple[str, ...]:
-    """The owner of the side under test, of the side that the notice names, or both."""
-    own_side = TEAM[stage.agent].side
-    if own_side:
-        return (OWNERS[own_side],)
-    named = notice.owner.lower()
-    return tuple(owner for side, owner in OWNERS.items() if named in (side, owner)) or tuple(
-        OWNERS.values()
-    )
+    """Those whose work it judges and whom, or whose side, the notice names; else all of them."""
+    owners, named = stage.member.owners, notice.owner.lower()
+    chosen = tuple(name for side, name in owners if named in (side, name))
+    return chosen or tuple(name for _, name in owners)
 
 
 def _error(details: Sequence[str], notice: Notice) -> str:

@@ -4,11 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pipeline.model import Pipeline, Stage, StageEntry, StageState
-from pipeline.notice import VERDICTS
-from pipeline.team import TEAM, Role
-
-_JUDGES = frozenset(VERDICTS) - {Role.CRITIQUE}
-"""Whose verdicts are on what implementers did."""
+from pipeline.team import JUDGES, Role
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Work:
 
     def seen_by(self, stage: Stage) -> tuple[str, ...]:
         """What a run of the stage that starts now will have seen, if it judges it."""
-        return self.done() if TEAM[stage.agent].role in _JUDGES else ()
+        return self.done() if stage.member.role in JUDGES else ()
 
     def stale_verdicts(self) -> dict[str, str]:
         """The stages whose green verdict has not seen what is merged by now, and why."""
@@ -58,15 +54,15 @@ class Work:
     def _unseen(self, stage: Stage) -> tuple[str, ...]:
         """Revisions of merged work that make the stage's green verdict.
 
-        A tester of one side judges that side; a judge without a side judges both.
+        A tester of one side judges that side; a judge without a side judges all.
 
         Source: design, section 3, "Merges and builds".
         """
-        judge = TEAM[stage.agent]
-        if judge.role not in _JUDGES or not self._is(stage, StageState.COMPLETED):
+        judge = stage.member
+        if judge.role not in JUDGES or not self._is(stage, StageState.COMPLETED):
             return ()
         work = (s for s in self._implementers() if s.name in self.before[stage.name])
-        theirs = (s for s in work if judge.side in (None, TEAM[s.agent].side))
+        theirs = (s for s in work if judge.side in (None, s.member.side))
         return self.revisions(s for s in theirs if not self._has_seen(self.entries[stage.name], s))
 
     def _has_seen(self, verdict: StageEntry, stage: Stage) -> bool:
@@ -79,7 +75,7 @@ class Work:
     def _implementers(self) -> Iterator[Stage]:
         """Those whose work is in; one who was skipped has done none."""
         for stage in self.pipeline.stages:
-            implements = TEAM[stage.agent].role is Role.IMPLEMENTATION
+            implements = stage.member.role == Role.IMPLEMENTATION
             if implements and self._is(stage, StageState.COMPLETED):
                 yield stage
 

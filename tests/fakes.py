@@ -304,7 +304,7 @@ class ScriptedRuns:
         if act := self.on_start.get(order.stage):
             act(worktree)
         _write(worktree, script.files)
-        notice = {**green_notice(order.agent, order.number), **script.notice}
+        notice = {**green_notice(order.member, order.number), **script.notice}
         fenced = f"```json\n{json.dumps(notice)}\n```"
         return RunResult(
             end=script.end,

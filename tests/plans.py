@@ -12,6 +12,9 @@ HOUSE = Path(__file__).parent.parent
 PIPELINES = HOUSE / "pipelines"
 TEMPLATES = read_templates(HOUSE / "prompts")
 
+OWNERS = {"backend": "roy", "frontend": "jen"}
+"""Who answers for the sides of the eleven."""
+
 
 def shipped(name: str) -> Pipeline:
     return read_pipeline((PIPELINES / f"{name}.toml").read_text(), f"{name}.toml")

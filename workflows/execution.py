@@ -397,9 +397,8 @@ class Execution:
 
     @property
     def builders(self) -> tuple[tuple[str, str], ...]:
-        """Each build of the plan with the agent of its stage."""
-        stages = self.order.pipeline.stages
-        return tuple((build, stage.agent) for stage in stages for build in stage.builds)
+        """Each build of the plan with who answers for it."""
+        return self.order.pipeline.owners
 
     @property
     def target_branch(self) -> str:

@@ -122,7 +122,7 @@ class BuildGates:
                 self._execution.ref,
                 build,
                 builder.name,
-                builder.agent,
+                self._execution.order.pipeline.owner_of(build, builder),
                 self._board.head,
                 f"{self._scope}{counts.builds}",
                 clean,

@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         StageState,
     )
     from pipeline.repairs import run_again
-    from pipeline.team import TEAM, Role
+    from pipeline.team import Role
     from workflows import options
     from workflows.execution import Execution, Paused
     from workflows.faults import can_resume, failure_of, fault_of, gather_all
@@ -107,7 +107,7 @@ class StageRunner:
 
     async def _try(self, stage: Stage, after: Paused | None) -> Paused | None:
         """Run the stage unless it is paused; the next attempt checks needs and gates again."""
-        deploys = TEAM[stage.agent].role is Role.DEVOPS
+        deploys = stage.member.role == Role.DEVOPS
         red: tuple[Failure, ...] | None = None
         while red is None:
             await workflow.wait_condition(lambda: self._board.needs_decided(stage))

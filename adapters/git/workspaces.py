@@ -24,7 +24,7 @@ from pipeline.errors import GitFailed, ProjectRefused, printable
 from pipeline.model import BranchOrder, Head, MergeResult, StageRequest, Undo
 from pipeline.numbers import slug
 from pipeline.prompt import ProjectText
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 
 MOVE_TRIES = 10
 """Tries to move the integration branch; our own merges queue, so only a stranger can interfere."""
@@ -33,7 +33,7 @@ _FILE = "100"
 """How the mode of a regular file begins; the others are links, folders and submodules."""
 BODY_LENGTH = 4000
 
-_AUTHOR = re.compile(r"([a-z]+)@agents\.agog\.invalid\b")
+_AUTHOR = re.compile(r"([a-z][a-z0-9-]*)@agents\.agog\.invalid\b")
 """The address under which an agent commits, or is named beside us."""
 
 
@@ -195,7 +195,7 @@ class GitWorkspaces:
             f"{base}..{commit}", "--", *(f":(top,glob){path}" for path in paths),
         )  # fmt: skip
         found = (_AUTHOR.search(line) for line in logged.text.splitlines())
-        return next((match[1] for match in found if match and match[1] in TEAM), "")
+        return next((match[1] for match in found if match), "")
 
     async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
         """The build's clone at the commit: made again if `clean`, else ignored files are kept."""
@@ -498,7 +498,7 @@ def _refuse_empty(request: StageRequest, taken: Takeover) -> str:
     """Why a stage without a change must not pass: its work may lie where nobody looks."""
     if taken.changed:
         return ""
-    builds = TEAM[request.stage.agent].role is Role.IMPLEMENTATION
+    builds = request.stage.member.role == Role.IMPLEMENTATION
     # Others try things out and take them back; an implementer that has nothing to show has not.
     left = [name for name in taken.left if builds or not name.startswith("history")]
     left += [name for name in taken.below if builds or "/history" not in name]

@@ -15,6 +15,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from adapters.agent_programs import PROGRAMS
 from adapters.agent_programs.program import ProcessEnd
 from adapters.agent_programs.stream import read_report, together
@@ -24,6 +26,7 @@ from pipeline.errors import RefusedInput
 from pipeline.model import Ending, Head, ProgramReport, RunEnd, RunResult, Tokens, between
 from pipeline.notice import last_block
 from pipeline.numbers import slug
+from pipeline.team import TEAM, Agent
 
 RUNS = "runs"
 """Folder of the state directory with the directories that agents are told of: number / workflow run
@@ -46,6 +49,7 @@ _PART = re.compile(r"(.*-\d+)\.(\d+)")
 SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A safe folder name: never a way out of the state directory."""
 
+_AGENT = TypeAdapter(Agent)
 _ATTEMPT = re.compile(r"\d+(\.([2-9]|[1-9]\d+))?")
 _SLUG_LENGTH = 100
 
@@ -84,6 +88,13 @@ class RunRecord:
     """Of a program that counts whole sessions: what of it is not of this run, as `Tokens`."""
     purpose: str = ""
     """What this part of a run is for, unless it is the first: `answer` or `resumed`."""
+    declared: Agent | None = None
+    """The agent as its stage knows it, if its plan declares others beside the eleven."""
+
+    @property
+    def member(self) -> Agent:
+        """The agent. Raises: KeyError if it is neither declared nor one of the eleven."""
+        return self.declared or TEAM[self.agent]
 
 
 ANSWER, RESUMED = "answer", "resumed"
@@ -273,6 +284,8 @@ class RunDirectory:
         if fields["run_id"] != self.run_id:
             found, wanted = fields["run_id"], self.run_id
             raise RefusedInput(f"{self.records_path} belongs to {found}, not to {wanted}.")
+        if fields.get("declared"):
+            fields["declared"] = _AGENT.validate_python(fields["declared"])
         self._order = RunRecord(**fields)
         return self._order
 

@@ -349,8 +349,8 @@ class HostRuns:
         record = last.order()
         if record is None or result.report is None or last.has(records.CANCELLED):
             return False
-        refusal = why_ask_again(result.report, record.agent, requirement_of(run.run_id))
-        agent = self._agents().agents.get(record.agent)
+        refusal = why_ask_again(result.report, record.member, requirement_of(run.run_id))
+        agent = self._agents().agent(record.agent)
         if not refusal or result.end is not RunEnd.EXITED or not isinstance(agent, ProgramAgent):
             return False
         if any(part.purpose == ANSWER for part in run.parts()):
@@ -384,7 +384,7 @@ class HostRuns:
         record = parts[-1].order()
         if record is None or record.kind not in PROGRAMS or parts[-1].has(records.CANCELLED):
             return False
-        agent = self._agents().agents.get(record.agent)
+        agent = self._agents().agent(record.agent)
         is_same = isinstance(agent, ProgramAgent) and agent.kind == record.kind
         if not is_same or not Path(record.directory).is_dir():
             return False
@@ -413,7 +413,7 @@ class HostRuns:
     def _resume_session(self, last: RunDirectory) -> bool:
         """Start the part in which a run's session goes on; False if another was faster."""
         record, result = last.order(), last.own_result(limit=0)
-        agent = self._agents().agents.get(record.agent) if record else None
+        agent = self._agents().agent(record.agent) if record else None
         if result.report is None or not isinstance(agent, ProgramAgent):
             return False
         session, why = result.report.session, why_cut_off(result)
@@ -495,7 +495,7 @@ class HostRuns:
 
     def _starter(self, run: RunDirectory, order: RunOrder) -> Start:
         agents = self._agents()
-        agent = agents.agents.get(order.agent)
+        agent = agents.agent(order.agent)
         if agent is None:
             key = f"agents.{order.agent}"
             raise AgentsFileRefused(agents.source, key, "missing, and its stage must run")

@@ -347,7 +347,7 @@ def simulated_record(
     prints it.
     """
     minutes = order.minutes if agent.minutes is None else agent.minutes
-    notice = {**green_notice(order.agent, order.number), **agent.notice}
+    notice = {**green_notice(order.member, order.number), **agent.notice}
     return RunRecord(
         run_id=order.run_id,
         kind=SIMULATED,

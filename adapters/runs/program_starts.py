@@ -112,7 +112,7 @@ def answer_start(
     if record is None or record.kind != agent.kind:
         return None
     number, by_schema = requirement_of(last.run_id), PROGRAMS[agent.kind].takes_schema
-    prompt = answer_prompt(record.agent, number, refusal, by_schema=by_schema)
+    prompt = answer_prompt(record.member, number, refusal, by_schema=by_schema)
     deadline = min(ANSWER_DEADLINE, timedelta(seconds=record.deadline_seconds))
     return _next_start(agent, last, record, prompt, deadline, session, ANSWER, environment)
 
@@ -128,7 +128,7 @@ def resumed_start(
     if record is None or record.kind != agent.kind:
         return None
     number, by_schema = requirement_of(last.run_id), PROGRAMS[agent.kind].takes_schema
-    prompt = resume_prompt(record.agent, number, why, by_schema=by_schema)
+    prompt = resume_prompt(record.member, number, why, by_schema=by_schema)
     left = timedelta(seconds=last.deadline_seconds(record) - last.worked_seconds)
     least = min(LEAST_RESUMED, timedelta(seconds=record.deadline_seconds))
     deadline = max(left, least)
@@ -152,6 +152,7 @@ def _next_start(
         number=requirement_of(last.run_id),
         stage=stage,
         agent=record.agent,
+        declared=record.declared,
         attempt=int(attempt),
         minutes=0.0,
         deadline=deadline,
@@ -177,7 +178,7 @@ def _program_start(
 ) -> ProgramStart:
     """The start of a new session, or of one that is `resumed`, with the order's own prompt."""
     program = PROGRAMS[agent.kind]
-    schema = json.dumps(notice_schema(order.agent, order.number))
+    schema = json.dumps(notice_schema(order.member, order.number))
     directory = order.worktree or str(run.path)
     session = resumed or str(uuid5(_SESSIONS, order.run_id))
     task = Task(Path(directory), run.path, run.outbox, schema, session, bool(resumed), copies)
@@ -191,6 +192,7 @@ def _program_start(
         run_id=order.run_id,
         kind=agent.kind,
         agent=order.agent,
+        declared=order.declared,
         head=(order.head.commit, order.head.position) if order.head else None,
         directory=directory,
         deadline_seconds=order.deadline.total_seconds(),

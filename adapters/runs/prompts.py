@@ -79,7 +79,7 @@ class HostPrompts:
         Repeated, it lays them there again; those of an agent that was started stay as they are.
         Raises: RefusedInput if a file of instructions cannot be read; GitFailed.
         """
-        is_simulated = isinstance(self._agents().agents.get(request.stage.agent), SimulatedAgent)
+        is_simulated = isinstance(self._agents().agent(request.stage.agent), SimulatedAgent)
         writes = not context.started_at and not is_simulated
         return await self._prompt(request, context, worktree, writes=writes)
 
@@ -135,7 +135,7 @@ class HostPrompts:
 
     def _instructions(self, name: str) -> tuple[str, ...]:
         """What the agents file lays over the prompt. Raises: RefusedInput."""
-        agent = self._agents().agents.get(name)
+        agent = self._agents().agent(name)
         if not isinstance(agent, CommandAgent | ProgramAgent):
             return ()
         file = agent.prompt_file

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import RowMapping, Text, and_, any_, bindparam, cast, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
@@ -14,12 +15,16 @@ from pipeline.model import (
     Deliverable,
     FailureLog,
     HandingRun,
+    Pipeline,
     StageContext,
     StageRequest,
     StageState,
 )
 from pipeline.preparation import GATE
-from pipeline.team import TEAM, Role
+from pipeline.team import Agent, Role
+
+PLAN = TypeAdapter(Pipeline)
+"""A plan as it stands in a requirement's row."""
 
 _TOLD_OF_FIXES = (Role.IMPLEMENTATION, Role.QA)
 
@@ -99,12 +104,13 @@ async def load_upstream(
     return tuple(records.values()), Upstream([known[name] for name in names])
 
 
-def required_fixes(upstream: Upstream, role: Role) -> tuple[str, ...]:
+def required_fixes(upstream: Upstream, agent: Agent, plan: Pipeline) -> tuple[str, ...]:
     """The conditions of a critique that passed, for those who must meet or check them."""
-    if role not in _TOLD_OF_FIXES:
+    if agent.role not in _TOLD_OF_FIXES:
         return ()
-    critiques = (row for row in upstream.rows if TEAM[row["agent"]].role is Role.CRITIQUE)
-    return tuple(fix for row in critiques for fix in row["required_fixes"] or ())
+    critiques = {stage.name for stage in plan.stages if stage.member.role == Role.CRITIQUE}
+    passed = (row for row in upstream.rows if row["stage"] in critiques)
+    return tuple(fix for row in passed for fix in row["required_fixes"] or ())
 
 
 async def earlier_work(
@@ -128,13 +134,12 @@ async def runs_of_fixes(connection: AsyncConnection, root: str) -> tuple[Handing
     )
 
 
-def owners_of(plan: Mapping[str, Any]) -> Mapping[str, str]:
-    """Who answers for each build of a plan as it stands in a row: whose stage is verified by it."""
-    return {
-        build: stage["agent"]
-        for stage in reversed(plan["pipeline"]["stages"])
-        for build in stage["builds"]
-    }
+def _owners(plan: Pipeline) -> Mapping[str, str]:
+    """Who answers for each build of a plan, in its order."""
+    owners: dict[str, str] = {}
+    for build, owner in plan.owners:
+        owners.setdefault(build, owner)
+    return owners
 
 
 async def notes_for(connection: AsyncConnection, number: str, stage: str) -> tuple[str, ...]:
@@ -193,12 +198,13 @@ async def load_context(write: RequirementWrite, request: StageRequest) -> StageC
     name = request.stage.name
     records, upstream = await load_upstream(write, write.number, name)
     write.take_stages(records)
+    plan = PLAN.validate_python(write.row["plan"]["pipeline"])
     context = StageContext(
         title=write.row["title"],
         description=write.row["description"],
         deliverables=upstream.deliverables,
-        required_fixes=required_fixes(upstream, TEAM[request.stage.agent].role),
-        owners=owners_of(write.row["plan"]),
+        required_fixes=required_fixes(upstream, request.stage.member, plan),
+        owners=_owners(plan),
         handed=upstream.runs,
     )
     if request.attempt == 1 and not write.row["round"]:
@@ -285,6 +291,7 @@ async def load_fix_context(write: RequirementWrite, request: StageRequest) -> St
     fix = (await write.connection.execute(_FIX, {"number": write.number})).mappings().one()
     _, upstream = await load_upstream(write, fix["root"], fix["stage"])
     earlier, own = await earlier_work(write.connection, fix["root"], fix["stage"])
+    plan = PLAN.validate_python(fix["plan"]["pipeline"])
     failure = fix["failure"]
     log = failure["log_reference"]
     whose = {"root": fix["root"], "stage": fix["stage"], "agent": request.stage.agent}
@@ -293,13 +300,13 @@ async def load_fix_context(write: RequirementWrite, request: StageRequest) -> St
         title=fix["title"],
         description=fix["description"],
         deliverables=upstream.deliverables,
-        required_fixes=required_fixes(upstream, TEAM[request.stage.agent].role),
+        required_fixes=required_fixes(upstream, request.stage.member, plan),
         notes=await notes_for(write.connection, fix["root"], fix["stage"]),
         failures=(_failure_text(failure),),
         earlier=earlier,
         repairs=fix["root"],
         tried=await _tried(write, fix),
-        owners=owners_of(fix["plan"]),
+        owners=_owners(plan),
         handed=(
             *upstream.runs,
             *own,

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Select, Update, or_, select, tuple_, update
+from sqlalchemy import Select, Update, bindparam, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.context import PLAN
 from adapters.sdlc.holds import end_boundary_holds
 from adapters.sdlc.stages import complete_group, lose
 from adapters.sdlc.tables import (
@@ -36,9 +37,10 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.plan_rules import DELIVER
-from pipeline.team import TEAM, Role
+from pipeline.team import Role
 
 _NOT_STARTED = (StageState.WAITING, StageState.HELD)
+_PLAN = select(RequirementRow.plan).where(RequirementRow.number == bindparam("number"))
 
 
 async def block(
@@ -62,7 +64,7 @@ async def block(
         write.move(RequirementState.BLOCKED, why=reason)
         write.update_all(end_boundary_holds(write))
     write.set(round=collection.round, reason=reason, waiting_for=collection.waiting_for)
-    _tell_deployed(write, collection, reason)
+    await _tell_deployed(write, collection, reason)
     _tell(write, collection, report)
     if HUMAN in collection.waiting_for:
         _await_human(write, collection, reason)
@@ -152,17 +154,25 @@ def _tell(write: RequirementWrite, collection: FailureCollection, report: Failur
     )
 
 
-def _tell_deployed(write: RequirementWrite, collection: FailureCollection, reason: str) -> None:
+async def _tell_deployed(
+    write: RequirementWrite, collection: FailureCollection, reason: str
+) -> None:
     """Say that something is deployed which could not be delivered.
 
     Where every stage is done, what is red are the checks of the delivery.
     """
+    stages = write.stages.values()
+    if not stages or not all(stage.state.is_done for stage in stages):
+        return
+    (row,) = await write.read(_PLAN, number=write.number)
+    plan = PLAN.validate_python(row["plan"]["pipeline"])
+    deploying = {stage.name for stage in plan.stages if stage.member.role == Role.DEVOPS}
     deployed = [
         stage.stage
-        for stage in write.stages.values()
-        if TEAM[stage.agent].role is Role.DEVOPS and stage.state is StageState.COMPLETED
+        for stage in stages
+        if stage.stage in deploying and stage.state is StageState.COMPLETED
     ]
-    if deployed and all(stage.state.is_done for stage in write.stages.values()):
+    if deployed:
         write.tell(
             collection.ref.key,
             EventType.DEPLOYED_UNDELIVERED,

@@ -25,7 +25,6 @@ from pipeline.model import (
     StageState,
 )
 from pipeline.notice import VERDICTS, Notice, Verdict
-from pipeline.team import TEAM
 
 ERROR_LINES = 50
 """Lines of a build's errors in its event (original-behaviour, section 8, scenario 4)."""
@@ -132,7 +131,7 @@ def _decided(
 
 
 def _verdict_gate(request: StageRequest) -> str:
-    asked = VERDICTS.get(TEAM[request.stage.agent].role)
+    asked = VERDICTS.get(request.stage.member.role)
     if asked is None:
         return ""
     kind = "critique" if asked is Verdict.CRITIQUE else "verdict"

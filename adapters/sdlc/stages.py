@@ -532,7 +532,7 @@ def _charge(write: RequirementWrite, ended: EndedRun) -> None:
 def _tell(write: RequirementWrite, stage: StageRecord, ended: EndedRun) -> None:
     run_id, number, at = ended.request.run_id, write.number, write.at
     if ended.notice:
-        write.emit(deliverable(run_id, stage.agent, number, at, ended.notice.raw))
+        write.emit(deliverable(run_id, ended.request.stage.member, number, at, ended.notice.raw))
     if ended.result.end is RunEnd.TIMED_OUT:
         write.tell(
             run_id,

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from pipeline.team import TEAM, Agent
+
 
 @dataclass(frozen=True)
 class Group:
@@ -32,6 +34,13 @@ class Stage:
     retries: int = 0
     flag: str | None = None
     builds: tuple[str, ...] = ()
+    declared: Agent | None = None
+    """The agent as the plan knows it, if that declares others beside the eleven."""
+
+    @property
+    def member(self) -> Agent:
+        """The agent. Raises: KeyError if it is neither declared nor one of the eleven."""
+        return self.declared or TEAM[self.agent]
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,23 @@ class Pipeline:
     def builds(self) -> tuple[str, ...]:
         """The builds that some stage names, each once, in the order of the file."""
         return tuple(dict.fromkeys(build for stage in self.stages for build in stage.builds))
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags that some stage waits for, each once, in the order of the file."""
+        return tuple(dict.fromkeys(stage.flag for stage in self.stages if stage.flag))
+
+    def owner_of(self, build: str, after: Stage) -> str:
+        """Who answers for a build: who is declared to, else the agent of the stage before it."""
+        answering = (stage.agent for stage in self.stages if build in stage.member.builds)
+        return next(answering, after.agent)
+
+    @property
+    def owners(self) -> tuple[tuple[str, str], ...]:
+        """Each build with who answers for it, once for each stage that it is verified after."""
+        return tuple(
+            (build, self.owner_of(build, stage)) for stage in self.stages for build in stage.builds
+        )
 
 
 # --- states ---------------------------------------------------------------------------------------

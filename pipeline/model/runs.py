@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pipeline.model.plan import Head
 from pipeline.model.reports import ProgramReport
+from pipeline.team import TEAM, Agent
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ class RunOrder:
     """The run whose session it may begin with a copy of."""
     most_usd: float | None = None
     """The dollars that it may cost: no more than its budgets have room for."""
+    declared: Agent | None = None
+    """The agent as its stage knows it, if its plan declares others beside the eleven."""
+
+    @property
+    def member(self) -> Agent:
+        """The agent. Raises: KeyError if it is neither declared nor one of the eleven."""
+        return self.declared or TEAM[self.agent]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from adapters.runs.kinds import RUN_DIRECTORY_VARIABLE
 from pipeline.agent_programs import Permission, ProgramAgent
 from pipeline.model import Ending, RunEnd, RunResult
 from pipeline.notice import notice_schema
+from pipeline.team import TEAM
 from pipeline.verdicts import green_notice
 from tests.agents.programs import installed
 from tests.agents.stand_ins import (
@@ -30,7 +31,9 @@ from tests.agents.stand_ins import (
 from tests.eventually import eventually
 from tests.fixtures_runs import Bench, attach
 
-NOTICE = Answer({**green_notice("roy", "REQ-1"), "no_changes_needed": None, "deliverable": None})
+NOTICE = Answer(
+    {**green_notice(TEAM["roy"], "REQ-1"), "no_changes_needed": None, "deliverable": None}
+)
 WORK = (Write("hello.txt", "hello\n"), Run("touch ran"), NOTICE)
 TOUCH: Mapping[str, Any] = MappingProxyType({"permission": Permission.RUN, "commands": ("touch",)})
 NOWHERE = "http://127.0.0.1:9"
@@ -343,12 +346,12 @@ def environment(changes: Mapping[str, str], api: StandIn, folder: Path) -> dict[
 
 def notice_of(agent: str, number: str, **changes: object) -> dict[str, object]:
     """The green answer of an agent with everything that its schema asks for."""
-    properties = notice_schema(agent, number)["properties"]
+    properties = notice_schema(TEAM[agent], number)["properties"]
     assert isinstance(properties, dict)
     lists: dict[str, object] = {
         name: [] for name, each in properties.items() if each.get("type") == "array"
     }
-    given = {**dict.fromkeys(properties), **lists, **green_notice(agent, number), **changes}
+    given = {**dict.fromkeys(properties), **lists, **green_notice(TEAM[agent], number), **changes}
     return {name: given[name] for name in properties}
 
 

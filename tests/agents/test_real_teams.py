@@ -34,7 +34,7 @@ def work(n: int, prompt: str) -> Turn:
     number, agent = told(prompt)
     if n == 0:
         return Write(f"work/{agent}.md", f"{agent} was here\n")
-    flags = {"needs_todd": True, "needs_vic": True} if TEAM[agent].role is Role.QA else {}
+    flags = {"needs_todd": True, "needs_vic": True} if TEAM[agent].role == Role.QA else {}
     return Answer(notice_of(agent, number, **flags))
 
 

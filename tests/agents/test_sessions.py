@@ -18,6 +18,7 @@ from adapters.runs.directory import RESUMED, RunDirectory
 from pipeline.answers import read_run
 from pipeline.model import Ending, FailureKind, ProgramReport, RunEnd, StageState
 from pipeline.notice import notice_schema
+from pipeline.team import TEAM
 from tests.agents.scenarios import NOTICE, SCENARIOS, agent, environment, left_of, play
 from tests.agents.stand_ins import Hang, Say, StandIn, Turn, Write, script, stand_in
 from tests.eventually import eventually
@@ -37,7 +38,7 @@ async def run(kind: str, api: StandIn, clone: Path, session: str, prompt: str) -
         clone,
         folder,
         folder / "outbox",
-        json.dumps(notice_schema("roy", "REQ-1")),
+        json.dumps(notice_schema(TEAM["roy"], "REQ-1")),
         session,
         not is_new,
     )

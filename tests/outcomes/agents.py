@@ -24,10 +24,11 @@ from pipeline.model import (
 from pipeline.notice import VERDICTS
 from pipeline.numbers import slug
 from pipeline.ports import StartListener
-from pipeline.team import OWNERS, TEAM, Role
+from pipeline.team import TEAM, Role
 from pipeline.verdicts import green_notice
 from tests.fixtures_workspaces import GitProject
 from tests.outcomes.scenarios import Kind, Outcome, Scenario
+from tests.plans import OWNERS
 
 SHARED = "shared.txt"
 _SECONDS_A_MINUTE = 0.001
@@ -187,8 +188,8 @@ def _output(order: RunOrder, outcome: Outcome) -> str:
     if outcome.kind in (Kind.SILENT, Kind.CRASH):
         return f"no notice {outcome.words}"
     notice = {
-        **green_notice(order.agent, order.number),
-        **(dict.fromkeys(outcome.flags, True) if TEAM[order.agent].raises_flags else {}),
+        **green_notice(order.member, order.number),
+        **(dict.fromkeys(outcome.flags, True) if order.member.raises else {}),
         **(_red(order.agent, outcome) if outcome.kind is Kind.RED else {}),
         **_OVERLAYS.get(outcome.kind, {}),
     }
@@ -198,9 +199,9 @@ def _output(order: RunOrder, outcome: Outcome) -> str:
 def _red(agent: str, outcome: Outcome) -> Mapping[str, object]:
     """A red verdict; whoever gives none says that it failed."""
     role, words = TEAM[agent].role, [outcome.words] if outcome.words else []
-    if role is Role.CRITIQUE:
+    if role == Role.CRITIQUE:
         return {"critique_verdict": "REQUEST_CHANGES", "reasons": words}
     if role not in VERDICTS:
         return {"status": "FAILED"}
-    word = "overall" if role is Role.STATISTICS else "test_result"
+    word = "overall" if role == Role.STATISTICS else "test_result"
     return {word: "FAIL", "failures": words, "owner": outcome.owner}

@@ -6,8 +6,9 @@ Every failure has an owner and a row, bounds hold, nothing is paid twice or left
 from collections.abc import Iterator
 from itertools import pairwise
 
-from pipeline.team import OWNERS, TEAM, Role
+from pipeline.team import TEAM, Role
 from tests.outcomes.records import Records, Row, unique
+from tests.plans import OWNERS
 
 _UNOWNED = ("infrastructure", "refused", "delivery")
 _FINAL = ("DELIVERED", "FAILED", "CANCELLED")

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from pipeline.graph import ancestors
 from pipeline.model import Pipeline, Stage
-from pipeline.team import OWNERS, TEAM, Role, Side
+from pipeline.team import TEAM, Role
 from tests.outcomes.agents import broken
 from tests.outcomes.records import Records, Row
+from tests.plans import OWNERS
 
 _JUDGES = (Role.QA, Role.SPECIALIST, Role.STATISTICS)
 _DONE = ("completed", "skipped")
@@ -61,12 +62,12 @@ def _check_states(records: Records) -> None:
 def _check_verdict(records: Records, stage: Stage) -> None:
     """The verdict of the run that stands is green and knows every merge of the side it judges."""
     role = TEAM[stage.agent].role
-    if role is Role.CRITIQUE:
+    if role == Role.CRITIQUE:
         _check_critique(records, stage)
     if role not in _JUDGES:
         return
     verdict = _verdict_of(records, records.stage(stage.name))
-    said = _said(records, stage, "overall" if role is Role.STATISTICS else "test_result")
+    said = _said(records, stage, "overall" if role == Role.STATISTICS else "test_result")
     assert (verdict["verdict"], said) == ("green", "PASS"), f"{stage.name} has passed, {verdict}"
     for merge in _merges(records, TEAM[stage.agent].side):
         known = records.holds(verdict["commit"], merge)
@@ -107,13 +108,13 @@ def _standing(records: Records) -> Iterator[Row]:
 def _flags(run: Row) -> list[str]:
     notice = run["notice"] or {}
     flags = [flag for flag in ("needs_todd", "needs_vic") if notice.get(flag)]
-    return flags if TEAM[run["agent"]].raises_flags else []
+    return flags if TEAM[run["agent"]].raises else []
 
 
 # --- merges ---------------------------------------------------------------------------------
 
 
-def _merges(records: Records, side: Side | None) -> Iterator[str]:
+def _merges(records: Records, side: str | None) -> Iterator[str]:
     """What the owner of a side, and its fixes, have brought in; of either side for None."""
     owners = (OWNERS[side],) if side else tuple(OWNERS.values())
     for stage in records.plan.stages:
@@ -166,7 +167,7 @@ def _check_ground(records: Records, stage: Stage, run: Row) -> None:
             for gate in records.of("gates", gate=f"build {build}", verdict="green")
             if gate["ended_at"] <= run["opened_at"] and records.holds(base, gate["commit"])
         ]
-        if TEAM[stage.agent].role is Role.DEVOPS:
+        if TEAM[stage.agent].role == Role.DEVOPS:
             proofs = [gate for gate in proofs if gate["commit"] == base]
         assert any(all(records.holds(gate["commit"], m) for m in merges) for gate in proofs), (
             f"{run['run_id']} began on {base}, where build {build} was not known to be green"

@@ -70,7 +70,7 @@ def told(agent: str) -> str:
         10.0,
         staging_only=True,  # as for every agent that may run beside a measurement
     )
-    is_first = TEAM[agent].role is Role.RESEARCH
+    is_first = TEAM[agent].role == Role.RESEARCH
     context = CONTEXT if is_first else LATER
     place = OVERLAID if agent == "roy" else PLACE
     prompt = stage_prompt(TEMPLATES, request, context, place)

@@ -164,7 +164,7 @@ def test_no_op_benches_may_take_no_time() -> None:
         ("x", "TOML", "Expected '='"),
         ("[agent.roy]", "agent", "unknown key; known are defaults, agents, simulation, builds"),
         ("agents = 1", "agents", "must be a table"),
-        ("[agents.bob]", "agents.bob", "unknown key; known are cynthia"),
+        ("[agents.Bob]", "agents.Bob", "lower-case letters, digits and hyphens"),
         ("agents.roy = 1", "agents.roy", "must be a table"),
         ("[agents.roy]", "agents.roy.command", "is missing"),
         ("[agents.roy]\ncommand = []", "agents.roy.command", "must name a program"),

@@ -48,7 +48,7 @@ def a_result(
     stderr: str = "",
     **notice: object,
 ) -> RunResult:
-    body = json.dumps({**green_notice(agent, "REQ-1"), **notice})
+    body = json.dumps({**green_notice(TEAM[agent], "REQ-1"), **notice})
     return RunResult(end, exit_code, f"```json\n{body}\n```", stderr, NOW, NOW, 1, "runs/x/stdout")
 
 
@@ -205,9 +205,9 @@ def test_a_crash_quotes_the_last_lines_of_output_and_errors() -> None:
 
 
 def test_an_answer_by_schema_is_accepted_by_the_rules_of_a_notice() -> None:
-    notice = {**green_notice("billy", "REQ-1"), "owner": None, "failures": []}
+    notice = {**green_notice(TEAM["billy"], "REQ-1"), "owner": None, "failures": []}
 
-    accepted = accept_notice(notice, agent="billy", number="REQ-1")
+    accepted = accept_notice(notice, agent=TEAM["billy"], number="REQ-1")
 
     assert accepted.test_result == "PASS"
     assert "owner" not in accepted.raw
@@ -221,18 +221,18 @@ def test_an_answer_by_schema_is_accepted_by_the_rules_of_a_notice() -> None:
         ({"summary": "x" * 300_000}, "bytes, at most"),
     ):
         with pytest.raises(NoticeRefused, match=re.escape(reason)):
-            accept_notice({**notice, **change}, agent="billy", number="REQ-1")
+            accept_notice({**notice, **change}, agent=TEAM["billy"], number="REQ-1")
 
 
 @pytest.mark.parametrize("agent", TEAM)
 def test_a_schema_is_strict_and_takes_the_green_answer(agent: str) -> None:
-    schema = notice_schema(agent, "REQ-1")
+    schema = notice_schema(TEAM[agent], "REQ-1")
     properties = schema["properties"]
     assert isinstance(properties, dict)
 
     assert schema["additionalProperties"] is False
     assert schema["required"] == list(properties)
-    green = green_notice(agent, "REQ-1")
+    green = green_notice(TEAM[agent], "REQ-1")
     assert set(green) <= set(properties)
     for name, value in green.items():
         assert value in properties[name].get("enum", [value]), name
@@ -246,10 +246,10 @@ def report(ending: Ending = Ending.SUCCESS, **changes: object) -> ProgramReport:
 
 
 def test_a_program_is_asked_again_for_what_is_missing_or_refused() -> None:
-    green = green_notice("billy", "REQ-1")
+    green = green_notice(TEAM["billy"], "REQ-1")
 
     def why(told: ProgramReport) -> str:
-        return why_ask_again(told, "billy", "REQ-1")
+        return why_ask_again(told, TEAM["billy"], "REQ-1")
 
     assert why(report(answer=green)) == ""
     assert "No notice of billy" in why(report(text="All is done."))

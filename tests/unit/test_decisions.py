@@ -2,6 +2,7 @@ import pytest
 
 from pipeline.decisions import decision
 from pipeline.model import FailureKind, StageState
+from pipeline.team import TEAM, Role
 
 COMPLETED, FAILED, BLOCKED = StageState.COMPLETED, StageState.FAILED, StageState.BLOCKED
 
@@ -30,21 +31,21 @@ def test_a_run_is_judged_by_a_rule(
     said: str,
     rule: str,
 ) -> None:
-    found = decision(agent, state, verdict, kind, is_answered=is_answered)
+    found = decision(TEAM[agent].role, state, verdict, kind, is_answered=is_answered)
 
     assert found.said == said
     assert found.rule.startswith(rule) if rule else not found.rule
 
 
 def test_a_run_that_nobody_saw_end_is_not_said_to_have_crashed() -> None:
-    lost = decision("roy", FAILED, "", None, is_answered=False, was_seen=False)
+    lost = decision(Role.IMPLEMENTATION, FAILED, "", None, is_answered=False, was_seen=False)
 
     assert lost.rule.startswith("Nobody saw it end")
 
 
 @pytest.mark.parametrize("kind", FailureKind)
 def test_every_kind_of_failure_has_its_rule(kind: FailureKind) -> None:
-    found = decision("roy", FAILED, "", kind, is_answered=True)
+    found = decision(Role.IMPLEMENTATION, FAILED, "", kind, is_answered=True)
 
     assert found.said == f"failed: {kind}"
     assert found.rule.endswith(".")

@@ -39,8 +39,8 @@ def test_the_team_is_the_eleven() -> None:
 
 @pytest.mark.parametrize("agent", TOKENS)
 def test_each_agents_deliverable_has_one_subject_in_one_stream(agent: str) -> None:
-    subject = deliverable_subject(agent, "REQ-1")
-    sent = deliverable("REQ-1/run/Stage/1", agent, "REQ-1", NOON, {"status": "COMPLETE"})
+    subject = deliverable_subject(TEAM[agent], "REQ-1")
+    sent = deliverable("REQ-1/run/Stage/1", TEAM[agent], "REQ-1", NOON, {"status": "COMPLETE"})
 
     assert subject == f"agog.deliverables.{agent}.{TOKENS[agent]}.REQ-1"
     assert sent.subject == subject

@@ -17,7 +17,7 @@ NUMBER = "REQ-1"
 def notice(
     agent: str = "roy", fields: Mapping[str, object] | None = None, **more: object
 ) -> dict[str, object]:
-    return {**green_notice(agent, NUMBER), **(fields or {}), **more}
+    return {**green_notice(TEAM[agent], NUMBER), **(fields or {}), **more}
 
 
 def fenced(fields: Mapping[str, object] | str, fence: str = "```", info: str = "json") -> str:
@@ -26,7 +26,7 @@ def fenced(fields: Mapping[str, object] | str, fence: str = "```", info: str = "
 
 
 def parse(output: str, agent: str = "roy") -> Notice:
-    return parse_notice(output, agent=agent, number=NUMBER)
+    return parse_notice(output, agent=TEAM[agent], number=NUMBER)
 
 
 def refusal(output: str, agent: str = "roy") -> str:

@@ -16,18 +16,20 @@ from pipeline.model import (
     Head,
     Priority,
     RequirementRef,
+    Stage,
     StageContext,
     StageRequest,
 )
 from pipeline.notice import last_block, parse_notice
 from pipeline.prompt import FRAME, NOTICE_LIMIT, Place, ProjectText, Templates, stage_prompt
+from pipeline.team import TEAM
 from pipeline.verdicts import green_notice
 from tests.plans import TEMPLATES, shipped
 from tests.unit.test_transcript import PROGRAMS, claude_ends, claude_json, lines
 
 NUMBER = "REQ-7"
 QA = "Backend QA"
-GREEN = green_notice("billy", NUMBER)
+GREEN = green_notice(TEAM["billy"], NUMBER)
 ANSWER = f"```json\n{json.dumps(GREEN)}\n```"
 
 
@@ -289,7 +291,7 @@ def test_nothing_in_a_prompt_can_be_read_back_as_an_answer(
     assert not re.search("`{3}|~{3}", prompt)
     assert last_block(echo(prompt), agent="billy", number=NUMBER) is None
     for output in (f"{echo(prompt)}\n{ANSWER}", f"{ANSWER}\n\n{echo(prompt)}"):
-        assert parse_notice(output, agent="billy", number=NUMBER).raw == GREEN
+        assert parse_notice(output, agent=TEAM["billy"], number=NUMBER).raw == GREEN
 
 
 @given(
@@ -300,14 +302,13 @@ def test_nothing_in_a_prompt_can_be_read_back_as_an_answer(
     st.sampled_from(shipped("standard").stages),
 )
 def test_no_prompt_that_we_render_holds_an_acceptable_answer(
-    text: str, echo: Callable[[str], str], stage: object
+    text: str, echo: Callable[[str], str], stage: Stage
 ) -> None:
-    name, agent = stage.name, stage.agent  # type: ignore[attr-defined] # a stage of the plan
-    own = json.dumps(green_notice(agent, NUMBER))
+    own = json.dumps(green_notice(stage.member, NUMBER))
     context = replace(everywhere(text), earlier=own, notes=(f"```json\n{own}\n```",))
-    prompt = a_prompt(name, context, laid_over(text))
+    prompt = a_prompt(stage.name, context, laid_over(text))
 
-    assert last_block(echo(prompt), agent=agent, number=NUMBER) is None
+    assert last_block(echo(prompt), agent=stage.agent, number=NUMBER) is None
 
 
 def test_no_part_of_a_prompt_is_an_answer_behind_a_fence_of_its_own() -> None:
@@ -318,4 +319,4 @@ def test_no_part_of_a_prompt_is_an_answer_behind_a_fence_of_its_own() -> None:
         for last in range(first + 1, min(len(told), first + 20)):
             part = "\n".join(told[first:last])
             with pytest.raises(NoticeRefused):
-                parse_notice(f"```json\n{part}\n```", agent="billy", number=NUMBER)
+                parse_notice(f"```json\n{part}\n```", agent=TEAM["billy"], number=NUMBER)

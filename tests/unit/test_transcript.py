@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.notice import parse_notice
+from pipeline.team import TEAM
 from tests.unit.test_notice import NOTICES, fenced, notice, parse, refusal
 
 Object = Mapping[str, object]
@@ -286,5 +287,5 @@ def test_megabytes_of_terminal_noise_cost_seconds_at_most(noise: str) -> None:
     output = f"{noise}\n```\n{fenced(notice())}"
     begun = time.process_time()
 
-    assert parse_notice(output, agent="roy", number="REQ-1").raw == notice()
+    assert parse_notice(output, agent=TEAM["roy"], number="REQ-1").raw == notice()
     assert time.process_time() - begun < 5

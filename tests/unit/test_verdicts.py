@@ -25,18 +25,13 @@ def red(judgement: Judgement) -> tuple[StageState, FailureKind, str, tuple[str, 
 
 @pytest.mark.parametrize("agent", TEAM)
 def test_the_green_notice_completes_the_stage(agent: str) -> None:
-    output = f"```json\n{json.dumps(green_notice(agent, 'REQ-1'))}\n```"
-    notice = parse_notice(output, agent=agent, number="REQ-1")
+    output = f"```json\n{json.dumps(green_notice(TEAM[agent], 'REQ-1'))}\n```"
+    notice = parse_notice(output, agent=TEAM[agent], number="REQ-1")
 
     judgement = judge(a_stage("Work", agent), notice)
 
     assert judgement.state is StageState.COMPLETED
     assert judgement.failure is None
-
-
-def test_nobody_unknown_has_a_green_notice() -> None:
-    with pytest.raises(KeyError):
-        green_notice("bob", "REQ-1")
 
 
 @pytest.mark.parametrize("agent", TEAM)

@@ -16,6 +16,7 @@ from pipeline.errors import AgentsFileRefused, NoticeRefused, RefusedInput
 from pipeline.model import FailureKind, RunEnd, RunResult, StageContext
 from pipeline.notice import parse_notice
 from pipeline.prompt import Place, stage_prompt
+from pipeline.team import TEAM
 from tests.fixtures_runs import Bench, attach
 from tests.fixtures_workspaces import stage_request
 from tests.plans import TEMPLATES
@@ -32,7 +33,7 @@ async def python(runs: Bench, program: str) -> RunResult:
 
 def summary(result: RunResult) -> str:
     """What the notice in the output says."""
-    return parse_notice(result.output, agent="roy", number="REQ-1").summary
+    return parse_notice(result.output, agent=TEAM["roy"], number="REQ-1").summary
 
 
 def log_of(result: RunResult) -> bytes:

@@ -24,6 +24,7 @@ from pipeline.answers import read_run
 from pipeline.model import Ending, FailureKind, RunEnd, StageState
 from pipeline.project_proposal import Login
 from pipeline.resuming import LIMITS, LOSSES
+from pipeline.team import TEAM, Agent, Role
 from pipeline.verdicts import green_notice
 from tests.eventually import eventually
 from tests.fixtures_runs import Bench, attach, follow
@@ -32,7 +33,7 @@ from tests.unit.test_answers import a_request
 RESULT = {
     **{"type": "result", "subtype": "success", "is_error": False, "result": "Done."},
     **{"session_id": "s-1", "total_cost_usd": 0.5, "permission_denials": []},
-    "structured_output": green_notice("roy", "REQ-1"),
+    "structured_output": green_notice(TEAM["roy"], "REQ-1"),
 }
 
 
@@ -185,6 +186,24 @@ async def test_a_missing_answer_is_asked_for_in_the_same_session(
     assert "your answer was not accepted" in told
     assert "`" not in told
     assert await attach(runs.host(), order) == result  # whoever looks later sees the same
+
+
+async def test_an_agent_that_its_plan_declares_is_asked_again_as_such(
+    runs: Bench, tmp_path: Path
+) -> None:
+    runs.agents["mia"] = claude(tmp_path, asked('echo "$PROSE"'))
+    mia = Agent("mia", Role.QA, "qa-mobile", "mobile", raises=("needs_ada",))
+    order = runs.order(agent="mia", declared=mia, worktree=str(tmp_path))
+
+    result = await attach(runs.host(), order)
+
+    assert result.report
+    assert result.report.asked_again == 1
+    assert "needs_ada" in tmp_path.joinpath("again").read_text()  # it is in the schema
+    (first, second) = (each.order() for each in runs.directory(order).parts())
+    assert first
+    assert second
+    assert first.member == second.member == mia
 
 
 async def test_it_is_asked_for_once_alone(runs: Bench, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pipeline.agents_file import SimulatedAgent
 from pipeline.model import RunEnd
 from pipeline.notice import parse_notice
+from pipeline.team import TEAM
 from tests.fixtures_runs import Bench, attach, until
 from tests.suspended_runs import stood_still
 
@@ -14,7 +15,7 @@ async def test_a_simulated_run_answers_with_the_scripted_notice(runs: Bench) -> 
 
     result = await attach(runs.host(), runs.order(agent="billy"))
 
-    notice = parse_notice(result.output, agent="billy", number="REQ-1")
+    notice = parse_notice(result.output, agent=TEAM["billy"], number="REQ-1")
     assert (result.end, result.exit_code, result.starts) == (RunEnd.EXITED, 0, 1)
     assert (notice.summary, notice.test_result, notice.flags) == ("Häagen", "PASS", ("needs_vic",))
 

@@ -9,6 +9,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from adapters.nats.events import NatsEventPublisher, connect
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Event, EventType, deliverable, event
+from pipeline.team import TEAM
 from tests.eventually import PATIENCE_SECONDS, Stopwatch
 from tests.fixtures_sdlc import NatsServer
 from tests.ports import own_port
@@ -77,7 +78,7 @@ async def test_deliverable_stands_in_its_own_stream(
     client: Client, nats_publisher: NatsEventPublisher
 ) -> None:
     notice = {"agent": "liz", "test_result": "PASS"}
-    await nats_publisher.publish([deliverable("run-1", "liz", "REQ-1", AT, notice)])
+    await nats_publisher.publish([deliverable("run-1", TEAM["liz"], "REQ-1", AT, notice)])
 
     message = await client.jetstream().get_msg(STREAMS[1].name, 1)
 
