@@ -226,7 +226,7 @@ class AgentsFile:
     def is_simulated(self, pipeline: Pipeline) -> bool:
         """Whether that pipeline runs no process at all, so that it needs no project."""
         agents = (self.agent(stage.agent) for stage in pipeline.stages)
-        builds = (self.builds[build] for build in pipeline.builds)
+        builds = (self.builds.get(build) for build in pipeline.builds)
         return all(isinstance(agent, SimulatedAgent) for agent in agents) and all(
             isinstance(build, SimulatedBuild) for build in builds
         )

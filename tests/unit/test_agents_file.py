@@ -231,8 +231,10 @@ def test_a_plan_needs_each_of_its_agents_and_builds() -> None:
 def test_a_plan_is_simulated_only_if_all_its_agents_and_builds_are() -> None:
     standard = shipped("standard")
     without_builds = a_plan(a_stage("a", "roy"))
+    unknown = a_plan(replace(a_stage("a", "roy"), builds=("mobile",)))
 
     assert read(SIMULATED_TEAM + SIMULATED_BUILDS).is_simulated(standard)
+    assert not read(SIMULATED_TEAM + SIMULATED_BUILDS).is_simulated(unknown)
     assert read(SIMULATED_TEAM).is_simulated(without_builds)
     assert not read('[agents.roy]\ncommand = ["x"]').is_simulated(without_builds)
 
