@@ -15,13 +15,14 @@ from adapters.nats.connection import open_connection
 from adapters.rule_engine import RuleEngine
 from adapters.rule_facts import create_rule_facts
 from cli import output
+from cli.inputs import find_pipeline
 from cli.running import load_settings, run
 from pipeline.agents_file import ADVICE_SECONDS_LIMIT
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS
 from pipeline.questions import HUMAN_ASKER, Question, RuleAnswer, Verdict, under_floor
 from pipeline.rule_messages import answer_document, question_document, read_question
-from pipeline.team import TEAM
+from pipeline.team import TEAM, is_agent_name
 from settings import Settings
 
 EXAMPLES = {
@@ -59,9 +60,7 @@ def ask_sasha(
     A worker answers and asks its program first, if it has one. Without a worker, only the rules
     answer.
     """
-    if agent not in (HUMAN_ASKER, *TEAM):
-        names = ", ".join((HUMAN_ASKER, *TEAM))
-        raise RefusedInput(f"There is no agent {agent[:80]!r}: {names}.")
+    _check_asker(agent, requirement)
     asked = Question(agent, question, context, requirement=requirement)
     read_question(_encoded(asked))  # refuses what a worker would refuse
     document = run(_answered(load_settings(), asked))
@@ -70,6 +69,16 @@ def ask_sasha(
     else:
         for key in _ANSWER:
             output.write(output.plain(f"{key:8}{document[key]}"))
+
+
+def _check_asker(agent: str, requirement: str) -> None:
+    """Refuse a slip. A requirement may have agents of its own, whom its rows know."""
+    if agent in (HUMAN_ASKER, *TEAM) or (requirement and is_agent_name(agent)):
+        return
+    usual = find_pipeline(load_settings().pipeline)
+    names = dict.fromkeys((HUMAN_ASKER, *TEAM, *(stage.agent for stage in usual.stages)))
+    if agent not in names:
+        raise RefusedInput(f"There is no agent {agent[:80]!r}: {', '.join(names)}.")
 
 
 async def _answered(settings: Settings, question: Question) -> Mapping[str, object]:

@@ -20,8 +20,9 @@ from adapters.temporal.client import reaching_temporal
 from adapters.waiting import within
 from cli import output
 from cli.connections import temporal_client
+from cli.inputs import pipelines_here
 from cli.installation import installation_of, proved_binding
-from pipeline.agents_file import AgentsFile
+from pipeline.agents_file import AgentsFile, strangers
 from pipeline.errors import DependencyUnavailable, WrongInstallation
 from pipeline.installation import Installation
 from pipeline.model import DEPENDENCIES, AlertKind, Pipeline, RequirementState, SashaStatus
@@ -119,11 +120,15 @@ def agents_warnings(
 
     A worker of this host has looked itself, in its own environment; without one, this command does.
     """
+    unknown = tuple(
+        f"{each}." for each in strangers(agents, (*pipelines_here(settings), *pipelines))
+    )
     if in_use := read_in_use(settings.home):
         told = (in_use.told,) if in_use.problem else ()
-        return (*told, *(f"{each}." for each in (*in_use.missing, *in_use.outdated)))
+        return (*told, *(f"{each}." for each in (*in_use.missing, *in_use.outdated)), *unknown)
     missing = what_is_missing(agents, settings.children_environment, pipelines)
-    return tuple(f"{each}. The worker needs it, and may have it." for each in missing)
+    needed = (f"{each}. The worker needs it, and may have it." for each in missing)
+    return (*needed, *unknown)
 
 
 def broken_agents_file(settings: Settings, hosts: Collection[str | None]) -> str:

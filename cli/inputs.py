@@ -17,7 +17,7 @@ from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import Pipeline, Priority
 from pipeline.numbers import check_number, slug
 from pipeline.plan_file import MONEY_LIMIT, read_pipeline
-from settings import HERE, Settings, problems_of, process_environment
+from settings import HERE, PROMPTS, Settings, problems_of, process_environment
 
 TITLE_LENGTH = 500
 DESCRIPTION_LENGTH = 200_000
@@ -220,6 +220,15 @@ def known_pipelines() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PIPELINES.glob("*.toml")))
 
 
+def pipelines_here(settings: Settings) -> tuple[Pipeline, ...]:
+    """The pipelines that come with the program, and the usual one unless `doctor` must name it."""
+    shipped = tuple(map(find_pipeline, known_pipelines()))
+    try:
+        return (*shipped, find_pipeline(settings.pipeline))
+    except RefusedInput:
+        return shipped
+
+
 def find_pipeline(name_or_file: str) -> Pipeline:
     """A pipeline by its name, or from a file. Raises: RefusedInput."""
     known = known_pipelines()
@@ -232,7 +241,8 @@ def find_pipeline(name_or_file: str) -> Pipeline:
             f"Unknown pipeline {name_or_file[:80]!r}. Known: {', '.join(known)};"
             " or give the path of a .toml file."
         )
-    return read_pipeline(read_text(path, "Pipeline file", PLAN_BYTES), str(path))
+    templates = {template.stem for template in PROMPTS.glob("*.md")}
+    return read_pipeline(read_text(path, "Pipeline file", PLAN_BYTES), str(path), templates)
 
 
 def stage_name(view: RequirementView, said: str) -> str:

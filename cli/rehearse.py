@@ -22,6 +22,7 @@ from pipeline.agents_file import AgentsFile, BuildCommand, check_plan
 from pipeline.errors import ProjectRefused, RefusedInput
 from pipeline.model import Pipeline
 from pipeline.project_proposal import toml_value
+from pipeline.team import TEAM
 from settings import HERE, Settings
 
 EXAMPLES = {
@@ -84,7 +85,7 @@ async def _rehearse(
     say_other_project(settings)
     project, state = place / "project", place / "state"
     await Git(place).run("clone", "--quiet", "--no-hardlinks", str(root), str(project))
-    files = {"agents.toml": _agents_text(agents, pipeline), "plan.toml": _plan_text(pipeline)}
+    files = {"agents.toml": _agents_text(agents, pipeline), "plan.toml": rehearsal_plan(pipeline)}
     for name, text in files.items():
         (place / name).write_text(text, encoding="utf-8")
     output.say("Starting servers and a worker for the rehearsal …")
@@ -131,9 +132,16 @@ def _build_lines(agents: AgentsFile, name: str) -> Iterator[str]:
     yield f"environment = {toml_value(build.environment)}"
 
 
-def _plan_text(pipeline: Pipeline) -> str:
+def rehearsal_plan(pipeline: Pipeline) -> str:
     """The stages that build something, and nobody who repairs: the first red ends it."""
     lines = ['name = "rehearsal"', "[bounds]", "reds = 1", "[[groups]]", 'name = "Rehearsal"']
+    added: dict[str, list[str]] = {}
+    for build, agent in {build: s.agent for s in pipeline.stages for build in s.builds}.items():
+        if agent not in TEAM:
+            added.setdefault(agent, []).append(build)
+    for agent, builds in added.items():  # whatever its role is: it has something to build
+        lines += ["[[agents]]", f"name = {toml_value(agent)}", 'role = "implementation"']
+        lines += ['side = "rehearsal"', f"builds = {toml_value(tuple(builds))}"]
     for stage in pipeline.stages:
         if stage.builds:
             lines += ["[[stages]]", f"name = {toml_value(stage.name)}", 'group = "Rehearsal"']

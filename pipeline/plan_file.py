@@ -4,7 +4,7 @@ The format is for users; `pipelines/standard.toml` explains it. What makes a pla
 stands in `plan_rules`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,7 +12,8 @@ from pipeline import plan_rules
 from pipeline.errors import PlanRefused
 from pipeline.graph import topological_order
 from pipeline.model import Bounds, Group, Pipeline, Stage
-from pipeline.team import FLAGS, TEAM
+from pipeline.plan_team import Team, flags_of, read_team, with_team
+from pipeline.team import TEAM
 from pipeline.toml_table import Table, read_table
 
 MINUTES_LIMIT = 30 * 24 * 60
@@ -51,26 +52,30 @@ _STAGE_KEYS = (
 )
 
 
-def read_pipeline(text: str, source: str) -> Pipeline:
+def read_pipeline(text: str, source: str, templates: Collection[str] = ()) -> Pipeline:
     """The pipeline that a file's text describes; `source` names the file in refusals.
 
+    `templates` are the names of those in `prompts/`: a role that is added may have one.
     Stages keep the order of the file where that is a legal sequential order.
 
     Raises: PlanRefused naming file, key and reason.
     """
     table = read_table(text, lambda key, reason: PlanRefused(source, key, reason))
-    table.allow(("name", "bounds", "groups", "stages"))
+    table.allow(("name", "bounds", "agents", "groups", "stages"))
     name = _name(table)
     bounds = _bounds(table.table("bounds"))
     groups = tuple(_group(entry) for entry in table.tables("groups"))
     entries = _named(table.tables("stages"))
-    stages = tuple(_stage(entry, name) for name, entry in entries)
+    declared = table.tables("agents") if "agents" in table.values else ()
     try:
+        team = read_team(declared, templates)
+        stages = tuple(_stage(entry, name, team) for name, entry in entries)
         plan_rules.check_names(groups, stages)
         needs = plan_rules.resolved_needs(groups, stages, _own_needs(entries))
         ordered = {stage.name: replace(stage, needs=needs[stage.name]) for stage in stages}
         order = topological_order(needs)
         pipeline = Pipeline(name, groups, tuple(ordered[name] for name in order), bounds)
+        pipeline = with_team(pipeline, team)
         plan_rules.check_flags(pipeline)
     except plan_rules.BrokenRule as broken:
         raise PlanRefused(source, broken.key, broken.reason) from broken
@@ -135,9 +140,9 @@ def _named(tables: Sequence[Table]) -> tuple[tuple[str, Table], ...]:
     return tuple((name, table.moved(plan_rules.stage_key(name))) for name, table in named)
 
 
-def _stage(table: Table, name: str) -> Stage:
+def _stage(table: Table, name: str, team: Team) -> Stage:
     table.allow(_STAGE_KEYS)
-    agent = _known(table, "agent", table.string("agent"), tuple(TEAM))
+    agent = _known(table, "agent", table.string("agent"), (*TEAM, *team))
     minutes = table.number("minutes", most=MINUTES_LIMIT)
     deadline = table.number("deadline_minutes", minutes * DEADLINE_FACTOR, most=MINUTES_LIMIT * 2)
     grace = table.number("grace_minutes", GRACE_MINUTES, most=MINUTES_LIMIT, zero=True)
@@ -150,15 +155,15 @@ def _stage(table: Table, name: str) -> Stage:
         deadline=timedelta(minutes=deadline),
         grace=timedelta(minutes=grace),
         retries=table.integer("retries", 0, most=RETRIES_LIMIT),
-        flag=_flag(table),
-        builds=_builds(table),
+        flag=_flag(table, team),
+        builds=_builds(table, team[agent].agent.builds if agent in team else ()),
     )
 
 
-def _flag(table: Table) -> str | None:
+def _flag(table: Table, team: Team) -> str | None:
     if "flag" not in table.values:
         return None
-    return _known(table, "flag", table.string("flag"), FLAGS)
+    return _known(table, "flag", table.string("flag"), flags_of(team))
 
 
 def _known(table: Table, key: str, value: str, known: Sequence[str]) -> str:
@@ -167,8 +172,8 @@ def _known(table: Table, key: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-def _builds(table: Table) -> tuple[str, ...]:
-    builds = _unique(table.strings("builds", ()))
+def _builds(table: Table, usual: tuple[str, ...]) -> tuple[str, ...]:
+    builds = _unique(table.strings("builds", usual))
     for build in builds:
         if not plan_rules.is_build_name(build):
             table.refuse("builds", f"{build!r} must be lower-case letters, digits and hyphens")

@@ -89,6 +89,13 @@ AGENTS = AgentsFile(
     minute_seconds=0.0,
 )
 
+OF_ANY_TEAM = replace(
+    AGENTS,
+    builds={name: SimulatedBuild() for name in ("backend", "frontend", "orders", "mobile")},
+    other=SimulatedAgent(),
+)
+"""Whoever a plan declares works, too."""
+
 WITH_PROJECT = replace(AGENTS, agents={**AGENTS.agents, "cynthia": CommandAgent(("true",))})
 """A program among the agents: the project is needed, although a script answers for it."""
 

@@ -29,6 +29,7 @@ from cli.connections import Services
 from cli.inputs import Submission
 from cli.start import Launch, launch
 from demo.project import make_project
+from pipeline.events import EVENT_PREFIX
 from pipeline.model import (
     DeliveryReport,
     Pipeline,
@@ -215,10 +216,12 @@ class Orchestra:
         await eventually_async(shows, f"what is claimed of {name}")
         return await self.stage(name)
 
-    async def events(self, number: str = "") -> Sequence[Mapping[str, Any]]:
+    async def events(
+        self, number: str = "", subject: str = f"{EVENT_PREFIX}.>"
+    ) -> Sequence[Mapping[str, Any]]:
         """What JetStream holds of the requirement, in order."""
-        wanted = number or self.number
-        return [e async for e in self._publisher.events() if e["reqNumber"] == wanted]
+        wanted, told = number or self.number, self._publisher.events(subject=subject)
+        return [event async for event in told if event["reqNumber"] == wanted]
 
     async def query(self, statement: str, *values: str) -> Sequence[tuple[Any, ...]]:
         """What the database answers."""

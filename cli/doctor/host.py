@@ -15,9 +15,9 @@ from adapters.runs.slots import SlotLimit
 from adapters.user_files import find_agents
 from adapters.waiting import within
 from cli.doctor.checks import Finding, Kind, Probe
-from cli.inputs import find_pipeline
+from cli.inputs import find_pipeline, pipelines_here
 from cli.slots import slots_document
-from pipeline.agents_file import SimulatedAgent, check_plan
+from pipeline.agents_file import SimulatedAgent, check_plan, strangers
 from pipeline.errors import RefusedInput
 from settings import HERE, Settings
 
@@ -75,7 +75,7 @@ async def _agents(settings: Settings) -> Finding:
     detail = f"{len(agents.agents) - simulated} programs, {simulated} simulated{used}"
     return Finding(
         version=in_use.version if in_use else "",
-        detail="; ".join((detail, *outdated)),
+        detail="; ".join((detail, *outdated, *strangers(agents, pipelines_here(settings)))),
         advice=f"Missing: {'; '.join(missing)}." if missing else "",
         facts={"missing": missing, "outdated": outdated},
     )

@@ -60,6 +60,7 @@ from pipeline.runbook import RUNBOOK, RunbookEntry
 from tests.accounts import BY_CLAUDE, WORKS, resets_in
 from tests.cluster import (
     NO_REPAIR,
+    OF_ANY_TEAM,
     REPAIR,
     Cluster,
     ExitCodes,
@@ -113,6 +114,7 @@ QUESTION: Scripts = {"Research": [Script({"status": "BLOCKED", "summary": "which
 LASTING = Script(lasts=True)
 RED_BUILD: ExitCodes = {"backend": [2, 0]}
 LASTING_FIX: Scripts = {FIX: [LASTING]}
+BY_MIA: Scripts = {"Mobile Implementation": [Script({"needs_ada": True})]}
 OURS: Scripts = {ROY: [Script(lasts=True, files={"shared.txt": "ours\n"})]}
 CRASH: Scripts = {ROY: [Script(lasts=True, exit_code=1, output="no notice"), Script()]}
 _ASKED = 4
@@ -417,6 +419,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "unrecorded": Scenario(SOLO, CRASH, answers=_fail_report),
     "one-sided": Scenario("one-sided"),
+    "monorepo": Scenario("monorepo", BY_MIA, {"orders": [2, 0]}, bounds=REPAIR, agents=OF_ANY_TEAM),
     "one-sided-frontend": Scenario("one-sided-frontend"),
 }
 

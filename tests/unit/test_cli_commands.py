@@ -140,6 +140,7 @@ def test_plan_takes_durations_from_a_file_and_compares_pipelines(tmp_path: Path)
     assert {name: plan["makespan_minutes"] for name, plan in plans.items()} == {
         "critical-path": 370,
         "final-stages": 400,
+        "monorepo": 310,
         "one-sided": 415,
         "one-sided-frontend": 415,
         "standard": 415,
