@@ -133,6 +133,8 @@ class Program:
         trace: TracebackType | None,
     ) -> None:
         self._close()
+        if kind:  # a test that has failed waits for nothing
+            self.kill()
         self.wait()
 
     def _close(self) -> None:
