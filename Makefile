@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo up test test-slow test-agents test-containers check format bench rooms clean
+.PHONY: setup demo up test test-scenarios test-slow test-agents test-containers check format bench rooms clean
 
 setup: $(READY)  ## the packages, in .venv
 
@@ -14,8 +14,12 @@ demo: $(READY)  ## one requirement through the whole team on embedded servers
 up: $(READY)  ## the embedded servers and a worker, in the foreground
 	@$(BIN)/python starter.py up
 
-test: $(READY)  ## the whole suite, against real servers
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not containers and not agents"
+test: $(READY)  ## every part, and the ways of a requirement, against real servers
+	@$(BIN)/python -m pytest -n 2 --dist worksteal \
+		-m "not scenario and not slow and not containers and not agents"
+
+test-scenarios: $(READY)  ## repairs, outages, P0, kills and cancellations in every crossing
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "scenario and not slow"
 
 test-slow: $(READY)  ## the long scenarios
 	@$(BIN)/python -m pytest -m slow
