@@ -10,6 +10,7 @@ from activities.persistence import (
     letting_others_deliver,
     notify_others,
     publish_soon,
+    publishing_what_lasts,
     subscriber,
     until_persisted,
 )
@@ -49,10 +50,11 @@ class BuildActivities:
         async with letting_others_deliver(self._ports, request.ref.number):
             outcome = await self._open(request)
         if outcome is None:
-            async with step("check the commit out"):
-                directory = await self._checkout(request)
-            async with step("build"):
-                result = await self._ports.builds.run(request, directory)
+            with publishing_what_lasts(self._ports, request.ref.number):
+                async with step("check the commit out"):
+                    directory = await self._checkout(request)
+                async with step("build"):
+                    result = await self._ports.builds.run(request, directory)
             outcome = _judge(request, result, self._ports.parallel)
             await until_persisted(
                 self._ports, partial(self._ports.store.record_build, request, outcome, result)

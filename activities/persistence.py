@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
 from typing import TypeVar
 
@@ -22,6 +22,8 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 _CALL_AGAIN_SECONDS = 60.0
 """A second outage may follow before the first is recorded, so she is called again."""
+_LASTS_SECONDS = 1.0
+"""A publication costs about as much as all else that the database does for a build."""
 _publishing: set[asyncio.Task[None]] = set()
 """What nobody awaits, kept from being collected."""
 
@@ -53,6 +55,19 @@ def publish_soon(ports: HostPorts, number: str) -> None:
     task = asyncio.create_task(_publish(ports, number))
     _publishing.add(task)
     task.add_done_callback(_publishing.discard)
+
+
+@contextmanager
+def publishing_what_lasts(ports: HostPorts, number: str) -> Iterator[None]:
+    """Publish the pending events of a requirement, if the block is not over in a moment.
+
+    The end of a short one is published together with its start.
+    """
+    later = asyncio.get_running_loop().call_later(_LASTS_SECONDS, publish_soon, ports, number)
+    try:
+        yield
+    finally:
+        later.cancel()
 
 
 async def _publish(ports: HostPorts, number: str) -> None:

@@ -23,7 +23,15 @@ from cli.hints import (
     wrong_installation,
 )
 from cli.running import load_settings, run
-from cli.status import ask_line, cost_document, queued_line, retry_document, retry_lines
+from cli.status import (
+    ask_line,
+    build_document,
+    building_line,
+    cost_document,
+    queued_line,
+    retry_document,
+    retry_lines,
+)
 from pipeline.costs import amount
 from pipeline.model import RequirementState
 from settings import Settings
@@ -93,9 +101,10 @@ async def _requirements(
 def _document(listed: ListedRequirement) -> Mapping[str, object]:
     fields = asdict(listed)
     retries = [retry_document(retry) for retry in listed.retries]
+    building = [build_document(build) for build in listed.building]
     fields.pop("cost")
     number, cost = fields.pop("number"), cost_document(listed.cost)
-    return {"req_number": number, **fields, "retries": retries, **cost}
+    return {"req_number": number, **fields, "retries": retries, "building": building, **cost}
 
 
 def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
@@ -120,28 +129,37 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
 
 
 def _waits_for(listed: ListedRequirement) -> str:
-    """Whom it waits for; if its fixes are held, also who holds them."""
+    """Whom it waits for, builds included; if its fixes are held, also who holds them."""
     if listed.state is RequirementState.HELD:
         return listed.waiting_for
     slot = "slot" if listed.queued else ""
     retried = "a retry" if listed.retries else ""
-    waits = (listed.waiting_for, *listed.held_by, slot, retried)
+    builds = (f"build {build.build}" for build in listed.building)
+    waits = (listed.waiting_for, *listed.held_by, slot, retried, *builds)
     return ", ".join(filter(None, dict.fromkeys(waits)))
 
 
 def _since(listed: ListedRequirement) -> datetime:
-    """Since when it waits, is queued for a slot, or retries; else its last change."""
-    since = (*(retry.since for retry in listed.retries), *(each.since for each in listed.queued))
+    """Since when it waits, is queued for a slot, retries or builds; else its last change."""
+    since = (
+        *(retry.since for retry in listed.retries),
+        *(each.since for each in listed.queued),
+        *(build.started_at for build in listed.building),
+    )
     return listed.waiting_since or min(since, default=None) or listed.updated_at
 
 
 def _why(listed: ListedRequirement) -> str:
-    """The question to a human, the reason of the hold, or the slots and retries it waits for."""
+    """The question to a human, the reason of the hold, or the slots and steps it waits for."""
     if listed.asks:
         return ask_line(listed.asks[0])
     if listed.state is RequirementState.HELD:
         return listed.reason
-    waits = (*map(queued_line, listed.queued), *retry_lines(listed.retries, listed.number))
+    waits = (
+        *map(queued_line, listed.queued),
+        *retry_lines(listed.retries, listed.number),
+        *map(building_line, listed.building),
+    )
     return "; ".join(waits)
 
 

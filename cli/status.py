@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapters.sdlc.views import (
+    BuildView,
     EscalationView,
     FailureView,
     FixView,
@@ -113,6 +114,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "fixes": [fix_document(fix) for fix in view.fixes],
         "escalation": _question_document(view.escalation) if view.escalation else None,
         "queued": [asdict(queued) for queued in view.queued],
+        "building": [build_document(build) for build in view.building],
         "holds": [asdict(hold) for hold in view.holds],
         "past_holds": [asdict(hold) for hold in view.past_holds],
         "holders": [
@@ -187,6 +189,12 @@ def cost_document(cost: Cost) -> Mapping[str, object]:
     }
 
 
+def build_document(build: BuildView) -> Mapping[str, object]:
+    """The JSON of a build that is under way."""
+    fields = asdict(build)
+    return {"req_number": fields.pop("number"), **fields}
+
+
 def retry_document(retry: RetryView) -> Mapping[str, object]:
     """The JSON of a step that fails and is retried."""
     fields = asdict(retry)
@@ -239,6 +247,7 @@ def overview(view: RequirementView) -> RenderableType:
     parts += [
         f"{stage.stage}: {preparing_line(stage)}" for stage in view.stages if stage.is_preparing
     ]
+    parts += [building_line(build) for build in view.building]
     if prepared := [stage for stage in view.stages if stage.prepare_ended_at]:
         took = (f"{stage.stage} {_prepare_time(stage)}" for stage in prepared)
         parts.append(output.plain(f"Clones prepared before their agents: {', '.join(took)}"))
@@ -358,17 +367,27 @@ def preparing_line(stage: StageView) -> str:
     return output.plain(f"its clone is being prepared for {builds}, {_prepare_time(stage)} by now")
 
 
+def building_line(build: BuildView) -> str:
+    """A build that is under way: whose commit, and how long it has taken so far."""
+    took = output.duration(lasted(build.started_at))
+    what = f"build {build.build} of {build.stage} ({build.agent})"
+    return output.plain(f"{what} on {build.commit[:10]} is under way, {took} by now")
+
+
+def lasted(since: datetime, until: datetime | None = None) -> float:
+    """Seconds from then to that time, or to now; never below 0: clocks differ between hosts."""
+    return max(0.0, ((until or datetime.now(UTC)) - since).total_seconds())
+
+
 def _prepare_time(stage: StageView) -> str:
     assert stage.prepare_started_at
-    end = stage.prepare_ended_at or datetime.now(UTC)
-    return output.duration(max(0.0, (end - stage.prepare_started_at).total_seconds()))
+    return output.duration(lasted(stage.prepare_started_at, stage.prepare_ended_at))
 
 
 def _duration(stage: StageView) -> str:
     if not stage.started_at:
         return ""
-    end = stage.ended_at or datetime.now(UTC)
-    return output.duration(max(0.0, (end - stage.started_at).total_seconds()))
+    return output.duration(lasted(stage.started_at, stage.ended_at))
 
 
 def _gates_table(view: RequirementView) -> Table:

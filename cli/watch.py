@@ -11,7 +11,7 @@ import typer
 from rich.live import Live
 
 from adapters.sdlc.reader import SdlcReader
-from adapters.sdlc.views import EscalationView, RequirementView, StageView
+from adapters.sdlc.views import BuildView, EscalationView, RequirementView, StageView
 from cli import output
 from cli.connections import records
 from cli.diff import brought
@@ -19,7 +19,9 @@ from cli.exits import ExitCode
 from cli.running import exit_code_of_state, load_settings, run, worst
 from cli.status import (
     ask_line,
+    building_line,
     full_status,
+    lasted,
     overview,
     pre_emption_lines,
     preparing_line,
@@ -179,6 +181,8 @@ class ProgressLines:
         self._failing: set[tuple[str, str, datetime]] = set()
         self._prepared: dict[str, tuple[datetime | None, datetime | None]] = {}
         self._warned: set[str] = set()
+        self._building: frozenset[BuildView] = frozenset()
+        self._built = 0
 
     def __call__(self, view: RequirementView) -> None:
         """Print every change, causes first: ended fixes, then failures, then what follows."""
@@ -187,6 +191,7 @@ class ProgressLines:
             *self._stage_lines(view),
             *self._queued_lines(view),
             *self._prepare_lines(view),
+            *self._build_lines(view),
             *self._failure_lines(view),
             *self._opened_fix_lines(view),
             *self._budget_lines(view),
@@ -215,6 +220,18 @@ class ProgressLines:
             if any(now) and self._prepared.get(stage.stage) != now:
                 yield f"{stage.stage}: {preparing_line(stage)}"
             self._prepared[stage.stage] = now
+
+    def _build_lines(self, view: RequirementView) -> Iterator[str]:
+        """When a build is seen to be under way, and how each has ended."""
+        for build in view.building:
+            if build not in self._building:
+                yield building_line(build)
+        self._building = frozenset(view.building)
+        gates = [gate for gate in view.gates if gate.clean is not None]
+        for gate in gates[self._built :]:
+            took = gate.started_at and output.duration(lasted(gate.started_at, gate.ended_at))
+            yield f"{output.clock(gate.ended_at)} {gate.gate} is {gate.verdict} after {took}".lstrip()
+        self._built = len(gates)
 
     def _failure_lines(self, view: RequirementView) -> Iterator[str]:
         new = [failure for failure in view.failures if failure.round > self._round]

@@ -61,6 +61,8 @@ class EventType(StrEnum):
     STAGE_FAILED = "stage.failed"
     STAGE_BLOCKED = "stage.blocked"
     STAGE_TIMEOUT = "stage.timeout"
+    BUILD_STARTED = "build.started"
+    """It passed its gates. What repeats a build after a crash says so no second time."""
     BUILD_PASSED = "build.passed"
     BUILD_FAILED = "build.failed"
     GROUP_COMPLETED = "group.completed"
@@ -115,9 +117,14 @@ def event(
 
     `scope` is the run id or the execution's key; with type and occurrence it names the event.
     """
-    event_id = f"{scope}:{event_type}:{occurrence}"
-    payload = _payload(event_id, event_type, number, at, fields)
-    return Event(event_id, event_type, number, f"{EVENT_PREFIX}.{event_type}", payload)
+    name = event_id(scope, event_type, occurrence)
+    payload = _payload(name, event_type, number, at, fields)
+    return Event(name, event_type, number, f"{EVENT_PREFIX}.{event_type}", payload)
+
+
+def event_id(scope: str, event_type: EventType, occurrence: int = 1) -> str:
+    """The id of the event of that type which the scope tells for the so-manieth time."""
+    return f"{scope}:{event_type}:{occurrence}"
 
 
 def deliverable(

@@ -194,11 +194,18 @@ class Requirement:
         skip = StageSkip(self.ref, PLAN.stage(name), attempt, "No flag.")
         await self.store.skip_stages([skip])
 
+    def build_request(self, occurrence: int = 1) -> BuildRequest:
+        return BuildRequest(
+            self.ref, "backend", BACKEND, "roy", Head("c1", 1), str(occurrence), True
+        )
+
+    async def open_build(self, occurrence: int = 1) -> BuildOutcome | Hold | None:
+        return await self.store.open_build(self.build_request(occurrence), self.number)
+
     async def build(
         self, *, occurrence: int = 1, passed: bool = True, start: int = 0, minutes: int = 5
     ) -> BuildRequest:
-        head = Head("c1", 1)
-        request = BuildRequest(self.ref, "backend", BACKEND, "roy", head, str(occurrence), True)
+        request = self.build_request(occurrence)
         failure = a_failure(BACKEND, "build backend", kind=FailureKind.BUILD)
         began = START + timedelta(minutes=start)
         await self.store.record_build(

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from pydantic import TypeAdapter
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.deliveries import leave_line
 from adapters.sdlc.holds import gate_reads, pass_gate
-from adapters.sdlc.tables import GateRow
+from adapters.sdlc.tables import EventRow, GateRow
 from adapters.sdlc.transaction import RequirementWrite
-from pipeline.events import EventType
+from pipeline.events import EventType, event_id
 from pipeline.model import (
     BuildOutcome,
     BuildRequest,
@@ -30,7 +30,14 @@ ERROR_LINES = 50
 """Lines of a build's errors in its event (original-behaviour, section 8, scenario 4)."""
 
 _OUTCOME = TypeAdapter(BuildOutcome)
-_EVIDENCE = select(GateRow.evidence).where(GateRow.gate_id == bindparam("gate_id"))
+_EVIDENCE = select(
+    select(GateRow.evidence)
+    .where(GateRow.gate_id == bindparam("gate_id"))
+    .scalar_subquery()
+    .label("evidence"),
+    exists().where(EventRow.event_id == bindparam("started")).label("is_started"),
+)
+"""One row: the recorded outcome or null, and whether the start was told."""
 
 
 async def open_build(
@@ -38,15 +45,20 @@ async def open_build(
 ) -> BuildOutcome | Hold | None:
     """What is recorded of the verification, else what holds it, else None: it is to be made.
 
-    Raises: UnknownRequirement.
+    A build that starts is told of once. Raises: UnknownRequirement.
     """
-    number, evidence = request.ref.number, (_EVIDENCE, {"gate_id": request.run_id})
+    number, names = request.ref.number, _names(request.run_id)
+    evidence = (_EVIDENCE, names)
     write = await RequirementWrite.lock(connection, number, evidence, *gate_reads(number))
-    if known := await _evidence(write, request.run_id):
-        return known
+    (known,) = await write.read(_EVIDENCE, **names)
+    if known["evidence"] is not None:
+        return _OUTCOME.validate_python(known["evidence"])
     hold = await pass_gate(write, f"build {request.build}", subscriber, request.held)
     if hold:
         await leave_line(write, keeps_place=True)  # it was to deliver: others do so meanwhile
+    elif not known["is_started"]:
+        fields = {**_told_of(request), "commit": request.commit, "clean": request.clean}
+        write.tell(request.run_id, EventType.BUILD_STARTED, fields)
     await write.flush()
     return hold
 
@@ -55,9 +67,10 @@ async def record_build(
     connection: AsyncConnection, request: BuildRequest, outcome: BuildOutcome, result: BuildResult
 ) -> None:
     """The evidence of one verification; a repeat does nothing. Raises: UnknownRequirement."""
-    evidence = (_EVIDENCE, {"gate_id": request.run_id})
-    write = await RequirementWrite.lock(connection, request.ref.number, evidence)
-    if await _evidence(write, request.run_id):
+    names = _names(request.run_id)
+    write = await RequirementWrite.lock(connection, request.ref.number, (_EVIDENCE, names))
+    (known,) = await write.read(_EVIDENCE, **names)
+    if known["evidence"] is not None:
         return
     write.insert(
         GateRow,
@@ -79,11 +92,9 @@ async def record_build(
     await write.flush()
 
 
-async def _evidence(write: RequirementWrite, run_id: str) -> BuildOutcome | None:
-    for gate in await write.read(_EVIDENCE, gate_id=run_id):
-        if gate["evidence"] is not None:
-            return _OUTCOME.validate_python(gate["evidence"])
-    return None
+def _names(run_id: str) -> dict[str, object]:
+    """By what the evidence of a verification is found, and the event of its start."""
+    return {"gate_id": run_id, "started": event_id(run_id, EventType.BUILD_STARTED)}
 
 
 def add_gates(
@@ -143,14 +154,12 @@ def _tell(write: RequirementWrite, request: BuildRequest, outcome: BuildOutcome)
     write.tell(
         request.run_id,
         EventType.BUILD_PASSED if outcome.passed else EventType.BUILD_FAILED,
-        {
-            "agent": request.owner,
-            "build": request.build,
-            "stage": request.stage,
-            "commit": outcome.commit,
-            "errors": errors,
-        },
+        {**_told_of(request), "commit": outcome.commit, "errors": errors},
     )
+
+
+def _told_of(request: BuildRequest) -> dict[str, object]:
+    return {"agent": request.owner, "build": request.build, "stage": request.stage}
 
 
 def _colour(green: bool) -> str:

@@ -3,7 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Label, Select, and_, case, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Label,
+    Select,
+    Text,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
@@ -12,6 +23,7 @@ from adapters.sdlc.deliveries import standings
 from adapters.sdlc.tables import (
     AccountRow,
     EscalationRow,
+    EventRow,
     FailureRow,
     FixRow,
     GateRow,
@@ -25,6 +37,7 @@ from adapters.sdlc.tables import (
     StageRow,
     is_open,
 )
+from pipeline.events import EventType, event_id
 from pipeline.model import NO_COST, RequirementState, Turn
 from pipeline.plan_rules import DELIVER
 
@@ -61,6 +74,7 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
         "past_holds": [hold for hold in held if hold["ended_at"] is not None],
         "holders": await _holders(connection, open_holds),
         "queued": await rows(connection, queued(number)),
+        "building": await rows(connection, building([number])),
         "escalation": asked[0] if asked else None,
         "retries": await rows(connection, _retries(number, fixes)),
         "leftover": next(iter(await rows(connection, leftovers(number))), None),
@@ -143,6 +157,41 @@ def queued(*numbers: str) -> Query:
         .outerjoin(HostRow, HostRow.host == everybody.columns.host)
         .where(everybody.columns.number.in_(numbers))
         .order_by(everybody.columns.place)
+    )
+
+
+def building(numbers: Sequence[str]) -> Query:
+    """Builds of those requirements that are under way: started, and neither ended nor held.
+
+    One whose infrastructure failed has no evidence, but a failure that came after its start.
+    """
+    told = EventRow.payload
+    number, started_at = EventRow.number, EventRow.created_at
+    build = told["build"].astext
+    gate = literal("build ", Text) + build
+    started = GateRow.gate_id + literal(event_id("", EventType.BUILD_STARTED), Text)
+    of_it = (GateRow.number == number, started == EventRow.event_id)
+    is_held = (HoldRow.number == number, HoldRow.boundary == gate, HoldRow.ended_at.is_(None))
+    has_failed = (FailureRow.number == number, FailureRow.gate == gate)
+    return (
+        select(
+            number,
+            build.label("build"),
+            told["stage"].astext.label("stage"),
+            told["agent"].astext.label("agent"),
+            told["commit"].astext.label("commit"),
+            started_at.label("started_at"),
+        )
+        .join(RequirementRow, RequirementRow.number == number)
+        .where(
+            number.in_(numbers),
+            EventRow.type == str(EventType.BUILD_STARTED),
+            is_open(),
+            ~exists().where(*of_it),
+            ~exists().where(*is_held),
+            ~exists().where(*has_failed, FailureRow.created_at >= started_at),
+        )
+        .order_by(EventRow.id)
     )
 
 

@@ -263,6 +263,7 @@ async def _listed(
     numbers = [row["number"] for row in found]
     queued = await queries.rows(connection, queries.queued(*numbers))
     retried = await queries.rows(connection, queries.retries())
+    building = await queries.rows(connection, queries.building(numbers))
     spent = await costs.of_requirements(connection, numbers)
     return _views(
         ListedRequirement,
@@ -271,6 +272,7 @@ async def _listed(
                 **row,
                 "queued": [each for each in queued if each["number"] == row["number"]],
                 "retries": [each for each in retried if each["number"] == row["number"]],
+                "building": [each for each in building if each["number"] == row["number"]],
                 "cost": spent.get(row["number"], NO_COST),
             }
             for row in found

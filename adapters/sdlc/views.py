@@ -46,6 +46,8 @@ class StageView:
     session: str = ""
     """The session of the latest attempt's program."""
     resumes: int = 0
+    run_id: str | None = None
+    """The latest attempt's run, once it is opened."""
     prepared: tuple[str, ...] = ()
     """The builds whose `prepare` ran, or runs, in the clone of the latest attempt."""
     prepare_started_at: datetime | None = None
@@ -76,6 +78,18 @@ class GateView:
     tree: str
     clean: bool | None
     steps: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True)
+class BuildView:
+    """A build that is under way: whose it is, of which commit, and since when."""
+
+    number: str
+    build: str
+    stage: str
+    agent: str
+    commit: str
+    started_at: datetime
 
 
 @dataclass(frozen=True)
@@ -286,6 +300,8 @@ class ListedRequirement(RequirementSummary):
     """Its place among those that wait to deliver to its target, as of now."""
     cost: Cost = NO_COST
     """Of its own runs and those of its fixes; of a fix its own."""
+    building: tuple[BuildView, ...] = ()
+    """Its builds that are under way."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +336,8 @@ class RequirementView(RequirementSummary):
     """Of its own runs and those of its fixes."""
     budgets: tuple[Budget, ...] = ()
     """Those that its runs count in: its own, and that of the day."""
+    building: tuple[BuildView, ...] = ()
+    """Its builds that are under way."""
 
     @property
     def is_out_of_budget(self) -> bool:

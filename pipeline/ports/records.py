@@ -196,7 +196,7 @@ class SdlcStore(Protocol):
     ) -> BuildOutcome | Hold | None:
         """The recorded outcome of that very verification; else a hold as of `open_stage`, or None.
 
-        None: it is to be built.
+        None: it is to be built; the first time that tells `build.started`.
         """
 
     async def block(self, collection: FailureCollection, report: FailureReport) -> None:

@@ -47,7 +47,7 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
     assert list(document) == [
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
-        "queued", "holds", "past_holds", "holders", "retries", "leftover", "turn",
+        "queued", "building", "holds", "past_holds", "holders", "retries", "leftover", "turn",
         "usd", "usd_is_estimated", "usd_is_partial",
         "tokens", "input_tokens", "cached_tokens", "output_tokens", "budgets",
         "reason", "host", "created_at", "started_at", "ended_at", "brought", "installation",

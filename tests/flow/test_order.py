@@ -60,6 +60,7 @@ async def test_every_event_of_a_delivery_goes_out_once(cluster: Cluster) -> None
     assert len({event["eventId"] for event in events}) == len(events)
     assert {kind: types.count(kind) for kind in sorted(set(types))} == {
         "build.passed": 2,
+        "build.started": 2,
         "group.completed": 8,
         "stage.completed": 10,
         "stage.skipped": 1,

@@ -60,6 +60,7 @@ STEPS: dict[str, tuple[Step, Step]] = {
     "close stage": (_open_research, lambda r: r.close_stage(RESEARCH)),
     "close failed stage": (_open_research, lambda r: r.fail(RESEARCH)),
     "skip stage": (_nothing, lambda r: r.skip(SECURITY)),
+    "open build": (_nothing, lambda r: r.open_build()),
     "record build": (_nothing, lambda r: r.build()),
     "record red build": (_nothing, lambda r: r.build(passed=False)),
     "block": (_before_blocking, _block),
