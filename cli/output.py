@@ -77,6 +77,11 @@ def progress() -> Console:
     return _console(sys.stderr)
 
 
+def screen() -> Console:
+    """The console of stderr for lines that fit already: nothing in them is replaced."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
 def say(text: str) -> None:
     """Print a line of progress."""
     progress().print(plain(text), soft_wrap=True)
@@ -171,7 +176,12 @@ def duration(seconds: float) -> str:
 
 def styled(state: StageState | RequirementState) -> Text:
     """A state in its colour."""
-    return Text(str(state), style=_STYLES.get(state, ""))
+    return Text(str(state), style=style_of(state))
+
+
+def style_of(state: StageState | RequirementState) -> str:
+    """The colour of a state; empty if it has none."""
+    return _STYLES.get(state, "")
 
 
 def bar(start: float, end: float, total: float, width: int = BAR_WIDTH) -> str:

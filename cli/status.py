@@ -40,6 +40,7 @@ from cli.hints import (
     wrong_installation,
 )
 from cli.running import load_settings, run
+from cli.verdict import verdict
 from pipeline.budgets import Budget, is_spent
 from pipeline.costs import ESTIMATED, amount, counted, told
 from pipeline.model import PRE_EMPTION, Ask, Cost, RequirementState, StageState
@@ -52,18 +53,24 @@ Examples:
 
   python starter.py status REQ-101
 
+  python starter.py status REQ-101 --gates
+
   python starter.py status REQ-101 --json
 """
 }
 
 _ERROR_LINES = 15
 _PAST_SHOWN = 5
+_GREEN = "green"
 _SILENT = timedelta(minutes=2)
 """Two tries are at most ten seconds apart, and most fail within seconds."""
 
 
 def status(
     req: Annotated[str, typer.Argument(help="The requirement's number.")],
+    gates: Annotated[
+        bool, typer.Option("--gates", help="Every gate, also those that are green.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show where a requirement stands, and what to answer."""
@@ -72,7 +79,7 @@ def status(
         told = {"brought": result.document() if result else None}
         output.write_json({**status_document(view), **told, **asdict(hints)})
         return
-    output.data().print(full_status(view), crop=False)
+    output.data().print(full_status(view, all_gates=gates), crop=False)
     if result:
         output.hint(result.line())
     hints.write()
@@ -213,21 +220,29 @@ def _question_document(escalation: EscalationView) -> Mapping[str, object]:
     }
 
 
-def full_status(view: RequirementView) -> RenderableType:
-    """Everything that `status` shows: stages, fixes, gates, past holds and the report."""
-    gates = [_gates_table(view)] if view.gates else []
+def full_status(view: RequirementView, *, all_gates: bool = False) -> RenderableType:
+    """Everything that `status` shows, from what matters most: verdict, question, what is red.
+
+    Then what is under way and stages, fixes, past holds; gates that are green in one line.
+    """
+    rest = f"{view.priority} {output.plain(view.title)} ({view.pipeline}, {view.mode})"
+    said = output.plain(verdict(view)) if not view.state.is_final else ""
+    heading = Text.assemble(f"{view.number} ", output.styled(view.state), f" {said}".rstrip())
     past = map(Text, _past_hold_lines(view))
-    return Group(overview(view), *gates, *past, report(view))
+    gates = _gates(view, all_of_them=all_gates)
+    return Group(heading, rest, report(view), overview(view), *past, *gates)
 
 
 def overview(view: RequirementView) -> RenderableType:
-    """The part of a status that is worth watching: stages, fixes, and what keeps them waiting."""
-    rest = f" {view.priority} {output.plain(view.title)} ({view.pipeline}, {view.mode})"
-    parts: list[RenderableType] = [
-        Text.assemble(f"{view.number} ", output.styled(view.state), rest)
-    ]
+    """What keeps it waiting, its stages, its cost and its fixes."""
+    parts: list[RenderableType] = []
     if view.parent:
         parts.append(Text(f"A fix by {view.assignee}; it repairs {view.parent}."))
+    waits = [hold_line(hold, view) for hold in view.holds]
+    waits += [*release_lines(view), *map(queued_line, view.queued)]
+    waits += [*retry_lines(view.retries, view.number), *map(building_line, view.building)]
+    waits += [f"{each.stage}: {preparing_line(each)}" for each in view.stages if each.is_preparing]
+    parts += [output.unfolded(Text(line)) for line in waits]
     if view.stages:
         parts.append(_stages_table(view))
     if view.cost.is_known:
@@ -244,32 +259,27 @@ def overview(view: RequirementView) -> RenderableType:
         for stage in view.stages
         for remark in stage.remarks
     ]
-    parts += [
-        f"{stage.stage}: {preparing_line(stage)}" for stage in view.stages if stage.is_preparing
-    ]
-    parts += [building_line(build) for build in view.building]
     if prepared := [stage for stage in view.stages if stage.prepare_ended_at]:
         took = (f"{stage.stage} {_prepare_time(stage)}" for stage in prepared)
         parts.append(output.plain(f"Clones prepared before their agents: {', '.join(took)}"))
     if view.fixes:
         parts.append(fixes_part(view.fixes))
-    waits = [*map(queued_line, view.queued)]
-    waits += [_hold_line(hold, view) for hold in view.holds]
-    waits += [*release_lines(view), *retry_lines(view.retries, view.number)]
-    waits += [leftover_line(view.leftover)] if view.leftover else []
-    return Group(*parts, *(output.unfolded(Text(line)) for line in waits))
+    if view.leftover:
+        parts.append(output.unfolded(Text(leftover_line(view.leftover))))
+    return Group(*parts)
 
 
 def report(view: RequirementView) -> RenderableType:
-    """All failures, what the requirement waits for, and the question to a human."""
-    parts: list[RenderableType] = [failure_text(failure) for failure in view.failures]
-    # a blocked or held requirement's failures and holds say more than its reason
-    if view.reason and (view.state.is_final or not (view.failures or view.holds)):
-        parts.append(output.plain(view.reason))
+    """What the requirement waits for, the question to a human, and all failures."""
+    parts: list[RenderableType] = []
     if view.waiting_for:
         parts.append(f"Waiting for: {view.waiting_for}")
     if view.escalation:
         parts += _question(view, view.escalation)
+    parts += [failure_text(failure) for failure in view.failures]
+    # a blocked or held requirement's failures and holds say more than its reason
+    if view.reason and (view.state.is_final or not (view.failures or view.holds)):
+        parts.append(output.plain(view.reason))
     return Group(*parts)
 
 
@@ -390,12 +400,26 @@ def _duration(stage: StageView) -> str:
     return output.duration(lasted(stage.started_at, stage.ended_at))
 
 
-def _gates_table(view: RequirementView) -> Table:
+def _gates(view: RequirementView, *, all_of_them: bool) -> Iterator[RenderableType]:
+    """Gates that are red as rows, the others by name, or all as rows."""
+    latest = {gate.gate: gate for gate in view.gates}
+    red = [gate for gate in latest.values() if gate.verdict != _GREEN]
+    green = [output.plain(name) for name, gate in latest.items() if gate not in red]
+    if all_of_them and view.gates:
+        yield _gates_table(view.gates)
+        return
+    if red:
+        yield _gates_table(red)
+    if green:
+        yield f"Gates that are green: {', '.join(green)}. Each verdict: status --gates"
+
+
+def _gates_table(gates: Sequence[GateView]) -> Table:
     rows = output.table("gate", "verdict", "commit", "what ran", "at")
-    for gate in view.gates:
-        verdict = Text(gate.verdict, style="green" if gate.verdict == "green" else "bold red")
+    for gate in gates:
+        colour = Text(gate.verdict, style="green" if gate.verdict == _GREEN else "bold red")
         ran, ended_at = _what_ran(gate), output.clock(gate.ended_at)
-        rows.add_row(gate.gate, verdict, gate.commit[:10], ran, ended_at)
+        rows.add_row(gate.gate, colour, gate.commit[:10], ran, ended_at)
     return rows
 
 
@@ -470,7 +494,7 @@ def leftover_line(leftover: LeftoverView) -> str:
 
 def pre_emption_lines(view: RequirementView) -> Iterator[str]:
     """The holds that suspend agents: a suspended stage's state is still RUNNING."""
-    return (_hold_line(hold, view) for hold in view.holds if hold.boundary == PRE_EMPTION)
+    return (hold_line(hold, view) for hold in view.holds if hold.boundary == PRE_EMPTION)
 
 
 def release_lines(view: RequirementView) -> Iterator[str]:
@@ -500,7 +524,8 @@ def _length(hold: HoldView) -> timedelta:
     return (hold.ended_at or hold.since) - hold.since
 
 
-def _hold_line(hold: HoldView, view: RequirementView) -> str:
+def hold_line(hold: HoldView, view: RequirementView) -> str:
+    """What holds it at which boundary, since when and why."""
     states = {holder.number: f" ({holder.state})" for holder in view.holders}
     by = ", ".join(f"{name}{states.get(name, '')}" for name in hold.held_by)
     since = output.since(hold.since, datetime.now(UTC))

@@ -1,28 +1,27 @@
 """`watch` and `--wait`: follow requirements until they end, or until a human must answer."""
 
-import asyncio
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.live import Live
 
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.views import BuildView, EscalationView, RequirementView, StageView
 from cli import output
 from cli.connections import records
 from cli.diff import brought
-from cli.exits import ExitCode
+from cli.exits import OK, ExitCode
+from cli.following import follow
+from cli.live import follow_live
 from cli.running import exit_code_of_state, load_settings, run, worst
 from cli.status import (
     ask_line,
     building_line,
     full_status,
     lasted,
-    overview,
     pre_emption_lines,
     preparing_line,
     queued_line,
@@ -32,13 +31,14 @@ from cli.status import (
 )
 from pipeline.budgets import warns
 from pipeline.costs import amount
-from pipeline.errors import DependencyUnavailable
-from pipeline.model import HUMAN, RequirementState, StageState
+from pipeline.model import RequirementState, StageState
 from settings import Settings
 
 EXAMPLES = {
     "watch": """
 Examples:
+
+  python starter.py watch
 
   python starter.py watch REQ-101
 
@@ -46,88 +46,75 @@ Examples:
 """
 }
 
-Show = Callable[[RequirementView], None]
-
-_POLL_SECONDS = 0.5
-_OUTAGE_SECONDS = 60.0
-"""A restart of the database must not end a watch of hours."""
-_HOST_SECONDS = 10.0
-"""A running worker takes a requirement at once, unless its host is full."""
-
 
 def watch(
-    req: Annotated[str, typer.Argument(help="The requirement's number.")],
+    req: Annotated[
+        str | None, typer.Argument(help="A requirement; default: all that are under way.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One status document a line, at every change.")
     ] = False,
 ) -> None:
-    """Follow a requirement; the exit code tells how it ended. Ctrl-C detaches, cancels nothing."""
+    """Follow one requirement, or all that are under way.
+
+    It ends once each has ended or only a human can continue it; the exit code tells how. On a
+    terminal it is a board. Ctrl-C, or q on the board, detaches and cancels nothing.
+    """
     try:
         code = run(_watch(load_settings(), req, as_json=as_json))
     except KeyboardInterrupt:
-        code = detach([req])
+        code = detach([req] if req else [])
     raise typer.Exit(code)
 
 
 def detach(numbers: Sequence[str]) -> ExitCode:
     """Print how to re-attach."""
     output.say("Detached; nothing was cancelled. Re-attach with:")
-    for number in numbers:
-        output.say(f"  python starter.py watch {number}")
+    for number in numbers or ("",):
+        output.say(f"  python starter.py watch {number}".rstrip())
     return ExitCode.INTERRUPTED
 
 
-async def watch_all(settings: Settings, reader: SdlcReader, numbers: Sequence[str]) -> ExitCode:
-    """Follow all of them to their ends; returns the worst exit code."""
-    if len(numbers) == 1 and sys.stderr.isatty():
-        return await _watch_live(settings, reader, numbers[0])
-    shows = [ProgressLines() for _ in numbers]
-    views = await asyncio.gather(
-        *(follow(reader, number, show) for number, show in zip(numbers, shows, strict=True))
-    )
-    return worst([await _conclude(settings, reader, view) for view in views])
+async def watch_all(
+    settings: Settings, reader: SdlcReader, numbers: Sequence[str], *, with_new: bool = False
+) -> ExitCode:
+    """Follow all of them to their ends; returns the worst exit code.
 
-
-async def follow(reader: SdlcReader, number: str, show: Show) -> RequirementView:
-    """Show every change until the requirement has ended or only a human can continue it.
-
-    Raises: DependencyUnavailable if the first read fails, or if reads fail for a minute.
+    On a terminal that is a board; elsewhere a line for every change.
     """
-    begin, last_seen = monotonic(), float("-inf")
-    has_warned = False
-    while True:
-        try:
-            view = await reader.requirement(number)
-        except DependencyUnavailable:
-            if monotonic() - last_seen > _OUTAGE_SECONDS:
-                raise
-        else:
-            last_seen = monotonic()
-            show(view)
-            if view.state.is_final or _needs_human(view):
-                return view
-            is_waiting = view.state is RequirementState.ACCEPTED
-            if not has_warned and is_waiting and last_seen - begin > _HOST_SECONDS:
-                output.say(
-                    f"{number}: no host has taken it. Is a worker running? python starter.py doctor"
-                )
-                has_warned = True
-        await asyncio.sleep(_POLL_SECONDS)
+    if sys.stderr.isatty():
+        views = await follow_live(settings, reader, numbers, with_new=with_new)
+        if views is None:
+            return detach(() if with_new else numbers)
+    else:
+        lines: defaultdict[str, ProgressLines] = defaultdict(ProgressLines)
+        views = await follow(
+            reader,
+            numbers,
+            lambda view: lines[view.number](view),
+            output.say,
+            with_new=with_new,
+        )
+    return worst([await _conclude(settings, reader, view) for view in views.values()])
 
 
-async def _watch(settings: Settings, number: str, *, as_json: bool) -> ExitCode:
+async def _watch(settings: Settings, number: str | None, *, as_json: bool) -> ExitCode:
     async with records(settings) as reader:
+        numbers = [number] if number else await reader.under_way()
+        if not numbers:
+            output.say("No requirement is under way. All there are: python starter.py list")
+            return OK
         if as_json:
-            view = await follow(reader, number, _DocumentLines())
-            return exit_code_of_state(view.state)
-        return await watch_all(settings, reader, [number])
-
-
-async def _watch_live(settings: Settings, reader: SdlcReader, number: str) -> ExitCode:
-    console = output.progress()
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
-        view = await follow(reader, number, lambda view: live.update(overview(view)))
-    return await _conclude(settings, reader, view)
+            lines: defaultdict[str, _DocumentLines] = defaultdict(_DocumentLines)
+            views = await follow(
+                reader,
+                numbers,
+                lambda view: lines[view.number](view),
+                output.say,
+                with_new=not number,
+            )
+            return worst([exit_code_of_state(view.state) for view in views.values()])
+        return await watch_all(settings, reader, numbers, with_new=not number)
 
 
 async def _conclude(settings: Settings, reader: SdlcReader, view: RequirementView) -> ExitCode:
@@ -137,21 +124,6 @@ async def _conclude(settings: Settings, reader: SdlcReader, view: RequirementVie
         output.say(result.line())
     output.write(f"{view.number} {view.state}")
     return exit_code_of_state(view.state)
-
-
-def _needs_human(view: RequirementView) -> bool:
-    """Whether only an answer continues it, and the question can be shown already.
-
-    It is about the requirement, about the accounts or the budget that hold all of it, or about the
-    budget that holds its fixes.
-    """
-    if view.state is RequirementState.HELD:
-        is_asked = bool(view.holds) and all(hold.needs_human for hold in view.holds)
-        return is_asked and not any(stage.state is StageState.RUNNING for stage in view.stages)
-    if view.is_out_of_budget:
-        return True
-    is_blocked = view.state is RequirementState.BLOCKED
-    return is_blocked and view.waiting_for == HUMAN and view.escalation is not None
 
 
 class _DocumentLines:
@@ -230,7 +202,8 @@ class ProgressLines:
         gates = [gate for gate in view.gates if gate.clean is not None]
         for gate in gates[self._built :]:
             took = gate.started_at and output.duration(lasted(gate.started_at, gate.ended_at))
-            yield f"{output.clock(gate.ended_at)} {gate.gate} is {gate.verdict} after {took}".lstrip()
+            at = output.clock(gate.ended_at)
+            yield f"{at} {gate.gate} is {gate.verdict} after {took}".lstrip()
         self._built = len(gates)
 
     def _failure_lines(self, view: RequirementView) -> Iterator[str]:

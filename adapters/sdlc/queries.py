@@ -88,6 +88,29 @@ def listed(columns: Sequence[Any]) -> Query:
     return select(*columns, _waiting_since(), _held_by(), asks).outerjoin(EscalationRow, is_open)
 
 
+def under_way() -> Query:
+    """The numbers of all requirements that have not ended, oldest first, without fixes."""
+    of_all = select(RequirementRow.number).where(is_open(), RequirementRow.parent.is_(None))
+    return of_all.order_by(RequirementRow.created_at, RequirementRow.number)
+
+
+def versions(numbers: Sequence[str]) -> Query:
+    """Columns of which some differ if a requirement, one of its fixes or its retries changed."""
+    fix = aliased(RequirementRow)
+    fixes = select(func.max(fix.updated_at)).join(FixRow, FixRow.number == fix.number)
+    of_fixes = fixes.where(FixRow.root == RequirementRow.number).scalar_subquery()
+    retried = RetryRow.number == RequirementRow.number
+    last_retry = select(func.max(RetryRow.last_at)).where(retried).scalar_subquery()
+    steps = select(func.count()).where(retried).scalar_subquery()
+    return select(
+        RequirementRow.number,
+        RequirementRow.updated_at,
+        of_fixes.label("of_fixes"),
+        last_retry.label("last_retry"),
+        steps.label("steps"),
+    ).where(RequirementRow.number.in_(numbers))
+
+
 def failures(number: str) -> Query:
     """Every failure of a requirement in the order of the reports."""
     return (

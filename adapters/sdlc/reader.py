@@ -98,6 +98,18 @@ class SdlcReader:
             raise _unknown(number)
         return _views(RequirementView, [rows])[0]
 
+    async def under_way(self) -> tuple[str, ...]:
+        """The numbers of all requirements that have not ended, oldest first, without fixes."""
+        return tuple(row["number"] for row in await self._rows(queries.under_way()))
+
+    async def versions(self, numbers: Sequence[str]) -> Mapping[str, object]:
+        """What differs if a requirement, its fixes or its retries have changed, of each that is.
+
+        One cheap statement for all of them, in place of a dozen for each.
+        """
+        found = await self._rows(queries.versions(numbers))
+        return {row.pop("number"): tuple(row.values()) for row in map(dict, found)}
+
     async def order(self, number: str) -> RequirementOrder:
         """The input that stands in the row. Raises: UnknownRequirement."""
         query = select(RequirementRow.plan).where(RequirementRow.number == number)

@@ -1,0 +1,189 @@
+"""The live board: it follows requirements on the whole terminal until they end, or `q` is typed."""
+
+import asyncio
+import os
+import sys
+import termios
+import tty
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.live import Live
+
+from adapters.agent_programs import PROGRAMS
+from adapters.agent_programs.stream import event_of
+from adapters.files import read_tail
+from adapters.runs import records as run_files
+from adapters.runs.directory import RunDirectory
+from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.views import RequirementView, StageView
+from cli import output
+from cli.board import Board, Watched, Work
+from cli.following import follow
+from pipeline.errors import RefusedInput
+from pipeline.model import StageState
+from settings import Settings
+
+_REFRESH_SECONDS = 1.0
+"""Its figures are seconds."""
+_TAIL_BYTES = 16 * 1024
+_QUIT = b"q"
+
+
+async def follow_live(
+    settings: Settings, reader: SdlcReader, numbers: Sequence[str], *, with_new: bool = False
+) -> Mapping[str, RequirementView] | None:
+    """Follow them on a board; None if the user has left it with `q`."""
+    screen = _Screen(settings, reader)
+    leaving = asyncio.Event()
+    console = output.screen()
+    with _keys(leaving) as has_keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        screen.has_keys = has_keys
+        following = asyncio.create_task(
+            follow(reader, numbers, screen.show, screen.say, with_new=with_new)
+        )
+        showing = asyncio.create_task(screen.refresh(live))
+        left = asyncio.create_task(leaving.wait())
+        try:
+            await asyncio.wait({following, showing, left}, return_when=asyncio.FIRST_COMPLETED)
+            if showing.done():
+                showing.result()
+            return await following if not left.done() or following.done() else None
+        finally:
+            for task in (following, showing, left):
+                task.cancel()
+            await asyncio.gather(following, showing, left, return_exceptions=True)
+
+
+class _Screen:
+    """What the board shows: the latest view of each requirement, and what is known beside it."""
+
+    has_keys = False
+
+    def __init__(self, settings: Settings, reader: SdlcReader) -> None:
+        self._logs = _Logs(settings.home, settings.host)
+        self._reader = reader
+        self._views: dict[str, RequirementView] = {}
+        self._minutes: dict[str, Mapping[str, float]] = {}
+        self._notes: dict[str, None] = {}
+        self._changed = asyncio.Event()
+
+    def show(self, view: RequirementView) -> None:
+        """Take a new view."""
+        self._views[view.number] = view
+        self._changed.set()
+
+    def say(self, text: str) -> None:
+        """Add a line at the end of the board."""
+        self._notes[text] = None
+        self._changed.set()
+
+    async def refresh(self, live: Live) -> None:
+        """Draw the board at every change, and every second while something runs."""
+        while True:
+            await self._read_plans()
+            watched = [
+                Watched(view, self._minutes.get(number, {}), self._logs.of(view))
+                for number, view in self._views.items()
+            ]
+            notes = (*self._notes, *(("q ends watching; nothing is cancelled",) * self.has_keys))
+            live.update(Board(watched, datetime.now(UTC), *notes), refresh=True)
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _REFRESH_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _read_plans(self) -> None:
+        """A plan never changes: it is read once."""
+        for number in self._views.keys() - self._minutes.keys():
+            order = await self._reader.order(number)
+            self._minutes[number] = {s.name: s.minutes for s in order.pipeline.stages}
+
+
+class _Logs:
+    """What runs of this host have printed last; a file that has not changed is not read again."""
+
+    def __init__(self, home: Path, host: str) -> None:
+        self._home = home
+        self._host = host
+        self._read: dict[Path, tuple[int, str]] = {}
+
+    def of(self, view: RequirementView) -> Mapping[str, Work]:
+        """By stage, of those that run."""
+        if view.host != self._host:
+            return {}
+        running = [stage for stage in view.stages if stage.state is StageState.RUNNING]
+        return {stage.stage: self._work(stage) for stage in running if stage.run_id}
+
+    def _work(self, stage: StageView) -> Work:
+        assert stage.run_id
+        try:
+            run = RunDirectory.of(self._home, stage.run_id).last
+            order = run.order()
+        except RefusedInput:
+            return Work()
+        if order is None:
+            return Work()
+        ended_at = _changed_at(run.file(run_files.EXIT))
+        line = self._last_line(run.file(run_files.STDOUT), order.kind)
+        return Work(line, ended_at, order.minute_seconds)
+
+    def _last_line(self, path: Path, kind: str) -> str:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return ""
+        if path not in self._read or self._read[path][0] != size:
+            self._read[path] = (size, _last_readable(read_tail(path, _TAIL_BYTES), kind))
+        return self._read[path][1]
+
+
+def _last_readable(text: str, kind: str) -> str:
+    """The last line that is not empty; of a known program's stream what that says."""
+    program = PROGRAMS.get(kind)
+    for line in reversed(text.splitlines()):
+        event = event_of(line.encode(errors="replace")) if program else None
+        said = [*program.readable(event)] if program and event is not None else [line]
+        for shown in reversed([row for part in said for row in part.splitlines()]):
+            if shown.strip():
+                return shown
+    return ""
+
+
+def _changed_at(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
+
+
+@contextmanager
+def _keys(leaving: asyncio.Event) -> Iterator[bool]:
+    """Set the event once `q` is typed; False if no terminal of ours can type it."""
+    if not sys.stdin.isatty():
+        yield False
+        return
+    terminal = sys.stdin.fileno()
+    # in the background, changing the terminal would stop us
+    if os.tcgetpgrp(terminal) != os.getpgrp():
+        yield False
+        return
+    loop, before = asyncio.get_running_loop(), termios.tcgetattr(terminal)
+
+    def typed() -> None:
+        keys = os.read(terminal, 64)
+        if _QUIT in keys.lower():
+            leaving.set()
+        if not keys:  # the terminal is gone
+            loop.remove_reader(terminal)
+
+    tty.setcbreak(terminal)
+    loop.add_reader(terminal, typed)
+    try:
+        yield True
+    finally:
+        loop.remove_reader(terminal)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
