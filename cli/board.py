@@ -15,7 +15,15 @@ from rich.text import Text
 from adapters.sdlc.views import FixView, RequirementView, StageView
 from cli import output
 from cli.invocation import as_called
-from cli.status import ask_line, hold_line, lasted, queued_line, release_lines, retry_lines
+from cli.status import (
+    ask_line,
+    blocked_line,
+    hold_line,
+    lasted,
+    queued_line,
+    release_lines,
+    retry_lines,
+)
 from cli.verdict import needs_human, verdict
 from pipeline.budgets import is_spent, warns
 from pipeline.costs import amount
@@ -26,6 +34,8 @@ _ERROR_ROWS = 4
 """Lines that the first line of an error may take; the rest stands in `status`."""
 _NAME_WIDTH, _AGENT_WIDTH, _TIME_WIDTH = 25, 9, 19
 _INDENT = 2
+_GAP = 7
+"""The rank of the empty lines between requirements: all of them are left out, or none."""
 _ASCII = str.maketrans({"█": "#", "░": "-", "…": "~", "·": "-", "│": "|", "→": ">"})
 
 
@@ -92,7 +102,9 @@ class Board:
             if not shrinking:
                 break
             widest = max(shrinking, key=lambda block: (block.rank, len(block.lines)))
-            widest.level += 1
+            gaps = [block for block in shrinking if block.rank == widest.rank == _GAP]
+            for block in gaps or [widest]:
+                block.level += 1
         shown = [line for block in blocks for line in block.lines]
         room = max(1, height - len(notes))
         if len(shown) > room:
@@ -118,7 +130,7 @@ class Board:
         for rank, line in _others(view):
             yield _Block(rank, [[_cut(line, width, "dim")], []])
         if len(self._watched) > 1:
-            yield _Block(7, [[Text("")], []])
+            yield _Block(_GAP, [[Text("")], []])
 
     def _about(self, view: RequirementView, width: int) -> Text:
         took = _span(lasted(view.created_at, view.ended_at or self._now))
@@ -247,7 +259,6 @@ def _waits(view: RequirementView) -> Iterator[str]:
 
 def _others(view: RequirementView) -> Iterator[tuple[int, str]]:
     """One line for all stages that are blocked, wait or are done, each with its rank."""
-    blocked = [stage.stage for stage in view.stages if stage.state is StageState.BLOCKED]
     queued = {each.stage for each in view.queued}
     waiting = [
         stage.stage
@@ -259,8 +270,8 @@ def _others(view: RequirementView) -> Iterator[tuple[int, str]]:
         for stage in view.stages
         if stage.state in (StageState.COMPLETED, StageState.SKIPPED)
     ]
-    if blocked:
-        yield 8, f"Blocked: {len(blocked)} need what failed: {', '.join(blocked)}"
+    if line := blocked_line(view):
+        yield 8, line
     if waiting:
         yield 8, f"To come: {len(waiting)}: {', '.join(waiting)}"
     if done:

@@ -6,7 +6,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,10 +91,10 @@ class _Screen:
             notes = (*self._notes, *(("q ends watching; nothing is cancelled",) * self.has_keys))
             live.update(Board(watched, datetime.now(UTC), *notes), refresh=True)
             self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), _REFRESH_SECONDS)
-            except TimeoutError:
-                continue
+            # not `wait_for`: it swallows a cancellation that comes together with the event
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REFRESH_SECONDS):
+                    await self._changed.wait()
 
     async def _read_plans(self) -> None:
         """A plan never changes: it is read once."""
@@ -160,15 +160,18 @@ def _changed_at(path: Path) -> datetime | None:
         return None
 
 
+def _is_ours(terminal: int) -> bool:
+    """Whether we are in the foreground there: elsewhere, changing a terminal would stop us."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it is not the terminal of our session
+        return False
+
+
 @contextmanager
 def _keys(leaving: asyncio.Event) -> Iterator[bool]:
     """Set the event once `q` is typed; False if no terminal of ours can type it."""
-    if not sys.stdin.isatty():
-        yield False
-        return
-    terminal = sys.stdin.fileno()
-    # in the background, changing the terminal would stop us
-    if os.tcgetpgrp(terminal) != os.getpgrp():
+    if not (sys.stdin.isatty() and _is_ours(terminal := sys.stdin.fileno())):
         yield False
         return
     loop, before = asyncio.get_running_loop(), termios.tcgetattr(terminal)

@@ -252,8 +252,10 @@ def overview(view: RequirementView) -> RenderableType:
     parts += [
         f"{stage.stage} {stage.state}: {output.plain(output.first_line(stage.reason))}"
         for stage in view.stages
-        if stage.reason and stage.state is not StageState.HELD  # the hold says more
-    ]
+        if stage.reason and stage.state not in (StageState.HELD, StageState.BLOCKED)
+    ]  # the hold says more; what blocks is shown as red
+    if line := blocked_line(view):
+        parts.append(line)
     parts += [
         f"{stage.stage}: {output.plain(output.first_line(remark))}"
         for stage in view.stages
@@ -293,6 +295,12 @@ def failure_text(failure: FailureView) -> Text:
     body = "".join(f"\n    {line}" for line in shown)
     title = Text.assemble(("❌ ", "red"), (failure.gate, "bold"), f" ({owners})")
     return output.unfolded(title.append(body))
+
+
+def blocked_line(view: RequirementView) -> str:
+    """All stages that are blocked, in one line; empty if there are none."""
+    blocked = [stage.stage for stage in view.stages if stage.state is StageState.BLOCKED]
+    return f"Blocked: {len(blocked)} need what failed: {', '.join(blocked)}" if blocked else ""
 
 
 def fixes_part(fixes: Sequence[FixView]) -> RenderableType:
@@ -401,17 +409,19 @@ def _duration(stage: StageView) -> str:
 
 
 def _gates(view: RequirementView, *, all_of_them: bool) -> Iterator[RenderableType]:
-    """Gates that are red as rows, the others by name, or all as rows."""
+    """Gates that are red as rows, the others counted and builds named; or all as rows."""
     latest = {gate.gate: gate for gate in view.gates}
     red = [gate for gate in latest.values() if gate.verdict != _GREEN]
-    green = [output.plain(name) for name, gate in latest.items() if gate not in red]
+    green = [gate for gate in latest.values() if gate.verdict == _GREEN]
     if all_of_them and view.gates:
         yield _gates_table(view.gates)
         return
     if red:
         yield _gates_table(red)
     if green:
-        yield f"Gates that are green: {', '.join(green)}. Each verdict: status --gates"
+        builds = ", ".join(output.plain(gate.gate) for gate in green if gate.clean is not None)
+        named = f" ({builds} among them)" if builds else ""
+        yield f"Green gates: {len(green)}{named}: python starter.py status {view.number} --gates"
 
 
 def _gates_table(gates: Sequence[GateView]) -> Table:

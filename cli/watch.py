@@ -3,7 +3,7 @@
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,6 +11,7 @@ import typer
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.views import BuildView, EscalationView, RequirementView, StageView
 from cli import output
+from cli.board import Board, Watched
 from cli.connections import records
 from cli.diff import brought
 from cli.exits import OK, ExitCode
@@ -45,6 +46,10 @@ Examples:
   python starter.py watch REQ-101 --json
 """
 }
+
+
+_UNBOUNDED = 1_000_000
+"""Lines: what stays on the terminal may scroll."""
 
 
 def watch(
@@ -86,6 +91,8 @@ async def watch_all(
         views = await follow_live(settings, reader, numbers, with_new=with_new)
         if views is None:
             return detach(() if with_new else numbers)
+        if len(views) > 1:
+            return _summarize(list(views.values()))
     else:
         lines: defaultdict[str, ProgressLines] = defaultdict(ProgressLines)
         views = await follow(
@@ -115,6 +122,17 @@ async def _watch(settings: Settings, number: str | None, *, as_json: bool) -> Ex
             )
             return worst([exit_code_of_state(view.state) for view in views.values()])
         return await watch_all(settings, reader, numbers, with_new=not number)
+
+
+def _summarize(views: Sequence[RequirementView]) -> ExitCode:
+    """Print the last board for people, to stderr, and the results to stdout."""
+    console = output.screen()
+    board = Board([Watched(view) for view in views], datetime.now(UTC))
+    for line in board.lines(console.width, _UNBOUNDED):
+        console.print(line, no_wrap=True, crop=False)
+    for view in views:
+        output.write(f"{view.number} {view.state}")
+    return worst([exit_code_of_state(view.state) for view in views])
 
 
 async def _conclude(settings: Settings, reader: SdlcReader, view: RequirementView) -> ExitCode:
