@@ -15,6 +15,7 @@ from rich.text import Text
 from adapters.sdlc.views import FixView, RequirementView, StageView
 from cli import output
 from cli.invocation import as_called
+from cli.run_work import Work
 from cli.status import (
     ask_line,
     blocked_line,
@@ -37,18 +38,6 @@ _INDENT = 2
 _GAP = 7
 """The rank of the empty lines between requirements: all of them are left out, or none."""
 _ASCII = str.maketrans({"█": "#", "░": "-", "…": "~", "·": "-", "│": "|", "→": ">"})
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run's own directory says of it, on this host: more than its row."""
-
-    last_line: str = ""
-    """What its agent has printed last."""
-    agent_ended_at: datetime | None = None
-    """When its agent ended, while its work is taken over and merged."""
-    minute_seconds: float = 60.0
-    """How long a minute of the plan takes."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from cli.status import (
     build_document,
     building_line,
     cost_document,
+    lasted,
     queued_line,
     retry_document,
     retry_lines,
@@ -129,14 +130,19 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
 
 
 def _waits_for(listed: ListedRequirement) -> str:
-    """Whom it waits for, builds included; if its fixes are held, also who holds them."""
+    """Whom it waits for, what lasts included; if its fixes are held, also who holds them."""
     if listed.state is RequirementState.HELD:
         return listed.waiting_for
     slot = "slot" if listed.queued else ""
     retried = "a retry" if listed.retries else ""
-    builds = (f"build {build.build}" for build in listed.building)
-    waits = (listed.waiting_for, *listed.held_by, slot, retried, *builds)
+    work = (f"build {each.build}, {_took(each.started_at)}" for each in listed.building)
+    clones = (f"clone of {each.stage}, {_took(each.since)}" for each in listed.preparing)
+    waits = (listed.waiting_for, *listed.held_by, slot, retried, *work, *clones)
     return ", ".join(filter(None, dict.fromkeys(waits)))
+
+
+def _took(since: datetime) -> str:
+    return output.duration(lasted(since))
 
 
 def _since(listed: ListedRequirement) -> datetime:
@@ -145,6 +151,7 @@ def _since(listed: ListedRequirement) -> datetime:
         *(retry.since for retry in listed.retries),
         *(each.since for each in listed.queued),
         *(build.started_at for build in listed.building),
+        *(each.since for each in listed.preparing),
     )
     return listed.waiting_since or min(since, default=None) or listed.updated_at
 

@@ -8,27 +8,19 @@ import tty
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.live import Live
 
-from adapters.agent_programs import PROGRAMS
-from adapters.agent_programs.stream import event_of
-from adapters.files import read_tail
-from adapters.runs import records as run_files
-from adapters.runs.directory import RunDirectory
 from adapters.sdlc.reader import SdlcReader
-from adapters.sdlc.views import RequirementView, StageView
+from adapters.sdlc.views import RequirementView
 from cli import output
-from cli.board import Board, Watched, Work
+from cli.board import Board, Watched
 from cli.following import follow
-from pipeline.errors import RefusedInput
-from pipeline.model import StageState
+from cli.run_work import RunWork
 from settings import Settings
 
 _REFRESH_SECONDS = 1.0
 """Its figures are seconds."""
-_TAIL_BYTES = 16 * 1024
 _QUIT = b"q"
 
 
@@ -63,7 +55,7 @@ class _Screen:
     has_keys = False
 
     def __init__(self, settings: Settings, reader: SdlcReader) -> None:
-        self._logs = _Logs(settings.home, settings.host)
+        self._work = RunWork(settings.home, settings.host)
         self._reader = reader
         self._views: dict[str, RequirementView] = {}
         self._minutes: dict[str, Mapping[str, float]] = {}
@@ -85,7 +77,7 @@ class _Screen:
         while True:
             await self._read_plans()
             watched = [
-                Watched(view, self._minutes.get(number, {}), self._logs.of(view))
+                Watched(view, self._minutes.get(number, {}), self._work.of(view))
                 for number, view in self._views.items()
             ]
             notes = (*self._notes, *(("q ends watching; nothing is cancelled",) * self.has_keys))
@@ -101,63 +93,6 @@ class _Screen:
         for number in self._views.keys() - self._minutes.keys():
             order = await self._reader.order(number)
             self._minutes[number] = {s.name: s.minutes for s in order.pipeline.stages}
-
-
-class _Logs:
-    """What runs of this host have printed last; a file that has not changed is not read again."""
-
-    def __init__(self, home: Path, host: str) -> None:
-        self._home = home
-        self._host = host
-        self._read: dict[Path, tuple[int, str]] = {}
-
-    def of(self, view: RequirementView) -> Mapping[str, Work]:
-        """By stage, of those that run."""
-        if view.host != self._host:
-            return {}
-        running = [stage for stage in view.stages if stage.state is StageState.RUNNING]
-        return {stage.stage: self._work(stage) for stage in running if stage.run_id}
-
-    def _work(self, stage: StageView) -> Work:
-        assert stage.run_id
-        try:
-            run = RunDirectory.of(self._home, stage.run_id).last
-            order = run.order()
-        except RefusedInput:
-            return Work()
-        if order is None:
-            return Work()
-        ended_at = _changed_at(run.file(run_files.EXIT))
-        line = self._last_line(run.file(run_files.STDOUT), order.kind)
-        return Work(line, ended_at, order.minute_seconds)
-
-    def _last_line(self, path: Path, kind: str) -> str:
-        try:
-            size = path.stat().st_size
-        except OSError:
-            return ""
-        if path not in self._read or self._read[path][0] != size:
-            self._read[path] = (size, _last_readable(read_tail(path, _TAIL_BYTES), kind))
-        return self._read[path][1]
-
-
-def _last_readable(text: str, kind: str) -> str:
-    """The last line that is not empty; of a known program's stream what that says."""
-    program = PROGRAMS.get(kind)
-    for line in reversed(text.splitlines()):
-        event = event_of(line.encode(errors="replace")) if program else None
-        said = [*program.readable(event)] if program and event is not None else [line]
-        for shown in reversed([row for part in said for row in part.splitlines()]):
-            if shown.strip():
-                return shown
-    return ""
-
-
-def _changed_at(path: Path) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    except OSError:
-        return None
 
 
 def _is_ours(terminal: int) -> bool:

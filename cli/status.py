@@ -39,6 +39,7 @@ from cli.hints import (
     missing_worker,
     wrong_installation,
 )
+from cli.run_work import RunWork, Work
 from cli.running import load_settings, run
 from cli.verdict import verdict
 from pipeline.budgets import Budget, is_spent
@@ -74,12 +75,15 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show where a requirement stands, and what to answer."""
-    view, hints, result = run(_requirement(load_settings(), req))
+    settings = load_settings()
+    view, hints, result = run(_requirement(settings, req))
     if as_json:
         told = {"brought": result.document() if result else None}
         output.write_json({**status_document(view), **told, **asdict(hints)})
         return
     output.data().print(full_status(view, all_gates=gates), crop=False)
+    for line in _merging_lines(view, RunWork(settings.home, settings.host).of(view)):
+        output.hint(line)
     if result:
         output.hint(result.line())
     hints.write()
@@ -383,6 +387,15 @@ def preparing_line(stage: StageView) -> str:
     if stage.prepare_ended_at:
         return output.plain(f"its clone was prepared for {builds} in {_prepare_time(stage)}")
     return output.plain(f"its clone is being prepared for {builds}, {_prepare_time(stage)} by now")
+
+
+def _merging_lines(view: RequirementView, work: Mapping[str, Work]) -> Iterator[str]:
+    """Stages whose agents have ended, while their work is taken over and merged."""
+    for stage in view.stages:
+        ended_at = work[stage.stage].agent_ended_at if stage.stage in work else None
+        if ended_at:
+            took = output.duration(lasted(ended_at))
+            yield f"{stage.stage}: its work is taken over and merged, {took} by now"
 
 
 def building_line(build: BuildView) -> str:

@@ -33,7 +33,7 @@ def verdict(view: RequirementView) -> str:
         case RequirementState.ACCEPTED:
             return "It waits for a host."
         case RequirementState.RUNNING:
-            return f"{_listed(_at_work(view)) or 'It is between two steps'}."
+            return f"{_listed(_at_work(view)) or _between(view)}."
         case RequirementState.HELD:
             return _held(view)
         case RequirementState.BLOCKED:
@@ -64,6 +64,13 @@ def _blocked(view: RequirementView) -> str:
     repairs = _listed(f"{fix.assignee} repairs {fix.gate}" for fix in fixes)
     repairs = repairs or f"It waits for {view.waiting_for}"
     return f"{repairs}; {'a human must answer as well' if also else NOBODY}."
+
+
+def _between(view: RequirementView) -> str:
+    """What it does while neither an agent nor a build runs."""
+    over = (StageState.COMPLETED, StageState.SKIPPED)
+    is_over = bool(view.stages) and all(stage.state in over for stage in view.stages)
+    return "It is being delivered" if is_over else "It is between two steps"
 
 
 def _at_work(view: RequirementView) -> Iterator[str]:

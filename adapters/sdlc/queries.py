@@ -38,7 +38,7 @@ from adapters.sdlc.tables import (
     is_open,
 )
 from pipeline.events import EventType, event_id
-from pipeline.model import NO_COST, RequirementState, Turn
+from pipeline.model import NO_COST, RequirementState, StageState, Turn
 from pipeline.plan_rules import DELIVER
 
 Query = Select[*tuple[Any, ...]]
@@ -215,6 +215,22 @@ def building(numbers: Sequence[str]) -> Query:
             ~exists().where(*has_failed, FailureRow.created_at >= started_at),
         )
         .order_by(EventRow.id)
+    )
+
+
+def preparing(numbers: Sequence[str]) -> Query:
+    """Stages of those requirements whose clones are being prepared, longest first."""
+    since = RunRow.prepare_started_at
+    return (
+        select(StageRow.number, StageRow.stage, since.label("since"))
+        .join(RunRow, RunRow.run_id == StageRow.run_id)
+        .where(
+            StageRow.number.in_(numbers),
+            StageRow.state == str(StageState.RUNNING),
+            since.is_not(None),
+            RunRow.prepare_ended_at.is_(None),
+        )
+        .order_by(since)
     )
 
 

@@ -276,6 +276,7 @@ async def _listed(
     queued = await queries.rows(connection, queries.queued(*numbers))
     retried = await queries.rows(connection, queries.retries())
     building = await queries.rows(connection, queries.building(numbers))
+    preparing = await queries.rows(connection, queries.preparing(numbers))
     spent = await costs.of_requirements(connection, numbers)
     return _views(
         ListedRequirement,
@@ -285,6 +286,7 @@ async def _listed(
                 "queued": [each for each in queued if each["number"] == row["number"]],
                 "retries": [each for each in retried if each["number"] == row["number"]],
                 "building": [each for each in building if each["number"] == row["number"]],
+                "preparing": [each for each in preparing if each["number"] == row["number"]],
                 "cost": spent.get(row["number"], NO_COST),
             }
             for row in found

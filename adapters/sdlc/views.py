@@ -93,6 +93,15 @@ class BuildView:
 
 
 @dataclass(frozen=True)
+class PreparingView:
+    """A stage whose clone is being prepared, since when."""
+
+    number: str
+    stage: str
+    since: datetime
+
+
+@dataclass(frozen=True)
 class FailureView:
     """A reported failure; open until `resolved_at`."""
 
@@ -302,6 +311,8 @@ class ListedRequirement(RequirementSummary):
     """Of its own runs and those of its fixes; of a fix its own."""
     building: tuple[BuildView, ...] = ()
     """Its builds that are under way."""
+    preparing: tuple[PreparingView, ...] = ()
+    """Its stages whose clones are being prepared."""
 
 
 @dataclass(frozen=True)

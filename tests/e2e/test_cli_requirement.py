@@ -50,8 +50,9 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
         "queued", "building", "holds", "past_holds", "holders", "retries", "leftover", "turn",
         "usd", "usd_is_estimated", "usd_is_partial",
         "tokens", "input_tokens", "cached_tokens", "output_tokens", "budgets",
-        "reason", "host", "created_at", "started_at", "ended_at", "brought", "installation",
-        "missing_dependency", "wrong_installation", "missing_worker", "broken_agents_file",
+        "reason", "delivery", "host", "created_at", "started_at", "ended_at", "brought",
+        "installation", "missing_dependency", "wrong_installation", "missing_worker",
+        "broken_agents_file",
     ]  # fmt: skip
     assert document["schema_version"] == 1
     assert document["title"] == "[bold]Greet[/bold] ü"

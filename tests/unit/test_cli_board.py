@@ -17,7 +17,8 @@ from adapters.sdlc.views import (
     RequirementView,
     StageView,
 )
-from cli.board import Board, Watched, Work
+from cli.board import Board, Watched
+from cli.run_work import Work
 from cli.verdict import needs_human, verdict
 from pipeline.model import (
     HUMAN,
@@ -184,7 +185,8 @@ def test_a_terminal_without_these_characters_gets_others_of_the_same_width() -> 
         (RUNNING, "Backend Implementation (roy) works.", False),
         (BUILDING, "Backend Implementation (roy) works, build backend runs.", False),
         (replace(BUILDING, stages=()), "build backend runs.", False),
-        (replace(RUNNING, stages=()), "It is between two steps.", False),
+        (replace(RUNNING, stages=(DONE, TO_COME)), "It is between two steps.", False),
+        (replace(RUNNING, stages=(DONE,)), "It is being delivered.", False),
         (REPAIRED, "roy repairs build backend; nobody needs to act.", False),
         (
             replace(REPAIRED, waiting_for="orchestrator", fixes=()),

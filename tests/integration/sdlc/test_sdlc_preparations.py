@@ -5,13 +5,18 @@ from datetime import timedelta
 
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
-from adapters.sdlc.views import StageView
+from adapters.sdlc.views import ListedRequirement, StageView
 from pipeline.model import BuildResult, Preparation, RunEnd, StageState
 from tests.sdlc_factory import RESEARCH, Requirement
 
 
 async def stage_of(reader: SdlcReader) -> StageView:
     return (await reader.requirement("REQ-1")).stages[0]
+
+
+async def listed(reader: SdlcReader) -> ListedRequirement:
+    (found,) = await reader.requirements()
+    return found
 
 
 async def events(reader: SdlcReader) -> list[tuple[str, object]]:
@@ -33,6 +38,7 @@ async def test_a_preparation_is_shown_while_it_lasts_and_told_once(
 
     lasting = await stage_of(sdlc_reader)
     assert lasting.is_preparing
+    assert [each.stage for each in (await listed(sdlc_reader)).preparing] == [RESEARCH]
     assert lasting.prepared == ("backend", "frontend")
     assert cut_off.prepare_started_at
     assert lasting.prepare_started_at
@@ -46,6 +52,7 @@ async def test_a_preparation_is_shown_while_it_lasts_and_told_once(
 
     done = await stage_of(sdlc_reader)
     assert not done.is_preparing
+    assert (await listed(sdlc_reader)).preparing == ()
     assert (done.prepared, done.prepare_ended_at) == (("backend", "frontend"), ended)
     assert await events(sdlc_reader) == [("stage.preparing", None), ("stage.prepared", False)]
 
