@@ -1,8 +1,9 @@
 """Reads of the SDLC database for people: the command line looks, and changes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -65,6 +66,8 @@ from pipeline.report import RequirementFacts
 T = TypeVar("T")
 
 _READER_POOL = 2
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+"""Making one costs more than the whole read: a watch would make one at every change."""
 
 
 def create_reader(database_url: str, installation: str = "") -> "SdlcReader":
@@ -295,7 +298,7 @@ async def _listed(
 
 
 def _views(view: type[T], rows: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:
-    adapter = TypeAdapter(view)
+    adapter = _adapter(view)
     return tuple(adapter.validate_python(row) for row in rows)
 
 
