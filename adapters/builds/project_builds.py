@@ -150,18 +150,18 @@ class ProjectBuilds:
         place = Path(directory)
         async with self._locks.hold(path_key(place)):
             await self._processes.end(place)
-            found = await asyncio.to_thread(checked_out, self._home, place)
+            found = await asyncio.to_thread(checked_out, self._home, place, self._locks)
             if found is None:
                 raise GitFailed(f"{place} is gone before it was prepared.")
-            made, private, git = found
-            noted = await asyncio.to_thread(read_prepared, private)
+            made, clone = found
+            noted = await asyncio.to_thread(read_prepared, clone.private)
             if noted and noted.commands == commands:
                 return None
-            await asyncio.to_thread(begin_preparing, private)
+            await asyncio.to_thread(begin_preparing, clone.private)
             preparation = await self._prepare(request, builds, place)
             # Red, it is tried again, but it is known all the same what is not the agent's.
             done = commands if preparation.is_green else ()
-            await note_prepared(git, private, made.commit, done)
+            await note_prepared(clone, made.commit, done)
         if not preparation.is_green:
             await self._check_disk()
         return preparation
@@ -248,16 +248,16 @@ class ProjectBuilds:
         """
         async with self._locks.hold(path_key(place)):
             await self._processes.end(place)
-            found = await asyncio.to_thread(checked_out, self._home, place)
+            found = await asyncio.to_thread(checked_out, self._home, place, self._locks)
             wanted = request.head.commit if request.head else None
             if found is None or found[0].commit != wanted:
                 commit = found[0].commit if found else "nothing"
                 raise GitFailed(f"{place} stands at {commit}, not at {wanted}.")
-            made, private, git = found
+            made, clone = found
             own = await asyncio.to_thread(self._resources.take, request.run_id)
             variables = {**self._variables(build, request.ref.number), **own}
             job = BuildJob(build, place, log, variables, self._processes)
-            ended = await job.run(private / PREPARED, git, clean=request.clean)
+            ended = await job.run(clone.private / PREPARED, clone.git, clean=request.clean)
             return made.tree, tuple(job.steps), ended
 
     def _variables(self, build: BuildCommand, number: str) -> Mapping[str, str]:

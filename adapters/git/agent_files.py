@@ -17,6 +17,11 @@ def is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
+def is_repository(path: Path) -> bool:
+    """Whether a git directory lies in that folder, or a pointer to one."""
+    return path.is_dir() and os.path.lexists(path / GIT_DIR)
+
+
 def pointed_at(pointer: Path) -> Path | None:
     """The git directory that a file `.git` names, links resolved; None if it is no file."""
     if not is_plain(pointer):

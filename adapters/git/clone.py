@@ -18,6 +18,7 @@ from adapters.files import write_atomically
 from adapters.git.agent_files import GIT_DIR, pointed_at, remove_tree
 from adapters.git.command import Git
 from adapters.git.store import STORES, Store
+from adapters.locks import Locks
 from pipeline.errors import GitFailed, ProjectRefused, RefusedInput
 
 CLONES = "clones"
@@ -190,8 +191,8 @@ class CheckedOut:
     store: str
 
 
-def checked_out(home: Path, path: Path) -> tuple[CheckedOut, Path, Git] | None:
-    """What the clone at that path holds, the folder that we keep beside it, and our git on it.
+def checked_out(home: Path, path: Path, locks: Locks) -> tuple[CheckedOut, Clone] | None:
+    """The clone at that path and what it holds; its store reads nothing of the user's.
 
     None if it was not made to its end. What was built or left there has no say.
     """
@@ -199,8 +200,8 @@ def checked_out(home: Path, path: Path) -> tuple[CheckedOut, Path, Git] | None:
     found = _read(private)
     if found is None:
         return None
-    git = Git.ours(home / STORES / found.store)
-    return found, private, git.on(path, private / "index")
+    store = Store(home / STORES / found.store, Path(os.devnull), locks, {})
+    return found, Clone(path, private, store)
 
 
 def _read(private: Path) -> CheckedOut | None:

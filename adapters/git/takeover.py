@@ -15,7 +15,14 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from adapters.git.agent_files import GIT_DIR, is_plain, make_readable, open_folder, pointed_at
+from adapters.git.agent_files import (
+    GIT_DIR,
+    is_plain,
+    is_repository,
+    make_readable,
+    open_folder,
+    pointed_at,
+)
 from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
 from adapters.git.diff import SYMLINK, changes_between, changes_of_index
@@ -161,6 +168,7 @@ class _Files:
         await self._force(git, [path for path in tracked.paths if path not in entries])
         await self._untrack(git, entries, tracked)
         await self._drop_prepared(git, entries, tracked)
+        await self._force(git, await self._added_to_large())
         await self._make_executable(git, base, entries, tracked)
         symlinks = {p: m.split(" ")[1] for p, m in entries.items() if m.startswith(SYMLINK)}
         self.review = Review(git, symlinks)
@@ -173,11 +181,11 @@ class _Files:
         committed = await _gitlinks_of(git, parent) if links else {}
         for path in dict.fromkeys((*links, *nested)):
             place = self._clone.path / path
-            is_repository = await asyncio.to_thread(_is_repository, place)
+            is_nested = await asyncio.to_thread(is_repository, place)
             if path in modules and path in links:
                 pointers = (links[path], committed.get(path, ""))
                 await self._take_submodule(git, modules[path], *pointers)
-            elif is_repository:
+            elif is_nested:
                 await self._flatten(git, path)
             elif path in links and await asyncio.to_thread(_has_entries, place):
                 await self._flatten(git, path)
@@ -265,19 +273,42 @@ class _Files:
             for name in names:
                 del entries[name]
 
+    async def _added_to_large(self) -> list[str]:
+        """What is newer than `prepare` in the large folders that it made."""
+        large = self._prepared.large
+        if not large:
+            return []
+        git = self._clone.git  # which does not leave them out
+        listed = await git.run(
+            "--literal-pathspecs", "ls-files", "--others", "--exclude-standard", "-z", "--", *large
+        )
+        packages = tuple(f"{each}/" for each in self._prepared.folders)
+        names = [n for n in listed.fields if not n.endswith("/") and not n.startswith(packages)]
+        return await asyncio.to_thread(
+            lambda: list(self._prepared.written_later(self._clone.path, names))
+        )
+
     async def _drop_prepared(self, git: Git, entries: dict[str, str], tracked: Tracked) -> None:
         """Leave out what `prepare` has written and the agent has not changed."""
         files = left_as_prepared(self._prepared, entries, frozenset(tracked.paths))
         if not files:
             return
-        # A mode of zeros removes the path from the index.
-        lines = "".join(f"{each.old_mode} {each.old_blob}\t{each.path}\0" for each in files)
-        await git.run("update-index", "-z", "--index-info", stdin=lines)
         for each in files:
-            if each.is_new:
-                del entries[each.path]
-            else:
-                entries[each.path] = f"{each.old_mode} {each.old_blob} 0"
+            entries.pop(each.path, None)
+        # What the agent has put in the place of a file or a folder stays.
+        folders = {str(above) for path in entries for above in PurePosixPath(path).parents}
+        back = [
+            each
+            for each in files
+            if not each.is_new
+            and each.path not in folders
+            and not any(str(above) in entries for above in PurePosixPath(each.path).parents)
+        ]
+        # A mode of zeros removes the path from the index: first all that is in the way.
+        lines = [f"0 {'0' * len(each.blob)}\t{each.path}\0" for each in files]
+        lines += [f"{each.old_mode} {each.old_blob}\t{each.path}\0" for each in back]
+        await git.run("update-index", "-z", "--index-info", stdin="".join(lines))
+        entries |= {each.path: f"{each.old_mode} {each.old_blob} 0" for each in back}
 
     async def _restore_untouched(
         self, git: Git, base: str, parent: str, entries: dict[str, str], tracked: Tracked
@@ -361,7 +392,7 @@ class _Files:
                 await self._point(git, module.path, committed)
                 if not (store.exists and await store.git.commit_of(committed)):
                     self._refuse_pointer(module.path, committed)
-        elif not await asyncio.to_thread(_is_repository, place):
+        elif not await asyncio.to_thread(is_repository, place):
             await self._flatten(git, module.path)
             self._findings.refusals.append(
                 f"{module.path} is a submodule that is not initialised: what lies in it cannot be "
@@ -453,14 +484,27 @@ class _Files:
         return self._scratch / f"index-{self._indexes}"
 
     async def note_ignored(self) -> None:
-        """Name what ignore files leave out; caches of tools, mostly."""
+        """Name what is left out: caches of tools, mostly, but for those that `prepare` has made."""
         listed = await self._git.run(
             "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"
         )
-        prepared = {*self._prepared.ignored, *(f"{each}/" for each in self._prepared.folders)}
-        names = [printable(name) for name in listed.fields if name not in prepared]
+        whole = {f"{each}/" for each in (*self._prepared.folders, *self._prepared.large)}
+        listed_here = [name for name in listed.fields if name not in whole]
+        names, packages = await asyncio.to_thread(self._newer, listed_here)
         if names:
-            self._findings.remarks.append(f"Left out, since it is ignored: {named(names)}")
+            self._findings.remarks.append(
+                f"Left out, since it is ignored: {named([*map(printable, names)])}"
+            )
+        if packages:
+            self._findings.remarks.append(
+                f"Left out, since `prepare` fills the folder: {named([*map(printable, packages)])}"
+            )
+
+    def _newer(self, ignored: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Those that the agent has a part in, and what it has written into folders of packages."""
+        prepared, root, known = self._prepared, self._clone.path, {*self._prepared.ignored}
+        names = [n for n in ignored if n not in known or any(prepared.written_later(root, [n]))]
+        return names, list(prepared.written_later(root, prepared.folders))
 
 
 async def _entries(git: Git) -> dict[str, str]:
@@ -514,10 +558,6 @@ def _files_among(root: Path, names: Iterable[str]) -> list[str]:
     found = [n for n, p in places if p.is_symlink() or (os.path.lexists(p) and not p.is_dir())]
     is_link = cache(lambda directory: (root / directory).is_symlink())
     return [name for name in found if not any(map(is_link, PurePosixPath(name).parents))]
-
-
-def _is_repository(path: Path) -> bool:
-    return path.is_dir() and os.path.lexists(path / ".git")
 
 
 def _has_entries(path: Path) -> bool:

@@ -445,6 +445,8 @@ class GitWorkspaces:
         return ref
 
     async def _keep_unmerged(self, names: Names, key: str, clone: Clone) -> None:
+        if await asyncio.to_thread(is_half_prepared, clone.private):
+            return  # no agent has been in it
         if await self._store.git.commit_of(names.merged(key)) is None:
             base = clone.commit
             await self._keep(names, key, clone, base, f"Keep what {key} left\n")

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.git import Git, GitWorkspaces
-from adapters.git.clone import CheckedOut, checked_out
+from adapters.git import GitWorkspaces
+from adapters.git.clone import CheckedOut, Clone, checked_out
 from adapters.git.prepared_files import begin_preparing, note_prepared
+from adapters.locks import Locks
 from pipeline.model import StageRequest
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
 
@@ -41,15 +42,15 @@ def shell(script: str, clone: Path) -> None:
     subprocess.run(["sh", "-c", script], cwd=clone, check=True)
 
 
-def parts(home: Path, clone: Path) -> tuple[CheckedOut, Path, Git]:
-    found = checked_out(home.resolve(), clone)
+def parts(home: Path, clone: Path) -> tuple[CheckedOut, Clone]:
+    found = checked_out(home.resolve(), clone, Locks(home / "locks"))
     assert found
     return found
 
 
 async def prepare(clone: Path, home: Path, script: str) -> None:
-    made, private, git = parts(home, clone)
-    begin_preparing(private)
+    made, ours = parts(home, clone)
+    begin_preparing(ours.private)
     write(
         clone,
         {
@@ -66,7 +67,7 @@ async def prepare(clone: Path, home: Path, script: str) -> None:
     (clone / "tools/environment/python").symlink_to("/usr/bin/python3")
     (clone / "old.js").unlink()
     shell(script, clone)
-    await note_prepared(git, private, made.commit, (("npm", "ci"),))
+    await note_prepared(ours, made.commit, (("npm", "ci"),))
 
 
 async def test_what_prepare_wrote_is_not_merged_and_counts_for_no_change(
@@ -158,7 +159,7 @@ async def test_a_clone_that_was_prepared_by_half_is_made_again(
 ) -> None:
     assert await workspaces.prepare(request_at_work) == str(clone)
     assert exists(clone / "web/node_modules")
-    begin_preparing(parts(state_home, clone)[1])
+    begin_preparing(parts(state_home, clone)[1].private)
 
     assert await workspaces.prepare(request_at_work) == str(clone)
     assert not exists(clone / "web/node_modules")
@@ -188,3 +189,100 @@ async def test_who_changed_a_manifest_last_is_found_in_this_requirement_only(
     assert await last("test.js", "web/package.json") == "billy"
     assert await last("web/package-lock.json", "app.js", "none") == ""
     assert await last() == ""
+
+
+LARGE = "mkdir -p made && cd made && for n in $(seq 0 600); do echo $n >f$n; done"
+
+
+async def test_what_the_agent_writes_into_a_large_folder_of_prepare_is_its_work(
+    workspaces: GitWorkspaces, store: GitProject, request_at_work: StageRequest, state_home: Path
+) -> None:
+    clone = Path(await workspaces.prepare(request_at_work))
+    await prepare(clone, state_home, LARGE)
+    before = set(store.files(request_at_work.head.commit)) if request_at_work.head else set()
+    write(clone, {"made/f7": "by hand", "made/deep/new.js": "by hand"})
+
+    result = await workspaces.integrate(request_at_work, "done")
+
+    assert set(store.files(result.commit)) - before == {"made/f7", "made/deep/new.js"}
+    assert store.text(result.commit, "made/f7") == "by hand"
+
+
+async def test_what_the_agent_writes_into_a_folder_of_packages_is_told(
+    workspaces: GitWorkspaces, request_at_work: StageRequest, clone: Path
+) -> None:
+    write(clone, {"web/node_modules/mine/index.js": "by hand"})
+
+    result = await workspaces.integrate(request_at_work, "done")
+
+    assert not result.changed
+    assert result.remarks == (
+        "Left out, since `prepare` fills the folder: web/node_modules/mine/index.js",
+    )
+
+
+async def test_what_the_agent_writes_into_an_ignored_folder_of_prepare_is_told(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path
+) -> None:
+    git_project.commit({".gitignore": "web/cache/\nweb/other/\n"})
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = Path(await workspaces.prepare(request))
+    await prepare(clone, state_home, "mkdir web/cache web/other; touch web/cache/x web/other/x")
+    write(clone, {"web/cache/mine": "by hand"})
+
+    result = await workspaces.integrate(request, "done")
+
+    assert result.remarks == ("Left out, since it is ignored: web/cache/",)
+
+
+async def test_a_file_that_prepare_has_made_a_folder_is_a_file_again(
+    workspaces: GitWorkspaces, store: GitProject, request_at_work: StageRequest, state_home: Path
+) -> None:
+    clone = Path(await workspaces.prepare(request_at_work))
+    await prepare(clone, state_home, "rm app.js && mkdir app.js && echo 1 >app.js/index")
+    write(clone, {"mine.js": "by hand"})
+
+    result = await workspaces.integrate(request_at_work, "done")
+
+    assert {"app.js", "mine.js"} <= set(store.files(result.head.commit))
+
+
+async def test_work_in_a_folder_that_was_a_file_before_prepare_is_kept(
+    workspaces: GitWorkspaces, store: GitProject, request_at_work: StageRequest, state_home: Path
+) -> None:
+    clone = Path(await workspaces.prepare(request_at_work))
+    await prepare(clone, state_home, "rm app.js && mkdir app.js && echo 1 >app.js/index")
+    write(clone, {"app.js/mine": "by hand"})
+
+    result = await workspaces.integrate(request_at_work, "done")
+
+    assert "app.js/mine" in store.files(result.commit)
+
+
+async def test_pipes_and_names_of_any_kind_that_prepare_leaves_stop_nothing(
+    workspaces: GitWorkspaces, store: GitProject, request_at_work: StageRequest, state_home: Path
+) -> None:
+    clone = Path(await workspaces.prepare(request_at_work))
+    odd = (
+        "mkfifo .gitattributes web/pipe; touch \"$(printf 'caf\\351')\" \"$(printf 'a\\nb')\" ' c '"
+    )
+    await prepare(clone, state_home, odd)
+    write(clone, {"mine.js": "by hand"})
+
+    result = await workspaces.integrate(request_at_work, "done")
+
+    before = store.files(request_at_work.head.commit) if request_at_work.head else []
+    assert sorted(store.files(result.commit)) == sorted([*before, "mine.js"])
+
+
+async def test_what_was_prepared_by_half_is_nobodys_work_to_keep(
+    workspaces: GitWorkspaces, store: GitProject, request_at_work: StageRequest, state_home: Path
+) -> None:
+    clone = Path(await workspaces.prepare(request_at_work))
+    begin_preparing(parts(state_home, clone)[1].private)
+    write(clone, {".env": "TOKEN=1"})
+
+    await workspaces.release(NUMBER)
+
+    assert "kept" not in store.git("for-each-ref")

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from adapters.git import GitWorkspaces
+from adapters.git.clone import CheckedOut, Clone, checked_out
+from adapters.git.prepared_files import note_prepared
 from adapters.git.project import check_project
+from adapters.locks import Locks
 from pipeline.errors import ProjectRefused
 from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
 
@@ -315,3 +318,52 @@ async def test_work_left_elsewhere_in_a_submodule_is_red_where_nothing_else_was_
     result = await workspaces.integrate(stage_request(await workspaces.head(NUMBER)), "done")
 
     assert "vendor/" in result.refusal
+
+
+def made_of(home: Path, clone: Path) -> tuple[CheckedOut, Clone]:
+    found = checked_out(home.resolve(), clone, Locks(home / "locks"))
+    assert found
+    return found
+
+
+async def prepare(clone: GitProject, home: Path) -> None:
+    """Build the submodule there, as a `prepare` may."""
+    made, ours = made_of(home, clone.root)
+    clone.shell("echo made >vendor/made.o; echo 'int made;' >>vendor/lib.c")
+    await note_prepared(ours, made.commit, (("make",),))
+
+
+@pytest.mark.parametrize("is_users", [True, False])
+async def test_what_prepare_writes_into_a_submodule_is_not_the_agents_work(
+    git_project: GitProject, uninitialised: GitProject, tmp_path: Path, is_users: bool
+) -> None:
+    """Whether the user has it, or `prepare` itself has fetched it."""
+    project, home = git_project if is_users else uninitialised, tmp_path / "home"
+    workspaces = GitWorkspaces(project.root, home)
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    clone = GitProject(Path(await workspaces.prepare(request)))
+    if not is_users:
+        clone.git(*ALLOW, "submodule", "--quiet", "update", "--init", "vendor")
+    await prepare(clone, home)
+
+    idle = await workspaces.integrate(request, "done")
+
+    assert (idle.changed, idle.refusal, idle.remarks) == (False, "", ())
+    assert idle.head == head
+
+
+async def test_what_an_agent_changes_in_a_prepared_submodule_is_its_work(
+    workspaces: GitWorkspaces, store: GitProject, clone: GitProject, state_home: Path
+) -> None:
+    request = stage_request(await workspaces.head(NUMBER))
+    await prepare(clone, state_home)
+    write(clone.root, {"vendor/new.c": "int n;\n"})
+
+    result = await workspaces.integrate(request, "done")
+
+    module = GitProject(next(store.root.glob("modules/*")))
+    pinned = store.git("rev-parse", f"{result.commit}:vendor")
+    assert result.changed
+    assert module.files(pinned) == ["lib.c", "new.c"]
+    assert module.text(pinned, "lib.c") == "int x;"
