@@ -149,3 +149,26 @@ async def test_a_p0_ends_a_preparation_which_begins_again_once_it_is_over(
         report = await handle.result()
     assert report.state is RequirementState.DELIVERED, report
     assert [name for name, _ in cluster.builds.prepared] == [ROY, ROY, BILLY]
+
+
+async def test_a_clone_in_which_an_agent_may_be_at_work_is_not_prepared_again(
+    cluster: Cluster, workspaces: GitWorkspaces, sdlc_reader: SdlcReader
+) -> None:
+    """Whatever it has written would be taken for what `prepare` wrote."""
+    scripts = {ROY: [Script(lasts=True)]}
+    await cluster.open(scripts, workspaces=workspaces, agents=PREPARED)
+    handle = await cluster.start(PLAN, bounds=REPAIR)
+
+    async def is_recorded() -> bool:
+        return (await sdlc_reader.requirement(cluster.number)).stages[1].starts == 1
+
+    await until(is_recorded, "the start of its agent is recorded")
+    await cluster.close()
+    cluster.runs.orders = [order for order in cluster.runs.orders if order.stage != ROY]
+    await cluster.open_again()
+    await cluster.until_running(ROY)
+    await cluster.runs.let_end()
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await handle.result()).state is RequirementState.DELIVERED
+    assert [name for name, _ in cluster.builds.prepared] == [ROY, BILLY]
