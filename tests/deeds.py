@@ -90,6 +90,16 @@ FEATURES: Mapping[str, str] = {
     "worktree of the user": "git worktree add -q -b mine ../mine",
 }
 
+PREPARE = (
+    "mkdir -p node_modules/x made/big .cache; echo m > node_modules/x/m; echo g > made/gen.ts;"
+    " for n in $(seq 0 510); do echo $n > made/big/$n; done; printf 'made\\n' >> shared.txt;"
+    " echo made >> docs/a.txt; rm -f backend/app.py; echo '*' > .cache/.gitignore; mkdir env;"
+    " touch env/pyvenv.cfg env/site.py; mkdir -p web/node_modules; echo m > web/node_modules/m;"
+    " echo SECRET=made > .env.made; test ! -e vendor/lib.c || { echo o > vendor/lib.o;"
+    " echo 'int made;' >> vendor/lib.c; }"
+)
+"""What a `prepare` may leave in a clone before its agent starts: a bit of everything."""
+
 DEEDS: Mapping[str, str] = {
     "writes a file": 'echo "$T" > "new $T.txt"',
     "writes below a new folder": 'mkdir -p "src/deep $T" && echo "$T" > "src/deep $T/a.py"',
@@ -270,6 +280,13 @@ DEEDS: Mapping[str, str] = {
     "renames a folder by case in two steps": (
         'git mv docs x; git mv x DOCS; echo "$T" >> DOCS/a.txt; git commit -qam case'
     ),
+    "writes among packages": 'mkdir -p node_modules/x; echo "$T" > "node_modules/x/pack $T"',
+    "writes among what was made": (
+        'mkdir -p made/big/more; echo "$T" > "made/big/more/m $T"; echo "$T" >> made/big/7;'
+        ' echo "$T" >> made/gen.ts'
+    ),
+    "puts back what was made": 'git checkout -q -- . ; git clean -qfdx; echo "$T" > "clean $T"',
+    "commits what was made": 'git add -A; git commit -qm made; echo "$T" > "after $T"',
     "replaces a folder by a file": 'rm -rf docs; echo "$T" > docs',
     "commits a file in place of a folder": (
         'git rm -rqf docs; rm -rf docs; echo "$T" > docs; git add -A; git commit -qm file'

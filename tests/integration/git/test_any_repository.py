@@ -22,9 +22,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from adapters.git import Git, GitWorkspaces
+from adapters.git.clone import CheckedOut, Clone, checked_out
 from adapters.git.command import GitOutput
+from adapters.git.prepared_files import note_prepared
+from adapters.locks import Locks
 from pipeline.model import Head, MergeResult
-from tests.deeds import DEEDS, FEATURES, WAYS
+from tests.deeds import DEEDS, FEATURES, PREPARE, WAYS
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, store_of
 
 T = TypeVar("T")
@@ -46,6 +49,7 @@ class Scenario:
     features: frozenset[str]
     deeds: tuple[tuple[str, ...], tuple[str, ...]]
     kills: tuple[int, ...]
+    is_prepared: bool = False
 
 
 SCENARIOS = st.builds(
@@ -54,6 +58,7 @@ SCENARIOS = st.builds(
     st.frozensets(st.sampled_from(sorted(FEATURES)), max_size=4),
     st.tuples(*[st.lists(st.sampled_from(sorted(DEEDS)), min_size=1, max_size=3).map(tuple)] * 2),
     st.lists(st.integers(1, 60), max_size=3).map(tuple),
+    st.booleans(),
 )
 
 
@@ -104,6 +109,10 @@ class Trial:
         for n, stage in enumerate(stages):
             request = stage_request(head, f"Part {n}", agent=("roy", "jen")[n])
             place = Path(await self._step(lambda w, r=request: w.prepare(r)))  # type: ignore[misc]
+            if self.scenario.is_prepared:
+                self._shell(PREPARE, place)
+                made, clone = self._made(place)
+                await note_prepared(clone, made.commit, (("npm", "ci"),))
             self._do(stage, place, n)
             stage.result = await self._step(
                 lambda w, r=request: w.integrate(r, "done")  # type: ignore[misc]
@@ -118,6 +127,11 @@ class Trial:
         self._check_nothing_lost(stages, tip)
         await self._step(lambda w: w.release(NUMBER))
         assert not (self.home / "clones" / NUMBER).exists()
+
+    def _made(self, place: Path) -> tuple[CheckedOut, Clone]:
+        found = checked_out(self.home.resolve(), place, Locks(self.home / "locks"))
+        assert found
+        return found
 
     async def _step(self, step: Callable[[GitWorkspaces], Awaitable[T]]) -> T:
         """Do it, as often as the worker is killed meanwhile, each time by another worker."""
@@ -203,7 +217,7 @@ class Trial:
             assert stage.result is not None
             told = f"{stage.result.refusal}\n{' '.join(stage.result.remarks)}"
             for token, deed in stage.tokens.items():
-                is_ignored = "ignored file" in deed and "node_modules/" in told
+                is_ignored = _is_told(deed, told)
                 assert token.encode() in kept or is_ignored, f"lost: {deed} ({told})"
             if stage.result.refusal or stage.result.conflicts:
                 continue
@@ -211,9 +225,15 @@ class Trial:
             elsewhere = "back" in " ".join(stage.deeds) or "stash" in " ".join(stage.deeds)
             for token, deed in stage.tokens.items():
                 is_told = "elsewhere" in told or "elsewhere" in deed or elsewhere
-                is_ignored = "ignored file" in deed and "node_modules/" in told
+                is_ignored = _is_told(deed, told)
                 is_apart = is_ignored or "the submodule" in deed
                 assert token.encode() in merged or is_told or is_apart, f"not delivered: {deed}"
+
+
+def _is_told(deed: str, told: str) -> bool:
+    """Whether what the project ignores was named."""
+    is_ignored = "ignored file" in deed or deed == "writes among packages"
+    return is_ignored and "node_modules/" in told
 
 
 def _texts(root: Path) -> dict[str, bytes]:
