@@ -73,7 +73,8 @@ class Clone:
     @property
     def is_usable(self) -> bool:
         """Whether its files can be trusted to be all that was left in it."""
-        return self.path.is_dir() and bool(self.commit)
+        is_there = self.path.is_dir() and not self.path.is_symlink()
+        return is_there and bool(self.commit)
 
     def below(self, path: str, store: Store) -> "Clone":
         """The clone of a submodule in this one."""

@@ -87,7 +87,10 @@ class Prepared:
         """
         for name in names:
             for file in _files_below(root, name):
-                seen = os.lstat(root / file)
+                try:
+                    seen = os.lstat(root / file)
+                except OSError:  # gone, or out of reach
+                    continue
                 changed = seen.st_ctime_ns if seen.st_nlink == 1 else seen.st_mtime_ns
                 if max(changed, seen.st_mtime_ns) >= self.since:
                     yield file
@@ -138,7 +141,8 @@ async def note_prepared(clone: Clone, commit: str, commands: tuple[tuple[str, ..
     await asyncio.to_thread(make_readable, clone.path)  # git would wait for a pipe
     for module in await clone.store.submodules(commit):
         below = clone.below(module.path, clone.store.module(module.name, module.path))
-        if await asyncio.to_thread(is_repository, below.path) and await _knows(below, module):
+        is_there = below.path.resolve() == clone.path.resolve() / module.path
+        if is_there and is_repository(below.path) and await _knows(below, module):
             await note_prepared(below, module.commit, commands)
     git, place, private = clone.git, clone.path, clone.private
     # As if the work were taken over now: what would be taken is not the agent's.

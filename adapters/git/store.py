@@ -250,7 +250,8 @@ class Store:
         declared = {}
         for entry in listed.fields:
             key, _, path = entry.partition("\n")
-            declared[path] = key.removeprefix("submodule.").removesuffix(".path")
+            if _is_inside(path):  # git refuses to be asked about any other
+                declared[path] = key.removeprefix("submodule.").removesuffix(".path")
         if not declared:
             return ()
         entries = await self.git.run("ls-tree", "-z", "--full-tree", commit, "--", *declared)
@@ -385,6 +386,11 @@ _UPLOAD_PACK = (
     "git -c transfer.hideRefs='!refs/heads' -c transfer.hideRefs='!refs/tags' upload-pack"
 )
 """What the user hides from others is not hidden from us."""
+
+
+def _is_inside(path: str) -> bool:
+    """Whether an entry of a tree can have that name, whatever its author has declared."""
+    return {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
 def taken(commit: str) -> str:

@@ -34,6 +34,8 @@ from pipeline.errors import GitFailed, printable
 
 GITLINK = "160000"
 
+_MOST_SHOWN = 200
+"""Characters of a path that is too long to be shown."""
 _UNREAD = re.compile(r"^warning: could not open directory '(.*)': (.*)$", re.MULTILINE)
 
 
@@ -80,13 +82,16 @@ async def take_over(
     Raises: GitFailed for what the host, not the agent, is to blame for.
     """
     store = clone.store
-    no_files = await asyncio.to_thread(make_readable, clone.path)
+    no_files, too_deep = await asyncio.to_thread(make_readable, clone.path)
     with TemporaryDirectory(prefix="take-", dir=store.path) as scratch:
         view = await CloneView.open(clone, Path(scratch, "view"))
         view.remarks += [f"Left out, since it is no file: {name}" for name in no_files]
         tips = await view.tips()
         parent = await view.head_of(base)
         findings = _Findings(remarks=view.remarks)  # the view adds to them until the end
+        if too_deep:  # of which git itself says nothing that can be read
+            places = named([f"{printable(place[:_MOST_SHOWN])}…" for place in too_deep])
+            findings.refuse(f"No path leads to folders that are nested so deeply: {places}")
         files = _Files(clone, Path(scratch), findings)
         tree = await files.tree(base, parent, await view.tracked())
         # What the base had is not this agent's.

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.git import GitWorkspaces
 from pipeline.model import MergeResult, StageRequest
-from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, write
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
 
 Deed = Callable[[str], Awaitable[MergeResult]]
 KEPT = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
@@ -392,3 +392,66 @@ async def test_title_that_comes_with_a_merge_is_no_conflict(deed: Deed, title: s
     )
 
     assert not result.conflicts
+
+
+async def test_clone_that_became_a_link_is_red_and_nothing_beyond_it_is_touched(
+    workspaces: GitWorkspaces, git_project: GitProject, tmp_path: Path
+) -> None:
+    request, clone = await begin(workspaces)
+    other = tmp_path / "other"
+    write(other, {"theirs": "x"})
+    os.mkfifo(other / "pipe")
+    clone.shell(f'cd .. && rm -rf "{clone.root}" && ln -s "{other}" "{clone.root}"')
+
+    result = await workspaces.integrate(request, "done")
+    await workspaces.release(NUMBER)
+
+    assert "removed its working copy" in result.refusal
+    assert not result.changed
+    assert sorted(os.listdir(other)) == ["pipe", "theirs"]
+
+
+@pytest.mark.parametrize("path", ["../../out", "/out", "", ".", "docs/../.."])
+async def test_submodule_that_an_agent_declares_outside_of_the_tree_breaks_no_later_clone(
+    workspaces: GitWorkspaces, deed: Deed, path: str
+) -> None:
+    result = await deed(f'printf \'[submodule "x"]\\n\\tpath = "{path}"\\n\' >.gitmodules')
+
+    head = await workspaces.head(NUMBER)
+    place = await workspaces.checkout_build(NUMBER, "backend", head.commit, clean=True)
+    assert (Path(place) / ".gitmodules").exists() == (not result.refusal)
+
+
+def nest(root: Path, levels: int, name: str) -> None:
+    """Folders in each other, the last one with a file."""
+    place = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=place)
+        below = os.open(name, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(os.open("deep.txt", os.O_CREAT, dir_fd=place))
+    os.close(place)
+
+
+@pytest.mark.parametrize(
+    ("levels", "name", "refusal"), [(1200, "d", ""), (40, "d" * 200, "nested so deeply")]
+)
+async def test_folders_nested_deeper_than_paths_may_be_are_red_or_taken_and_removed(
+    workspaces: GitWorkspaces, store: GitProject, levels: int, name: str, refusal: str
+) -> None:
+    request, clone = await begin(workspaces)
+    nest(clone.root, levels, name)
+    write(clone.root, {"beside.txt": "x"})
+
+    try:
+        result = await workspaces.integrate(request, "done")
+        await workspaces.release(NUMBER)
+    except BaseException:  # what is left would stop pytest's own cleaning up
+        store.shell(f"rm -rf '{clone.root}'")
+        raise
+
+    assert refusal in result.refusal
+    assert bool(refusal) == bool(result.refusal)
+    assert "beside.txt" in store.files(result.commit)
+    assert not exists(clone.root)
