@@ -88,7 +88,7 @@ class Prepared:
         for name in names:
             for file in _files_below(root, name):
                 try:
-                    seen = os.lstat(root / file)
+                    seen = os.lstat(os.path.join(root, file))
                 except OSError:  # gone, or out of reach
                     continue
                 changed = seen.st_ctime_ns if seen.st_nlink == 1 else seen.st_mtime_ns
@@ -215,7 +215,8 @@ def _files_below(root: Path, name: str) -> Iterator[str]:
         return
     for path, folders, names in os.walk(root / name):
         links = (each for each in folders if os.path.islink(os.path.join(path, each)))
-        yield from (os.path.relpath(os.path.join(path, each), root) for each in (*names, *links))
+        here = os.path.relpath(path, root)
+        yield from (os.path.join(here, each) for each in (*names, *links))
 
 
 def _package_folders(place: Path, folder: Path) -> tuple[list[str], int]:
