@@ -70,8 +70,9 @@ class Stopwatch:
 
     def _sample(self) -> None:
         """A wait that lasts longer than it was to last shows that we were not let run."""
-        before = time.monotonic()
-        while not self._is_over.wait(_SAMPLE_SECONDS):
+        before, is_over = time.monotonic(), False
+        while not is_over:  # the block may end in the very wait that was too long
+            is_over = self._is_over.wait(_SAMPLE_SECONDS)
             now = time.monotonic()
             self._kept_waiting += max(0.0, now - before - _SAMPLE_SECONDS)
             before = now
