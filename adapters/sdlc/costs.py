@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, Label, Text, any_, bindparam, func, literal, select, union_all
+from sqlalchemy import ARRAY, Label, Select, Text, any_, bindparam, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.prices import estimate
@@ -142,7 +142,12 @@ async def of_requirements(
     connection: AsyncConnection, numbers: Sequence[str]
 ) -> Mapping[str, Cost]:
     """What those requirements cost, their fixes included; a fix its own runs alone."""
-    these = any_(literal(list(numbers), ARRAY(Text)))
+    rows = (await connection.execute(SPENT, {"numbers": list(numbers)})).mappings()
+    return {row["whose"]: cost_of_row(dict(row)) for row in rows}
+
+
+def _spent() -> Select[Any]:
+    these = any_(bindparam("numbers", type_=ARRAY(Text)))
     repaired = select(FixRow.root, FixRow.number).subquery()
     own = select(CostRow.number.label("whose"), *COST_COLUMNS).where(CostRow.number == these)
     of_fixes = (
@@ -151,9 +156,11 @@ async def of_requirements(
         .where(repaired.c.root == these)
     )
     both = union_all(own, of_fixes).subquery()
-    query = select(both.c.whose, *_sums(both.c)).group_by(both.c.whose)
-    rows = (await connection.execute(query)).mappings()
-    return {row["whose"]: cost_of_row(dict(row)) for row in rows}
+    return select(both.c.whose, *_sums(both.c)).group_by(both.c.whose)
+
+
+SPENT = _spent()
+"""What the requirements of the array `numbers` cost, as `of_requirements` says it."""
 
 
 # --- what is listed -------------------------------------------------------------------------------

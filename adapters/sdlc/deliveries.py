@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,6 +47,10 @@ _IN_LINE = (
     )
 )
 """The requirement with the turn comes first in its line."""
+PLACE = select(DeliveryTurnRow.repository, DeliveryTurnRow.target_branch).where(
+    DeliveryTurnRow.number == bindparam("number"), DeliveryTurnRow.left_at.is_(None)
+)
+"""The line in which the requirement `number` stands; its own transactions alone change that."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +103,14 @@ async def leave_line(write: RequirementWrite, *, keeps_place: bool) -> bool:
     The line is owned for it: the next, notified after this commit, sees who has asked before.
     One that `keeps_place` is served by its first arrival when it comes back.
     """
-    row = DeliveryTurnRow
-    mine = (row.number == write.number) & row.left_at.is_(None)
-    query = select(row.repository, row.target_branch).where(mine)
-    found = (await write.connection.execute(query)).one_or_none()
-    if found is None:
+    found = await write.read(PLACE, number=write.number)
+    if not found:
         return False
-    await _lock_target(write.connection, found.repository, found.target_branch)
+    await _lock_target(write.connection, found[0]["repository"], found[0]["target_branch"])
+    row = DeliveryTurnRow
     arrived = row.arrived_at if keeps_place else None
     values = {"left_at": write.at, "taken_at": None, "arrived_at": arrived}
+    mine = (row.number == write.number) & row.left_at.is_(None)
     await write.connection.execute(update(row).where(mine).values(values))
     return True
 

@@ -526,8 +526,7 @@ async def lock_rows(connection: AsyncConnection, numbers: set[str]) -> None:
 
 async def is_waited_for(write: RequirementWrite) -> bool:
     """Whether anybody waits for the requirement; nobody begins to while its row is locked."""
-    query = select(BlockerRow.number).where(_open(BlockerRow.blocked_by == write.number))
-    return (await write.connection.execute(query.limit(1))).first() is not None
+    return bool(await write.read(WAITS_FOR, number=write.number))
 
 
 async def resolve_dependents(write: RequirementWrite) -> None:
@@ -568,3 +567,9 @@ async def _state(connection: AsyncConnection, number: str) -> RequirementState |
     query = select(RequirementRow.state).where(RequirementRow.number == number)
     found = (await connection.execute(query)).scalar()
     return RequirementState(found) if found else None
+
+
+WAITS_FOR = (
+    select(BlockerRow.number).where(_open(BlockerRow.blocked_by == bindparam("number"))).limit(1)
+)
+"""Anybody who waits for the requirement `number`."""

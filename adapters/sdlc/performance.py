@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from adapters.sdlc.tables import EscalationRow, FixRow, GateRow, HoldRow, PhaseRow, RunRow
-from adapters.sdlc.transaction import Rows, read_together
+from adapters.sdlc.transaction import Read, RequirementWrite, Rows, read_together
 from pipeline.history import lifetime
 from pipeline.model import Interval, between
 from pipeline.savings import Performance, savings
@@ -84,10 +84,20 @@ _READS_OF_MANY = _reads(
 )
 
 
+def performance_reads(number: str) -> tuple[Read, ...]:
+    """What `performance_of` will read."""
+    return tuple((each, {"number": number}) for each in _READS)
+
+
+async def performance_of(write: RequirementWrite) -> Performance:
+    """Everything up to the moment of that transaction, without what it has yet to write."""
+    found = [await write.read(each, number=write.number) for each in _READS]
+    return _performance(found, write.at)
+
+
 async def measure(connection: AsyncConnection, number: str, until: datetime) -> Performance:
     """Everything up to that moment, from the recorded intervals and phases."""
-    found = await read_together(connection, *((each, {"number": number}) for each in _READS))
-    return _performance(found, until)
+    return _performance(await read_together(connection, *performance_reads(number)), until)
 
 
 async def measure_many(

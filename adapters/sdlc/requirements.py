@@ -5,15 +5,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
-from sqlalchemy import Update, and_, func, insert, or_, select, update
+from sqlalchemy import Update, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.costs import cost_fields, of_requirements
-from adapters.sdlc.deliveries import leave_line
+from adapters.sdlc.costs import SPENT, cost_fields, cost_of_row
+from adapters.sdlc.deliveries import PLACE, leave_line
 from adapters.sdlc.failures import close_escalations, resolve_blockers, resolve_failures
 from adapters.sdlc.holds import (
     EXEMPT,
+    WAITS_FOR,
     add,
     end_holds,
     gate_reads,
@@ -24,11 +25,11 @@ from adapters.sdlc.holds import (
     pass_gate,
     resolve_dependents,
 )
-from adapters.sdlc.performance import measure
+from adapters.sdlc.performance import performance_of, performance_reads
 from adapters.sdlc.retries import end_retries, leave_behind
 from adapters.sdlc.stages import lose
 from adapters.sdlc.tables import ExtensionRow, FixRow, PhaseRow, RequirementRow, RunRow, StageRow
-from adapters.sdlc.transaction import STAGES, RequirementWrite
+from adapters.sdlc.transaction import STAGES, RequirementWrite, Rows, read_together
 from pipeline.errors import AlreadyStarted, UnknownRequirement
 from pipeline.events import EventType
 from pipeline.model import (
@@ -260,7 +261,14 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
     Raises: IllegalTransition if it has ended otherwise, UnknownRequirement.
     """
     number = closing.ref.number
-    write = await RequirementWrite.lock(connection, number, (STAGES, {"number": number}))
+    key = {"number": number}
+    write = await RequirementWrite.lock(
+        connection,
+        number,
+        *((statement, key) for statement in (STAGES, UNSTARTED_FIXES, WAITS_FOR, PLACE)),
+        (SPENT, {"numbers": [number]}),
+        *performance_reads(number),
+    )
     if write.state is closing.state:
         return True
     await write.load_stages()
@@ -289,10 +297,11 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
     if closing.state is RequirementState.DELIVERED:
         write.update_all(resolve_failures(write))
     _tell(write, closing)
-    spent = await of_requirements(connection, [write.number])
-    cost = spent.get(write.number, NO_COST)
-    _tell_performance(write, closing, await measure(connection, write.number, write.at), cost)
-    await cancel_unstarted_fixes(connection, closing)  # before the gate: it locks their rows
+    spent = await write.read(SPENT, numbers=[number])
+    cost = cost_of_row(spent[0]) if spent else NO_COST
+    _tell_performance(write, closing, await performance_of(write), cost)
+    unstarted = await write.read(UNSTARTED_FIXES, **key)
+    await _cancel(connection, unstarted, closing)  # before the gate: it locks their rows
     has_moved = await _clear_line(write, closing)
     has_left = await leave_line(write, keeps_place=False)
     await write.flush()
@@ -413,22 +422,30 @@ def _tell_performance(
 
 # --- fixes that never began -----------------------------------------------------------------------
 
+UNSTARTED_FIXES = (
+    select(FixRow.number)
+    .join(RequirementRow, RequirementRow.number == FixRow.number)
+    .where(
+        FixRow.root == bindparam("number"),
+        RequirementRow.state == str(RequirementState.ACCEPTED),
+    )
+    .order_by(FixRow.number)
+)
+"""Those of the requirement `number`."""
+
 
 async def cancel_unstarted_fixes(connection: AsyncConnection, closing: Closing) -> None:
     """Close the rows of fixes that were opened and never started: nobody else would.
 
     The requirement ends after everything below it, so what is still ACCEPTED stays so.
     """
-    query = (
-        select(FixRow.number)
-        .join(RequirementRow, RequirementRow.number == FixRow.number)
-        .where(
-            FixRow.root == closing.ref.number,
-            RequirementRow.state == str(RequirementState.ACCEPTED),
-        )
-        .order_by(FixRow.number)
-    )
-    for number in list((await connection.execute(query)).scalars()):
+    key = {"number": closing.ref.number}
+    (unstarted,) = await read_together(connection, (UNSTARTED_FIXES, key))
+    await _cancel(connection, unstarted, closing)
+
+
+async def _cancel(connection: AsyncConnection, fixes: Rows, closing: Closing) -> None:
+    for number in [fix["number"] for fix in fixes]:
         write = await RequirementWrite.lock(connection, number)
         why = f"{closing.ref.number} ended before it began."
         write.move(RequirementState.CANCELLED, who=closing.who, why=why)
