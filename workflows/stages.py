@@ -139,9 +139,10 @@ class StageRunner:
             await self._record(skips, stage)
 
     async def _record(self, skips: tuple[StageSkip, ...], stage: Stage) -> None:
-        names = ", ".join(skip.stage.name for skip in skips)
+        config = options.central(f"Skip {', '.join(skip.stage.name for skip in skips)}")
         try:
-            await self._execution.note(RecordActivities.record_skips, skips, f"Skip {names}")
+            # No note: that would hold up the workflow task in which the next stage is dispatched.
+            await self._execution.do(RecordActivities.record_skips, skips, **config)
         except BaseException:  # a retry skips this stage again, and records the others with it
             self._skips += [skip for skip in skips if skip.stage != stage]
             raise
