@@ -386,7 +386,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         outage=(Alert(AlertKind.STREAMS_AMISS, "nats"),),
         is_curable=False,
     ),
-    "outage": Scenario("standard", outage=(Alert(AlertKind.NATS_DOWN, "nats"),)),
+    "outage": Scenario("standard", outage=(Alert(AlertKind.DATABASE_DOWN, "database"),)),
     "queued": Scenario(
         SOLO,
         {ROY: [LASTING]},
@@ -457,8 +457,14 @@ async def record(stack: StackAddresses, number: str, scenario: Scenario) -> list
             found = await _histories(cluster, number, scenario, Path(place))
     await publisher.close()
     await store.close()
-    # stack traces of refusals name files
-    return [history.to_json().replace(f"{HOUSE}/", "") for history in found]
+    return [_without_places(history.to_json()) for history in found]
+
+
+def _without_places(text: str) -> str:
+    """Stack traces of refusals name files, of ours and of the interpreter."""
+    for place in (HOUSE, Path(sys.base_prefix)):
+        text = text.replace(f"{place}/", "")
+    return text
 
 
 async def _histories(
