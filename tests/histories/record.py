@@ -386,7 +386,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         outage=(Alert(AlertKind.STREAMS_AMISS, "nats"),),
         is_curable=False,
     ),
-    "outage": Scenario("standard", outage=(Alert(AlertKind.NATS_DOWN, "nats"),)),
+    "outage": Scenario("standard", outage=(Alert(AlertKind.DATABASE_DOWN, "database"),)),
     "queued": Scenario(
         SOLO,
         {ROY: [LASTING]},
