@@ -13,7 +13,7 @@ from nats.errors import NoRespondersError
 
 from adapters.nats.connection import open_connection
 from adapters.rule_engine import RuleEngine
-from adapters.rule_facts import create_rule_facts
+from adapters.sdlc.rule_facts import create_rule_facts
 from cli import output
 from cli.inputs import find_pipeline
 from cli.running import load_settings, run

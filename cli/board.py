@@ -14,8 +14,8 @@ from rich.text import Text
 
 from adapters.sdlc.views import FixView, RequirementView, StageView
 from cli import output
-from cli.invocation import as_called
 from cli.run_work import Work
+from cli.running import as_called
 from cli.status import (
     ask_line,
     blocked_line,

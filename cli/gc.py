@@ -14,8 +14,7 @@ from adapters.git.garbage import Garbage, GarbageCollector
 from adapters.readiness import MIB
 from cli import output
 from cli.connections import records
-from cli.exits import OK, ExitCode
-from cli.running import load_settings, run
+from cli.running import OK, ExitCode, load_settings, run
 from settings import Settings
 
 EXAMPLES = {

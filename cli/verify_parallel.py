@@ -11,8 +11,7 @@ from rich.text import Text
 
 from cli import output
 from cli.connections import records
-from cli.exits import OK, ExitCode
-from cli.running import load_settings, run
+from cli.running import OK, ExitCode, load_settings, run
 from pipeline.overlap import Cause, Delay, Overlaps, Pair, Relation, overlaps
 from settings import Settings
 

@@ -28,7 +28,7 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.requirements import Acceptance
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import IncidentView
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from adapters.temporal.messages import TemporalNotifier, TemporalSasha
 from cli.hints import sasha_status
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
