@@ -26,7 +26,7 @@ from adapters.local_stack.child import log_tail
 from adapters.sdlc.reader import SdlcReader, create_reader
 from adapters.sdlc.views import FailureView, NoteView, PerformanceView, RequirementView, RunView
 from cli import output
-from cli.running import ENDS, ExitCode, run
+from cli.running import ENDS, AsJson, ExitCode, run
 from cli.status import failure_text, fix_document, fixes_part, report
 from cli.up import running, worker_process
 from demo.project import agents_file, make_project
@@ -82,7 +82,7 @@ def demo(
     request_changes: Annotated[
         bool, typer.Option("--request-changes", help="A review sends the research back once.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take one requirement through the team, on its own servers.
 

@@ -10,7 +10,7 @@ import typer
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.inputs import PIPELINE_HELP, check_dollars, find_pipeline, known_pipelines
-from cli.running import OK, ExitCode, load_settings, run
+from cli.running import OK, AsJson, ExitCode, load_settings, run
 from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import AgentsFile
 from pipeline.costs import dollars
@@ -53,7 +53,7 @@ def plan(
         typer.Option("--budget", help="Dollars; exit code 1 if they are likely not to be enough."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Compare all pipelines.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show when each stage would run, and what that saves.
 

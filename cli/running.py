@@ -11,7 +11,9 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
 
 from pipeline.errors import (
     AlreadyStarted,
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from settings import Settings
 
 T = TypeVar("T")
+
+Number = Annotated[str, typer.Argument(help="The requirement's number.")]
+StageName = Annotated[str, typer.Argument(help="The stage's name, or its agent's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 STARTER = Path(__file__).parent.parent / "starter.py"
 
