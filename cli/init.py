@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 
 from adapters.agent_programs import PROGRAMS, find_program
 from adapters.files import PRIVATE_FILE, write_atomically
-from adapters.git.listing import list_project
+from adapters.git.project import list_project
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.inputs import find_pipeline, other_repository, repository_here
