@@ -207,7 +207,6 @@ class StageActivities:
     async def _ordered(
         self, request: StageRequest, context: StageContext, worktree: str
     ) -> RunOrder:
-        """The order of the run in its clone."""
         async with step("prepare what it is told"):
             prompt = await self._ports.prompts.prepare(request, context, worktree)
         return _order(request, context, worktree, prompt)

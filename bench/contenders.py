@@ -20,8 +20,7 @@ from adapters.sdlc.requirements import Acceptance
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal.client import known_search_attributes
 from bench.bare import QUEUE, BareOrder, BareWorkflow
-from bench.plain import run_requirement
-from bench.shape import MINUTE_SECONDS
+from bench.shape import MINUTE_SECONDS, STEPS, scaled
 from pipeline.installation import Queues
 from pipeline.model import Pipeline, RequirementOrder, RequirementState
 from pipeline.model import Priority as RequirementPriority
@@ -59,7 +58,14 @@ class Plain:
     async def run(self, numbers: Sequence[str], *, is_working: bool) -> None:
         """Run all in this process."""
         minute_seconds = MINUTE_SECONDS if is_working else 0.0
-        await asyncio.gather(*(run_requirement(minute_seconds) for _ in numbers))
+        await asyncio.gather(*(_run_plainly(minute_seconds) for _ in numbers))
+
+
+async def _run_plainly(minute_seconds: float) -> None:
+    """The groups of one requirement, one after the other."""
+    for group in STEPS:
+        sleeps = (asyncio.sleep(seconds) for _, seconds in scaled(group, minute_seconds))
+        await asyncio.gather(*sleeps)
 
 
 @dataclass(frozen=True)

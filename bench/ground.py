@@ -10,7 +10,7 @@ from pathlib import Path
 from temporalio.client import Client
 
 from adapters.local_stack import Child, ChildSpec, LocalStack, StackAddresses
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from bench.shape import MINUTE_SECONDS
 from pipeline.team import TEAM
 from settings import HERE

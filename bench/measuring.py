@@ -5,9 +5,29 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench import usage
+import psutil
+
 from bench.contenders import Contender
 from bench.ground import Ground
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that the tree below that process has used so far, ended children included."""
+    root = psutil.Process(pid)
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue  # it ended just now: its parent counts it from here on
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of that process now."""
+    return int(psutil.Process(pid).memory_info().rss)
+
 
 WORKER = "worker"
 """Key of the worker's own processor time, beside the names of the servers."""
@@ -100,11 +120,11 @@ class Measuring:
         if not worker:
             return {WORKER: time.process_time()}
         pids = {WORKER: worker.pid, **self.ground.servers}
-        return {name: usage.cpu_seconds(pid) for name, pid in pids.items()}
+        return {name: cpu_seconds(pid) for name, pid in pids.items()}
 
     def _resident(self, contender: str) -> int:
         worker = self.ground.workers.get(contender)
-        return usage.resident_bytes(worker.pid) if worker else 0
+        return resident_bytes(worker.pid) if worker else 0
 
     async def _history(self, contender: str, number: str) -> tuple[int, int]:
         if contender not in self.ground.workers:

@@ -12,7 +12,7 @@ from adapters.sdlc.views import AccountView
 from cli import output
 from cli.connections import notify_paused, records, services
 from cli.inputs import who
-from cli.running import load_settings, run
+from cli.running import AsJson, load_settings, run
 from pipeline.errors import RefusedInput
 from settings import Settings
 
@@ -43,7 +43,7 @@ def accounts(
     now: Annotated[
         bool, typer.Option("--now", help="Try at once, before the stated reset, too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show which accounts cannot work now, or resume one.
 

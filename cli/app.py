@@ -16,8 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from cli.exits import ExitCode, exit_code_of_error
-from cli.invocation import STARTER, as_called
+from cli.running import STARTER, ExitCode, as_called, exit_code_of_error
 from pipeline.errors import PipelineError
 
 log = logging.getLogger("agog")
@@ -55,7 +54,7 @@ class LazyCommand:
 
 
 COMMANDS = {
-    "demo": LazyCommand("cli.demo.command", "demo"),
+    "demo": LazyCommand("cli.demo", "demo"),
     "init": LazyCommand("cli.init", "init"),
     "rehearse": LazyCommand("cli.rehearse", "rehearse"),
     "run": LazyCommand("cli.run", "run_file"),

@@ -13,10 +13,10 @@ from nats.errors import NoRespondersError
 
 from adapters.nats.connection import open_connection
 from adapters.rule_engine import RuleEngine
-from adapters.rule_facts import create_rule_facts
+from adapters.sdlc.rule_facts import create_rule_facts
 from cli import output
 from cli.inputs import find_pipeline
-from cli.running import load_settings, run
+from cli.running import AsJson, load_settings, run
 from pipeline.agents_file import ADVICE_SECONDS_LIMIT
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.events import RULE_QUESTIONS
@@ -53,7 +53,7 @@ def ask_sasha(
         str, typer.Option("--requirement", help="The requirement that it is about.")
     ] = "",
     context: Annotated[str, typer.Option("--context", help="What led to the question.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask what the rules say: yes, no or unclear, and why.
 

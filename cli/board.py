@@ -14,8 +14,8 @@ from rich.text import Text
 
 from adapters.sdlc.views import FixView, RequirementView, StageView
 from cli import output
-from cli.invocation import as_called
 from cli.run_work import Work
+from cli.running import as_called
 from cli.status import (
     ask_line,
     blocked_line,
@@ -137,7 +137,8 @@ class Board:
         for build in view.building:
             took = self._since(build.started_at)
             name = f"build {build.build}"
-            pairs.append((_row(name, build.agent, _bar_less(build.commit), took, width), None))
+            commit = f"on {build.commit[:10]}" if build.commit else ""
+            pairs.append((_row(name, build.agent, commit, took, width), None))
         for fix in view.fixes:
             if not fix.state.is_final:
                 pairs.append((self._fix(fix, width), None))
@@ -291,10 +292,6 @@ def _row(
 def _span(seconds: float) -> str:
     """Whole seconds: a board that is drawn once a second shows no tenths."""
     return f"{seconds:.0f}s" if round(seconds) < 60 else output.duration(seconds)
-
-
-def _bar_less(commit: str) -> str:
-    return f"on {commit[:10]}" if commit else ""
 
 
 def _fitted(text: str, width: int) -> str:

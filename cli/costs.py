@@ -10,7 +10,7 @@ import typer
 from adapters.sdlc.views import CostLine
 from cli import output
 from cli.connections import records
-from cli.running import load_settings, run
+from cli.running import AsJson, load_settings, run
 from cli.status import budget_document, cost_document, costs_line
 from pipeline.budgets import Budget
 from pipeline.costs import By, amount, counted
@@ -45,7 +45,7 @@ def costs(
     since: Annotated[
         str | None, typer.Option("--since", help="7d, 24h, or a date such as 2026-11-01 (UTC).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what runs cost, in tokens and dollars.
 

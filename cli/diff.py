@@ -17,7 +17,7 @@ from adapters.sdlc.views import PerformanceView, RequirementView, RunView
 from cli import output
 from cli.connections import records
 from cli.inputs import stage_name
-from cli.running import load_settings, run
+from cli.running import Number, load_settings, run
 from pipeline.costs import amount
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import RequirementState
@@ -40,7 +40,7 @@ _SHORT = 7
 
 
 def diff(
-    req: Annotated[str, typer.Argument(help="The requirement's number.")],
+    req: Number,
     stage: Annotated[
         str | None,
         typer.Argument(help="Only this stage's latest attempt: its name, or its agent's."),

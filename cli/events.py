@@ -10,8 +10,7 @@ import typer
 from adapters.nats import events as nats_events
 from adapters.nats.events import NatsEventPublisher
 from cli import output
-from cli.exits import ExitCode
-from cli.running import load_settings, run
+from cli.running import ExitCode, load_settings, run
 from pipeline.errors import RefusedInput
 from settings import Settings
 

@@ -14,8 +14,7 @@ from adapters.git.garbage import Garbage, GarbageCollector
 from adapters.readiness import MIB
 from cli import output
 from cli.connections import records
-from cli.exits import OK, ExitCode
-from cli.running import load_settings, run
+from cli.running import OK, AsJson, ExitCode, load_settings, run
 from settings import Settings
 
 EXAMPLES = {
@@ -40,7 +39,7 @@ def gc(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be removed.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove what ended requirements have left on this host.
 

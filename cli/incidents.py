@@ -9,7 +9,7 @@ from rich.text import Text
 from adapters.sdlc.views import IncidentView
 from cli import output
 from cli.connections import records
-from cli.running import load_settings, run
+from cli.running import AsJson, load_settings, run
 from pipeline.model import IncidentEnd
 from settings import Settings
 
@@ -33,7 +33,7 @@ _STYLES = {
 
 def incidents(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List what was wrong with the infrastructure, newest first.
 

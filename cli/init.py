@@ -13,13 +13,12 @@ from dotenv import dotenv_values
 
 from adapters.agent_programs import PROGRAMS, find_program
 from adapters.files import PRIVATE_FILE, write_atomically
-from adapters.git.listing import list_project
+from adapters.git.project import list_project
 from adapters.user_files import find_agents, read_text
 from cli import output
-from cli.exits import OK, ExitCode
 from cli.inputs import find_pipeline, other_repository, repository_here
 from cli.rehearse import rehearsal
-from cli.running import load_settings, run
+from cli.running import OK, ExitCode, load_settings, run
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused, RefusedInput
 from pipeline.project_proposal import Proposal, propose

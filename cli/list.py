@@ -22,7 +22,7 @@ from cli.hints import (
     missing_worker,
     wrong_installation,
 )
-from cli.running import load_settings, run
+from cli.running import AsJson, load_settings, run
 from cli.status import (
     ask_line,
     build_document,
@@ -59,7 +59,7 @@ def list_requirements(
     state: Annotated[
         list[RequirementState] | None, typer.Option("--state", help="Only these; repeatable.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List requirements, newest first."""
     found, hints = run(_requirements(load_settings(), tuple(state or ()), waiting=waiting))

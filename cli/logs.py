@@ -21,7 +21,7 @@ from adapters.sdlc.views import RunView
 from cli import output
 from cli.connections import records
 from cli.inputs import stage_name
-from cli.running import load_settings, run
+from cli.running import Number, StageName, load_settings, run
 from pipeline.errors import UnknownRequirement
 from settings import Settings
 
@@ -42,8 +42,8 @@ _POLL_SECONDS = 0.2
 
 
 def logs(
-    req: Annotated[str, typer.Argument(help="The requirement's number.")],
-    stage: Annotated[str, typer.Argument(help="The stage's name, or its agent's.")],
+    req: Number,
+    stage: StageName,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Continue until the run ends.")
     ] = False,

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.invocation import as_called
+from cli.running import as_called
 from pipeline.events import timestamp
 from pipeline.model import RequirementState, StageState
 

@@ -16,7 +16,7 @@ from adapters.user_files import find_agents
 from cli import output
 from cli.connections import records
 from cli.inputs import stage_name
-from cli.running import load_settings, run
+from cli.running import AsJson, Number, StageName, load_settings, run
 from pipeline.agent_programs import ProgramAgent
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.graph import ancestors
@@ -41,15 +41,15 @@ _NOT_TAKEN = "not-started"
 
 
 def prompt(
-    req: Annotated[str, typer.Argument(help="The requirement's number.")],
-    stage: Annotated[str, typer.Argument(help="The stage's name, or its agent's.")],
+    req: Number,
+    stage: StageName,
     attempt: Annotated[
         int | None, typer.Option("--attempt", min=1, help="What it was told then.")
     ] = None,
     now: Annotated[
         bool, typer.Option("--now", help="What its next attempt would be told now.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a stage's agent was told.
 

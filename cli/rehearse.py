@@ -13,10 +13,9 @@ from adapters.git.project import check_project
 from adapters.local_stack import LocalStack
 from adapters.user_files import find_agents
 from cli import output
-from cli.demo.command import DEFAULTS, beside, starter_command, variables_of, worker_in
-from cli.exits import OK, ExitCode
+from cli.demo import DEFAULTS, beside, starter_command, variables_of, worker_in
 from cli.inputs import find_pipeline, say_other_project
-from cli.running import ENDS, load_settings, run
+from cli.running import ENDS, OK, ExitCode, load_settings, run
 from cli.up import running
 from pipeline.agents_file import AgentsFile, BuildCommand, check_plan
 from pipeline.errors import ProjectRefused, RefusedInput

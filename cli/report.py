@@ -20,7 +20,7 @@ from cli import output, report_many
 from cli.connections import records
 from cli.costs import beginning
 from cli.diff import Brought, brought
-from cli.running import load_settings, run
+from cli.running import AsJson, load_settings, run
 from cli.status import cost_document, fix_document, money
 from cli.trace import Trace, markdown, read_trace
 from pipeline.costs import amount
@@ -66,7 +66,7 @@ def report(
     html: Annotated[
         Path | None, typer.Option("--html", help="Write a page that needs no network.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show plan and outcome, where time went, and what it cost.
 
@@ -130,16 +130,13 @@ class Reported:
 
     def _savings(self) -> str:
         """What parallel work saved, as `status` tells it."""
-        measured = self.performance
-        parallel, sequential = (
-            output.duration(each)
-            for each in (measured.parallel_seconds, measured.sequential_seconds)
-        )
-        so_far = "" if self.view.state.is_final else " so far"
-        return (
-            f"{parallel} of work instead of {sequential}{so_far}:"
-            f" {measured.percentage_saved:g} % saved, {self.figures.plan.percentage_saved:g} %"
-            " planned."
+        measured, planned = self.performance, self.figures.plan.percentage_saved
+        return report_many.savings_line(
+            measured.parallel_seconds,
+            measured.sequential_seconds,
+            measured.percentage_saved,
+            planned,
+            "" if self.view.state.is_final else " so far",
         )
 
 

@@ -112,13 +112,8 @@ def sentences(found: Rates, since: datetime | None) -> Iterator[str]:
     noun = "requirement" if told.requirements == 1 else "requirements"
     yield f"{told.requirements} {noun}{after}: {states}."
     if told.ended:
-        parallel, sequential = (
-            output.duration(each.total_seconds()) for each in (told.parallel, told.sequential)
-        )
-        yield (
-            f"{parallel} of work instead of {sequential}: {percent(told.saved_percent)} saved,"
-            f" {percent(told.planned_saved_percent)} planned."
-        )
+        parallel, sequential = told.parallel.total_seconds(), told.sequential.total_seconds()
+        yield savings_line(parallel, sequential, told.saved_percent, told.planned_saved_percent)
     if told.wall_p50 is not None:
         yield (
             f"Delivered: {percent(told.delivered_percent)} of those that ended, half of them within"
@@ -132,6 +127,17 @@ def sentences(found: Rates, since: datetime | None) -> Iterator[str]:
         per = f", {amount(each)} for each that was delivered" if each else ""
         cost = f" Cost: {amount(told.cost) or 'unknown'}{per}."
     yield f"Fixes: {told.fixes}. Questions to a human: {told.questions}.{cost}"
+
+
+def savings_line(
+    parallel: float, sequential: float, saved: float | None, planned: float | None, until: str = ""
+) -> str:
+    """What work in parallel took, in seconds, beside one after another; shares in percent."""
+    took, instead = output.duration(parallel), output.duration(sequential)
+    return (
+        f"{took} of work instead of {instead}{until}: {percent(saved)} saved,"
+        f" {percent(planned)} planned."
+    )
 
 
 def percent(value: float | None) -> str:

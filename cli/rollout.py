@@ -10,7 +10,7 @@ from adapters.temporal.deployment import Build, builds, make_current
 from cli import output
 from cli.connections import temporal_client
 from cli.installation import proved_binding
-from cli.running import load_settings, run
+from cli.running import AsJson, load_settings, run
 from pipeline.errors import RefusedInput
 from settings import Settings
 
@@ -39,7 +39,7 @@ def rollout(
     none: Annotated[
         bool, typer.Option("--none", help="Leave builds: workers without one take everything.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the workers' builds, or make one of them current.
 

@@ -18,7 +18,6 @@ from adapters.sdlc.migrate import pending
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import records
-from cli.exits import ExitCode
 from cli.hints import missing_worker
 from cli.inputs import (
     BUDGET_HELP,
@@ -30,7 +29,7 @@ from cli.inputs import (
     number_of_file,
     read_task,
 )
-from cli.running import load_settings, run
+from cli.running import ExitCode, load_settings, run
 from cli.start import Intake, check_needed_project, start_all, target_of
 from cli.watch import detach
 from pipeline.errors import DependencyUnavailable, RefusedInput, ServerNotStarted

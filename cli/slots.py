@@ -9,7 +9,7 @@ import typer
 from adapters.runs.inventory import Usage, count_runs
 from adapters.runs.slots import SlotLimit
 from cli import output
-from cli.running import load_settings
+from cli.running import AsJson, load_settings
 from pipeline.errors import RefusedInput
 
 EXAMPLES = {
@@ -30,7 +30,7 @@ def slots(
         int | None, typer.Argument(help="Agents at once, 1 to 1000; running agents continue.")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Go back to MAX_PARALLEL_STAGES.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show or set how many agents may live at once on this host.
 

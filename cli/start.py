@@ -16,7 +16,6 @@ from adapters.temporal.workflows import workflow_status
 from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.connections import Services, notify_paused, services
-from cli.exits import OK, ExitCode
 from cli.hints import agents_warnings
 from cli.inputs import (
     BUDGET_HELP,
@@ -32,7 +31,7 @@ from cli.inputs import (
     read_requirement,
     say_other_project,
 )
-from cli.running import load_settings, run
+from cli.running import OK, ExitCode, load_settings, run
 from cli.watch import detach, watch_all
 from pipeline.agents_file import AgentsFile, check_plan
 from pipeline.errors import AlreadyStarted, NumberElsewhere, ProjectRefused, RefusedInput

@@ -40,7 +40,7 @@ from cli.hints import (
     wrong_installation,
 )
 from cli.run_work import RunWork, Work
-from cli.running import load_settings, run
+from cli.running import AsJson, Number, load_settings, run
 from cli.verdict import verdict
 from pipeline.budgets import Budget, is_spent
 from pipeline.costs import ESTIMATED, amount, counted, told
@@ -68,11 +68,11 @@ _SILENT = timedelta(minutes=2)
 
 
 def status(
-    req: Annotated[str, typer.Argument(help="The requirement's number.")],
+    req: Number,
     gates: Annotated[
         bool, typer.Option("--gates", help="Every gate, also those that are green.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where a requirement stands, and what to answer."""
     settings = load_settings()

@@ -25,7 +25,7 @@ from cli import output
 from cli.accounts import resumed
 from cli.connections import Services, notify_paused, records, services
 from cli.inputs import check_dollars, stage_name, who
-from cli.running import load_settings, run
+from cli.running import Number, StageName, load_settings, run
 from cli.status import leftover_line
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.model import (
@@ -88,8 +88,6 @@ Example:
 """,
 }
 
-Number = Annotated[str, typer.Argument(help="The requirement's number.")]
-StageName = Annotated[str, typer.Argument(help="The stage's name, or its agent's.")]
 Note = Annotated[str, typer.Option("--note", help="Why; agents that run again are told.")]
 By = Annotated[str, typer.Option("--by", help="The number that it waits for.")]
 

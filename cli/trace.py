@@ -22,9 +22,9 @@ from adapters.sdlc.views import (
 from cli import output
 from cli.prompt import told_prompt
 from pipeline.costs import told
-from pipeline.decisions import Decision, decision
 from pipeline.errors import UnknownRequirement
 from pipeline.model import FailureKind
+from pipeline.verdicts import Decision, decision
 from settings import Settings
 
 _OF_BUILDS = (FailureKind.BUILD, FailureKind.DELIVERY)

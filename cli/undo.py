@@ -12,9 +12,8 @@ from adapters.user_files import find_agents
 from cli import output
 from cli.connections import records, services
 from cli.diff import SHOWN
-from cli.exits import OK, ExitCode
 from cli.inputs import PRIORITY, TITLE_LENGTH, Submission, check_submission
-from cli.running import load_settings, run
+from cli.running import OK, ExitCode, load_settings, run
 from cli.start import Launch, launch
 from cli.watch import detach, watch_all
 from pipeline.agents_file import check_plan

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -11,8 +10,7 @@ from rich.text import Text
 
 from cli import output
 from cli.connections import records
-from cli.exits import OK, ExitCode
-from cli.running import load_settings, run
+from cli.running import OK, AsJson, ExitCode, Number, load_settings, run
 from pipeline.overlap import Cause, Delay, Overlaps, Pair, Relation, overlaps
 from settings import Settings
 
@@ -52,8 +50,8 @@ _WHY = {
 
 
 def verify_parallel(
-    req: Annotated[str, typer.Argument(help="The requirement's number.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    req: Number,
+    as_json: AsJson = False,
 ) -> None:
     """Check that stages which could run at once did.
 

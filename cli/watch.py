@@ -14,10 +14,8 @@ from cli import output
 from cli.board import Board, Watched
 from cli.connections import records
 from cli.diff import brought
-from cli.exits import OK, ExitCode
-from cli.following import follow
-from cli.live import follow_live
-from cli.running import exit_code_of_state, load_settings, run, worst
+from cli.following import follow, follow_live
+from cli.running import OK, ExitCode, exit_code_of_state, load_settings, run, worst
 from cli.status import (
     ask_line,
     building_line,

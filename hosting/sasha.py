@@ -22,9 +22,9 @@ from adapters.nats.connection import NatsLogin
 from adapters.readiness import free_bytes
 from adapters.responder import Extensions, Responder
 from adapters.rule_engine import PolicyHook, RuleEngine
-from adapters.rule_facts import create_rule_facts
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import create_reader
+from adapters.sdlc.rule_facts import create_rule_facts
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal.messages import TemporalExtender
 from pipeline.agents_file import AgentsFile

@@ -21,9 +21,8 @@ from pipeline.delivery_settings import DeliverySettings, read_delivery
 from pipeline.errors import AgentsFileRefused
 from pipeline.model import Pipeline, Stage
 from pipeline.plan_rules import is_build_name
-from pipeline.program_keys import program_argv, resolved, variables
 from pipeline.team import AGENT_NAME, TEAM, Side, is_agent_name
-from pipeline.toml_table import Table, read_table
+from pipeline.toml_table import Table, read_table, resolved
 
 # --- the policy hook: the table `[sasha]` ---------------------------------------------------------
 
@@ -48,9 +47,9 @@ def read_policy_hook(table: Table, directory: PurePath) -> PolicyHookCommand:
         "timeout_seconds", ADVICE_TIMEOUT.total_seconds(), most=ADVICE_SECONDS_LIMIT
     )
     return PolicyHookCommand(
-        resolved(program_argv(table, "command"), directory),
+        resolved(table.program("command"), directory),
         timedelta(seconds=seconds),
-        variables(table, "environment"),
+        table.variables("environment"),
     )
 
 
@@ -346,11 +345,11 @@ class _Agents:
         if "prepare" in table.values:
             self.prepares[name] = table.strings("prepare")
         if traits := self._programs.get(kind):
-            names = variables(table, "environment")
+            names = table.variables("environment")
             return read_program_agent(table, kind, traits, self._directory, names)
         if kind == "command":
-            argv = resolved(program_argv(table, "command"), self._directory)
-            names = variables(table, "environment")
+            argv = resolved(table.program("command"), self._directory)
+            names = table.variables("environment")
             file, text = read_instructions(table, self._directory)
             return CommandAgent(argv, names, file, text, optional_usd(table, "expected_usd"))
         minutes = (
@@ -416,10 +415,10 @@ def _build(table: Table, name: str) -> BuildCommand | SimulatedBuild:
     seconds = table.number("timeout_seconds", BUILD_TIMEOUT.total_seconds(), most=SECONDS_LIMIT)
     return BuildCommand(
         directory=_inside(table, "directory", name),
-        command=program_argv(table, "command", BUILD_ARGV),
-        prepare=program_argv(table, "prepare") if "prepare" in table.values else (),
+        command=table.program("command", BUILD_ARGV),
+        prepare=table.program("prepare") if "prepare" in table.values else (),
         timeout=timedelta(seconds=seconds),
-        environment=variables(table, "environment"),
+        environment=table.variables("environment"),
         incremental=table.boolean("incremental", default=False),
     )
 

@@ -12,8 +12,7 @@ from enum import StrEnum
 from pathlib import PurePath
 
 from pipeline.numbers import slug
-from pipeline.program_keys import program_argv, resolved, variables
-from pipeline.toml_table import Table
+from pipeline.toml_table import Table, resolved
 
 
 class DeliveryMode(StrEnum):
@@ -86,15 +85,15 @@ def read_delivery(table: Table, directory: PurePath) -> DeliverySettings:
     if remote.startswith("-"):
         table.refuse("remote", f"{remote!r} is not the name of a remote")
     is_own = "command" in table.values
-    create = program_argv(table, "command", CREATE)
+    create = table.program("command", CREATE)
     # Another program's requests are not found by ours.
-    find = program_argv(table, "find") if "find" in table.values else () if is_own else FIND
+    find = table.program("find") if "find" in table.values else () if is_own else FIND
     return DeliverySettings(
         DeliveryMode(mode),
         remote,
         resolved(create, directory),
         resolved(find, directory) if find else (),
-        variables(table, "environment", () if is_own else GH_VARIABLES),
+        table.variables("environment", () if is_own else GH_VARIABLES),
         timedelta(
             seconds=table.number(
                 "timeout_seconds", COMMAND_TIMEOUT.total_seconds(), most=SECONDS_LIMIT

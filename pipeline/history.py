@@ -1,6 +1,6 @@
 """What the rows tell of one requirement's time: its runs, builds and waits, with their moments."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -113,7 +113,11 @@ class History:
         """To when a run has worked that nobody saw end."""
         if run.closed_at is not None:
             return run.closed_at
-        held = [wait.start for wait in self._open_waits(run) if wait.boundary == run.stage]
+        held = [
+            wait.start
+            for wait in self.waits
+            if wait.number == run.number and wait.end is None and wait.boundary == run.stage
+        ]
         return min(held) if run.state is StageState.HELD and held else self.end
 
     def _pre_emptions(self, run: RunTimes) -> list[datetime]:
@@ -124,6 +128,3 @@ class History:
             if wait.number == run.number and wait.boundary == PRE_EMPTION and wait.start >= begin:
                 edges += filter(None, (wait.start, wait.end))
         return edges
-
-    def _open_waits(self, run: RunTimes) -> Iterator[Wait]:
-        return (each for each in self.waits if each.number == run.number and each.end is None)

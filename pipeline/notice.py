@@ -382,7 +382,6 @@ def _flags(fields: Mapping[str, object], agent: Agent) -> tuple[str, ...]:
 
 
 def _refuse(reason: str) -> NoReturn:
-    """Refuse the notice for that reason."""
     raise NoticeRefused(f"The notice is not acceptable: {reason}.")
 
 

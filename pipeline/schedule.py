@@ -154,7 +154,14 @@ def _schedule(plan: Pipeline, mode: Mode, starts: Mapping[str, Fraction]) -> Sch
         pipeline=plan.name,
         mode=mode,
         stages=tuple(
-            _planned(stage, starts[stage.name], ends[stage.name])
+            PlannedStage(
+                stage.name,
+                stage.agent,
+                stage.group,
+                float(starts[stage.name]),
+                float(ends[stage.name]),
+                stage.needs,
+            )
             for stage in sorted(plan.stages, key=lambda stage: starts[stage.name])
         ),
         sequential_minutes=float(sequential),
@@ -164,10 +171,6 @@ def _schedule(plan: Pipeline, mode: Mode, starts: Mapping[str, Fraction]) -> Sch
         saved_minutes=float(saved),
         percentage_saved=round(float(100 * saved / sequential), 1) if sequential else 0.0,
     )
-
-
-def _planned(stage: Stage, start: Fraction, end: Fraction) -> PlannedStage:
-    return PlannedStage(stage.name, stage.agent, stage.group, float(start), float(end), stage.needs)
 
 
 def _critical_path(plan: Pipeline) -> tuple[Stage, ...]:

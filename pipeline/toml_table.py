@@ -4,15 +4,19 @@ Shared by the user formats; what a key means belongs to their own modules.
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import NoReturn
 
 from pipeline.errors import RefusedInput
 
 Refusal = Callable[[str, str], RefusedInput]
 """Makes the error of a file from a key and a reason."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,23 @@ class Table:
         if not all(isinstance(item, str) and item for item in value):
             self.refuse(key, "must hold strings that are not empty")
         return tuple(value)
+
+    def program(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """A program and its arguments; required where there is no default."""
+        argv = self.strings(key, default)
+        if not argv:
+            self.refuse(key, "must name a program")
+        if any("\0" in argument for argument in argv):
+            self.refuse(key, "must not hold a null character")
+        return argv
+
+    def variables(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Names of environment variables."""
+        names = self.strings(key, default)
+        for name in names:
+            if not _VARIABLE.fullmatch(name):
+                self.refuse(key, f"{name!r} is not the name of a variable")
+        return names
 
     def number(
         self, key: str, default: float | None = None, *, most: float, zero: bool = False
@@ -115,3 +136,9 @@ def read_table(text: str, refusal: Refusal) -> Table:
         raise refusal("TOML", str(error)) from error
     except RecursionError as error:
         raise refusal("TOML", "is nested too deeply") from error
+
+
+def resolved(argv: tuple[str, ...], directory: PurePath) -> tuple[str, ...]:
+    """The same, a program path with a slash in it being relative to the directory."""
+    program = str(directory / argv[0]) if "/" in argv[0] else argv[0]
+    return (program, *argv[1:])

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, cast
 
 from temporalio.client import (
@@ -28,7 +27,7 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.requirements import Acceptance
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.views import IncidentView
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from adapters.temporal.messages import TemporalNotifier, TemporalSasha
 from cli.hints import sasha_status
 from pipeline.agents_file import AgentsFile, CommandAgent, SimulatedAgent, SimulatedBuild
@@ -135,12 +134,7 @@ class Cluster:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Every flow test replays its history: a change of the flow must stay deterministic."""
         try:
             for name in [*(handle.id for handle in self._handles), self.installation.sasha]:

@@ -25,13 +25,14 @@ pytest_plugins = [
 
 HERE = Path(__file__).parent
 SCENARIOS = (
-    *("e2e", "flow/test_accounts.py", "flow/test_any_outcome.py", "flow/test_cancellation.py"),
+    *("e2e", "flow/test_abandoned_rows.py", "flow/test_accounts.py", "flow/test_any_outcome.py"),
+    "flow/test_cancellation.py",
     *("flow/test_delivery_turns.py", "flow/test_evidence.py", "flow/test_extension_messages.py"),
     *("flow/test_fix_bounds.py", "flow/test_fix_commits.py", "flow/test_fixes.py"),
     *("flow/test_hosts.py", "flow/test_humans.py", "flow/test_infrastructure.py"),
     *("flow/test_long_lives.py", "flow/test_no_changes.py", "flow/test_outages.py"),
     *("flow/test_p0_gate.py", "flow/test_pre_emption.py", "flow/test_project.py"),
-    *("flow/test_retries.py", "flow/test_stale_verdicts.py"),
+    *("flow/test_retries.py", "flow/test_stale_verdicts.py", "flow/test_upgrade.py"),
     *("integration/git/test_any_repository.py", "integration/git/test_git_checkout.py"),
     *("integration/git/test_git_damage.py", "integration/git/test_git_isolation.py"),
     *("integration/git/test_git_odd_work.py", "integration/git/test_git_prepared_files.py"),
@@ -40,7 +41,7 @@ SCENARIOS = (
 )
 """Folders and files that take three quarters of the time: `make test-scenarios`."""
 NO_SCENARIOS = (
-    *("e2e/test_durability.py", "e2e/test_delivery_target.py", "e2e/test_worker_health.py"),
+    *("e2e/test_durability.py", "e2e/test_worker_health.py", "e2e/test_cli_report.py"),
     *("e2e/test_cli_accounts.py", "e2e/test_cli_asking.py", "e2e/test_cli_budgets.py"),
     *("e2e/test_cli_doctor.py", "e2e/test_cli_fixes.py", "e2e/test_cli_gc.py"),
     *("e2e/test_cli_holds.py", "e2e/test_cli_incidents.py", "e2e/test_cli_line.py"),

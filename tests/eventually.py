@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Self
 
 PATIENCE_SECONDS = 240.0
@@ -57,12 +56,7 @@ class Stopwatch:
         self._began = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         taken = time.monotonic() - self._began
         self._is_over.set()
         self._sampler.join()

@@ -24,7 +24,7 @@ from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.reader import create_reader
 from adapters.sdlc.store import create_store
 from adapters.sdlc.views import RequirementView, StageView
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from cli.connections import Services
 from cli.inputs import Submission
 from cli.start import Launch, launch

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from nats.aio.client import Client
@@ -73,12 +72,7 @@ class Asker:
         await settled(self.client)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.client.close()
 
     async def ask(self, question: str, **fields: object) -> Answer:

@@ -8,7 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.model import Carried
     from workflows.execution import Execution
     from workflows.gates import BuildGates
-    from workflows.questions import Questions
+    from workflows.humans import Questions
 
 EVENTS = 1_000
 """Length of a history after which the next quiet moment is used; Temporal's limit is 51,200."""

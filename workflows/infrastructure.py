@@ -52,7 +52,6 @@ class InfrastructureWorkflow:
 
     @workflow.init
     def __init__(self, order: InfrastructureOrder) -> None:
-        """Restore the order."""
         self._order = order
         self._ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
         self._abort: DecisionRequest | None = None

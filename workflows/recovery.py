@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution
     from workflows.faults import gather_all, words
     from workflows.gates import BuildGates
-    from workflows.questions import Questions
+    from workflows.humans import Questions
     from workflows.strategic import StrategicOrchestratorWorkflow
 
 

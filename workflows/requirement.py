@@ -39,8 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.execution import Execution, SerialLock
     from workflows.faults import describe, failure_of, is_infrastructure, is_mendable
     from workflows.gates import BuildGates
-    from workflows.humans import Answers, Deadlines, ask
-    from workflows.questions import Questions
+    from workflows.humans import Answers, Deadlines, Questions, ask
     from workflows.recovery import Recoveries
     from workflows.stages import StageRunner
     from workflows.suspension import Suspension

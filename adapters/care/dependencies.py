@@ -27,7 +27,7 @@ from adapters.nats.events import ensure_stream, find_flaw
 from adapters.readiness import PROBE_SECONDS, probe_database, probe_nats
 from adapters.sdlc.database import NAME as DATABASE
 from adapters.sdlc.database import address_of
-from adapters.sdlc.migrate import Schema, schema, upgrade
+from adapters.sdlc.migrate import UNKNOWN_REVISION, Schema, schema, upgrade
 from adapters.waiting import within
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Stream
@@ -179,11 +179,7 @@ async def _repaired(client: Client, stream: Stream) -> str:
 
 _SCHEMA = {
     Schema.BEHIND: (AlertKind.MIGRATIONS_BEHIND, _DATABASE, "Migrations are missing."),
-    Schema.AHEAD: (
-        AlertKind.PROGRAM_BEHIND,
-        "program",
-        "A newer version of this program has migrated it: update this one.",
-    ),
+    Schema.UNKNOWN: (AlertKind.PROGRAM_BEHIND, "program", UNKNOWN_REVISION),
 }
 
 

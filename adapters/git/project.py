@@ -19,6 +19,7 @@ from adapters.git.command import IDENTITY_KEYS, Git
 from adapters.git.store import Names, Store, published
 from adapters.locks import path_key
 from pipeline.errors import GitFailed, ProjectRefused, printable
+from pipeline.project_files import ProjectFiles, wanted
 
 OLDEST_GIT = (2, 38)
 """The first with `merge-tree --write-tree` (its release notes)."""
@@ -476,3 +477,34 @@ async def _hand_over(git: Git, store: Path, commit: str) -> None:
             f"{git.directory} does not take the commit {commit[:10]}: "
             f"{fetched.error.strip()[-2000:]}"
         )
+
+
+TEXT_BYTES = 1024 * 1024
+"""A larger manifest is no manifest."""
+_AT_ONCE = 8
+_FILE = "100"
+"""How the mode of a regular file begins; the others are links and submodules."""
+
+
+async def list_project(root: Path) -> ProjectFiles:
+    """What is committed. Raises: ProjectRefused if it is no root of a repository with a commit."""
+    await Project(root).check_repository()
+    git = Git(root)
+    commit = await git.commit_of("HEAD")
+    if commit is None:
+        raise ProjectRefused(f"{root} has no commit yet. Make a first one, then try again.")
+    listing = await git.run("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
+    blobs: dict[str, str] = {}
+    for line in listing.fields:
+        told, _, path = line.partition("\t")
+        mode, _, blob, size = told.split()
+        if mode.startswith(_FILE) and int(size) <= TEXT_BYTES:
+            blobs[path] = blob
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def text(path: str) -> tuple[str, str]:
+        async with slots:
+            return path, (await git.run("cat-file", "blob", blobs[path])).text
+
+    texts = await asyncio.gather(*map(text, wanted(list(blobs))))
+    return ProjectFiles(frozenset(blobs), dict(texts))

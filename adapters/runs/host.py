@@ -45,6 +45,7 @@ from adapters.waiting import in_thread, until_ended, until_event
 from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import CurrentAgents, SimulatedAgent
 from pipeline.answers import why_ask_again
+from pipeline.endings import may_resume, why_cut_off
 from pipeline.errors import AgentsFileRefused, UnknownRequirement
 from pipeline.model import (
     Head,
@@ -56,7 +57,6 @@ from pipeline.model import (
     SlotUsage,
 )
 from pipeline.ports import StartListener
-from pipeline.resuming import may_resume, why_cut_off
 
 PATIENCE_SECONDS = 15.0
 """After this a supervisor that was asked to end is killed: longer than its agent's own grace."""

@@ -15,6 +15,11 @@ from adapters.sdlc.database import address_of, connect_arguments, reaching
 from pipeline.errors import NotRepairable
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+UNKNOWN_REVISION = (
+    "This version of the program does not know the revision of its schema. If a newer one has"
+    " migrated it, update this one; if one from before the first release, start with an empty"
+    " database."
+)
 _LOCK = "agog migrations"
 
 
@@ -23,23 +28,21 @@ class Schema(Enum):
 
     CURRENT = auto()
     BEHIND = auto()
-    AHEAD = auto()
-    """A newer program has migrated it."""
+    UNKNOWN = auto()
+    """Another version of this program has migrated it."""
 
 
 def upgrade(database_url: str) -> None:
     """Run every missing migration; of several callers at once, one does it.
 
-    Raises: DependencyUnavailable, NotRepairable if a newer program has migrated it.
+    Raises: DependencyUnavailable, NotRepairable if its revision is not one of ours.
     """
     with _connected(database_url) as connection:
         lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
         connection.execute(lock, {"name": _LOCK})
-        if _schema(connection) is Schema.AHEAD:
-            raise NotRepairable(
-                f"The SDLC database at {address_of(connection.engine.url)} was migrated by a newer"
-                " version of this program: update this one."
-            )
+        if _schema(connection) is Schema.UNKNOWN:
+            address = address_of(connection.engine.url)
+            raise NotRepairable(f"The SDLC database at {address}: {UNKNOWN_REVISION}")
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -62,7 +65,7 @@ def _schema(connection: Connection) -> Schema:
     if current == set(scripts.get_heads()):
         return Schema.CURRENT
     known = {script.revision for script in scripts.walk_revisions()}
-    return Schema.BEHIND if current <= known else Schema.AHEAD
+    return Schema.BEHIND if current <= known else Schema.UNKNOWN
 
 
 @contextmanager

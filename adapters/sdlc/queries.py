@@ -53,7 +53,8 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
     if not found:
         return None
     open_failures = failures(number).where(FailureRow.resolved_at.is_(None))
-    asked = await rows(connection, _open_escalation(number))
+    question = select(EscalationRow).where(EscalationRow.number == number, _IS_ASKED)
+    asked = await rows(connection, question)
     held = await rows(connection, holds(number))
     fixes = await rows(connection, _fixes(number))
     spent = await costs.of_stages(connection, [number, *(fix["number"] for fix in fixes)])
@@ -337,10 +338,6 @@ def _fixes(number: str) -> Query:
 
 def _retries(number: str, fixes: Sequence[Row]) -> Query:
     return retries().where(RetryRow.number.in_([number, *(fix["number"] for fix in fixes)]))
-
-
-def _open_escalation(number: str) -> Query:
-    return select(EscalationRow).where(EscalationRow.number == number, _IS_ASKED)
 
 
 def _waiting_since() -> Label[Any]:

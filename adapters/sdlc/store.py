@@ -14,7 +14,6 @@ from adapters.sdlc import (
     accounts,
     budgets,
     deliveries,
-    delivery_facts,
     failures,
     fixes,
     gates,
@@ -22,6 +21,7 @@ from adapters.sdlc import (
     incidents,
     outbox,
     preparations,
+    reports,
     requirements,
     retries,
     stages,
@@ -134,7 +134,7 @@ class PostgresSdlcStore:
     pass_delivery = _write(deliveries.pass_delivery)
     leave_line = _write(deliveries.leave)
     is_delivery = _read(deliveries.is_delivery)
-    delivery_facts = _read(delivery_facts.delivery_facts)
+    delivery_facts = _read(reports.delivery_facts)
     to_notify = _read(deliveries.to_notify)
 
     # --- its failures and fixes -------------------------------------------------------------

@@ -14,8 +14,7 @@ from cli.doctor.checks import Check, Kind, Probe
 from cli.doctor.dependencies import dependency_probes, store_probes, worker_probes
 from cli.doctor.host import host_probes
 from cli.doctor.sasha import SashaReport, report_on_sasha, report_text
-from cli.exits import OK, ExitCode
-from cli.running import load_settings, run
+from cli.running import OK, AsJson, ExitCode, load_settings, run
 from settings import Settings
 
 EXAMPLES = {
@@ -34,7 +33,7 @@ _UNDISTURBED_SECONDS = 1.0
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
     dependencies: Annotated[
         bool, typer.Option("--dependencies", help="Servers and workers only, for health checks.")
     ] = False,

@@ -23,7 +23,7 @@ from adapters.nats.events import find_flaw
 from adapters.readiness import PROBE_SECONDS
 from adapters.sdlc.database import address_of as database_address
 from adapters.sdlc.database import open_database
-from adapters.sdlc.migrate import Schema, pending, schema
+from adapters.sdlc.migrate import UNKNOWN_REVISION, Schema, pending, schema
 from adapters.temporal.client import (
     DEFAULT_ADDRESS,
     SEARCH_ATTRIBUTES,
@@ -52,9 +52,7 @@ _REPAIR = "Sasha or the next start of a worker repairs it."
 _SCHEMAS = {
     Schema.CURRENT: Finding(detail="current"),
     Schema.BEHIND: Finding(detail="behind", advice=f"Migrations are missing. {_REPAIR}"),
-    Schema.AHEAD: Finding(
-        detail="newer", advice="A newer version of this program migrated it: update this one."
-    ),
+    Schema.UNKNOWN: Finding(detail="unknown", advice=UNKNOWN_REVISION),
 }
 
 

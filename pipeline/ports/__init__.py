@@ -3,8 +3,7 @@
 Every method is idempotent by the run id or execution key in its argument: activities repeat it.
 """
 
-from pipeline.ports.care import HealthChecks, Readiness
-from pipeline.ports.host import HostPorts
+from pipeline.ports.host import HealthChecks, HostPorts, Readiness
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import (
     AgentRuns,

@@ -1,15 +1,48 @@
-"""The outside world of one host."""
+"""The outside world of one host, its health and its repairs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from pipeline.agents_file import CurrentAgents
 from pipeline.errors import ProjectMissing
-from pipeline.model import RETRY_BOUND
-from pipeline.ports.care import HealthChecks, Readiness
+from pipeline.model import (
+    RETRY_BOUND,
+    Alert,
+)
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import AgentRuns, Builds, Prompts, PullRequests, Workspaces
 from pipeline.ports.workflows import Notifier, Sasha
+
+
+class HealthChecks(Protocol):
+    """Checks and repairs one place: the cluster (dependencies, records), or a host."""
+
+    async def look(self) -> Sequence[Alert]:
+        """Everything that is wrong there now; what cannot be looked at is an alert too."""
+
+    async def is_over(self, alert: Alert) -> bool | None:
+        """Whether a fresh look, at nothing else, no longer finds it.
+
+        None while that cannot be seen: a greater trouble hides a smaller one and does not end it.
+        """
+
+    async def act(self, alert: Alert) -> str:
+        """Do once what the remedy says; what was done, in a sentence.
+
+        Raises: PipelineError if it could not be done: that counts as a failed attempt.
+        """
+
+
+class Readiness(Protocol):
+    """Whether this worker reaches what every stage boundary needs."""
+
+    def check(self) -> None:
+        """Let pass while NATS and the SDLC database answer; costs nothing.
+
+        Raises: DependencyUnavailable naming the one that does not, its address and the remedy.
+        """
 
 
 @dataclass(frozen=True)

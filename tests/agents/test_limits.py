@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cli.exits import ExitCode
+from cli.running import ExitCode
 from pipeline.model import RequirementState
 from tests.agents.scenarios import anthropic, limited_until
 from tests.agents.stand_ins import Turn, stand_in

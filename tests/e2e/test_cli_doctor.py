@@ -111,9 +111,9 @@ async def flaws(server: NatsServer) -> list[str]:
         ("DELETE FROM alembic_version", "behind", "migrations_behind", Schema.BEHIND),
         (
             "UPDATE alembic_version SET version_num = '9999'",
-            "newer",
+            "unknown",
             "program_behind",
-            Schema.AHEAD,
+            Schema.UNKNOWN,
         ),
     ],
 )

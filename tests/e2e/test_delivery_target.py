@@ -1,13 +1,9 @@
 """The last step: the user's own branch moves to a verified commit, or not at all."""
 
-import asyncio
-from pathlib import Path
-
 import pytest
 
 from pipeline.model import FailureKind, RequirementState
 from pipeline.plan_rules import DELIVER
-from tests.e2e.conftest import STARTER, Cli
 from tests.eventually import eventually
 from tests.fixtures_workspaces import write
 from tests.orchestra import Handle, Orchestra
@@ -62,86 +58,6 @@ async def test_a_clean_checkout_is_forwarded(orchestra: Orchestra, working: Hand
     assert (project.root / "backend/roy.txt").read_text() == "roy\n"
     assert (project.root / "frontend/jen.txt").read_text() == "jen\n"
     assert project.git("status", "--porcelain") == "?? notes.txt"
-
-
-async def test_a_target_that_moved_is_merged_and_verified(
-    orchestra: Orchestra, working: Handle
-) -> None:
-    theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
-    release(orchestra)
-
-    commit = await delivered(orchestra, working)
-
-    project = orchestra.project
-    assert project.git("rev-parse", "main") == commit
-    assert {"user.txt", *ROY, *JEN} <= set(project.files("main"))
-    assert project.git("merge-base", theirs, commit) == theirs
-    assert (project.root / "user.txt").exists()
-
-
-async def test_what_it_brought_is_reported_and_leaves_out_what_others_did_meanwhile(
-    orchestra: Orchestra, working: Handle, tmp_path: Path
-) -> None:
-    theirs = orchestra.project.commit({"user.txt": "user\n"}, "Meanwhile")
-    release(orchestra)
-    commit = await delivered(orchestra, working)
-    cli, number = Cli(orchestra.environment, tmp_path), orchestra.number
-
-    whole = await asyncio.to_thread(cli, "diff", number, "--json")
-    one = await asyncio.to_thread(cli, "diff", number, "roy")
-    status = await asyncio.to_thread(cli, "status", number)
-    elsewhere = await asyncio.to_thread(cli, "diff", number, AGOG_HOST="another")
-    unknown = await asyncio.to_thread(cli, "diff", number, "todd")
-
-    document = whole.document
-    assert (document["base"], document["head"]) == (theirs, commit)
-    assert {file["path"]: file["added"] for file in document["files"]} == dict.fromkeys(
-        ROY | JEN, 1
-    )
-    assert "+roy" in one.out
-    assert "jen.txt" not in one.out
-    assert f"main {theirs[:7]}..{commit[:7]}, 2 files, +2 −0 · " in status.out
-    assert f"{STARTER} diff {number}" in status.out
-    assert (elsewhere.code, unknown.code) == (3, 3)
-    assert "where its work lies" in elsewhere.err
-    assert "has no stage 'todd'" in unknown.err
-    await asyncio.to_thread(check_report, cli, number, commit)
-
-
-def check_report(cli: Cli, number: str, commit: str) -> None:
-    """Its figures are those of `status`, its records what the agents were told and answered."""
-    status = cli("status", number, "--json").document
-    report = cli("report", number, "--json").document
-    verified = cli("verify-parallel", number, "--json")
-    trace = cli("report", number, "--trace")
-    page = cli.directory / "report.html"
-    written = cli("report", number, "--html", str(page))
-    nowhere = cli("report", number, "--html", str(cli.directory / "no folder" / "report.html"))
-    listed = cli("report", "--since", "1h", "--json").document
-    elsewhere = cli("report", number, "--trace", AGOG_HOST="another").out
-
-    measured = report["performance"]
-    assert measured.items() <= status["brought"].items()
-    parts = {part["part"]: part for part in report["time"]}
-    assert sum(part["seconds"] for part in parts.values()) == pytest.approx(report["wall_seconds"])
-    assert report["wall_seconds"] == pytest.approx(measured["wall_seconds"])
-    work = (parts["agents"], parts["builds"])
-    assert sum(part["seconds"] for part in work) == pytest.approx(measured["parallel_seconds"])
-    assert sum(p["work_seconds"] for p in work) == pytest.approx(measured["sequential_seconds"])
-    assert {agent["agent"] for agent in report["agents"]} == {"roy", "jen"}
-    assert report["critical_path"][-2]["name"].startswith("build ")
-    assert verified.code == 0
-    assert [pair["relation"] for pair in verified.document["pairs"]] == ["overlapped"]
-    assert "You are roy." in trace.out
-    assert f"**build backend**: green on {commit}, clean" in trace.out
-    assert written.code == 0
-    assert "You are jen." in page.read_text()
-    assert nowhere.code == 2
-    assert "report.html' cannot be written: No such file or directory." in nowhere.err
-    assert [each["req_number"] for each in listed["outcomes"]] == [number]
-    assert listed["parallel_seconds"] == pytest.approx(measured["parallel_seconds"])
-    assert "ran on host" in elsewhere
-    assert "You are roy." not in elsewhere
 
 
 async def test_a_target_that_conflicts_blocks(orchestra: Orchestra, working: Handle) -> None:

@@ -10,7 +10,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cli.exits import ExitCode
+from cli.running import ExitCode
 from pipeline.model import RequirementState
 from tests.e2e.conftest import ROOT, Cli
 from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async

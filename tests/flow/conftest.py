@@ -15,7 +15,7 @@ from adapters.installation import establish
 from adapters.local_stack import StackAddresses
 from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.store import PostgresSdlcStore
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from pipeline.runbook import RUNBOOK
 from tests.cluster import Cluster
 from tests.fakes import RealClock, VirtualClock

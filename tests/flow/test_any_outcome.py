@@ -17,7 +17,7 @@ from adapters.local_stack import StackAddresses
 from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from pipeline.events import ESCALATION_PREFIX, EVENT_PREFIX
 from pipeline.model import RequirementState
 from tests.fakes import RealClock

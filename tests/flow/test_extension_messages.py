@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from adapters.rule_facts import SdlcRuleFacts, create_rule_facts
 from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.rule_facts import SdlcRuleFacts, create_rule_facts
 from adapters.temporal.messages import TemporalExtender
 from pipeline.events import EXTENSION_REQUESTS
 from tests.cluster import Cluster, until

@@ -8,7 +8,7 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from tests.histories.commands import possible, recorded_in
 from tests.histories.record import SCENARIOS, as_recorded
 from tests.plans import PIPELINES

@@ -32,8 +32,7 @@ from adapters.local_stack import LocalStack, StackAddresses
 from adapters.nats import events as nats_events
 from adapters.sdlc.migrate import upgrade
 from adapters.sdlc.store import create_store
-from adapters.temporal.client import SEARCH_ATTRIBUTES
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER, SEARCH_ATTRIBUTES
 from cli.hints import sasha_status
 from pipeline.agents_file import AgentsFile
 from pipeline.errors import DependencyUnavailable, RetriesExhausted

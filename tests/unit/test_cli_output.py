@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from cli import output
-from cli.exits import ExitCode, exit_code_of_error
-from cli.invocation import STARTER
-from cli.running import exit_code_of_state
+from cli.running import STARTER, ExitCode, exit_code_of_error, exit_code_of_state
 from pipeline.errors import (
     AgentsFileRefused,
     AlreadyStarted,

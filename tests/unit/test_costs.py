@@ -3,7 +3,7 @@
 import pytest
 
 from adapters.agent_programs.codex import model_of
-from adapters.prices import estimate
+from adapters.sdlc.costs import estimate
 from pipeline.costs import amount, dollars, told
 from pipeline.model import NO_COST, Cost, Tokens
 

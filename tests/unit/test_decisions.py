@@ -1,8 +1,8 @@
 import pytest
 
-from pipeline.decisions import decision
 from pipeline.model import FailureKind, StageState
 from pipeline.team import TEAM, Role
+from pipeline.verdicts import decision
 
 COMPLETED, FAILED, BLOCKED = StageState.COMPLETED, StageState.FAILED, StageState.BLOCKED
 

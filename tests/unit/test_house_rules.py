@@ -26,12 +26,28 @@ def test_every_room_on_the_readmes_map_is_there() -> None:
 DOCUMENTS = ["README.md", "AGENTS.md", *(f"docs/{p.name}" for p in (HOUSE / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("document", ["README.md", "AGENTS.md", "docs/architecture.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_a_document_names_is_there(document: str) -> None:
+    """A name without its folder follows one with it, or a picture of the folder."""
     text = (HOUSE / document).read_text()
-    paths = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]*\.?(?:py|toml|md)?)`", text))
+    paths = set(re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.(?:py|toml|md))?)`", text))
+    names = set(re.findall(r"`([a-z_]+\.(?:py|html))`", text))
+    rooms = (room for room in HOUSE.glob("[a-z]*/") if room.name != "tests")
+    ours = {path.name for place in (*rooms, *HOUSE.glob("*.py")) for path in _files(place)}
 
     assert [path for path in paths if not (HOUSE / path).exists()] == []
+    assert names <= ours
+
+
+def _files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else list(place.rglob("*.*"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_says_to_be_in_a_file_is_in_it(document: str) -> None:
+    found = re.findall(r"`(\w+)`\sin\s`([a-z_/]+\.py)`", (HOUSE / document).read_text())
+
+    assert [(what, file) for what, file in found if what not in (HOUSE / file).read_text()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline.endings import LIMITS, LOSSES, may_resume, why_cut_off
 from pipeline.model import Ending, ProgramReport, RunEnd, RunResult
-from pipeline.resuming import LIMITS, LOSSES, may_resume, why_cut_off
 
 
 def a_part(

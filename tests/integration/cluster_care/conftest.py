@@ -14,7 +14,7 @@ from adapters.local_stack import StackAddresses
 from adapters.sdlc.database import open_database
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.store import PostgresSdlcStore
-from adapters.temporal.converter import DATA_CONVERTER
+from adapters.temporal.client import DATA_CONVERTER
 from tests.namespaces import create_namespace
 from tests.records import Records, Scripted
 from workflows.starting import start_requirement

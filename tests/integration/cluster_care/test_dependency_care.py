@@ -24,7 +24,7 @@ from adapters.local_stack.child import recorded_process
 from adapters.nats.connection import NatsLogin
 from adapters.nats.events import NatsEventPublisher
 from adapters.sdlc.database import open_database
-from adapters.sdlc.migrate import upgrade
+from adapters.sdlc.migrate import UNKNOWN_REVISION, upgrade
 from pipeline.errors import DependencyUnavailable, NotRepairable
 from pipeline.events import STREAMS
 from pipeline.model import Alert, AlertKind, Watch
@@ -124,14 +124,14 @@ async def test_missing_migrations_are_run(
         postgres_server.drop(name)
 
 
-async def test_database_of_a_newer_program_is_a_alert_that_is_not_acted_on(
+async def test_database_of_another_program_is_an_alert_that_is_not_acted_on(
     dependencies: Dependencies, records: Records, postgres_server: PostgresServer
 ) -> None:
     _set_schema(postgres_server, dependencies.database_url, "9999")
     cluster = cluster_care(dependencies, records.care)
     (alert,) = await cluster.look()
     assert (alert.kind, alert.component) == (AlertKind.PROGRAM_BEHIND, "program")
-    assert alert.detail == "A newer version of this program has migrated it: update this one."
+    assert alert.detail == UNKNOWN_REVISION
 
     with pytest.raises(NotRepairable, match="update this one"):
         await cluster.act(alert)

@@ -21,9 +21,9 @@ from adapters.runs.directory import ANSWER, RESUMED, RunDirectory
 from adapters.user_files import find_agents
 from pipeline.agent_programs import Permission, ProgramAgent, ProgramTraits
 from pipeline.answers import read_run
+from pipeline.endings import LIMITS, LOSSES
 from pipeline.model import Ending, FailureKind, RunEnd, StageState
 from pipeline.project_proposal import Login
-from pipeline.resuming import LIMITS, LOSSES
 from pipeline.team import TEAM, Agent, Role
 from pipeline.verdicts import green_notice
 from tests.eventually import eventually
@@ -353,7 +353,7 @@ async def test_a_session_that_is_cut_off_again_and_again_is_given_up(
     begun: str, limit: int, runs: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {LOSSES: "LOSSES", LIMITS: "LIMITS"}[limit]
-    monkeypatch.setattr(f"pipeline.resuming.{few}", 2)
+    monkeypatch.setattr(f"pipeline.endings.{few}", 2)
     runs.agents["roy"] = claude(tmp_path, resuming(begun, begun))
 
     result = await follow(runs.host(), runs.order(worktree=str(tmp_path)))

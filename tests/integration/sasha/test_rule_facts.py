@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from adapters.rule_engine import RuleEngine
-from adapters.rule_facts import ANSWER_SECONDS, create_rule_facts
+from adapters.sdlc.rule_facts import ANSWER_SECONDS, create_rule_facts
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.sdlc.tables import BlockerRow
 from pipeline.errors import DependencyUnavailable, UnknownRequirement
@@ -44,7 +44,7 @@ async def block(database_url: str, number: str, by: str) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that works is waited for, however slow the machine is."""
-    monkeypatch.setattr("adapters.rule_facts.ANSWER_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr("adapters.sdlc.rule_facts.ANSWER_SECONDS", PATIENCE_SECONDS)
 
 
 @pytest.mark.usefixtures("patient")

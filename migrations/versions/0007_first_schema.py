@@ -1,10 +1,13 @@
-"""The SDLC database as it began."""
+"""The SDLC database as it began.
+
+The six revisions before it were never released, and are part of it.
+"""
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0001"
+revision = "0007"
 down_revision = None
 
 
@@ -23,6 +26,7 @@ def upgrade() -> None:
     _create_line()
     _create_installation()
     _create_holds()
+    _create_accounts()
     _create_retries()
     _create_leftovers()
     _create_delivery_turns()
@@ -31,6 +35,7 @@ def upgrade() -> None:
     _create_notes()
     _create_events()
     _create_costs()
+    _create_budgets()
 
 
 def _create_requirements() -> None:
@@ -47,6 +52,7 @@ def _create_requirements() -> None:
         sa.Column("base_commit", sa.Text()),
         sa.Column("target_branch", sa.Text()),
         sa.Column("head_commit", sa.Text()),
+        sa.Column("delivery", JSONB(none_as_null=True)),
         sa.Column("workflow_run", sa.Text()),
         sa.Column("round", sa.Integer(), server_default="0", nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
@@ -119,6 +125,7 @@ def _create_runs() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("starts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("resumes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True)),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
@@ -142,10 +149,23 @@ def _create_runs() -> None:
         sa.Column("head_commit", sa.Text()),
         sa.Column("log_reference", sa.Text(), server_default="", nullable=False),
         sa.Column("host", sa.Text()),
+        sa.Column("session", sa.Text(), server_default="", nullable=False),
+        sa.Column("ending", sa.Text(), server_default="", nullable=False),
+        sa.Column("asked_again", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("prepared", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("prepare_started_at", sa.DateTime(timezone=True)),
+        sa.Column("prepare_ended_at", sa.DateTime(timezone=True)),
+        sa.Column("reserved_usd", sa.Double()),
         _of_requirement("runs"),
         sa.PrimaryKeyConstraint("run_id", name="runs_pkey"),
     )
     op.create_index("runs_number_index", "runs", ["number"])
+    op.create_index(
+        "runs_by_session", "runs", ["session"], postgresql_where=sa.text("session <> ''")
+    )
+    op.create_index(
+        "runs_reserving", "runs", ["number"], postgresql_where=sa.text("reserved_usd IS NOT NULL")
+    )
 
 
 def _create_hosts() -> None:
@@ -275,10 +295,29 @@ def _create_holds() -> None:
         sa.Column("workflow_id", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column("account", sa.Text()),
+        sa.Column("until", sa.DateTime(timezone=True)),
+        sa.Column("budget", sa.Text()),
         _of_requirement("holds"),
         sa.PrimaryKeyConstraint("number", "boundary", "occurrence", name="holds_pkey"),
     )
     op.create_index("holds_open", "holds", ["number"], postgresql_where=sa.text("ended_at IS NULL"))
+
+
+def _create_accounts() -> None:
+    op.create_table(
+        "accounts",
+        *_texts("account", "words"),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True)),
+        sa.Column("pauses", sa.Integer(), nullable=False),
+        sa.Column("trying", sa.Text()),
+        sa.Column("tried_at", sa.DateTime(timezone=True)),
+        sa.Column("needs_human", sa.Boolean(), nullable=False),
+        *_texts("number"),
+        _of_requirement("accounts"),
+        sa.PrimaryKeyConstraint("account", name="accounts_pkey"),
+    )
 
 
 def _create_retries() -> None:
@@ -400,10 +439,33 @@ def _create_costs() -> None:
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("usd", sa.Double()),
         sa.Column("tokens", sa.BigInteger()),
+        sa.Column("input_tokens", sa.BigInteger()),
+        sa.Column("cached_tokens", sa.BigInteger()),
+        sa.Column("output_tokens", sa.BigInteger()),
+        sa.Column("account", sa.Text(), server_default="", nullable=False),
+        sa.Column("models", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("kind", sa.Text(), server_default="", nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("is_estimated", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("is_partial", sa.Boolean(), server_default="false", nullable=False),
         _of_requirement("costs"),
         sa.PrimaryKeyConstraint("run_id", name="costs_pkey"),
     )
     op.create_index("costs_number_index", "costs", ["number"])
+    op.create_index("costs_by_time", "costs", ["at"])
+
+
+def _create_budgets() -> None:
+    op.create_table(
+        "budgets",
+        *_texts("scope"),
+        sa.Column("usd", sa.Double()),
+        sa.Column("warn_usd", sa.Double()),
+        sa.Column("warned_at", sa.DateTime(timezone=True)),
+        sa.Column("asked_at", sa.DateTime(timezone=True)),
+        sa.Column("who", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("scope", name="budgets_pkey"),
+    )
 
 
 def _of_requirement(table: str) -> sa.ForeignKeyConstraint:

@@ -1,1 +1,0 @@
-"""The command `demo`: runs one requirement on servers of its own, and shows the result."""
