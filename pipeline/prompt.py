@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from string import Template
 from types import MappingProxyType
 
@@ -127,18 +128,22 @@ def _check(name: str, text: str, known: Sequence[str]) -> None:
 
 def _filled(frame: str, values: Mapping[str, str]) -> str:
     kept: list[str] = []
-    for section in re.split(r"^(?=#)", frame, flags=re.MULTILINE):
-        lines = section.splitlines()
-        named = {line: _named(line) for line in lines if _named(line) and not line.startswith("#")}
-        empty = {line for line, fields in named.items() if not all(map(values.get, fields))}
+    for section in _sections(frame):
+        named = {line: names for line, names in section if names and not line.startswith("#")}
+        empty = {line for line, names in named.items() if not all(map(values.get, names))}
         if not named or empty != named.keys():
-            kept += [line for line in lines if line not in empty]
+            kept += [line for line, _ in section if line not in empty]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
     return f"{Template(text).substitute(values)}\n"
 
 
-def _named(line: str) -> list[str]:
-    return Template(line).get_identifiers()
+@lru_cache
+def _sections(frame: str) -> Sequence[Sequence[tuple[str, Sequence[str]]]]:
+    """The lines of each section, and what each names: the same for every stage of every run."""
+    return [
+        [(line, Template(line).get_identifiers()) for line in section.splitlines()]
+        for section in re.split(r"^(?=#)", frame, flags=re.MULTILINE)
+    ]
 
 
 def stage_prompt(
