@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.context import PLAN
 from adapters.sdlc.holds import end_boundary_holds
-from adapters.sdlc.stages import complete_group, lose
+from adapters.sdlc.run_ends import complete_group, lose
 from adapters.sdlc.tables import (
     BlockerRow,
     EscalationRow,

@@ -27,7 +27,7 @@ from adapters.sdlc.holds import (
 )
 from adapters.sdlc.performance import performance_of, performance_reads
 from adapters.sdlc.retries import end_retries, leave_behind
-from adapters.sdlc.stages import lose
+from adapters.sdlc.run_ends import lose
 from adapters.sdlc.tables import ExtensionRow, FixRow, PhaseRow, RequirementRow, RunRow, StageRow
 from adapters.sdlc.transaction import STAGES, RequirementWrite, Rows, read_together
 from pipeline.errors import AlreadyStarted, UnknownRequirement

@@ -20,11 +20,11 @@ from adapters.sdlc import (
     holds,
     incidents,
     outbox,
-    preparations,
     reports,
     requirements,
     retries,
-    stages,
+    run_ends,
+    run_starts,
 )
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.performance import measure
@@ -115,17 +115,17 @@ class PostgresSdlcStore:
 
     # --- its stages and gates ---------------------------------------------------------------
 
-    open_stage = _write(stages.open_stage)
-    queue_stage = _write(stages.queue_stage)
-    resume_stage = _write(stages.resume_stage)
-    limit_account = _write(stages.limit_account)
-    close_stage = _write(stages.close_stage)
-    skip_stages = _write(stages.skip_stages)
-    start_preparing = _write(preparations.start_preparing)
-    end_preparing = _write(preparations.end_preparing)
-    start_run = _write(stages.start_run)
-    record_ends = _write(stages.record_ends)
-    record_usage = _write(stages.record_usage)
+    open_stage = _write(run_starts.open_stage)
+    queue_stage = _write(run_starts.queue_stage)
+    resume_stage = _write(run_starts.resume_stage)
+    limit_account = _write(run_starts.limit_account)
+    close_stage = _write(run_ends.close_stage)
+    skip_stages = _write(run_starts.skip_stages)
+    start_preparing = _write(run_starts.start_preparing)
+    end_preparing = _write(run_starts.end_preparing)
+    start_run = _write(run_starts.start_run)
+    record_ends = _write(run_ends.record_ends)
+    record_usage = _write(run_starts.record_usage)
     open_build = _write(gates.open_build)
     record_build = _write(gates.record_build)
 

@@ -42,7 +42,7 @@ from sqlalchemy.sql.compiler import Compiled
 from sqlalchemy.types import TypeEngine
 
 from adapters.sdlc.tables import Base, EventRow, PhaseRow, RequirementRow, StageRow
-from pipeline.errors import UnknownRequirement
+from pipeline.errors import StaleAttempt, UnknownRequirement
 from pipeline.events import Event, EventType, event
 from pipeline.model import ORCHESTRATOR, RequirementState, StageState
 from pipeline.phases import check_requirement_move, check_stage_move
@@ -343,6 +343,13 @@ class StageRecord:
         for name, value in values.items():
             setattr(self, name, value)
         self.changes.update(values)
+
+    def refuse_stale(self, attempt: int) -> None:
+        """Raises: StaleAttempt if a newer attempt of the stage is current."""
+        if self.attempt > attempt:
+            raise StaleAttempt(
+                f"{self.number}: {self.stage} is at attempt {self.attempt}, not {attempt}."
+            )
 
 
 class RequirementWrite:
