@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -12,7 +13,10 @@ import pytest
 from adapters.git import GitWorkspaces
 from pipeline.errors import GitFailed
 from pipeline.model import StageRequest
+from tests.eventually import eventually
+from tests.fixtures_runs import is_running
 from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, stage_request, write
+from tests.integration.git.test_prepared_clones import DAEMON, Site, pids
 
 STAGES = 4
 WORKER = """
@@ -34,6 +38,15 @@ async def main(root, home, base, stages):
     await asyncio.gather(*(stage(workspaces, Head(base, 0), str(n)) for n in range(int(stages))))
 
 asyncio.run(main(*sys.argv[1:]))
+"""
+
+PREPARING = """
+import asyncio, sys
+sys.path.insert(0, {house!r})
+from tests.integration.git.test_prepared_clones import Site
+from pathlib import Path
+site = Site(Path({home!r}), Path({project!r}))
+asyncio.run(site.work({script!r}))
 """
 
 
@@ -97,3 +110,30 @@ async def _about_to_merge(
     lock = store.root / "refs/heads/agog" / NUMBER / "main.lock"
     lock.touch()
     return request, lock
+
+
+@pytest.mark.ordinary_user
+async def test_a_prepare_of_a_killed_worker_ends_and_runs_again_from_the_beginning(
+    git_project: GitProject, state_home: Path, tmp_path: Path
+) -> None:
+    git_project.commit({"backend/package.json": "{}"})
+    site = Site(state_home, git_project.root)
+    script = f"touch half; {DAEMON.format(tmp_path)}"
+    program = PREPARING.format(
+        house=str(HOUSE), home=str(site.home), project=str(site.project), script=script
+    )
+    worker = subprocess.Popen([sys.executable, "-c", program], cwd=HOUSE)  # noqa: ASYNC220 -- at once
+    try:
+        await eventually(lambda: len(pids(tmp_path)) == 2, "a prepare that lasts")
+    finally:
+        worker.kill()
+        worker.wait()
+    old = pids(tmp_path)
+
+    # A zombie is dead: only its parent has not heard of it yet.
+    states = " ".join(f"/proc/{pid}/status" for pid in old)
+    again = await site.work(f"test ! -e half; ! cat {states} 2>&- | grep '^State:.[^ZX]'")
+
+    assert again
+    assert again.is_green, again
+    assert not any(map(is_running, old))

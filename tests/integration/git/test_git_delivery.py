@@ -304,43 +304,43 @@ async def test_ignored_file_in_the_way_is_refused_like_any_other(
     assert exists(git_project.root / "app.py")
 
 
+SETTINGS = {
+    "merge.verifySignatures": "true",
+    "pull.twohead": "ours",
+    "status.branch": "true",
+    "core.safecrlf": "true",
+    "status.showStash": "true",
+    "merge.ff": "false",
+    "merge.autoStash": "true",
+    "pull.rebase": "true",
+    "submodule.recurse": "true",
+    "core.editor": "false",
+    "commit.gpgSign": "true",
+    "fetch.prune": "true",
+    "receive.denyCurrentBranch": "refuse",
+    "core.hooksPath": "hooks",
+}
+OPTIONS = ("--squash", "--no-ff --edit", "--no-commit", "-s ours", "-s subtree", "--no-such-option")
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("merge.verifySignatures", "true"),
-        ("branch.main.mergeOptions", "--squash"),
-        ("branch.main.mergeOptions", "--no-ff --edit"),
-        ("branch.main.mergeOptions", "--no-commit"),
-        ("branch.main.mergeOptions", "-s ours"),
-        ("branch.main.mergeOptions", "-s subtree"),
-        ("branch.main.mergeOptions", "--no-such-option"),
-        ("pull.twohead", "ours"),
-        ("status.branch", "true"),
-        ("core.safecrlf", "true"),
-        ("status.showStash", "true"),
-        ("merge.ff", "false"),
-        ("merge.autoStash", "true"),
-        ("pull.rebase", "true"),
-        ("submodule.recurse", "true"),
-        ("core.editor", "false"),
-        ("commit.gpgSign", "true"),
-        ("fetch.prune", "true"),
-        ("receive.denyCurrentBranch", "refuse"),
-        ("core.hooksPath", "hooks"),
-    ],
+    "settings",
+    [SETTINGS, *({"branch.main.mergeOptions": options} for options in OPTIONS)],
+    ids=["all of them", *OPTIONS],
 )
 async def test_no_setting_of_the_user_turns_the_fast_forward(
-    workspaces: GitWorkspaces, git_project: GitProject, tip: Head, key: str, value: str
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head, settings: dict[str, str]
 ) -> None:
     write(git_project.root, {"readme.md": "stashed\n"})
     git_project.git("stash", "push", "--quiet")
-    git_project.git("config", key, value)
+    for key, value in settings.items():
+        git_project.git("config", key, value)
     before = git_project.git("for-each-ref", "--format=%(refname)")
 
     assert await workspaces.swap_target(NUMBER, "main", tip.commit)
 
     assert git_project.git("rev-parse", "main") == tip.commit
-    assert git_project.git("status", "--porcelain") == ""
+    assert git_project.git("status", "--porcelain", "--no-branch", "--no-show-stash") == ""
     assert git_project.git("for-each-ref", "--format=%(refname)") == before
 
 

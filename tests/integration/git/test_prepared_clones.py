@@ -1,8 +1,6 @@
 """`prepare` in an agent's clone, with real processes and a real clone."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,20 +16,11 @@ from pipeline.errors import AgentsFileRefused
 from pipeline.model import Preparation, RunEnd, StageRequest
 from tests.eventually import eventually
 from tests.fixtures_runs import PORTS, is_running
-from tests.fixtures_workspaces import HOUSE, NUMBER, GitProject, exists, stage_request, write
+from tests.fixtures_workspaces import NUMBER, GitProject, exists, stage_request, write
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 DAEMON = "setsid sh -c 'echo $$ >{0}/daemon.pid; exec sleep 600' & echo $$ >{0}/main.pid; wait"
 """A `prepare` that lasts, and has started a service in a session of its own."""
-
-KILLED = """
-import asyncio, sys
-sys.path.insert(0, {house!r})
-from tests.integration.git.test_prepared_clones import Site
-from pathlib import Path
-site = Site(Path({home!r}), Path({project!r}))
-asyncio.run(site.work({script!r}))
-"""
 
 
 @dataclass
@@ -175,28 +164,3 @@ async def test_a_cancelled_prepare_leaves_no_process_and_its_clone_is_made_again
     again = await site.work("test ! -e half")
     assert again
     assert again.is_green
-
-
-@pytest.mark.ordinary_user
-async def test_a_prepare_of_a_killed_worker_ends_and_runs_again_from_the_beginning(
-    site: Site, tmp_path: Path
-) -> None:
-    script = f"touch half; {DAEMON.format(tmp_path)}"
-    program = KILLED.format(
-        house=str(HOUSE), home=str(site.home), project=str(site.project), script=script
-    )
-    worker = subprocess.Popen([sys.executable, "-c", program], cwd=HOUSE)  # noqa: ASYNC220 -- at once
-    try:
-        await until(lambda: len(pids(tmp_path)) == 2)
-    finally:
-        worker.kill()
-        worker.wait()
-    old = pids(tmp_path)
-
-    # A zombie is dead: only its parent has not heard of it yet.
-    states = " ".join(f"/proc/{pid}/status" for pid in old)
-    again = await site.work(f"test ! -e half; ! cat {states} 2>&- | grep '^State:.[^ZX]'")
-
-    assert again
-    assert again.is_green, again
-    assert not any(map(is_running, old))
