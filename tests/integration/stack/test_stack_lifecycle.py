@@ -40,9 +40,13 @@ async def test_data_and_ports_survive_a_restart_and_a_stop_leaves_nothing_alive(
     keep_own_ports(tmp_path)
     first = LocalStack(tmp_path)
     addresses = await first.start()
-    assert read_stack(tmp_path) == addresses
-    await leave_traces(addresses, "REQ-KEPT")
-    await first.stop()
+    try:
+        assert read_stack(tmp_path) == addresses
+        check_secrets(addresses, tmp_path)
+        assert set(SEARCH_ATTRIBUTES) <= await search_attributes(addresses)
+        await leave_traces(addresses, "REQ-KEPT")
+    finally:
+        await first.stop()
     assert processes_naming(str(tmp_path)) == []
     assert read_stack(tmp_path) is None
 
@@ -54,29 +58,21 @@ async def test_data_and_ports_survive_a_restart_and_a_stop_leaves_nothing_alive(
         await second.stop()
 
 
-async def test_servers_keep_their_secrets_and_know_our_search_attributes(tmp_path: Path) -> None:
-    stack = LocalStack(tmp_path)
-    addresses = await stack.start()
-    try:
-        assert addresses.nats_password
-        database_password = addresses.database_url.partition("://agog:")[2].partition("@")[0]
-        for secret in (addresses.nats_password, database_password):
-            assert len(secret) >= 24
-            assert processes_naming(secret) == []
-            assert secret not in repr(addresses)
-            for file in files_holding(secret, tmp_path):
-                assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert {p.name() for p in processes_naming(str(tmp_path))} == {
-            "temporal",
-            "postgres",
-            "nats-server",
-        }
-        for process in processes_naming(str(tmp_path)):
-            listening = (c for c in process.net_connections() if c.status == "LISTEN")
-            assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
-        assert set(SEARCH_ATTRIBUTES) <= await search_attributes(addresses)
-    finally:
-        await stack.stop()
+def check_secrets(addresses: StackAddresses, home: Path) -> None:
+    """Servers keep their secrets to their owner, and listen to this host alone."""
+    assert addresses.nats_password
+    database_password = addresses.database_url.partition("://agog:")[2].partition("@")[0]
+    for secret in (addresses.nats_password, database_password):
+        assert len(secret) >= 24
+        assert processes_naming(secret) == []
+        assert secret not in repr(addresses)
+        for file in files_holding(secret, home):
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    servers = processes_naming(str(home))
+    assert {process.name() for process in servers} == {"temporal", "postgres", "nats-server"}
+    for process in servers:
+        listening = (c for c in process.net_connections() if c.status == "LISTEN")
+        assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
 
 
 def files_holding(secret: str, home: Path) -> list[Path]:
