@@ -37,7 +37,7 @@ SCENARIOS = (
     *("integration/git/test_git_crashes.py", "integration/git/test_git_damage.py"),
     *("integration/git/test_git_isolation.py", "integration/git/test_git_odd_work.py"),
     *("integration/git/test_git_prepared_files.py", "integration/git/test_git_submodules.py"),
-    "integration/git/test_git_takeover.py",
+    *("integration/git/test_git_takeover.py", "integration/sdlc/test_cancelled_connects.py"),
     *("integration/sdlc/test_sdlc_gate_races.py", "integration/suite/test_interrupted_suite.py"),
     *("integration/stack/test_stack_crashes.py", "integration/stack/test_stack_restarts.py"),
 )
