@@ -5,7 +5,6 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import psutil
 import pytest
@@ -20,11 +19,10 @@ from tests.ports import own_port
 NOTICED_SECONDS, BACK_SECONDS = 10.0, 5.0
 
 
-@pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A database server that the test may stop."""
-    directory = tmp_path / "own-postgres"
-    directory.mkdir()
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A database server that a test may stop, if it starts it again."""
+    directory = tmp_path_factory.mktemp("own-postgres")
     server = PostgresServer(directory, own_port(), "secret")
     server.create()
     server.start()
