@@ -3,7 +3,15 @@
 Every method is idempotent by the run id or execution key in its argument: activities repeat it.
 """
 
-from pipeline.ports.host import HealthChecks, HostPorts, Readiness
+from pipeline.ports.host import (
+    Extender,
+    HealthChecks,
+    HostPorts,
+    Notifier,
+    Readiness,
+    RuleFacts,
+    Sasha,
+)
 from pipeline.ports.records import EventPublisher, SdlcStore
 from pipeline.ports.work import (
     AgentRuns,
@@ -13,7 +21,6 @@ from pipeline.ports.work import (
     StartListener,
     Workspaces,
 )
-from pipeline.ports.workflows import Extender, Notifier, RuleFacts, Sasha
 
 __all__ = [
     "AgentRuns",
