@@ -16,6 +16,7 @@ from cli import output
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import Pipeline, Priority
 from pipeline.numbers import check_number, slug
+from pipeline.pauses import ALL
 from pipeline.plan_file import MONEY_LIMIT, read_pipeline
 from settings import HERE, PROMPTS, Settings, problems_of, process_environment
 
@@ -100,6 +101,13 @@ def check_submission(submission: Submission) -> Submission:
     _check_title(submission.title)
     _check_description(submission.description)
     return submission
+
+
+def one_or_all(req: str | None, *, everything: bool) -> str:
+    """The number that is meant, or `ALL`. Raises: RefusedInput."""
+    if (req is None) != everything:
+        raise RefusedInput("Name one requirement, or --all: not both, not neither.")
+    return ALL if req is None else check_number(req)
 
 
 def check_dollars(option: str, usd: float | None) -> None:

@@ -240,6 +240,9 @@ async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: b
         )
         for number in intake.numbers:
             output.say(f"{number}: {'accepted' if number in started else 'joined'}.")
+        for pause in await connected.reader.pauses():
+            if pause.is_of_all:
+                output.say(f"It waits: {pause.reason}")
         if wait:
             return await watch_all(settings, connected.reader, intake.numbers)
     for number in started:
