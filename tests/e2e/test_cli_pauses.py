@@ -79,6 +79,24 @@ def test_work_is_paused_resumed_drained_and_cancelled(
     assert cli("cancel", "--all", "--yes").out == "Nothing is under way.\n"
 
 
+@pytest.mark.usefixtures("host")
+def test_ended_requirement_is_copied_to_a_new_number(cli: Cli, plans: tuple[str, str]) -> None:
+    options = ("--pipeline", plans[1], "--priority", "P1", "--description", "In full.")
+    first = cli("start", "REQ-BURNT", "--title", "A title", *options, "--wait")
+    assert first.code == 0, first.err
+    burnt = cli("start", "REQ-BURNT", "--title", "A title", *options)
+    assert (burnt.code, "start --again REQ-BURNT" in burnt.err) == (2, True)
+
+    said = cli("start", "--again", "REQ-BURNT", "--wait")
+
+    assert (said.code, "REQ-BURNT-2" in said.err) == (0, True), said.err
+    old, new = (cli("status", each, "--json").document for each in ("REQ-BURNT", "REQ-BURNT-2"))
+    for field in ("title", "priority", "pipeline", "state"):
+        assert old[field] == new[field]
+    assert "In full." in cli("prompt", "REQ-BURNT-2", "Work").out
+    assert cli("start", "--again", "REQ-NOWHERE").code == 3
+
+
 @pytest.mark.parametrize("command", ["pause", "unpause", "cancel"])
 def test_one_number_or_all_is_named(bare_cli: Cli, command: str) -> None:
     for arguments in ((), ("REQ-1", "--all")):
