@@ -78,6 +78,12 @@ def test_work_is_paused_resumed_drained_and_cancelled(
     assert (said.code, "REQ-STOP-1 is CANCELLED." in said.out) == (0, True), said.err
     assert cli("cancel", "--all", "--yes").out == "Nothing is under way.\n"
 
+    assert cli("unpause", "--all").code == 0
+    start(cli, "REQ-STOP-3", plans[1])
+    drained = cli("drain", "--wait")
+    assert drained.code == 0, drained.err
+    assert cli("list", "--state", "RUNNING").out.count("REQ-STOP") == 0
+
 
 @pytest.mark.usefixtures("host")
 def test_ended_requirement_is_copied_to_a_new_number(cli: Cli, plans: tuple[str, str]) -> None:

@@ -1,6 +1,8 @@
 """Pauses on the real database: nothing slips through, and who is let go looks again."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -186,6 +188,30 @@ async def test_agents_are_suspended_for_pause_and_p0_until_both_are_over(
     await sdlc_store.unpause(ALL, "ada")
     assert await woken(sdlc_store) == ("REQ-1",)
     assert await apply_preemption(ours) is None
+
+
+async def test_outage_that_meets_a_pause_is_recorded_before_it(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    """The database is there again, and a human has paused it meanwhile."""
+    ours = await begin(sdlc_store, "REQ-1")
+    await sdlc_store.pause(ALL, PAUSE, "ada")
+    since = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+    outage = Hold(RESEARCH, ("NATS",), "NATS cannot be reached.", 0, since, "NATS")
+    request = replace(ours.request(RESEARCH), held=outage)
+
+    for _ in range(2):  # an activity may be repeated
+        hold = await sdlc_store.open_stage(request, "REQ-1")
+        assert isinstance(hold, Hold)
+        assert hold.by == ("pause of all",)
+
+    holds = await sdlc_reader.holds("REQ-1")
+    assert [(each.held_by, each.ended_at is None) for each in holds] == [
+        (("NATS",), False),
+        (("pause of all",), True),
+    ]
+    await sdlc_store.unpause(ALL, "ada")
+    assert await woken(sdlc_store) == ("REQ-1",)
 
 
 async def test_what_a_p0_waits_for_is_paused_all_the_same(sdlc_store: PostgresSdlcStore) -> None:
