@@ -2,16 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+comma := ,
 READY := $(VENV)/.ready
+RUNS := $(VENV)/.runs
 
 .PHONY: setup demo up test test-scenarios test-slow test-agents test-containers check format bench rooms clean
 
-setup: $(READY)  ## the packages, in .venv
+setup: $(RUNS)  ## what running needs, in .venv; tests and checks add theirs
 
-demo: $(READY)  ## one requirement through the whole team on embedded servers
+demo: $(RUNS)  ## one requirement through the whole team on embedded servers
 	@$(BIN)/python starter.py demo
 
-up: $(READY)  ## the embedded servers and a worker, in the foreground
+up: $(RUNS)  ## the embedded servers and a worker, in the foreground
 	@$(BIN)/python starter.py up
 
 test: $(READY)  ## every part, and the ways of a requirement, against real servers
@@ -48,14 +50,26 @@ rooms: $(READY)  ## files and lines of each room, and how many a demonstration r
 
 clean:  ## remove what can be made again; the state directory .agog holds requirements and stays
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . \( -name .git -o -name .agog \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt
+# What pip tells is too much to read, and its silence too long: packages are counted, and its last
+# lines are shown if it fails.
+COUNTED = awk -v what="$(1)" '{last[NR % 20] = $$0} \
+	/^Collecting /{n++; printf "\r%s: %d packages looked up", what, n; fflush()} \
+	/^Installing collected/{printf ", installing …"; fflush()} /^FAILED$$/{failed = 1} \
+	END{print ""; for (i = NR + 1; failed && i <= NR + 20; i++) print last[i % 20]; exit failed}'
+INSTALL = ($(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
+	-e '.[$(2)]' 2>&1 || echo FAILED) | $(call COUNTED,$(1))
+
+$(READY): $(RUNS)
+	@$(call INSTALL,Tests and checks,stack$(comma)dev)
+	@touch $@
+
+$(RUNS): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer, or set PYTHON=…"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (PYTHON=…)."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "Missing: the venv module (Debian: apt install python3-venv)."; exit 1; }
 	@command -v git >/dev/null || { echo "Missing: git 2.38 or newer."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stack,dev]'
+	@$(call INSTALL,Installing into $(VENV),stack)
 	@touch $@

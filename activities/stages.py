@@ -336,9 +336,9 @@ class RunActivities:
 
     @activity.defn
     async def apply_preemption(self, ref: RequirementRef) -> Hold | None:
-        """Suspend the requirement's agents while a P0 pre-empts them, else resume them.
+        """Suspend the requirement's agents for a P0 that pre-empts them or by a pause, else resume.
 
-        Returns the hold that names the P0.
+        Returns the hold that names these.
         """
         hold = await self._ports.store.apply_preemption(ref, subscriber())
         if hold:

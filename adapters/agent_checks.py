@@ -50,6 +50,15 @@ def what_is_missing(
     return tuple(f"{', '.join(names)}: {what}" for what, names in lines.items())
 
 
+def split_by_need(
+    missing: Sequence[str], agents: AgentsFile, pipelines: Sequence[Pipeline]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Lines of `what_is_missing`: those that concern these pipelines, and the others."""
+    needed = {who for who, _, _ in _needs(agents, pipelines)}
+    concern = [line for line in missing if needed & set(line.partition(": ")[0].split(", "))]
+    return tuple(concern), tuple(line for line in missing if line not in concern)
+
+
 def _needs(
     agents: AgentsFile, pipelines: Sequence[Pipeline] | None
 ) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:

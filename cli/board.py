@@ -21,6 +21,7 @@ from cli.status import (
     blocked_line,
     hold_line,
     lasted,
+    pause_lines,
     queued_line,
     release_lines,
     retry_lines,
@@ -108,6 +109,8 @@ class Board:
         yield _Block(0, [_head(view, width)])
         yield _Block(6, [[self._about(view, width)], []])
         yield from _asked(view, width)
+        for line in pause_lines(view.pauses):
+            yield _Block(1, [_wrapped(_clean(as_called(line)), width, "bold yellow")])
         if view.failures and not view.state.is_final:
             yield _red(view, width)
         yield self._at_work(watched, width)

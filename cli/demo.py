@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -26,11 +26,12 @@ from adapters.local_stack.child import log_tail
 from adapters.sdlc.reader import SdlcReader, create_reader
 from adapters.sdlc.views import FailureView, NoteView, PerformanceView, RequirementView, RunView
 from cli import output
+from cli.demo_kills import AGENTS, Killings, Survived, count_survived, sentence
 from cli.running import ENDS, AsJson, ExitCode, run
 from cli.status import failure_text, fix_document, fixes_part, report
 from cli.up import running, worker_process
 from demo.project import agents_file, make_project
-from pipeline.errors import ServerNotStarted
+from pipeline.errors import RefusedInput, ServerNotStarted
 from pipeline.model import REWORK, RequirementState
 from pipeline.numbers import integration_branch
 from settings import HERE, process_environment
@@ -40,6 +41,8 @@ EXAMPLES = {
 Examples:
 
   python starter.py demo
+
+  python starter.py demo --kill
 
   python starter.py demo --break-build
 
@@ -58,6 +61,12 @@ PIPELINE = "standard"
 
 MINUTE_SECONDS = 0.025
 """One minute of the guide; its 375 minutes of parallel work pass in ten seconds."""
+
+_NEXT = (
+    "Next: python starter.py demo --keep leaves it up, with its Web UI; demo --kill kills its own"
+    " worker and servers while agents work. For your own project, in its repository:"
+    " python starter.py init"
+)
 
 _PASSED = ("PATH", "LANG", "LC_ALL", "TERM", "COLUMNS", "NO_COLOR", "TZ")
 DEFAULTS = {
@@ -82,6 +91,10 @@ def demo(
     request_changes: Annotated[
         bool, typer.Option("--request-changes", help="A review sends the research back once.")
     ] = False,
+    kill: Annotated[
+        bool,
+        typer.Option("--kill", help="Kill the worker, then all servers, while two agents work."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Take one requirement through the team, on its own servers.
@@ -95,9 +108,11 @@ def demo(
         "request-changes": request_changes,
     }
     wrong = tuple(name for name, is_wanted in mishaps.items() if is_wanted)
+    if kill and wrong:
+        raise RefusedInput(f"--kill stands alone, without --{wrong[0]}: it counts what repeats.")
     directory = DemoDirectory(Path(tempfile.mkdtemp(prefix="agog-demo-")))
     try:
-        code = run(_demo(directory, wrong, keep=keep, as_json=as_json))
+        code = run(_demo(directory, wrong, kills=kill, keep=keep, as_json=as_json))
     finally:
         if keep:
             output.say(f"Kept: {directory.root}")
@@ -127,11 +142,19 @@ class DemoDirectory:
         """The agents file."""
         return self.root / "agents.toml"
 
-    def fill(self, mishaps: Sequence[str]) -> None:
-        """Create project and agents file; `mishaps` are what the agents do wrong."""
+    @property
+    def release(self) -> Path:
+        """The file that lets the agents end who are not to end before everything was killed."""
+        return self.root / "release"
+
+    def fill(self, mishaps: Sequence[str], lasting: Sequence[str] = ()) -> None:
+        """Create project and agents file; `mishaps` are what the agents do wrong.
+
+        Those who are `lasting` work until they are released.
+        """
         self.project.mkdir()
         make_project(self.project, self.shell)
-        text = agents_file(mishaps, MINUTE_SECONDS)
+        text = agents_file(mishaps, MINUTE_SECONDS, dict.fromkeys(lasting, self.release))
         self.agents.write_text(text, encoding="utf-8")
 
     @property
@@ -173,18 +196,24 @@ def variables_of(addresses: StackAddresses) -> Mapping[str, str]:
 
 
 async def _demo(
-    directory: DemoDirectory, mishaps: Sequence[str], *, keep: bool, as_json: bool
+    directory: DemoDirectory, mishaps: Sequence[str], *, kills: bool, keep: bool, as_json: bool
 ) -> ExitCode:
     output.say("Starting Temporal, NATS, PostgreSQL and a worker …")
-    await asyncio.to_thread(directory.fill, mishaps)
+    await asyncio.to_thread(directory.fill, mishaps, AGENTS if kills else ())
     # The usual ports are left to the user's own stack.
     async with running(LocalStack(directory.state, usual_ports=False)) as addresses:
         environment = directory.environment(addresses)
         async with worker_in(directory.state, environment) as worker:
-            code = await beside(worker, _deliver(environment))
+            survived = None
+            if kills:
+                code, killed = await _deliver_through_kills(directory, worker, addresses)
+                if code in ENDS:
+                    survived = await count_survived(addresses, NUMBER, killed)
+            else:
+                code = await beside(worker, _deliver(environment))
             if code not in ENDS:
                 return code  # the command has printed why
-            done = await _outcome(directory, addresses)
+            done = await _outcome(directory, addresses, survived, is_kept=keep)
             if as_json:
                 output.write_json(_document(done))
             else:
@@ -192,8 +221,32 @@ async def _demo(
             if keep:
                 await _keep(directory, addresses)
             else:
-                output.say("`starter.py demo --keep` leaves it up, with its Web UI.")
+                output.say(_NEXT)
             return code
+
+
+async def _deliver_through_kills(
+    directory: DemoDirectory, worker: Child, addresses: StackAddresses
+) -> tuple[ExitCode, list[tuple[str, ...]]]:
+    """Deliver while everything is killed that the agents do not need; what was killed."""
+    reader = create_reader(addresses.database_url)
+    kills = Killings(directory.state, worker, directory.release, reader)
+    delivering = asyncio.create_task(_deliver(directory.environment(addresses)))
+    killing_all = asyncio.create_task(kills.run(NUMBER))
+    keeping = asyncio.create_task(kills.keep_worker())
+    tasks = (delivering, killing_all, keeping)
+    try:
+        await asyncio.wait((delivering, killing_all), return_when=asyncio.FIRST_COMPLETED)
+        if not delivering.done():
+            await killing_all
+        return await delivering, kills.done
+    finally:
+        for task in (killing_all, delivering):  # a worker is needed to cancel what it has begun
+            task.cancel()
+        await asyncio.wait((killing_all, delivering))
+        keeping.cancel()
+        await asyncio.wait(tasks)
+        await reader.close()
 
 
 @asynccontextmanager
@@ -290,6 +343,10 @@ class _Demonstrated:
     store: Path
     """Our own repository of the project."""
     shell: Mapping[str, str]
+    survived: Survived | None
+    """What came of the kills, if there were any."""
+    is_kept: bool
+    """Whether servers and directories are still there when this is read."""
 
     @property
     def view(self) -> RequirementView:
@@ -302,14 +359,23 @@ class _Demonstrated:
         return integration_branch(self.view.number)
 
 
-async def _outcome(directory: DemoDirectory, addresses: StackAddresses) -> _Demonstrated:
+async def _outcome(
+    directory: DemoDirectory,
+    addresses: StackAddresses,
+    survived: Survived | None,
+    *,
+    is_kept: bool,
+) -> _Demonstrated:
     reader = create_reader(addresses.database_url)
     try:
         records = await _read_records(reader, NUMBER)
     finally:
         await reader.close()
     store = store_path(directory.state, directory.project)
-    return _Demonstrated(records, addresses.web_ui or "", directory.project, store, directory.shell)
+    web_ui = addresses.web_ui or ""
+    return _Demonstrated(
+        records, web_ui, directory.project, store, directory.shell, survived, is_kept
+    )
 
 
 async def _keep(directory: DemoDirectory, addresses: StackAddresses) -> None:
@@ -346,11 +412,16 @@ def _document(done: _Demonstrated) -> Mapping[str, object]:
             for stage in done.view.stages
         ],
         "fixes": [fix_document(fix) for fix in done.view.fixes],
-        "web_ui": done.web_ui,
-        "project": str(done.project),
+        **({"survived": _survived(done.survived)} if done.survived else {}),
+        "web_ui": done.web_ui if done.is_kept else None,
+        "project": str(done.project) if done.is_kept else None,
         "branch": done.branch,
-        "store": str(done.store),
+        "store": str(done.store) if done.is_kept else None,
     }
+
+
+def _survived(survived: Survived) -> Mapping[str, object]:
+    return {**asdict(survived), "line": survived.line}
 
 
 def _show(done: _Demonstrated) -> None:
@@ -383,12 +454,14 @@ def _figures(done: _Demonstrated) -> str:
     is_delivered = view.state is RequirementState.DELIVERED
     branch = f"Delivered to {view.target_branch}"
     if not is_delivered:
-        branch = f"Branch {done.branch} is kept in {done.store}"
+        branch = f"Its work is on {done.branch}"
+        branch += f" in {done.store}" if done.is_kept else ": --keep leaves it to be looked at"
+    survived = f"\n{sentence(done.survived)}" if done.survived else ""
     return (
         f"{view.number} is {view.state}\n"
         f"{figures.parallel_seconds:.1f} s of work instead of {figures.sequential_seconds:.1f} s:"
         f" {figures.percentage_saved}% saved\n"
-        f"{branch}"
+        f"{branch}{survived}"
     )
 
 

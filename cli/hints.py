@@ -13,7 +13,7 @@ from pathlib import Path
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
-from adapters.agent_checks import what_is_missing
+from adapters.agent_checks import split_by_need, what_is_missing
 from adapters.current_agents import read_in_use
 from adapters.health_probe import WORKER_FILE
 from adapters.temporal.client import reaching_temporal
@@ -125,7 +125,8 @@ def agents_warnings(
     )
     if in_use := read_in_use(settings.home):
         told = (in_use.told,) if in_use.problem else ()
-        return (*told, *(f"{each}." for each in (*in_use.missing, *in_use.outdated)), *unknown)
+        missing, _ = split_by_need(in_use.missing, agents, pipelines)
+        return (*told, *(f"{each}." for each in (*missing, *in_use.outdated)), *unknown)
     missing = what_is_missing(agents, settings.children_environment, pipelines)
     needed = (f"{each}. The worker needs it, and may have it." for each in missing)
     return (*needed, *unknown)

@@ -16,6 +16,7 @@ from cli import output
 from pipeline.errors import RefusedInput, UnknownRequirement
 from pipeline.model import Pipeline, Priority
 from pipeline.numbers import check_number, slug
+from pipeline.pauses import ALL
 from pipeline.plan_file import MONEY_LIMIT, read_pipeline
 from settings import HERE, PROMPTS, Settings, problems_of, process_environment
 
@@ -102,6 +103,13 @@ def check_submission(submission: Submission) -> Submission:
     return submission
 
 
+def one_or_all(req: str | None, *, everything: bool) -> str:
+    """The number that is meant, or `ALL`. Raises: RefusedInput."""
+    if (req is None) != everything:
+        raise RefusedInput("Name one requirement, or --all: not both, not neither.")
+    return ALL if req is None else check_number(req)
+
+
 def check_dollars(option: str, usd: float | None) -> None:
     """Refuse what is no amount of money; None is none. Raises: RefusedInput."""
     if usd is not None and not 0 < usd <= MONEY_LIMIT:
@@ -172,17 +180,19 @@ def number_of_file(path: Path) -> str:
     return f"REQ-{re.sub(r'-fix-(?=[0-9]+$)', '-fix', name)[:_NAME_LENGTH].strip('-')}"
 
 
-def number_and_title(heading: str) -> tuple[str, str]:
-    """The two halves of a heading like `REQ-101: Title`.
+def number_and_title(req: str | None, heading: str, source: str) -> tuple[str | None, str]:
+    """The number that is given, or stands in a heading like `REQ-101: Title`; and the title.
 
-    Raises: RefusedInput if it does not begin with a number.
+    Raises: RefusedInput if two different ones are.
     """
-    if found := _NUMBERED.fullmatch(heading):
-        return found[1], found[2]
-    raise RefusedInput(
-        "A number is missing: give one like REQ-101, begin the file's heading with one"
-        " (`# REQ-101: Title`), or give --batch."
-    )
+    found = _NUMBERED.fullmatch(heading)
+    if found is None:
+        return req, heading
+    if req is not None and req != found[1]:
+        raise RefusedInput(
+            f"{source} is {found[1]}, by its heading, and not {req}: correct one, or leave it out."
+        )
+    return found[1], found[2]
 
 
 def read_backlog(

@@ -29,6 +29,7 @@ from cli.status import (
     building_line,
     cost_document,
     lasted,
+    pause_lines,
     queued_line,
     retry_document,
     retry_lines,
@@ -137,7 +138,8 @@ def _waits_for(listed: ListedRequirement) -> str:
     retried = "a retry" if listed.retries else ""
     work = (f"build {each.build}, {_took(each.started_at)}" for each in listed.building)
     clones = (f"clone of {each.stage}, {_took(each.since)}" for each in listed.preparing)
-    waits = (listed.waiting_for, *listed.held_by, slot, retried, *work, *clones)
+    paused = (pause.name for pause in listed.pauses)
+    waits = (listed.waiting_for, *listed.held_by, *paused, slot, retried, *work, *clones)
     return ", ".join(filter(None, dict.fromkeys(waits)))
 
 
@@ -146,12 +148,13 @@ def _took(since: datetime) -> str:
 
 
 def _since(listed: ListedRequirement) -> datetime:
-    """Since when it waits, is queued for a slot, retries or builds; else its last change."""
+    """Since when it waits, is queued, retries, builds or is paused; else its last change."""
     since = (
         *(retry.since for retry in listed.retries),
         *(each.since for each in listed.queued),
         *(build.started_at for build in listed.building),
         *(each.since for each in listed.preparing),
+        *(pause.since for pause in listed.pauses),
     )
     return listed.waiting_since or min(since, default=None) or listed.updated_at
 
@@ -163,6 +166,7 @@ def _why(listed: ListedRequirement) -> str:
     if listed.state is RequirementState.HELD:
         return listed.reason
     waits = (
+        *pause_lines(listed.pauses),
         *map(queued_line, listed.queued),
         *retry_lines(listed.retries, listed.number),
         *map(building_line, listed.building),

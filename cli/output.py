@@ -134,6 +134,12 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
+def prose(text: str) -> Text:
+    """Sentences: folded between words on a terminal, whole elsewhere."""
+    said = Text(as_called(text))  # before it is folded
+    return said if data().is_terminal else unfolded(said)
+
+
 def unfolded(text: Text) -> Text:
     """The text without line breaks of ours, so that a path or command can be copied whole.
 

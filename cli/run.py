@@ -4,7 +4,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -32,7 +31,7 @@ from cli.inputs import (
 from cli.running import ExitCode, load_settings, run
 from cli.start import Intake, check_needed_project, start_all, target_of
 from cli.watch import detach
-from pipeline.errors import DependencyUnavailable, RefusedInput, ServerNotStarted
+from pipeline.errors import DependencyUnavailable, ServerNotStarted
 from pipeline.model import Priority
 from pipeline.phases import OPEN_STATES
 from settings import HERE, EnvironmentSettings, Settings
@@ -76,9 +75,7 @@ def run_file(
     open any more. Ctrl-C detaches and cancels nothing.
     """
     title, description = read_task(read_text(file, "Requirement file"), str(file))
-    with suppress(RefusedInput):  # most titles begin with no number
-        number, title = number_and_title(title)
-        req = req or number
+    req, title = number_and_title(req, title, str(file))
     number = req or number_of_file(file)
     task = Submission(
         *(number, title, description, priority, pipeline or ""),

@@ -15,6 +15,7 @@ from adapters.temporal.client import known_search_attributes, reaching_temporal
 from adapters.temporal.workflows import workflow_status
 from adapters.user_files import find_agents, read_text
 from cli import output
+from cli.again import copy_of
 from cli.connections import Services, notify_paused, services
 from cli.hints import agents_warnings
 from cli.inputs import (
@@ -65,6 +66,8 @@ Examples:
 
   python starter.py start REQ-104 --title "Down" --priority P0 --preempt
 
+  python starter.py start --again REQ-101
+
 The number may stand in the file instead: # REQ-102: Greet in German
 
 A line of a backlog: {"req": "REQ-103", "title": "In Danish", "priority": "P3"}
@@ -82,8 +85,9 @@ def start(
         str | None, typer.Option("--description", help="The whole text.")
     ] = None,
     priority: Annotated[
-        Priority, typer.Option("--priority", help="P0 (catastrophic) to P4.")
-    ] = PRIORITY,
+        Priority | None,
+        typer.Option("--priority", help=f"P0 (catastrophic) to P4; default: {PRIORITY}."),
+    ] = None,
     pipeline: Annotated[str | None, typer.Option("--pipeline", help=PIPELINE_HELP)] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="One stage after another.")
@@ -102,6 +106,10 @@ def start(
     batch: Annotated[
         Path | None, typer.Option("--batch", help="JSON lines: all are started or none.")
     ] = None,
+    again: Annotated[
+        str | None,
+        typer.Option("--again", help="Copy one that has ended: text, plan, priority and target."),
+    ] = None,
     budget: Annotated[float | None, typer.Option("--budget", help=BUDGET_HELP)] = None,
     target: Annotated[str | None, typer.Option("--target", help=TARGET_HELP)] = None,
     wait: Annotated[
@@ -113,26 +121,36 @@ def start(
     settings = load_settings()
     intake = Intake(find_agents(settings.agents_file), settings.pipeline)
     if batch is not None:
-        texts = (req, title, description, file, blocked_by, budget, target)
-        is_default = priority is PRIORITY and pipeline is None
+        texts = (req, title, description, file, blocked_by, budget, target, again)
+        is_default = priority is None and pipeline is None
         if any(text is not None for text in texts) or preempt or sequential or not is_default:
             raise RefusedInput(
                 "--batch stands alone: its lines hold numbers, titles and everything else."
             )
         read_backlog(read_text(batch, "Backlog"), str(batch), intake.take)
     else:
-        if req is None and file is None:
-            raise RefusedInput("A number is missing: give one like REQ-101, --file or --batch.")
-        heading, body = _text_of(title, description, file)
-        if req is None:
-            req, heading = number_and_title(heading)
+        plan = None
+        if again is not None:
+            if title is not None or description is not None or file is not None:
+                raise RefusedInput(
+                    f"--again copies the text of {again}: leave out --title, --description, --file."
+                )
+            copied = run(copy_of(settings, again, req))
+            plan = None if pipeline else copied.plan
+            number, heading, body = copied.number, copied.title, copied.description
+            priority, target = priority or copied.priority, target or copied.target or None
+            sequential = sequential or copied.sequential
+            preempt = preempt or (copied.pre_empts and priority is Priority.P0)
+        else:
+            number, heading, body = _text_of(req, title, description, file)
         blockers = () if blocked_by is None else read_numbers(blocked_by)
-        named = pipeline or ""
+        level, named = priority or PRIORITY, pipeline or ""
         intake.take(
             Submission(
-                *(req, heading, body, priority, named, sequential, blockers, preempt, budget),
+                *(number, heading, body, level, named, sequential, blockers, preempt, budget),
                 target=target_of(target),
-            )
+            ),
+            plan,
         )
     try:
         code = run(start_all(settings, intake, attach=attach, wait=wait))
@@ -141,15 +159,28 @@ def start(
     raise typer.Exit(code)
 
 
-def _text_of(title: str | None, description: str | None, file: Path | None) -> tuple[str, str]:
-    """Title and description, from the options or from a file."""
-    if file is None:
-        if title is None:
-            raise RefusedInput("A title is missing: give --title, --file or --batch.")
-        return title, description or ""
-    if title is not None or description is not None:
-        raise RefusedInput("--file holds title and description: leave out the other two.")
-    return read_requirement(read_text(file, "Requirement file"), str(file))
+def _text_of(
+    req: str | None, title: str | None, description: str | None, file: Path | None
+) -> tuple[str, str, str]:
+    """Number, title and description, from the options or from a file."""
+    if req is None and file is None:
+        raise RefusedInput(
+            "A number is missing: give one like REQ-101, --file, --batch or --again."
+        )
+    body = description or ""
+    if file is not None:
+        if title is not None or description is not None:
+            raise RefusedInput("--file holds title and description: leave out the other two.")
+        title, body = read_requirement(read_text(file, "Requirement file"), str(file))
+        req, title = number_and_title(req, title, str(file))
+    if title is None:
+        raise RefusedInput("A title is missing: give --title, --file or --batch.")
+    if req is None:
+        raise RefusedInput(
+            "A number is missing: give one like REQ-101, or begin the file's heading with one"
+            " (`# REQ-101: Title`)."
+        )
+    return req, title, body
 
 
 @dataclass(frozen=True)
@@ -173,20 +204,25 @@ class Intake:
         self._pipelines: dict[str, Pipeline] = {}
         self.launches: list[Launch] = []
 
-    def take(self, submission: Submission) -> None:
-        """Check a submission and add it. Raises: RefusedInput."""
+    def take(self, submission: Submission, plan: Pipeline | None = None) -> None:
+        """Check a submission and add it; a `plan` is used in place of the one that it names.
+
+        Raises: RefusedInput.
+        """
         check_submission(submission)
-        name = submission.pipeline or self._usual
-        if name not in self._pipelines:
-            pipeline = find_pipeline(name)
-            check_plan(self.agents, pipeline)
-            self._pipelines[name] = pipeline
-        if submission.target and self.agents.is_simulated(self._pipelines[name]):
+        pipeline = plan or self._found(submission.pipeline or self._usual)
+        check_plan(self.agents, pipeline)
+        if submission.target and self.agents.is_simulated(pipeline):
             raise RefusedInput(
                 f"{submission.number} cannot be delivered to {submission.target}: all agents and"
                 " builds of its plan are simulated, so there is nothing to deliver."
             )
-        self.launches.append(Launch(submission, self._pipelines[name]))
+        self.launches.append(Launch(submission, pipeline))
+
+    def _found(self, name: str) -> Pipeline:
+        if name not in self._pipelines:
+            self._pipelines[name] = find_pipeline(name)
+        return self._pipelines[name]
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -196,7 +232,7 @@ class Intake:
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
         """The plans of the submissions, each once."""
-        return tuple(self._pipelines.values())
+        return tuple({id(each.pipeline): each.pipeline for each in self.launches}.values())
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -240,6 +276,9 @@ async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: b
         )
         for number in intake.numbers:
             output.say(f"{number}: {'accepted' if number in started else 'joined'}.")
+        for pause in await connected.reader.pauses():
+            if pause.is_of_all:
+                output.say(f"It waits: {pause.reason}")
         if wait:
             return await watch_all(settings, connected.reader, intake.numbers)
     for number in started:
@@ -261,8 +300,9 @@ async def launch(
     started = await _started_before(services, [each.submission.number for each in launches])
     if started and not attach:
         raise AlreadyStarted(
-            f"{', '.join(started)}: already started, and a number is used only once."
-            " Take another number, or follow that one with --attach."
+            f"{', '.join(started)}: already started, and a number is used only once. Take another"
+            " number, or follow that one with --attach; one that has ended is copied to a new"
+            f" number by: python starter.py start --again {started[0]}"
         )
     attributes = await known_search_attributes(services.temporal)
     fresh = [

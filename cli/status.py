@@ -45,6 +45,7 @@ from cli.verdict import verdict
 from pipeline.budgets import Budget, is_spent
 from pipeline.costs import ESTIMATED, amount, counted, told
 from pipeline.model import PRE_EMPTION, Ask, Cost, RequirementState, StageState
+from pipeline.pauses import Pause
 from pipeline.steering import addressed
 from settings import Settings
 
@@ -127,6 +128,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "queued": [asdict(queued) for queued in view.queued],
         "building": [build_document(build) for build in view.building],
         "holds": [asdict(hold) for hold in view.holds],
+        "pauses": [asdict(pause) for pause in view.pauses],
         "past_holds": [asdict(hold) for hold in view.past_holds],
         "holders": [
             {"req_number": holder.number, "state": holder.state} for holder in view.holders
@@ -242,7 +244,7 @@ def overview(view: RequirementView) -> RenderableType:
     parts: list[RenderableType] = []
     if view.parent:
         parts.append(Text(f"A fix by {view.assignee}; it repairs {view.parent}."))
-    waits = [hold_line(hold, view) for hold in view.holds]
+    waits = [*pause_lines(view.pauses), *(hold_line(hold, view) for hold in view.holds)]
     waits += [*release_lines(view), *map(queued_line, view.queued)]
     waits += [*retry_lines(view.retries, view.number), *map(building_line, view.building)]
     waits += [f"{each.stage}: {preparing_line(each)}" for each in view.stages if each.is_preparing]
@@ -515,6 +517,11 @@ def leftover_line(leftover: LeftoverView) -> str:
     )
 
 
+def pause_lines(pauses: Sequence[Pause]) -> Iterator[str]:
+    """What a human keeps from starting, since when, and the command that ends it."""
+    return (output.plain(pause.reason) for pause in pauses)
+
+
 def pre_emption_lines(view: RequirementView) -> Iterator[str]:
     """The holds that suspend agents: a suspended stage's state is still RUNNING."""
     return (hold_line(hold, view) for hold in view.holds if hold.boundary == PRE_EMPTION)
@@ -548,12 +555,15 @@ def _length(hold: HoldView) -> timedelta:
 
 
 def hold_line(hold: HoldView, view: RequirementView) -> str:
-    """What holds it at which boundary, since when and why."""
+    """What holds it at which boundary, since when and why; a pause has a line of its own."""
     states = {holder.number: f" ({holder.state})" for holder in view.holders}
     by = ", ".join(f"{name}{states.get(name, '')}" for name in hold.held_by)
     since = output.since(hold.since, datetime.now(UTC))
     what = "Agents suspended" if hold.boundary == PRE_EMPTION else f"Held at {hold.boundary}"
-    return output.plain(f"{what} since {since} by {by}: {output.first_line(hold.reason)}")
+    reason = output.first_line(hold.reason)
+    for pause in view.pauses:
+        reason = reason.replace(pause.reason, "").strip()
+    return output.plain(f"{what} since {since} by {by}{f': {reason}' if reason else ''}")
 
 
 def _is_suspended(stage: StageView, view: RequirementView) -> bool:

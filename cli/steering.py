@@ -1,7 +1,8 @@
 """Commands that steer a requirement: `retry`, `decide`, `cancel`, `extend`, `block`, `unblock`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, NoReturn, TypeVar
 
@@ -24,10 +25,11 @@ from adapters.temporal.workflows import check_ours
 from cli import output
 from cli.accounts import resumed
 from cli.connections import Services, notify_paused, records, services
-from cli.inputs import check_dollars, stage_name, who
-from cli.running import Number, StageName, load_settings, run
+from cli.inputs import check_dollars, one_or_all, stage_name, who
+from cli.running import OK, ExitCode, Number, StageName, load_settings, run
 from cli.status import leftover_line
 from pipeline.errors import DependencyUnavailable, RefusedInput
+from pipeline.infrastructure import PREFIX
 from pipeline.model import (
     OPENING,
     Answer,
@@ -38,6 +40,7 @@ from pipeline.model import (
     RetryRequest,
 )
 from pipeline.numbers import check_number
+from pipeline.pauses import ALL
 from pipeline.plan_rules import DELIVER
 from pipeline.steering import check_note
 from settings import Settings
@@ -67,9 +70,11 @@ Examples:
   python starter.py decide REQ-101 abort
 """,
     "cancel": """
-Example:
+Examples:
 
   python starter.py cancel REQ-101
+
+  python starter.py cancel --all
 """,
     "extend": """
 Example:
@@ -167,13 +172,24 @@ def decide(
         output.write(f"{req} continues: {', '.join(reopened.stages) or 'delivery'}.")
 
 
-def cancel(req: Number) -> None:
-    """Cancel a requirement; its agents end within a minute.
+def cancel(
+    req: Annotated[str | None, typer.Argument(help="The requirement's number.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All that are under way; P0s of Sasha end by themselves.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+) -> None:
+    """Cancel a requirement, or all; agents end within a minute.
 
     What cannot be cleaned up by then is named, and its host keeps trying.
     """
-    left = run(_cancelled(load_settings(), req))
-    output.write(f"{req} is CANCELLED.")
+    if one_or_all(req, everything=everything) == ALL:
+        raise typer.Exit(run(_cancelled_all(load_settings(), is_sure=yes)))
+    _tell_cancelled(str(req), run(_cancelled_one(load_settings(), str(req))))
+
+
+def _tell_cancelled(number: str, left: LeftoverView | None) -> None:
+    output.write(f"{number} is CANCELLED.")
     if left:
         output.write(leftover_line(left))
 
@@ -271,37 +287,76 @@ async def _steered(
             raise _unanswered(connected, number) from error
 
 
-async def _cancelled(settings: Settings, number: str) -> LeftoverView | None:
+async def _cancelled_one(settings: Settings, number: str) -> LeftoverView | None:
+    async with services(settings) as connected:
+        return await _cancelled(connected, number)
+
+
+async def _cancelled_all(settings: Settings, *, is_sure: bool) -> ExitCode:
+    """Cancel all that are under way, at once, and tell of each; some may end otherwise meanwhile.
+
+    Raises: RefusedInput if the user is not sure; DependencyUnavailable.
+    """
+    async with services(settings) as connected:
+        found = await connected.reader.under_way()
+        numbers = [number for number in found if not number.startswith(PREFIX)]
+        if not numbers:
+            output.write("Nothing is under way.")
+            return OK
+        if not (is_sure or _is_sure(numbers)):
+            raise RefusedInput("Nothing was cancelled.")
+
+        async def one(number: str) -> bool:
+            try:
+                _tell_cancelled(number, await _cancelled(connected, number))
+            except RefusedInput as refusal:
+                output.complain(str(refusal))
+                return False
+            return True
+
+        done = await asyncio.gather(*map(one, numbers), return_exceptions=True)
+    for outcome in done:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return OK if all(done) else ExitCode.NOT_DELIVERED
+
+
+def _is_sure(numbers: Sequence[str]) -> bool:
+    """Raises: RefusedInput where nobody can be asked."""
+    question = f"Cancel {len(numbers)}: {', '.join(numbers)}?"
+    if not sys.stdin.isatty():
+        raise RefusedInput(f"{question} Then say so: cancel --all --yes")
+    return typer.confirm(question, err=True)
+
+
+async def _cancelled(connected: Services, number: str) -> LeftoverView | None:
     """Cancel a requirement and wait for its end; returns what could not be cleaned up.
 
     Raises: as `_steered`.
     """
-    async with services(settings) as connected:
-        # Temporal also accepts the cancellation of a workflow that has ended
-        if (state := (await connected.reader.requirement(number)).state).is_final:
-            raise RefusedInput(f"{number} has ended: it is {state}.")
-        await check_ours(connected.temporal, connected.installation.queues, number)
-        handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
-        try:
-            with reaching_temporal(connected.temporal):
-                await handle.cancel()
-                report = await asyncio.wait_for(handle.result(), CANCEL_SECONDS)
-        except WorkflowFailureError as failure:
-            if is_cancelled_exception(failure.cause):
-                return (await connected.reader.requirement(number)).leftover
-            converter = connected.temporal.data_converter.payload_converter
-            if failed := report_of(failure.cause, converter):
-                raise RefusedInput(
-                    f"{number} was already ending: it is {failed.state}."
-                ) from failure
-            raise RefusedInput(
-                f"{number} failed before it could be cancelled: {failure.cause}"
-            ) from failure
-        except RPCError as error:
-            await _explain(connected.reader, number, error)
-        except TimeoutError as error:
-            raise _unanswered(connected, number) from error
-        raise RefusedInput(f"{number} was already ending: it is {report.state}.")
+    # Temporal also accepts the cancellation of a workflow that has ended
+    if (state := (await connected.reader.requirement(number)).state).is_final:
+        raise RefusedInput(f"{number} has ended: it is {state}.")
+    await check_ours(connected.temporal, connected.installation.queues, number)
+    handle = connected.temporal.get_workflow_handle_for(RequirementWorkflow.run, number)
+    try:
+        with reaching_temporal(connected.temporal):
+            await handle.cancel()
+            report = await asyncio.wait_for(handle.result(), CANCEL_SECONDS)
+    except WorkflowFailureError as failure:
+        if is_cancelled_exception(failure.cause):
+            return (await connected.reader.requirement(number)).leftover
+        converter = connected.temporal.data_converter.payload_converter
+        if failed := report_of(failure.cause, converter):
+            raise RefusedInput(f"{number} was already ending: it is {failed.state}.") from failure
+        raise RefusedInput(
+            f"{number} failed before it could be cancelled: {failure.cause}"
+        ) from failure
+    except RPCError as error:
+        await _explain(connected.reader, number, error)
+    except TimeoutError as error:
+        raise _unanswered(connected, number) from error
+    raise RefusedInput(f"{number} was already ending: it is {report.state}.")
 
 
 async def _explain(reader: SdlcReader, number: str, error: RPCError) -> NoReturn:

@@ -29,19 +29,22 @@ def needs_human(view: RequirementView) -> bool:
 
 def verdict(view: RequirementView) -> str:
     """The sentence; what is wrong follows it elsewhere."""
+    paused = " It is paused: nothing new starts." if view.pauses else ""
     match view.state:
         case RequirementState.ACCEPTED:
-            return "It waits for a host."
+            return f"It waits for a host.{paused}"
         case RequirementState.RUNNING:
-            return f"{_listed(_at_work(view)) or _between(view)}."
+            return f"{_listed(_at_work(view)) or _between(view)}.{paused}"
         case RequirementState.HELD:
             return _held(view)
         case RequirementState.BLOCKED:
-            return _blocked(view)
+            return f"{_blocked(view)}{paused}"
     return output.plain(output.first_line(view.reason))
 
 
 def _held(view: RequirementView) -> str:
+    if view.pauses:
+        return f"It is paused by {view.pauses[0].who}, until: {view.pauses[0].end}"
     if needs_human(view):
         return "A human must see to an account or a budget; nothing runs meanwhile."
     if view.turn:

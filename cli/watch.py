@@ -21,6 +21,7 @@ from cli.status import (
     building_line,
     full_status,
     lasted,
+    pause_lines,
     pre_emption_lines,
     preparing_line,
     queued_line,
@@ -31,6 +32,7 @@ from cli.status import (
 from pipeline.budgets import warns
 from pipeline.costs import amount
 from pipeline.model import RequirementState, StageState
+from pipeline.pauses import Pause
 from settings import Settings
 
 EXAMPLES = {
@@ -165,6 +167,7 @@ class ProgressLines:
         self._fixes: dict[str, RequirementState | None] = {}
         self._escalation = 0
         self._releases: tuple[str, ...] = ()
+        self._pauses: tuple[Pause, ...] = ()
         self._queued: frozenset[str] = frozenset()
         self._failing: set[tuple[str, str, datetime]] = set()
         self._prepared: dict[str, tuple[datetime | None, datetime | None]] = {}
@@ -254,6 +257,9 @@ class ProgressLines:
         if (now := f"{view.state}{waiting}") != self._state:
             yield from (now, *pre_emption_lines(view))
         self._state = now
+        if view.pauses != self._pauses:
+            yield from pause_lines(view.pauses) if view.pauses else ("It is not paused any more.",)
+        self._pauses = view.pauses
         if (releases := tuple(release_lines(view))) != self._releases:
             yield from releases
         self._releases = releases

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+_POLL_SECONDS = 0.05
+
 Extra = dict[str, object]
 """The fields that a role adds to its notice."""
 
@@ -31,11 +33,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("agent", choices=sorted(WORK))
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--until", type=Path, help="work until this file is there")
     parser.add_argument("--mishap", action="append", default=[])
     arguments = parser.parse_args()
     task = Task(sys.stdin.read(), tuple(arguments.mishap))
     print(f"{arguments.agent} read a prompt of {len(task.prompt)} characters.", flush=True)
     time.sleep(arguments.seconds)
+    until = arguments.until
+    while until and until.parent.exists() and not until.exists():
+        time.sleep(_POLL_SECONDS)
     _print_notice(arguments.agent, WORK[arguments.agent](task))
 
 

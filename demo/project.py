@@ -68,17 +68,21 @@ def make_project(directory: Path, environment: Mapping[str, str] | None = None) 
     return directory
 
 
-def agents_file(mishaps: Sequence[str], minute_seconds: float) -> str:
+def agents_file(
+    mishaps: Sequence[str], minute_seconds: float, lasting: Mapping[str, Path] | None = None
+) -> str:
     """The agents file of the demo as TOML: eleven scripted programs and two real builds.
 
     `mishaps` name the mistakes that agents make first: break-build, conflict, request-changes.
+    `lasting` agents work until their file is there.
     """
     agent = Path(__file__).with_name("agent.py")
     wrong = [argument for mishap in mishaps for argument in ("--mishap", mishap)]
     lines = ["[defaults]", 'kind = "command"', ""]
     for name, minutes in _MINUTES.items():
         argv = [sys.executable, str(agent), name, "--seconds", f"{minutes * minute_seconds:.2f}"]
-        lines += [f"[agents.{name}]", f"command = {_toml([*argv, *wrong])}", ""]
+        until = ["--until", str(lasting[name])] if lasting and name in lasting else []
+        lines += [f"[agents.{name}]", f"command = {_toml([*argv, *until, *wrong])}", ""]
     for side in ("backend", "frontend"):
         lines += [f"[builds.{side}]", f"command = {_toml([sys.executable, 'build.py'])}", ""]
     return "\n".join(lines)

@@ -149,7 +149,7 @@ def _unanswered(request: StageRequest, result: RunResult) -> Reading:
         return _failed(request, result, FailureKind.TIMEOUT, error.strip())
     error = result.reason or f"The run ended from outside: {result.end}."
     if result.pre_empted:
-        error = f"It died while it was suspended for a P0, and is run again: {error}"
+        error = f"It died while it was suspended, and is run again: {error}"
         return _failed(request, result, FailureKind.PRE_EMPTED, error)
     if result.end is RunEnd.NOT_STARTED:
         return _failed(request, result, FailureKind.REFUSED, error)

@@ -21,7 +21,7 @@ SENDS_BACK = "REQUEST_CHANGES"
 _WHY_HUMAN = {
     FailureKind.BLOCKED: "its agent asks",
     FailureKind.INFRASTRUCTURE: "infrastructure failed, which no agent can repair",
-    FailureKind.PRE_EMPTED: "it died while it was suspended for a P0",
+    FailureKind.PRE_EMPTED: "it died while it was suspended",
     FailureKind.LIMITED: "the account of its program cannot work",
     FailureKind.REFUSED: "it was refused before any work, and a fix would be as well",
     FailureKind.UNREAD: "its answer may stand where nobody has looked, and is not paid twice",

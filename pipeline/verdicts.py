@@ -154,7 +154,7 @@ _RED: Mapping[FailureKind, str] = MappingProxyType(
         FailureKind.CONFLICT: "A conflict is owned by the later of two merges.",
         FailureKind.DELIVERY: "The target branch moves only by a fast-forward that it allows.",
         FailureKind.INFRASTRUCTURE: "What no agent can repair asks a human and blames no agent.",
-        FailureKind.PRE_EMPTED: "A run that died while it was suspended for a P0 is repeated.",
+        FailureKind.PRE_EMPTED: "A run that died while it was suspended is repeated.",
         FailureKind.LIMITED: "A run whose account cannot work is held, and owes nothing.",
         FailureKind.REFUSED: "What is refused before any work would be refused again: a human.",
         FailureKind.ENDED: "Somebody has ended it.",

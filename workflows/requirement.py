@@ -275,7 +275,7 @@ class RequirementWorkflow:
 
     @workflow.signal(name=APPLY_PREEMPTION)
     def apply_preemption(self) -> None:
-        """A P0 pre-empts what runs."""
+        """A P0 pre-empts what runs, or a human pauses it."""
         self._standstill.begin()
 
     @workflow.signal(name=REPAIRED)

@@ -1,4 +1,4 @@
-"""Suspends a requirement's running agents for a P0 that pre-empts them, and resumes them."""
+"""Suspends a requirement's running agents for a P0 or by a pause, and resumes them."""
 
 import asyncio
 
@@ -49,7 +49,7 @@ class Suspension:
                 self._execution.display.proceed()
 
     async def _wait(self, hold: Hold) -> Shown:
-        """Wait for the end of the P0; returns what is shown. An open question stays shown."""
+        """Wait for the end of P0 or pause; returns what is shown. An open question stays shown."""
         if self._execution.display.shown.state is RequirementState.BLOCKED:
             await self._execution.notifications.wait(hold, self._execution.host)
         else:

@@ -25,7 +25,11 @@ from pipeline.plan_rules import DELIVER
 
 _IS_EXEMPT = RequirementRow.number.in_(holds.EXEMPT)
 _RANK = case((_IS_EXEMPT, str(Priority.P0)), else_=RequirementRow.priority)
-_MAY_PROCEED = and_(~holds.is_blocked(RequirementRow), or_(_IS_EXEMPT, ~holds.OPEN_P0.exists()))
+_MAY_PROCEED = and_(
+    ~holds.is_blocked(RequirementRow),
+    ~holds.is_paused(RequirementRow),
+    or_(_IS_EXEMPT, ~holds.OPEN_P0.exists()),
+)
 _IN_LINE = (
     select(
         DeliveryTurnRow.number,

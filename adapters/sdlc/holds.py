@@ -1,10 +1,10 @@
-"""What holds a requirement at a checkpoint: the P0 gate, its blockers, a dependency that is down.
+"""What holds a requirement at a checkpoint: P0 gate, blockers, pauses, a dependency that is down.
 
 While a P0 is open, nothing of lower priority starts except what the P0 waits for. Starting work
 takes a shared lock on the gate's row, then looks for open P0s in a later statement (READ COMMITTED:
-it sees what was committed until then). Opening or closing a P0, and changing a blocker, takes the
-lock exclusively and increments its version (`gate_version`). So no stage slips through beside a P0
-that is being opened.
+it sees what was committed until then). Opening or closing a P0, and changing a blocker or a pause,
+takes the lock exclusively and increments its version (`gate_version`). So no stage slips through
+beside a P0 that is being opened.
 
 Lock order, to exclude deadlocks: the requirements' rows, the gate, the users' blockers.
 """
@@ -17,8 +17,10 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Text,
     Update,
     and_,
+    any_,
     bindparam,
     case,
     exists,
@@ -31,14 +33,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from adapters.sdlc.tables import (
     AccountRow,
     BlockerRow,
     BudgetRow,
     DeliveryTurnRow,
+    FixRow,
     HoldRow,
     P0GateRow,
+    PauseRow,
     RequirementRow,
     RunRow,
     is_open,
@@ -47,6 +52,7 @@ from adapters.sdlc.transaction import Read, RequirementWrite
 from pipeline.errors import IllegalTransition, RefusedInput, UnknownRequirement
 from pipeline.events import EventType, timestamp
 from pipeline.model import (
+    OPENING,
     ORCHESTRATOR,
     PRE_EMPTION,
     Held,
@@ -57,6 +63,7 @@ from pipeline.model import (
     RequirementState,
     StageState,
 )
+from pipeline.pauses import ALL, NAME, Pause, PauseKind
 
 OPEN_HOLDS = (
     select(
@@ -298,6 +305,68 @@ _WAITS_FOR_BUDGET = and_(
         or_(HoldRow.until.is_(None), HoldRow.until > func.now()),
     ),
 )
+
+
+def covering(number: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """Whether a pause is open, and is of that requirement, of what that fix repairs, or of all."""
+    roots = select(FixRow.root).where(FixRow.number == number).correlate_except(FixRow)
+    repaired = roots.scalar_subquery()
+    of_it = or_(PauseRow.scope == ALL, PauseRow.scope == number, PauseRow.scope == repaired)
+    return PauseRow.ended_at.is_(None) & of_it
+
+
+def is_paused(row: type[RequirementRow]) -> ColumnElement[bool]:
+    """Whether a human keeps everything of the requirement from starting."""
+    return exists().where(covering(row.number), PauseRow.kind != str(PauseKind.DRAIN))
+
+
+_PAUSED = (
+    select(PauseRow.scope, PauseRow.kind, PauseRow.since, PauseRow.who)
+    .where(covering(bindparam("number", type_=Text)))
+    .order_by(PauseRow.scope)
+)
+_SUSPENDS = PauseRow.kind == str(PauseKind.SUSPEND)
+_HOLDS_THERE = case(  # as `Pause.holds` says
+    (HoldRow.boundary == PRE_EMPTION, _SUSPENDS),
+    else_=or_(HoldRow.boundary == OPENING, PauseRow.kind != str(PauseKind.DRAIN)),
+)
+_PAUSES = func.array(
+    select(literal(NAME, Text) + PauseRow.scope)
+    .where(covering(HoldRow.number), _HOLDS_THERE)
+    .order_by(PauseRow.scope)
+    .scalar_subquery()
+)
+_held_by = func.unnest(HoldRow.held_by).table_valued("name", name="held_by_names").render_derived()
+_TOLD_PAUSES = func.array(
+    select(_held_by.c.name)
+    .where(func.starts_with(_held_by.c.name, NAME))
+    .order_by(_held_by.c.name)
+    .scalar_subquery()
+)
+_ended = aliased(RequirementRow)
+_STILL_BLOCKS = (
+    exists()
+    .where(
+        BlockerRow.number == HoldRow.number,
+        BlockerRow.blocked_by == _ended.number,
+        BlockerRow.resolved_at.is_(None),
+    )
+    .correlate_except(BlockerRow)
+)
+# A hold that tells of other pauses than there are, or beside a pause of a P0 that has ended, is
+# looked at again: it tells what holds it now, and is over if nothing does.
+_TELLS_OTHERWISE = or_(
+    _PAUSES != _TOLD_PAUSES,
+    and_(
+        func.cardinality(_TOLD_PAUSES) > 0,
+        exists().where(
+            _ended.number == any_(HoldRow.held_by),
+            _ended.priority == str(Priority.P0),
+            ~is_open(_ended),
+            ~_STILL_BLOCKS,
+        ),
+    ),
+)
 _IN_LINE = select(DeliveryTurnRow.number).where(DeliveryTurnRow.left_at.is_(None))
 _MAY_PROCEED = (
     select(HoldRow.workflow_id)
@@ -307,15 +376,21 @@ _MAY_PROCEED = (
         HoldRow.ended_at.is_(None),
         # The one before it in the delivery queue notifies it.
         HoldRow.number.not_in(_IN_LINE),
-        ~_WAITS_FOR_ACCOUNT,
-        ~_WAITS_FOR_BUDGET,
-        # A blocker keeps new work from starting; suspended agents may resume.
-        or_(~is_blocked(HoldRow), HoldRow.boundary == PRE_EMPTION),
         or_(
-            RequirementRow.priority == str(Priority.P0),
-            ~OPEN_P0.exists(),
-            and_(HoldRow.boundary == PRE_EMPTION, ~PRE_EMPTING.exists()),
-            HoldRow.number.in_(EXEMPT),
+            _TELLS_OTHERWISE,
+            and_(
+                func.cardinality(_PAUSES) == 0,
+                ~_WAITS_FOR_ACCOUNT,
+                ~_WAITS_FOR_BUDGET,
+                # A blocker keeps new work from starting; suspended agents may resume.
+                or_(~is_blocked(HoldRow), HoldRow.boundary == PRE_EMPTION),
+                or_(
+                    RequirementRow.priority == str(Priority.P0),
+                    ~OPEN_P0.exists(),
+                    and_(HoldRow.boundary == PRE_EMPTION, ~PRE_EMPTING.exists()),
+                    HoldRow.number.in_(EXEMPT),
+                ),
+            ),
         ),
     )
     .order_by(HoldRow.workflow_id)
@@ -324,7 +399,8 @@ _MAY_PROCEED = (
 
 def gate_reads(number: str) -> tuple[Read, ...]:
     """The reads of `pass_gate`, in its order, to be sent with the requirement's lock."""
-    return (_SHARE, {}), (_LOOK, {"number": number}), (OPEN_HOLDS, {"number": number})
+    of_it = {"number": number}
+    return (_SHARE, {}), (_LOOK, of_it), (_PAUSED, of_it), (OPEN_HOLDS, of_it)
 
 
 async def lock_gate(connection: AsyncConnection) -> int:
@@ -368,7 +444,7 @@ async def held_at_gate(
     if outage:
         await record_outage(write, outage, subscriber)
     gate_version = await share_gate(write)
-    by, reason = await _holders(write)
+    by, reason = await _holders(write, boundary)
     return Hold(boundary, by, reason, gate_version, write.at) if by else None
 
 
@@ -378,15 +454,26 @@ async def to_notify(connection: AsyncConnection) -> Notification:
     return Notification(tuple((await connection.execute(_MAY_PROCEED)).scalars()), gate_version)
 
 
-async def _holders(write: RequirementWrite) -> tuple[tuple[str, ...], str]:
+async def _holders(write: RequirementWrite, boundary: str) -> tuple[tuple[str, ...], str]:
+    """Who holds it there, and why. A pause is a human's word: nothing is exempt from it."""
     (found,) = await write.read(_LOOK, number=write.number)
     own, urgent = tuple(found["own"]), tuple(found["urgent"])
+    pauses = [pause for pause in await _pauses(write) if pause.holds(boundary)]
+    by, reasons = [pause.name for pause in pauses], [pause.reason for pause in pauses]
     if own:
-        return own, f"It is blocked by {', '.join(own)}."
-    if not urgent or await is_exempt(write):
-        return (), ""
-    are = "is" if len(urgent) == 1 else "are"
-    return urgent, f"{', '.join(urgent)} {are} open and P0."
+        by += own
+        reasons.append(f"It is blocked by {', '.join(own)}.")
+    elif urgent and not await is_exempt(write):
+        by += urgent
+        reasons.append(f"{', '.join(urgent)} {'is' if len(urgent) == 1 else 'are'} open and P0.")
+    return tuple(by), " ".join(reasons)
+
+
+async def _pauses(write: RequirementWrite) -> list[Pause]:
+    return [
+        Pause(row["scope"], PauseKind(row["kind"]), row["since"], row["who"])
+        for row in await write.read(_PAUSED, number=write.number)
+    ]
 
 
 async def is_exempt(write: RequirementWrite) -> bool:
@@ -397,13 +484,13 @@ async def is_exempt(write: RequirementWrite) -> bool:
     return write.number in set(waited)
 
 
-# --- pre-emption: running agents are suspended for a P0 -------------------------------------------
+# --- running agents are suspended for a P0 that pre-empts them, or by a pause ---------------------
 
 
 async def apply_preemption(
     connection: AsyncConnection, ref: RequirementRef, subscriber: str
 ) -> Hold | None:
-    """Whether the requirement's agents must be suspended, and for whom; None: they may run.
+    """Whether the requirement's agents must be suspended, and by whom; None: they may run.
 
     Without agents there is nothing to suspend: whatever is to start is held at the gate.
 
@@ -413,10 +500,8 @@ async def apply_preemption(
     if write.state.is_final:  # it ended after it was told; its agents are ended, too
         return None
     gate_version = await share_gate(write)
-    found = (await connection.execute(PRE_EMPTING)).scalars()
-    by = tuple(sorted(found))
-    if by and not await is_exempt(write) and await _has_agents(connection, ref.number):
-        reason = f"{', '.join(by)} pre-empts what runs."
+    by, reason = await _suspending(write)
+    if by and await _has_agents(connection, ref.number):
         hold = await hold_back(
             write, Hold(PRE_EMPTION, by, reason, gate_version, write.at), subscriber
         )
@@ -425,6 +510,17 @@ async def apply_preemption(
         await let_go(write, subscriber, agents=True)
     await write.flush()
     return hold
+
+
+async def _suspending(write: RequirementWrite) -> tuple[tuple[str, ...], str]:
+    """For whom its running agents are suspended, and why."""
+    pauses = [pause for pause in await _pauses(write) if pause.holds(PRE_EMPTION)]
+    by, reasons = [pause.name for pause in pauses], [pause.reason for pause in pauses]
+    urgent = sorted((await write.connection.execute(PRE_EMPTING)).scalars())
+    if urgent and not await is_exempt(write):
+        by += urgent
+        reasons.append(f"{', '.join(urgent)} pre-empts what runs.")
+    return tuple(by), " ".join(reasons)
 
 
 async def _has_agents(connection: AsyncConnection, number: str) -> bool:
@@ -445,19 +541,20 @@ _IS_TOLD = exists().where(
 
 
 async def to_pre_empt(connection: AsyncConnection, *, missed: bool = False) -> tuple[str, ...]:
-    """Every requirement and fix whose agents have to be suspended; empty while no P0 pre-empts.
+    """Every requirement and fix whose agents have to be suspended, for a P0 or by a pause.
 
     `missed`: only those whose agents run all the same, since the signal to them was lost.
     """
-    if (await connection.execute(PRE_EMPTING)).first() is None:
-        return ()
+    is_pre_empted = and_(
+        PRE_EMPTING.exists(),
+        RequirementRow.priority != str(Priority.P0),
+        RequirementRow.number.not_in(waited_for(PRE_EMPTING)),
+    )
+    is_suspended = exists().where(covering(RequirementRow.number), _SUSPENDS)
     query = (
         select(RequirementRow.number)
         .where(
-            RequirementRow.priority != str(Priority.P0),
-            is_open(),
-            RequirementRow.workflow_run.is_not(None),
-            RequirementRow.number.not_in(waited_for(PRE_EMPTING)),
+            or_(is_pre_empted, is_suspended), is_open(), RequirementRow.workflow_run.is_not(None)
         )
         .order_by(RequirementRow.number)
     )
@@ -482,7 +579,7 @@ async def add_blocker(connection: AsyncConnection, number: str, by: str) -> None
         raise UnknownRequirement(f"There is no requirement {number}.")
     if state.is_final:
         raise RefusedInput(f"{number} has ended: it is {state}.")
-    await _refuse_fix(connection, number)
+    await refuse_fix(connection, number)
     await lock_gate(connection)
     await add(connection, number, (by,))
 
@@ -551,13 +648,14 @@ async def _check(connection: AsyncConnection, number: str, by: str) -> None:
         raise RefusedInput(f"There is no requirement {by} that {number} could wait for.")
     if state.is_final:
         raise RefusedInput(f"{by} has ended: it is {state}; nothing can wait for it.")
-    await _refuse_fix(connection, by)
+    await refuse_fix(connection, by)
     tree = waited_for(select(literal(by).label("number")))
     if number in set((await connection.execute(tree)).scalars()):
         raise RefusedInput(f"{by} waits for {number}, directly or not: they would wait for ever.")
 
 
-async def _refuse_fix(connection: AsyncConnection, number: str) -> None:
+async def refuse_fix(connection: AsyncConnection, number: str) -> None:
+    """Raises: RefusedInput for a fix, which goes with what it repairs."""
     query = select(RequirementRow.parent).where(RequirementRow.number == number)
     if parent := (await connection.execute(query)).scalar():
         raise RefusedInput(f"{number} is a fix of {parent}: name the requirement that it repairs.")

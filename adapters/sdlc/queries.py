@@ -13,6 +13,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    or_,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +21,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from adapters.sdlc import budgets, costs
 from adapters.sdlc.deliveries import standings
+from adapters.sdlc.holds import covering
 from adapters.sdlc.tables import (
     AccountRow,
     EscalationRow,
@@ -30,6 +32,7 @@ from adapters.sdlc.tables import (
     HoldRow,
     HostRow,
     LeftoverRow,
+    PauseRow,
     PhaseRow,
     RequirementRow,
     RetryRow,
@@ -39,6 +42,7 @@ from adapters.sdlc.tables import (
 )
 from pipeline.events import EventType, event_id
 from pipeline.model import NO_COST, RequirementState, StageState, Turn
+from pipeline.pauses import PauseKind
 from pipeline.plan_rules import DELIVER
 
 Query = Select[*tuple[Any, ...]]
@@ -76,6 +80,7 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
         "holders": await _holders(connection, open_holds),
         "queued": await rows(connection, queued(number)),
         "building": await rows(connection, building([number])),
+        "pauses": await rows(connection, pauses([number])),
         "escalation": asked[0] if asked else None,
         "retries": await rows(connection, _retries(number, fixes)),
         "leftover": next(iter(await rows(connection, leftovers(number))), None),
@@ -233,6 +238,27 @@ def preparing(numbers: Sequence[str]) -> Query:
         )
         .order_by(since)
     )
+
+
+def pauses(numbers: Sequence[str]) -> Query:
+    """What a human keeps each of those requirements from; nothing of one that has ended."""
+    return (
+        select(RequirementRow.number, PauseRow.scope, PauseRow.kind, PauseRow.since, PauseRow.who)
+        .join(PauseRow, covering(RequirementRow.number))
+        .where(RequirementRow.number.in_(numbers), is_open(), _concerns())
+        .order_by(PauseRow.scope)
+    )
+
+
+def is_paused() -> ColumnElement[bool]:
+    """Whether a human keeps something of the requirement from starting."""
+    return and_(is_open(), exists().where(covering(RequirementRow.number), _concerns()))
+
+
+def _concerns() -> ColumnElement[bool]:
+    """A host that takes nothing new is no matter of those that one has taken."""
+    is_new = RequirementRow.workflow_run.is_(None)
+    return or_(PauseRow.kind != str(PauseKind.DRAIN), is_new)
 
 
 def is_queued() -> ColumnElement[bool]:

@@ -16,6 +16,7 @@ from adapters.sdlc.context import look_at_context
 from adapters.sdlc.costs import COST_COLUMNS, cost_of_row
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.orphans import ended_requirements
+from adapters.sdlc.pauses import open_pauses
 from adapters.sdlc.performance import measure
 from adapters.sdlc.reports import facts_of, rates_of
 from adapters.sdlc.requirements import ORDER
@@ -60,6 +61,7 @@ from pipeline.model import (
     StageContext,
     StageRequest,
 )
+from pipeline.pauses import Pause
 from pipeline.rates import Rates
 from pipeline.report import RequirementFacts
 
@@ -150,7 +152,7 @@ class SdlcReader:
         if states:
             query = query.where(RequirementRow.state.in_([str(state) for state in states]))
         if waiting:
-            waits = (queries.is_queued(), queries.is_retried())
+            waits = (queries.is_queued(), queries.is_retried(), queries.is_paused())
             query = query.where(or_(RequirementRow.waiting_for != "", *waits))
         return await self._database.read(lambda connection: _listed(connection, query.limit(limit)))
 
@@ -161,6 +163,10 @@ class SdlcReader:
     async def accounts(self) -> tuple[AccountView, ...]:
         """Programs' accounts that cannot work now, longest first, and who waits for each."""
         return _views(AccountView, await self._database.read(queries.accounts))
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """What humans have paused, longest first."""
+        return tuple(await self._database.read(open_pauses))
 
     async def leftovers(self) -> tuple[LeftoverView, ...]:
         """What requirements that have ended left on their hosts, oldest first."""
@@ -280,6 +286,7 @@ async def _listed(
     retried = await queries.rows(connection, queries.retries())
     building = await queries.rows(connection, queries.building(numbers))
     preparing = await queries.rows(connection, queries.preparing(numbers))
+    paused = await queries.rows(connection, queries.pauses(numbers))
     spent = await costs.of_requirements(connection, numbers)
     return _views(
         ListedRequirement,
@@ -289,6 +296,7 @@ async def _listed(
                 "queued": [each for each in queued if each["number"] == row["number"]],
                 "retries": [each for each in retried if each["number"] == row["number"]],
                 "building": [each for each in building if each["number"] == row["number"]],
+                "pauses": [each for each in paused if each["number"] == row["number"]],
                 "preparing": [each for each in preparing if each["number"] == row["number"]],
                 "cost": spent.get(row["number"], NO_COST),
             }

@@ -19,12 +19,14 @@ from adapters.sdlc.holds import (
     end_holds,
     gate_reads,
     is_blocked,
+    is_paused,
     is_waited_for,
     lock_gate,
     lock_rows,
     pass_gate,
     resolve_dependents,
 )
+from adapters.sdlc.pauses import end_pause
 from adapters.sdlc.performance import performance_of, performance_reads
 from adapters.sdlc.retries import end_retries, leave_behind
 from adapters.sdlc.run_ends import lose
@@ -289,6 +291,7 @@ async def close_requirement(connection: AsyncConnection, closing: Closing) -> bo
         resolve_blockers(write),
         close_escalations(write, end, closing.who, closing.reason),
         end_holds(write),
+        end_pause(write, closing.who),
         end_retries(write),
         _close_held_runs(write, closing.reason),
     )
@@ -363,7 +366,11 @@ async def is_full(connection: AsyncConnection, host: str, limit: int, number: st
 
     It always has room for what an open P0 waits for.
     """
-    goes_on = and_(RequirementRow.state == str(RequirementState.HELD), ~is_blocked(RequirementRow))
+    goes_on = and_(
+        RequirementRow.state == str(RequirementState.HELD),
+        ~is_blocked(RequirementRow),
+        ~is_paused(RequirementRow),
+    )
     query = select(func.count()).where(
         RequirementRow.host == host,
         or_(RequirementRow.state == str(RequirementState.RUNNING), goes_on),

@@ -20,6 +20,7 @@ from adapters.sdlc import (
     holds,
     incidents,
     outbox,
+    pauses,
     reports,
     requirements,
     retries,
@@ -109,6 +110,8 @@ class PostgresSdlcStore:
     record_hold = _write(holds.record_hold)
     apply_preemption = _write(holds.apply_preemption)
     to_pre_empt = _read(holds.to_pre_empt)
+    pause = _write(pauses.pause)
+    unpause = _write(pauses.unpause)
     resume_account = _write(accounts.resume_account)
     raise_budget = _write(budgets.raise_budget)
     set_day_budget = _write(budgets.set_day_budget)

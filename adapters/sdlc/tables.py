@@ -354,6 +354,23 @@ class HoldRow(Base):
     budget: Mapped[str | None]
 
 
+class PauseRow(Base):
+    """A human has paused a requirement by its number, or `all`; until `ended_at`, by `ended_by`."""
+
+    __tablename__ = "pauses"
+    __table_args__ = (
+        Index("pauses_open", "scope", unique=True, postgresql_where=text("ended_at IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    scope: Mapped[str]
+    kind: Mapped[str]
+    since: Mapped[datetime]
+    who: Mapped[str]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str] = mapped_column(server_default="")
+
+
 class AccountRow(Base):
     """An account of an agent's program that cannot work now; one without a row can.
 

@@ -20,6 +20,7 @@ from pipeline.model import (
     StageState,
     Turn,
 )
+from pipeline.pauses import Pause
 
 
 @dataclass(frozen=True)
@@ -313,6 +314,8 @@ class ListedRequirement(RequirementSummary):
     """Its builds that are under way."""
     preparing: tuple[PreparingView, ...] = ()
     """Its stages whose clones are being prepared."""
+    pauses: tuple[Pause, ...] = ()
+    """What a human keeps it from, that of everything included."""
 
 
 @dataclass(frozen=True)
@@ -349,6 +352,8 @@ class RequirementView(RequirementSummary):
     """Those that its runs count in: its own, and that of the day."""
     building: tuple[BuildView, ...] = ()
     """Its builds that are under way."""
+    pauses: tuple[Pause, ...] = ()
+    """What a human keeps it from, that of everything included."""
 
     @property
     def is_out_of_budget(self) -> bool:

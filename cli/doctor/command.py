@@ -93,10 +93,14 @@ def _text(checks: Sequence[Check]) -> RenderableType:
         latency = "" if check.latency_ms is None else f"{check.latency_ms:.0f}"
         said = filter(None, (check.version, check.detail.rstrip("."), check.address))
         rows.add_row(mark, check.name, latency, output.plain(", ".join(said)))
-    return Group(rows, *(_advice(check) for check in checks if check.advice))
+    by_advice: dict[str, list[str]] = {}
+    for check in checks:
+        if check.advice:
+            by_advice.setdefault(output.plain(check.advice), []).append(check.name)
+    return Group(rows, *(_advice(names, said) for said, names in by_advice.items()))
 
 
-def _advice(check: Check) -> Text:
-    """The advice under the check's name, which most errors already begin with."""
-    said = output.plain(check.advice)
-    return output.unfolded(Text(said if said.startswith(check.name) else f"{check.name}: {said}"))
+def _advice(names: Sequence[str], said: str) -> Text:
+    """Advice under the names of the checks that give it; most errors begin with the first."""
+    others = [name for name in names if not said.startswith(name)]
+    return output.prose(f"{', '.join(others)}: {said}" if others else said)

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from dataclasses import asdict
 
-from adapters.agent_checks import what_is_missing, what_is_outdated
+from adapters.agent_checks import split_by_need, what_is_missing, what_is_outdated
 from adapters.care.memory import measure
 from adapters.current_agents import read_in_use
 from adapters.git import Git
@@ -61,21 +61,24 @@ async def _agents(settings: Settings) -> Finding:
     except RefusedInput as refusal:
         return Finding(advice=in_use.told if in_use and in_use.problem else str(refusal))
     if in_use and in_use.path == str(settings.agents_file):
-        missing, outdated = in_use.missing, in_use.outdated
+        missing, idle = split_by_need(in_use.missing, agents, [pipeline])
+        outdated = in_use.outdated
         used = f", the worker uses version {in_use.version}"
     else:
         environment, used = settings.children_environment, ""
         missing = what_is_missing(agents, environment, [pipeline])
+        _, idle = split_by_need(what_is_missing(agents, environment), agents, [pipeline])
         try:
             asking = what_is_outdated(agents, environment, [pipeline])
             outdated = await within(_VERSION_SECONDS, asking)
         except TimeoutError:
             outdated = ("programs did not tell their versions in time",)
+    idle = tuple(f"{each}, which {pipeline.name} does not use" for each in idle)
     simulated = sum(isinstance(agent, SimulatedAgent) for agent in agents.agents.values())
     detail = f"{len(agents.agents) - simulated} programs, {simulated} simulated{used}"
     return Finding(
         version=in_use.version if in_use else "",
-        detail="; ".join((detail, *outdated, *strangers(agents, pipelines_here(settings)))),
+        detail="; ".join((detail, *idle, *outdated, *strangers(agents, pipelines_here(settings)))),
         advice=f"Missing: {'; '.join(missing)}." if missing else "",
         facts={"missing": missing, "outdated": outdated},
     )

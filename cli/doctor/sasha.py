@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
@@ -188,9 +187,7 @@ def _advice(place: str, alerts: Sequence[Alert]) -> tuple[Advice, ...]:
 def report_text(report: SashaReport) -> RenderableType:
     """What she repairs, the requirements for what she could not, her advice and past incidents."""
     lines = (*_status(report), *_opened(report), *_advised(report), *_history(report))
-    return Group(
-        *(output.unfolded(Text(line)) for line in lines), *map(incident_text, report.incidents)
-    )
+    return Group(*map(output.prose, lines), *map(incident_text, report.incidents))
 
 
 def _status(report: SashaReport) -> Iterator[str]:

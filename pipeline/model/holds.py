@@ -10,7 +10,7 @@ RELEASE = "release"
 """The signal that tells a workflow of the gate's new gate_version."""
 
 APPLY_PREEMPTION = "apply_preemption"
-"""The signal that tells a workflow that a P0 pre-empts its running agents."""
+"""The signal that tells a workflow that a P0 or a pause suspends its running agents."""
 
 OPENING = "opening"
 """The boundary at which a host would take the requirement, and its work would begin."""
@@ -29,11 +29,11 @@ REPAIRED = "repaired"
 class Hold:
     """Why nothing was started at a boundary, and what must come before it is tried again.
 
-    `by` are requirements, open P0s or blockers of its own or those that deliver before it, or a
-    dependency that is away. `gate_version` rises whenever one of the former may be over: only a
-    higher one than the hold's is worth another try. A `dependency` is tried again when it is said
-    to be repaired. An `account` that cannot work, or a `budget` without room, by its scope, holds
-    until `until`, or until a human has seen to it.
+    `by` are requirements, open P0s or blockers of its own or those that deliver before it, pauses
+    by their names, or a dependency that is away. `gate_version` rises whenever one of the former
+    may be over: only a higher one than the hold's is worth another try. A `dependency` is tried
+    again when it is said to be repaired. An `account` that cannot work, or a `budget` without room,
+    by its scope, holds until `until`, or until a human has seen to it.
     """
 
     boundary: str

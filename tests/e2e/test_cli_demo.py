@@ -142,6 +142,25 @@ def test_a_conflict_and_a_review_are_repaired_in_one_demonstration(demo_cli: Cli
     assert "Research (cynthia, attempt 2) completed" in said.err
 
 
+def test_a_demo_that_kills_itself_repeats_and_loses_nothing(demo_cli: Cli) -> None:
+    said = demo_cli("demo", "--kill")
+
+    assert said.code == 0, said.err
+    assert "kill -9 worker, while roy and jen work." in said.err
+    assert "kill -9 nats, postgres, temporal, worker, while roy and jen work." in said.err
+    assert "1 start, 1 run, 0 stages repeated, 0 events lost" in said.out
+    assert "REQ-DEMO-1 is DELIVERED" in said.out
+    assert "demo --keep" in said.err
+    assert processes_naming(str(demo_cli.directory)) == []
+    assert [path for path in demo_cli.directory.iterdir() if "agog-demo" in path.name] == []
+
+
+def test_a_demo_that_kills_itself_stands_alone(demo_cli: Cli) -> None:
+    said = demo_cli("demo", "--kill", "--conflict")
+
+    assert (said.code, "--kill stands alone, without --conflict" in said.err) == (2, True)
+
+
 def has_agent(below: Path) -> bool:
     """Whether an agent of that demonstration runs; others may run on the same machine."""
     for process in processes_naming("demo/agent.py"):

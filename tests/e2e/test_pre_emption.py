@@ -90,7 +90,7 @@ async def test_blocked_p0_suspends_them_until_it_is_cancelled(
     ends = {(run.stage, run.attempt): run.end for run in await orchestra.reader.runs(handle.id)}
     assert ends[BACKEND, 1] == RunEnd.LOST
     (failed,) = [e for e in await orchestra.events() if e["eventType"] == "stage.failed"]
-    assert (failed["action"], "suspended for a P0" in failed["error"]) == ("RETRY", True)
+    assert (failed["action"], "while it was suspended" in failed["error"]) == ("RETRY", True)
 
 
 async def test_requirement_that_is_suspended_can_be_cancelled(

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from adapters.agent_checks import what_is_missing, what_is_outdated
+from adapters.agent_checks import split_by_need, what_is_missing, what_is_outdated
 from adapters.agent_programs import PROGRAMS
 from pipeline.agents_file import AgentsFile, read_agents
 from tests.plans import a_plan, a_stage
@@ -76,6 +76,16 @@ def test_only_what_the_pipelines_need_is_asked_for(tmp_path: Path) -> None:
         "sasha: the program adviser is not found",
         "delivery: the program gh is not found",
     )
+
+
+def test_what_a_pipeline_does_not_need_is_told_apart(tmp_path: Path) -> None:
+    """Also of what several name, of whom it needs one."""
+    agents = read(tmp_path)
+    docs = a_plan(a_stage("Docs", "tim"))
+    of_tim = "jen, tim: the variable KEY is named but not set"
+    missing = (of_tim, "roy: the program worker-of-roy is not found")
+
+    assert split_by_need(missing, agents, [docs]) == (missing[:1], missing[1:])
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_run_that_died_while_suspended_is_nobodys_failure_and_says_so() -> None:
     assert reading.failure
     assert (reading.failure.kind, reading.failure.owners) == (FailureKind.PRE_EMPTED, ())
     assert reading.failure.error == (
-        "It died while it was suspended for a P0, and is run again: its supervisor was killed"
+        "It died while it was suspended, and is run again: its supervisor was killed"
     )
 
 

@@ -30,6 +30,7 @@ from pipeline.model import (
     RequirementState,
     StageState,
 )
+from pipeline.pauses import Pause, PauseKind
 
 NOW = datetime(2026, 1, 5, 9, 10, tzinfo=UTC)
 AT = NOW - timedelta(minutes=10)
@@ -80,6 +81,10 @@ REPAIRED = replace(
 )
 ASKED = replace(REPAIRED, waiting_for=HUMAN, fixes=(), escalation=QUESTION)
 HELD = replace(RUNNING, state=RequirementState.HELD, stages=(TO_COME,), holds=(HOLD,))
+PAUSE = Pause("REQ-1", PauseKind.SUSPEND, AT, "ada")
+PAUSED = replace(
+    HELD, pauses=(PAUSE,), holds=(replace(HOLD, held_by=(PAUSE.name,), reason=PAUSE.reason),)
+)
 DELIVERED = replace(
     RUNNING, state=RequirementState.DELIVERED, stages=(DONE,), reason="Delivered to main."
 )
@@ -89,6 +94,7 @@ STATES = {
     "red": REPAIRED,
     "asked": ASKED,
     "held": HELD,
+    "paused": PAUSED,
     "delivered": DELIVERED,
 }
 
@@ -200,6 +206,12 @@ def test_a_terminal_without_these_characters_gets_others_of_the_same_width() -> 
             False,
         ),
         (HELD, "It waits for REQ-9; nobody needs to act.", False),
+        (
+            replace(ASKED, pauses=(PAUSE,)),
+            "A human must answer a question. It is paused: nothing new starts.",
+            True,
+        ),
+        (PAUSED, "It is paused by ada, until: python starter.py unpause REQ-1", False),
         (
             replace(HELD, holds=(replace(HOLD, account="work"),)),
             "A human must see to an account or a budget; nothing runs meanwhile.",

@@ -180,14 +180,20 @@ def test_a_files_name_gives_a_number_that_is_accepted(name: str, number: str) ->
 
 
 @pytest.mark.parametrize("heading", ["REQ-101: Greet in French", "REQ-101 Greet in French"])
-def test_a_heading_may_begin_with_the_number(heading: str) -> None:
-    assert number_and_title(heading) == ("REQ-101", "Greet in French")
+@pytest.mark.parametrize("given", [None, "REQ-101"])
+def test_a_heading_may_begin_with_the_number(given: str | None, heading: str) -> None:
+    assert number_and_title(given, heading, "f.md") == ("REQ-101", "Greet in French")
 
 
 @pytest.mark.parametrize("heading", ["Greet in French", "REQ-101", "Greet REQ-101"])
-def test_a_heading_without_a_number_says_how_to_give_one(heading: str) -> None:
-    with pytest.raises(RefusedInput, match="begin the file's heading"):
-        number_and_title(heading)
+@pytest.mark.parametrize("given", [None, "REQ-7"])
+def test_a_heading_need_not_begin_with_a_number(given: str | None, heading: str) -> None:
+    assert number_and_title(given, heading, "f.md") == (given, heading)
+
+
+def test_a_number_in_the_file_that_is_not_the_one_given_is_refused() -> None:
+    with pytest.raises(RefusedInput, match=r"f\.md is REQ-101, by its heading, and not REQ-7:"):
+        number_and_title("REQ-7", "REQ-101: Greet in French", "f.md")
 
 
 def test_a_backlog_takes_the_number_under_the_name_that_we_print() -> None:
