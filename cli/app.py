@@ -85,6 +85,7 @@ COMMANDS = {
     "slots": LazyCommand("cli.slots", "slots"),
     "accounts": LazyCommand("cli.accounts", "accounts"),
     "costs": LazyCommand("cli.costs", "costs"),
+    "agent-access": LazyCommand("cli.agent_access", "agent_access"),
     "ask-sasha": LazyCommand("cli.ask_sasha", "ask_sasha"),
     "rollout": LazyCommand("cli.rollout", "rollout"),
     "bind": LazyCommand("cli.installation", "bind_command"),
