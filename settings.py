@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         alias="AGOG_HOST",
         description="name of this host, the same after every restart",
     )
+    served_agents: str = Field(
+        "",
+        alias="AGOG_SERVED_AGENTS",
+        description="agents whose work an agent host takes, with commas; default: NATS_USER",
+    )
     worker_build_id: str = Field(
         "",
         alias="AGOG_WORKER_BUILD_ID",
@@ -192,6 +197,12 @@ class Settings(BaseSettings):
     def restart_database_argv(self) -> tuple[str, ...]:
         """The command that restarts the database; empty if there is none."""
         return tuple(shlex.split(self.restart_database))
+
+    @property
+    def agents_served(self) -> tuple[str, ...]:
+        """Names of the agents whose work this agent host takes: those of its login, unless said."""
+        names = self.served_agents or self.nats_user or ""
+        return tuple(filter(None, (name.strip() for name in names.split(","))))
 
     @property
     def git_filters(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from adapters.nats import events as nats_events
 from adapters.programs import await_children_by_descriptor
 from adapters.pull_requests import PullRequestCommands
 from adapters.readiness import WatchedDependencies, disk, nats_and_database
+from adapters.remote.desk import Record, attend
 from adapters.runs.host import HostRuns
 from adapters.runs.inventory import has_agents
 from adapters.runs.prompts import HostPrompts, read_templates
@@ -57,11 +59,12 @@ from adapters.sdlc.store import create_store
 from adapters.temporal.client import connect, quiet_runtime
 from adapters.temporal.deployment import deployment_config, offer_build
 from adapters.temporal.messages import TemporalNotifier, TemporalSasha
+from hosting.agent_host import serve_agents
+from hosting.logins import nats_login
 from hosting.sasha import (
     care_of_cluster,
     care_of_host,
     check_regularly,
-    nats_login,
     responding,
     watch_memory,
 )
@@ -120,6 +123,7 @@ class Host:
     slots: SlotLimit
     memory: MemoryCare
     agents: CurrentAgents
+    record_deliverable: Record
 
 
 @asynccontextmanager
@@ -204,7 +208,9 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             settings.worker_build_id or version("agog-orchestrator"),
             lambda: (runs.used, slots.current()),
         )
-        yield Host(identity, ports, readiness, facts, slots, memory, agents)
+        yield Host(
+            identity, ports, readiness, facts, slots, memory, agents, store.record_deliverable
+        )
 
 
 # --- its Workers ----------------------------------------------------------------------------------
@@ -372,7 +378,11 @@ async def serve(settings: Settings) -> None:
             responding(settings, client, installation.queues, host.agents())
         )
         log.info("Host %s is ready, of installation %s", host.ports.host, installation.short)
+        # A connection of its own: what agents send may do no harm to others.
+        desk = await stack.enter_async_context(nats_login(settings).connected())
+        desk_name = f"agog-desk-{installation.short}"
         tasks = [
+            attend(desk, desk_name, host.record_deliverable, host.ports.publish),
             host.readiness.watch(),
             publish_forgotten(host.ports),
             tell_usage(host.ports),
@@ -427,13 +437,20 @@ def configure_logging(level: str) -> None:
     activity.logger.activity_info_on_message = False
 
 
+ROLES = {"worker": serve, "agent-host": serve_agents}
+"""What the process may be: a host of requirements, or one of agents of another installation."""
+
+
 def main() -> int:
     """Run the worker; returns the exit code."""
+    parser = ArgumentParser(description="The worker of a host, or an agent host.")
+    parser.add_argument("--role", choices=ROLES, default="worker", help="default: %(default)s")
+    role = parser.parse_args().role
     configure_logging("INFO")
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
-        asyncio.run(serve(settings))
+        asyncio.run(ROLES[role](settings))
     except DependencyUnavailable as error:
         log.error("%s", error)
         return 6

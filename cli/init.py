@@ -96,7 +96,8 @@ async def _propose(settings: Settings, root: Path) -> Proposal:
     """Read the project first: a refusal of it needs no probes."""
     files = await list_project(root)
     environment = settings.children_environment
-    probes = (asyncio.to_thread(find_program, kind, environment) for kind in PROGRAMS)
+    kinds = [kind for kind, each in PROGRAMS.items() if not each.traits.is_remote]
+    probes = (asyncio.to_thread(find_program, kind, environment) for kind in kinds)
     programs = [found for found in await asyncio.gather(*probes) if found]
     return propose(str(root), find_sides(files), programs)
 

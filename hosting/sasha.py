@@ -18,7 +18,6 @@ from adapters.care.orphans import EndedClones, OrphanCare, OrphanedProcesses, Or
 from adapters.care.records import RecordCare
 from adapters.git import GitWorkspaces
 from adapters.installation import Identity
-from adapters.nats.connection import NatsLogin
 from adapters.readiness import free_bytes
 from adapters.responder import Extensions, Responder
 from adapters.rule_engine import PolicyHook, RuleEngine
@@ -27,6 +26,7 @@ from adapters.sdlc.reader import create_reader
 from adapters.sdlc.rule_facts import create_rule_facts
 from adapters.sdlc.store import PostgresSdlcStore
 from adapters.temporal.messages import TemporalExtender
+from hosting.logins import nats_login
 from pipeline.agents_file import AgentsFile
 from pipeline.errors import DependencyUnavailable
 from pipeline.installation import Installation, Queues
@@ -44,12 +44,6 @@ _BETWEEN_CALLS_SECONDS = 60.0
 """A shortage that comes and goes does not fill her history."""
 _ACT_SECONDS = 90.0
 """Until a host's repair must be over: an agent may take 15 s to end, a tree of files a minute."""
-
-
-def nats_login(settings: Settings) -> NatsLogin:
-    """How this installation signs in to NATS."""
-    password = settings.nats_password.get_secret_value() if settings.nats_password else None
-    return NatsLogin(settings.nats_url, settings.nats_user, password)
 
 
 async def check_regularly(ports: HostPorts) -> None:

@@ -48,12 +48,14 @@ class ProgramTraits:
     """What the agents file must know of a kind: its usual program, and what it cannot hold.
 
     `lacks` names keys, or `permissions.` with a value, each with what to do instead. `tested` is
-    the version that its adapter was tested with.
+    the version that its adapter was tested with. The agent of one that `is_remote` works on another
+    machine, whose own agents file says how.
     """
 
     program: str
     lacks: Mapping[str, str] = field(default_factory=dict)
     tested: str = ""
+    is_remote: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class ProgramAgent:
     the repository brings along for the program: settings, hooks, servers. `after_limit` says what
     happens once a usage limit of its `account` is over. With `resume_for_fixes` its fix of a stage
     begins with a copy of the session in which it did that stage. A run is held to `max_budget_usd`,
-    and usually costs `expected_usd`.
+    and usually costs `expected_usd`. One that `is_remote` works on another machine.
     """
 
     kind: str
@@ -83,6 +85,7 @@ class ProgramAgent:
     isolation: bool = True
     after_limit: AfterLimit = AfterLimit.RESUME
     resume_for_fixes: bool = False
+    is_remote: bool = False
 
 
 def read_program_agent(
@@ -115,6 +118,7 @@ def read_program_agent(
         isolation=table.boolean("isolation", default=True),
         after_limit=_after_limit(table),
         resume_for_fixes=table.boolean("resume_for_fixes", default=False),
+        is_remote=traits.is_remote,
     )
 
 

@@ -1,7 +1,7 @@
 """The agents file: which program runs each agent, build and policy hook. Parsed from TOML text."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
@@ -173,8 +173,9 @@ class AgentsFile:
         Where the file does not say it: of who works on a side that side's and those of the stage,
         of who runs the whole project all. Each command runs once.
         """
-        agent = stage.member
-        if isinstance(self.agent(stage.agent), SimulatedAgent | None):
+        agent, program = stage.member, self.agent(stage.agent)
+        is_remote = isinstance(program, ProgramAgent) and program.is_remote
+        if is_remote or isinstance(program, SimulatedAgent | None):
             return ()
         names: Iterable[str] = ()
         described = stage.agent if stage.agent in self.agents else _OTHER
@@ -339,7 +340,8 @@ class _Agents:
         usual = {
             key: value
             for key, value in self._defaults.values.items()
-            if key in keys and (is_usual or key not in _OF_ONE_KIND)
+            if key in keys
+            and (is_usual or (key not in _OF_ONE_KIND and key not in self._lacks(kind)))
         }
         table = Table({**usual, **own.values}, own.place, own.refusal)
         if "prepare" in table.values:
@@ -358,6 +360,10 @@ class _Agents:
             else None
         )
         return SimulatedAgent(minutes, _notice(table))
+
+    def _lacks(self, kind: str) -> Collection[str]:
+        """The keys that a kind cannot hold."""
+        return self._programs[kind].lacks if kind in self._programs else ()
 
     def _kind(self, table: Table) -> str:
         return _kind(table, self._keys)

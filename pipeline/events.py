@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from pipeline.remote_work import ANSWER_PREFIX, ANSWER_STREAM, WORK_PREFIX, WORK_STREAM
 from pipeline.team import Agent
 
 EVENT_PREFIX = "agog.orchestration.events"
@@ -25,16 +26,24 @@ RETENTION = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Stream:
-    """A JetStream stream: no message limit, discards new, keeps `RETENTION`."""
+    """A JetStream stream: no message limit, discards new, keeps `RETENTION`.
+
+    The latest message of a subject can be read from one that `is_direct`, without a consumer.
+    """
 
     name: str
     subjects: tuple[str, ...]
+    is_direct: bool = False
 
 
 STREAMS = (
     Stream("agog_orchestration_events", (f"{EVENT_PREFIX}.>",)),
     Stream("agog_deliverables", (f"{DELIVERABLE_PREFIX}.>",)),
     Stream("agog_escalations", (f"{ESCALATION_PREFIX}.>",)),
+    Stream(WORK_STREAM, (f"{WORK_PREFIX}.>",), is_direct=True),
+    # Not among the deliverables that were accepted: a repeat is dropped by its id, which whoever
+    # may publish into a stream may use before its owner does.
+    Stream(ANSWER_STREAM, (f"{ANSWER_PREFIX}.>",), is_direct=True),
 )
 
 
@@ -82,6 +91,10 @@ class EventType(StrEnum):
     """A budget is spent: nothing starts that counts in it."""
     BUDGET_RAISED = "budget.raised"
     """A human has raised it."""
+    DELIVERABLE_RECEIVED = "deliverable.received"
+    """A remote agent has sent what its run waits for; the stage's own end says what it is worth."""
+    DELIVERABLE_REFUSED = "deliverable.refused"
+    """A remote agent has sent what no run waits for; `reason` says why that is."""
     DELIVERABLE = "deliverable"
     """Not an orchestration event: an agent's notice on its own subject."""
     ESCALATION = "escalation"

@@ -163,6 +163,9 @@ def stage_prompt(
     return Prompt(filled(_notice_format), filled(_schema_format))
 
 
+_SAID_LENGTH = 1000
+
+
 def answer_prompt(agent: Agent, number: str, refusal: str, *, by_schema: bool) -> str:
     """What an agent is told whose answer was missing or refused, in the session of its work."""
     form = _schema_format if by_schema else _notice_format
@@ -172,6 +175,15 @@ def answer_prompt(agent: Agent, number: str, refusal: str, *, by_schema: bool) -
     )
     heading = "## Completion notice"
     return f"{_FENCE.sub(' ', asked)}\n\n{heading}\n\n{form(agent, number)}\n"
+
+
+def unprepared_prompt(said: str, prompt: str) -> str:
+    """The prompt of an agent that starts elsewhere in a clone which could not be prepared."""
+    return (
+        f"Your clone could not be prepared on this machine: {_line(said)[:_SAID_LENGTH]}\n"
+        "Mend that if it is yours to mend; else do without, and say so in your summary.\n\n"
+        f"{prompt}"
+    )
 
 
 def resume_prompt(agent: Agent, number: str, why: str, *, by_schema: bool) -> str:

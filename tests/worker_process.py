@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.eventually import PATIENCE_SECONDS, eventually
@@ -14,9 +14,12 @@ WORKER = Path(__file__).parent.parent / "worker.py"
 class WorkerProcess:
     """At most one worker of one environment at a time; each has a log of its own."""
 
-    def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], directory: Path, arguments: Sequence[str] = ()
+    ) -> None:
         self._environment = environment
         self._directory = directory
+        self._arguments = arguments
         self._process: Program | None = None
         self._logs: list[Path] = []
 
@@ -70,7 +73,8 @@ class WorkerProcess:
         assert self._process is None
         self._logs.append(log)
         with log.open("wb") as sink:
-            self._process = Program([str(WORKER)], environment, self._directory, sink)
+            argv = [str(WORKER), *self._arguments]
+            self._process = Program(argv, environment, self._directory, sink)
         return self._process
 
     def _signal(self, number: signal.Signals) -> int:

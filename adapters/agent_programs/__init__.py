@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from adapters.agent_programs.claude_code import ClaudeCode
 from adapters.agent_programs.codex import Codex
 from adapters.agent_programs.gemini import GeminiCli
+from adapters.agent_programs.nats import RemoteAgent
 from adapters.agent_programs.probes import Asked
 from adapters.agent_programs.program import AgentProgram
 from pipeline.project_proposal import Login, ProgramFound
@@ -21,6 +22,7 @@ PROGRAMS: dict[str, AgentProgram] = {
         ClaudeCode(),
         Codex(),
         GeminiCli(),
+        RemoteAgent(),
     )
 }
 """Every kind by its name in the agents file: a new one is a file beside this one and a line."""

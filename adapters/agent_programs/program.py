@@ -54,6 +54,8 @@ class Task:
     session: str
     resumes: bool = False
     copies: str = ""
+    prompt_by_schema: str = ""
+    """The prompt of a new session as a program gets it that takes the answer by a schema."""
 
 
 @dataclass(frozen=True)

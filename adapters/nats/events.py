@@ -161,6 +161,7 @@ _SHAPE = (
     "duplicate_window",
     "no_ack",
     "sealed",
+    "allow_direct",
 )
 """What decides, besides the subjects, whether an event is kept and a repeat of it dropped."""
 
@@ -178,6 +179,7 @@ def configuration(stream: Stream) -> StreamConfig:
         max_bytes=-1,
         max_age=seconds,
         duplicate_window=seconds,
+        allow_direct=stream.is_direct,
     )
 
 

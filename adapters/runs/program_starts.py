@@ -181,7 +181,10 @@ def _program_start(
     schema = json.dumps(notice_schema(order.member, order.number))
     directory = order.worktree or str(run.path)
     session = resumed or str(uuid5(_SESSIONS, order.run_id))
-    task = Task(Path(directory), run.path, run.outbox, schema, session, bool(resumed), copies)
+    task = Task(
+        *(Path(directory), run.path, run.outbox, schema, session, bool(resumed), copies),
+        prompt_by_schema=order.prompt_by_schema or order.prompt,
+    )
     launch = program.launch(agent, task)
     names = (*PASSED_ON, *launch.passed_on, *agent.environment)
     given = {

@@ -94,7 +94,7 @@ class HostPrompts:
         run = RunDirectory.of(self._home, request.run_id)
         handing = _Handing(self._home, self._host, run, writes)
         handed, logs, results = await asyncio.to_thread(handing.everything, context)
-        programs, missing = self._programs(context)
+        programs, missing = self._programs(request.stage.agent, context)
         place = Place(
             worktree=worktree,
             outbox=str(run.outbox),
@@ -121,8 +121,16 @@ class HostPrompts:
         found = self._agents().builds.items()
         return {name: build for name, build in found if isinstance(build, BuildCommand)}
 
-    def _programs(self, context: StageContext) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Programs that the plan's builds call by name, and git: those that are here or not."""
+    def _programs(
+        self, name: str, context: StageContext
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Programs that the plan's builds call by name, and git: those that are here or not.
+
+        Nothing is known of the host of an agent that works elsewhere.
+        """
+        agent = self._agents().agent(name)
+        if isinstance(agent, ProgramAgent) and agent.is_remote:
+            return (), ()
         builds = self._builds()
         named = [builds[name] for name in context.owners if name in builds]
         argvs = [argv for build in named for argv in (build.prepare, build.command) if argv]

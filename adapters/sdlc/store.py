@@ -21,6 +21,7 @@ from adapters.sdlc import (
     incidents,
     outbox,
     pauses,
+    remote_work,
     reports,
     requirements,
     retries,
@@ -129,6 +130,7 @@ class PostgresSdlcStore:
     start_run = _write(run_starts.start_run)
     record_ends = _write(run_ends.record_ends)
     record_usage = _write(run_starts.record_usage)
+    record_deliverable = _write(remote_work.record_deliverable)
     open_build = _write(gates.open_build)
     record_build = _write(gates.record_build)
 

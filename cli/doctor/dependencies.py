@@ -35,7 +35,7 @@ from cli.connections import records, temporal_client
 from cli.doctor.checks import Finding, Kind, Probe
 from cli.installation import installation_of, proved_binding
 from cli.status import leftover_line, retry_document, retry_lines
-from hosting.sasha import nats_login
+from hosting.logins import nats_login
 from pipeline.errors import DependencyUnavailable
 from pipeline.events import STREAMS, Stream
 from pipeline.installation import Installation, Queues

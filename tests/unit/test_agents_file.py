@@ -35,6 +35,7 @@ PROGRAMS = {
     "plain": ProgramTraits(
         "plain", {"max_turns": "count them yourself", "permissions.run": 'use "edit"'}
     ),
+    "afar": ProgramTraits("ours", {"permissions": "say it there"}, is_remote=True),
 }
 
 
@@ -441,3 +442,20 @@ def test_a_build_that_is_prepared_for_an_agent_must_be_there() -> None:
 )
 def test_the_file_says_what_a_run_may_cost(own: str, budget: RunBudget) -> None:
     assert read(f"[agents.roy]\n{own}\n").run_budget("roy") == budget
+
+
+def test_who_works_elsewhere_has_no_defaults_that_hold_here_and_no_clone_to_prepare() -> None:
+    agents = read(
+        '[defaults]\nkind = "clever"\npermissions = "edit"\nmax_turns = 5\n'
+        '[agents.roy]\nkind = "afar"\n[builds.backend]\nprepare = ["npm", "ci"]'
+    )
+
+    roy = agents.agent("roy")
+    assert isinstance(roy, ProgramAgent)
+    assert (roy.is_remote, roy.max_turns) == (True, None)
+    stage = a_stage("Backend Implementation", agent="roy")
+    assert agents.prepared(stage) == ()
+    assert agents.prepared(replace(stage, agent="billy")) == ("backend",)
+    assert "agents.roy.permissions: cannot be held by afar: say it there" in refusal(
+        '[agents.roy]\nkind = "afar"\npermissions = "edit"'
+    )

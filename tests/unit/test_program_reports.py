@@ -255,3 +255,39 @@ def test_a_log_shows_tools_and_results(name: str) -> None:
     assert "hello.txt" in shown
     assert "» session" in shown
     assert recorded(name)["output"][0] not in shown
+
+
+@pytest.mark.parametrize(
+    ("events", "end", "said"),
+    [
+        # Cut off, it goes on waiting in its session; with its deliverable it is asked no more.
+        ([], RunEnd.LOST, (Ending.CUT_OFF, "s-1", False)),
+        ([{"type": "sent", "item": "s-1"}], RunEnd.LOST, (Ending.CUT_OFF, "s-1", True)),
+        ([{"type": "failed", "detail": "No."}], RunEnd.EXITED, (Ending.FAILED, "s-1", False)),
+        (
+            [
+                {"type": "sent", "item": "s-1"},
+                {
+                    "type": "result",
+                    "deliverable": {
+                        **{"runId": "r", "agent": "roy", "reqNumber": "REQ-1"},
+                        **{"ending": "success", "costUsd": 0.5, "usage": {"m": [3, 2, 1]}},
+                    },
+                },
+            ],
+            RunEnd.EXITED,
+            (Ending.SUCCESS, "", False),
+        ),
+    ],
+)
+def test_a_remote_run_waits_in_its_session_until_it_has_its_deliverable(
+    events: list[object], end: RunEnd, said: tuple[Ending, str, bool], tmp_path: Path
+) -> None:
+    output = tmp_path / "stdout"
+    output.write_text("".join(f"{json.dumps(each)}\n" for each in events))
+
+    report = read_report(PROGRAMS["nats"], output, ProcessEnd("nats", "s-1", end, 0, "", NOW))
+
+    assert (report.ending, report.session, report.has_worked) == said
+    if report.ending is Ending.SUCCESS:
+        assert (report.cost_usd, report.usage) == (0.5, {"m": Tokens(3, 2, 1)})

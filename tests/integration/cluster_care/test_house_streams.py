@@ -23,7 +23,7 @@ async def bare_client(nats_server: NatsServer) -> AsyncIterator[Client]:
 async def test_stream_as_we_make_it_has_no_flaw(nats_publisher: NatsEventPublisher) -> None:
     jetstream = nats_publisher._jetstream
 
-    assert [await find_flaw(jetstream, stream) for stream in STREAMS] == ["", "", ""]
+    assert [await find_flaw(jetstream, stream) for stream in STREAMS] == [""] * len(STREAMS)
 
 
 async def test_missing_stream_is_found_and_made(bare_client: Client) -> None:

@@ -1,0 +1,1 @@
+"""Agents on other machines: work items, deliverables and files on JetStream, with both ends."""

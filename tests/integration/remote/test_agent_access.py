@@ -1,0 +1,352 @@
+"""A real server with the shipped permissions: an agent host does its work, and nothing else."""
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+
+from adapters.builds.project_builds import ProjectBuilds
+from adapters.git import GitWorkspaces
+from adapters.nats.connection import open_connection
+from adapters.nats.events import NatsEventPublisher, connect
+from adapters.remote.agent_host import DELIVERED, AgentHost
+from adapters.remote.messages import Deliverable
+from adapters.runs.resources import RunResources
+from pipeline.agent_access import password_variable, server_accounts
+from pipeline.agent_programs import ProgramAgent
+from pipeline.agents_file import AgentsFile, BuildCommand
+from pipeline.answers import read_run
+from pipeline.events import STREAMS
+from pipeline.model import Ending, StageState
+from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async, wait_until
+from tests.fixtures_runs import PORTS, Bench, attach
+from tests.fixtures_workspaces import GitProject, stage_request
+from tests.ports import own_port
+from tests.unit.test_answers import a_request
+
+OURS, ROY, JEN = "agog", "roy", "jen"
+NOTICE = {"agent": "roy", "req_number": "REQ-1", "status": "COMPLETE", "summary": "Done."}
+SCRIPT = f"""
+cat >"$AGOG_RUN_DIR/told"
+echo start >>"$AGOG_RUN_DIR/starts"
+test ! -e readme.md || test -e dist/it || exit 1
+echo new >new.txt; echo changed >>shared.txt; mkdir -p node_modules; echo x >node_modules/x
+git add --all; git commit --quiet -m 'Mine.'; git branch aside; echo later >>new.txt
+echo 'Mind the unit.' >"$AGOG_OUTBOX/notes.md"
+while test -e "$AGOG_RUN_DIR/../../../../held"; do sleep 0.02; done
+printf '```json\\n%s\\n```\\n' '{json.dumps(NOTICE)}'
+"""
+
+
+@dataclass
+class Server:
+    """A NATS server with our accounts, and its logins."""
+
+    directory: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        program = shutil.which("nats-server", path=str(Path(sys.executable).parent))
+        assert program
+        (self.directory / "accounts.conf").write_text(server_accounts([ROY, JEN]))
+        configuration = self.directory / "nats.conf"
+        configuration.write_text(
+            f'listen: "127.0.0.1:{self.port}"\n'
+            f'jetstream {{ store_dir: "{self.directory}/jetstream" }}\n'
+            'include "accounts.conf"\n'
+        )
+        passwords = {password_variable(name): f"of-{name}" for name in (ROY, JEN)}
+        environment = {"NATS_USER": OURS, "NATS_PASSWORD": f"of-{OURS}", **passwords}
+        with (self.directory / "log").open("ab") as log:
+            command = [program, "--config", str(configuration)]
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        wait_until(self._accepts, f"NATS on {self.port} (log: {self.directory / 'log'})")
+        return process
+
+    async def client(self, user: str) -> Client:
+        return await open_connection(self.url, user, f"of-{user}")
+
+    def _accepts(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    directory = tmp_path / "server"
+    directory.mkdir()
+    server = Server(directory, own_port())
+    process = server.start()
+    yield server
+    process.terminate()
+    process.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+async def publisher(server: Server) -> AsyncIterator[NatsEventPublisher]:
+    publisher = await connect(server.url, OURS, f"of-{OURS}")
+    await publisher.ensure_streams()
+    yield publisher
+    await publisher.close()
+
+
+class Far:
+    """An agent host in this process; stopped, its agents continue."""
+
+    def __init__(self, server: Server, home: Path) -> None:
+        home.mkdir()
+        self.server = server
+        self.bench = Bench(home)
+        self.bench.shell(SCRIPT)
+        self._serving: asyncio.Task[None] | None = None
+        self._client: Client | None = None
+
+    async def start(self) -> None:
+        self._client = await self.server.client(ROY)
+        home, environment = self.bench.home, self.bench.environment
+        deps = BuildCommand(".", ("true",), ("sh", "-c", "mkdir dist; echo made >dist/it"))
+        builds = {"backend": deps}
+        file = AgentsFile("agents.toml", home, self.bench.agents, builds, 0.0)
+        made = ProjectBuilds(lambda: file, home, environment, RunResources(home, PORTS))
+        runs = self.bench.host()
+        host = AgentHost(home, "far", self._client, runs, made, lambda: file, lambda: 4)
+        self._serving = asyncio.create_task(host.serve([ROY]))
+
+    async def stop(self) -> None:
+        if self._serving and self._client:
+            self._serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._serving
+            await self._client.close()
+
+    @property
+    def hold(self) -> Path:
+        return self.bench.home / "held"
+
+    def file(self, name: str) -> Path | None:
+        """A file in the directory of its only run."""
+        return next(self.bench.home.glob(f"runs/*/*/*/{name}"), None)
+
+
+@pytest.fixture
+async def far(server: Server, tmp_path: Path) -> AsyncIterator[Far]:
+    far = Far(server, tmp_path / "far")
+    yield far
+    await far.stop()
+
+
+def ordering(runs: Bench, server: Server, user: str = OURS) -> Bench:
+    """Runs of the orchestrator's host, whose roy works elsewhere."""
+    runs.agents[ROY] = ProgramAgent("nats", sys.executable, "nats", is_remote=True)
+    login: Mapping[str, str] = {
+        **{"AGOG_HOME": str(runs.home), "NATS_URL": server.url},
+        **{"NATS_USER": user, "NATS_PASSWORD": f"of-{user}"},
+    }
+    runs.environment = {**runs.environment, **login}
+    return runs
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_work_goes_to_an_agent_host_and_comes_back_as_if_it_was_done_here(
+    runs: Bench, server: Server, far: Far, git_project: GitProject
+) -> None:
+    workspaces = GitWorkspaces(git_project.root, runs.home)
+    head, _ = await workspaces.open("REQ-1")
+    request = stage_request(head)
+    worktree = await workspaces.prepare(request)
+    order = ordering(runs, server).order(
+        worktree=worktree, head=head, prompt=f"Work in {worktree}. Fence it."
+    )
+    inbox = runs.directory(order).inbox
+    inbox.mkdir(parents=True)
+    inbox.joinpath("research.md").write_text("What is known.\n")
+    far.hold.touch()
+    running = asyncio.create_task(attach(runs.host(), order))
+    await far.start()
+    await eventually(lambda: far.file("starts") is not None, "roy works")
+    await far.stop()
+    await far.start()
+    far.hold.unlink()
+
+    result = await running
+
+    assert result.report
+    assert (result.report.ending, result.exit_code) == (Ending.SUCCESS, 0)
+    assert read_run(a_request(), result).state is StageState.COMPLETED
+    merge = await workspaces.integrate(request, "Done.")
+    assert (merge.changed, merge.conflicts, merge.refusal) == (True, (), "")
+    store = GitProject(workspaces._store.path)
+    assert store.text(merge.head.commit, "new.txt") == "new\nlater"
+    assert store.text(merge.head.commit, "shared.txt") == "one\nchanged"
+    assert store.files(merge.head.commit) == [".gitignore", "new.txt", "readme.md", "shared.txt"]
+    assert "Mine." in store.git("log", "--format=%s %an", merge.head.commit)
+    assert runs.directory(order).outbox.joinpath("notes.md").read_text() == "Mind the unit.\n"
+    told, starts = far.file("told"), far.file("starts")
+    assert told
+    assert starts
+    assert starts.read_text() == "start\n"
+    assert str(far.bench.home) in told.read_text()
+    assert worktree not in told.read_text()
+    handed = far.file("inbox/research.md")
+    assert handed
+    assert handed.read_text() == "What is known.\n"
+    await eventually(lambda: any(far.bench.home.glob(f"{DELIVERED}/*")), "it is delivered")
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_a_run_that_is_cancelled_ends_at_its_agent_host(
+    runs: Bench, server: Server, far: Far
+) -> None:
+    order, host = ordering(runs, server).order(), runs.host()
+    far.hold.touch()
+    running = asyncio.create_task(attach(host, order))
+    await far.start()
+    await eventually(lambda: far.file("starts") is not None, "roy works")
+
+    await host.end(order.run_id)
+    await running
+
+    (run,) = far.bench.all_runs()
+    await eventually(lambda: run.has("exit.json"), "it has ended there")
+    assert json.loads(run.file("exit.json").read_text())["end"] == "cancelled"
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_a_run_that_was_cancelled_before_it_was_taken_is_never_started(
+    runs: Bench, server: Server, far: Far
+) -> None:
+    order, host = ordering(runs, server).order(), runs.host()
+    running = asyncio.create_task(attach(host, order))
+    log = runs.directory(order).file("stdout")
+    await eventually(lambda: log.exists() and '"sent"' in log.read_text(), "it is sent")
+    await host.end(order.run_id)
+    await running
+
+    await far.start()
+    await eventually(lambda: any(far.bench.home.glob(f"{DELIVERED}/*")), "it was looked at")
+
+    assert far.bench.all_runs() == []
+
+
+@pytest.mark.slow  # waits twice until an item is offered again
+async def test_two_agent_hosts_start_it_once(
+    runs: Bench, server: Server, far: Far, publisher: NatsEventPublisher, tmp_path: Path
+) -> None:
+    other = Far(server, tmp_path / "other")
+    order = ordering(runs, server).order()
+    far.hold.touch()
+    (other.bench.home / "held").touch()
+    running = asyncio.create_task(attach(runs.host(), order))
+    await far.start()
+    await eventually(lambda: far.file("starts") is not None, "roy works")
+    await far.stop()
+    await other.start()
+    jetstream = publisher._jetstream
+
+    async def is_offered_again() -> bool:
+        info = await jetstream.consumer_info("agog_agent_work", ROY)
+        return bool(info.num_redelivered)
+
+    await eventually_async(is_offered_again, "it is offered to the other one")
+    await far.start()
+    far.hold.unlink()
+    result = await running
+    await other.stop()
+
+    assert result.exit_code == 0
+    assert other.file("starts") is None
+
+
+FORBIDDEN = (
+    "agog.agent.deliverables.jen.REQ-1",
+    "agog.agent.deliverables.jen.claims.x",
+    "agog.agent.work.roy",
+    "agog.agent.work.roy.files.x.0",
+    "agog.deliverables.roy.backend.REQ-1",
+    "agog.orchestration.events.stage.completed",
+    "agog.escalations.REQ-1",
+    "agog.workflow.timeout.extend",
+    "$JS.API.STREAM.DELETE.agog_agent_work",
+    "$JS.API.STREAM.PURGE.agog_agent_deliverables",
+    "$JS.API.STREAM.MSG.DELETE.agog_agent_deliverables",
+    "$JS.API.CONSUMER.DURABLE.CREATE.agog_agent_work.mine",
+    "$JS.API.CONSUMER.CREATE.agog_agent_deliverables",
+    "$JS.API.CONSUMER.MSG.NEXT.agog_agent_work.jen",
+    "$JS.ACK.agog_agent_work.jen.1.1.1.1.0",
+    "$JS.API.DIRECT.GET.agog_agent_work.agog.agent.work.jen.files.x.0",
+)
+
+
+async def test_an_agent_publishes_its_own_deliverables_and_nothing_else(
+    server: Server, publisher: NatsEventPublisher
+) -> None:
+    ours = publisher._client
+    jetstream = publisher._jetstream
+    await ours.publish("agog.agent.work.jen.files.x.0", b"jen's")
+    heard: list[str] = []
+
+    async def hear(message: object) -> None:
+        heard.append(getattr(message, "subject", ""))
+
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error).lower())
+
+    roy = Client()
+    await roy.connect(server.url, user=ROY, password=f"of-{ROY}", error_cb=note)
+    try:
+        await roy.subscribe("agog.>", cb=hear)
+        mine = Deliverable(
+            run_id="r", agent=ROY, req_number="REQ-1", timestamp=datetime.now(UTC)
+        ).encoded()
+        await roy.jetstream(timeout=5).publish("agog.agent.deliverables.roy.REQ-1", mine)
+        before = {s.name: (await jetstream.stream_info(s.name)).state for s in STREAMS}
+        for subject in FORBIDDEN:
+            await roy.publish(subject, b"{}")
+        await roy.flush()
+        await eventually(lambda: len(refused) > len(FORBIDDEN), "every one is refused")
+
+        # What it may ask for can be answered to any subject: none of them is one of ours.
+        claim = "agog.agent.deliverables.roy.claims.x"
+        await roy.jetstream(timeout=5).publish(claim, b"forged")
+        ask = f"$JS.API.DIRECT.GET.agog_agent_deliverables.{claim}"
+        for stolen in ("agog.deliverables.jen.frontend.REQ-1", "agog.escalations.REQ-1"):
+            await roy.publish(ask, b"", reply=stolen)
+            await roy.publish("agog.agent.deliverables.roy.REQ-1", mine, reply=stolen)
+        # Nor does it read more by what it sends along.
+        file = "$JS.API.DIRECT.GET.agog_agent_work.agog.agent.work.roy.files.x.0"
+        for body in (b'{"seq": 1}', b'{"last_by_subj": "agog.agent.work.jen.files.x.0"}'):
+            with suppress(NatsTimeout, NatsError):
+                assert (await roy.request(file, body, timeout=2)).data != b"jen's"
+        await roy.flush()
+    finally:
+        await roy.close()
+
+    after = {s.name: (await jetstream.stream_info(s.name)).state for s in STREAMS}
+    grown = {name: after[name].messages - before[name].messages for name in before}
+    assert grown == {**dict.fromkeys(before, 0), "agog_agent_deliverables": 3}
+    assert heard == []
+    for subject in (*FORBIDDEN, "agog.>"):
+        assert any(f'"{subject.lower()}"' in each for each in refused), (subject, refused)
+
+
+async def test_a_stranger_has_no_login(server: Server) -> None:
+    with pytest.raises(Exception, match="NATS"):
+        await open_connection(server.url, "todd", "guessed")
