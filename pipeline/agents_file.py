@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import PurePath, PurePosixPath
 from types import MappingProxyType
@@ -348,7 +348,10 @@ class _Agents:
             self.prepares[name] = table.strings("prepare")
         if traits := self._programs.get(kind):
             names = table.variables("environment")
-            return read_program_agent(table, kind, traits, self._directory, names)
+            agent = read_program_agent(table, kind, traits, self._directory, names)
+            is_own = traits.is_remote and "account" not in table.values and name != _OTHER
+            # What holds one that works elsewhere, such as the want of a host, is its own matter.
+            return replace(agent, account=f"{kind}-{name}") if is_own else agent
         if kind == "command":
             argv = resolved(table.program("command"), self._directory)
             names = table.variables("environment")

@@ -109,6 +109,13 @@ MEANINGS: Mapping[Ending, Meaning] = MappingProxyType(
             "cannot work now: its model's service cannot be reached",
             "It is tried again, ever more seldom: check the network and the service's address.",
         ),
+        Ending.UNSERVED: Meaning(
+            Blame.ACCOUNT_WAITS,
+            FailureKind.LIMITED,
+            "cannot work now: no agent host takes its work",
+            "Start one where it works: python worker.py --role agent-host. It is tried again, ever "
+            "more seldom.",
+        ),
         Ending.UNKNOWN_MODEL: Meaning(
             Blame.HOST,
             FailureKind.REFUSED,

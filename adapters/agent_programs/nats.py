@@ -79,7 +79,9 @@ class RemoteAgent:
         match event.get("type"):
             case "sent":
                 yield f"» work item {event.get('item')} is sent; waits for its agent host"
-            case "waits" | "failed":
+            case "claimed":
+                yield f"» agent host {event.get('host')} has taken it"
+            case "waits" | "failed" | "unserved":
                 yield f"» {short(text_of(event.get('detail')), 600)}"
             case "refused":
                 said = f"{event.get('why')}: {text_of(event.get('detail'))}"
@@ -103,6 +105,7 @@ class RemoteStream:
         self._deliverable: Deliverable | None = None
         self._detail = ""
         self._was_sent = False
+        self._is_served = True
 
     def take(self, event: Event) -> None:
         """Read one event."""
@@ -111,6 +114,9 @@ class RemoteStream:
                 self._was_sent = True
             case "failed":
                 self._detail = text_of(event.get("detail"))
+            case "unserved":
+                self._detail = text_of(event.get("detail"))
+                self._is_served = False
             case "result":
                 try:
                     self._deliverable = Deliverable.model_validate(event.get("deliverable"))
@@ -124,6 +130,9 @@ class RemoteStream:
         """
         if self._deliverable:
             return self._deliverable.report(RemoteAgent.kind, process.account)
+        if not self._is_served:
+            ending, kind = Ending.UNSERVED, RemoteAgent.kind
+            return ProgramReport(kind, process.account, ending, detail=self._detail)
         return ProgramReport(
             kind=RemoteAgent.kind,
             account=process.account,

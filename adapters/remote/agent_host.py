@@ -34,7 +34,13 @@ from adapters.waiting import cleaned
 from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import CommandAgent, CurrentAgents
 from pipeline.endings import MEANINGS
-from pipeline.errors import AgentsFileRefused, GitFailed, ProjectRefused, RefusedInput
+from pipeline.errors import (
+    AgentsFileRefused,
+    GitFailed,
+    ProjectRefused,
+    RefusedInput,
+    UnknownRequirement,
+)
 from pipeline.model import (
     Ending,
     FailureKind,
@@ -150,6 +156,8 @@ class AgentHost:
             async with _alive(message):
                 if item.type == "stop":
                     await self._stop(item)
+                elif item.type == "extend":
+                    await self._extend(item)
                 else:
                     tries = message.metadata.num_delivered
                     await self._do(item, is_last_try=tries >= _TRIES)
@@ -317,6 +325,19 @@ class AgentHost:
             await self._runs.end(item.run_id)
         elif held.host_id != ORDER_HOST:
             raise _LaterElsewhere(f"agent host {held.host} has started it")
+
+    async def _extend(self, item: WorkItem) -> None:
+        """Give the item's run more time, if it is one of this host. Raises: _LaterElsewhere."""
+        run = RunDirectory.of(self._home, item.run_id)
+        if not run.is_recorded:
+            # Another host has it, or nobody yet; once it is too late nobody is told any more.
+            if datetime.now(UTC) < item.timestamp + timedelta(seconds=item.deadline_seconds):
+                raise _LaterElsewhere("it does not run here")
+            return
+        try:
+            await self._runs.extend(item.run_id, timedelta(seconds=item.deadline_seconds))
+        except UnknownRequirement:
+            log.info("%s has ended, and needs no more time", item.run_id)
 
 
 def _order(item: WorkItem, worktree: str, prompt: str, by_schema: str) -> RunOrder:

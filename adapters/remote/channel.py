@@ -79,7 +79,9 @@ class OrderChannel:
 
     async def send(self, item: WorkItem) -> None:
         """Store the item; JetStream drops a repeat by its id."""
-        name = item.item if item.type == "stage.started" else f"{item.item}:{item.type}"
+        name = item.item
+        if item.type != "stage.started":
+            name += f":{item.type}:{item.deadline_seconds:g}"
         await self._jetstream.publish(
             work_subject(item.agent.name), item.encoded(), headers={Header.MSG_ID: name}
         )
@@ -87,6 +89,18 @@ class OrderChannel:
     async def claim(self, item: WorkItem, mine: Claim) -> Claim:
         """Keep the item from being started; the claim that holds, which may be another one's."""
         return await _claim(self._client, self._jetstream, item, mine)
+
+    async def claimed(self, item: WorkItem) -> Claim | None:
+        """Who has claimed the item; None while nobody has."""
+        found = await _direct(
+            self._client, ANSWER_STREAM, claim_subject(item.agent.name, item.item)
+        )
+        return Claim.read(found) if found is not None else None
+
+    async def is_served(self, agent: str) -> bool:
+        """Whether an agent host asks for the agent's items, or has one in hand."""
+        info = await self._jetstream.consumer_info(WORK_STREAM, agent)
+        return bool(info.num_waiting or info.num_ack_pending)
 
     async def answers(self, agent: str, number: str) -> AsyncIterator[Msg]:
         """Every deliverable of the agent for that requirement, from the oldest, for ever.
@@ -194,7 +208,7 @@ async def _claim(client: Client, jetstream: JetStreamContext, item: WorkItem, mi
         found = await _direct(client, ANSWER_STREAM, subject)
         if found is None:
             raise
-        return Claim.model_validate_json(found)
+        return Claim.read(found)
     return mine
 
 

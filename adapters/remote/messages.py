@@ -1,10 +1,10 @@
 """What goes over the wire between an order and an agent host, as JSON with camelCase keys."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from pipeline.model import Ending, ProgramReport, Tokens
@@ -36,13 +36,15 @@ class Files(_Message):
 
 
 class WorkItem(_Message):
-    """A stage for an agent, or with `type` stop the order to end one that was sent before.
+    """A stage for an agent, or with another `type` a word about one that was sent before.
+
+    It is to stop, or to extend its deadline to `deadlineSeconds` from its start.
 
     `directory` and `runDirectory` are where the orchestrator has clone and run directory: prompts
     name them. The archive holds the prompts, the documents and a bundle of the commit.
     """
 
-    type: Literal["stage.started", "stop"] = Field("stage.started", alias="eventType")
+    type: Literal["stage.started", "stop", "extend"] = Field("stage.started", alias="eventType")
     item: str = Field(pattern=_NAME)
     """Names the run in subjects: a run's id may hold what a subject must not."""
     run_id: str
@@ -71,6 +73,14 @@ class Claim(_Message):
     host_id: str
     host: str = ""
     timestamp: datetime
+
+    @classmethod
+    def read(cls, data: bytes) -> "Claim":
+        """The claim; one that cannot be read is that of an unknown host."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError:
+            return cls(host_id="unreadable", host="unknown", timestamp=datetime.now(UTC))
 
 
 class Deliverable(_Message):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any
 
 from nats.aio.client import Client
@@ -47,6 +48,8 @@ ORDER_HOST = "order"
 """Claims an item that nobody is to start any more."""
 
 _AGAIN_SECONDS = 2.0
+_LOOK_SECONDS = 3.0
+"""Between two looks at an item that nobody has claimed yet."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,16 @@ class RemoteRun:
     run: RunDirectory
     login: NatsLogin
     say: Say
+    patience_seconds: float = 120.0
+    """How long an item is left that no agent host takes: the time in which one is restarted."""
 
     async def follow(self) -> int:
         """Have the work done, once; the exit code of the program."""
         if not self._file(RECEIVED).exists():
             client = await self._connected()
             try:
-                await self._have_done(OrderChannel(client))
+                if not await self._have_done(OrderChannel(client)):
+                    return 1
             except (BrokenFiles, GitFailed, ProjectRefused, OSError) as error:
                 self.say({"type": "failed", "detail": str(error)})
                 return 1
@@ -80,7 +86,7 @@ class RemoteRun:
         client = await self._connected()
         try:
             channel = OrderChannel(client)
-            held = await channel.claim(item, Claim(host_id=ORDER_HOST, timestamp=datetime.now(UTC)))
+            held = await channel.claim(item, _withdrawal())
             if held.host_id != ORDER_HOST:
                 await channel.send(item.model_copy(update={"type": "stop", "files": None}))
             self.say({"type": "stopped", "host": held.host})
@@ -99,14 +105,72 @@ class RemoteRun:
                 told = True
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _have_done(self, channel: OrderChannel) -> None:
+    async def _have_done(self, channel: OrderChannel) -> bool:
+        """Have the item done and its work laid here; False if nobody takes it."""
         with TemporaryDirectory(prefix="remote-", dir=self.run.path) as scratch:
             item = await self._sent(channel, Path(scratch))
-            async for message in channel.answers(item.agent.name, item.req_number):
-                deliverable = self._accepted(item, message)
-                if deliverable and await self._lay(channel, item, deliverable, Path(scratch)):
-                    write_atomically(self._file(RECEIVED), deliverable.encoded().decode())
-                    break
+            receiving = asyncio.create_task(self._receive(channel, item, Path(scratch)))
+            watching = asyncio.create_task(self._is_withdrawn(channel, item))
+            extending = asyncio.create_task(self._pass_on_extensions(channel, item))
+            try:
+                await asyncio.wait({receiving, watching}, return_when=asyncio.FIRST_COMPLETED)
+                if not receiving.done() and watching.result():
+                    waited = f"{self.patience_seconds:g} s"
+                    detail = f"No agent host has taken the work of {item.agent.name} for {waited}."
+                    self.say({"type": "unserved", "detail": detail})
+                    return False
+                await receiving
+            finally:
+                tasks = (receiving, watching, extending)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tidy(channel, item)
+        return True
+
+    async def _receive(self, channel: OrderChannel, item: WorkItem, scratch: Path) -> None:
+        async for message in channel.answers(item.agent.name, item.req_number):
+            deliverable = self._accepted(item, message)
+            if deliverable and await self._lay(channel, item, deliverable, scratch):
+                write_atomically(self._file(RECEIVED), deliverable.encoded().decode())
+                return
+
+    async def _is_withdrawn(self, channel: OrderChannel, item: WorkItem) -> bool:
+        """Withdraw an item that no agent host takes; False once one has claimed it."""
+        alive_at = monotonic()
+        while True:
+            try:
+                if claim := await channel.claimed(item):
+                    self.say({"type": "claimed", "host": claim.host})
+                    return claim.host_id == ORDER_HOST
+                if await channel.is_served(item.agent.name):
+                    alive_at = monotonic()
+                elif monotonic() - alive_at >= self.patience_seconds:
+                    await channel.claim(item, _withdrawal())
+            except (NatsError, OSError) as error:
+                log.debug("Not looked at: %s", error)
+                alive_at = monotonic()  # a server that is down hides who is there
+            await asyncio.sleep(min(_LOOK_SECONDS, self.patience_seconds))
+
+    async def _pass_on_extensions(self, channel: OrderChannel, item: WorkItem) -> None:
+        """Tell the agent host, for ever, when the run is given more time than it was told of."""
+        told = item.deadline_seconds
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            *before, last = self.run.parts()
+            order = last.order()
+            allowed = sum(part.worked_seconds for part in before)
+            allowed += last.deadline_seconds(order) if order else 0.0
+            if allowed <= told:
+                continue
+            change = {"type": "extend", "deadline_seconds": allowed, "files": None}
+            try:
+                await channel.send(item.model_copy(update=change))
+                told = allowed
+            except (NatsError, OSError) as error:
+                log.debug("An extension is sent again: %s", error)
+
+    async def _tidy(self, channel: OrderChannel, item: WorkItem) -> None:
         try:
             await channel.forget_files(item.agent.name, item.item)
         except (NatsError, OSError) as error:  # the streams forget them in time
@@ -205,6 +269,11 @@ class RemoteRun:
 
     def _file(self, name: str) -> Path:
         return self.run.path / name
+
+
+def _withdrawal() -> Claim:
+    """Claims an item for nobody: whoever takes it finds that it is not to be started."""
+    return Claim(host_id=ORDER_HOST, timestamp=datetime.now(UTC))
 
 
 def run_of(home: Path, run_directory: Path) -> RunDirectory:

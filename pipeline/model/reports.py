@@ -28,6 +28,8 @@ class Ending(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     API_ERROR = "api_error"
     NO_SANDBOX = "no_sandbox"
+    UNSERVED = "unserved"
+    """It works on another machine, and no agent host there takes its work."""
     REFUSED_START = "refused_start"
     """It did not take its command line, or its session."""
     FAILED = "failed"

@@ -452,7 +452,7 @@ def test_who_works_elsewhere_has_no_defaults_that_hold_here_and_no_clone_to_prep
 
     roy = agents.agent("roy")
     assert isinstance(roy, ProgramAgent)
-    assert (roy.is_remote, roy.max_turns) == (True, None)
+    assert (roy.is_remote, roy.max_turns, roy.account) == (True, None, "afar-roy")
     stage = a_stage("Backend Implementation", agent="roy")
     assert agents.prepared(stage) == ()
     assert agents.prepared(replace(stage, agent="billy")) == ("backend",)

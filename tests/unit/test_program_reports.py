@@ -265,6 +265,11 @@ def test_a_log_shows_tools_and_results(name: str) -> None:
         ([{"type": "sent", "item": "s-1"}], RunEnd.LOST, (Ending.CUT_OFF, "s-1", True)),
         ([{"type": "failed", "detail": "No."}], RunEnd.EXITED, (Ending.FAILED, "s-1", False)),
         (
+            [{"type": "sent", "item": "s-1"}, {"type": "unserved", "detail": "Nobody."}],
+            RunEnd.EXITED,
+            (Ending.UNSERVED, "", False),
+        ),
+        (
             [
                 {"type": "sent", "item": "s-1"},
                 {

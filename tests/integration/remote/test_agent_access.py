@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,13 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from adapters.builds.project_builds import ProjectBuilds
 from adapters.git import GitWorkspaces
-from adapters.nats.connection import open_connection
+from adapters.nats.connection import NatsLogin, open_connection
 from adapters.nats.events import NatsEventPublisher, connect
 from adapters.remote.agent_host import DELIVERED, AgentHost
 from adapters.remote.messages import Deliverable
+from adapters.remote.order import RemoteRun
+from adapters.runs import records
+from adapters.runs.program_starts import program_start
 from adapters.runs.resources import RunResources
 from pipeline.agent_access import password_variable, server_accounts
 from pipeline.agent_programs import ProgramAgent
@@ -31,7 +36,7 @@ from pipeline.answers import read_run
 from pipeline.events import STREAMS
 from pipeline.model import Ending, StageState
 from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async, wait_until
-from tests.fixtures_runs import PORTS, Bench, attach
+from tests.fixtures_runs import PORTS, Bench, attach, follow
 from tests.fixtures_workspaces import GitProject, stage_request
 from tests.ports import own_port
 from tests.unit.test_answers import a_request
@@ -56,12 +61,13 @@ class Server:
 
     directory: Path
     port: int
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
         program = shutil.which("nats-server", path=str(Path(sys.executable).parent))
         assert program
         (self.directory / "accounts.conf").write_text(server_accounts([ROY, JEN]))
@@ -75,9 +81,13 @@ class Server:
         environment = {"NATS_USER": OURS, "NATS_PASSWORD": f"of-{OURS}", **passwords}
         with (self.directory / "log").open("ab") as log:
             command = [program, "--config", str(configuration)]
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         wait_until(self._accepts, f"NATS on {self.port} (log: {self.directory / 'log'})")
-        return process
+
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
 
     async def client(self, user: str) -> Client:
         return await open_connection(self.url, user, f"of-{user}")
@@ -92,10 +102,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     directory = tmp_path / "server"
     directory.mkdir()
     server = Server(directory, own_port())
-    process = server.start()
+    server.start()
     yield server
-    process.terminate()
-    process.wait(PATIENCE_SECONDS)
+    server.kill()
 
 
 @pytest.fixture
@@ -210,7 +219,34 @@ async def test_work_goes_to_an_agent_host_and_comes_back_as_if_it_was_done_here(
 
 
 @pytest.mark.usefixtures("publisher")
-async def test_a_run_that_is_cancelled_ends_at_its_agent_host(
+async def test_order_and_server_may_be_killed_and_the_work_is_done_once(
+    runs: Bench, server: Server, far: Far
+) -> None:
+    order, host = ordering(runs, server).order(), runs.host()
+    far.hold.touch()
+    running = asyncio.create_task(follow(host, order))
+    await far.start()
+    await eventually(lambda: far.file("starts") is not None, "roy works")
+
+    server.kill()
+    server.start()
+    part = runs.directory(order)
+    identity = part.identity()
+    for name in ("supervisor", "agent"):
+        os.kill(identity[name], signal.SIGKILL)
+    await eventually(lambda: part.following.has("started"), "it goes on in another part")
+    far.hold.unlink()
+    result = await running
+
+    assert result.report
+    assert (result.report.ending, result.starts, result.resumes) == (Ending.SUCCESS, 1, 1)
+    starts = far.file("starts")
+    assert starts
+    assert starts.read_text() == "start\n"
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_a_run_that_is_extended_and_cancelled_is_so_at_its_agent_host(
     runs: Bench, server: Server, far: Far
 ) -> None:
     order, host = ordering(runs, server).order(), runs.host()
@@ -219,28 +255,59 @@ async def test_a_run_that_is_cancelled_ends_at_its_agent_host(
     await far.start()
     await eventually(lambda: far.file("starts") is not None, "roy works")
 
+    await host.extend(order.run_id, timedelta(hours=5))
+    (run,) = far.bench.all_runs()
+    await eventually(lambda: run.file("deadline").read_text() == "18000.0", "it has more time")
     await host.end(order.run_id)
     await running
 
-    (run,) = far.bench.all_runs()
     await eventually(lambda: run.has("exit.json"), "it has ended there")
     assert json.loads(run.file("exit.json").read_text())["end"] == "cancelled"
 
 
-@pytest.mark.usefixtures("publisher")
 async def test_a_run_that_was_cancelled_before_it_was_taken_is_never_started(
-    runs: Bench, server: Server, far: Far
+    runs: Bench, server: Server, far: Far, publisher: NatsEventPublisher
 ) -> None:
     order, host = ordering(runs, server).order(), runs.host()
     running = asyncio.create_task(attach(host, order))
-    log = runs.directory(order).file("stdout")
-    await eventually(lambda: log.exists() and '"sent"' in log.read_text(), "it is sent")
+
+    async def is_sent() -> bool:
+        info = await publisher._jetstream.stream_info(
+            "agog_agent_work", subjects_filter="agog.agent.work.roy"
+        )
+        return bool(info.state.subjects)
+
+    await eventually_async(is_sent, "its item is stored")
     await host.end(order.run_id)
     await running
 
     await far.start()
     await eventually(lambda: any(far.bench.home.glob(f"{DELIVERED}/*")), "it was looked at")
 
+    assert far.bench.all_runs() == []
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_work_that_no_agent_host_takes_is_withdrawn_and_never_started(
+    runs: Bench, server: Server, far: Far
+) -> None:
+    order = ordering(runs, server).order()
+    run = runs.directory(order)
+    run.create()
+    agent = runs.agents[ROY]
+    assert isinstance(agent, ProgramAgent)
+    made = program_start(agent, order, run, runs.environment)
+    run.write_order(made.record)
+    run.file(records.PROMPT).write_text(made.prompt)
+    told: list[str] = []
+    login = NatsLogin(server.url, OURS, f"of-{OURS}")
+    remote = RemoteRun(runs.home, run, login, lambda event: told.append(event["type"]), 0.5)
+
+    assert await remote.follow() == 1
+
+    assert told == ["sent", "claimed", "unserved"]
+    await far.start()
+    await eventually(lambda: any(far.bench.home.glob(f"{DELIVERED}/*")), "it was looked at")
     assert far.bench.all_runs() == []
 
 

@@ -1,12 +1,15 @@
 """Every deliverable that comes in is told, once: received by its run, or refused and why."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 from nats.aio.client import Client
 
+from adapters.nats.connection import NatsLogin
 from adapters.nats.events import NatsEventPublisher
 from adapters.remote.desk import attend
 from adapters.remote.messages import Deliverable
@@ -15,6 +18,7 @@ from adapters.sdlc.store import PostgresSdlcStore
 from pipeline.model import RunEnd, StageState
 from pipeline.remote_work import answer_subject
 from tests.eventually import eventually_async
+from tests.fixtures_sdlc import NatsServer
 from tests.sdlc_factory import RESEARCH, Requirement, a_failure
 
 
@@ -24,17 +28,14 @@ def an_answer(run_id: str, agent: str, number: str = "REQ-1") -> bytes:
     ).encoded()
 
 
+@dataclass
 class Desk:
     """A desk, and agents that send what they like on their own subjects."""
 
-    def __init__(
-        self, store: PostgresSdlcStore, reader: SdlcReader, publisher: NatsEventPublisher
-    ) -> None:
-        self._store, self._reader, self._publisher = store, reader, publisher
-
-    @property
-    def client(self) -> Client:
-        return self._publisher._client
+    client: Client
+    _store: PostgresSdlcStore
+    _reader: SdlcReader
+    _publisher: NatsEventPublisher
 
     async def attend(self) -> None:
         async def publish(number: str) -> int:
@@ -63,9 +64,14 @@ class Desk:
 
 @pytest.fixture
 async def desk(
-    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader, nats_publisher: NatsEventPublisher
-) -> Desk:
-    return Desk(sdlc_store, sdlc_reader, nats_publisher)
+    sdlc_store: PostgresSdlcStore,
+    sdlc_reader: SdlcReader,
+    nats_server: NatsServer,
+    nats_publisher: NatsEventPublisher,
+) -> AsyncIterator[Desk]:
+    login = NatsLogin(nats_server.url, "agog", nats_server.password)
+    async with login.connected() as client:
+        yield Desk(client, sdlc_store, sdlc_reader, nats_publisher)
 
 
 async def test_what_no_run_waits_for_is_refused_and_told(
