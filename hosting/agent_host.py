@@ -53,7 +53,7 @@ async def serve_agents(settings: Settings) -> None:
         runs = HostRuns(home, agents, limit, environment, resources)
         builds = ProjectBuilds(agents, home, environment, resources)
         await asyncio.to_thread(runs.remove_leftovers)
-        host = AgentHost(home, settings.host, client, runs, builds, agents, limit.current)
+        host = AgentHost(home, settings.host, client, runs, builds, agents)
         serving = asyncio.create_task(host.serve(names))
         stopping = asyncio.create_task(stop.wait())
         log.info("Agent host %s is ready for %s", settings.host, ", ".join(names))

@@ -6,7 +6,7 @@ run. A claim in the stream keeps a second host of the same agent from starting i
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -88,16 +88,14 @@ class AgentHost:
         runs: HostRuns,
         builds: ProjectBuilds,
         agents: CurrentAgents,
-        slots: Callable[[], int],
     ) -> None:
-        """`slots` says how many agents may live here at once."""
+        """`runs` bounds how many agents live here at once."""
         self._home = home
         self._host = host
         self._channel = HostChannel(client)
         self._runs = runs
         self._builds = builds
         self._agents = agents
-        self._slots = slots
         self._repository = HostRepository(home)
         self._busy: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,7 +130,8 @@ class AgentHost:
                 raise AgentsFileRefused(agents.source, f"agents.{name}", reason)
 
     async def _take_items(self, name: str) -> None:
-        async for message in self._channel.items(name, lambda: len(self._tasks) < self._slots()):
+        # Also without a free slot: an agent that runs may have to be ended.
+        async for message in self._channel.items(name):
             task = asyncio.create_task(self._handle(name, message))
             self._tasks.add(task)
             task.add_done_callback(self._forget)
@@ -163,7 +162,7 @@ class AgentHost:
                     await self._do(item, is_last_try=tries >= _TRIES)
             await message.ack()
         except _LaterElsewhere as later:
-            log.info("%s is offered again: %s", item.run_id, later.why)
+            log.debug("%s is offered again: %s", item.run_id, later.why)
             await _offer_again(message, _AGAIN_SECONDS)
         except asyncio.CancelledError:  # this process ends, and the next one is to go on at once
             await cleaned(_offer_again(message))
@@ -213,11 +212,11 @@ class AgentHost:
         while True:
             part = await self._runs.next_part(item.run_id)
             if part is not None:
-                if not part and not await self._is_ours(item):
-                    return None
                 async with self._runs.slot(request) as has_slot:
-                    if not has_slot:
+                    if not has_slot:  # before the claim: another host may have one
                         raise _LaterElsewhere("no slot is free")
+                    if not part and not await self._is_ours(item):
+                        return None
                     order = _order(item, "", "", "") if part else await self._prepared(item)
                     await self._runs.start(order)
             result = await self._runs.attach(request)
@@ -227,8 +226,7 @@ class AgentHost:
 
     async def _is_ours(self, item: WorkItem) -> bool:
         """Whether this host is to start it; False if nobody is. Raises: _LaterElsewhere."""
-        allowed = timedelta(seconds=item.deadline_seconds + item.grace_seconds)
-        if datetime.now(UTC) > item.timestamp + allowed:
+        if _is_over(item):
             return False  # nobody waits for it any more, and it would be paid all the same
         mine = Claim(host_id=self._id, host=self._host, timestamp=datetime.now(UTC))
         held = await self._channel.claim(item, mine)
@@ -323,7 +321,7 @@ class AgentHost:
         held = await self._channel.claim(item, mine)
         if held.host_id == self._id:
             await self._runs.end(item.run_id)
-        elif held.host_id != ORDER_HOST:
+        elif held.host_id != ORDER_HOST and not _is_over(item):
             raise _LaterElsewhere(f"agent host {held.host} has started it")
 
     async def _extend(self, item: WorkItem) -> None:
@@ -374,6 +372,12 @@ def _request(item: WorkItem) -> StageRequest:
     head = Head(item.commit, item.position)
     ref = RequirementRef(number, workflow_run)
     return StageRequest(ref, Priority.P2, stage, item.attempt, head, 0.0)
+
+
+def _is_over(item: WorkItem) -> bool:
+    """Whether the time of the item is over, unless it was extended."""
+    allowed = timedelta(seconds=item.deadline_seconds + item.grace_seconds)
+    return datetime.now(UTC) > item.timestamp + allowed
 
 
 def _is_limited(result: RunResult) -> bool:

@@ -151,8 +151,8 @@ class HostChannel:
         self._client = client
         self._jetstream = client.jetstream(timeout=ACK_SECONDS)
 
-    async def items(self, agent: str, may_take: Callable[[], bool]) -> AsyncIterator[Msg]:
-        """The agent's work items, for ever; asks only while `may_take` says so.
+    async def items(self, agent: str) -> AsyncIterator[Msg]:
+        """The agent's work items, for ever.
 
         Who takes one acknowledges it once its deliverable is stored.
         """
@@ -161,8 +161,6 @@ class HostChannel:
             try:
                 pulled = await self._jetstream.pull_subscribe_bind(agent, WORK_STREAM)
                 while True:
-                    while not may_take():  # noqa: ASYNC110 -- slots set no Event
-                        await asyncio.sleep(0.2)
                     for message in await pulled.fetch(1, timeout=_ASK_SECONDS):
                         told = ""
                         yield message

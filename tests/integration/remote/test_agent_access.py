@@ -134,7 +134,7 @@ class Far:
         file = AgentsFile("agents.toml", home, self.bench.agents, builds, 0.0)
         made = ProjectBuilds(lambda: file, home, environment, RunResources(home, PORTS))
         runs = self.bench.host()
-        host = AgentHost(home, "far", self._client, runs, made, lambda: file, lambda: 4)
+        host = AgentHost(home, "far", self._client, runs, made, lambda: file)
         self._serving = asyncio.create_task(host.serve([ROY]))
 
     async def stop(self) -> None:
@@ -250,6 +250,7 @@ async def test_a_run_that_is_extended_and_cancelled_is_so_at_its_agent_host(
     runs: Bench, server: Server, far: Far
 ) -> None:
     order, host = ordering(runs, server).order(), runs.host()
+    far.bench.limit = 1  # whoever has no slot left hears all the same
     far.hold.touch()
     running = asyncio.create_task(attach(host, order))
     await far.start()
