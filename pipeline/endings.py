@@ -116,6 +116,12 @@ MEANINGS: Mapping[Ending, Meaning] = MappingProxyType(
             "Start one where it works: python worker.py --role agent-host. It is tried again, ever "
             "more seldom.",
         ),
+        Ending.HANDOVER: Meaning(
+            Blame.HOST,
+            FailureKind.REFUSED,
+            "could not hand its work over to its agent host, or take it back",
+            f"Mend what it says. {_GOES_ON}",
+        ),
         Ending.UNKNOWN_MODEL: Meaning(
             Blame.HOST,
             FailureKind.REFUSED,

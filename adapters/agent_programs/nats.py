@@ -91,6 +91,8 @@ class RemoteAgent:
             case "result":
                 made = record(event.get("deliverable"))
                 yield f"» {made.get('ending')} on {made.get('host')}"
+                for remark in made.get("remarks") or ():
+                    yield f"» {short(text_of(remark), 600)}"
                 yield from text_of(made.get("text")).splitlines()
 
     def login(self, ask: Asked) -> tuple[Login, str]:
@@ -136,7 +138,7 @@ class RemoteStream:
         return ProgramReport(
             kind=RemoteAgent.kind,
             account=process.account,
-            ending=Ending.FAILED if self._detail else Ending.CUT_OFF,
+            ending=Ending.HANDOVER if self._detail else Ending.CUT_OFF,
             session=process.session,
             detail=kept(self._detail or last_lines(process.errors)),
             has_worked=self._was_sent,

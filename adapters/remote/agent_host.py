@@ -64,6 +64,8 @@ DELIVERED = "agent-host/delivered"
 _IDENTITY = "agent-host/id"
 
 _ALIVE_SECONDS = ACK_WAIT_SECONDS / 3
+_MOST_BYTES = 900_000
+"""Of a deliverable: a NATS server takes messages of 1 MiB unless it is told otherwise."""
 _TRIES = 5
 """How often the clone of an item is tried to be made."""
 _AGAIN_SECONDS = 2.0
@@ -204,7 +206,10 @@ class AgentHost:
             log.info("%s was ended by its order", item.run_id)
             await self._keep(item)
         else:
-            await self._deliver(item, result)
+            try:
+                await self._deliver(item, result)
+            except BrokenFiles as error:
+                await self._deliver(item, str(error))
 
     async def _result(self, item: WorkItem) -> RunResult | None:
         """How the item's run has ended, which is started unless it was; None if it must not be."""
@@ -301,7 +306,7 @@ class AgentHost:
                 stored = await self._channel.send_files(item, packed)
             change = {"files": stored, "remarks": taken.remarks}
             deliverable = deliverable.model_copy(update=change)
-        await self._channel.deliver(item, deliverable.encoded())
+        await self._channel.deliver(item, _encoded(deliverable))
         log.info("%s is delivered: %s", item.run_id, deliverable.ending)
 
     async def _taken(self, item: WorkItem, bundle: Path) -> TakenWork:
@@ -396,7 +401,7 @@ def _deliverable(item: WorkItem, host: str, result: RunResult | str) -> Delivera
         host=host,
     )
     if isinstance(result, str):  # nothing was started
-        return made.model_copy(update={"ending": Ending.REFUSED_START, "detail": result})
+        return made.model_copy(update={"ending": Ending.HANDOVER, "detail": result})
     ending, detail = _ending(result)
     report = result.report
     if report is None:
@@ -416,6 +421,16 @@ def _deliverable(item: WorkItem, host: str, result: RunResult | str) -> Delivera
             "denials": report.denials,
         }
     )
+
+
+def _encoded(deliverable: Deliverable) -> bytes:
+    """As it goes over the wire; an answer that no message can hold is none."""
+    encoded = deliverable.encoded()
+    if len(encoded) <= _MOST_BYTES:
+        return encoded
+    said = f"Its answer of {len(encoded):,} bytes is too long to be sent: at most {_MOST_BYTES:,}."
+    cut = {"ending": Ending.FAILED, "detail": said, "text": "", "answer": None, "denials": ()}
+    return deliverable.model_copy(update={**cut, "remarks": ()}).encoded()
 
 
 def _ending(result: RunResult) -> tuple[Ending, str]:

@@ -211,6 +211,9 @@ async def _claim(client: Client, jetstream: JetStreamContext, item: WorkItem, mi
 
 
 async def _put(jetstream: JetStreamContext, subject: Subject, archive: Path) -> Files:
+    found = (await asyncio.to_thread(archive.stat)).st_size
+    if found > MOST_FILE_BYTES:
+        raise BrokenFiles(f"Files of {found:,} bytes: at most {MOST_FILE_BYTES:,} can be sent.")
     digest, size, pieces = sha256(), 0, 0
     with archive.open("rb") as file:
         while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from pipeline.model import Ending, ProgramReport, Tokens
@@ -15,6 +15,10 @@ MOST_TEXT = 256 * 1024
 """Characters of an agent's last message that travel, from its end; a message holds up to 1 MB."""
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+
+_Name = Annotated[str, Field(max_length=200)]
+_Count = Annotated[int, Field(ge=0, le=1 << 50)]
+_Counts = tuple[_Count, _Count, _Count]
 
 
 class _Message(BaseModel):
@@ -52,7 +56,7 @@ class WorkItem(_Message):
     stage: str
     agent: Agent
     attempt: int
-    timestamp: datetime
+    timestamp: AwareDatetime
     deadline_seconds: float = 0.0
     grace_seconds: float = 0.0
     commit: str = ""
@@ -72,7 +76,7 @@ class Claim(_Message):
 
     host_id: str
     host: str = ""
-    timestamp: datetime
+    timestamp: AwareDatetime
 
     @classmethod
     def read(cls, data: bytes) -> "Claim":
@@ -90,19 +94,19 @@ class Deliverable(_Message):
     agent: str = Field(max_length=30, pattern=_PRINTABLE)
     req_number: str = Field(max_length=200, pattern=_PRINTABLE)
     item: str = ""
-    timestamp: datetime | None = None
+    timestamp: AwareDatetime | None = None
     host: str = ""
     ending: Ending = Ending.SUCCESS
     detail: str = ""
-    until: datetime | None = None
+    until: AwareDatetime | None = None
     text: str = ""
     """What the agent has said last: its notice, fenced."""
     answer: Mapping[str, object] | None = None
     """Its notice, where it was given by a schema."""
-    usage: Mapping[str, tuple[int, int, int]] = Field(default_factory=dict)
+    usage: Mapping[_Name, _Counts] = Field(default_factory=dict, max_length=50)
     """Tokens by model: read, written, and read from a cache."""
-    cost_usd: float | None = Field(None, ge=0)
-    denials: tuple[str, ...] = ()
+    cost_usd: float | None = Field(None, ge=0, le=1_000_000, allow_inf_nan=False)
+    denials: tuple[str, ...] = Field((), max_length=50)
     remarks: tuple[str, ...] = ()
     """What of its work does not travel."""
     files: Files | None = None
@@ -114,7 +118,7 @@ class Deliverable(_Message):
 
     def report(self, kind: str, account: str) -> ProgramReport:
         """What a program of that kind tells with it."""
-        usage = {name: Tokens(*map(abs, counts)) for name, counts in self.usage.items()}
+        usage = {name: Tokens(*counts) for name, counts in self.usage.items()}
         return ProgramReport(
             kind=kind,
             account=account,

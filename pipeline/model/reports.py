@@ -30,6 +30,8 @@ class Ending(StrEnum):
     NO_SANDBOX = "no_sandbox"
     UNSERVED = "unserved"
     """It works on another machine, and no agent host there takes its work."""
+    HANDOVER = "handover"
+    """Its work could not be handed over to another machine, or started there, or taken back."""
     REFUSED_START = "refused_start"
     """It did not take its command line, or its session."""
     FAILED = "failed"

@@ -263,7 +263,7 @@ def test_a_log_shows_tools_and_results(name: str) -> None:
         # Cut off, it goes on waiting in its session; with its deliverable it is asked no more.
         ([], RunEnd.LOST, (Ending.CUT_OFF, "s-1", False)),
         ([{"type": "sent", "item": "s-1"}], RunEnd.LOST, (Ending.CUT_OFF, "s-1", True)),
-        ([{"type": "failed", "detail": "No."}], RunEnd.EXITED, (Ending.FAILED, "s-1", False)),
+        ([{"type": "failed", "detail": "No."}], RunEnd.EXITED, (Ending.HANDOVER, "s-1", False)),
         (
             [{"type": "sent", "item": "s-1"}, {"type": "unserved", "detail": "Nobody."}],
             RunEnd.EXITED,

@@ -1,7 +1,11 @@
 """Which deliverable answers which run."""
 
-import pytest
+import json
 
+import pytest
+from pydantic import ValidationError
+
+from adapters.remote.messages import Deliverable
 from pipeline.remote_work import Correlation, OrderedRun, Received, Refusal, judged
 
 RUN = "REQ-1/wf-1/Backend Implementation/1"
@@ -46,3 +50,25 @@ def test_a_deliverable_is_refused_unless_its_run_waits_for_it(
     subject: str, named: Correlation | None, run: OrderedRun | None, refusal: str | None
 ) -> None:
     assert judged(Received("7", subject, named), run) == refusal
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"costUsd": -1},
+        {"costUsd": 1e300},
+        {"usage": {"m": [1 << 60, 0, 0]}},
+        {"usage": {"m": [-1, 0, 0]}},
+        {"usage": {"m" * 300: [1, 0, 0]}},
+        {"until": "2026-01-05T09:00:00"},
+        {"ending": "excellent"},
+        {"runId": "a\nb"},
+        {"files": {"pieces": 1, "size": 3, "sha256": "../../etc"}},
+    ],
+)
+def test_figures_that_no_run_can_have_are_unreadable(field: dict[str, object]) -> None:
+    whole = {"runId": RUN, "agent": "roy", "reqNumber": "REQ-1", "until": "2026-01-05T09:00:00Z"}
+    assert Deliverable.model_validate_json(json.dumps(whole)).until
+
+    with pytest.raises(ValidationError):
+        Deliverable.model_validate_json(json.dumps({**whole, **field}))

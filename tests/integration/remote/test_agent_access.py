@@ -34,7 +34,7 @@ from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import AgentsFile, BuildCommand
 from pipeline.answers import read_run
 from pipeline.events import STREAMS
-from pipeline.model import Ending, StageState
+from pipeline.model import Ending, FailureKind, StageState
 from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async, wait_until
 from tests.fixtures_runs import PORTS, Bench, attach, follow
 from tests.fixtures_workspaces import GitProject, stage_request
@@ -286,6 +286,30 @@ async def test_a_run_that_was_cancelled_before_it_was_taken_is_never_started(
     await eventually(lambda: any(far.bench.home.glob(f"{DELIVERED}/*")), "it was looked at")
 
     assert far.bench.all_runs() == []
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_what_cannot_be_handed_over_asks_a_human_in_its_own_words(
+    runs: Bench, server: Server, far: Far, git_project: GitProject
+) -> None:
+    workspaces = GitWorkspaces(git_project.root, runs.home)
+    head, _ = await workspaces.open("REQ-1")
+    worktree = await workspaces.prepare(stage_request(head))
+    await far.start()
+    await asyncio.sleep(0)  # it has begun, and has found its agent described
+    far.bench.agents.clear()
+    host = ordering(runs, server).host()
+    unknown = await attach(host, runs.order(stage="Unknown There"))
+    (workspaces._store.path / "shallow").touch()
+    shallow = await attach(host, runs.order(worktree=worktree, head=head))
+
+    for result, words in ((unknown, "agents.roy: missing"), (shallow, "--unshallow")):
+        assert result.report
+        assert result.report.ending is Ending.HANDOVER
+        assert words in result.report.detail
+        failure = read_run(a_request(), result).failure
+        assert failure
+        assert failure.kind is FailureKind.REFUSED
 
 
 @pytest.mark.usefixtures("publisher")
