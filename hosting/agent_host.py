@@ -32,9 +32,10 @@ async def serve_agents(settings: Settings) -> None:
     """
     names = settings.agents_served
     if not names or not all(map(is_agent_name, names)):
+        found = f"holds {', '.join(names)!r}" if names else "is not set, and neither is NATS_USER"
         raise RefusedInput(
-            f"AGOG_SERVED_AGENTS says {', '.join(names) or 'nobody'!r}: name the agents whose work "
-            f"this agent host takes. A name {AGENT_NAME}."
+            f"AGOG_SERVED_AGENTS {found}: name the agents whose work this agent host takes, with "
+            f"commas. A name {AGENT_NAME}."
         )
     await_children_by_descriptor()
     stop = asyncio.Event()
@@ -54,6 +55,7 @@ async def serve_agents(settings: Settings) -> None:
         builds = ProjectBuilds(agents, home, environment, resources)
         await asyncio.to_thread(runs.remove_leftovers)
         host = AgentHost(home, settings.host, client, runs, builds, agents)
+        host.check(names)
         serving = asyncio.create_task(host.serve(names))
         stopping = asyncio.create_task(stop.wait())
         log.info("Agent host %s is ready for %s", settings.host, ", ".join(names))

@@ -104,11 +104,7 @@ class AgentHost:
         self._id = _identity(home)
 
     async def serve(self, names: Sequence[str]) -> None:
-        """Take the items of these agents, for ever; cancelled, it leaves their programs alone.
-
-        Raises: AgentsFileRefused if one of them is not described here, or works elsewhere.
-        """
-        self._check(names)
+        """Take the items of these agents, for ever; cancelled, it leaves their programs alone."""
         try:
             async with asyncio.TaskGroup() as group:
                 for name in names:
@@ -118,7 +114,11 @@ class AgentHost:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _check(self, names: Sequence[str]) -> None:
+    def check(self, names: Sequence[str]) -> None:
+        """Check that this host's agents file says how each of them runs here.
+
+        Raises: AgentsFileRefused if one is not described, works elsewhere, or is told something.
+        """
         agents = self._agents()
         for name in names:
             agent = agents.agent(name)

@@ -31,8 +31,9 @@ from adapters.runs.program_starts import program_start
 from adapters.runs.resources import RunResources
 from pipeline.agent_access import password_variable, server_accounts
 from pipeline.agent_programs import ProgramAgent
-from pipeline.agents_file import AgentsFile, BuildCommand
+from pipeline.agents_file import Agent, AgentsFile, BuildCommand, CommandAgent
 from pipeline.answers import read_run
+from pipeline.errors import AgentsFileRefused
 from pipeline.events import STREAMS
 from pipeline.model import Ending, FailureKind, StageState
 from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async, wait_until
@@ -296,7 +297,6 @@ async def test_what_cannot_be_handed_over_asks_a_human_in_its_own_words(
     head, _ = await workspaces.open("REQ-1")
     worktree = await workspaces.prepare(stage_request(head))
     await far.start()
-    await asyncio.sleep(0)  # it has begun, and has found its agent described
     far.bench.agents.clear()
     host = ordering(runs, server).host()
     unknown = await attach(host, runs.order(stage="Unknown There"))
@@ -442,3 +442,25 @@ async def test_an_agent_publishes_its_own_deliverables_and_nothing_else(
 async def test_a_stranger_has_no_login(server: Server) -> None:
     with pytest.raises(Exception, match="NATS"):
         await open_connection(server.url, "todd", "guessed")
+
+
+@pytest.mark.parametrize(
+    ("agents", "why"),
+    [
+        ({}, "agents.roy: must say how it runs on this agent host"),
+        ({ROY: ProgramAgent("nats", "x", "x", is_remote=True)}, "by another kind than nats"),
+        ({ROY: CommandAgent(("x",), instructions="Hurry.")}, "agents.roy.instructions: is told by"),
+    ],
+)
+async def test_an_agents_file_that_cannot_serve_is_refused(
+    server: Server, tmp_path: Path, agents: dict[str, Agent], why: str
+) -> None:
+    bench = Bench(tmp_path, agents)
+    file = AgentsFile("agents.toml", tmp_path, agents, {}, 0.0)
+    made = ProjectBuilds(lambda: file, tmp_path, {}, RunResources(tmp_path, PORTS))
+    client = await server.client(ROY)
+    host = AgentHost(tmp_path, "far", client, bench.host(), made, lambda: file)
+    await client.close()
+
+    with pytest.raises(AgentsFileRefused, match=why):
+        host.check([ROY])
