@@ -62,19 +62,17 @@ class Durations:
         """Take the agents file; without one the kinds of agents are not known."""
         self._agents = agents
         self._learned = NOTHING
-        self._read_at: datetime | None = None
+        self._asked_at: datetime | None = None
+        self.was_read = False
+        """Whether the database has told anything."""
 
     async def read(self, reader: SdlcReader) -> None:
-        """Read what is known. Raises: DependencyUnavailable."""
+        """Read what is known, unless that was asked for lately. Raises: DependencyUnavailable."""
         now = datetime.now(UTC)
-        if self._read_at is None or now - self._read_at > _FRESH:
+        if self._asked_at is None or now - self._asked_at > _FRESH:
+            self._asked_at = now
             self._learned = await reader.durations()
-            self._read_at = now
-
-    @property
-    def was_read(self) -> bool:
-        """Whether the database has told anything."""
-        return self._read_at is not None
+            self.was_read = True
 
     def of_plan(
         self,

@@ -55,7 +55,7 @@ def _details(order: RequirementOrder, description: str) -> str:
     target = f", to branch `{order.target}`" if order.target else ""
     mode = Mode.SEQUENTIAL if order.sequential else Mode.PARALLEL
     about = f"Priority {order.priority}, pipeline {order.pipeline.name}, {mode}{target}."
-    text = _fitting(description, _DETAILS_BYTES - len(json.dumps(about + _CUT)))
+    text = _fitting(description, _DETAILS_BYTES - 2 * len((about + _CUT).encode()))
     cut = _CUT if text != description else ""
     return "\n\n".join(filter(None, (f"{text}{cut}", about)))
 
@@ -63,7 +63,7 @@ def _details(order: RequirementOrder, description: str) -> str:
 def _fitting(text: str, limit: int) -> str:
     """The text, or as much of its beginning as is at most so long once it is encoded as JSON."""
     fits = limit - _ENVELOPE
-    while (size := len(json.dumps(text))) > fits:
+    while (size := len(json.dumps(text, ensure_ascii=False).encode(errors="replace"))) > fits:
         text = text[: max(0, len(text) * fits // size - 1)]
     return text
 
