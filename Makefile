@@ -6,7 +6,7 @@ comma := ,
 READY := $(VENV)/.ready
 RUNS := $(VENV)/.runs
 
-.PHONY: setup demo up test test-scenarios test-slow test-agents test-containers check format bench rooms clean
+.PHONY: setup demo up test test-scenarios test-slow test-agents test-containers check format bench pictures rooms clean
 
 setup: $(RUNS)  ## what running needs, in .venv; tests and checks add theirs
 
@@ -44,6 +44,10 @@ format: $(READY)  ## rewrite in house style
 
 bench: $(READY)  ## our pipeline beside bare Temporal and plain asyncio
 	@$(BIN)/python -m bench
+
+pictures: $(READY)  ## the pictures of the Web UI in the docs, made by its test (needs Chromium)
+	@$(BIN)/python -m pytest -q tests/e2e/test_web_ui.py --basetemp=build/pictures
+	@mkdir -p docs/pictures && cp build/pictures/test_*0/web-ui-*.png docs/pictures/
 
 rooms: $(READY)  ## files and lines of each room, and how many a demonstration runs through
 	@$(BIN)/python -m tests.rooms --walk

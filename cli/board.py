@@ -14,6 +14,7 @@ from rich.text import Text
 
 from adapters.sdlc.views import FixView, RequirementView, StageView
 from cli import output
+from cli.estimates import Rest
 from cli.run_work import Work
 from cli.running import as_called
 from cli.status import (
@@ -29,6 +30,7 @@ from cli.status import (
 from cli.verdict import needs_human, verdict
 from pipeline.budgets import is_spent, warns
 from pipeline.costs import amount
+from pipeline.durations import Source
 from pipeline.model import RequirementState, StageState
 from pipeline.steering import addressed
 
@@ -43,11 +45,20 @@ _ASCII = str.maketrans({"█": "#", "░": "-", "…": "~", "·": "-", "│": "|
 
 @dataclass(frozen=True)
 class Watched:
-    """A requirement, its plan (minutes by stage) and its running stages as of now."""
+    """A requirement, its plan (minutes by stage), how long it takes yet, its running stages."""
 
     view: RequirementView
     minutes: Mapping[str, float] = field(default_factory=dict)
     work: Mapping[str, Work] = field(default_factory=dict)
+    rest: Rest | None = None
+
+    def seconds_of(self, stage: str, work: Work) -> float:
+        """How long a stage takes: half of its earlier runs, or by the plan; 0 if neither tells."""
+        known = self.rest.estimate.stages if self.rest else ()
+        for each in known:
+            if each.stage == stage and each.source is not Source.FILE:
+                return each.p50
+        return self.minutes.get(stage, 0.0) * work.minute_seconds
 
 
 @dataclass
@@ -108,6 +119,9 @@ class Board:
         view = watched.view
         yield _Block(0, [_head(view, width)])
         yield _Block(6, [[self._about(view, width)], []])
+        if watched.rest:
+            line = _clean(watched.rest.line())
+            yield _Block(6, [_wrapped(line, width), [_cut(line, width)], []])
         yield from _asked(view, width)
         for line in pause_lines(view.pauses):
             yield _Block(1, [_wrapped(_clean(as_called(line)), width, "bold yellow")])
@@ -167,7 +181,7 @@ class Board:
         if what:
             row = _row(stage.stage, stage.agent, what, _span(elapsed), width)
             return row, log
-        planned = watched.minutes.get(stage.stage, 0.0) * work.minute_seconds
+        planned = watched.seconds_of(stage.stage, work)
         style = "yellow" if planned and elapsed > planned else "cyan"
         took = f"{_span(elapsed)} of {_span(planned)}" if planned else _span(elapsed)
         share = min(1.0, elapsed / planned) if planned else 0.0

@@ -10,7 +10,7 @@ import termios
 import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from rich.live import Live
@@ -19,11 +19,12 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.views import RequirementView
 from cli import output
 from cli.board import Board, Watched
+from cli.estimates import Durations, Rest, agents_of
 from cli.run_work import RunWork
 from cli.status import lasted
 from cli.verdict import needs_human
 from pipeline.errors import DependencyUnavailable
-from pipeline.model import RequirementState
+from pipeline.model import Pipeline, RequirementState
 from settings import Settings
 
 Show = Callable[[RequirementView], None]
@@ -130,6 +131,8 @@ def _waited(view: RequirementView) -> float:
 _REFRESH_SECONDS = 1.0
 """Its figures are seconds."""
 _QUIT = b"q"
+_RECKONED = timedelta(seconds=30)
+"""When a requirement is likely to end is reckoned again so often, and whenever it has changed."""
 
 
 async def follow_live(
@@ -166,7 +169,10 @@ class _Screen:
         self._work = RunWork(settings.home, settings.host)
         self._reader = reader
         self._views: dict[str, RequirementView] = {}
-        self._minutes: dict[str, Mapping[str, float]] = {}
+        self._plans: dict[str, Pipeline] = {}
+        self._durations = Durations(agents_of(settings))
+        self._rests: dict[str, tuple[RequirementView, Rest | None]] = {}
+        """By number, with the view that it was reckoned from."""
         self._notes: dict[str, None] = {}
         self._changed = asyncio.Event()
 
@@ -185,7 +191,7 @@ class _Screen:
         while True:
             await self._read_plans()
             watched = [
-                Watched(view, self._minutes.get(number, {}), self._work.of(view))
+                Watched(view, self._minutes(number), self._work.of(view), self._rest(view))
                 for number, view in self._views.items()
             ]
             notes = (*self._notes, *(("q ends watching; nothing is cancelled",) * self.has_keys))
@@ -198,9 +204,23 @@ class _Screen:
 
     async def _read_plans(self) -> None:
         """A plan never changes: it is read once."""
-        for number in self._views.keys() - self._minutes.keys():
-            order = await self._reader.order(number)
-            self._minutes[number] = {s.name: s.minutes for s in order.pipeline.stages}
+        with suppress(DependencyUnavailable):  # an outage does not end a watch
+            await self._durations.read(self._reader)
+        for number in self._views.keys() - self._plans.keys():
+            self._plans[number] = (await self._reader.order(number)).pipeline
+
+    def _minutes(self, number: str) -> Mapping[str, float]:
+        plan = self._plans.get(number)
+        return {stage.name: stage.minutes for stage in plan.stages} if plan else {}
+
+    def _rest(self, view: RequirementView) -> Rest | None:
+        seen, rest = self._rests.get(view.number, (None, None))
+        now = datetime.now(UTC)
+        is_old = rest is not None and now - rest.at > _RECKONED
+        if (is_old or seen != view) and view.number in self._plans:
+            rest = self._durations.rest(view, self._plans[view.number], now)
+            self._rests[view.number] = (view, rest)
+        return rest
 
 
 def _is_ours(terminal: int) -> bool:

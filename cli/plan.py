@@ -1,7 +1,11 @@
-"""`plan`: the schedule before anything runs, without any server; and what it is likely to cost."""
+"""`plan`: the schedule before anything runs, and how long and how dear it is likely to be.
+
+No server is needed: without the SDLC database nothing is known of earlier runs, and it says so.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +13,20 @@ import typer
 
 from adapters.user_files import find_agents, read_text
 from cli import output
+from cli.estimates import Durations, basis, durations_without_server
+from cli.estimates import document as estimated
 from cli.inputs import PIPELINE_HELP, check_dollars, find_pipeline, known_pipelines
 from cli.running import OK, AsJson, ExitCode, load_settings, run
 from pipeline.agent_programs import ProgramAgent
 from pipeline.agents_file import AgentsFile
 from pipeline.costs import dollars
+from pipeline.durations import LEAST, Estimate, StageEstimate
+from pipeline.durations import Source as Known
 from pipeline.errors import DependencyUnavailable, RefusedInput
 from pipeline.forecast import Forecast, Payer, Sample, Source, forecast
 from pipeline.model import Mode
 from pipeline.plan_file import read_durations
-from pipeline.schedule import Schedule, plan_schedule
+from pipeline.schedule import Schedule, plan_schedule, with_flags
 from settings import Settings
 
 EXAMPLES = {
@@ -57,6 +65,9 @@ def plan(
 ) -> None:
     """Show when each stage would run, and what that saves.
 
+    Beside the pipeline file's minutes stands how long it is likely to take, by earlier runs in the
+    SDLC database: half of such requirements end within the p50, four of five within the p80.
+
     With --budget also what it is likely to cost: by what earlier requirements did, as the SDLC
     database tells, else by expected_usd of the agents file. A budget is enough if four of five such
     requirements cost no more.
@@ -67,25 +78,41 @@ def plan(
     minutes = (
         read_durations(read_text(durations, "Durations file"), str(durations)) if durations else {}
     )
+    settings = load_settings()
+    names = known_pipelines() if every else (pipeline or settings.pipeline,)
+    pipelines = [find_pipeline(name) for name in names]
+    mode = Mode.SEQUENTIAL if sequential else Mode.PARALLEL
+    raised = frozenset(filter(None, map(str.strip, flags.split(","))))
     schedules = [
-        plan_schedule(
-            find_pipeline(name),
-            mode=Mode.SEQUENTIAL if sequential else Mode.PARALLEL,
-            flags=frozenset(filter(None, map(str.strip, flags.split(",")))),
-            slots=slots,
-            durations=minutes,
-        )
-        for name in (known_pipelines() if every else (pipeline or load_settings().pipeline,))
+        plan_schedule(each, mode=mode, flags=raised, slots=slots, durations=minutes)
+        for each in pipelines
     ]
-    likely = None if budget is None else run(likely_cost(load_settings(), schedules[0]))
+    told: list[Estimate] = []
+    learned = Durations(None)
+    if not minutes:
+        learned = run(durations_without_server(settings))
+        told = [
+            learned.of_plan(with_flags(each, raised), mode, is_certain=True, slots=slots)
+            for each in pipelines
+        ]
+    likely = None if budget is None else run(likely_cost(settings, schedules[0]))
     if as_json:
-        documents = [_document(schedule) for schedule in schedules]
+        documents = [
+            {**_document(schedule), "expected": estimated(each) if each else None}
+            for schedule, each in zip_longest(schedules, told)
+        ]
         cost = {} if likely is None else {"budget_usd": budget, "cost": cost_of(likely)}
         output.write_json({"plans": documents} if every else {**documents[0], **cost})
     elif every:
-        _compare(schedules)
+        _compare(schedules, told)
     else:
-        _show(schedules[0])
+        _show(schedules[0], told[0] if told else None)
+        if told and not told[0].is_learned:
+            output.write(
+                f"No stage has {LEAST} runs yet, so nothing else is known of its duration."
+                if learned.was_read
+                else "How long earlier runs took is not known: the SDLC database cannot be reached."
+            )
     if likely is not None and budget is not None:
         if not as_json:
             show_cost(likely, budget)
@@ -100,9 +127,15 @@ def _document(schedule: Schedule) -> Mapping[str, object]:
     return {**fields, "critical_path": path, "stages": stages}
 
 
-def _show(schedule: Schedule) -> None:
-    rows = output.table("stage", "agent", "start", "end", "", numbers=("start", "end"))
+def _show(schedule: Schedule, told: Estimate | None) -> None:
+    is_learned = told is not None and told.is_learned
+    learned = ("p50", "p80", "runs") if is_learned else ()
+    rows = output.table(
+        "stage", "agent", "start", "end", "", *learned, numbers=("start", "end", *learned)
+    )
+    of_stage = {each.stage: each for each in told.stages} if told else {}
     for stage in schedule.stages:
+        each = of_stage.get(stage.stage)
         mark = "*" if stage.stage in schedule.critical_path else ""
         rows.add_row(
             f"{stage.stage}{mark}",
@@ -110,6 +143,7 @@ def _show(schedule: Schedule) -> None:
             f"{stage.start_minute:g}",
             f"{stage.end_minute:g}",
             output.bar(stage.start_minute, stage.end_minute, schedule.makespan_minutes),
+            *(_known(each) if each and is_learned else ()),
         )
     console = output.data()
     console.print(f"Pipeline {schedule.pipeline}, {schedule.mode} (minutes; * critical path)")
@@ -119,6 +153,18 @@ def _show(schedule: Schedule) -> None:
         f" {schedule.saved_minutes:g} saved, {schedule.percentage_saved}%."
         f" No schedule is shorter than the critical path's {schedule.critical_path_minutes:g}."
     )
+    if told is None or not is_learned:
+        return
+    p50, p80 = output.duration(told.p50), output.duration(told.p80)
+    said = f"By earlier runs, builds and repairs included: {p50} (p50), {p80} (p80)"
+    output.write("; ".join((said, *basis(told))) + ".")
+
+
+def _known(each: StageEstimate) -> tuple[str, str, str]:
+    """How long the stage took, of how many runs; nothing of one of which too little is known."""
+    if each.source is Known.FILE:
+        return "", "", ""
+    return output.duration(each.p50), output.duration(each.p80), str(each.runs)
 
 
 _FIGURES: Mapping[str, str] = {
@@ -130,11 +176,13 @@ _FIGURES: Mapping[str, str] = {
 }
 
 
-def _compare(schedules: list[Schedule]) -> None:
-    rows = output.table("pipeline", *_FIGURES, numbers=tuple(_FIGURES))
-    for schedule in schedules:
+def _compare(schedules: list[Schedule], told: list[Estimate]) -> None:
+    learned = ("p50", "p80") if any(each.is_learned for each in told) else ()
+    rows = output.table("pipeline", *_FIGURES, *learned, numbers=(*_FIGURES, *learned))
+    for schedule, each in zip_longest(schedules, told):
         figures = (getattr(schedule, name) for name in _FIGURES.values())
-        rows.add_row(schedule.pipeline, *(f"{figure:g}" for figure in figures))
+        times = [output.duration(each.p50), output.duration(each.p80)] if learned else []
+        rows.add_row(schedule.pipeline, *(f"{figure:g}" for figure in figures), *times)
     output.data().print(rows)
 
 

@@ -20,10 +20,12 @@ from cli import output, report_many
 from cli.connections import records
 from cli.costs import beginning
 from cli.diff import Brought, brought
+from cli.estimates import Rest, rest_of
 from cli.running import AsJson, load_settings, run
 from cli.status import cost_document, fix_document, money
 from cli.trace import Trace, markdown, read_trace
 from pipeline.costs import amount
+from pipeline.durations import Kept
 from pipeline.errors import RefusedInput
 from pipeline.rates import Rates
 from pipeline.report import RequirementReport, requirement_report
@@ -102,6 +104,10 @@ class Reported:
     questions: tuple[EscalationView, ...]
     brought: Brought | None
     trace: Trace | None
+    rest: Rest | None = None
+    """How long it takes yet; None once it has ended."""
+    kept: Kept | None = None
+    """What was expected of one that is delivered, by earlier runs, and what came of it."""
 
     def sentences(self) -> Iterator[str]:
         """How it stands and why, what it brought, what parallel work saved."""
@@ -115,6 +121,17 @@ class Reported:
         if self.brought:
             yield self.brought.line()
         yield self._savings()
+        if self.rest:
+            yield self.rest.line()
+        if self.kept:
+            expected, most, took = map(
+                output.duration, (self.kept.p50, self.kept.p80, self.kept.took)
+            )
+            held = "p80 held" if self.kept.is_held else "p80 did not hold"
+            yield (
+                f"At its start {expected} (p50) and {most} (p80) of work were expected,"
+                f" {took} came of it: {held}."
+            )
 
     def _standing(self) -> str:
         """How it stands and how long it took, beside the plan."""
@@ -151,6 +168,8 @@ async def read_report(settings: Settings, number: str, *, with_trace: bool) -> R
             await reader.escalations(number),
             await brought(settings, reader, view),
             await read_trace(settings, reader, view) if with_trace else None,
+            await rest_of(settings, reader, view),
+            (await reader.durations()).of(number) if view.state.is_final else None,
         )
 
 
@@ -196,6 +215,8 @@ def document(found: Reported) -> Mapping[str, object]:
         "plan_error_percent": figures.plan_error,
         "planned_saved_percent": figures.plan.percentage_saved,
         "performance": asdict(found.performance),
+        "rest": found.rest.document() if found.rest else None,
+        "expected": asdict(found.kept) if found.kept else None,
         "time": [
             {
                 "part": part,

@@ -10,6 +10,7 @@ from rich.table import Table
 from cli import output
 from cli.status import cost_document
 from pipeline.costs import amount
+from pipeline.durations import Figures
 from pipeline.rates import FEW, Comparison, Outcome, Rates, Summary
 
 _TITLE_LENGTH = 60
@@ -53,6 +54,12 @@ def document(found: Rates, since: datetime | None) -> Mapping[str, object]:
             }
             for each in found.comparisons
         ],
+        "durations": [
+            {**asdict(each.subject), "runs": each.runs, "p50": each.p50, "p80": each.p80}
+            for each in found.durations.figures()
+        ],
+        "p80_held_percent": found.durations.held_percent,
+        "p80_held_of": len(found.durations.kept),
         "outcomes": [_outcome_document(each) for each in found.outcomes],
     }
 
@@ -127,6 +134,12 @@ def sentences(found: Rates, since: datetime | None) -> Iterator[str]:
         per = f", {amount(each)} for each that was delivered" if each else ""
         cost = f" Cost: {amount(told.cost) or 'unknown'}{per}."
     yield f"Fixes: {told.fixes}. Questions to a human: {told.questions}.{cost}"
+    held = found.durations.held_percent
+    if held is not None:
+        yield (
+            f"The p80 that was expected at the start held for {percent(held)} of"
+            f" {len(found.durations.kept)} that were delivered: it is to hold for 80 %."
+        )
 
 
 def savings_line(
@@ -166,6 +179,9 @@ def text(found: Rates, since: datetime | None, *, compare: bool) -> Iterator[Ren
     if found.kinds:
         yield "Failures by kind:"
         yield _kinds_table(found)
+    if found.durations.figures():
+        yield "How long stages take, in the latest requirements:"
+        yield _durations_table(found)
     if len(found.trend) > 1:
         yield "Trend:"
         yield _trend_table(found)
@@ -214,6 +230,22 @@ def _kinds_table(found: Rates) -> Table:
         figures = (each.failures, each.requirements, each.unresolved)
         rows.add_row(each.kind, *map(str, figures))
     return rows
+
+
+def _durations_table(found: Rates) -> Table:
+    numbers = ("runs", "p50", "p80")
+    columns = ("pipeline", "stage", "agent", "kind")
+    rows = output.table(*columns, *numbers, numbers=numbers, fold=("pipeline", "stage"))
+    for each in found.durations.figures():
+        rows.add_row(*duration_row(each))
+    return rows
+
+
+def duration_row(each: Figures) -> tuple[str, ...]:
+    """How long runs took, as columns."""
+    whose = each.subject
+    times = (output.duration(each.p50), output.duration(each.p80))
+    return whose.pipeline, whose.stage, whose.agent, whose.kind or "other", str(each.runs), *times
 
 
 def _trend_table(found: Rates) -> Table:

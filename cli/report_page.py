@@ -451,6 +451,12 @@ def _cards_of_many(told: Summary) -> list[tuple[str, str]]:
 
 def _grids_of_many(found: Rates) -> Iterator[Grid]:
     yield Grid(
+        "How long stages take, in the latest requirements",
+        ("pipeline", "stage", "agent", "kind", "runs", "p50", "p80"),
+        tuple(map(report_many.duration_row, found.durations.figures())),
+        ("runs", "p50", "p80"),
+    )
+    yield Grid(
         "Parallel beside sequential",
         ("pipeline", "mode", "delivered", "median", "saved", "plan error", "fixes"),
         tuple(

@@ -1,9 +1,10 @@
 """`start`: check everything, write the rows, start the workflows; all of a backlog or nothing."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -17,6 +18,7 @@ from adapters.user_files import find_agents, read_text
 from cli import output
 from cli.again import copy_of
 from cli.connections import Services, notify_paused, services
+from cli.estimates import Durations
 from cli.hints import agents_warnings
 from cli.inputs import (
     BUDGET_HELP,
@@ -38,6 +40,8 @@ from pipeline.agents_file import AgentsFile, check_plan
 from pipeline.errors import AlreadyStarted, NumberElsewhere, ProjectRefused, RefusedInput
 from pipeline.model import (
     Closing,
+    Expected,
+    Mode,
     Pipeline,
     Priority,
     RequirementOrder,
@@ -272,7 +276,11 @@ async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: b
         output.say(f"Warning: {warning}")
     async with services(settings) as connected:
         started = await launch(
-            connected, intake.launches, heartbeat=settings.heartbeat, attach=attach
+            connected,
+            intake.launches,
+            heartbeat=settings.heartbeat,
+            attach=attach,
+            agents=intake.agents,
         )
         for number in intake.numbers:
             output.say(f"{number}: {'accepted' if number in started else 'joined'}.")
@@ -287,9 +295,16 @@ async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: b
 
 
 async def launch(
-    services: Services, launches: Sequence[Launch], *, heartbeat: timedelta, attach: bool
+    services: Services,
+    launches: Sequence[Launch],
+    *,
+    heartbeat: timedelta,
+    attach: bool,
+    agents: AgentsFile | None = None,
 ) -> tuple[str, ...]:
     """Start all or none; returns the numbers that were started, without those joined.
+
+    How long each is likely to take stands in its order, by what is known of such `agents`.
 
     If an earlier start wrote the row and got no further, this one completes it, with the row's
     input.
@@ -305,17 +320,21 @@ async def launch(
             f" number by: python starter.py start --again {started[0]}"
         )
     attributes = await known_search_attributes(services.temporal)
+    durations = Durations(agents)
+    await durations.read(services.reader)
+    expected = cache(partial(_expected, durations))
     fresh = [
-        _acceptance(each, heartbeat, attributes)
+        _acceptance(each, heartbeat, attributes, expected)
         for each in launches
         if each.submission.number not in started
     ]
     await services.store.accept_all(fresh)
     if any(acceptance.blocked_by for acceptance in fresh):
         await notify_paused(services)  # the blockers of a new P0 may continue
-    orders = [await services.reader.order(each.order.number) for each in fresh]
-    await _bounded([_start_workflow(services, order) for order in orders])
-    return tuple(order.number for order in orders)
+    numbers = [each.order.number for each in fresh]
+    accepted = [await services.reader.accepted(number) for number in numbers]
+    await _bounded([_start_workflow(services, *each) for each in accepted])
+    return tuple(numbers)
 
 
 async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[str, ...]:
@@ -332,8 +351,18 @@ async def _started_before(services: Services, numbers: Sequence[str]) -> tuple[s
     )
 
 
-def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...]) -> Acceptance:
+def _expected(durations: Durations, pipeline: Pipeline, mode: Mode) -> Expected:
+    return durations.of_plan(pipeline, mode).expected
+
+
+def _acceptance(
+    launch: Launch,
+    heartbeat: timedelta,
+    attributes: tuple[str, ...],
+    expected: Callable[[Pipeline, Mode], Expected],
+) -> Acceptance:
     submission = launch.submission
+    mode = Mode.SEQUENTIAL if submission.sequential else Mode.PARALLEL
     order = RequirementOrder(
         number=submission.number,
         title=submission.title,
@@ -345,6 +374,7 @@ def _acceptance(launch: Launch, heartbeat: timedelta, attributes: tuple[str, ...
         search_attributes=attributes,
         target=submission.target,
         undo=launch.undo,
+        expected=None if launch.undo else expected(launch.pipeline, mode),
     )
     return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
 
@@ -356,11 +386,11 @@ def _with_budget(pipeline: Pipeline, usd: float | None) -> Pipeline:
     return replace(pipeline, bounds=replace(pipeline.bounds, usd=usd, warn_usd=None))
 
 
-async def _start_workflow(services: Services, order: RequirementOrder) -> None:
+async def _start_workflow(services: Services, order: RequirementOrder, description: str) -> None:
     client = services.temporal
     try:
         with reaching_temporal(client):
-            await start_requirement(client, services.installation.queues, order)
+            await start_requirement(client, services.installation.queues, order, description)
     except NumberElsewhere as refusal:  # another installation took the number after our check
         ref = RequirementRef(order.number, "")
         await services.store.close_requirement(

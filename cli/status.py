@@ -30,6 +30,7 @@ from adapters.sdlc.views import (
 from cli import output
 from cli.connections import records
 from cli.diff import Brought, brought
+from cli.estimates import Rest, rest_of
 from cli.hints import (
     Hints,
     answer_of_sasha,
@@ -77,12 +78,15 @@ def status(
 ) -> None:
     """Show where a requirement stands, and what to answer."""
     settings = load_settings()
-    view, hints, result = run(_requirement(settings, req))
+    view, rest, hints, result = run(_requirement(settings, req))
     if as_json:
-        told = {"brought": result.document() if result else None}
+        told = {
+            "expected": rest.document() if rest else None,
+            "brought": result.document() if result else None,
+        }
         output.write_json({**status_document(view), **told, **asdict(hints)})
         return
-    output.data().print(full_status(view, all_gates=gates), crop=False)
+    output.data().print(full_status(view, rest, all_gates=gates), crop=False)
     for line in _merging_lines(view, RunWork(settings.home, settings.host).of(view)):
         output.hint(line)
     if result:
@@ -92,19 +96,20 @@ def status(
 
 async def _requirement(
     settings: Settings, number: str
-) -> tuple[RequirementView, Hints, Brought | None]:
+) -> tuple[RequirementView, Rest | None, Hints, Brought | None]:
     async with records(settings) as reader:
         view = await reader.requirement(number)
+        rest = await rest_of(settings, reader, view)
         installation = await reader.installation()
         result = await brought(settings, reader, view)
     whose = installation.id if installation else None
     if view.state.is_final:
-        return view, Hints(whose), result
+        return view, rest, Hints(whose), result
     stranger = asyncio.create_task(wrong_installation(settings))
     standing = await answer_of_sasha(settings) if is_under_way(view.state) else None
     missing = missing_dependency(standing, (number,))
     idle, broken = (hint(settings, [view.host]) for hint in (missing_worker, broken_agents_file))
-    return view, Hints(whose, missing, await stranger, idle, broken), None
+    return view, rest, Hints(whose, missing, await stranger, idle, broken), None
 
 
 def status_document(view: RequirementView) -> Mapping[str, object]:
@@ -226,17 +231,21 @@ def _question_document(escalation: EscalationView) -> Mapping[str, object]:
     }
 
 
-def full_status(view: RequirementView, *, all_gates: bool = False) -> RenderableType:
+def full_status(
+    view: RequirementView, rest: Rest | None = None, *, all_gates: bool = False
+) -> RenderableType:
     """Everything that `status` shows, from what matters most: verdict, question, what is red.
 
-    Then what is under way and stages, fixes, past holds; gates that are green in one line.
+    How long it takes yet stands below the verdict. Then what is under way and stages, fixes, past
+    holds; gates that are green in one line.
     """
-    rest = f"{view.priority} {output.plain(view.title)} ({view.pipeline}, {view.mode})"
+    about = f"{view.priority} {output.plain(view.title)} ({view.pipeline}, {view.mode})"
+    yet = [output.unfolded(Text(rest.line()))] if rest else []
     said = output.plain(verdict(view)) if not view.state.is_final else ""
     heading = Text.assemble(f"{view.number} ", output.styled(view.state), f" {said}".rstrip())
     past = map(Text, _past_hold_lines(view))
     gates = _gates(view, all_of_them=all_gates)
-    return Group(heading, rest, report(view), overview(view), *past, *gates)
+    return Group(heading, about, *yet, report(view), overview(view), *past, *gates)
 
 
 def overview(view: RequirementView) -> RenderableType:

@@ -5,7 +5,7 @@ Plain state without effects: the workflow changes it, so it replays exactly.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pipeline.graph import ancestors, dependents
 from pipeline.model import (
@@ -99,6 +99,9 @@ class Work:
 
     def _is(self, stage: Stage, state: StageState) -> bool:
         return self.entries[stage.name].state is state
+
+
+QUEUED = "queued for a slot"
 
 
 @dataclass
@@ -237,7 +240,28 @@ class Board:
         order = {name: position for position, name in enumerate(self.entries)}
         return tuple(sorted(self.failures.values(), key=lambda f: order.get(f.stage, len(order))))
 
+    def does(self, stage: Stage) -> str:
+        """What the stage does, in words: its state, and what a waiting one waits for."""
+        if stage.name in self.queued:
+            return QUEUED
+        state = self._state(stage.name)
+        if state is StageState.WAITING:
+            needs = self.red_needs(stage)
+            agents = dict.fromkeys(self.pipeline.stage(need).agent for need in needs)
+            return f"waiting for {', '.join(agents)}" if agents else state.value
+        return state.value
+
     # --- moves ----------------------------------------------------------------------------
+
+    def show(self, now: datetime) -> None:
+        """Note what each stage is shown to do from now on, and how long it ran before."""
+        for name, entry in self.entries.items():
+            does = QUEUED if name in self.queued else entry.state.value
+            if does == entry.shown:
+                continue
+            if entry.shown == StageState.RUNNING and entry.since:
+                entry.worked += now - entry.since
+            entry.shown, entry.since = does, now
 
     def begin(self, stage: Stage, base: Head | None = None) -> int:
         """Mark the stage as running; returns its attempt: a new one, or that which resumes."""
@@ -346,7 +370,9 @@ class Board:
         answered = {name} if check_only else {name, *dependents(self.pipeline, name)}
         for each in self.reopened_by(name, check_only=check_only):
             entry = self.entries[each]
-            self.entries[each] = StageEntry(attempt=entry.attempt, cost=entry.cost)
+            self.entries[each] = StageEntry(
+                attempt=entry.attempt, cost=entry.cost, worked=entry.worked
+            )
             if each == name and entry.resumes:  # others build on what is done again
                 self.entries[each] = replace(
                     self.entries[each],

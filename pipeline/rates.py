@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
+from pipeline.durations import NOTHING, Known
 from pipeline.forecast import percentile
 from pipeline.model import NO_COST, Cost, FailureKind, Mode, RequirementState, StageState
 from pipeline.report import plan_error
@@ -214,6 +215,8 @@ class Rates:
     kinds: tuple[KindRate, ...]
     trend: tuple[Period, ...]
     comparisons: tuple[Comparison, ...]
+    durations: Known = NOTHING
+    """Of the latest requirements, whenever they ended."""
 
 
 def rates(

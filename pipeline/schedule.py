@@ -1,16 +1,19 @@
 """The schedule of a pipeline before anything runs: who works when, and what that saves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from heapq import heapify, heappop, heappush
 from math import isfinite
+from typing import TypeVar
 
 from pipeline.errors import RefusedInput
 from pipeline.graph import exact_remaining
 from pipeline.model import Mode, Pipeline, Stage
 from pipeline.team import FLAGS
+
+Number = TypeVar("Number", float, Fraction)
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,16 @@ def plan_schedule(
     """
     if slots is not None and slots < 1:
         raise RefusedInput(f"A schedule needs at least one slot, not {slots}.")
-    known = dict.fromkeys((*FLAGS, *pipeline.flags))
-    if not flags <= known.keys():
-        raise RefusedInput(f"Unknown flag {min(flags - known.keys())!r}: {', '.join(known)}.")
-    plan = _with_flags(_with_durations(pipeline, durations or {}), flags)
+    plan = with_flags(_with_durations(pipeline, durations or {}), flags)
     if mode is Mode.SEQUENTIAL:
         starts = _one_by_one(plan)
     else:
-        starts = _list_schedule(plan, slots or len(plan.stages))
+        starts = list_schedule(
+            {stage.name: stage.needs for stage in plan.stages},
+            exact_remaining(plan),
+            {stage.name: Fraction(stage.minutes) for stage in plan.stages},
+            slots or len(plan.stages),
+        )
     return _schedule(plan, mode, starts)
 
 
@@ -92,7 +97,14 @@ def _with_durations(pipeline: Pipeline, durations: Mapping[str, float]) -> Pipel
     return replace(pipeline, stages=tuple(stages))
 
 
-def _with_flags(pipeline: Pipeline, flags: frozenset[str]) -> Pipeline:
+def with_flags(pipeline: Pipeline, flags: frozenset[str]) -> Pipeline:
+    """The plan without conditional stages whose flag is not raised; their needs are inherited.
+
+    Raises: RefusedInput for an unknown flag.
+    """
+    known = dict.fromkeys((*FLAGS, *pipeline.flags))
+    if not flags <= known.keys():
+        raise RefusedInput(f"Unknown flag {min(flags - known.keys())!r}: {', '.join(known)}.")
     inherited: dict[str, tuple[str, ...]] = {}
     kept: list[Stage] = []
     for stage in pipeline.stages:
@@ -113,24 +125,42 @@ def _one_by_one(plan: Pipeline) -> dict[str, Fraction]:
     return starts
 
 
-def _list_schedule(plan: Pipeline, slots: int) -> dict[str, Fraction]:
-    remaining = exact_remaining(plan)
-    place = {stage.name: position for position, stage in enumerate(plan.stages)}
-    missing = {stage.name: set(stage.needs) for stage in plan.stages}
+def list_schedule(
+    needs: Mapping[str, Sequence[str]],
+    remaining: Mapping[str, Number],
+    took: Mapping[str, Number],
+    slots: int,
+    checked: Mapping[str, Number] | None = None,
+) -> dict[str, Number]:
+    """When each stage starts, in plan order of `needs`: the longest path ahead goes first.
+
+    `took` is how long each needs its slot; what needs a stage begins only after its checks, which
+    take the time of `checked` and no slot. All in one unit; exact for fractions.
+    """
+    place = {name: position for position, name in enumerate(needs)}
+    missing = {name: set(needs[name]) for name in needs}
     ready = [(-remaining[name], place[name], name) for name in missing if not missing[name]]
     heapify(ready)
-    running: list[tuple[Fraction, int, str]] = []
-    starts: dict[str, Fraction] = {}
-    now = Fraction()
-    while ready or running:
-        while ready and len(running) < slots:
+    coming: list[tuple[Number, int, str, bool]] = []
+    """Ends of stages, and of their checks."""
+    starts: dict[str, Number] = {}
+    now: Number = 0 * next(iter(took.values()), 0)  # type: ignore[assignment] # 0 of its kind
+    used = 0
+    while ready or coming:
+        while ready and used < slots:
             _, position, name = heappop(ready)
             starts[name] = now
-            heappush(running, (now + Fraction(plan.stages[position].minutes), position, name))
-        now = running[0][0]
-        while running and running[0][0] == now:
-            for name in _freed(heappop(running)[2], missing):
-                heappush(ready, (-remaining[name], place[name], name))
+            used += 1
+            heappush(coming, (now + took[name], position, name, False))
+        now = coming[0][0]
+        while coming and coming[0][0] == now:
+            _, position, name, is_checked = heappop(coming)
+            used -= not is_checked
+            if not is_checked and checked and checked[name]:
+                heappush(coming, (now + checked[name], position, name, True))
+                continue
+            for each in _freed(name, missing):
+                heappush(ready, (-remaining[each], place[each], each))
     return starts
 
 

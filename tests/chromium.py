@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.eventually import PATIENCE_SECONDS
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -75,6 +75,41 @@ class Chromium:
             self._note(heard)
             if heard.get("method") == "Page.loadEventFired":
                 return
+
+    def visit(self, address: str, *, width: int = 1280, height: int = 900) -> None:
+        """Load an address; what its scripts show stands there only after `until`."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+        self.call("Page.navigate", url=address)
+
+    def until(self, expression: str) -> Any:
+        """Wait until a JavaScript expression is true on the page; returns its value."""
+
+        value: Any = None
+
+        def is_true() -> bool:
+            nonlocal value
+            told = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+            value = None if "exceptionDetails" in told else told["result"].get("value")
+            return bool(value)
+
+        try:
+            wait_until(is_true, expression)
+        except AssertionError as error:
+            raise AssertionError(self.evaluate("document.body.innerText")) from error
+        return value
+
+    def click(self, element: str) -> None:
+        """Click on what a JavaScript expression gives, once that is seen."""
+        self.until(
+            f"(e => e && e.offsetParent !== null && (e.click(), e.focus(), true))({element})"
+        )
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self.call("Input.insertText", text=text)
 
     def evaluate(self, expression: str) -> Any:
         """What a JavaScript expression gives on the page, whatever the page itself may run."""

@@ -97,7 +97,12 @@ class Delivery:
     async def _swap(self, after: Paused | None) -> DeliveryOutcome | Paused:
         self._execution.counts.deliveries += 1
         # Cancelled half-way, a delivery that moved the target would be lost.
-        return await shielded(self._try(DeliveryActivities.deliver, after, "Deliver"))
+        return await shielded(self._try(DeliveryActivities.deliver, after, self._summary))
+
+    @property
+    def _summary(self) -> str:
+        target = self._execution.target_branch
+        return f"Deliver to {target}" if target else "Deliver"
 
     async def _try(
         self,

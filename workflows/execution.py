@@ -381,7 +381,7 @@ class Execution:
         await workflow.execute_activity_method(
             RecordActivities.record_hold,
             Held(self.ref, hold, workflow.info().workflow_id),
-            **options.central("It continues"),
+            **options.central("Record that it continues"),
         )
 
     # --- what it knows --------------------------------------------------------------------

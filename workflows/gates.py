@@ -183,7 +183,7 @@ class BuildGates:
             build = workflow.execute_activity_method(
                 BuildActivities.verify_build,
                 request,
-                **options.tools(execution.host, execution.order, f"Build {request.build}"),
+                **options.tools(execution.host, execution.order, _summary(request)),
             )
             attempt = execution.attempt(build, gate, request.held, partial(self._lost, request))
             return await execution.resume(attempt, after)
@@ -192,6 +192,12 @@ class BuildGates:
         gate, owners = f"build {request.build}", (request.owner,)
         failure = failure_of(error, stage=request.stage, gate=gate, owners=owners)
         return self._red(request, failure)
+
+
+def _summary(request: BuildRequest) -> str:
+    clean = " in a clean clone" if request.clean else ""
+    commit = f", commit {request.commit[:10]}" if request.commit else ""
+    return f"Build {request.build} after {request.stage}{clean}{commit}"
 
 
 def _found(task: asyncio.Task[BuildOutcome]) -> BuildOutcome | None:

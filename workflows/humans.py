@@ -42,11 +42,11 @@ with workflow.unsafe.imports_passed_through():
         research_of,
     )
     from pipeline.triage import Triage, triage
+    from pipeline.web_details import question
     from workflows import options
     from workflows.execution import Execution
     from workflows.gates import BuildGates
     from workflows.stages import StageRunner
-    from workflows.view import question
 
 
 class Questions:
@@ -128,7 +128,7 @@ class Questions:
         await self._execution.insist(
             RecordActivities.aggregate_failures,
             collection,
-            **options.central(f"Failures of round {counts.rounds}"),
+            **options.central(f"Report the failures of round {counts.rounds}"),
         )
 
     def _new_question(self, plan: Triage) -> Escalation | None:
@@ -372,7 +372,7 @@ async def ask(execution: Execution, questions: Questions) -> None:
         await execution.insist(
             RecordActivities.remind,
             Reminder(execution.ref, execution.counts.escalations, reminders),
-            **options.central(f"Reminder {reminders}"),
+            **options.central(f"Remind a human, reminder {reminders}"),
         )
     questions.waited(workflow.now() - asked_at)
 

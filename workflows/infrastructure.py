@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from pipeline.plan_rules import DELIVER
     from pipeline.steering import check_note
+    from pipeline.web_details import escaped
     from workflows import options
     from workflows.continuing import is_long
     from workflows.ending import result_of
@@ -61,7 +62,7 @@ class InfrastructureWorkflow:
     async def run(self, order: InfrastructureOrder) -> DeliveryReport:
         """Wait for the repair, and call Sasha at the end, whatever that is."""
         workflow.set_current_details(
-            f"**{order.alert.component}** needs a human: {order.alert.detail}"
+            f"**{order.alert.component}** needs a human: {escaped(order.alert.detail)}"
         )
         try:
             report = await self._wait_for_repair(order)

@@ -25,6 +25,9 @@ with unsafe.imports_passed_through():
     from pipeline.model import Priority, RequirementOrder, RequirementState, StageRequest
 
 
+_OPEN = "Find a host and open the requirement"
+
+
 def queues() -> Queues:
     """The queues of the installation that the workflow belongs to: it runs on their central one.
 
@@ -148,12 +151,14 @@ def record(summary: str) -> LocalActivityConfig:
 def opening(order: RequirementOrder) -> ActivityConfig:
     """Waits for a host with room; a P0 only for a host."""
     is_urgent = order.priority is Priority.P0
-    return _long(queues().urgent if is_urgent else queues().opening, order, "Open")
+    return _long(queues().urgent if is_urgent else queues().opening, order, _OPEN)
 
 
 def stage(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
     """Runs an agent; the activity id is a stable name for people who look at it from outside."""
-    config = _long(queues().agents(host), order, f"{request.stage.name} ({request.stage.agent})")
+    again = f", attempt {request.attempt}" if request.attempt > 1 else ""
+    summary = f"{request.stage.agent} works on {request.stage.name}{again}"
+    config = _long(queues().agents(host), order, summary)
     config["activity_id"] = f"{request.stage.name} {request.attempt}"
     return config
 
@@ -161,7 +166,7 @@ def stage(host: str, order: RequirementOrder, request: StageRequest) -> Activity
 def waiting(host: str, order: RequirementOrder, request: StageRequest) -> ActivityConfig:
     """Waits for a slot, mostly in Temporal's queue."""
     return _long(
-        queues().waiting(host), order, f"{request.stage.name}: queued for a slot on {host}"
+        queues().waiting(host), order, f"{request.stage.name} is queued for a slot on {host}"
     )
 
 
@@ -185,7 +190,7 @@ def release(host: str, order: RequirementOrder, *, is_hasty: bool) -> ActivityCo
 
     In haste, what could not be done in time is left to the host, which tries again.
     """
-    config = _long(queues().host(host), order, "Clean up")
+    config = _long(queues().host(host), order, "Clean up what it has left on its host")
     if is_hasty:
         config["schedule_to_close_timeout"] = _RELEASE_PATIENCE
         config["cancellation_type"] = ActivityCancellationType.TRY_CANCEL

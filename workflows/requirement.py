@@ -64,7 +64,7 @@ class RequirementWorkflow:
         self._order = order = replace(order, carried=None)
         self._board = Board(order.pipeline)
         ref = RequirementRef(order.number, workflow.info().first_execution_run_id)
-        view = RequirementView(order.number, order.search_attributes)
+        view = RequirementView(order)
         display = Display(view, self._board)
         self._execution = Execution(order, ref, self._board, SerialLock(), display)
         if order.undo:
@@ -195,7 +195,9 @@ class RequirementWorkflow:
         )
         if fix:
             return await self._execution.do(
-                OpeningActivities.open_fix, request, **options.tools(fix.host, order, "Open")
+                OpeningActivities.open_fix,
+                request,
+                **options.tools(fix.host, order, "Open the fix"),
             )
         while True:
             opening = await self._execution.do(

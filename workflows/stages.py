@@ -159,6 +159,7 @@ class StageRunner:
             self._execution.heed(outcome.parallel, outcome.head)
             if not self._board.tries_again(stage, outcome):
                 self._board.apply(outcome)
+                self._execution.display.refresh()
                 return None
             after = None
 

@@ -1,7 +1,6 @@
 """What the Web UI shows: current details of every workflow, search attributes of a requirement."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,9 +9,8 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
     from pipeline.board import Board
-    from pipeline.costs import amount, told
-    from pipeline.model import NO_COST, Alert, Ask, Fix, Hold, RequirementState
-    from pipeline.steering import addressed
+    from pipeline.model import Alert, Fix, Hold, RequirementOrder, RequirementState
+    from pipeline.web_details import Moment, details, escaped, linked, table
 
 STATUS = SearchAttributeKey.for_keyword("DeliveryStatus")
 WAITING_FOR = SearchAttributeKey.for_keyword("WaitingFor")
@@ -33,17 +31,20 @@ class RequirementView:
     stages stand in the details, which cost nothing. Changes of one workflow task are one update.
     """
 
-    def __init__(self, number: str, known: tuple[str, ...]) -> None:
-        """Show the requirement of that number; `known` are the server's attributes."""
-        self._number = number
-        self._known = known
+    def __init__(self, order: RequirementOrder) -> None:
+        """Show that requirement, with the attributes that the server knows."""
+        self._order = order
+        self._known = order.search_attributes
         self._shown: dict[str, object] = {}
         self._wanted: dict[str, SearchAttributeUpdate[Any]] = {}
 
     def show(self, state: RequirementState, board: Board, waiting_for: str, note: str) -> None:
         """Bring details and attributes up to date."""
-        details = _details(self._number, state, board, waiting_for, note)
-        workflow.set_current_details(details)
+        now, namespace = workflow.now(), workflow.info().namespace
+        board.show(now)
+        number, expected = self._order.number, self._order.expected
+        shown = Moment(number, state, waiting_for, note, now, namespace, expected)
+        workflow.set_current_details(details(shown, board))
         self._want("DeliveryStatus", str(state), STATUS.value_set(str(state)))
         self._want("WaitingFor", waiting_for, WAITING_FOR.value_set(waiting_for))
 
@@ -73,7 +74,8 @@ class Shown:
     def held(cls, hold: Hold) -> "Shown":
         """HELD, by whom and since when."""
         since = f"{hold.since:%Y-%m-%d %H:%M} UTC"
-        note = f"Held at **{hold.boundary}** since {since}: {hold.reason}"
+        reason = linked(escaped(hold.reason), workflow.info().namespace)
+        note = f"Held at **{hold.boundary}** since {since}: {reason}"
         return cls(RequirementState.HELD, ", ".join(hold.by), note)
 
 
@@ -142,10 +144,12 @@ class FixesView:
 
     def _render(self) -> None:
         lines = [self._title, *(["", self._hold] if self._hold else []), ""]
-        lines += ["| fix | owner | gate | depth | state |", f"|{' --- |' * 5}"]
-        for each, said in self._states.values():
-            gate = each.failure.gate
-            lines.append(f"| {each.number} | {each.owner} | {gate} | {each.depth} | {said} |")
+        namespace = workflow.info().namespace
+        rows = [
+            (linked(each.number, namespace), each.owner, each.failure.gate, str(each.depth), said)
+            for each, said in self._states.values()
+        ]
+        lines += table(("fix", "owner", "gate", "depth", "state"), rows)
         workflow.set_current_details("\n".join(lines))
 
 
@@ -167,43 +171,9 @@ class SashaView:
         self._render()
 
     def _render(self) -> None:
-        lines = ["| place | alert | detail | state |", f"|{' --- |' * 4}"]
-        for (place, kind, subject), (alert, state) in self._cases.items():
-            what = f"{kind} {subject}".strip()
-            lines.append(f"| {place or 'cluster'} | {what} | {alert.detail} | {state} |")
-        details = "\n".join(lines) if self._cases else "Nothing is remediated."
-        workflow.set_current_details(details)
-
-
-def question(number: str, asks: Sequence[Ask], answers: Sequence[str]) -> str:
-    """What a human is asked, and the commands that answer, as Markdown; empty for nothing."""
-    if not asks:
-        return ""
-    lines = [f"- **{ask.gate}**: {ask.reason}" for ask in asks]
-    commands = [f"- `starter.py {addressed(answer, number)}`" for answer in answers]
-    return "\n".join(["A human is asked:", *lines, "", "Possible answers:", *commands])
-
-
-def _details(
-    number: str, state: RequirementState, board: Board, waiting_for: str, note: str
-) -> str:
-    lines = [f"**{number}** is **{state}**", ""]
-    if waiting_for:
-        lines += [f"Waiting for: {waiting_for}", ""]
-    if note:
-        lines += [note, ""]
-    whole = sum((entry.cost for entry in board.entries.values()), NO_COST)
-    columns = ("stage", "agent", "state", "attempt", *(("cost",) if whole.is_known else ()))
-    lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    for stage in board.pipeline.stages:
-        entry = board.entries[stage.name]
-        does = "queued for a slot" if stage.name in board.queued else entry.state
-        cost = f" {amount(entry.cost)} |" if whole.is_known else ""
-        lines.append(f"| {stage.name} | {stage.agent} | {does} | {entry.attempt or ''} |{cost}")
-    if whole.is_known:
-        lines.append(f"\nCost of its stages: {told(whole)}")
-    for failure in board.open_failures():
-        owners = ", ".join(failure.owners) or "nobody"
-        first = failure.error.splitlines()[0] if failure.error else failure.kind
-        lines.append(f"\n- **{failure.gate}** ({owners}): {first}")
-    return "\n".join(lines)
+        rows = [
+            (place or "cluster", f"{kind} {subject}".strip(), escaped(alert.detail), state)
+            for (place, kind, subject), (alert, state) in self._cases.items()
+        ]
+        lines = table(("place", "alert", "detail", "state"), rows)
+        workflow.set_current_details("\n".join(lines) if rows else "Nothing is remediated.")

@@ -15,6 +15,7 @@ from adapters.sdlc import budgets, costs, queries
 from adapters.sdlc.context import look_at_context
 from adapters.sdlc.costs import COST_COLUMNS, cost_of_row
 from adapters.sdlc.database import Database, async_engine
+from adapters.sdlc.durations import durations_of
 from adapters.sdlc.orphans import ended_requirements
 from adapters.sdlc.pauses import open_pauses
 from adapters.sdlc.performance import measure
@@ -51,6 +52,7 @@ from adapters.sdlc.views import (
 )
 from pipeline.budgets import Budget
 from pipeline.costs import By
+from pipeline.durations import Known
 from pipeline.errors import UnknownRequirement
 from pipeline.forecast import Sample
 from pipeline.installation import Installation
@@ -122,6 +124,14 @@ class SdlcReader:
         if not rows:
             raise _unknown(number)
         return ORDER.validate_python(rows[0]["plan"])
+
+    async def accepted(self, number: str) -> tuple[RequirementOrder, str]:
+        """Its order and its description, as they stand in the row. Raises: UnknownRequirement."""
+        columns = (RequirementRow.plan, RequirementRow.description)
+        rows = await self._rows(select(*columns).where(RequirementRow.number == number))
+        if not rows:
+            raise _unknown(number)
+        return ORDER.validate_python(rows[0]["plan"]), rows[0]["description"]
 
     async def context(self, request: StageRequest) -> StageContext:
         """What an agent would be told of its requirement now. Raises: UnknownRequirement."""
@@ -197,6 +207,10 @@ class SdlcReader:
     async def recorded_costs(self) -> tuple[tuple[Sample, ...], tuple[float, ...]]:
         """What stages of earlier requirements cost, and what the fixes of each requirement did."""
         return await self._database.read(costs.recorded)
+
+    async def durations(self) -> Known:
+        """How long stages, builds and repairs of earlier requirements took."""
+        return await self._database.read(durations_of)
 
     async def budgets(self, number: str = "") -> tuple[Budget, ...]:
         """The budgets that runs of a requirement count in; without one, that of the day."""

@@ -1,6 +1,7 @@
 """Rows for the reports: of one requirement, of many, and of a delivery for its pull request."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache, partial
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc import costs, queries
 from adapters.sdlc.costs import COST_COLUMNS, cost_of_row
+from adapters.sdlc.durations import durations_of
 from adapters.sdlc.performance import measure_many
 from adapters.sdlc.requirements import ORDER
 from adapters.sdlc.tables import (
@@ -256,9 +258,9 @@ async def rates_of(connection: AsyncConnection, since: datetime | None, now: dat
                 questions=questions.get(number, 0),
             )
         )
-    return rates(
-        outcomes, await _run_facts(connection, whose), await _failure_facts(connection, whose)
-    )
+    runs = await _run_facts(connection, whose)
+    failures = await _failure_facts(connection, whose)
+    return replace(rates(outcomes, runs, failures), durations=await durations_of(connection))
 
 
 def _schedule(

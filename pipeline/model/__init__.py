@@ -84,6 +84,8 @@ from pipeline.model.holds import (
 )
 from pipeline.model.plan import (
     Bounds,
+    Expected,
+    ExpectedStage,
     Group,
     Head,
     Mode,

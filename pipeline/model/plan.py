@@ -1,5 +1,6 @@
 """The plan, the states of what it plans, and references to it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -104,6 +105,30 @@ class Pipeline:
         return tuple(
             (build, self.owner_of(build, stage)) for stage in self.stages for build in stage.builds
         )
+
+
+@dataclass(frozen=True)
+class ExpectedStage:
+    """How long a stage takes, in seconds, and how long the requirement takes from its begin on."""
+
+    p50: float
+    p80: float
+    rest_p50: float
+    rest_p80: float
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How long a requirement was likely to take at its start, in seconds, if nothing holds it.
+
+    Half of them take no longer than p50, four of five no longer than p80.
+    """
+
+    p50: float
+    p80: float
+    stages: Mapping[str, ExpectedStage]
+    is_learned: bool
+    """Whether earlier runs tell of every stage; else the pipeline file does of some."""
 
 
 # --- states ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pipeline.model.answers import ORCHESTRATOR, Ask
 from pipeline.model.delivery import Delivered, Proof, Undo
 from pipeline.model.failures import Counters, Failure
 from pipeline.model.holds import Hold
-from pipeline.model.plan import Head, Pipeline, Priority, RequirementRef, RequirementState
+from pipeline.model.plan import Expected, Head, Pipeline, Priority, RequirementRef, RequirementState
 from pipeline.model.stages import WorkSnapshot
 
 
@@ -111,6 +111,8 @@ class RequirementOrder:
     """The branch to deliver to; empty for the one that is checked out when it opens."""
     undo: Undo | None = None
     """What is taken back, if that is all: then no agent works."""
+    expected: Expected | None = None
+    """How long it was likely to take when it was started; None of a fix."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipeline.model.delivery import BuildResult
 from pipeline.model.failures import Failure, FailureKind
@@ -246,6 +246,10 @@ class StageEntry:
     resumes: bool = False
     cost: Cost = NO_COST
     """What all its runs cost."""
+    shown: str = ""
+    """What it was shown to do last, since when, and how long it has been shown to run before."""
+    since: datetime | None = None
+    worked: timedelta = timedelta()
 
     def revision(self, stage: str) -> str:
         """Names what of the stage is merged: `stage#attempt`, then the fixes."""

@@ -121,7 +121,7 @@ async def test_each_verifies_once_what_those_before_have_delivered(
 
     async def is_shown() -> bool:
         metadata: WorkflowMetadata = await line[2].query("__temporal_workflow_metadata")
-        place = f"to main: 3rd in line, behind {line[1].id}"
+        place = f"to main: 3rd in line, behind [{line[1].id}]"
         return "is **HELD**" in metadata.current_details and place in metadata.current_details
 
     await eventually_async(is_shown, "the place in the Web UI")

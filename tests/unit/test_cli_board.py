@@ -17,9 +17,12 @@ from adapters.sdlc.views import (
     RequirementView,
     StageView,
 )
+from cli import output
 from cli.board import Board, Watched
+from cli.estimates import Rest
 from cli.run_work import Work
 from cli.verdict import needs_human, verdict
+from pipeline.durations import Estimate, Source, StageEstimate
 from pipeline.model import (
     HUMAN,
     NO_COST,
@@ -164,6 +167,22 @@ def test_a_running_stage_has_a_bar_its_time_its_plan_and_its_last_line() -> None
     late = replace(RUNNING, stages=(replace(WORK, started_at=NOW - timedelta(hours=1)),))
     assert "░" not in lines(80, 24, late)[2]
     assert any("build backend" in row and "10m00s" in row for row in lines(80, 24, BUILDING))
+
+
+def test_earlier_runs_tell_how_long_it_takes_yet_and_the_bar_of_a_stage() -> None:
+    stage = StageEstimate(WORK.stage, WORK.agent, 1_200, 2_400, 0, 0, Source.STAGE, 9)
+    free = Rest(Estimate(600, 1_800, (stage,)), (), NOW)
+    held = replace(free, adds=("the hold by REQ-9 since 12:01",))
+
+    def board(rest: Rest) -> list[str]:
+        shown = Watched(RUNNING, {WORK.stage: 30}, {}, rest)
+        return [line.plain for line in Board([shown], NOW).lines(80, 24)]
+
+    half, most = (output.since(NOW + timedelta(minutes=each), NOW) for each in (10, 30))
+    assert f"Expected end: {half} (p50, in 10m00s), {most} (p80, in 30m00s)." in board(free)
+    assert any(row.endswith("10m00s of 20m00s") for row in board(free))
+    waits = "Expected work: 10m00s (p50), 30m00s (p80); the hold by REQ-9 since 12:01 not counted."
+    assert waits in text(board(held))
 
 
 def test_work_that_is_taken_over_is_not_its_agents_time() -> None:

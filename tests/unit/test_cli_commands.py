@@ -123,6 +123,7 @@ def test_plan_gives_the_figures_of_the_guide(
     assert list(document) == [
         "schema_version", "pipeline", "mode", "sequential_minutes", "makespan_minutes",
         "critical_path_minutes", "saved_minutes", "percentage_saved", "critical_path", "stages",
+            "expected",
     ]  # fmt: skip
     assert (document["makespan_minutes"], document["percentage_saved"]) == (makespan, saved)
     assert list(document["stages"][0]) == [
