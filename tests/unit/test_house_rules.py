@@ -15,8 +15,8 @@ from pipeline.plan_file import read_pipeline
 HOUSE = Path(__file__).parent.parent.parent
 
 
-def test_every_room_on_the_readmes_map_is_there() -> None:
-    table = (HOUSE / "README.md").read_text().partition("## The map")[2].partition("\n## ")[0]
+def test_every_room_on_the_map_is_there() -> None:
+    table = (HOUSE / "AGENTS.md").read_text().partition("## The map")[2].partition("\n## ")[0]
     rooms = [name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in _names(row)]
 
     assert len(rooms) > 10
