@@ -50,6 +50,8 @@ class EventType(StrEnum):
     WORKFLOW_FAILED = "workflow.failed"
     WORKFLOW_CANCELLED = "workflow.cancelled"
     WORKFLOW_PERFORMANCE = "workflow.performance"
+    WORKFLOW_MOVED = "workflow.moved"
+    """Its host is lost, and another one continues it."""
     STAGE_STARTED = "stage.started"
     STAGE_PREPARING = "stage.preparing"
     """The clone of its agent is being prepared; that is not the agent's time."""
