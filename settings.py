@@ -112,6 +112,20 @@ class Settings(BaseSettings):
     host_requirements: int = Field(
         50, ge=1, alias="AGOG_HOST_REQUIREMENTS", description="RUNNING requirements of this host"
     )
+    shared_repository: str = Field(
+        "",
+        alias="AGOG_SHARED_REPOSITORY",
+        description="git repository that every host reaches: the work is pushed there after each"
+        " merge, so that another host can continue it",
+    )
+    host_lost_after_minutes: float | None = Field(
+        None,
+        # It is told every second: less would take a busy moment for the end of a host.
+        ge=0.05,
+        alias="AGOG_HOST_LOST_AFTER",
+        description="minutes of silence after which a host is lost and others continue its"
+        " requirements; the same on every host; unset: they wait for it",
+    )
     agents_file: Path = Field(
         HERE / "agents.toml", alias="AGOG_AGENTS_FILE", description="which agent runs how"
     )
@@ -218,6 +232,12 @@ class Settings(BaseSettings):
     def retry_bound(self) -> timedelta:
         """How long an activity may keep failing."""
         return timedelta(minutes=self.retry_minutes)
+
+    @property
+    def host_lost_after(self) -> timedelta | None:
+        """Silence after which a host is lost; None: never."""
+        minutes = self.host_lost_after_minutes
+        return None if minutes is None else timedelta(minutes=minutes)
 
     @property
     def min_free_disk_bytes(self) -> int:

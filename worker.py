@@ -33,8 +33,9 @@ from temporalio.worker import (
 )
 
 from activities import Activities, all_activities
-from activities.delivery import clean_leftovers
+from activities.delivery import clean_leftovers, clean_once
 from activities.interceptor import ActivityInterceptor
+from activities.moving import MovingActivities
 from adapters.builds.project_builds import ProjectBuilds
 from adapters.care.memory import MemoryCare
 from adapters.current_agents import CurrentAgents
@@ -61,6 +62,7 @@ from adapters.temporal.deployment import deployment_config, offer_build
 from adapters.temporal.messages import TemporalNotifier, TemporalSasha
 from hosting.agent_host import serve_agents
 from hosting.logins import nats_login
+from hosting.lost_hosts import LostHosts, share_at_intervals
 from hosting.sasha import (
     care_of_cluster,
     care_of_host,
@@ -124,6 +126,7 @@ class Host:
     memory: MemoryCare
     agents: CurrentAgents
     record_deliverable: Record
+    lost_hosts: LostHosts
 
 
 @asynccontextmanager
@@ -144,8 +147,12 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         stack.push_async_callback(database.close)
         identity = await establish(client, database)
         installation = identity.installation
-        store = create_store(database_url, installation.id)
+        fenced = settings.host if settings.host_lost_after else ""
+        store = create_store(database_url, installation.id, fenced)
         stack.push_async_callback(store.close)
+        lost_hosts = LostHosts(store, settings.host, settings.host_lost_after)
+        # Before anything is taken: what has moved meanwhile is not ours.
+        await stack.enter_async_context(lost_hosts.beating())
         await store.set_day_budget(settings.day_budget_usd, settings.day_warning_usd)
         login = nats_login(settings)
         publisher = await nats_events.connect(login.url, login.user, login.password)
@@ -173,7 +180,12 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
         )
         workspaces = (
             GitWorkspaces(
-                root, settings.home, settings.git_filters, lambda: agents().delivery.author
+                root,
+                settings.home,
+                settings.git_filters,
+                lambda: agents().delivery.author,
+                settings.shared_repository,
+                settings.host,
             )
             if root
             else None
@@ -201,6 +213,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             parallel=settings.enable_parallel_execution,
             retry_bound=settings.retry_bound,
             repository=f"{node()}:{root.resolve()}" if root else "",
+            moved=lost_hosts.moved,
         )
         facts = WorkerFacts(
             installation.id,
@@ -209,7 +222,15 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             lambda: (runs.used, slots.current()),
         )
         yield Host(
-            identity, ports, readiness, facts, slots, memory, agents, store.record_deliverable
+            identity,
+            ports,
+            readiness,
+            facts,
+            slots,
+            memory,
+            agents,
+            store.record_deliverable,
+            lost_hosts,
         )
 
 
@@ -233,8 +254,13 @@ def build_workers(
     async def has_room() -> bool:
         return await ports.store.has_room(host, ports.host_requirements)
 
-    make = partial(_worker, client, ActivityInterceptor(ports))
-    shared = partial(make, deployment=deployment_config(installation, build_id))
+    make = partial(_worker, client, ActivityInterceptor(ports, is_of_host=True))
+    shared = partial(
+        _worker,
+        client,
+        ActivityInterceptor(ports),
+        deployment=deployment_config(installation, build_id),
+    )
     return (
         shared(queues.central, lists.central, _CENTRAL_SLOTS, WORKFLOWS),
         shared(queues.opening, lists.opening, RoomSupplier(has_room)),
@@ -244,6 +270,16 @@ def build_workers(
         make(queues.host(host), lists.host, _HOST_SLOTS),
         make(queues.tools(host), lists.tools, _TOOL_SLOTS),
     )
+
+
+def workers_of_lost(
+    client: Client, installation: Installation, ports: HostPorts, lost: str, beat: str
+) -> Sequence[Worker]:
+    """The Workers that take what waits for a lost host; `beat` is the last that it has told."""
+    queues, interceptor = installation.queues, ActivityInterceptor(ports)
+    moving = (MovingActivities(ports, lost, beat).move,)
+    of_host = (queues.agents(lost), queues.waiting(lost), queues.host(lost), queues.tools(lost))
+    return [_worker(client, interceptor, queue, moving, _OPENING_SLOTS) for queue in of_host]
 
 
 def _worker(
@@ -369,6 +405,11 @@ async def serve(settings: Settings) -> None:
             "Orchestrator initialized - Parallelization: %s",
             "ENABLED" if host.ports.parallel else "DISABLED",
         )
+        if settings.host_lost_after and not settings.shared_repository:
+            log.warning(
+                "AGOG_HOST_LOST_AFTER is set without AGOG_SHARED_REPOSITORY: nothing can move from"
+                " this host if it is lost, and a human is asked"
+            )
         installation, build_id = host.identity.installation, settings.worker_build_id
         for worker in build_workers(client, installation, host.ports, build_id=build_id):
             await stack.enter_async_context(worker)
@@ -390,6 +431,11 @@ async def serve(settings: Settings) -> None:
             check_regularly(host.ports),
             watch_memory(host.ports, host.memory),
             host.agents.watch(),
+            host.lost_hosts.watch(
+                partial(workers_of_lost, client, installation, host.ports),
+                partial(clean_once, host.ports),
+            ),
+            share_at_intervals(host.ports),
             host.identity.watch_database(),
             host.identity.watch_namespace(),
         ]

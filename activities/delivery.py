@@ -229,18 +229,23 @@ async def clean_up(ports: HostPorts, ref: RequirementRef) -> None:
         if ports.workspaces:
             await ports.workspaces.release(ref.number)
     finally:
-        await ports.store.record_ends(ref.number, results)
+        await ports.store.record_ends(ref.number, results, ports.host)
 
 
 async def clean_leftovers(ports: HostPorts, interval: float = INTERVAL_SECONDS) -> None:
     """Clean up what ended requirements left on this host: at once, then at intervals, for ever."""
     while True:
-        try:
-            for leftover in await ports.store.leftovers(ports.host):
-                await _clean(ports, leftover)
-        except DependencyUnavailable as error:
-            log.warning("What ended requirements left waits: %s", error)
+        await clean_once(ports)
         await asyncio.sleep(interval)
+
+
+async def clean_once(ports: HostPorts) -> None:
+    """Clean up what requirements left that have ended, or that another host continues."""
+    try:
+        for leftover in await ports.store.leftovers(ports.host):
+            await _clean(ports, leftover)
+    except DependencyUnavailable as error:
+        log.warning("What ended requirements left waits: %s", error)
 
 
 async def _clean(ports: HostPorts, leftover: Leftover) -> None:
@@ -253,7 +258,7 @@ async def _clean(ports: HostPorts, leftover: Leftover) -> None:
     except Exception as error:
         reason = str(error) or type(error).__name__
         log.warning("[%s] It cannot be cleaned up yet: %s", number, reason)
-    await ports.store.note_leftover(number, reason)
+    await ports.store.note_leftover(number, reason, ports.host)
     await ports.publish(number)
 
 

@@ -19,7 +19,15 @@ from temporalio.worker import (
 )
 
 from activities.retrying import Attempt, attempting
-from pipeline.errors import DependencyUnavailable, GitFailed, NoRoom, PermanentError, printable
+from pipeline.errors import (
+    DependencyUnavailable,
+    GitFailed,
+    NoRoom,
+    PermanentError,
+    RequirementMoved,
+    printable,
+)
+from pipeline.lost_hosts import number_of
 from pipeline.model import component_of, disk_of
 from pipeline.ports import HostPorts
 
@@ -30,25 +38,33 @@ BEATS_PER_TIMEOUT = 4
 
 
 class ActivityInterceptor(Interceptor):
-    """Wraps every activity of every Worker."""
+    """Wraps every activity of every Worker.
 
-    def __init__(self, ports: HostPorts) -> None:
+    Those of a queue that `is_of_host` are refused for what another host continues by now.
+    """
+
+    def __init__(self, ports: HostPorts, *, is_of_host: bool = False) -> None:
         self._ports = ports
+        self._is_of_host = is_of_host
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap the activity."""
-        return _Inbound(next, self._ports)
+        return _Inbound(next, self._ports, is_of_host=self._is_of_host)
 
 
 class _Inbound(ActivityInboundInterceptor):
-    def __init__(self, next: ActivityInboundInterceptor, ports: HostPorts) -> None:
+    def __init__(
+        self, next: ActivityInboundInterceptor, ports: HostPorts, *, is_of_host: bool
+    ) -> None:
         super().__init__(next)
         self._ports = ports
+        self._is_of_host = is_of_host
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         """Beat in the background, translate errors once, bound and show what is repeated."""
         async with attempting(self._ports, input.args) as attempt, _beating(attempt):
             try:
+                self._refuse_moved()
                 result = await super().execute_activity(input)
                 # A result that cannot be sent would fail after this, and be retried for ever.
                 activity.payload_converter().to_payloads([result])
@@ -59,6 +75,11 @@ class _Inbound(ActivityInboundInterceptor):
             await attempt.over()
             return result
 
+    def _refuse_moved(self) -> None:
+        number = number_of(activity.info().workflow_id or "")
+        if self._is_of_host and (host := self._ports.moved.get(number)):
+            raise RequirementMoved(number, self._ports.host, host)
+
     async def _translated(self, error: Exception, attempt: Attempt) -> ApplicationError:
         """The error for Temporal: retry within the bound, or never."""
         if _is_no_room(error):
@@ -68,7 +89,11 @@ class _Inbound(ActivityInboundInterceptor):
             return await attempt.failed(error)
         await attempt.over()
         # The workflow waits for a dependency, visibly; a retry here would be hidden.
-        details = (error.dependency,) if isinstance(error, DependencyUnavailable) else ()
+        details: tuple[str, ...] = ()
+        if isinstance(error, DependencyUnavailable):
+            details = (error.dependency,)
+        elif isinstance(error, RequirementMoved):
+            details = (error.lost, error.host)
         kind = DependencyUnavailable if away else type(error)
         return ApplicationError(
             printable(str(error)), *details, type=kind.__name__, non_retryable=True

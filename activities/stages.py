@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from activities.retrying import step, tell_with_each_beat
 from pipeline.accounts import Limit, limit_of
 from pipeline.answers import Reading, read_run, unchanged
 from pipeline.failures import cut, signature
+from pipeline.lost_hosts import lost_run
 from pipeline.model import (
     Cost,
     Extension,
@@ -98,6 +100,8 @@ class StageActivities:
                         await self._ports.store.resume_stage(request)
                     return None
                 opened = await self._pass_gates(request, part, has_slot=has_slot)
+                if isinstance(opened, StageContext) and opened.lost_on:
+                    return await self._lost(request, opened)
                 async with self._telling(request, part):
                     if not isinstance(opened, StageContext):
                         if not opened:
@@ -225,6 +229,31 @@ class StageActivities:
             await store.end_preparing(request, preparation)
             publish_soon(self._ports, request.ref.number)
         return preparation
+
+    async def _lost(self, request: StageRequest, context: StageContext) -> StageOutcome:
+        """Close a run that was started on a host that is lost: nothing of it can be had here.
+
+        One that was closed there gives its recorded answer, so that it is not paid twice.
+        """
+        if recorded := context.lost_result:
+            if context.base_commit:
+                head = await self._ports.project.head(request.ref.number, context.base_commit)
+                request = replace(request, head=head)
+            return await self._close(request, recorded)
+        result = RunResult(
+            end=RunEnd.HOST_LOST,
+            exit_code=None,
+            output="",
+            error_output="",
+            started_at=context.started_at,
+            ended_at=datetime.now(UTC),
+            starts=1,
+            log_reference="",
+            reason=lost_run(context.lost_on),
+        )
+        outcome = self._outcome(request, read_run(request, result), None)
+        await self._record(request, outcome, result)
+        return outcome
 
     async def _unprepared(
         self, request: StageRequest, preparation: Preparation, failure: Failure

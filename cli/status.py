@@ -22,6 +22,7 @@ from adapters.sdlc.views import (
     GateView,
     HoldView,
     LeftoverView,
+    MoveView,
     QueuedView,
     RequirementView,
     RetryView,
@@ -140,6 +141,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         ],
         "retries": [retry_document(retry) for retry in view.retries],
         "leftover": asdict(view.leftover) if view.leftover else None,
+        "moves": [asdict(move) for move in view.moves],
         "turn": asdict(view.turn) if view.turn else None,
         **cost_document(view.cost),
         "budgets": [budget_document(budget) for budget in view.budgets],
@@ -281,6 +283,7 @@ def overview(view: RequirementView) -> RenderableType:
         parts.append(output.plain(f"Clones prepared before their agents: {', '.join(took)}"))
     if view.fixes:
         parts.append(fixes_part(view.fixes))
+    parts += [output.unfolded(Text(move_line(move))) for move in view.moves]
     if view.leftover:
         parts.append(output.unfolded(Text(leftover_line(view.leftover))))
     return Group(*parts)
@@ -514,6 +517,20 @@ def retry_lines(retries: Sequence[RetryView], number: str = "") -> Iterator[str]
                 f"  {retry.host} has not tried for {output.duration(silence.total_seconds())}."
                 " Is its worker running? python starter.py doctor"
             )
+
+
+def move_line(move: MoveView) -> str:
+    """From which lost host it has moved, where to, and what has become of the rest."""
+    at = f" at {move.head_commit[:10]}" if move.head_commit else ""
+    rest = (
+        f"What was left on {move.lost} is cleaned up."
+        if move.cleaned_at
+        else f"What is left on {move.lost} ends once that is back."
+    )
+    return output.plain(
+        f"Host {move.lost} was lost: {move.host} continues{at} since {output.moment(move.at)}."
+        f" No try was spent. {rest}"
+    )
 
 
 def leftover_line(leftover: LeftoverView) -> str:

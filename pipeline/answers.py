@@ -151,6 +151,8 @@ def _unanswered(request: StageRequest, result: RunResult) -> Reading:
     if result.pre_empted:
         error = f"It died while it was suspended, and is run again: {error}"
         return _failed(request, result, FailureKind.PRE_EMPTED, error)
+    if result.end is RunEnd.HOST_LOST:
+        return _failed(request, result, FailureKind.HOST_LOST, error)
     if result.end is RunEnd.NOT_STARTED:
         return _failed(request, result, FailureKind.REFUSED, error)
     if result.end is RunEnd.GONE:

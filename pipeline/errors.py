@@ -13,11 +13,14 @@ PipelineError
 │   │   └── NumberElsewhere   by another installation in the same Temporal namespace
 │   ├── IllegalTransition     a phase change that the life cycle does not know
 │   ├── StaleAttempt          a closing write of an attempt that is no longer current
+│   ├── RequirementMoved      another host continues the requirement
+│   ├── HostLost              its host is lost, and no other one can continue it
 │   ├── NotRepairable         a fault of a dependency that only a human can repair
 │   └── RetriesExhausted      a transient error that has outlasted its bound
 └── TransientError            trying again may help
     ├── ProjectMissing        this worker was started without the project
     ├── PolicyHookFailed         Sasha's own program has not advised
+    ├── HostBack              a host that seemed lost is not
     ├── NoWorker              nobody at that place took the work
     ├── GitFailed             a git command failed that should have worked
     └── DependencyUnavailable Temporal, NATS or the SDLC database cannot be reached
@@ -117,6 +120,19 @@ class StaleAttempt(PermanentError):
     """The attempt that wants to close is no longer the current one."""
 
 
+class RequirementMoved(PermanentError):
+    """Another host continues the requirement."""
+
+    def __init__(self, number: str, lost: str, host: str) -> None:
+        super().__init__(f"{number} has moved from {lost} to {host}.")
+        self.lost = lost
+        self.host = host
+
+
+class HostLost(PermanentError):
+    """The host of a requirement is lost, and no other one can continue it."""
+
+
 class NotRepairable(PermanentError):
     """What is wrong with a dependency cannot be repaired by this program."""
 
@@ -137,6 +153,10 @@ class ProjectMissing(TransientError):
 
 class PolicyHookFailed(TransientError):
     """The program that advises Sasha is busy, was too slow, or did not make sense."""
+
+
+class HostBack(TransientError):
+    """A host that seemed lost is not: its own worker takes what waits for it."""
 
 
 class NoWorker(TransientError):

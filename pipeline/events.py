@@ -68,6 +68,8 @@ class EventType(StrEnum):
     """It is CANCELLED."""
     WORKFLOW_PERFORMANCE = "workflow.performance"
     """What running in parallel saved, in hours and percent, and what it cost."""
+    WORKFLOW_MOVED = "workflow.moved"
+    """Its host is lost, and another one continues it."""
     STAGE_STARTED = "stage.started"
     """It has a slot and has passed its gates; its agent starts next."""
     STAGE_PREPARING = "stage.preparing"

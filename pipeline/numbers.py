@@ -51,7 +51,12 @@ def integration_branch(number: str) -> str:
 
 def stage_branch(number: str, stage: str, attempt: int) -> str:
     """The branch of one attempt of one stage."""
-    return f"agog/{number}/{slug(stage)}-{attempt}"
+    return f"agog/{number}/{attempt_key(stage, attempt)}"
+
+
+def attempt_key(stage: str, attempt: int) -> str:
+    """Names one attempt of one stage within its requirement."""
+    return f"{slug(stage)}-{attempt}"
 
 
 def slug(name: str) -> str:

@@ -23,6 +23,7 @@ _WHY_HUMAN = {
     FailureKind.INFRASTRUCTURE: "infrastructure failed, which no agent can repair",
     FailureKind.PRE_EMPTED: "it died while it was suspended",
     FailureKind.LIMITED: "the account of its program cannot work",
+    FailureKind.HOST_LOST: "its host was lost",
     FailureKind.REFUSED: "it was refused before any work, and a fix would be as well",
     FailureKind.UNREAD: "its answer may stand where nobody has looked, and is not paid twice",
     FailureKind.DELIVERY: "the target branch and the remote are yours",

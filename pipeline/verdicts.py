@@ -156,6 +156,7 @@ _RED: Mapping[FailureKind, str] = MappingProxyType(
         FailureKind.INFRASTRUCTURE: "What no agent can repair asks a human and blames no agent.",
         FailureKind.PRE_EMPTED: "A run that died while it was suspended is repeated.",
         FailureKind.LIMITED: "A run whose account cannot work is held, and owes nothing.",
+        FailureKind.HOST_LOST: "A run whose host is lost is repeated on another one.",
         FailureKind.REFUSED: "What is refused before any work would be refused again: a human.",
         FailureKind.ENDED: "Somebody has ended it.",
     }

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.records import RecordActivities
     from activities.sasha import SashaActivities
     from pipeline.board import Board
-    from pipeline.errors import DependencyUnavailable, RefusedInput
+    from pipeline.errors import DependencyUnavailable, RefusedInput, RequirementMoved
     from pipeline.model import (
         BuildOutcome,
         Counts,
@@ -138,13 +138,15 @@ class Paused:
     """An attempt that started nothing: `hold` says why.
 
     The pause ends after `lasts`, if that is given, else as `Notifications.wait` says; it gets
-    `turns`. With `resumes` the next attempt is this very one.
+    `turns`. With `resumes` the next attempt is this very one. What `has_moved` goes on at once, on
+    the requirement's new host.
     """
 
     hold: Hold
     turns: int | None = None
     lasts: timedelta | None = None
     resumes: bool = False
+    has_moved: bool = False
 
     @property
     def outage(self) -> Hold | None:
@@ -172,6 +174,8 @@ class Execution:
     left: str = ""
     """Why the host could not be cleaned up completely."""
     notifications: Notifications = field(default_factory=Notifications)
+    moves: dict[str, str] = field(default_factory=dict)
+    """Lost hosts of the requirement, each with the one that continues it."""
     faults: Faults = field(default_factory=Faults)
 
     def why_over(self) -> str:
@@ -221,6 +225,7 @@ class Execution:
 
         - A dependency is down: Paused. The hold keeps the start of `outage`, the same one before.
         - The P0 gate, a blocker or the line to deliver holds it: Paused.
+        - Its host is lost, and another one continues the requirement: Paused, until it is asked.
         - It is refused, or its retries are exhausted: the value that `failed` makes of the error;
           without `failed` the error is raised.
         - It is cancelled: the error is raised (by `failure_of`, where there is a `failed`).
@@ -230,6 +235,8 @@ class Execution:
             result = await effect
         except ActivityError as error:
             since = outage.since if outage else workflow.now()
+            if moved := self._follow(error, boundary, since):
+                return moved
             if hold := _hold_of(error, boundary, since):
                 return Paused(hold)
             if failed is None:
@@ -256,6 +263,9 @@ class Execution:
             `outlasts_end`, effects of the end still wait for a dependency.
         """
         while isinstance(result := await attempt(after), Paused):
+            if result.has_moved:
+                self.stop_if_over()
+                continue
             after = result
             if not (outlasts_end and self.is_ending and after.outage):
                 self.stop_if_over()
@@ -313,7 +323,7 @@ class Execution:
             asked = argument
             if isinstance(argument, OpeningRequest):
                 asked = replace(argument, held=outage)
-            return workflow.execute_activity_method(step, asked, **config)
+            return workflow.execute_activity_method(step, asked, **self._on_its_host(config))
 
         return await self._do(effect, str(config.get("summary")))
 
@@ -329,7 +339,7 @@ class Execution:
         """
 
         def effect(outage: Hold | None) -> Awaitable[Result]:
-            return workflow.execute_activity_method(step, argument, **config)
+            return workflow.execute_activity_method(step, argument, **self._on_its_host(config))
 
         return await self._do(effect, str(config.get("summary")), insists=True)
 
@@ -383,6 +393,40 @@ class Execution:
             Held(self.ref, hold, workflow.info().workflow_id),
             **options.central("Record that it continues"),
         )
+
+    # --- its host -------------------------------------------------------------------------
+
+    def _follow(self, error: ActivityError, boundary: str, since: datetime) -> Paused | None:
+        """Continue on the host that the requirement has moved to, if that is what the error says.
+
+        Its workflow, and each below it, hears of a move when it asks the lost host for something.
+        """
+        match error.cause:
+            case (
+                ApplicationError(
+                    type=RequirementMoved.__name__, details=[str(lost), str(host)]
+                ) as moved
+            ):
+                self.moves[lost] = host
+                if self.opening:
+                    self.opening = replace(self.opening, host=self.now_of(self.opening.host))
+                return Paused(Hold(boundary, (host,), moved.message, 0, since), has_moved=True)
+        return None
+
+    def now_of(self, host: str) -> str:
+        """The host that continues what was asked of that one: no requirement returns to one."""
+        while host in self.moves:
+            host = self.moves[host]
+        return host
+
+    def _on_its_host(self, config: ActivityConfig) -> ActivityConfig:
+        """The same call, of the host that has the requirement by now."""
+        queues, queue = options.queues(), config.get("task_queue")
+        for lost in self.moves:
+            for of in (queues.tools, queues.host, queues.agents, queues.waiting):
+                if queue == of(lost):
+                    config["task_queue"] = of(self.now_of(lost))
+        return config
 
     # --- what it knows --------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.sasha import SashaActivities
     from pipeline.errors import (
         AgentsFileRefused,
+        HostLost,
         IllegalTransition,
         RetriesExhausted,
         StaleAttempt,
@@ -36,6 +37,8 @@ with workflow.unsafe.imports_passed_through():
 T = TypeVar("T")
 
 _OVERTAKEN = {each.__name__ for each in (IllegalTransition, StaleAttempt, UnknownRequirement)}
+_INFRASTRUCTURE = {each.__name__ for each in (RetriesExhausted, HostLost)}
+"""Final, and yet nothing that was asked for is at fault: a retry may continue the same attempt."""
 _MENDABLE = AgentsFileRefused.__name__
 _DETAIL_LENGTH = 2_000
 
@@ -92,7 +95,7 @@ def words(error: Exception) -> str:
 def _is_refused(error: ActivityError) -> bool:
     cause = error.cause
     is_final = isinstance(cause, ApplicationError) and cause.non_retryable
-    return is_final and cause.type != RetriesExhausted.__name__  # type: ignore[union-attr] # it is
+    return is_final and cause.type not in _INFRASTRUCTURE  # type: ignore[union-attr] # it is
 
 
 async def gather_all(tasks: Iterable[asyncio.Task[object]]) -> None:

@@ -4,7 +4,8 @@ Two gits speak here. *Ours* works on repositories whose configuration only we wr
 other; the *user's* works on the user's repository with the user's own settings. Neither runs a
 hook, a file-system monitor, a signer, an editor or a replacement object; filters run only where
 the installation allows them. One exception: the push of a delivery is the user's own, with her
-`pre-push` hook and her way to reach the remote.
+`pre-push` hook and her way to reach the remote. What hosts share is pushed and fetched by our git,
+which reaches that one repository with the user's global configuration.
 """
 
 import asyncio
@@ -82,7 +83,8 @@ _VARIABLES = {
     "GIT_EDITOR": "true",
     "GIT_OPTIONAL_LOCKS": "0",  # looking at the user's checkout must not disturb the user
     "GIT_NO_REPLACE_OBJECTS": "1",  # every commit is read as the bytes that its name stands for
-    # Local repositories are all that we ever speak to, whatever a `url.*.insteadOf` says.
+    # Local repositories are all that we speak to, whatever a `url.*.insteadOf` says, unless a
+    # call `reaches_others`.
     "GIT_ALLOW_PROTOCOL": "file",
     "LC_ALL": "C",
 }
@@ -148,6 +150,8 @@ class Git:
     options: Mapping[str, str] = field(default_factory=dict)
     is_users_push: bool = False
     """Whether it pushes for the user: over any protocol of hers, and her hooks run."""
+    reaches_others: bool = False
+    """Whether it may speak to other machines, over any protocol; no hook runs on this side."""
     seconds: float = LONGEST_SECONDS
     """After which it is taken to hang."""
 
@@ -258,7 +262,7 @@ class Git:
 
         A push is ended with the hook and the connection that it has started.
         """
-        if process.returncode is None and self.is_users_push:
+        if process.returncode is None and (self.is_users_push or self.reaches_others):
             os.killpg(process.pid, signal.SIGTERM)
         elif process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -269,7 +273,9 @@ class Git:
         unset = (part for name in (*_FOREIGN_VARIABLES, *_IDENTITY) for part in ("-u", name))
         variables, settings = {**_VARIABLES, **self.variables}, {**_OPTIONS, **self.options}
         if self.is_users_push:
-            del variables["GIT_ALLOW_PROTOCOL"], settings["core.hooksPath"]
+            del settings["core.hooksPath"]
+        if self.is_users_push or self.reaches_others:
+            del variables["GIT_ALLOW_PROTOCOL"]
             variables["SSH_ASKPASS_REQUIRE"] = "never"  # nobody is there to be asked
         if IDENTITY_KEYS[0] in settings:  # who commits is configured
             variables = {name: each for name, each in variables.items() if name not in _IDENTITY}

@@ -19,9 +19,10 @@ from tempfile import TemporaryDirectory
 
 from adapters.git.command import Git
 from adapters.locks import Locks, path_key
+from pipeline import numbers
 from pipeline.errors import GitFailed, ProjectRefused, printable
 from pipeline.model import StageRequest
-from pipeline.numbers import integration_branch, stage_branch
+from pipeline.numbers import integration_branch
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ ATTRIBUTES = ".gitattributes"
 PROJECT_REFS = "refs/project/"
 """The user's branches and tags as they were when they were taken over."""
 
-_BRANCHES, _TAGS = f"{PROJECT_REFS}heads/", f"{PROJECT_REFS}tags/"
+PROJECT_HEADS = f"{PROJECT_REFS}heads/"
+_BRANCHES, _TAGS = PROJECT_HEADS, f"{PROJECT_REFS}tags/"
 MOST_LOOSE, MOST_PACKS = 2_000, 50
 """Loose objects and packs of a store before they are packed: about 130 requirements.
 
@@ -54,8 +56,7 @@ _CONFIGURATION = {
 
 def attempt_key(request: StageRequest) -> str:
     """Names one attempt of one stage within its requirement."""
-    branch = stage_branch(request.ref.number, request.stage.name, request.attempt)
-    return branch.rpartition("/")[2]
+    return numbers.attempt_key(request.stage.name, request.attempt)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from adapters.git.garbage import forget_merged
 from adapters.git.prepared_files import is_half_prepared
 from adapters.git.project import Project
 from adapters.git.publishing import place, push
-from adapters.git.store import Merge, Names, Store, attempt_key
+from adapters.git.sharing import of_settings
+from adapters.git.store import PROJECT_HEADS, Merge, Names, Store, attempt_key
 from adapters.git.takeover import Takeover, take_over
 from adapters.git.undo import revert
 from adapters.locks import Locks, path_key
-from pipeline.errors import GitFailed, ProjectRefused, printable
+from pipeline.errors import GitFailed, HostLost, ProjectRefused, printable
+from pipeline.lost_hosts import Moving, another_project, not_shared
 from pipeline.model import BranchOrder, Head, MergeResult, StageRequest, Undo
 from pipeline.numbers import slug
 from pipeline.prompt import ProjectText
@@ -56,8 +58,13 @@ class GitWorkspaces:
         home: Path,
         filters: Sequence[str] = (),
         author: Author = lambda: None,
+        shared_repository: str = "",
+        host: str = "",
     ) -> None:
-        """`author` gives name and address of who commits; None: the repository's own identity."""
+        """`author` gives name and address of who commits; None: the repository's own identity.
+
+        What is merged is pushed to the shared repository, if there is one, as work of `host`.
+        """
         home = home.absolute().resolve()
         self._project = Project(project_root, filters)
         self._locks = Locks(home / "locks")
@@ -66,6 +73,8 @@ class GitWorkspaces:
         self._options: dict[str, str] = {}
         """Of our git; every store of the project shares them."""
         self._store = Store.of_project(home, self._project.root, self._locks, self._options)
+        self._shared = of_settings(self._store, self._locks, shared_repository, host)
+        self._host = host
         self._clones = Clones(home, self._store)
         self._processes = BuildProcesses(home)
 
@@ -88,7 +97,9 @@ class GitWorkspaces:
             if not self._store.exists or not is_open:
                 await self._create(names, base, target, undo)
             found = await self._store.read_blob(names.target)
-            return await self._head(names), found or ""
+            opened = await self._head(names), found or ""
+        await self._share(number)
+        return opened
 
     async def preview_undo(self, number: str, target: str, undo: Undo) -> tuple[Git, str, str]:
         """What an undo would do now: our git, the target's tip and the commit that follows it.
@@ -164,6 +175,7 @@ class GitWorkspaces:
             result = await self._outcome(names, key)
             if result is None:
                 result = await self._integrate(request, clone, summary)
+            await self._share(request.ref.number)  # before its clone, which holds it as well
             await clone.discard()
         return result
 
@@ -173,7 +185,9 @@ class GitWorkspaces:
         names, key, clone = self._parts(request)
         message = _stage_message(request, "kept after an unsuccessful attempt")
         async with self._locks.hold(path_key(clone.path)):
-            return await self._keep(names, key, clone, _base(request), message)
+            ref = await self._keep(names, key, clone, _base(request), message)
+        await self._share(request.ref.number)
+        return ref
 
     async def discard(self, request: StageRequest) -> None:
         """Remove the clone of an attempt whose agent was never started."""
@@ -220,6 +234,7 @@ class GitWorkspaces:
             return {} if merge.conflicts else {names.merged(fix): merge.tip}
 
         merge = await self._advance(names, theirs, f"Merge {fix} into {number}\n", moves)
+        await self._share(number)
         return MergeResult(await self._head(names, merge.tip), theirs, merge.conflicts)
 
     async def merge_target(self, number: str, target_branch: str) -> MergeResult:
@@ -234,6 +249,7 @@ class GitWorkspaces:
 
         message = f"Merge {target_branch} into {number}\n"
         merge = await self._advance(names, theirs, message, moves)
+        await self._share(number)
         return MergeResult(await self._head(names, merge.tip), theirs, merge.conflicts)
 
     async def holds(self, target_branch: str, commit: str) -> bool:
@@ -296,10 +312,52 @@ class GitWorkspaces:
                 await self._project.finish_moves(self._store, number)
         finally:  # what the user's checkout is refused for keeps no clone
             await self._remove_clones(number)
+        await self._share(number)
 
     async def forget_merged(self, number: str, commit: str) -> None:
         """Remove refs of stages and fixes whose work is in the delivered commit."""
         await forget_merged(self._store, number, commit)
+
+    async def take_over(self, what: Moving) -> None:
+        """Have all that a lost host has pushed of a requirement, to continue it here.
+
+        A repeat is harmless. Raises: HostLost in the words for a human if something is missing,
+        ProjectRefused, GitFailed.
+        """
+        if self._shared is None:
+            raise HostLost(not_shared(what))
+        await self._project.check_repository()
+        await self._take_settings()
+        await self._store.refresh()
+        async with self._merging(what.number):
+            await self._shared.fetch(what)
+            if not await self._is_of_project(Names(what.number)):
+                raise HostLost(another_project(what, self._host))
+            for part in what.parts:
+                await asyncio.to_thread(self._clones.make_place, part.number)
+        for part in what.parts:
+            await self._share(part.number)
+
+    async def share(self, numbers: Sequence[str] = ()) -> None:
+        """Push what could not be pushed before, and those requirements as they are."""
+        if self._shared is None or not self._store.exists:
+            return
+        for number in numbers:
+            if await self._store.git.commit_of(Names(number).integration):
+                await self._share(number)
+        await self._shared.push_owed()
+
+    async def _share(self, number: str) -> None:
+        if self._shared and self._store.exists:
+            await self._shared.push(number)
+
+    async def _is_of_project(self, names: Names) -> bool:
+        """Whether the requirement's base has history in common with a branch of this project."""
+        listed = await self._store.git.run("for-each-ref", "--format=%(objectname)", PROJECT_HEADS)
+        for commit in listed.text.split():
+            if await self._store.git.succeeds("merge-base", names.base, commit):
+                return True
+        return False
 
     async def _remove_clones(self, number: str) -> None:
         for clone in self._clones.below(number):

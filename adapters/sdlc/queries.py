@@ -32,6 +32,7 @@ from adapters.sdlc.tables import (
     HoldRow,
     HostRow,
     LeftoverRow,
+    MoveRow,
     PauseRow,
     PhaseRow,
     RequirementRow,
@@ -83,6 +84,7 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
         "pauses": await rows(connection, pauses([number])),
         "escalation": asked[0] if asked else None,
         "retries": await rows(connection, _retries(number, fixes)),
+        "moves": await rows(connection, _moves(number)),
         "leftover": next(iter(await rows(connection, leftovers(number))), None),
     }
 
@@ -277,6 +279,11 @@ def leftovers(number: str = "") -> Query:
     query = select(LeftoverRow).order_by(LeftoverRow.created_at, LeftoverRow.number)
     mine = LeftoverRow.number == number if number else LeftoverRow.cleaned_at.is_(None)
     return query.where(mine)
+
+
+def _moves(number: str) -> Query:
+    columns = (MoveRow.lost, MoveRow.host, MoveRow.head_commit, MoveRow.at, MoveRow.cleaned_at)
+    return select(*columns).where(MoveRow.number == number).order_by(MoveRow.at)
 
 
 def is_retried() -> ColumnElement[bool]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Delete, Update, delete, func, select, update
+from sqlalchemy import Delete, Update, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.tables import LeftoverRow, RetryRow
+from adapters.sdlc.tables import LeftoverRow, MoveRow, RetryRow
 from adapters.sdlc.transaction import RequirementWrite
 from pipeline.events import EventType
 from pipeline.model import Closing, Leftover, RequirementRef, Retry
@@ -53,33 +53,47 @@ def leave_behind(write: RequirementWrite, closing: Closing) -> None:
 
 
 async def leftovers(connection: AsyncConnection, host: str) -> Sequence[Leftover]:
-    """What is left on that host, oldest first."""
-    query = (
-        select(LeftoverRow.number, LeftoverRow.workflow_run, LeftoverRow.reason, LeftoverRow.tries)
-        .where(LeftoverRow.host == host, LeftoverRow.cleaned_at.is_(None))
-        .order_by(LeftoverRow.created_at, LeftoverRow.number)
+    """What is left on that host, oldest first: also of what has moved while it was lost."""
+    row, move = LeftoverRow, MoveRow
+    ended = select(row.created_at, row.number, row.workflow_run, row.reason, row.tries).where(
+        row.host == host, row.cleaned_at.is_(None)
     )
+    moved = select(
+        move.at, move.number, move.workflow_run, literal("It has moved."), literal(1)
+    ).where(move.lost == host, move.cleaned_at.is_(None))
     return [
         Leftover(RequirementRef(number, run), reason, tries)
-        for number, run, reason, tries in await connection.execute(query)
+        for _, number, run, reason, tries in sorted(
+            [*await connection.execute(ended), *await connection.execute(moved)],
+            key=lambda found: found[:2],
+        )
     ]
 
 
-async def note_leftover(connection: AsyncConnection, number: str, reason: str) -> None:
-    """Another try has failed; without a reason everything is cleaned up, which is said once."""
+async def note_leftover(
+    connection: AsyncConnection, number: str, reason: str, host: str = ""
+) -> None:
+    """Another try has failed; without a reason everything is cleaned up, which is said once.
+
+    `host` is where; empty for the only one that has left anything.
+    """
+    if not reason:
+        mine = (MoveRow.number == number) & (MoveRow.lost == host)
+        await connection.execute(update(MoveRow).where(mine).values(cleaned_at=func.now()))
     if reason:
         values = {"reason": reason, "tries": LeftoverRow.tries + 1, "tried_at": func.now()}
-        await connection.execute(_open(number).values(values))
+        await connection.execute(_open(number, host).values(values))
         return
     write = await RequirementWrite.lock(connection, number)
-    done = _open(number).values(cleaned_at=write.at).returning(LeftoverRow.host)
-    host = (await connection.execute(done)).scalar_one_or_none()
-    if host is None:
+    done = _open(number, host).values(cleaned_at=write.at).returning(LeftoverRow.host)
+    place = (await connection.execute(done)).scalar_one_or_none()
+    if place is None:
         return
     run = write.row["workflow_run"]
-    write.tell(f"{number}/{run}", EventType.WORKFLOW_CLEANED, {"host": host})
+    write.tell(f"{number}/{run}", EventType.WORKFLOW_CLEANED, {"host": place})
     await write.flush()
 
 
-def _open(number: str) -> Update:
-    return update(LeftoverRow).where(LeftoverRow.number == number, LeftoverRow.cleaned_at.is_(None))
+def _open(number: str, host: str) -> Update:
+    mine = (LeftoverRow.number == number) & LeftoverRow.cleaned_at.is_(None)
+    return update(LeftoverRow).where(mine & (LeftoverRow.host == host) if host else mine)

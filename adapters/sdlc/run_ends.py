@@ -113,7 +113,8 @@ async def close_stage(
         are_held = await end_trial(write, request.run_id, result.end)
     _close_run(write, ended)
     _close_stage(write, stage, ended)
-    _charge(write, ended)
+    if result.end is not RunEnd.HOST_LOST:  # its host knows what it cost, and tells if it is back
+        _charge(write, ended)
     add_gates(write, ended.request, ended.outcome, ended.result, ended.notice, ended.merge)
     _tell(write, stage, ended)
     if ended.outcome.state.is_done:
@@ -258,13 +259,16 @@ def lose(write: RequirementWrite, stage: StageRecord, reason: str) -> None:
 
 
 async def record_ends(
-    connection: AsyncConnection, number: str, results: Mapping[str, RunResult]
+    connection: AsyncConnection, number: str, results: Mapping[str, RunResult], host: str = ""
 ) -> None:
-    """How runs ended that no stage has closed, and what they cost; a repeat changes nothing."""
+    """How runs ended that no stage has closed, and what they cost; a repeat changes nothing.
+
+    With a host, of its own runs: one that has moved may run elsewhere under the same id.
+    """
     if results:  # a stage that closes one of them at this moment locks the requirement first, too
         await lock_rows(connection, {number})
     for run_id, result in results.items():
-        agent = await _end(connection, run_id, result)
+        agent = await _end(connection, run_id, result, host)
         if agent is not None:
             cost = await cost_of(connection, run_id, result)
             at, columns = result.ended_at or datetime.now(UTC), cost_columns(result, cost)
@@ -274,9 +278,17 @@ async def record_ends(
             await connection.execute(row.on_conflict_do_nothing())
 
 
-async def _end(connection: AsyncConnection, run_id: str, result: RunResult) -> str | None:
+async def _end(
+    connection: AsyncConnection, run_id: str, result: RunResult, host: str
+) -> str | None:
     """The agent of the run; None if its end is known or it was never opened."""
-    is_unended = (RunRow.run_id == run_id) & RunRow.end.is_(None)
+    is_it = RunRow.run_id == run_id
+    if host:
+        is_it &= RunRow.host == host
+    lost = select(RunRow.agent).where(is_it, RunRow.end == str(RunEnd.HOST_LOST))
+    if agent := (await connection.execute(lost)).scalar_one_or_none():
+        return str(agent)  # how it ended is recorded, what it cost is not
+    is_unended = is_it & RunRow.end.is_(None)
     ended = (
         update(RunRow)
         .where(is_unended)

@@ -3,6 +3,7 @@
 Or it is skipped. How a run ends: `run_ends`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,8 @@ from pipeline.model import (
     Hold,
     Preparation,
     RequirementState,
+    RunEnd,
+    RunResult,
     SlotUsage,
     StageContext,
     StageRequest,
@@ -47,9 +50,18 @@ from pipeline.model import (
 
 _GIVEN_UP = (StageState.WAITING, StageState.HELD)
 """Of a stage that has a run: the run was given up, and the stage was reopened."""
-_STARTED = select(RunRow.started_at, RunRow.base_commit, RunRow.resumes).where(
-    RunRow.run_id == bindparam("run_id")
-)
+_STARTED = select(
+    RunRow.started_at,
+    RunRow.ended_at,
+    RunRow.base_commit,
+    RunRow.resumes,
+    RunRow.host,
+    RunRow.state,
+    RunRow.end,
+    RunRow.exit_code,
+    RunRow.notice,
+    RunRow.log_reference,
+).where(RunRow.run_id == bindparam("run_id"))
 # Blocked, it still makes gates again: a fix is only as good as what says so.
 _STARTABLE = (RequirementState.RUNNING, RequirementState.HELD, RequirementState.BLOCKED)
 
@@ -181,12 +193,16 @@ async def _pass(write: RequirementWrite, request: StageRequest, entry: Entry) ->
         raise IllegalTransition(
             f"{write.number} is {write.state}: {request.stage.name} cannot start."
         )
-    started = {
-        name: value
-        for row in await write.read(_STARTED, run_id=request.run_id)
-        for name, value in row.items()
-        if row["started_at"] and value and name != "resumes"
-    }
+    started: dict[str, Any] = {}
+    for row in await write.read(_STARTED, run_id=request.run_id):
+        if row["started_at"]:
+            has_moved = row["host"] != write.row["host"]
+            started = {
+                "started_at": row["started_at"],
+                "base_commit": row["base_commit"] or "",
+                "lost_on": row["host"] if has_moved else "",
+                "lost_result": _recorded(row) if has_moved else None,
+            }
     if started and not entry.resume:
         if request.held:
             await record_outage(write, request.held, subscriber)
@@ -205,6 +221,23 @@ async def _pass(write: RequirementWrite, request: StageRequest, entry: Entry) ->
     else:
         await let_go(write, subscriber, boundary=stage.stage)
     return Passed(stage, {} if entry.resume else started, hold, most_usd)
+
+
+def _recorded(row: Mapping[str, Any]) -> RunResult | None:
+    """The result of a run with an accepted answer that was closed before its host was lost."""
+    if row["end"] is None or row["notice"] is None:
+        return None
+    is_done = row["state"] == StageState.COMPLETED  # a program's own word may outdo its exit code
+    return RunResult(
+        end=RunEnd.EXITED,
+        exit_code=0 if is_done else row["exit_code"],
+        output=f"```json\n{json.dumps(row['notice'])}\n```",
+        error_output="",
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        starts=1,
+        log_reference=row["log_reference"],
+    )
 
 
 def _both(hold: Hold | None, limited: Hold | None) -> Hold | None:

@@ -6,7 +6,7 @@ method promises is said at the port, how it is kept at the function.
 
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -18,6 +18,7 @@ from adapters.sdlc import (
     fixes,
     gates,
     holds,
+    hosts,
     incidents,
     outbox,
     pauses,
@@ -31,7 +32,7 @@ from adapters.sdlc import (
 from adapters.sdlc.database import Database, async_engine
 from adapters.sdlc.performance import measure
 from adapters.sdlc.requirements import Acceptance
-from pipeline.model import RequirementOrder
+from pipeline.model import RequirementOrder, RequirementRef
 from pipeline.ports import EventPublisher
 from pipeline.savings import Savings
 
@@ -41,12 +42,24 @@ Work = Callable[Concatenate[AsyncConnection, P], Awaitable[T]]
 Method = Callable[Concatenate["PostgresSdlcStore", P], Coroutine[Any, Any, T]]
 
 
-def create_store(database_url: str, installation: str = "") -> "PostgresSdlcStore":
+class OfRequirement(Protocol):
+    """A request of an activity that works for one requirement."""
+
+    @property
+    def ref(self) -> RequirementRef:
+        """The requirement."""
+
+
+Request = TypeVar("Request", bound=OfRequirement)
+
+
+def create_store(database_url: str, installation: str = "", host: str = "") -> "PostgresSdlcStore":
     """A store for `postgresql+psycopg://…`; it connects on first use.
 
-    With an installation's id it writes to no database but that one's.
+    With an installation's id it writes to no database but that one's. With a host's name, what only
+    the host of a requirement may do is refused once another one continues it.
     """
-    return PostgresSdlcStore(async_engine(database_url, installation=installation))
+    return PostgresSdlcStore(async_engine(database_url, installation=installation), host)
 
 
 def _write(work: Work[P, T]) -> Method[P, T]:
@@ -54,6 +67,24 @@ def _write(work: Work[P, T]) -> Method[P, T]:
 
     async def method(self: "PostgresSdlcStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.database.write(lambda connection: work(connection, *args, **kwargs))
+
+    return method
+
+
+def _write_here(
+    work: Work[Concatenate[Request, P], T],
+) -> Method[Concatenate[Request, P], T]:
+    """As `_write`, for what only the requirement's host may do. Raises: RequirementMoved."""
+
+    async def method(
+        self: "PostgresSdlcStore", request: Request, /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        async def fenced(connection: AsyncConnection) -> T:
+            if self.host:
+                await hosts.stay_here(connection, request.ref.number, self.host)
+            return await work(connection, request, *args, **kwargs)
+
+        return await self.database.write(fenced)
 
     return method
 
@@ -70,7 +101,9 @@ def _read(work: Work[P, T]) -> Method[P, T]:
 class PostgresSdlcStore:
     """Writes of the SDLC database. Close it in the end."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, host: str = "") -> None:
+        self.host = host
+        """The host that writes, if its requirements may move to another one."""
         self.database = Database(engine)
         """Its connections, for what is no row of a requirement."""
         self._outbox = outbox.Outbox(self.database)
@@ -117,13 +150,20 @@ class PostgresSdlcStore:
     raise_budget = _write(budgets.raise_budget)
     set_day_budget = _write(budgets.set_day_budget)
 
+    # --- its host ---------------------------------------------------------------------------
+
+    beat = _write(hosts.beat)
+    open_on = _read(hosts.open_on)
+    moving = _read(hosts.moving)
+    move = _write(hosts.move)
+
     # --- its stages and gates ---------------------------------------------------------------
 
-    open_stage = _write(run_starts.open_stage)
-    queue_stage = _write(run_starts.queue_stage)
-    resume_stage = _write(run_starts.resume_stage)
-    limit_account = _write(run_starts.limit_account)
-    close_stage = _write(run_ends.close_stage)
+    open_stage = _write_here(run_starts.open_stage)
+    queue_stage = _write_here(run_starts.queue_stage)
+    resume_stage = _write_here(run_starts.resume_stage)
+    limit_account = _write_here(run_starts.limit_account)
+    close_stage = _write_here(run_ends.close_stage)
     skip_stages = _write(run_starts.skip_stages)
     start_preparing = _write(run_starts.start_preparing)
     end_preparing = _write(run_starts.end_preparing)
@@ -131,12 +171,12 @@ class PostgresSdlcStore:
     record_ends = _write(run_ends.record_ends)
     record_usage = _write(run_starts.record_usage)
     record_deliverable = _write(remote_work.record_deliverable)
-    open_build = _write(gates.open_build)
+    open_build = _write_here(gates.open_build)
     record_build = _write(gates.record_build)
 
     # --- its delivery -----------------------------------------------------------------------
 
-    pass_delivery = _write(deliveries.pass_delivery)
+    pass_delivery = _write_here(deliveries.pass_delivery)
     leave_line = _write(deliveries.leave)
     is_delivery = _read(deliveries.is_delivery)
     delivery_facts = _read(reports.delivery_facts)

@@ -210,6 +210,36 @@ class HostRow(Base):
     updated_at: Mapped[datetime]
 
 
+class BeatRow(Base):
+    """When a host has told last that it lives; only one whose requirements may move has a row."""
+
+    __tablename__ = "beats"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class MoveRow(Base):
+    """A requirement, or a fix, that `host` continues since its host was `lost`.
+
+    It continues from `head_commit`. What it left on the lost host is removed there once that is
+    back: then it is `cleaned_at`.
+    """
+
+    __tablename__ = "moves"
+    __table_args__ = (
+        Index("moves_uncleaned", "lost", postgresql_where=text("cleaned_at IS NULL")),
+    )
+
+    number: Mapped[str] = mapped_column(ForeignKey(_OF_REQUIREMENT), primary_key=True)
+    lost: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    workflow_run: Mapped[str]
+    head_commit: Mapped[str | None]
+    at: Mapped[datetime]
+    cleaned_at: Mapped[datetime | None]
+
+
 class GateRow(Base):
     """A check that we made on an exact commit.
 

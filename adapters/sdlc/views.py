@@ -227,6 +227,17 @@ class LeftoverView:
 
 
 @dataclass(frozen=True)
+class MoveView:
+    """A move from a `lost` host; what was left there is removed at `cleaned_at`, if it is back."""
+
+    lost: str
+    host: str
+    head_commit: str | None
+    at: datetime
+    cleaned_at: datetime | None
+
+
+@dataclass(frozen=True)
 class HolderView:
     """A requirement that another one waits for."""
 
@@ -342,6 +353,8 @@ class RequirementView(RequirementSummary):
     queued: tuple[QueuedView, ...] = ()
     retries: tuple[RetryView, ...] = ()
     leftover: LeftoverView | None = None
+    moves: tuple[MoveView, ...] = ()
+    """From hosts that were lost, in order."""
     turn: Turn | None = None
     """Its place among those that wait to deliver to its target, as of now."""
     delivery: Delivered | None = None

@@ -24,6 +24,8 @@ class FailureKind(StrEnum):
     PRE_EMPTED = "pre_empted"
     LIMITED = "limited"
     """The account of its program could not work: the run owes nothing."""
+    HOST_LOST = "host_lost"
+    """Its host was lost while it ran: another host runs it again."""
     REFUSED = "refused"
     ENDED = "ended"
 
@@ -34,6 +36,7 @@ class FailureKind(StrEnum):
             self.INFRASTRUCTURE,
             self.PRE_EMPTED,
             self.LIMITED,
+            self.HOST_LOST,
             self.REFUSED,
             self.UNREAD,
             self.BLOCKED,
@@ -47,7 +50,7 @@ class FailureKind(StrEnum):
     @property
     def is_free(self) -> bool:
         """Whether the run is repeated at once and counts as none."""
-        return self in (self.PRE_EMPTED, self.LIMITED)
+        return self in (self.PRE_EMPTED, self.LIMITED, self.HOST_LOST)
 
     @property
     def is_of_run(self) -> bool:

@@ -42,6 +42,8 @@ class RunEnd(StrEnum):
     NOT_STARTED = "not_started"
     GONE = "gone"
     """It was started, and neither a process nor an output of it is left."""
+    HOST_LOST = "host_lost"
+    """Its host was lost, and its requirement has moved to another one."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pipeline.model.failures import Failure, FailureKind
 from pipeline.model.holds import Hold
 from pipeline.model.plan import Head, Mode, Priority, RequirementRef, Stage, StageState
 from pipeline.model.reports import NO_COST, Cost
-from pipeline.model.runs import RunEnd, SlotRequest
+from pipeline.model.runs import RunEnd, RunResult, SlotRequest
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,10 @@ class StageContext:
     """Of a fix: the run of its own agent whose work it repairs."""
     most_usd: float | None = None
     """The dollars that the run may cost, if anything says so."""
+    lost_on: str = ""
+    """The lost host on which this very attempt was started; empty where it was not."""
+    lost_result: RunResult | None = None
+    """How it ended there with an answer, if that was recorded before the host was lost."""
 
 
 # --- a stage's state in the workflow --------------------------------------------------------------

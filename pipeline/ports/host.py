@@ -1,7 +1,7 @@
 """The outside world of one host: its health, and the workflows that it speaks to."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -123,6 +123,8 @@ class HostPorts:
     repository: str = ""
     """Names the project for deliveries that take turns: other hosts may have the same one."""
     pull_requests: PullRequests | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Requirements and fixes that were this host's, each with the host that continues it."""
 
     async def publish(self, number: str) -> int:
         """Publish a requirement's pending events; nothing starts before they are out."""

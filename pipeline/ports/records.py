@@ -8,6 +8,7 @@ from pipeline.accounts import Limit
 from pipeline.budgets import RunBudget
 from pipeline.delivery_report import DeliveryFacts
 from pipeline.events import Event
+from pipeline.lost_hosts import Moving
 from pipeline.model import (
     BuildOutcome,
     BuildRequest,
@@ -163,8 +164,8 @@ class SdlcStore(Protocol):
         Its program's `session` may become known later.
         """
 
-    async def record_ends(self, number: str, results: Mapping[str, RunResult]) -> None:
-        """How runs ended that no stage has closed, and what they cost."""
+    async def record_ends(self, number: str, results: Mapping[str, RunResult], host: str) -> None:
+        """How runs of that host ended that no stage has closed, and what they cost."""
 
     async def close_stage(
         self,
@@ -256,8 +257,23 @@ class SdlcStore(Protocol):
     async def leftovers(self, host: str) -> Sequence[Leftover]:
         """What requirements that have ended left on that host, and nobody has cleaned up yet."""
 
-    async def note_leftover(self, number: str, reason: str) -> None:
-        """Another try to clean up has failed; without a reason it is done, and that is said."""
+    async def note_leftover(self, number: str, reason: str, host: str) -> None:
+        """Another try to clean up there has failed; without a reason it is done, and is said."""
+
+    async def open_on(self, host: str) -> Sequence[str]:
+        """The requirements and fixes of a host that have not ended."""
+
+    async def moving(self, number: str, lost: str) -> Moving | None:
+        """What would move with the requirement, or fix, from a lost host; None if nothing would.
+
+        Raises: RequirementMoved if it has left that host.
+        """
+
+    async def move(self, what: Moving, host: str, beat: str) -> None:
+        """`host` continues it, `workflow.moved`; `beat` is the last that the lost host has told.
+
+        Raises: HostBack, HostLost, RequirementMoved if another host was faster.
+        """
 
     async def publish_pending(self, number: str, publisher: EventPublisher) -> int:
         """Publishes committed, unpublished events in order under the requirement's lock.

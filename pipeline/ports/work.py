@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Protocol
 
+from pipeline.lost_hosts import Moving
 from pipeline.model import (
     BranchOrder,
     BuildRequest,
@@ -200,6 +201,15 @@ class Workspaces(Protocol):
 
     async def before(self, number: str) -> str:
         """The target's commit that the requirement's work stands on."""
+
+    async def share(self, numbers: Sequence[str] = ()) -> None:
+        """Push those requirements to where other hosts reach them, and what failed before."""
+
+    async def take_over(self, what: Moving) -> None:
+        """Have all that a lost host has shared of a requirement, to continue it here.
+
+        Raises: HostLost in the words for a human if something is missing.
+        """
 
     async def release(self, number: str) -> None:
         """Remove the requirement's clones; branches and kept refs stay."""

@@ -6,7 +6,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,15 +83,9 @@ class Outages:
         left = self._begun + length - datetime.now(UTC)
         await asyncio.sleep(max(0.0, left.total_seconds()))
 
-    @contextmanager
-    def deliveries_held(self) -> Iterator[None]:
+    def deliveries_held(self) -> AbstractContextManager[None]:
         """As if another process moved the project's files now: deliveries and openings wait."""
-        name = Project(self.orchestra.project.root).lock_name
-        lock = self.orchestra.home / "locks" / f"{name}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return deliveries_held(self.orchestra)
 
     async def until_under_way(self, name: str, activity: str) -> None:
         """Wait until a worker has taken that activity of the requirement."""
@@ -189,6 +183,17 @@ class Outages:
                     yield message.headers[Header.MSG_ID]
         finally:
             await client.close()
+
+
+@contextmanager
+def deliveries_held(orchestra: Orchestra) -> Iterator[None]:
+    """As if another process moved the files of the host's project: deliveries and openings wait."""
+    name = Project(orchestra.project.root).lock_name
+    lock = orchestra.home / "locks" / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @asynccontextmanager
