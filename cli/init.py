@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from dotenv import dotenv_values
 
 from adapters.agent_programs import PROGRAMS, find_program
+from adapters.builds import check_site
 from adapters.files import PRIVATE_FILE, write_atomically
 from adapters.git.project import list_project
 from adapters.user_files import find_agents, read_text
@@ -38,6 +40,8 @@ Examples:
   python starter.py init --json
 """
 }
+
+_SITE_CHECK = shlex.join((sys.executable, check_site.__file__))
 
 
 def init(
@@ -99,7 +103,7 @@ async def _propose(settings: Settings, root: Path) -> Proposal:
     kinds = [kind for kind, each in PROGRAMS.items() if not each.traits.is_remote]
     probes = (asyncio.to_thread(find_program, kind, environment) for kind in kinds)
     programs = [found for found in await asyncio.gather(*probes) if found]
-    return propose(str(root), find_sides(files), programs)
+    return propose(str(root), find_sides(files, _SITE_CHECK), programs)
 
 
 class Files:

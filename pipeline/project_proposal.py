@@ -155,9 +155,9 @@ def propose(project: str, sides: Sides, programs: Sequence[ProgramFound]) -> Pro
         why = "".join(f"\n  {note}" for note in sides.notes)
         raise RefusedInput(
             f"Nothing committed in {project} tells how it is built or tested: no scripts of a"
-            " package.json, no pyproject.toml, go.mod, Cargo.toml, pom.xml, build.gradle or"
-            " Makefile. Commit one of them, or write agents.toml with your own commands"
-            f" (agents.example.toml). Nothing was written.{why}"
+            " package.json, no pyproject.toml, go.mod, Cargo.toml, pom.xml, build.gradle,"
+            " Makefile or page (.html). Commit one of them, or write agents.toml with your own"
+            f" commands (agents.example.toml). Nothing was written.{why}"
         )
     chosen = min(programs, key=lambda each: (not each.is_ready, each.login is Login.UNKNOWN))
     permissions, reason = _permissions(chosen.kind, sides.found)

@@ -70,6 +70,7 @@ SITE = {
     "package-lock.json": "{}",
     "index.html": "<p>\n",
 }
+PAGES = {"index.html": '<a href="about.html">About</a>\n', "about.html": "<h1>About</h1>\n"}
 
 
 @dataclass
@@ -158,8 +159,9 @@ def in_project(house: House) -> Callable[[Mapping[str, str]], House]:
         (PYTHON, "one-sided", {"backend": ("uv", "sync", "--locked")}),
         (GO, "one-sided", {"backend": ()}),
         (SITE, "one-sided-frontend", {"frontend": ("npm", "ci")}),
+        (PAGES, "one-sided-frontend", {"frontend": ()}),
     ],
-    ids=["typescript", "python", "go", "site"],
+    ids=["typescript", "python", "go", "site", "pages"],
 )
 def test_what_init_writes_is_what_every_command_reads(
     in_project: Callable[[Mapping[str, str]], House],
