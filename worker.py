@@ -206,6 +206,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             installation.id,
             settings.host,
             settings.worker_build_id or version("agog-orchestrator"),
+            str(root.resolve()) if root else "",
             lambda: (runs.used, slots.current()),
         )
         yield Host(

@@ -28,6 +28,7 @@ from cli.inputs import (
     Submission,
     check_submission,
     find_pipeline,
+    identify_project,
     number_and_title,
     read_backlog,
     read_numbers,
@@ -44,6 +45,7 @@ from pipeline.model import (
     Mode,
     Pipeline,
     Priority,
+    ProjectId,
     RequirementOrder,
     RequirementRef,
     RequirementState,
@@ -194,6 +196,8 @@ class Launch:
     submission: Submission
     pipeline: Pipeline
     undo: Undo | None = None
+    project: ProjectId | None = None
+    """The repository that it is for; None if it needs none."""
 
 
 class Intake:
@@ -238,6 +242,13 @@ class Intake:
         """The plans of the submissions, each once."""
         return tuple({id(each.pipeline): each.pipeline for each in self.launches}.values())
 
+    def bind(self, project: ProjectId | None) -> None:
+        """Let the submissions that need a project be of that one."""
+        self.launches = [
+            each if self.agents.is_simulated(each.pipeline) else replace(each, project=project)
+            for each in self.launches
+        ]
+
     @property
     def targets(self) -> tuple[str, ...]:
         """The branches that the submissions deliver to, each once; empty for what is checked out.
@@ -256,7 +267,10 @@ def target_of(said: str | None) -> str:
 
 
 async def check_needed_project(settings: Settings, intake: Intake) -> None:
-    """Check the project if one is needed. Raises: ProjectRefused."""
+    """Check the project if one is needed, and let the submissions be of it.
+
+    Raises: ProjectRefused; OtherProject if the worker of this state directory has another one.
+    """
     targets = intake.targets
     if targets:
         if settings.project_root is None:
@@ -266,6 +280,7 @@ async def check_needed_project(settings: Settings, intake: Intake) -> None:
             )
         for target in targets:
             await check_project(settings.project_root, settings.git_filters, target)
+        intake.bind(await identify_project(settings))
         say_other_project(settings)
 
 
@@ -375,6 +390,7 @@ def _acceptance(
         target=submission.target,
         undo=launch.undo,
         expected=None if launch.undo else expected(launch.pipeline, mode),
+        project=launch.project,
     )
     return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
 

@@ -40,6 +40,7 @@ from cli.hints import (
     missing_worker,
     wrong_installation,
 )
+from cli.inputs import other_project
 from cli.run_work import RunWork, Work
 from cli.running import AsJson, Number, load_settings, run
 from cli.verdict import verdict
@@ -87,6 +88,8 @@ def status(
         output.write_json({**status_document(view), **told, **asdict(hints)})
         return
     output.data().print(full_status(view, rest, all_gates=gates), crop=False)
+    if theirs := other_project(settings, view):
+        output.hint(f"It was started for {theirs}; PROJECT_ROOT is {settings.project_root}.")
     for line in _merging_lines(view, RunWork(settings.home, settings.host).of(view)):
         output.hint(line)
     if result:
@@ -145,6 +148,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "budgets": [budget_document(budget) for budget in view.budgets],
         "reason": view.reason,
         "delivery": asdict(view.delivery) if view.delivery else None,
+        "project": view.project,
         "host": view.host,
         "created_at": view.created_at,
         "started_at": view.started_at,

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from pipeline.errors import (
         AgentsFileRefused,
         IllegalTransition,
+        OtherProject,
         RetriesExhausted,
         StaleAttempt,
         UnknownRequirement,
@@ -36,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
 T = TypeVar("T")
 
 _OVERTAKEN = {each.__name__ for each in (IllegalTransition, StaleAttempt, UnknownRequirement)}
-_MENDABLE = AgentsFileRefused.__name__
+_MENDABLE = {each.__name__ for each in (AgentsFileRefused, OtherProject)}
 _DETAIL_LENGTH = 2_000
 
 
@@ -62,8 +63,8 @@ def is_infrastructure(error: ActivityError) -> bool:
 
 
 def is_mendable(error: ActivityError) -> bool:
-    """Whether a file refused it that somebody can mend: it is not refused for good."""
-    return isinstance(error.cause, ApplicationError) and error.cause.type == _MENDABLE
+    """Whether a file or a setting refused it that somebody can mend: not for good."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type in _MENDABLE
 
 
 def can_resume(error: ActivityError) -> bool:

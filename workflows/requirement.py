@@ -192,6 +192,7 @@ class RequirementWorkflow:
             needs_room,
             target=order.target,
             undo=order.undo,
+            project=order.project,
         )
         if fix:
             return await self._execution.do(
