@@ -385,11 +385,15 @@ def costs_line(cost: Cost, stages: Sequence[StageView] = ()) -> str:
 
 
 def budget_lines(view: RequirementView) -> Iterator[str]:
-    """Each budget that the requirement counts in, and how to raise one that is spent."""
+    """Each budget that the requirement counts in, and how to raise one that is spent.
+
+    The reason of a hold has said that already.
+    """
+    told = {hold.budget for hold in view.holds}
     for budget in view.budgets:
         if budget.limit is None and not budget.is_warned:
             continue
-        if budget.is_spent and not view.state.is_final:
+        if budget.is_spent and not view.state.is_final and budget.scope not in told:
             yield is_spent(budget, view.number)
         else:
             marks = "; it has warned" if budget.is_warned else ""
