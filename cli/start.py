@@ -122,6 +122,7 @@ def start(
         bool, typer.Option("--wait", help="Follow to the end; the exit code tells how it ended.")
     ] = False,
     attach: Annotated[bool, typer.Option("--attach", help="Join what was started before.")] = False,
+    is_rehearsed: Annotated[bool, typer.Option("--rehearsed", hidden=True)] = False,
 ) -> None:
     """Start a requirement, or a whole backlog."""
     settings = load_settings()
@@ -159,7 +160,8 @@ def start(
             plan,
         )
     try:
-        code = run(start_all(settings, intake, attach=attach, wait=wait))
+        started = start_all(settings, intake, attach=attach, wait=wait, is_rehearsed=is_rehearsed)
+        code = run(started)
     except KeyboardInterrupt:
         code = detach(intake.numbers) if wait else ExitCode.INTERRUPTED
     raise typer.Exit(code)
@@ -284,7 +286,9 @@ async def check_needed_project(settings: Settings, intake: Intake) -> None:
         say_other_project(settings)
 
 
-async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
+async def start_all(
+    settings: Settings, intake: Intake, *, attach: bool, wait: bool, is_rehearsed: bool = False
+) -> ExitCode:
     """Start all or none of them, and follow them with `wait`; how they ended."""
     await check_needed_project(settings, intake)
     for warning in agents_warnings(settings, intake.agents, intake.pipelines):
@@ -303,7 +307,8 @@ async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: b
             if pause.is_of_all:
                 output.say(f"It waits: {pause.reason}")
         if wait:
-            return await watch_all(settings, connected.reader, intake.numbers)
+            numbers = intake.numbers
+            return await watch_all(settings, connected.reader, numbers, is_rehearsed=is_rehearsed)
     for number in started:
         output.write(f"{number} {RequirementState.ACCEPTED}")
     return OK
