@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from dotenv import dotenv_values
 from adapters.agent_programs import PROGRAMS, find_program
 from adapters.builds import check_site
 from adapters.files import PRIVATE_FILE, write_atomically
+from adapters.git.command import Git
 from adapters.git.project import list_project
 from adapters.user_files import find_agents, read_text
 from cli import output
@@ -23,7 +25,7 @@ from cli.rehearse import rehearsal
 from cli.running import OK, ExitCode, load_settings, run
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused, RefusedInput
-from pipeline.project_proposal import Proposal, propose
+from pipeline.project_proposal import Proposal, Remotes, propose
 from pipeline.project_sides import SideFound, find_sides
 from settings import HERE, Settings, environment_file
 
@@ -103,7 +105,9 @@ async def _propose(settings: Settings, root: Path) -> Proposal:
     kinds = [kind for kind, each in PROGRAMS.items() if not each.traits.is_remote]
     probes = (asyncio.to_thread(find_program, kind, environment) for kind in kinds)
     programs = [found for found in await asyncio.gather(*probes) if found]
-    return propose(str(root), find_sides(files, _SITE_CHECK), programs)
+    names = tuple((await Git(root).run("remote")).text.splitlines())
+    remotes = Remotes(names, bool(shutil.which("gh", path=environment.get("PATH", ""))))
+    return propose(str(root), find_sides(files, _SITE_CHECK), programs, remotes)
 
 
 class Files:
@@ -181,6 +185,8 @@ def _show(proposal: Proposal) -> None:
     console.print(rows)
     for note in proposal.notes:
         output.say(f"Left out: {note}.")
+    for offer in proposal.offers:
+        output.say(offer)
 
 
 def _of_side(side: SideFound) -> tuple[tuple[str, str, str], ...]:

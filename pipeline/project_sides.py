@@ -48,6 +48,8 @@ class SideFound:
     command: tuple[str, ...]
     command_reason: str
     programs: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    """The directories that are built together, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _side(side: Side, parts: Sequence[Part]) -> SideFound:
         argv_of([_inside(part.directory, part.checks) for part in parts]),
         "; ".join(dict.fromkeys(part.reason for part in parts)),
         programs,
+        tuple(printable(part.directory) for part in parts),
     )
 
 
