@@ -9,7 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -219,6 +219,7 @@ async def open_host(settings: Settings, client: Client) -> AsyncIterator[Host]:
             installation.id,
             settings.host,
             settings.worker_build_id or version("agog-orchestrator"),
+            str(root.resolve()) if root else "",
             lambda: (runs.used, slots.current()),
         )
         yield Host(
@@ -364,9 +365,13 @@ class RoomSupplier(CustomSlotSupplier):
 
 
 async def publish_forgotten(ports: HostPorts) -> None:
-    """Publish at intervals, forever, the events that no running activity will publish."""
+    """Publish at intervals, forever, the events that no running activity will publish.
+
+    Questions about accounts and budgets are asked again by then: no workflow waits for an answer.
+    """
     while True:
         try:
+            await ports.store.remind_of_holds(datetime.now(UTC))
             for number in await ports.store.numbers_with_pending_events():
                 await ports.publish(number)
         except DependencyUnavailable as error:

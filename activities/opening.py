@@ -29,7 +29,7 @@ class OpeningActivities:
         While something holds the requirement it is not taken: the answer says what. So work begins
         on what its blockers have delivered, and a P0 finds the host as full as it was.
 
-        Raises: AgentsFileRefused: a human is asked to mend the file.
+        Raises: AgentsFileRefused, OtherProject: a human is asked to mend the file or the setting.
             ProjectRefused: the requirement ends FAILED with the reason.
         """
         self._ports.readiness.check()
@@ -81,6 +81,8 @@ class OpeningActivities:
         if request.undo or not ports.agents().is_simulated(request.pipeline):
             if ports.workspaces is None:
                 raise ProjectRefused(f"PROJECT_ROOT is not set for the worker on {ports.host}.")
+            if request.project:
+                await ports.workspaces.check_is(request.project)
             head, target = await ports.workspaces.open(
                 request.ref.number, target=request.target, undo=request.undo
             )

@@ -6,7 +6,6 @@ What the worker uses, and why, stands in a file of the state directory, for comm
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from threading import Lock
 
 from adapters.agent_checks import what_is_missing, what_is_outdated
 from adapters.files import PRIVATE_FILE, write_atomically
-from adapters.health_probe import WORKER_FILE
+from adapters.health_probe import living_worker
 from adapters.user_files import find_agents
 from pipeline.agents_file import AgentsFile
 from pipeline.errors import RefusedInput
@@ -135,25 +134,14 @@ def version_of(path: Path) -> str:
 
 def read_in_use(home: Path) -> AgentsInUse | None:
     """What the living worker of that state directory uses; None if there is none, or not yet."""
+    if living_worker(home) is None:
+        return None
     try:
-        worker = json.loads((home / WORKER_FILE).read_bytes())
         fields = json.loads((home / RECORD).read_bytes())
     except FileNotFoundError:
         return None
-    if not _lives(worker["pid"]):
-        return None
     fields |= {name: tuple(fields[name]) for name in ("missing", "outdated")}
     return AgentsInUse(**fields)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        return True
-    return True
 
 
 def _stamp(path: Path) -> Stamp:

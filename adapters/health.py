@@ -37,6 +37,8 @@ class WorkerFacts:
     installation: str
     host: str
     version: str
+    project: str
+    """The path of the repository that it works on; empty for none."""
     slots: Callable[[], tuple[int, int]] = field(repr=False)
 
 
@@ -73,6 +75,7 @@ def worker_file(home: Path, facts: WorkerFacts, address: str | None) -> Iterator
         "installation": facts.installation,
         "host": facts.host,
         "version": facts.version,
+        "project": facts.project,
         "health": address,
     }
     write_atomically(path, json.dumps(document, indent=2) + "\n", mode=PRIVATE_FILE)

@@ -4,15 +4,37 @@ For health checks of containers. Standard library only, so that it costs next to
 """
 
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 WORKER_FILE = "worker.json"
 """Records that a worker lives and where it answers."""
 
 _ASK_SECONDS = 5.0
+
+
+def living_worker(home: Path) -> Mapping[str, Any] | None:
+    """What the living worker of a state directory has recorded of itself; None if none lives."""
+    try:
+        worker: Mapping[str, Any] = json.loads((home / WORKER_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    return worker if _lives(worker["pid"]) else None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def main(home: Path) -> int:

@@ -104,7 +104,11 @@ class _Unloaded(TyperCommand):
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Its arguments are read by the command itself."""
-        return self._command.load(self._name).make_context(*arguments, **options)
+        try:
+            return self._command.load(self._name).make_context(*arguments, **options)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # Pydantic's own word
+            raise
 
 
 class _Commands(TyperGroup):

@@ -16,7 +16,7 @@ from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.views import PerformanceView, RequirementView, RunView
 from cli import output
 from cli.connections import records
-from cli.inputs import stage_name
+from cli.inputs import check_same_project, stage_name
 from cli.running import Number, load_settings, run
 from pipeline.costs import amount
 from pipeline.errors import RefusedInput, UnknownRequirement
@@ -151,6 +151,7 @@ def _store(settings: Settings, view: RequirementView) -> Git:
         raise UnknownRequirement(f"{view.number} has changed nothing: it worked on no project.")
     if settings.project_root is None:
         raise RefusedInput("PROJECT_ROOT is not set: set it to the project of the requirement.")
+    check_same_project(settings, view)
     path = store_path(settings.home.absolute(), settings.project_root)
     if not path.is_dir():
         raise UnknownRequirement(

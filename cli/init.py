@@ -3,6 +3,8 @@
 import asyncio
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +14,9 @@ import typer
 from dotenv import dotenv_values
 
 from adapters.agent_programs import PROGRAMS, find_program
+from adapters.builds import check_site
 from adapters.files import PRIVATE_FILE, write_atomically
+from adapters.git.command import Git
 from adapters.git.project import list_project
 from adapters.user_files import find_agents, read_text
 from cli import output
@@ -21,7 +25,7 @@ from cli.rehearse import rehearsal
 from cli.running import OK, ExitCode, load_settings, run
 from pipeline.agents_file import check_plan
 from pipeline.errors import ProjectRefused, RefusedInput
-from pipeline.project_proposal import Proposal, propose
+from pipeline.project_proposal import Proposal, Remotes, propose
 from pipeline.project_sides import SideFound, find_sides
 from settings import HERE, Settings, environment_file
 
@@ -38,6 +42,8 @@ Examples:
   python starter.py init --json
 """
 }
+
+_SITE_CHECK = shlex.join((sys.executable, check_site.__file__))
 
 
 def init(
@@ -99,7 +105,9 @@ async def _propose(settings: Settings, root: Path) -> Proposal:
     kinds = [kind for kind, each in PROGRAMS.items() if not each.traits.is_remote]
     probes = (asyncio.to_thread(find_program, kind, environment) for kind in kinds)
     programs = [found for found in await asyncio.gather(*probes) if found]
-    return propose(str(root), find_sides(files), programs)
+    names = tuple((await Git(root).run("remote")).text.splitlines())
+    remotes = Remotes(names, bool(shutil.which("gh", path=environment.get("PATH", ""))))
+    return propose(str(root), find_sides(files, _SITE_CHECK), programs, remotes)
 
 
 class Files:
@@ -177,6 +185,8 @@ def _show(proposal: Proposal) -> None:
     console.print(rows)
     for note in proposal.notes:
         output.say(f"Left out: {note}.")
+    for offer in proposal.offers:
+        output.say(offer)
 
 
 def _of_side(side: SideFound) -> tuple[tuple[str, str, str], ...]:

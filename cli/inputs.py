@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.sdlc.views import RequirementView
+from adapters.git.project import Project
+from adapters.health_probe import living_worker
+from adapters.sdlc.views import ListedRequirement, RequirementView
 from adapters.user_files import read_text
 from cli import output
-from pipeline.errors import RefusedInput, UnknownRequirement
-from pipeline.model import Pipeline, Priority
+from pipeline.errors import OtherProject, ProjectRefused, RefusedInput, UnknownRequirement
+from pipeline.model import Pipeline, Priority, ProjectId
 from pipeline.numbers import check_number, slug
 from pipeline.pauses import ALL
 from pipeline.plan_file import MONEY_LIMIT, read_pipeline
@@ -54,6 +57,42 @@ def other_repository(settings: Settings) -> Path | None:
     if here is None or project is None or process_environment().get("PROJECT_ROOT"):
         return None
     return None if here in (HERE, project.expanduser().resolve()) else here
+
+
+async def identify_project(settings: Settings) -> ProjectId:
+    """The project of a new requirement.
+
+    Raises: ProjectRefused without one; OtherProject if the worker here works on another one.
+    """
+    root = settings.project_root
+    if root is None:
+        raise ProjectRefused("PROJECT_ROOT is not set: set it to the project.")
+    project = await Project(root).identify()
+    worker = living_worker(settings.home)
+    theirs = worker["project"] if worker else ""
+    if theirs and theirs != project.path:
+        raise OtherProject(
+            f"The worker here works on {theirs}, and PROJECT_ROOT is {project.path}: nothing was"
+            f" started. Use PROJECT_ROOT={shlex.quote(theirs)}, or let a worker with the other one"
+            " take its place."
+        )
+    return project
+
+
+def other_project(settings: Settings, view: RequirementView | ListedRequirement) -> str:
+    """The project of a requirement, if it is not that of the settings; else empty."""
+    root = settings.project_root
+    here = str(root.expanduser().resolve()) if root else ""
+    return view.project if here and view.project != here else ""
+
+
+def check_same_project(settings: Settings, view: RequirementView) -> None:
+    """Raises: OtherProject if the requirement was started for another one than the settings'."""
+    if theirs := other_project(settings, view):
+        raise OtherProject(
+            f"{view.number} was started for {theirs}, and PROJECT_ROOT is {settings.project_root}."
+            f" Use PROJECT_ROOT={shlex.quote(theirs)}."
+        )
 
 
 def say_other_project(settings: Settings) -> None:

@@ -22,6 +22,7 @@ from cli.hints import (
     missing_worker,
     wrong_installation,
 )
+from cli.inputs import other_project
 from cli.running import AsJson, load_settings, run
 from cli.status import (
     ask_line,
@@ -63,11 +64,12 @@ def list_requirements(
     as_json: AsJson = False,
 ) -> None:
     """List requirements, newest first."""
-    found, hints = run(_requirements(load_settings(), tuple(state or ()), waiting=waiting))
+    settings = load_settings()
+    found, hints = run(_requirements(settings, tuple(state or ()), waiting=waiting))
     if as_json:
         output.write_json({"requirements": [_document(each) for each in found], **asdict(hints)})
         return
-    output.data().print(_table(found, waiting=waiting))
+    output.data().print(_table(found, settings, waiting=waiting))
     hints.write()
 
 
@@ -109,13 +111,18 @@ def _document(listed: ListedRequirement) -> Mapping[str, object]:
     return {"req_number": number, **fields, "retries": retries, "building": building, **cost}
 
 
-def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
-    """A row each; its last column is why it waits, or else its title."""
+def _table(found: Sequence[ListedRequirement], settings: Settings, *, waiting: bool) -> Table:
+    """A row each; its last column is why it waits, or else its title.
+
+    The project is told if it is another one than that of the settings.
+    """
     last = "why" if waiting else "title"
     costs = ("cost",) if any(each.cost.is_known for each in found) else ()
+    projects = {each.number: other_project(settings, each) for each in found}
+    elsewhere = ("project",) if any(projects.values()) else ()
     rows = output.table(
-        "requirement", "priority", "state", "waiting for", "since", *costs, last,
-        numbers=costs, fold=("waiting for", last),
+        "requirement", "priority", "state", "waiting for", "since", *costs, *elsewhere, last,
+        numbers=costs, fold=("waiting for", *elsewhere, last),
     )  # fmt: skip
     for each in found:
         rows.add_row(
@@ -125,6 +132,7 @@ def _table(found: Sequence[ListedRequirement], *, waiting: bool) -> Table:
             _waits_for(each),
             output.since(_since(each), datetime.now(UTC)),
             *((amount(each.cost),) if costs else ()),
+            *((output.plain(projects[each.number]),) if elsewhere else ()),
             _why(each) if waiting else _title(each),
         )
     return rows

@@ -105,7 +105,14 @@ async def _rehearse(
         environment = {**inherited, **DEFAULTS, **own, **variables_of(addresses)}
         async with worker_in(state, environment) as worker:
             plan = str(place / "plan.toml")
-            options = ("--title", "Rehearse the builds", "--pipeline", plan, "--wait")
+            options = (
+                "--title",
+                "Rehearse the builds",
+                "--pipeline",
+                plan,
+                "--wait",
+                "--rehearsed",
+            )
             code = await beside(worker, starter_command(environment, "start", NUMBER, *options))
     return code if code in ENDS else ExitCode.NOT_DELIVERED
 

@@ -28,6 +28,7 @@ from cli.inputs import (
     Submission,
     check_submission,
     find_pipeline,
+    identify_project,
     number_and_title,
     read_backlog,
     read_numbers,
@@ -44,6 +45,7 @@ from pipeline.model import (
     Mode,
     Pipeline,
     Priority,
+    ProjectId,
     RequirementOrder,
     RequirementRef,
     RequirementState,
@@ -120,6 +122,7 @@ def start(
         bool, typer.Option("--wait", help="Follow to the end; the exit code tells how it ended.")
     ] = False,
     attach: Annotated[bool, typer.Option("--attach", help="Join what was started before.")] = False,
+    is_rehearsed: Annotated[bool, typer.Option("--rehearsed", hidden=True)] = False,
 ) -> None:
     """Start a requirement, or a whole backlog."""
     settings = load_settings()
@@ -157,7 +160,8 @@ def start(
             plan,
         )
     try:
-        code = run(start_all(settings, intake, attach=attach, wait=wait))
+        started = start_all(settings, intake, attach=attach, wait=wait, is_rehearsed=is_rehearsed)
+        code = run(started)
     except KeyboardInterrupt:
         code = detach(intake.numbers) if wait else ExitCode.INTERRUPTED
     raise typer.Exit(code)
@@ -194,6 +198,8 @@ class Launch:
     submission: Submission
     pipeline: Pipeline
     undo: Undo | None = None
+    project: ProjectId | None = None
+    """The repository that it is for; None if it needs none."""
 
 
 class Intake:
@@ -238,6 +244,13 @@ class Intake:
         """The plans of the submissions, each once."""
         return tuple({id(each.pipeline): each.pipeline for each in self.launches}.values())
 
+    def bind(self, project: ProjectId | None) -> None:
+        """Let the submissions that need a project be of that one."""
+        self.launches = [
+            each if self.agents.is_simulated(each.pipeline) else replace(each, project=project)
+            for each in self.launches
+        ]
+
     @property
     def targets(self) -> tuple[str, ...]:
         """The branches that the submissions deliver to, each once; empty for what is checked out.
@@ -256,7 +269,10 @@ def target_of(said: str | None) -> str:
 
 
 async def check_needed_project(settings: Settings, intake: Intake) -> None:
-    """Check the project if one is needed. Raises: ProjectRefused."""
+    """Check the project if one is needed, and let the submissions be of it.
+
+    Raises: ProjectRefused; OtherProject if the worker of this state directory has another one.
+    """
     targets = intake.targets
     if targets:
         if settings.project_root is None:
@@ -266,10 +282,13 @@ async def check_needed_project(settings: Settings, intake: Intake) -> None:
             )
         for target in targets:
             await check_project(settings.project_root, settings.git_filters, target)
+        intake.bind(await identify_project(settings))
         say_other_project(settings)
 
 
-async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: bool) -> ExitCode:
+async def start_all(
+    settings: Settings, intake: Intake, *, attach: bool, wait: bool, is_rehearsed: bool = False
+) -> ExitCode:
     """Start all or none of them, and follow them with `wait`; how they ended."""
     await check_needed_project(settings, intake)
     for warning in agents_warnings(settings, intake.agents, intake.pipelines):
@@ -288,7 +307,8 @@ async def start_all(settings: Settings, intake: Intake, *, attach: bool, wait: b
             if pause.is_of_all:
                 output.say(f"It waits: {pause.reason}")
         if wait:
-            return await watch_all(settings, connected.reader, intake.numbers)
+            numbers = intake.numbers
+            return await watch_all(settings, connected.reader, numbers, is_rehearsed=is_rehearsed)
     for number in started:
         output.write(f"{number} {RequirementState.ACCEPTED}")
     return OK
@@ -375,6 +395,7 @@ def _acceptance(
         target=submission.target,
         undo=launch.undo,
         expected=None if launch.undo else expected(launch.pipeline, mode),
+        project=launch.project,
     )
     return Acceptance(order, submission.description, blocked_by=submission.blocked_by)
 

@@ -41,6 +41,7 @@ from cli.hints import (
     missing_worker,
     wrong_installation,
 )
+from cli.inputs import other_project
 from cli.run_work import RunWork, Work
 from cli.running import AsJson, Number, load_settings, run
 from cli.verdict import verdict
@@ -88,6 +89,8 @@ def status(
         output.write_json({**status_document(view), **told, **asdict(hints)})
         return
     output.data().print(full_status(view, rest, all_gates=gates), crop=False)
+    if theirs := other_project(settings, view):
+        output.hint(f"It was started for {theirs}; PROJECT_ROOT is {settings.project_root}.")
     for line in _merging_lines(view, RunWork(settings.home, settings.host).of(view)):
         output.hint(line)
     if result:
@@ -147,6 +150,7 @@ def status_document(view: RequirementView) -> Mapping[str, object]:
         "budgets": [budget_document(budget) for budget in view.budgets],
         "reason": view.reason,
         "delivery": asdict(view.delivery) if view.delivery else None,
+        "project": view.project,
         "host": view.host,
         "created_at": view.created_at,
         "started_at": view.started_at,
@@ -384,11 +388,15 @@ def costs_line(cost: Cost, stages: Sequence[StageView] = ()) -> str:
 
 
 def budget_lines(view: RequirementView) -> Iterator[str]:
-    """Each budget that the requirement counts in, and how to raise one that is spent."""
+    """Each budget that the requirement counts in, and how to raise one that is spent.
+
+    The reason of a hold has said that already.
+    """
+    told = {hold.budget for hold in view.holds}
     for budget in view.budgets:
         if budget.limit is None and not budget.is_warned:
             continue
-        if budget.is_spent and not view.state.is_final:
+        if budget.is_spent and not view.state.is_final and budget.scope not in told:
             yield is_spent(budget, view.number)
         else:
             marks = "; it has warned" if budget.is_warned else ""

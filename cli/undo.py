@@ -12,7 +12,14 @@ from adapters.user_files import find_agents
 from cli import output
 from cli.connections import records, services
 from cli.diff import SHOWN
-from cli.inputs import PRIORITY, TITLE_LENGTH, Submission, check_submission
+from cli.inputs import (
+    PRIORITY,
+    TITLE_LENGTH,
+    Submission,
+    check_same_project,
+    check_submission,
+    identify_project,
+)
 from cli.running import OK, ExitCode, load_settings, run
 from cli.start import Launch, launch
 from cli.watch import detach, watch_all
@@ -86,7 +93,8 @@ class _Errand:
             await self._check(number, target, change)
             title = f"Undo {change.number}: {change.title}"[:TITLE_LENGTH]
             submission = Submission(number, title, priority=priority, target=target)
-            order = Launch(check_submission(submission), plan, change)
+            project = await identify_project(settings)
+            order = Launch(check_submission(submission), plan, change, project)
             self.number = number
             await launch(connected, [order], heartbeat=settings.heartbeat, attach=False)
             output.say(f"{number}: accepted.")
@@ -98,6 +106,7 @@ class _Errand:
     async def _find(self, reader: SdlcReader) -> tuple[Undo, str, Pipeline]:
         """What is taken back, from which target, verified by which plan."""
         view = await reader.requirement(self._of)
+        check_same_project(self._settings, view)
         if view.state is not RequirementState.DELIVERED or view.parent:
             what = "a fix of " + view.parent if view.parent else str(view.state)
             raise RefusedInput(f"{view.number} is {what}: only what was delivered can be undone.")

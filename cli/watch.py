@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Group
 
 from adapters.sdlc.reader import SdlcReader
 from adapters.sdlc.views import BuildView, EscalationView, RequirementView, StageView
@@ -19,6 +20,7 @@ from cli.running import OK, ExitCode, exit_code_of_state, load_settings, run, wo
 from cli.status import (
     ask_line,
     building_line,
+    failure_text,
     full_status,
     lasted,
     pause_lines,
@@ -81,11 +83,17 @@ def detach(numbers: Sequence[str]) -> ExitCode:
 
 
 async def watch_all(
-    settings: Settings, reader: SdlcReader, numbers: Sequence[str], *, with_new: bool = False
+    settings: Settings,
+    reader: SdlcReader,
+    numbers: Sequence[str],
+    *,
+    with_new: bool = False,
+    is_rehearsed: bool = False,
 ) -> ExitCode:
     """Follow all of them to their ends; returns the worst exit code.
 
-    On a terminal that is a board; elsewhere a line for every change.
+    On a terminal that is a board; elsewhere a line for every change. Of what is only rehearsed the
+    end names no further command, since its servers go with it.
     """
     if sys.stderr.isatty():
         views = await follow_live(settings, reader, numbers, with_new=with_new)
@@ -102,6 +110,10 @@ async def watch_all(
             output.say,
             with_new=with_new,
         )
+    if is_rehearsed:
+        for view in views.values():
+            output.progress().print(Group(*map(failure_text, view.failures)), crop=False)
+        return worst([exit_code_of_state(view.state) for view in views.values()])
     return worst([await _conclude(settings, reader, view) for view in views.values()])
 
 

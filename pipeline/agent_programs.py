@@ -193,9 +193,15 @@ def _check_commands(table: Table, commands: tuple[str, ...]) -> None:
     if not commands:
         table.refuse(Permission.RUN, 'must name a command; to run none use permissions = "edit"')
     for command in commands:
-        if not command.isprintable() or command != command.strip() or set(command) & set('()*"\\,'):
+        if not can_be_named(command):
             table.refuse(
                 Permission.RUN,
                 f"{command[:80]!r} must be the beginning of a command line, such as npm test,"
                 ' without ( ) * , " and backslash',
             )
+
+
+def can_be_named(command: str) -> bool:
+    """Whether every program's rules can say that command lines may begin so."""
+    is_plain = command.isprintable() and command == command.strip()
+    return is_plain and not set(command) & set('()*"\\,')

@@ -6,6 +6,7 @@ PipelineError
 │   │   ├── PlanRefused       a pipeline file
 │   │   ├── AgentsFileRefused the agents file
 │   │   ├── ProjectRefused    the project repository
+│   │   │   └── OtherProject  it is not that of the requirement
 │   │   └── MessageRefused    a message to Sasha
 │   ├── NoticeRefused         an agent's completion notice
 │   ├── UnknownRequirement    no such requirement or stage
@@ -76,6 +77,10 @@ class AgentsFileRefused(RefusedInput):
 
 class ProjectRefused(RefusedInput):
     """The project repository cannot be worked on as it is."""
+
+
+class OtherProject(ProjectRefused):
+    """The project is not the one that the requirement was started for."""
 
 
 class MessageRefused(RefusedInput):

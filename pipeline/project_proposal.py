@@ -56,6 +56,25 @@ class ProgramFound:
 
 
 @dataclass(frozen=True)
+class Remotes:
+    """The remotes of the project, and whether pull requests can be made on them.
+
+    `has_gh` says that the program of the usual command for that is on PATH.
+    """
+
+    names: tuple[str, ...] = ()
+    has_gh: bool = False
+
+    @property
+    def usual(self) -> str:
+        """The one to push to; empty if there is none."""
+        return "origin" if "origin" in self.names else next(iter(self.names), "")
+
+
+NO_REMOTES = Remotes()
+
+
+@dataclass(frozen=True)
 class Proposal:
     """Everything that is written, and why."""
 
@@ -71,6 +90,7 @@ class Proposal:
     sides: tuple[SideFound, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    remotes: Remotes = NO_REMOTES
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -95,13 +115,21 @@ class Proposal:
                 side.side: {key: value for key, value in asdict(side).items() if key != "side"}
                 for side in self.sides
             },
+            "delivery": {"mode": "fast-forward", "remotes": self.remotes.names},
             "notes": self.notes,
+            "offers": self.offers,
             "warnings": self.warnings,
         }
 
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """What else this project may be worked on with, in sentences."""
+        return (*filter(None, map(_teams, self.sides)), *_delivery_offer(self.remotes))
+
     def agents_file(self) -> str:
         """The text of the agents file."""
-        return "\n".join([*self._head(), *self._agents(), *self._builds()]) + "\n"
+        parts = (self._head(), self._agents(), self._builds(), self._delivery())
+        return "\n".join(line for part in parts for line in part) + "\n"
 
     def _head(self) -> Iterator[str]:
         yield from _comment(
@@ -111,6 +139,7 @@ class Proposal:
         )
         yield from _comment(f"Pipeline: {self.pipeline}, because {self.pipeline_reason}.")
         yield from (line for note in self.notes for line in _comment(f"Left out: {note}."))
+        yield from (line for side in self.sides for line in _comment(_teams(side)))
 
     def _agents(self) -> Iterator[str]:
         yield from ("", "# All agents; a table of its own, such as [agents.roy], changes one.")
@@ -126,6 +155,14 @@ class Proposal:
             yield from ("# [agents.sylvia]", f"# kind = {toml_value(other.kind)}")
             yield f"# permissions = {_toml_permissions(permissions)}"
 
+    def _delivery(self) -> Iterator[str]:
+        for offer in _delivery_offer(self.remotes):
+            mode = "pull-request" if self.remotes.has_gh else "branch"
+            other = "branch" if self.remotes.has_gh else "pull-request"
+            yield from ("", *_comment(offer), "# [delivery]")
+            yield f'# mode = {toml_value(mode)}  # or "{other}"'
+            yield f"# remote = {toml_value(self.remotes.usual)}"
+
     def _builds(self) -> Iterator[str]:
         for side in self.sides:
             yield from ("", f"[builds.{side.side}]")
@@ -140,7 +177,29 @@ class Proposal:
             yield f"timeout_seconds = {BUILD_SECONDS}"
 
 
-def propose(project: str, sides: Sides, programs: Sequence[ProgramFound]) -> Proposal:
+def _teams(side: SideFound) -> str:
+    if not side.parts:
+        return ""
+    return (
+        f"One agent works on all parts of the {side.side}: {listed(side.parts)}. For a team with an"
+        " implementer of each, copy pipelines/monorepo.toml, which explains it, and set"
+        " AGOG_PIPELINE to the copy."
+    )
+
+
+def _delivery_offer(remotes: Remotes) -> Iterator[str]:
+    if remotes.usual:
+        missing = "" if remotes.has_gh else " (for which gh, or another program, is missing)"
+        yield (
+            "Work is delivered by moving the branch that is checked out here; nothing is pushed."
+            f" With [delivery] it gets a branch of its own, pushed to {remotes.usual}, and a pull"
+            f" request{missing}."
+        )
+
+
+def propose(
+    project: str, sides: Sides, programs: Sequence[ProgramFound], remotes: Remotes = NO_REMOTES
+) -> Proposal:
     """The proposal for a project and the programs of this host, the preferred ones first.
 
     Raises: RefusedInput if there is no program or no build.
@@ -155,9 +214,9 @@ def propose(project: str, sides: Sides, programs: Sequence[ProgramFound]) -> Pro
         why = "".join(f"\n  {note}" for note in sides.notes)
         raise RefusedInput(
             f"Nothing committed in {project} tells how it is built or tested: no scripts of a"
-            " package.json, no pyproject.toml, go.mod, Cargo.toml, pom.xml, build.gradle or"
-            " Makefile. Commit one of them, or write agents.toml with your own commands"
-            f" (agents.example.toml). Nothing was written.{why}"
+            " package.json, no pyproject.toml, go.mod, Cargo.toml, pom.xml, build.gradle,"
+            " Makefile or page (.html). Commit one of them, or write agents.toml with your own"
+            f" commands (agents.example.toml). Nothing was written.{why}"
         )
     chosen = min(programs, key=lambda each: (not each.is_ready, each.login is Login.UNKNOWN))
     permissions, reason = _permissions(chosen.kind, sides.found)
@@ -174,6 +233,7 @@ def propose(project: str, sides: Sides, programs: Sequence[ProgramFound]) -> Pro
         sides=sides.found,
         notes=sides.notes,
         warnings=tuple(_warnings(chosen)),
+        remotes=remotes,
     )
 
 

@@ -6,12 +6,14 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.agent_programs import can_be_named
 from pipeline.node_projects import node_parts
 from pipeline.project_files import (
     Found,
     Part,
     ProjectFiles,
     argv_of,
+    is_aside,
     is_within,
     listed,
     printable,
@@ -46,6 +48,8 @@ class SideFound:
     command: tuple[str, ...]
     command_reason: str
     programs: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    """The directories that are built together, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,18 @@ class Sides:
     notes: tuple[str, ...] = ()
 
 
-def find_sides(files: ProjectFiles) -> Sides:
-    """The sides that have a build; a project with none has no sides."""
+def find_sides(files: ProjectFiles, site_check: str) -> Sides:
+    """The sides that have a build; a project with none has no sides.
+
+    `site_check` is the command line of our own check of a plain site.
+    """
     found = Found()
     for finder in (node_parts, _python, _go, _cargo, _maven, _gradle):
         found += finder(files)
     if not found.parts:
         found += _make(files)
+    if not found.parts:
+        found += _site(files, site_check)
     strong = tuple(part for part in found.parts if not part.is_weak)
     if strong and len(strong) < len(found.parts):
         weak = [printable(part.directory) for part in found.parts if part.is_weak]
@@ -106,6 +115,7 @@ def _side(side: Side, parts: Sequence[Part]) -> SideFound:
         argv_of([_inside(part.directory, part.checks) for part in parts]),
         "; ".join(dict.fromkeys(part.reason for part in parts)),
         programs,
+        tuple(printable(part.directory) for part in parts),
     )
 
 
@@ -378,3 +388,26 @@ def _make(files: ProjectFiles) -> Found:
         checks = (f"make {' '.join(chosen)}",)
         found += Found((Part(directory, "make", None, (), "", checks, reason, ("make",)),))
     return found
+
+
+# --- plain pages ----------------------------------------------------------------------------------
+
+
+def _site(files: ProjectFiles, check: str) -> Found:
+    """Pages that nothing builds: only where nothing else is found. What is checked is their links.
+
+    The highest directory with a page is the site.
+    """
+    pages = [path for path in files.paths if path.endswith((".html", ".htm"))]
+    own = [path for path in pages if not is_aside(path)]
+    if not own:
+        return Found()
+    highest = min(own, key=lambda path: (path.count("/"), path))
+    directory = highest.rpartition("/")[0] or "."
+    reason = (
+        f"pages like {printable(highest)} and no build: each link of a page to the site itself must"
+        " lead to a file"
+    )
+    programs = (check,) if can_be_named(check) else ()
+    part = Part(directory, "plain pages", Side.FRONTEND, (), "", (check,), reason, programs)
+    return Found((part,))

@@ -40,6 +40,19 @@ class Delivery:
         self._has_turn = False
         self.delivered: Delivered | None = None
         """What has become of the work; None before, and where no project is needed."""
+        self.is_under_way = False
+        """Whether the target, or a branch, is about to be moved at this moment."""
+        self._refusal = ""
+
+    @property
+    def where(self) -> str:
+        """Where work lies that could not be delivered, or may have been, in words."""
+        if self.is_under_way:
+            return (
+                "Its delivery had not ended: look whether it has reached"
+                f" {self._execution.target_branch or 'its target'}, or a remote."
+            )
+        return self._refusal
 
     async def run(self) -> bool:
         """Deliver; if False, the failures are on the board and others may deliver."""
@@ -97,7 +110,14 @@ class Delivery:
     async def _swap(self, after: Paused | None) -> DeliveryOutcome | Paused:
         self._execution.counts.deliveries += 1
         # Cancelled half-way, a delivery that moved the target would be lost.
-        return await shielded(self._try(DeliveryActivities.deliver, after, self._summary))
+        self.is_under_way = True
+        try:
+            outcome = await shielded(self._try(DeliveryActivities.deliver, after, self._summary))
+        finally:
+            self.is_under_way = False
+        refused = isinstance(outcome, DeliveryOutcome) and outcome.failure
+        self._refusal = refused.error if refused else ""
+        return outcome
 
     @property
     def _summary(self) -> str:

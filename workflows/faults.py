@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
         AgentsFileRefused,
         HostLost,
         IllegalTransition,
+        OtherProject,
         RetriesExhausted,
         StaleAttempt,
         UnknownRequirement,
@@ -39,7 +40,7 @@ T = TypeVar("T")
 _OVERTAKEN = {each.__name__ for each in (IllegalTransition, StaleAttempt, UnknownRequirement)}
 _INFRASTRUCTURE = {each.__name__ for each in (RetriesExhausted, HostLost)}
 """Final, and yet nothing that was asked for is at fault: a retry may continue the same attempt."""
-_MENDABLE = AgentsFileRefused.__name__
+_MENDABLE = {each.__name__ for each in (AgentsFileRefused, OtherProject)}
 _DETAIL_LENGTH = 2_000
 
 
@@ -65,8 +66,8 @@ def is_infrastructure(error: ActivityError) -> bool:
 
 
 def is_mendable(error: ActivityError) -> bool:
-    """Whether a file refused it that somebody can mend: it is not refused for good."""
-    return isinstance(error.cause, ApplicationError) and error.cause.type == _MENDABLE
+    """Whether a file or a setting refused it that somebody can mend: not for good."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type in _MENDABLE
 
 
 def can_resume(error: ActivityError) -> bool:

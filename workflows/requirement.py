@@ -192,6 +192,7 @@ class RequirementWorkflow:
             needs_room,
             target=order.target,
             undo=order.undo,
+            project=order.project,
         )
         if fix:
             return await self._execution.do(
@@ -245,11 +246,14 @@ class RequirementWorkflow:
         patience = options.FIX_STOP_PATIENCE if self._order.fix else options.STOP_PATIENCE
         stopping = asyncio.create_task(self._stop_work(work))
         await comes_true(stopping.done, patience)
+        if self._delivery.is_under_way:  # what has begun there arrives, or does not
+            await comes_true(lambda: not self._delivery.is_under_way, options.DELIVERY_PATIENCE)
         if work.done() or self._execution.is_ending:
             await workflow.wait_condition(work.done)
             if not work.cancelled() and work.exception() is None:
                 return work.result(), True  # a delivery that came first stands
         await comes_true(lambda: not self._answers.journal.locked(), options.HANDLERS_PATIENCE)
+        reason = f"{reason} {self._delivery.where}".strip()
         return await self._ending.give_up(state, reason, who, is_hasty=True), False
 
     async def _stop_work(self, work: asyncio.Task[DeliveryReport]) -> None:

@@ -1,7 +1,8 @@
 """Refs of ours that nobody needs any more: after a delivery, and long after a requirement's end.
 
-A ref is removed only if a branch of the project holds its commit. What was not merged, kept or left
-elsewhere stays, and is named. Objects stay in any case: clones may borrow them.
+A ref is removed only if a branch of the project holds its commit, or if the target holds the whole
+work of its requirement as other commits: a forge may have squashed it. What was not merged, kept or
+left elsewhere stays, and is named. Objects stay in any case: clones may borrow them.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.git.project import OUR_BRANCHES, Project
+from adapters.git.squashed import has_arrived
 from adapters.git.store import PROJECT_REFS, Names, Store, store_path
 from adapters.locks import Locks
 
@@ -60,6 +62,8 @@ class GarbageCollector:
         self._project = Project(project_root)
         self._exists = store_path(home, self._project.root).is_dir()
         self._store = Store.of_project(home, self._project.root, Locks(home / "locks"), {})
+        self._arrived: tuple[str, ...] = ()
+        """Works that a branch of the project holds as other commits."""
 
     async def numbers(self) -> Sequence[str]:
         """The requirements and fixes that have refs in the store."""
@@ -75,6 +79,9 @@ class GarbageCollector:
         await self._project.check_repository()
         await self._store.refresh()  # what was merged since
         wanted, found = set(numbers), await self._refs()
+        # A fix has arrived with the work of its requirement, which may not be asked about.
+        works = [await self._squashed(number) for number in sorted({each[0] for each in found})]
+        self._arrived = tuple(filter(None, works))
         return [
             await self._garbage(number, [each for each in found if each[0] == number])
             for number in sorted(wanted)
@@ -120,8 +127,22 @@ class GarbageCollector:
             return set()
         return {commit for commit in commits if await self._is_beyond(commit)}
 
+    async def _squashed(self, number: str) -> str:
+        """The work of a requirement, if its target holds it as other commits; else empty."""
+        names, git = Names(number), self._store.git
+        work, target = await git.commit_of(names.integration), await self._target(names)
+        if not work or not target or not await self._is_beyond(work):
+            return ""
+        return work if await has_arrived(self._store, work, target) else ""
+
+    async def _target(self, names: Names) -> str | None:
+        name = await self._store.read_blob(names.target)
+        return await self._store.branch(name) if name else None
+
     async def _is_beyond(self, *commits: str) -> bool:
-        asked = await self._store.git.run("rev-list", "--max-count=1", *commits, "--not", *_PROJECT)
+        asked = await self._store.git.run(
+            "rev-list", "--max-count=1", *commits, "--not", *self._arrived, *_PROJECT
+        )
         return bool(asked.line)
 
     async def _refs(self) -> Sequence[tuple[str, str, str, str]]:

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from platform import node
 from tempfile import TemporaryDirectory
 
 from adapters.git.agent_files import is_plain
@@ -18,7 +19,8 @@ from adapters.git.checkout import check_arrived, check_clean, finish, forward
 from adapters.git.command import IDENTITY_KEYS, Git
 from adapters.git.store import Names, Store, published
 from adapters.locks import path_key
-from pipeline.errors import GitFailed, ProjectRefused, printable
+from pipeline.errors import GitFailed, OtherProject, ProjectRefused, printable
+from pipeline.model import ProjectId
 from pipeline.project_files import ProjectFiles, wanted
 
 OLDEST_GIT = (2, 38)
@@ -89,6 +91,28 @@ class Project:
         if not found or (int(found[1]), int(found[2])) < OLDEST_GIT:
             raise ProjectRefused(f"{version}: at least {OLDEST_GIT[0]}.{OLDEST_GIT[1]} is needed.")
         await self._check_root()
+
+    async def identify(self) -> ProjectId:
+        """What tells this repository from others. Raises: ProjectRefused without a commit."""
+        # Of several beginnings the last one listed is the oldest.
+        listed = await self.git.run("rev-list", "--max-parents=0", "HEAD", accept=(0, 128))
+        if listed.code:
+            raise ProjectRefused(f"{self.root} has no commit yet. Make a first one, then start.")
+        return ProjectId(str(self.root.resolve()), node(), listed.text.split()[-1])
+
+    async def check_is(self, project: ProjectId) -> None:
+        """Raises: OtherProject if this repository is neither that one nor a clone elsewhere."""
+        here = str(self.root.resolve())
+        if project.node == node():
+            is_it = here == project.path
+        else:  # it may lie elsewhere, but has the same beginning, unless that was cut off
+            shallow = await self.git.run("rev-parse", "--is-shallow-repository")
+            is_it = shallow.line == "true" or bool(await self.git.commit_of(project.commit))
+        if not is_it:
+            raise OtherProject(
+                f"It was started for {project.path}, and PROJECT_ROOT of this worker is {here}."
+                f" Run the worker with PROJECT_ROOT={shlex.quote(project.path)}, then retry."
+            )
 
     async def filter_options(self) -> Mapping[str, str]:
         """The definitions of the allowed filters, as settings for our own git.

@@ -1,5 +1,6 @@
 """One commit that takes back what a requirement has brought to its target."""
 
+from adapters.git.squashed import has_arrived
 from adapters.git.store import Store
 from pipeline.errors import ProjectRefused
 from pipeline.model import Undo
@@ -10,19 +11,24 @@ SHOWN = 10
 async def revert(store: Store, number: str, target: str, tip: str, undo: Undo) -> str:
     """A commit after the target's `tip`, without what lies between `before` and `commit`.
 
-    What came later stays. No ref stands for it. Raises: ProjectRefused if the target does not hold
-    that work, holds nothing of it any more, or has changed the same lines since.
+    What came later stays. The target may hold the work as other commits, squashed by a forge. No
+    ref stands for it. Raises: ProjectRefused if the target does not hold that work, holds nothing
+    of it any more, or has changed the same lines since.
     """
-    if await store.git.commit_of(undo.commit) is None or not await store.is_ancestor(
-        undo.commit, tip
-    ):
+    is_here = await store.git.commit_of(undo.commit) is not None
+    holds = is_here and await store.is_ancestor(undo.commit, tip)
+    if not holds and not (is_here and await has_arrived(store, undo.commit, tip)):
         raise ProjectRefused(
             f"{target} does not hold what {undo.number} delivered, up to {undo.commit[:10]}: there "
             "is nothing to undo on it. If it was merged in other commits, revert those."
         )
     # As if somebody had brought the old files back right after the delivery: git merges that.
-    back = await store.commit_tree(undo.before, (undo.commit,), "Back\n")
-    merge = await store.merge(tip, back, "Back\n", attributes_of=tip)
+    start, ours = undo.commit, tip
+    if not holds:  # then what came later is what lies between the delivered files and the tip's
+        start = await store.commit_tree(undo.commit, (), "Delivered\n")
+        ours = await store.commit_tree(tip, (start,), "Later\n")
+    back = await store.commit_tree(undo.before, (start,), "Back\n")
+    merge = await store.merge(ours, back, "Back\n", attributes_of=tip)
     if merge.conflicts:
         shown = ", ".join(merge.conflicts[:SHOWN])
         more = len(merge.conflicts) - SHOWN

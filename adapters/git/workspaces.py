@@ -21,9 +21,9 @@ from adapters.git.store import PROJECT_HEADS, Merge, Names, Store, attempt_key
 from adapters.git.takeover import Takeover, take_over
 from adapters.git.undo import revert
 from adapters.locks import Locks, path_key
-from pipeline.errors import GitFailed, HostLost, ProjectRefused, printable
+from pipeline.errors import GitFailed, HostLost, OtherProject, ProjectRefused, printable
 from pipeline.lost_hosts import Moving, another_project, not_shared
-from pipeline.model import BranchOrder, Head, MergeResult, StageRequest, Undo
+from pipeline.model import BranchOrder, Head, MergeResult, ProjectId, StageRequest, Undo
 from pipeline.numbers import slug
 from pipeline.prompt import ProjectText
 from pipeline.team import Role
@@ -77,6 +77,8 @@ class GitWorkspaces:
         self._host = host
         self._clones = Clones(home, self._store)
         self._processes = BuildProcesses(home)
+        self._known: set[str] = set()
+        """Numbers whose integration branch was seen here."""
 
     async def open(
         self, number: str, base: str = "", target: str = "", undo: Undo | None = None
@@ -101,6 +103,10 @@ class GitWorkspaces:
         await self._share(number)
         return opened
 
+    async def check_is(self, project: ProjectId) -> None:
+        """Raises: OtherProject if this repository is neither that one nor a clone elsewhere."""
+        await self._project.check_is(project)
+
     async def preview_undo(self, number: str, target: str, undo: Undo) -> tuple[Git, str, str]:
         """What an undo would do now: our git, the target's tip and the commit that follows it.
 
@@ -113,6 +119,7 @@ class GitWorkspaces:
 
     async def head(self, number: str, commit: str = "") -> Head:
         """The tip of the integration branch at this moment, or that commit on it."""
+        await self._check_begun(number)
         return await self._head(Names(number), commit)
 
     async def prepare(self, request: StageRequest) -> str:
@@ -120,6 +127,7 @@ class GitWorkspaces:
 
         One at another commit, or prepared by half, is made again: no agent has been in it yet.
         """
+        await self._check_begun(request.ref.number)
         await self._take_settings()
         clone, base = self._stage_clone(request), _base(request)
         async with self._locks.hold(path_key(clone.path)):
@@ -169,6 +177,7 @@ class GitWorkspaces:
 
         What became of it is stored before the clone is removed: a repeat gives the same answer.
         """
+        await self._check_begun(request.ref.number)
         await self._take_settings()
         names, key, clone = self._parts(request)
         async with self._locks.hold(path_key(clone.path)):
@@ -181,6 +190,7 @@ class GitWorkspaces:
 
     async def keep(self, request: StageRequest) -> str:
         """Commit what an unsuccessful attempt left to a kept ref, remove its clone; the ref."""
+        await self._check_begun(request.ref.number)
         await self._take_settings()
         names, key, clone = self._parts(request)
         message = _stage_message(request, "kept after an unsuccessful attempt")
@@ -213,6 +223,7 @@ class GitWorkspaces:
 
     async def checkout_build(self, number: str, build: str, commit: str, *, clean: bool) -> str:
         """The build's clone at the commit: made again if `clean`, else ignored files are kept."""
+        await self._check_begun(number)
         await self._take_settings()
         # Two places: what is built in the kept one must not lie about in the clean one.
         clone = self._clones.at(number, f"{BUILD if clean else KEPT_BUILD}-{slug(build)}")
@@ -224,6 +235,7 @@ class GitWorkspaces:
 
     async def merge_fix(self, number: str, fix: str) -> MergeResult:
         """Merge what a fix has done into the integration branch of its requirement."""
+        await self._check_begun(number)
         names = Names(number)
         theirs = await self._store.commit(Names(fix).integration)
         tip = await self._store.git.commit_of(names.merged(fix))
@@ -239,6 +251,7 @@ class GitWorkspaces:
 
     async def merge_target(self, number: str, target_branch: str) -> MergeResult:
         """Merge a moved target into the integration branch."""
+        await self._check_begun(number)
         names = Names(number)
         seen = await self._store.git.commit_of(names.seen)
         theirs = await self._project.fetch_target(self._store, target_branch, seen)
@@ -258,6 +271,7 @@ class GitWorkspaces:
 
     async def swap_target(self, number: str, target_branch: str, commit: str) -> bool:
         """Fast-forward the target to the commit; False if the target has moved on."""
+        await self._check_begun(number)
         async with self._locks.hold(self._project.lock_name):
             return await self._project.swap(self._store, number, target_branch, commit)
 
@@ -267,6 +281,7 @@ class GitWorkspaces:
         It holds the very files of the verified `commit`. Without a target that is an ancestor of
         it, and where the target holds it already, that is the answer; a repeat gives the same one.
         """
+        await self._check_begun(number)
         names = Names(number)
         made = await self._store.git.commit_of(names.sealed)
         parents = await self._store.parents(made) if made else ()
@@ -294,6 +309,7 @@ class GitWorkspaces:
 
     async def publish(self, order: BranchOrder) -> str:
         """Place a branch at the commit and push it; the remote, empty if there is none."""
+        await self._check_begun(order.number)
         async with self._locks.hold(self._project.lock_name):
             await place(self._project, self._store, order)
         return await push(self._project, order)
@@ -361,6 +377,7 @@ class GitWorkspaces:
 
     async def _remove_clones(self, number: str) -> None:
         for clone in self._clones.below(number):
+            await self._check_begun(number)
             await self._take_settings()
             async with self._locks.hold(path_key(clone.path)):
                 await self._processes.end(clone.path)
@@ -381,6 +398,22 @@ class GitWorkspaces:
         identity = dict(zip(IDENTITY_KEYS, who, strict=True)) if who else {}
         self._options.clear()
         self._options.update({**self._filters, **identity})
+
+    async def _check_begun(self, number: str) -> None:
+        """Raises: OtherProject if the work was not begun on this project: it goes on nowhere else.
+
+        Its clones lie where those of all projects do; its commits lie in the store of its own.
+        """
+        if number in self._known:
+            return
+        integration = Names(number).integration
+        if not self._store.exists or await self._store.git.commit_of(integration) is None:
+            raise OtherProject(
+                f"{number} was not begun on {self._project.root}: its branch {integration} is not"
+                f" in {self._store.path}. Run the worker with the PROJECT_ROOT that it was begun"
+                " with, then retry."
+            )
+        self._known.add(number)
 
     def _is_ours(self, number: str) -> bool:
         """Whether this host has opened the requirement: its directory is made before any ref."""

@@ -90,6 +90,8 @@ class RunRecord:
     """What this part of a run is for, unless it is the first: `answer` or `resumed`."""
     declared: Agent | None = None
     """The agent as its stage knows it, if its plan declares others beside the eleven."""
+    most_usd: float | None = None
+    """Of a known program: what the whole run may cost, with all its parts, if anything says so."""
 
     @property
     def member(self) -> Agent:

@@ -407,17 +407,20 @@ class HostRuns:
     def _start(self, run: RunDirectory, order: RunOrder) -> bool:
         cut_off = self._to_resume(run)
         start: Start
-        start = partial(self._resume_session, cut_off) if cut_off else self._starter(run, order)
+        if cut_off:
+            start = partial(self._resume_session, cut_off, order.most_usd)
+        else:
+            start = self._starter(run, order)
         return not self._suspensions.is_ordered(run) and start()
 
-    def _resume_session(self, last: RunDirectory) -> bool:
+    def _resume_session(self, last: RunDirectory, most_usd: float | None) -> bool:
         """Start the part in which a run's session goes on; False if another was faster."""
         record, result = last.order(), last.own_result(limit=0)
         agent = self._agents().agent(record.agent) if record else None
         if result.report is None or not isinstance(agent, ProgramAgent):
             return False
         session, why = result.report.session, why_cut_off(result)
-        made = resumed_start(agent, last, session, why, self._environment)
+        made = resumed_start(agent, last, session, why, self._environment, most_usd)
         return made is not None and self._start_next(last, made)
 
     async def _wait_to_resume(

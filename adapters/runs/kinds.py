@@ -99,8 +99,13 @@ def environment_of(
     run: RunDirectory,
     environment: Mapping[str, str],
 ) -> dict[str, str]:
-    """The named variables of the worker's, those that are given, and over them the contract's."""
+    """The named variables of the worker's, those that are given, and over them the contract's.
+
+    Bytecode that an agent's tests leave beside the sources would be merged, where no ignore file
+    names it.
+    """
     return {
+        "PYTHONDONTWRITEBYTECODE": "1",
         **{name: environment[name] for name in names if name in environment},
         **given,
         "AGOG_REQUIREMENT": order.number,

@@ -16,6 +16,7 @@ from adapters.runs import records
 from adapters.runs.directory import ANSWER, RESUMED, RunDirectory, RunRecord
 from adapters.runs.inventory import requirement_of
 from adapters.runs.kinds import PASSED_ON, environment_of
+from adapters.sdlc.costs import estimate
 from pipeline.agent_programs import ProgramAgent
 from pipeline.model import Head, RunOrder, Tokens
 from pipeline.notice import notice_schema
@@ -29,6 +30,9 @@ ANSWER_DEADLINE = timedelta(minutes=10)
 
 LEAST_RESUMED = timedelta(minutes=10)
 """For a session that was cut off at the end of its time."""
+
+LEAST_USD = 0.01
+"""For a run that was cut off when it had spent its budget: its program ends after one turn."""
 
 _SESSIONS = UUID("6f0a4a3e-6a54-4a0e-9d5a-2f1c8f6f7d11")
 """Name space of sessions' ids, which are made from runs' ids."""
@@ -56,13 +60,12 @@ def program_start(
     It begins with a copy of the session that is `copied`.
     """
     program = PROGRAMS[agent.kind]
-    if agent.max_budget_usd is not None and order.most_usd is not None:
-        agent = replace(agent, max_budget_usd=order.most_usd)
     task = (program.takes_schema and order.prompt_by_schema) or order.prompt
     if copied:
         task = copied_session_prompt(order.worktree or str(run.path), task)
     begun = replace(order, prompt=task)
-    made = _program_start(agent, begun, run, environment, "", copied.name if copied else "")
+    held = _held_to(agent, order.most_usd)
+    made = _program_start(held, begun, run, environment, "", copied.name if copied else "")
     if copied is None:
         return made
     return replace(made, record=replace(made.record, earlier_tokens=copied.tokens))
@@ -114,15 +117,22 @@ def answer_start(
     number, by_schema = requirement_of(last.run_id), PROGRAMS[agent.kind].takes_schema
     prompt = answer_prompt(record.member, number, refusal, by_schema=by_schema)
     deadline = min(ANSWER_DEADLINE, timedelta(seconds=record.deadline_seconds))
-    return _next_start(agent, last, record, prompt, deadline, session, ANSWER, environment)
+    record = replace(record, purpose=ANSWER)
+    return _next_start(agent, last, record, prompt, deadline, session, environment)
 
 
 def resumed_start(
-    agent: ProgramAgent, last: RunDirectory, session: str, why: str, environment: Mapping[str, str]
+    agent: ProgramAgent,
+    last: RunDirectory,
+    session: str,
+    why: str,
+    environment: Mapping[str, str],
+    most_usd: float | None,
 ) -> ProgramStart | None:
     """How the program of a run that was cut off goes on in its session and its clone.
 
-    It has the time that was left. None as for `answer_start`.
+    It has the time that was left, and of `most_usd`, what the whole run may cost now, what its
+    earlier parts have left. None as for `answer_start`.
     """
     record = last.order()
     if record is None or record.kind != agent.kind:
@@ -132,7 +142,8 @@ def resumed_start(
     left = timedelta(seconds=last.deadline_seconds(record) - last.worked_seconds)
     least = min(LEAST_RESUMED, timedelta(seconds=record.deadline_seconds))
     deadline = max(left, least)
-    return _next_start(agent, last, record, prompt, deadline, session, RESUMED, environment)
+    record = replace(record, purpose=RESUMED, most_usd=most_usd)
+    return _next_start(agent, last, record, prompt, deadline, session, environment)
 
 
 def _next_start(
@@ -142,10 +153,12 @@ def _next_start(
     prompt: str,
     deadline: timedelta,
     session: str,
-    purpose: str,
     environment: Mapping[str, str],
 ) -> ProgramStart:
-    """The start of the part that follows the last one, in the same session and clone."""
+    """The start of the part that follows the last one, in the same session and clone.
+
+    `record` is the last part's, with what is said anew of this one.
+    """
     stage, _, attempt = last.first.run_id.split("/", 2)[2].rpartition("/")
     order = RunOrder(
         run_id=last.following.run_id,
@@ -160,12 +173,31 @@ def _next_start(
         prompt=prompt,
         worktree=record.directory,
         head=Head(*record.head) if record.head else None,
+        most_usd=record.most_usd,
     )
-    made = _program_start(agent, order, last.following, environment, session)
+    made = _program_start(
+        _held_to(agent, record.most_usd, _spent(last)), order, last.following, environment, session
+    )
     kept = replace(
-        made.record, session=session, purpose=purpose, earlier_tokens=record.earlier_tokens
+        made.record, session=session, purpose=record.purpose, earlier_tokens=record.earlier_tokens
     )
     return replace(made, record=kept)
+
+
+def _held_to(agent: ProgramAgent, most_usd: float | None, spent: float = 0.0) -> ProgramAgent:
+    """The agent, held to what is left of what its run may cost."""
+    if agent.max_budget_usd is None:
+        return agent
+    most = agent.max_budget_usd if most_usd is None else min(agent.max_budget_usd, most_usd)
+    return replace(agent, max_budget_usd=max(most - spent, LEAST_USD))
+
+
+def _spent(part: RunDirectory) -> float:
+    """The dollars that all parts of its run have cost, as far as that is known."""
+    report = part.result(limit=0).report
+    if report is None:
+        return 0.0
+    return (report.cost_usd or 0.0) + (estimate(report.to_estimate) or 0.0)
 
 
 def _program_start(
@@ -208,5 +240,6 @@ def _program_start(
         stop=tuple((step.signal, step.target, step.seconds) for step in launch.stop),
         last_events=program.last_events,
         linger_seconds=LINGER_SECONDS,
+        most_usd=order.most_usd,
     )
     return ProgramStart(record, order.prompt, given, launch.files)

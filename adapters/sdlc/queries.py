@@ -65,8 +65,10 @@ async def details(connection: AsyncConnection, number: str) -> Row | None:
     spent = await costs.of_stages(connection, [number, *(fix["number"] for fix in fixes)])
     (row,) = await in_line(connection, found)
     open_holds = [_of_turn(hold, row) for hold in held if hold["ended_at"] is None]
+    project = row["plan"].get("project")
     return {
         **row,
+        "project": project["path"] if project else "",
         "stages": [
             {**_logged(row), "cost": spent.get((number, row["stage"]), NO_COST)}
             for row in await rows(connection, _stages(number))
@@ -93,7 +95,9 @@ def listed(columns: Sequence[Any]) -> Query:
     """Those columns of requirements, since when each waits, for whom, and what a human is asked."""
     is_open = and_(EscalationRow.number == RequirementRow.number, _IS_ASKED)
     asks = func.coalesce(EscalationRow.asks, func.jsonb_build_array()).label("asks")
-    return select(*columns, _waiting_since(), _held_by(), asks).outerjoin(EscalationRow, is_open)
+    project = func.coalesce(RequirementRow.plan["project"]["path"].astext, "").label("project")
+    found = select(*columns, _waiting_since(), _held_by(), asks, project)
+    return found.outerjoin(EscalationRow, is_open)
 
 
 def under_way() -> Query:

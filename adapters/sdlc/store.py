@@ -22,6 +22,7 @@ from adapters.sdlc import (
     incidents,
     outbox,
     pauses,
+    reminders,
     remote_work,
     reports,
     requirements,
@@ -149,6 +150,13 @@ class PostgresSdlcStore:
     resume_account = _write(accounts.resume_account)
     raise_budget = _write(budgets.raise_budget)
     set_day_budget = _write(budgets.set_day_budget)
+    _due_reminders = _read(reminders.due_reminders)
+    _remind_held = _write(reminders.remind_held)
+
+    async def remind_of_holds(self, at: datetime) -> None:
+        """Say questions about accounts and budgets again that are due by then."""
+        for reminder in await self._due_reminders(at):
+            await self._remind_held(reminder)
 
     # --- its host ---------------------------------------------------------------------------
 

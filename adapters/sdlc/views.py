@@ -327,6 +327,8 @@ class ListedRequirement(RequirementSummary):
     """Its stages whose clones are being prepared."""
     pauses: tuple[Pause, ...] = ()
     """What a human keeps it from, that of everything included."""
+    project: str = ""
+    """The path of the repository that it was started for, on the machine of its start."""
 
 
 @dataclass(frozen=True)
@@ -367,6 +369,8 @@ class RequirementView(RequirementSummary):
     """Its builds that are under way."""
     pauses: tuple[Pause, ...] = ()
     """What a human keeps it from, that of everything included."""
+    project: str = ""
+    """The path of the repository that it was started for, on the machine of its start."""
 
     @property
     def is_out_of_budget(self) -> bool:

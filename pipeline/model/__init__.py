@@ -106,6 +106,7 @@ from pipeline.model.requirement import (
     FixBase,
     Opening,
     OpeningRequest,
+    ProjectId,
     RequirementOrder,
 )
 from pipeline.model.runs import (

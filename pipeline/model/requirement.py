@@ -20,6 +20,18 @@ class FixBase:
 
 
 @dataclass(frozen=True)
+class ProjectId:
+    """The repository that a requirement was started for.
+
+    `path` is its place on the machine `node`; clones on other machines hold its first `commit`.
+    """
+
+    path: str
+    node: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class OpeningRequest:
     """Asks a host to take a requirement."""
 
@@ -35,6 +47,8 @@ class OpeningRequest:
     """The branch to deliver to; empty for the one that is checked out."""
     undo: Undo | None = None
     """What the requirement takes back: its work is made at the opening."""
+    project: ProjectId | None = None
+    """The repository that it is for; None if it needs none."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,8 @@ class RequirementOrder:
     """What is taken back, if that is all: then no agent works."""
     expected: Expected | None = None
     """How long it was likely to take when it was started; None of a fix."""
+    project: ProjectId | None = None
+    """The repository that it is for; None if it needs none."""
 
 
 @dataclass(frozen=True)

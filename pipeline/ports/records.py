@@ -224,6 +224,12 @@ class SdlcStore(Protocol):
     async def remind(self, reminder: Reminder) -> None:
         """Says an open question to a human again: `escalation.reminder`."""
 
+    async def remind_of_holds(self, at: datetime) -> None:
+        """Says questions about accounts and budgets again that are due by then, while one is held.
+
+        A repeat, or another worker, says nothing more.
+        """
+
     async def extend(self, extension: Extension) -> None:
         """The row of an extended deadline, one per run and deadline."""
 

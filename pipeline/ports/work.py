@@ -13,6 +13,7 @@ from pipeline.model import (
     Head,
     MergeResult,
     Preparation,
+    ProjectId,
     PullRequestOrder,
     RunOrder,
     RunResult,
@@ -144,6 +145,9 @@ class Workspaces(Protocol):
         requirement's commit `base` and has no target. With `undo` the tip is a commit that takes
         that back.
         """
+
+    async def check_is(self, project: ProjectId) -> None:
+        """Raises: OtherProject if this repository is neither that one nor a clone elsewhere."""
 
     async def head(self, number: str, commit: str = "") -> Head:
         """The tip of the integration branch at this moment, or that commit on it."""

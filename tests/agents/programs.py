@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,10 +14,13 @@ HERE = Path(__file__).parent
 MANIFEST = (HERE / "package.json", HERE / "package-lock.json")
 
 
+INSTALL_SECONDS = 400
+
+
 def installed() -> Path:
     """The folder with the programs' commands, installed once per manifest.
 
-    Without npm the test says so; on a machine for continuous integration it fails.
+    Without npm or its registry the test says so, and is skipped; in `.ci/run` it fails.
     """
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in MANIFEST)).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -24,19 +28,35 @@ def installed() -> Path:
     if not (place / "ready").exists():
         npm = shutil.which("npm")
         if npm is None:
-            reason = "npm is missing: the agents' real programs are installed with it."
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            not_here("npm is missing: the agents' real programs are installed with it.")
         place.mkdir(parents=True, exist_ok=True)
         with (place / "lock").open("w") as lock:  # another test process may be at it
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (place / "ready").exists():
                 for path in MANIFEST:
                     shutil.copy(path, place)
-                subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=place, check=True)
+                _install(npm, place)
                 (place / "ready").touch()
     return place / "node_modules" / ".bin"
+
+
+def _install(npm: str, place: Path) -> None:
+    argv = [npm, "ci", "--no-audit", "--no-fund"]
+    try:
+        subprocess.run(
+            argv, cwd=place, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        not_here(f"npm has not installed the agents' real programs in {INSTALL_SECONDS} seconds.")
+    except subprocess.CalledProcessError as error:
+        not_here(f"npm cannot install the agents' real programs: {error.stderr[-1000:].strip()}")
+
+
+def not_here(reason: str) -> NoReturn:
+    """Say why the real programs cannot run here: what must land fails for it."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """A newcomer's first hour: a copy of the orchestrator, a project, an installed `claude`."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,8 @@ ROOT = Path(__file__).parent.parent.parent
 NOT_COPIED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.egg-info", "tests", "bench", "build", "agents.toml"
 )
+_TESTS = re.compile(r"Our tests: `([^`]+)`")
+"""What the requirement says of them."""
 BUILDERS = ("roy", "jen")
 """Whose clones are prepared: they run the project's own tests before they answer."""
 
@@ -70,13 +74,68 @@ MONOREPO: Mapping[str, str] = {
 }
 
 
+PYTHON: Mapping[str, str] = {
+    "pyproject.toml": """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "prices"
+version = "1.0.0"
+[project.optional-dependencies]
+dev = ["pytest"]
+""",
+    "src/prices/__init__.py": "def total(prices):\n    return sum(prices)\n",
+    "tests/test_prices.py": (
+        "from prices import total\n\ndef test_total():\n    assert total([1, 2]) == 3\n"
+    ),
+}
+GO: Mapping[str, str] = {
+    "go.mod": "module example.invalid/shop\n\ngo 1.19\n",
+    "main.go": """package main
+
+import "net/http"
+
+func total(prices []int) (sum int) {
+	for _, price := range prices {
+		sum += price
+	}
+	return
+}
+
+func main() {
+	_ = http.ListenAndServe("127.0.0.1:8080", http.NotFoundHandler())
+}
+""",
+    "main_test.go": """package main
+
+import "testing"
+
+func TestTotal(t *testing.T) {
+	if total([]int{1, 2}) != 3 {
+		t.Fatal("wrong total")
+	}
+}
+""",
+}
+SITE: Mapping[str, str] = {
+    "index.html": (
+        '<!doctype html><link rel="stylesheet" href="style.css"><a href="team.html">Us</a>'
+    ),
+    "team.html": '<!doctype html><a href="/">Home</a>',
+    "style.css": "a { color: teal }\n",
+}
+
+
 def work(n: int, prompt: str) -> Turn:
-    """Write a file; the builders then run `npm test`, as the project's README would say."""
+    """Write a file; the builders then test, as the project's README would say."""
     number, agent = told(prompt)
     if n == 0:
         return Write(f"work/{agent}.md", f"{agent} was here\n")
     if n == 1 and agent in BUILDERS:
-        return Run("npm test")
+        found = _TESTS.search(prompt)
+        assert found, prompt[:500]
+        return Run(found[1])
     return Answer(notice_of(agent, number))
 
 
@@ -125,6 +184,7 @@ def api() -> Iterator[StandIn]:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, api: StandIn) -> Newcomer:
+    """With a project that has no commit yet."""
     tree = tmp_path / "agog"
     shutil.copytree(ROOT, tree, ignore=NOT_COPIED)
     keep_own_ports(tree / ".agog")
@@ -133,11 +193,7 @@ def newcomer(tmp_path: Path, api: StandIn) -> Newcomer:
     given["AGOG_USUAL_PORTS"] = "false"
     given["AGOG_HEALTH_PORT"] = str(own_port())
     given["npm_config_update_notifier"] = "false"
-    project = GitProject(tmp_path / "shop").init()
-    project.commit(MONOREPO)
-    project.shell("npm install --offline --no-audit --no-fund")
-    project.commit({})
-    return Newcomer(tree, project, given)
+    return Newcomer(tree, GitProject(tmp_path / "shop").init(), given)
 
 
 def results_of(api: StandIn, agent: str) -> list[str]:
@@ -164,7 +220,10 @@ def told_costs(home: Path) -> list[float]:
 def test_a_monorepo_is_delivered_without_a_file_edited_by_hand(
     newcomer: Newcomer, api: StandIn, tmp_path: Path
 ) -> None:
-    (tmp_path / "total.md").write_text("# Total of a cart\n\nWith tax.\n")
+    newcomer.project.commit(MONOREPO)
+    newcomer.project.shell("npm install --offline --no-audit --no-fund")
+    newcomer.project.commit({})
+    (tmp_path / "total.md").write_text("# Total of a cart\n\nWith tax. Our tests: `npm test`\n")
 
     proposed = newcomer("init")
     ran = newcomer("run", str(tmp_path / "total.md"))
@@ -182,4 +241,41 @@ def test_a_monorepo_is_delivered_without_a_file_edited_by_hand(
     shown = sorted(row["usd"] for row in costs["costs"])
     assert len(shown) == len(TEAM) - 2
     assert shown == pytest.approx(sorted(told_costs(newcomer.home)), abs=1e-9)
+    assert processes_naming(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "builder", "tests", "green"),
+    [
+        pytest.param(PYTHON, "roy", ".venv/bin/pytest -q", "1 passed", id="python library"),
+        pytest.param(GO, "roy", "go test ./...", "ok", id="go service"),
+        pytest.param(SITE, "jen", "{check_site}", "Checked 2 pages.", id="plain site"),
+    ],
+)
+def test_a_project_of_one_side_is_delivered_without_a_file_edited_by_hand(
+    newcomer: Newcomer,
+    api: StandIn,
+    tmp_path: Path,
+    files: Mapping[str, str],
+    builder: str,
+    tests: str,
+    green: str,
+) -> None:
+    newcomer.project.commit(files)
+    check_site = (sys.executable, str(newcomer.tree / "adapters/builds/check_site.py"))
+    tests = tests.format(check_site=shlex.join(check_site))
+    (tmp_path / "total.md").write_text(f"# Total of a cart\n\nOur tests: `{tests}`\n")
+
+    proposed = newcomer("init")
+    rehearsed = newcomer("rehearse")
+    ran = newcomer("run", str(tmp_path / "total.md"))
+
+    assert proposed.returncode == 0, proposed.stderr
+    assert rehearsed.returncode == 0, rehearsed.stdout + rehearsed.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.endswith("REQ-total DELIVERED\n")
+    added = set(newcomer.project.files("main")) - set(files)
+    assert f"work/{builder}.md" in added
+    assert {name for name in added if not name.startswith("work/")} == set()
+    assert any(green in each for each in results_of(api, builder)), results_of(api, builder)
     assert processes_naming(str(tmp_path)) == []

@@ -12,7 +12,7 @@ from tests.agents.test_real_teams import equip, work
 from tests.e2e.conftest import Cli
 from tests.eventually import eventually_async
 from tests.orchestra import Orchestra, explained
-from tests.orchestra_plans import PAIR
+from tests.orchestra_plans import FIVE, PAIR, SOLO
 
 pytestmark = pytest.mark.agents
 
@@ -93,3 +93,41 @@ async def test_refused_login_is_asked_about_once_and_continues_when_it_is_renewe
     assert "is tried now" in resumed.out, resumed.err
     assert report.state is RequirementState.DELIVERED, explained(view)
     assert view.fixes == ()
+
+
+async def test_a_limit_holds_eight_runs_of_three_requirements_and_fails_none(
+    orchestra: Orchestra,
+) -> None:
+    early: list[float] = []
+
+    def answers(n: int, prompt: str) -> Turn:
+        now = time.time()
+        if not early or now < reset_after(early[0]):
+            early.append(now)
+            return limited_until(reset_after(early[0]))
+        return work(n, prompt)
+
+    numbers = [orchestra.number, *(f"{orchestra.number}-{nth}" for nth in (2, 3))]
+    with stand_in(answers) as api:
+        given = equip(orchestra, api, {})
+        del given["ANTHROPIC_API_KEY"]  # with a key the program would ask twice more by itself
+        await orchestra.worker.start(**given, CLAUDE_CODE_OAUTH_TOKEN="token")
+        handles = [await orchestra.start(SOLO)]
+
+        async def are_held() -> bool:
+            views = [await orchestra.view(number) for number in numbers[: len(handles)]]
+            return all(view.holds for view in views)
+
+        await eventually_async(are_held, "the first one is held")
+        for number, plan in zip(numbers[1:], (FIVE, PAIR), strict=True):
+            handles.append(await orchestra.start(plan, number=number))
+        await eventually_async(are_held, "all are held")
+        told = len(early)
+        reports = [await handle.result() for handle in handles]
+    views = [await orchestra.view(number) for number in numbers]
+
+    assert [report.state for report in reports] == [RequirementState.DELIVERED] * 3
+    assert sum(len(view.stages) for view in views) == 8
+    assert [view.fixes for view in views] == [()] * 3
+    assert not any([await orchestra.reader.failures(number) for number in numbers])
+    assert (told, len(early)) == (1, 1)

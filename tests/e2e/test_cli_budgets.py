@@ -54,6 +54,7 @@ async def test_spent_budget_is_shown_raised_and_the_costs_are_listed(
     for said in (status.out, waiting.out):
         assert f"The budget of {number} is spent: $1.25 of $1.00." in " ".join(said.split()), said
         assert command in " ".join(said.split())
+    assert " ".join(status.out.split()).count("is spent") == 1
     assert "1,050 $1.25" in " ".join(status.out.split())
     assert "$1.25 of $40.00 are spent" in status.out
     watched = cli("watch", number)

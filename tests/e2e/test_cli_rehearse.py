@@ -52,6 +52,7 @@ def test_a_rehearsal_delivers_a_clone_and_leaves_the_project_alone(
     assert said.code == 0, said.err
     assert "build backend" in said.err
     assert said.err.endswith("The rehearsal was delivered: prepare and builds work.\n")
+    assert "starter.py" not in said.err  # its servers are gone
     assert project.git("for-each-ref") + project.git("status", "--porcelain") == before
     assert list(tmp_path.glob("agog-rehearsal-*")) == []
     assert not (tmp_path / "home").exists()
@@ -65,6 +66,8 @@ def test_a_wrong_build_command_shows_before_the_first_cent(cli: Cli, tmp_path: P
 
     assert said.code == 1, said.err
     assert "npm-run-bulid" in said.err
+    assert "exited with 127" in said.err
+    assert "starter.py" not in said.err
     assert f"mend {tmp_path / 'agents.toml'}" in said.err
     (log,) = re.findall(r"Logs of the builds: (\S+)", said.err)
     assert any("npm-run-bulid" in each.read_text() for each in Path(log).rglob("*.log"))

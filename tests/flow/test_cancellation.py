@@ -7,7 +7,9 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 
+from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
+from pipeline.errors import ProjectRefused
 from pipeline.model import (
     Answer,
     DecisionRequest,
@@ -19,7 +21,8 @@ from pipeline.model import (
 from tests.cluster import REPAIR, Cluster, Handle, ended, retry_when_possible, until
 from tests.eventually import PATIENCE_SECONDS
 from tests.fakes import Script
-from tests.orchestra_plans import PAIR, SOLO
+from tests.orchestra_plans import PAIR, SOLO, team_of
+from workflows import options
 from workflows.requirement import RequirementWorkflow
 
 ROY, JEN = "Backend Implementation", "Frontend Implementation"
@@ -306,6 +309,53 @@ async def test_requirement_is_cancelled_wherever_it_is(
     await cluster.runs.let_end()
     assert cluster.runs.started() == started
     assert cluster.runs.used == 0
+
+
+@pytest.mark.parametrize("refusal", ["", "The verified work is the branch agog/REQ-1-greet."])
+async def test_a_delivery_that_outlasts_a_cancellation_is_told_as_it_ended(
+    cluster: Cluster,
+    sdlc_reader: SdlcReader,
+    workspaces: GitWorkspaces,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: str,
+) -> None:
+    """A long push: it arrives, or does not, after everything else has ended."""
+    monkeypatch.setattr(options, "STOP_PATIENCE", timedelta(milliseconds=200))
+    is_reached, is_over, swap = asyncio.Event(), asyncio.Event(), workspaces.swap_target
+
+    async def slowly(number: str, target: str, commit: str) -> bool:
+        is_reached.set()
+        await is_over.wait()
+        if refusal:
+            raise ProjectRefused(refusal)
+        return await swap(number, target, commit)
+
+    monkeypatch.setattr(workspaces, "swap_target", slowly)
+    await cluster.open(workspaces=workspaces)
+    handle = await cluster.start(team_of("Research", "Backend"))
+    await is_reached.wait()
+    before = await fired(handle)
+
+    await handle.cancel()
+
+    async def is_impatient() -> bool:
+        return await fired(handle) > before
+
+    await until(is_impatient, "the time is over in which the others end")
+    is_over.set()
+    if not refusal:
+        assert (await handle.result()).state is RequirementState.DELIVERED
+    else:
+        await check_cancelled(handle)
+    view = await sdlc_reader.requirement(cluster.number)
+    assert view.state is (RequirementState.CANCELLED if refusal else RequirementState.DELIVERED)
+    assert refusal in view.reason
+
+
+async def fired(handle: Handle) -> int:
+    """How many timers have fired."""
+    events = (await handle.fetch_history()).events
+    return sum(each.event_type == EventType.EVENT_TYPE_TIMER_FIRED for each in events)
 
 
 @pytest.mark.parametrize("step", ["pass_delivery", "close_requirement"])

@@ -103,6 +103,13 @@ def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
     assert runner.invoke(app, arguments).exit_code == 2
 
 
+def test_a_word_that_is_no_choice_is_refused_in_our_own_words() -> None:
+    said = runner.invoke(app, ["costs", "--by", "moon"])
+
+    assert said.exit_code == 2
+    assert "'--by': 'moon' is not one of 'requirement', 'stage'" in said.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "makespan", "saved"),
     [

@@ -70,6 +70,7 @@ SITE = {
     "package-lock.json": "{}",
     "index.html": "<p>\n",
 }
+PAGES = {"index.html": '<a href="about.html">About</a>\n', "about.html": "<h1>About</h1>\n"}
 
 
 @dataclass
@@ -158,8 +159,9 @@ def in_project(house: House) -> Callable[[Mapping[str, str]], House]:
         (PYTHON, "one-sided", {"backend": ("uv", "sync", "--locked")}),
         (GO, "one-sided", {"backend": ()}),
         (SITE, "one-sided-frontend", {"frontend": ("npm", "ci")}),
+        (PAGES, "one-sided-frontend", {"frontend": ()}),
     ],
-    ids=["typescript", "python", "go", "site"],
+    ids=["typescript", "python", "go", "site", "pages"],
 )
 def test_what_init_writes_is_what_every_command_reads(
     in_project: Callable[[Mapping[str, str]], House],
@@ -198,6 +200,39 @@ def test_each_choice_stands_with_its_reason(
     assert "# claude 2.1.197, logged in: the only agent's program on PATH\nkind" in written
     assert "# from package-lock.json\nprepare" in written
     assert "# Pipeline: standard, because the project has a backend and a frontend." in written
+
+
+def test_a_remote_and_several_parts_are_offered_what_they_need_and_nothing_more(
+    in_project: Callable[[Mapping[str, str]], House],
+) -> None:
+    two = {"orders/go.mod": "module x\n", "mail/go.mod": "module y\n"}
+    house = in_project(two)
+    GitProject(house.project).git("remote", "add", "forge", "/nowhere.git")
+
+    _, _, err = house()
+
+    written, said = house.agents.read_text(), " ".join(err.split())
+    assert "One agent works on all parts of the backend: mail and orders. For a team" in said
+    assert "pipelines/monorepo.toml" in written
+    assert "pushed to forge, and a pull request (for which gh" in said
+    assert '# [delivery]\n# mode = "branch"  # or "pull-request"\n# remote = "forge"\n' in written
+    house.agents.write_text(written.replace("# [delivery]\n# mode", "[delivery]\nmode"))
+    assert house.read().delivery.mode == "branch"
+    house.program("gh", "exit 0\n")
+    assert json.loads(house("--json")[1])["delivery"]["remotes"] == ["forge"]
+    house("--force")
+    assert '# mode = "pull-request"  # or "branch"' in house.agents.read_text()
+
+
+def test_without_remote_and_parts_nothing_is_offered(
+    in_project: Callable[[Mapping[str, str]], House],
+) -> None:
+    house = in_project(GO)
+
+    house()
+
+    assert "[delivery]" not in house.agents.read_text()
+    assert "monorepo" not in house.agents.read_text()
 
 
 def test_agents_may_run_what_builds_and_tests_the_project(

@@ -12,7 +12,8 @@ from pipeline.team import Side
 def sides_of(files: Mapping[str, object]) -> Sides:
     texts = {path: e if isinstance(e, str) else json.dumps(e) for path, e in files.items()}
     read = wanted(list(texts))
-    return find_sides(ProjectFiles(frozenset(texts), {path: texts[path] for path in read}))
+    found = ProjectFiles(frozenset(texts), {path: texts[path] for path in read})
+    return find_sides(found, site_check="python3 /check_site.py")
 
 
 def only(files: Mapping[str, object]) -> SideFound:
@@ -318,7 +319,6 @@ def test_a_hostile_name_stays_one_word_on_one_line() -> None:
     "files",
     [
         {},
-        {"index.html": "<p>"},
         {"package.json": "{"},
         {"package.json": "[]"},
         {"package.json": {"scripts": {"start": "node ."}}},
@@ -345,3 +345,38 @@ def test_only_manifests_are_read_the_highest_first() -> None:
 
     assert wanted(paths) == ("package.json", "z/package.json")
     assert all(PurePosixPath(path).name == "package.json" for path in wanted(paths))
+
+
+@pytest.mark.parametrize(
+    ("files", "directory"),
+    [
+        ({"index.html": "", "blog/index.html": "", "style.css": ""}, "."),
+        ({"public/index.html": "", "README.md": ""}, "public"),
+        ({"about.html": "", "package.json": {"name": "shop"}}, "."),
+    ],
+)
+def test_pages_without_any_build_are_a_frontend_whose_links_are_checked(
+    files: Mapping[str, object], directory: str
+) -> None:
+    side = only(files)
+
+    assert (side.side, side.directory, side.prepare) == (Side.FRONTEND, directory, ())
+    assert side.command == ("python3", "/check_site.py")
+    assert side.programs == ("python3 /check_site.py",)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"go.mod": "module x\n", "index.html": ""},
+        {"package.json": BUILD, "public/index.html": ""},
+    ],
+)
+def test_pages_of_a_project_with_a_build_are_no_side_of_their_own(
+    files: Mapping[str, object],
+) -> None:
+    assert "check_site" not in shell(only(files))
+
+
+def test_pages_of_documentation_alone_are_no_site() -> None:
+    assert sides_of({"docs/index.html": "", "README.md": ""}).found == ()

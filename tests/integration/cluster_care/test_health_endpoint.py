@@ -15,7 +15,7 @@ from pipeline.errors import DependencyUnavailable, RefusedInput
 from tests.eventually import Stopwatch, eventually
 from tests.ports import own_port
 
-FACTS = WorkerFacts("an-id", "host-1", "1.2.3", lambda: (2, 4))
+FACTS = WorkerFacts("an-id", "host-1", "1.2.3", "/shop", lambda: (2, 4))
 
 
 class Server:

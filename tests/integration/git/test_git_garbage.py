@@ -88,6 +88,51 @@ async def test_gc_takes_what_a_branch_of_the_project_holds_and_names_the_rest(
     assert not any("FIX" in ref for ref in refs(store))
 
 
+@pytest.mark.parametrize("later", [{}, {"new.txt": "newer\n"}, {"other.txt": "x\n"}])
+async def test_gc_takes_what_a_forge_has_squashed(
+    workspaces: GitWorkspaces, git_project: GitProject, store: GitProject, tip: Head,
+    state_home: Path, later: dict[str, str],
+) -> None:  # fmt: skip
+    await workspaces.publish(
+        BranchOrder(NUMBER, BRANCH, tip.commit, "main", "", needs_remote=False)
+    )
+    git_project.commit({"theirs.txt": "meanwhile\n"})
+    git_project.git("merge", "--quiet", "--squash", BRANCH)
+    git_project.git("commit", "--quiet", "--message=Greet (#7)")
+    if later:
+        git_project.commit(later)
+    collector = GarbageCollector(git_project.root, state_home)
+
+    plan = await collector.plan(await collector.numbers())
+    for each in plan:
+        await collector.remove(each)
+
+    kept = f"refs/agog/{NUMBER}/kept/backend-implementation-1"
+    assert [name for each in plan for name in each.unmerged] == [kept]
+    assert git_project.git("branch", "--list", "agog/*") == ""
+    assert not any("FIX" in ref for ref in refs(store))
+    assert store.text(kept, "failed.txt") == "no"
+
+
+async def test_gc_keeps_what_was_squashed_by_half_or_changed_on_the_way(
+    workspaces: GitWorkspaces, git_project: GitProject, tip: Head, state_home: Path
+) -> None:
+    await workspaces.publish(
+        BranchOrder(NUMBER, BRANCH, tip.commit, "main", "", needs_remote=False)
+    )
+    git_project.commit({"new.txt": "new\n"}, "Half of it")  # without what the fix has added
+    collector = GarbageCollector(git_project.root, state_home)
+
+    (half, fix) = await collector.plan(await collector.numbers())
+    git_project.commit({"fixed.txt": "2\n"}, "Otherwise")
+    (otherwise, _) = await collector.plan(await collector.numbers())
+
+    for each in (half, otherwise):
+        assert BRANCH in each.unmerged
+        assert each.branches == {}
+    assert f"refs/heads/agog/{NUMBER}-FIX-1/main" in fix.unmerged
+
+
 async def test_a_branch_that_somebody_went_on_with_stays(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head, state_home: Path
 ) -> None:

@@ -1,15 +1,43 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adapters.git import GitWorkspaces, check_project
-from pipeline.errors import ProjectRefused
+from adapters.git.project import Project
+from pipeline.errors import OtherProject, ProjectRefused
 from tests.fixtures_workspaces import NUMBER, GitProject, write
 
 Spoil = Callable[[GitProject], Path]
+
+
+async def test_a_clone_elsewhere_is_the_same_project_and_a_second_one_here_is_not(
+    git_project: GitProject, state_home: Path
+) -> None:
+    project = await Project(git_project.root).identify()
+    clone = git_project.root.parent / "clone"
+    git_project.git("clone", "--quiet", str(git_project.root), str(clone))
+    stranger = GitProject(git_project.root.parent / "stranger").init()
+    stranger.commit({"readme.md": "another\n"})
+    link = git_project.root.parent / "link"
+    link.symlink_to(git_project.root)
+
+    for root, node, is_it in (
+        (git_project.root, project.node, True),
+        (link, project.node, True),
+        (clone, project.node, False),
+        (clone, "elsewhere", True),
+        (stranger.root, "elsewhere", False),
+    ):
+        here = GitWorkspaces(root, state_home).check_is(replace(project, node=node))
+        if is_it:
+            await here
+        else:
+            with pytest.raises(OtherProject, match="It was started for"):
+                await here
 
 
 def missing(project: GitProject) -> Path:

@@ -42,6 +42,25 @@ async def test_one_commit_takes_it_back_and_keeps_what_came_later(
     assert git_project.git("status", "--porcelain") == ""
 
 
+async def test_what_a_forge_has_squashed_is_taken_back_as_well(
+    workspaces: GitWorkspaces, git_project: GitProject, undo: Undo
+) -> None:
+    git_project.git("reset", "--quiet", "--hard", undo.before)
+    git_project.commit({"theirs.txt": "meanwhile\n"})
+    git_project.git("merge", "--quiet", "--squash", undo.commit)
+    git_project.git("commit", "--quiet", "--message=Greet (#7)")
+    later = git_project.commit({"user.txt": "user\n"}, "Later")
+
+    head, target = await workspaces.open(BACK, target="main", undo=undo)
+    assert await workspaces.swap_target(BACK, target, head.commit)
+
+    assert git_project.git("log", "-1", "--format=%P", "main") == later
+    changed = git_project.git("diff", "--name-only", undo.before, "main").split()
+    assert changed == ["theirs.txt", "user.txt"]
+    with pytest.raises(ProjectRefused, match="it is undone"):
+        await workspaces.preview_undo(f"{BACK}-2", "main", undo)
+
+
 async def test_right_after_the_delivery_it_is_one_commit_as_well(
     workspaces: GitWorkspaces, git_project: GitProject, undo: Undo
 ) -> None:

@@ -51,6 +51,7 @@ async def test_an_agent_sees_the_contract_and_what_is_let_through_and_no_more(ru
         "LANG": "C",
         "TERM": "dumb",
         "MY_API_KEY": SECRET,
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
@@ -58,6 +59,18 @@ async def test_without_a_project_an_agent_works_in_its_run_directory(runs: Bench
     seen = await environment_of(runs)
 
     assert seen["AGOG_WORKTREE"] == seen["AGOG_RUN_DIR"]
+
+
+async def test_what_python_leaves_beside_sources_is_the_workers_own_choice_if_it_is_named(
+    runs: Bench,
+) -> None:
+    name = "PYTHONDONTWRITEBYTECODE"
+    runs.environment = {**HOST, name: ""}
+    runs.agents["roy"] = CommandAgent(("env", "-0"), (name,))
+
+    result = await attach(runs.host(), runs.order())
+
+    assert f"{name}=\0" in result.output
 
 
 async def test_the_files_let_through_cannot_replace_the_contract(runs: Bench) -> None:

@@ -445,6 +445,39 @@ async def test_a_resumed_session_has_the_time_that_was_left_and_can_be_given_mor
     assert (await following).end is RunEnd.CANCELLED
 
 
+@pytest.mark.parametrize(
+    ("most", "at_resumption", "handed", "for_the_answer"),
+    [
+        (4.0, 4.0, "3.75", "3.25"),
+        (4.0, 2.0, "1.75", "1.25"),  # others have spent of the requirement's budget meanwhile
+        (0.5, 0.5, "0.25", "0.01"),
+        (0.2, 0.2, "0.01", "0.01"),
+        (None, None, "9.75", "9.25"),
+    ],
+)
+async def test_a_session_that_goes_on_may_cost_what_its_run_has_left(
+    runs: Bench,
+    tmp_path: Path,
+    most: float | None,
+    at_resumption: float | None,
+    handed: str,
+    for_the_answer: str,
+) -> None:
+    prose = f"echo '{json.dumps({**PROSE, 'total_cost_usd': 0.5})}'"
+    going = f'case "$(cat told)" in *accepted*) echo "$RESULT";; *) {prose};; esac'
+    script = resuming('echo "$LIMITED"; exit 1', going)  # after 0.25 dollars
+    runs.agents["roy"] = claude(tmp_path, script, max_budget_usd=10.0)
+    host, order = runs.host(), runs.order(worktree=str(tmp_path), most_usd=most)
+    first = await attach(host, order)
+    await host.let_resume(order.run_id, first.parts)
+
+    await attach(host, runs.order(worktree=str(tmp_path), most_usd=at_resumption))
+
+    lines = tmp_path.joinpath("resumed").read_text().splitlines()
+    told = [line.partition("--max-budget-usd ")[2].split()[0] for line in lines]
+    assert told == [handed, for_the_answer]
+
+
 def write_exit(run: RunDirectory, worked: timedelta) -> None:
     """Let a run that has ended have worked for so long."""
     fields = json.loads(run.file(records.EXIT).read_text())

@@ -101,6 +101,29 @@ async def release(store: PostgresSdlcStore) -> datetime:
     return await store.resume_account(ACCOUNT, "ada", at_once=True)
 
 
+async def test_a_human_is_reminded_of_an_account_while_somebody_is_held_by_it(
+    two: tuple[Requirement, Requirement], sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    ours, other = two
+    await limited(ours, a_limit(needs_human=True))
+
+    async def reminded(days: float) -> list[str]:
+        await sdlc_store.remind_of_holds(later(timedelta(days=days)))
+        events = [
+            each for number in ("REQ-1", "REQ-2") for each in await sdlc_reader.events(number)
+        ]
+        return [each.number for each in events if each.type == "escalation.reminder"]
+
+    assert await reminded(2) == []  # nobody waits
+    await held(other, BACKEND)
+    assert await reminded(2) == ["REQ-2"]
+    assert await reminded(2) == ["REQ-2"]
+    await held(ours, RESEARCH, 2)
+    assert sorted(await reminded(4)) == ["REQ-1", "REQ-2"]
+    await release(sdlc_store)
+    assert len(await reminded(100)) == 2
+
+
 async def test_limit_holds_whoever_opens_with_the_account_until_its_reset(
     two: tuple[Requirement, Requirement], sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:

@@ -92,6 +92,32 @@ async def told(reader: SdlcReader, prefix: str, *numbers: str) -> Sequence[str]:
     return [event.type for event in events if event.type.startswith(prefix)]
 
 
+async def test_a_human_is_reminded_of_a_budget_ever_more_seldom_until_it_is_raised(
+    sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
+) -> None:
+    ours = await bounded(sdlc_store)
+    await costs(ours, 10.25)
+    await held(ours, RESEARCH, 2)
+    asked_at = datetime.now(UTC)
+
+    async def reminded(hours: float) -> int:
+        at = asked_at + timedelta(hours=hours)
+        for _ in range(2):  # a second worker
+            await sdlc_store.remind_of_holds(at)
+        return (await told(sdlc_reader, "escalation.reminder", "REQ-1")).count(
+            "escalation.reminder"
+        )
+
+    assert [await reminded(hours) for hours in (23, 25, 71, 73, 167, 169)] == [0, 1, 1, 2, 2, 3]
+    events = await sdlc_reader.events("REQ-1")
+    (first, *_) = [each for each in events if each.type == "escalation.reminder"]
+    assert first.subject == "agog.escalations.REQ-1"
+    assert (first.payload["budget"], first.payload["reminder"]) == ("REQ-1", 1)
+    assert "$10.25 of $10.00" in str(first.payload["reason"])
+    await sdlc_store.raise_budget("REQ-1", 20.0, "ada", of_day=False)
+    assert await reminded(1_000) == 3
+
+
 async def test_spent_budget_holds_asks_once_and_continues_when_it_is_raised(
     sdlc_store: PostgresSdlcStore, sdlc_reader: SdlcReader
 ) -> None:
