@@ -154,7 +154,8 @@ class ClaudeCode:
                 cost = dollars(event.get("total_cost_usd"))
                 paid = f", ${cost:.4f}" if cost is not None else ""
                 said = "failed" if event.get("is_error") and subtype == "success" else subtype
-                yield f"» {said} after {event.get('num_turns')} turns{paid}"
+                turns = f" after {count} turns" if (count := event.get("num_turns")) else ""
+                yield f"» {said}{turns}{paid}"
 
     def login(self, ask: Asked) -> tuple[Login, str]:
         """`claude auth status` prints JSON and does not contact the API."""
