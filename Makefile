@@ -58,9 +58,10 @@ clean:  ## remove what can be made again; the state directory .agog holds requir
 
 # What pip tells is too much to read, and its silence too long: packages are counted, and its last
 # lines are shown if it fails.
-COUNTED = awk -v what="$(1)" '{last[NR % 20] = $$0} \
-	/^Collecting /{n++; printf "\r%s: %d packages looked up", what, n; fflush()} \
-	/^Installing collected/{printf ", installing …"; fflush()} /^FAILED$$/{failed = 1} \
+COUNTED = awk -v what="$(1)" -v live="$$(test -t 2 && echo 1)" '{last[NR % 20] = $$0} \
+	/^Collecting /{n++; if (live) {printf "\r%s: %d packages looked up", what, n; fflush()}} \
+	/^Installing collected/{printf live ? ", installing …" : "%s: installing %d packages …", what, n; fflush()} \
+	/^FAILED$$/{failed = 1} \
 	END{print ""; for (i = NR + 1; failed && i <= NR + 20; i++) print last[i % 20]; exit failed}'
 INSTALL = ($(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt \
 	-e '.[$(2)]' 2>&1 || echo FAILED) | $(call COUNTED,$(1))
