@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -45,12 +45,21 @@ class NatsLogin:
             await cleaned(client.close())
 
 
+class _Connection(Client):
+    """A client that can be closed whatever has become of its connection."""
+
+    async def close(self) -> None:
+        """Close it; what the server has not acknowledged is still owed."""
+        with suppress(OSError):  # of a connection that is lost at this moment
+            await super().close()
+
+
 async def open_connection(url: str, user: str | None, password: str | None) -> Client:
     """Connect; from then on the client reconnects in the background forever.
 
     Raises: DependencyUnavailable.
     """
-    client = Client()
+    client = _Connection()
     trouble = _Trouble()
     connecting = asyncio.ensure_future(
         client.connect(

@@ -48,10 +48,10 @@ def test_a_requirement_is_started_followed_and_shown(cli: Cli) -> None:
         "schema_version", "req_number", "state", "title", "priority", "pipeline", "mode", "round",
         "stages", "gates", "failures", "waiting_for", "parent", "assignee", "fixes", "escalation",
         "queued", "building", "holds", "pauses", "past_holds", "holders", "retries", "leftover",
-        "turn", "usd", "usd_is_estimated", "usd_is_partial",
+        "moves", "turn", "usd", "usd_is_estimated", "usd_is_partial",
         "tokens", "input_tokens", "cached_tokens", "output_tokens", "budgets",
-        "reason", "delivery", "host", "created_at", "started_at", "ended_at", "brought",
-        "installation", "missing_dependency", "wrong_installation", "missing_worker",
+        "reason", "delivery", "project", "host", "created_at", "started_at", "ended_at", "expected",
+        "brought", "installation", "missing_dependency", "wrong_installation", "missing_worker",
         "broken_agents_file",
     ]  # fmt: skip
     assert document["schema_version"] == 1

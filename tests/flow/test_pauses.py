@@ -30,7 +30,7 @@ async def test_paused_requirement_starts_nothing_and_continues_as_the_same_runs(
         RequirementState.HELD,
         f"pause of {cluster.number}",
     )
-    assert f"starter.py unpause {cluster.number}" in await current_details(handle)
+    assert f"starter.py unpause [{cluster.number}]" in await current_details(handle)
     await cluster.store.unpause(cluster.number, "bob")
     await cluster.scheduled_check()
     await until_suspended(cluster)

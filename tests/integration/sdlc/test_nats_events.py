@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from adapters.nats.events import NatsEventPublisher, connect
@@ -160,3 +161,14 @@ async def test_server_that_never_answers_is_given_up_within_five_seconds() -> No
 async def test_wrong_password_is_refused(nats_server: NatsServer) -> None:
     with pytest.raises(DependencyUnavailable, match=r"(?i)authorization"):
         await connect(nats_server.url, "agog", "wrong")
+
+
+async def test_connection_that_is_lost_while_it_is_closed_is_closed(client: Client) -> None:
+    await client.publish("agog.test", b"not sent yet")
+    assert isinstance(client._transport, TcpTransport)
+    assert client._transport._io_writer
+    client._transport._io_writer.transport.abort()  # as the system does it
+
+    await client.close()
+
+    assert client.is_closed
