@@ -200,7 +200,7 @@ class Review:
 def _marker(width: int, more: str = "") -> str:
     """Lines that git writes around a conflict; `=======` alone underlines titles as well."""
     repeated = f"{{{width}{more}}}"
-    return rf"^(<{repeated}|>{repeated}|[|]{repeated})( .*)?$"
+    return rf"^(<{repeated}|>{repeated}|[|]{repeated})([[:space:]].*)?$"
 
 
 def _shows_conflict(lines: Iterable[str], width: int) -> bool:

@@ -16,8 +16,22 @@ async def has_arrived(store: Store, work: str, branch: str) -> bool:
     if not common or await store.tree(common) == await store.tree(work):
         return False
     whole = await store.commit_tree(work, (common,), "Squashed\n")
-    (line,) = (await store.git.run("cherry", branch, whole)).text.splitlines()
-    if line.startswith("-"):
-        return True
-    merge = await store.merge(branch, work, "Squashed\n", attributes_of=branch)
-    return not merge.conflicts and await store.tree(merge.tip) == await store.tree(branch)
+    listed = await store.git.run(
+        "rev-list", "--cherry-mark", "--right-only", "--min-parents=1", "--max-parents=1",
+        f"{whole}...{branch}",
+    )  # fmt: skip
+    alike = [line.removeprefix("=") for line in listed.text.splitlines() if line.startswith("=")]
+    # Git takes changes for alike that differ in white space alone, and that is code in Python.
+    for commit in alike:
+        if await _merge_makes(store, f"{commit}^", whole, commit):
+            return True
+    return await _merge_makes(store, branch, whole, branch)
+
+
+async def _merge_makes(store: Store, ours: str, work: str, result: str) -> bool:
+    """Whether to merge the work makes the files of `result`.
+
+    Without attributes: a union of both sides is without conflict, and may lack what one deletes.
+    """
+    merge = await store.merge(ours, work, "Squashed\n", attributes_of=None)
+    return not merge.conflicts and await store.tree(merge.tip) == await store.tree(result)

@@ -272,10 +272,11 @@ class Store:
         read = await self.git.run("cat-file", "blob", ref, accept=(0, 128))
         return read.text if read.code == 0 else None
 
-    async def merge(self, ours: str, theirs: str, message: str, attributes_of: str) -> Merge:
+    async def merge(self, ours: str, theirs: str, message: str, attributes_of: str | None) -> Merge:
         """Merge `theirs` into `ours`: nothing, a fast-forward or a merge commit, what suffices.
 
-        Attributes (`merge=union`) are those of the commit `attributes_of`: no agent's.
+        Attributes (`merge=union`) are those of the commit `attributes_of`, no agent's; with None
+        there are none.
         A conflict leaves nothing behind, because nothing was checked out.
         """
         common = await self.git.run("merge-base", ours, theirs, accept=(0, 1))
@@ -321,7 +322,7 @@ class Store:
         raise GitFailed(f"git update-ref in {self.path}: {moved.error.strip()}")
 
     @asynccontextmanager
-    async def _attributes(self, commit: str) -> AsyncIterator[Git]:
+    async def _attributes(self, commit: str | None) -> AsyncIterator[Git]:
         """Git in a directory that holds just the attribute files of that commit.
 
         `git merge-tree` reads attributes from files alone, and from none in a bare repository.
@@ -330,11 +331,12 @@ class Store:
             place, index = Path(scratch, "files"), Path(scratch, "index")
             await asyncio.to_thread(place.mkdir)
             git = self.git.on(place, index)
-            listed = await git.run("ls-tree", "-r", "-z", "--name-only", commit)
-            names = [n for n in listed.fields if n == ATTRIBUTES or n.endswith(f"/{ATTRIBUTES}")]
-            if names:
-                await git.run("read-tree", commit)
-                await git.run("checkout-index", "-z", "--stdin", stdin="\0".join(names))
+            if commit:
+                listed = await git.run("ls-tree", "-r", "-z", "--name-only", commit)
+                names = [n for n in listed.fields if f"/{n}".endswith(f"/{ATTRIBUTES}")]
+                if names:
+                    await git.run("read-tree", commit)
+                    await git.run("checkout-index", "-z", "--stdin", stdin="\0".join(names))
             yield git
 
     async def _pack(self) -> None:

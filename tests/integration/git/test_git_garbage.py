@@ -133,6 +133,32 @@ async def test_gc_keeps_what_was_squashed_by_half_or_changed_on_the_way(
     assert f"refs/heads/agog/{NUMBER}-FIX-1/main" in fix.unmerged
 
 
+@pytest.mark.parametrize(
+    ("before", "work", "theirs"),
+    [
+        ("", "if x:\n    a()\n    b()\n", "if x:\n    a()\nb()\n"),  # white space is code
+        ("one\ntwo\nthree\n", "one\nthree\n", "one\n2\nthree\n"),  # a union deletes nothing
+    ],
+)
+async def test_gc_keeps_work_that_only_looks_like_what_the_target_holds(
+    workspaces: GitWorkspaces, git_project: GitProject, state_home: Path,
+    before: str, work: str, theirs: str,
+) -> None:  # fmt: skip
+    files = {".gitattributes": "*.md merge=union\n"}
+    git_project.commit({**files, "x.md": before} if before else files)
+    head, _ = await workspaces.open(NUMBER)
+    request = stage_request(head)
+    write(Path(await workspaces.prepare(request)), {"x.md": work})
+    head = (await workspaces.integrate(request, "done")).head
+    await workspaces.release(NUMBER)
+    git_project.commit({"x.md": theirs})
+    collector = GarbageCollector(git_project.root, state_home)
+
+    (plan,) = await collector.plan([NUMBER])
+
+    assert f"refs/heads/agog/{NUMBER}/main" in plan.unmerged
+
+
 async def test_a_branch_that_somebody_went_on_with_stays(
     workspaces: GitWorkspaces, git_project: GitProject, tip: Head, state_home: Path
 ) -> None:

@@ -235,8 +235,11 @@ async def test_markers_are_found_whatever_attributes_and_sizes_say(
     conflict = "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x\n"
     large = "a line of some length\n" * 500_000
     write(clone, {"a.lock": conflict, "b.min": conflict, "large": large + conflict})
+    # Of sides without a name, in a file with the line ends of Windows.
+    (clone / "bare.txt").write_bytes(b"<<<<<<<\r\na\r\n=======\r\nb\r\n>>>>>>>\r\n")
 
-    assert (await workspaces.integrate(request, "done")).conflicts == ("a.lock", "b.min", "large")
+    found = (await workspaces.integrate(request, "done")).conflicts
+    assert found == ("a.lock", "b.min", "bare.txt", "large")
 
 
 async def test_binary_file_that_nobody_has_resolved_is_a_conflict(
