@@ -317,7 +317,7 @@ class StageActivities:
 
     async def _started(self, request: StageRequest, start: RunStart) -> None:
         start_run, commit = self._ports.store.start_run, start.head.commit if start.head else ""
-        told = partial(start_run, request.run_id, start.at, commit, start.session)
+        told = partial(start_run, request, start.at, commit, start.session)
         await until_persisted(self._ports, told)
 
     async def _cancelled(self, request: StageRequest) -> None:

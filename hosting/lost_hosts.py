@@ -11,7 +11,7 @@ from typing import Any
 from temporalio.worker import Worker
 
 from adapters.sdlc.store import PostgresSdlcStore
-from pipeline.errors import DependencyUnavailable
+from pipeline.errors import DependencyUnavailable, GitFailed, ProjectRefused
 from pipeline.lost_hosts import Silence
 from pipeline.ports import HostPorts
 
@@ -162,12 +162,14 @@ async def _serve(workers: Sequence[Worker], over: asyncio.Event) -> None:
 
 async def share_at_intervals(ports: HostPorts) -> None:
     """Push what this host has of its requirements, then what could not be pushed, for ever."""
-    numbers: Sequence[str] | None = None
+    unseen: Sequence[str] | None = None
     while ports.workspaces:
         try:
-            numbers = await ports.store.open_on(ports.host) if numbers is None else ()
-            await ports.workspaces.share(numbers)
-        except DependencyUnavailable as error:
+            if unseen is None:
+                unseen = await ports.store.open_on(ports.host)
+            await ports.workspaces.share(unseen)
+            unseen = ()
+        except (DependencyUnavailable, GitFailed, ProjectRefused, OSError) as error:
             log.warning("What was merged before is not shared yet: %s", error)
         await asyncio.sleep(_SHARE_SECONDS)
     await asyncio.Event().wait()

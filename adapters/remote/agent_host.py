@@ -231,11 +231,12 @@ class AgentHost:
 
     async def _is_ours(self, item: WorkItem) -> bool:
         """Whether this host is to start it; False if nobody is. Raises: _LaterElsewhere."""
-        if _is_over(item):
-            return False  # nobody waits for it any more, and it would be paid all the same
-        mine = Claim(host_id=self._id, host=self._host, timestamp=datetime.now(UTC))
+        is_over = _is_over(item)  # it would be paid, and most likely nobody waits for it any more
+        # An order that was suspended meanwhile still does: it learns so that nobody starts it.
+        whose = ORDER_HOST if is_over else self._id
+        mine = Claim(host_id=whose, host=self._host, timestamp=datetime.now(UTC))
         held = await self._channel.claim(item, mine)
-        if held.host_id == ORDER_HOST:
+        if is_over or held.host_id == ORDER_HOST:
             return False
         if held.host_id != self._id:
             raise _LaterElsewhere(f"agent host {held.host} has started it")

@@ -110,14 +110,12 @@ class RemoteRun:
         with TemporaryDirectory(prefix="remote-", dir=self.run.path) as scratch:
             item = await self._sent(channel, Path(scratch))
             receiving = asyncio.create_task(self._receive(channel, item, Path(scratch)))
-            watching = asyncio.create_task(self._is_withdrawn(channel, item))
+            watching = asyncio.create_task(self._why_withdrawn(channel, item))
             extending = asyncio.create_task(self._pass_on_extensions(channel, item))
             try:
                 await asyncio.wait({receiving, watching}, return_when=asyncio.FIRST_COMPLETED)
-                if not receiving.done() and watching.result():
-                    waited = f"{self.patience_seconds:g} s"
-                    detail = f"No agent host has taken the work of {item.agent.name} for {waited}."
-                    self.say({"type": "unserved", "detail": detail})
+                if not receiving.done() and (why := watching.result()):
+                    self.say({"type": "unserved", "detail": why})
                     return False
                 await receiving
             finally:
@@ -135,14 +133,14 @@ class RemoteRun:
                 write_atomically(self._file(RECEIVED), deliverable.encoded().decode())
                 return
 
-    async def _is_withdrawn(self, channel: OrderChannel, item: WorkItem) -> bool:
-        """Withdraw an item that no agent host takes; False once one has claimed it."""
+    async def _why_withdrawn(self, channel: OrderChannel, item: WorkItem) -> str:
+        """Withdraw an item that no agent host takes, and say why; empty once one has claimed it."""
         alive_at = monotonic()
         while True:
             try:
                 if claim := await channel.claimed(item):
                     self.say({"type": "claimed", "host": claim.host})
-                    return claim.host_id == ORDER_HOST
+                    return self._words(claim, item) if claim.host_id == ORDER_HOST else ""
                 if await channel.is_served(item.agent.name):
                     alive_at = monotonic()
                 elif monotonic() - alive_at >= self.patience_seconds:
@@ -151,6 +149,13 @@ class RemoteRun:
                 log.debug("Not looked at: %s", error)
                 alive_at = monotonic()  # a server that is down hides who is there
             await asyncio.sleep(min(_LOOK_SECONDS, self.patience_seconds))
+
+    def _words(self, withdrawal: Claim, item: WorkItem) -> str:
+        """Why nobody starts an item any more: an agent host was too late for it, or none came."""
+        name = item.agent.name
+        if withdrawal.host:
+            return f"When agent host {withdrawal.host} could start the work of {name}, it was late."
+        return f"No agent host has taken the work of {name} for {self.patience_seconds:g} s."
 
     async def _pass_on_extensions(self, channel: OrderChannel, item: WorkItem) -> None:
         """Tell the agent host, for ever, when the run is given more time than it was told of."""

@@ -370,13 +370,17 @@ async def limit_account(connection: AsyncConnection, request: StageRequest, limi
 
 
 async def start_run(
-    connection: AsyncConnection, run_id: str, at: datetime, base_commit: str, session: str = ""
+    connection: AsyncConnection,
+    request: StageRequest,
+    at: datetime,
+    base_commit: str,
+    session: str = "",
 ) -> None:
     """The agent was really started; a repeat, or a run that is over, changes nothing.
 
     Its program's session may become known later than its start.
     """
-    is_open = (RunRow.run_id == run_id) & RunRow.closed_at.is_(None)
+    is_open = (RunRow.run_id == request.run_id) & RunRow.closed_at.is_(None)
     started = {"starts": 1, "started_at": at, "base_commit": base_commit or None}
     await connection.execute(update(RunRow).where(is_open, RunRow.starts == 0).values(started))
     if session:

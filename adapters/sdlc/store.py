@@ -173,14 +173,14 @@ class PostgresSdlcStore:
     limit_account = _write_here(run_starts.limit_account)
     close_stage = _write_here(run_ends.close_stage)
     skip_stages = _write(run_starts.skip_stages)
-    start_preparing = _write(run_starts.start_preparing)
-    end_preparing = _write(run_starts.end_preparing)
-    start_run = _write(run_starts.start_run)
+    start_preparing = _write_here(run_starts.start_preparing)
+    end_preparing = _write_here(run_starts.end_preparing)
+    start_run = _write_here(run_starts.start_run)
     record_ends = _write(run_ends.record_ends)
     record_usage = _write(run_starts.record_usage)
     record_deliverable = _write(remote_work.record_deliverable)
     open_build = _write_here(gates.open_build)
-    record_build = _write(gates.record_build)
+    record_build = _write_here(gates.record_build)
 
     # --- its delivery -----------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class PostgresSdlcStore:
     apply_results = _write(failures.apply_results)
     remind = _write(failures.remind)
     open_fixes = _write(fixes.open_fixes)
-    merge_fix = _write(fixes.merge_fix)
+    merge_fix = _write_here(fixes.merge_fix)
     attempts = _read(fixes.attempts)
 
     # --- what goes wrong around it ----------------------------------------------------------

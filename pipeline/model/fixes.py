@@ -50,6 +50,11 @@ class FixMerge:
     fix: Fix
     commit: str
 
+    @property
+    def ref(self) -> RequirementRef:
+        """The requirement that the merge is recorded for, as in every request."""
+        return self.root
+
 
 @dataclass(frozen=True)
 class FixMerged:

@@ -157,7 +157,7 @@ class SdlcStore(Protocol):
         """That has ended (None: it was found done): `stage.prepared`; a repeat does nothing."""
 
     async def start_run(
-        self, run_id: str, at: datetime, base_commit: str, session: str = ""
+        self, request: StageRequest, at: datetime, base_commit: str, session: str = ""
     ) -> None:
         """The run's agent was really started, on that commit; a repeat changes nothing.
 

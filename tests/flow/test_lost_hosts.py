@@ -1,13 +1,25 @@
 """Every workflow of a requirement follows it from a lost host, whatever it does meanwhile."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
+from activities.moving import MovingActivities
+from adapters.git import GitWorkspaces
 from adapters.sdlc.reader import SdlcReader
+from adapters.sdlc.store import PostgresSdlcStore
+from pipeline.errors import RequirementMoved
+from pipeline.lost_hosts import Moving
 from pipeline.model import (
+    Opening,
+    OpeningRequest,
     Priority,
     RequirementRef,
     RunEnd,
@@ -19,8 +31,10 @@ from pipeline.model import (
 from pipeline.notice import parse_notice
 from tests.cluster import REPAIR, Cluster, Handle, delivered, until
 from tests.fakes import Script
+from tests.fixtures_workspaces import GitProject, stage_request, write
 from tests.orchestra_plans import team_of
 from tests.repairs import BILLY, FIX_BACKEND
+from tests.sdlc_factory import an_order
 from worker import workers_of_lost
 
 RESEARCH, ROY = "Research", "Backend Implementation"
@@ -109,3 +123,75 @@ async def test_fixes_and_the_round_that_runs_them_follow_their_requirement(
     assert other.runs.started().count(BILLY) == 1
     assert ROY not in other.runs.started()
     assert (await cluster.types()).count("workflow.moved") == 1
+
+
+class Reads:
+    """The store of the host that continues; it tells when two activities have found the same."""
+
+    def __init__(self, store: PostgresSdlcStore) -> None:
+        self._store = store
+        self._count = 0
+        self.both = asyncio.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def moving(self, number: str, lost: str) -> Moving | None:
+        found = await self._store.moving(number, lost)
+        self._count += 1
+        if self._count >= 2:
+            self.both.set()
+        return found
+
+
+class Slow(GitWorkspaces):
+    """Its second take-over is late."""
+
+    reads: Reads
+    may_go: asyncio.Event
+    has_begun = False
+
+    async def take_over(self, what: Moving) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            await self.reads.both.wait()
+        else:
+            await self.may_go.wait()
+        await super().take_over(what)
+
+
+async def test_what_is_merged_after_a_move_stays_though_another_activity_asks_to_move_as_well(
+    other: Cluster, git_project: GitProject, tmp_path: Path
+) -> None:
+    shared, clone = tmp_path / "shared.git", tmp_path / "clone"
+    git_project.git("init", "--quiet", "--bare", str(shared))
+    git_project.git("clone", "--quiet", str(git_project.root), str(clone))
+    lost, store, number = "lost", other.store, other.number
+    head, _ = await GitWorkspaces(
+        git_project.root, tmp_path / "one", shared_repository=str(shared), host=lost
+    ).open(number)
+    await store.accept(an_order(number), "It moves.")
+    asked = OpeningRequest(RequirementRef(number, "wf-1"), PLAN, False)
+    await store.open_requirement(asked, Opening(lost, head, "main", True))
+    await store.beat(lost)
+    await other.open()
+    here = Slow(clone, tmp_path / "two", shared_repository=str(shared), host=other.host)
+    here.reads, here.may_go = Reads(store), asyncio.Event()
+    ports = replace(other.ports, store=cast(PostgresSdlcStore, here.reads), workspaces=here)
+    moving = MovingActivities(ports, lost, (await store.beat(other.host)).beats[lost])
+
+    async def ask() -> None:
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, workflow_id=number)
+        with pytest.raises(RequirementMoved):
+            await environment.run(moving.move, [])
+
+    asking = [asyncio.create_task(ask()) for _ in range(2)]
+    await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    request = stage_request(head, number=number)
+    write(Path(await here.prepare(request)), {"new.txt": "new\n"})
+    merged = (await here.integrate(request, "done")).head
+    here.may_go.set()
+    await asyncio.gather(*asking)
+
+    assert await here.head(number) == merged

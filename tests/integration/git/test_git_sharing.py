@@ -1,14 +1,23 @@
 """What one host merges reaches another through a shared repository, whole or named."""
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from adapters.git import GitWorkspaces
+from hosting import lost_hosts
+from hosting.lost_hosts import share_at_intervals
 from pipeline.errors import HostLost
 from pipeline.lost_hosts import Merged, Moving, OpenRun, Part
 from pipeline.model import Head, MergeResult
+from pipeline.ports import HostPorts
+from tests.eventually import eventually
 from tests.fixtures_workspaces import NUMBER, GitProject, stage_request, store_of, write
 
 LOST, NEW = "host one", "host-2"
@@ -113,6 +122,42 @@ async def test_merges_that_were_not_pushed_are_named_and_pushed_once_that_works(
     await pair.lost.share()
     await pair.new.take_over(pair.moving(first, second))
     assert await pair.new.head(NUMBER) == second.head
+
+
+async def test_a_store_that_git_cannot_read_for_a_while_ends_no_worker(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost_hosts, "_SHARE_SECONDS", 0.05)
+    first = await pair.work({"backend.txt": "one\n"})
+    pushed = f"refs/agog-hosts/host%20%one/{NUMBER}/heads/main"
+    pair.shared.git("update-ref", "-d", pushed)
+    head = pair.lost._store.path / "HEAD"
+    was, tries = head.read_text(), asyncio.Queue[None]()
+    head.write_text("broken")
+
+    async def share(numbers: Sequence[str]) -> None:
+        tries.put_nowait(None)
+        await pair.lost.share(numbers)
+
+    async def open_on(host: str) -> Sequence[str]:
+        return [NUMBER]
+
+    store, workspaces = SimpleNamespace(open_on=open_on), SimpleNamespace(share=share)
+    ports = SimpleNamespace(store=store, workspaces=workspaces, host=LOST)
+    sharing = asyncio.create_task(share_at_intervals(cast(HostPorts, ports)))
+    for _ in range(2):
+        tried = asyncio.create_task(tries.get())
+        await asyncio.wait({sharing, tried}, return_when=asyncio.FIRST_COMPLETED)
+        assert not sharing.done()
+    head.write_text(was)
+
+    def is_pushed() -> bool:
+        return first.head.commit in pair.shared.git("for-each-ref", "--format=%(objectname)")
+
+    await eventually(is_pushed, "what it has is pushed after all")
+    sharing.cancel()
+    with suppress(asyncio.CancelledError):
+        await sharing
 
 
 @pytest.mark.parametrize("others", [0, 1])

@@ -10,9 +10,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -35,7 +36,7 @@ from pipeline.agents_file import Agent, AgentsFile, BuildCommand, CommandAgent
 from pipeline.answers import read_run
 from pipeline.errors import AgentsFileRefused
 from pipeline.events import STREAMS
-from pipeline.model import Ending, FailureKind, StageState
+from pipeline.model import Ending, FailureKind, RunOrder, StageState
 from tests.eventually import PATIENCE_SECONDS, eventually, eventually_async, wait_until
 from tests.fixtures_runs import PORTS, Bench, attach, follow
 from tests.fixtures_workspaces import GitProject, stage_request
@@ -312,11 +313,10 @@ async def test_what_cannot_be_handed_over_asks_a_human_in_its_own_words(
         assert failure.kind is FailureKind.REFUSED
 
 
-@pytest.mark.usefixtures("publisher")
-async def test_work_that_no_agent_host_takes_is_withdrawn_and_never_started(
-    runs: Bench, server: Server, far: Far
-) -> None:
-    order = ordering(runs, server).order()
+def remote_run(
+    runs: Bench, server: Server, order: RunOrder, patience: float
+) -> tuple[RemoteRun, list[dict[str, Any]]]:
+    """The program that follows a run, in this process, and what it says."""
     run = runs.directory(order)
     run.create()
     agent = runs.agents[ROY]
@@ -324,13 +324,37 @@ async def test_work_that_no_agent_host_takes_is_withdrawn_and_never_started(
     made = program_start(agent, order, run, runs.environment)
     run.write_order(made.record)
     run.file(records.PROMPT).write_text(made.prompt)
-    told: list[str] = []
+    told: list[dict[str, Any]] = []
     login = NatsLogin(server.url, OURS, f"of-{OURS}")
-    remote = RemoteRun(runs.home, run, login, lambda event: told.append(event["type"]), 0.5)
+    return RemoteRun(runs.home, run, login, told.append, patience), told
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_an_order_that_was_suspended_too_long_learns_that_nobody_starts_it(
+    runs: Bench, server: Server, far: Far
+) -> None:
+    now = replace(ordering(runs, server).order(), deadline=timedelta(), grace=timedelta())
+    remote, told = remote_run(runs, server, now, PATIENCE_SECONDS)
+    following = asyncio.create_task(remote.follow())
+    await eventually(lambda: len(told) > 0, "its item is sent")
+    await far.start()
+
+    assert await following == 1
+
+    assert [event["type"] for event in told] == ["sent", "claimed", "unserved"]
+    assert "agent host far" in told[-1]["detail"]
+    assert far.bench.all_runs() == []
+
+
+@pytest.mark.usefixtures("publisher")
+async def test_work_that_no_agent_host_takes_is_withdrawn_and_never_started(
+    runs: Bench, server: Server, far: Far
+) -> None:
+    remote, told = remote_run(runs, server, ordering(runs, server).order(), 0.5)
 
     assert await remote.follow() == 1
 
-    assert told == ["sent", "claimed", "unserved"]
+    assert [event["type"] for event in told] == ["sent", "claimed", "unserved"]
     await far.start()
     await eventually(lambda: any(far.bench.home.glob(f"{DELIVERED}/*")), "it was looked at")
     assert far.bench.all_runs() == []

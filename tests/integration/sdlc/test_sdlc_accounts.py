@@ -306,8 +306,7 @@ async def test_trier_that_works_for_the_time_of_a_trial_has_its_account_again(
     await limited(ours, a_limit())
     await release(sdlc_store)
     await tries(ours, RESEARCH, 2)
-    run = ours.request(RESEARCH, 2).run_id
-    await sdlc_store.start_run(run, datetime.now(UTC), "")
+    await sdlc_store.start_run(ours.request(RESEARCH, 2), datetime.now(UTC), "")
     await held(other, RESEARCH)
     monkeypatch.setattr(accounts, "TRIAL", timedelta())
 
@@ -323,7 +322,7 @@ async def test_session_that_met_a_limit_stays_open_and_is_held_until_it_may_go_o
     ours, other = two
     request, at = ours.request(RESEARCH), datetime.now(UTC) - HOUR
     await ours.open_stage(RESEARCH)
-    await sdlc_store.start_run(request.run_id, at, "c0ffee", "s-1")
+    await sdlc_store.start_run(request, at, "c0ffee", "s-1")
     for _ in range(2):  # a repeat says nothing new
         await sdlc_store.limit_account(request, a_limit(later()))
         hold = await sdlc_store.open_stage(request, "REQ-1", ACCOUNT, 1)

@@ -12,6 +12,9 @@ from pipeline.errors import HostBack, HostLost, RequirementMoved
 from pipeline.lost_hosts import Moving
 from pipeline.model import (
     DeliveryRequest,
+    Fix,
+    FixMerge,
+    FixMerged,
     Head,
     Hold,
     RequirementState,
@@ -20,7 +23,17 @@ from pipeline.model import (
     StageContext,
     StageState,
 )
-from tests.sdlc_factory import CRITIQUE, RESEARCH, START, Requirement, begin, begin_fix
+from tests.sdlc_factory import (
+    BACKEND,
+    CRITIQUE,
+    PLAN,
+    RESEARCH,
+    START,
+    Requirement,
+    a_failure,
+    begin,
+    begin_fix,
+)
 
 LOST, NEW, THIRD = "host-1", "host-2", "host-3"
 RUN = f"REQ-1/wf-1/{RESEARCH}/1"
@@ -85,6 +98,25 @@ async def close_research(store: PostgresSdlcStore, each: Requirement) -> None:
     await Requirement(store, each.number).close_stage(RESEARCH)
 
 
+async def start_research(store: PostgresSdlcStore, each: Requirement) -> None:
+    """Its host was lost after the start of the program, and before that was recorded."""
+    await store.start_run(each.request(RESEARCH), START, "base", "session")
+
+
+async def prepare_research(store: PostgresSdlcStore, each: Requirement) -> None:
+    await store.start_preparing(each.request(RESEARCH), ["backend"])
+
+
+async def record_build(store: PostgresSdlcStore, each: Requirement) -> None:
+    await Requirement(store, each.number).build()
+
+
+async def merge_fix(store: PostgresSdlcStore, each: Requirement) -> None:
+    failure = a_failure(BACKEND, "build backend")
+    fix = Fix("REQ-1-FIX-1", "REQ-1", 1, "roy", BACKEND, failure, PLAN.stage(BACKEND))
+    await store.merge_fix(FixMerge(each.ref, 1, fix, "c1"), FixMerged(Head("c2", 2), True))
+
+
 @pytest.mark.parametrize(
     "act",
     [
@@ -94,6 +126,10 @@ async def close_research(store: PostgresSdlcStore, each: Requirement) -> None:
         ),
         pytest.param(lambda store, each: store.open_build(each.build_request(), "w"), id="build"),
         pytest.param(close_research, id="record a result"),
+        pytest.param(start_research, id="record a start"),
+        pytest.param(prepare_research, id="record a preparation"),
+        pytest.param(record_build, id="record a build"),
+        pytest.param(merge_fix, id="record the merge of a fix"),
         pytest.param(deliver, id="deliver"),
     ],
 )
@@ -121,7 +157,7 @@ async def test_a_run_that_was_started_is_lost_and_one_that_was_not_is_the_same(
     requirement = await Requirement(here).begun()
     await here.beat(LOST)
     await requirement.open_stage(RESEARCH)
-    await here.start_run(RUN, START, "base")
+    await here.start_run(requirement.request(RESEARCH), START, "base")
     await requirement.open_stage(CRITIQUE)
     await moved(there)
 
@@ -143,7 +179,7 @@ async def test_a_result_that_was_recorded_before_is_not_paid_twice(
     requirement = await Requirement(here).begun()
     await here.beat(LOST)
     await requirement.open_stage(RESEARCH)
-    await here.start_run(RUN, START, "base")
+    await here.start_run(requirement.request(RESEARCH), START, "base")
     await requirement.close_stage(RESEARCH)
     await moved(there)
 
@@ -163,7 +199,7 @@ async def test_what_a_lost_run_has_cost_is_recorded_once_its_host_is_back(
     requirement = await Requirement(here).begun()
     await here.beat(LOST)
     await requirement.open_stage(RESEARCH)
-    await here.start_run(RUN, START, "base")
+    await here.start_run(requirement.request(RESEARCH), START, "base")
     await moved(there)
     lost = Requirement(there)
     await lost.close_stage(RESEARCH, state=StageState.COMPLETED, end=RunEnd.HOST_LOST)
@@ -188,7 +224,7 @@ async def test_a_returned_host_ends_no_run_that_another_host_has_started_under_t
     await here.beat(LOST)
     await requirement.open_stage(RESEARCH)
     await moved(there)
-    await there.start_run(RUN, START, "base")
+    await there.start_run(requirement.request(RESEARCH), START, "base")
 
     ended = RunResult(RunEnd.CANCELLED, None, "", "", START, START, 1, "log")
     await here.record_ends("REQ-1", {RUN: ended}, LOST)

@@ -24,8 +24,8 @@ async def test_a_start_is_shown_while_the_agent_runs(
     await requirement.open_stage(RESEARCH)
     assert (await sdlc_reader.requirement("REQ-1")).stages[0].starts == 0
 
-    await sdlc_store.start_run(RUN, START, "c0ffee")
-    await sdlc_store.start_run(RUN, LATER, "c0ffee")
+    await sdlc_store.start_run(requirement.request(RESEARCH), START, "c0ffee")
+    await sdlc_store.start_run(requirement.request(RESEARCH), LATER, "c0ffee")
 
     stage = (await sdlc_reader.requirement("REQ-1")).stages[0]
     assert (stage.state, stage.starts) == (StageState.RUNNING, 1)
@@ -38,10 +38,10 @@ async def test_starts_are_counted_over_all_attempts(
 ) -> None:
     requirement = await Requirement(sdlc_store).begun()
     await requirement.open_stage(RESEARCH)
-    await sdlc_store.start_run(RUN, START, "c0ffee")
+    await sdlc_store.start_run(requirement.request(RESEARCH), START, "c0ffee")
     await requirement.run(RESEARCH, attempt=2)
 
-    await sdlc_store.start_run(RUN, LATER, "c0ffee")
+    await sdlc_store.start_run(requirement.request(RESEARCH), LATER, "c0ffee")
 
     assert (await sdlc_reader.requirement("REQ-1")).stages[0].starts == 2
 
@@ -84,7 +84,7 @@ async def test_a_closed_run_stays_as_it_is(
     await requirement.run(RESEARCH, minutes=10)
     before = await sdlc_reader.runs("REQ-1")
 
-    await sdlc_store.start_run(RUN, LATER, "c0ffee")
+    await sdlc_store.start_run(requirement.request(RESEARCH), LATER, "c0ffee")
     await sdlc_store.record_ends("REQ-1", {RUN: CANCELLED})
 
     assert await sdlc_reader.runs("REQ-1") == before
