@@ -31,6 +31,7 @@ from cli.verdict import needs_human, verdict
 from pipeline.budgets import is_spent, warns
 from pipeline.costs import amount
 from pipeline.durations import Source
+from pipeline.failures import headline
 from pipeline.model import RequirementState, StageState
 from pipeline.steering import addressed
 
@@ -237,12 +238,12 @@ def _asked(view: RequirementView, width: int) -> Iterator[_Block]:
 
 
 def _red(view: RequirementView, width: int) -> _Block:
-    """Each failure with its owners and the first line of its error."""
+    """Each failure with its owners and the line that says best what is wrong."""
     whole, short = [], []
     for failure in view.failures:
         owners = ", ".join(failure.owners) or "nobody"
         what = f"RED: {_clean(failure.gate)} ({owners})"
-        error = _clean(output.first_line(failure.error))
+        error = _clean(headline(failure.error))
         rows = _wrapped(f"{what}: {error}" if error else what, width, "red")
         if len(rows) > _ERROR_ROWS:
             last = _cut(f"{rows[_ERROR_ROWS - 1].plain}…", width, "red")

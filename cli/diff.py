@@ -54,6 +54,8 @@ def diff(
     if as_json:
         output.write_json(run(change.document()))
         return
+    if change.base == change.head:
+        output.say("Nothing was changed.")
     code = change.git.show("diff", *SHOWN, *(["--stat"] if stat else []), change.base, change.head)
     raise typer.Exit(code)
 

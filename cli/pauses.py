@@ -140,7 +140,8 @@ async def _drained(settings: Settings, *, wait: bool) -> tuple[ExitCode, tuple[s
             for each in await connected.reader.requirements()
             if each.host and not each.parent and not each.state.is_final
         ]
-        going = f"{', '.join(taken)} continue to their end" if taken else "nothing is under way"
+        goes_on = "continues to its end" if len(taken) == 1 else "continue to their end"
+        going = f"{', '.join(taken)} {goes_on}" if taken else "nothing is under way"
         output.hint(f"Nothing new is taken; {going}. Take work again with: {made.end}")
         if not (wait and taken):
             return OK, tuple(taken)

@@ -78,7 +78,10 @@ async def _rehearse(
     settings: Settings, agents: AgentsFile, pipeline: Pipeline, place: Path
 ) -> ExitCode:
     if settings.project_root is None:
-        raise ProjectRefused("PROJECT_ROOT is not set: a rehearsal needs the project's builds.")
+        raise ProjectRefused(
+            "PROJECT_ROOT is not set: a rehearsal needs the project's builds. Run"
+            " `python starter.py init` in its repository, or set PROJECT_ROOT to it."
+        )
     root = settings.project_root.expanduser().absolute()
     await check_project(root, settings.git_filters)
     say_other_project(settings)

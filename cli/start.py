@@ -278,7 +278,8 @@ async def check_needed_project(settings: Settings, intake: Intake) -> None:
         if settings.project_root is None:
             raise ProjectRefused(
                 "PROJECT_ROOT is not set: agents or builds of this plan are programs and need the"
-                " git repository that they work on."
+                " git repository that they work on. Run `python starter.py init` in it, or set"
+                " PROJECT_ROOT to it."
             )
         for target in targets:
             await check_project(settings.project_root, settings.git_filters, target)

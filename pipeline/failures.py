@@ -65,6 +65,9 @@ _ERROR_LINE = re.compile(
     re.IGNORECASE,
 )
 
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception)(:|$)")
+_PYTEST = re.compile(r"^E\s{2,}")
+
 
 def aggregate(collection: FailureCollection) -> FailureReport:
     """All failures as one report: worst first, else as they came; none is left out or softened.
@@ -99,6 +102,16 @@ def first_error_lines(output: str, limit: int = 50) -> str:
         return "\n".join(lines[-limit:])[-ERROR_LIMIT:]
     rest = f"\n… and {len(errors) - limit} more" if len(errors) > limit else ""
     return cut("\n".join(errors[:limit]), ERROR_LIMIT - len(rest)) + rest
+
+
+def headline(error: str) -> str:
+    """The line of an error that says best what is wrong, for where only one has room.
+
+    The first that names an exception: pytest prints the place and the code before it. Else the
+    first of all; empty for an empty error.
+    """
+    lines = [_PYTEST.sub("", line) for line in error.splitlines()]
+    return next(filter(_EXCEPTION.match, lines), lines[0] if lines else "")
 
 
 def last_lines(text: str, limit: int = LAST_LINES) -> str:

@@ -207,8 +207,9 @@ def propose(
     if not programs:
         raise RefusedInput(
             "No coding agent's program is on PATH: install Claude Code (claude), Codex (codex) or"
-            " Gemini CLI (gemini) and log in, or write agents.toml for a program of your own"
-            " (agents.example.toml). Nothing was written."
+            " Gemini CLI (gemini) and log in. For a program of your own, write agents.toml"
+            f" (agents.example.toml), and PROJECT_ROOT={project} and"
+            f" AGOG_PIPELINE={_pipeline(sides.found)[0]} into .env. Nothing was written."
         )
     if not sides.found:
         why = "".join(f"\n  {note}" for note in sides.notes)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from pipeline.board import Board
 from pipeline.costs import amount, told
+from pipeline.failures import headline
 from pipeline.model import NO_COST, Ask, Expected, RequirementState, Stage, StageState
 from pipeline.steering import addressed
 
@@ -64,7 +65,7 @@ def details(shown: Moment, board: Board) -> str:
         lines += ["", "What is red:", ""]
         for failure in failures:
             owners = ", ".join(failure.owners) or "nobody"
-            first = failure.error.splitlines()[0] if failure.error else str(failure.kind)
+            first = headline(failure.error) or str(failure.kind)
             lines.append(f"- **{failure.gate}** ({owners}): {escaped(first[:_ERROR_LENGTH])}")
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.delivery import DeliveryActivities
     from activities.fixes import FixActivities
     from pipeline.board import Board
-    from pipeline.failures import truncated
+    from pipeline.failures import headline, truncated
     from pipeline.graph import ancestors
     from pipeline.model import (
         RELEASE,
@@ -99,7 +99,7 @@ class FixRunner:
     def order(self, fix: Fix) -> RequirementOrder:
         """The fix's input: one stage, on this host, from the current integration tip."""
         root = self._execution.order
-        error = fix.failure.error.partition("\n")[0]
+        error = headline(fix.failure.error)
         title = f"{fix.failure.gate} of {self._execution.ref.number}: {error}"
         return replace(
             root,

@@ -363,7 +363,8 @@ class Project:
         head = await self.git.run("symbolic-ref", "--quiet", "HEAD", accept=(0, 1))
         if head.code:
             raise ProjectRefused(
-                f"{self.root} is on a detached HEAD. Check out the branch to deliver to."
+                f"{self.root} is on a detached HEAD. Check out the branch to deliver to, or name it"
+                " with --target."
             )
         branch = head.line.removeprefix("refs/heads/")
         if branch != printable(branch):

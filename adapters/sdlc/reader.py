@@ -330,4 +330,6 @@ def _columns(view: type, table: type[Base]) -> list[Any]:
 
 
 def _unknown(number: str) -> UnknownRequirement:
-    return UnknownRequirement(f"There is no requirement {number}.")
+    return UnknownRequirement(
+        f"There is no requirement {number}. `python starter.py list` shows all that there are."
+    )

@@ -96,7 +96,7 @@ async def report_on_sasha(settings: Settings) -> SashaReport:
     """Find out all parts at the same time, each within `CHECK_SECONDS`."""
     report = SashaReport()
     await asyncio.gather(
-        _find_out(report, "Her incidents", partial(_read_records, report, settings)),
+        _find_out(report, "Sasha's incidents", partial(_read_records, report, settings)),
         _find_out(report, "Sasha in Temporal", partial(_ask_temporal, report, settings)),
     )
     return report

@@ -156,7 +156,7 @@ def test_doctor_answers_in_time_without_a_database(cli: Cli) -> None:
     assert advice["action"] == RUNBOOK["database_down"].action  # type: ignore[index]
     assert (advice["place"], advice["attempts"], advice["escalates"]) == ("", 3, True)
     assert [each.partition(":")[0] for each in said.document["sasha"]["unknown"]] == [
-        "Her incidents"
+        "Sasha's incidents"
     ]
 
 

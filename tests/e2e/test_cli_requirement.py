@@ -240,7 +240,8 @@ def test_what_does_not_exist_is_not_found(cli: Cli) -> None:
     ):
         said = cli(*command)
         assert said.code == 3, said.err
-        assert said.err == "Error: There is no requirement REQ-NONE.\n"
+        assert said.err.startswith("Error: There is no requirement REQ-NONE. `")
+        assert said.err.endswith("starter.py list` shows all that there are.\n")
         assert said.out == ""
 
 

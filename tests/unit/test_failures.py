@@ -9,6 +9,7 @@ from pipeline.failures import (
     aggregate,
     cut,
     first_error_lines,
+    headline,
 )
 from pipeline.model import (
     BlockedStage,
@@ -181,3 +182,20 @@ def test_error_lines_are_bounded() -> None:
 )
 def test_a_cut_shows(text: str, limit: int, result: str) -> None:
     assert cut(text, limit) == result
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            'E     File "a.py", line 10\nE       def x(\nE   SyntaxError: invalid syntax',
+            "SyntaxError: invalid syntax",
+        ),
+        ("E       assert 1 == 2\nThe build exited with 1.", "assert 1 == 2"),
+        ("a.ts(3,1): error TS2304: Cannot find x\nb.ts", "a.ts(3,1): error TS2304: Cannot find x"),
+        ("The build exited with 2.", "The build exited with 2."),
+        ("", ""),
+    ],
+)
+def test_one_line_of_an_error_says_what_is_wrong(error: str, line: str) -> None:
+    assert headline(error) == line
