@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from adapters.git.command import Git
 
 SYMLINK = "120000"
+GITLINK = "160000"
 _NOTHING = "000000"
 
 
@@ -37,6 +38,11 @@ class Change:
     def is_blob(self) -> bool:
         """Whether it is a file or a link now."""
         return self.is_file or self.is_link
+
+    @property
+    def is_pointer(self) -> bool:
+        """Whether it is the commit of another repository now."""
+        return self.mode == GITLINK
 
     @property
     def is_link(self) -> bool:

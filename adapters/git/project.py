@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from adapters.git.agent_files import is_plain
 from adapters.git.checkout import check_arrived, check_clean, finish, forward
 from adapters.git.command import IDENTITY_KEYS, Git
+from adapters.git.review import undeclared
 from adapters.git.store import Names, Store, published
 from adapters.locks import path_key
 from pipeline.errors import GitFailed, OtherProject, ProjectRefused, printable
@@ -243,6 +244,8 @@ class Project:
 
         Raises: ProjectRefused for one that is not there any more: its commit would be nowhere.
         """
+        if lost := await store.undeclared(old, new):
+            raise ProjectRefused(f"{undeclared(lost)} Declare it there again, then retry.")
         before = {module.name: module for module in await store.submodules(old)}
         for module in await store.submodules(new):
             known = before.get(module.name, module)

@@ -214,6 +214,14 @@ def _shows_conflict(lines: Iterable[str], width: int) -> bool:
     return bool(opened & closed) or any(size == width for _, size in marks)
 
 
+def undeclared(paths: Sequence[str]) -> str:
+    """What is wrong with new pointers that nothing declares; empty for none."""
+    if not paths:
+        return ""
+    what = "new commits of submodules that .gitmodules does not declare: no clone would find them."
+    return f"{named([*map(printable, paths)])}: {what}"
+
+
 def named(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from adapters.git.command import Git
+from adapters.git.diff import changes_between
 from adapters.locks import Locks, path_key
 from pipeline import numbers
 from pipeline.errors import GitFailed, ProjectRefused, printable
@@ -262,6 +263,13 @@ class Store:
             for meta, _, path in found
             if meta.startswith("160000 ") and path in declared
         )
+
+    async def undeclared(self, before: str, commit: str) -> tuple[str, ...]:
+        """Paths of new pointers of a commit, or tree, that its `.gitmodules` does not declare."""
+        changed = await changes_between(self.git, before, commit)
+        pointers = [each.path for each in changed if each.is_pointer]
+        declared = {each.path for each in await self.submodules(commit)} if pointers else set()
+        return tuple(path for path in pointers if path not in declared)
 
     async def write_blob(self, text: str) -> str:
         """Store a text; the name of its blob."""

@@ -25,14 +25,12 @@ from adapters.git.agent_files import (
 )
 from adapters.git.clone import Clone
 from adapters.git.command import Git, GitOutput
-from adapters.git.diff import SYMLINK, changes_between, changes_of_index
+from adapters.git.diff import GITLINK, SYMLINK, changes_between, changes_of_index
 from adapters.git.prepared_files import Prepared, left_as_prepared, read_prepared
-from adapters.git.review import PRESENT, Forbidden, Review, named
+from adapters.git.review import PRESENT, Forbidden, Review, named, undeclared
 from adapters.git.store import Store, Submodule, published, taken
 from adapters.git.view import MOST_REFUSED, CloneView, Tracked, add_everything
 from pipeline.errors import GitFailed, printable
-
-GITLINK = "160000"
 
 _MOST_SHOWN = 200
 """Characters of a path that is too long to be shown."""
@@ -98,6 +96,8 @@ async def take_over(
         changed = await changes_between(store.git, base, tree, PRESENT)
         review = files.review
         findings.refuse(await review.links_out(changed))
+        if any(each.is_pointer for each in changed):
+            findings.refuse(undeclared(await store.undeclared(base, tree)))
         if forbidden:
             findings.refuse(await review.filters(changed, forbidden))
         parents = await view.parents(base, parent)

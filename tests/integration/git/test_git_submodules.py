@@ -367,3 +367,38 @@ async def test_what_an_agent_changes_in_a_prepared_submodule_is_its_work(
     assert result.changed
     assert module.files(pinned) == ["lib.c", "new.c"]
     assert module.text(pinned, "lib.c") == "int x;"
+
+
+async def test_work_in_a_submodule_whose_declaration_is_removed_is_refused_and_kept(
+    workspaces: GitWorkspaces, store: GitProject, clone: GitProject
+) -> None:
+    head = await workspaces.head(NUMBER)
+    request = stage_request(head)
+    write(clone.root, {"vendor/new.c": "int n;\n"})
+    clone.root.joinpath(".gitmodules").unlink()
+
+    result = await workspaces.integrate(request, "done")
+    kept = await workspaces.keep(request)
+
+    assert result.refusal.startswith("vendor: new commits of submodules that .gitmodules does not")
+    pointers = [store.git("rev-parse", f"{each}:vendor") for each in (head.commit, kept)]
+    assert len({*pointers}) == 2
+
+
+async def test_declaration_that_another_agent_removes_holds_up_the_delivery(
+    workspaces: GitWorkspaces, git_project: GitProject, clone: GitProject
+) -> None:
+    head = await workspaces.head(NUMBER)
+    other = stage_request(head, "Frontend Implementation", agent="jen")
+    theirs = GitProject(Path(await workspaces.prepare(other)))
+    theirs.root.joinpath(".gitmodules").unlink()
+    write(clone.root, {"vendor/new.c": "int n;\n"})
+    await workspaces.integrate(stage_request(head), "done")
+    result = await workspaces.integrate(other, "done")
+    before = git_project.git("rev-parse", "main")
+    assert (result.refusal, result.conflicts) == ("", ())
+
+    with pytest.raises(ProjectRefused, match="vendor: new commits of submodules"):
+        await workspaces.swap_target(NUMBER, "main", result.head.commit)
+
+    assert git_project.git("rev-parse", "main") == before
