@@ -240,11 +240,13 @@ async def _open_runs(connection: AsyncConnection, number: str) -> Sequence[OpenR
 
 
 async def _delivering(connection: AsyncConnection, number: str) -> tuple[str, str]:
-    """The commit that it is about to deliver, and where; both empty if it is not."""
+    """The commit that it is about to deliver, and where; both empty if it is not.
+
+    A P0 may have taken its turn while its branch was being moved.
+    """
     row = DeliveryTurnRow
     query = select(row.commit, row.target_branch, row.repository).where(
         row.number == number,
-        row.taken_at.is_not(None),
         row.left_at.is_(None),
         row.commit.is_not(None),
     )

@@ -17,6 +17,7 @@ from pipeline.model import (
     FixMerged,
     Head,
     Hold,
+    Priority,
     RequirementState,
     RunEnd,
     RunResult,
@@ -303,6 +304,20 @@ async def test_a_delivery_that_may_have_happened_asks_a_human_and_moves_after_th
     await there.leave_line("REQ-1", keeps_place=False)  # the delivery has failed, and is retried
     await moved(there)
     assert (await sdlc_reader.requirement("REQ-1")).host == NEW
+
+
+async def test_a_delivery_whose_turn_a_p0_has_taken_may_have_happened_too(
+    here: PostgresSdlcStore, there: PostgresSdlcStore
+) -> None:
+    requirement = await Requirement(here).begun()
+    await here.beat(LOST)
+    assert await deliver(here, requirement, "c0ffee") is None
+    urgent = await begin(here, "REQ-URGENT", Priority.P0)
+    assert await deliver(here, urgent, "beef") is None
+    what, beat = await found(there)
+
+    with pytest.raises(HostLost, match="delivering c0ffee to main of node:/srv"):
+        await there.move(what, NEW, beat)
 
 
 async def test_who_waits_behind_a_requirement_that_moves_is_next(
