@@ -140,6 +140,10 @@ async def _drained(settings: Settings, *, wait: bool) -> tuple[ExitCode, tuple[s
             for each in await connected.reader.requirements()
             if each.host and not each.parent and not each.state.is_final
         ]
+        for pause in await connected.reader.pauses():
+            if pause.scope in taken:
+                taken.remove(pause.scope)
+                output.hint(f"{pause.scope} stays paused. It continues with: {pause.end}")
         goes_on = "continues to its end" if len(taken) == 1 else "continue to their end"
         going = f"{', '.join(taken)} {goes_on}" if taken else "nothing is under way"
         output.hint(f"Nothing new is taken; {going}. Take work again with: {made.end}")

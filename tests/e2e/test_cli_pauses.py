@@ -60,7 +60,7 @@ def test_work_is_paused_resumed_drained_and_cancelled(
     assert cli("unpause", "REQ-STOP-1").out == "REQ-STOP-1 continues.\n"
     until_state(cli, "REQ-STOP-1", "RUNNING")
 
-    assert "REQ-STOP-1 continue to their end" in cli("drain").out
+    assert "REQ-STOP-1 continues to its end" in cli("drain").out
     assert "Nothing new is taken, by" in start(cli, "REQ-STOP-2", plans[1])
     until_state(cli, "REQ-STOP-2", "HELD")
     assert cli("status", "REQ-STOP-1", "--json").document["pauses"] == []
@@ -80,9 +80,14 @@ def test_work_is_paused_resumed_drained_and_cancelled(
 
     assert cli("unpause", "--all").code == 0
     start(cli, "REQ-STOP-3", plans[1])
+    start(cli, "REQ-STOP-4", plans[0])
+    until_state(cli, "REQ-STOP-4", "RUNNING")
+    assert cli("pause", "REQ-STOP-4", "--now").code == 0
+    until_state(cli, "REQ-STOP-4", "HELD")
     drained = cli("drain", "--wait")
-    assert drained.code == 0, drained.err
+    assert (drained.code, "REQ-STOP-4 stays paused" in drained.out) == (0, True), drained.err
     assert cli("list", "--state", "RUNNING").out.count("REQ-STOP") == 0
+    assert cli("cancel", "REQ-STOP-4").code == 0
 
 
 @pytest.mark.usefixtures("host")
