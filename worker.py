@@ -423,9 +423,9 @@ async def serve(settings: Settings) -> None:
         await stack.enter_async_context(
             responding(settings, client, installation.queues, host.agents())
         )
-        log.info("Host %s is ready, of installation %s", host.ports.host, installation.short)
         # A connection of its own: what agents send may do no harm to others.
         desk = await stack.enter_async_context(nats_login(settings).connected())
+        log.info("Host %s is ready, of installation %s", host.ports.host, installation.short)
         desk_name = f"agog-desk-{installation.short}"
         tasks = [
             attend(desk, desk_name, host.record_deliverable, host.ports.publish),

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, NoReturn, TypeVar
 
@@ -100,6 +101,8 @@ ANSWER_SECONDS = 30.0
 """A worker answers in milliseconds; recording may wait for one database outage to end."""
 CANCEL_SECONDS = 60.0
 """Agents are terminated, killed after a grace period, and their clones removed by then."""
+_ABORT_SECONDS = 10.0
+"""So long the command waits for the end; the clean-up may take a minute."""
 _NO_WORKER = "Start one with: python worker.py (or python starter.py up)"
 
 
@@ -163,7 +166,11 @@ def decide(
 
     async def ask(handle: Handle, _: str) -> Reopened:
         request = DecisionRequest(answer, who(), note)
-        return await handle.execute_update(RequirementWorkflow.decide, request)
+        reopened = await handle.execute_update(RequirementWorkflow.decide, request)
+        if answer is Answer.ABORT:  # what is asked next should see the end, not the old question
+            with suppress(WorkflowFailureError, TimeoutError):
+                await asyncio.wait_for(handle.result(), _ABORT_SECONDS)
+        return reopened
 
     reopened = run(_steered(load_settings(), req, ask))
     if answer is Answer.ABORT:

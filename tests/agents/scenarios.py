@@ -31,6 +31,8 @@ from tests.agents.stand_ins import (
 from tests.eventually import eventually
 from tests.fixtures_runs import Bench, attach
 
+FROM_NPM = tuple(kind for kind in PROGRAMS if kind != "nats")
+"""The kinds whose programs npm brings; agents on other machines have tests of their own."""
 NOTICE = Answer(
     {**green_notice(TEAM["roy"], "REQ-1"), "no_changes_needed": None, "deliverable": None}
 )

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.agent_programs import PROGRAMS
 from pipeline.agent_programs import Permission
 from tests.agents.programs import installed
-from tests.agents.scenarios import NOTICE, SCENARIOS, play
+from tests.agents.scenarios import FROM_NPM, NOTICE, SCENARIOS, play
 from tests.agents.stand_ins import Read, Write
 from tests.fixtures_runs import Bench
 
@@ -28,7 +27,7 @@ def elsewhere() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("permission", [Permission.READ, Permission.EDIT])
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", FROM_NPM)
 async def test_documents_of_others_are_read_and_own_ones_written(
     kind: str, permission: Permission, clone: Path, elsewhere: Path
 ) -> None:

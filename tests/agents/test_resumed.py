@@ -11,12 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from adapters.agent_programs import PROGRAMS
 from adapters.local_stack.child import recorded_process
 from adapters.runs.directory import RUNS, RunDirectory
 from pipeline.model import RequirementState, StageState
 from pipeline.team import TEAM
-from tests.agents.scenarios import environment, left_of, limited_until, notice_of
+from tests.agents.scenarios import FROM_NPM, environment, left_of, limited_until, notice_of
 from tests.agents.stand_ins import Answer, Fault, Hang, StandIn, Turn, Write, stand_in
 from tests.agents.test_real_teams import equip, program, told
 from tests.e2e.conftest import Cli, plan_of, until
@@ -57,7 +56,7 @@ def conversation(api: StandIn) -> str:
     return json.dumps(api.requests[-1].body)
 
 
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", FROM_NPM)
 async def test_a_session_is_resumed_after_its_host_was_killed(
     orchestra: Orchestra, kind: str
 ) -> None:

@@ -19,7 +19,15 @@ from pipeline.answers import read_run
 from pipeline.model import Ending, FailureKind, ProgramReport, RunEnd, StageState
 from pipeline.notice import notice_schema
 from pipeline.team import TEAM
-from tests.agents.scenarios import NOTICE, SCENARIOS, agent, environment, left_of, play
+from tests.agents.scenarios import (
+    FROM_NPM,
+    NOTICE,
+    SCENARIOS,
+    agent,
+    environment,
+    left_of,
+    play,
+)
 from tests.agents.stand_ins import Hang, Say, StandIn, Turn, Write, script, stand_in
 from tests.eventually import eventually
 from tests.fixtures_runs import Bench, attach, follow
@@ -62,7 +70,7 @@ async def run(kind: str, api: StandIn, clone: Path, session: str, prompt: str) -
     return read_report(PROGRAMS[kind], stream, end)
 
 
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", FROM_NPM)
 async def test_a_session_goes_on_with_what_was_said(kind: str, clone: Path) -> None:
     session = "0f5a1d0e-9a39-4a51-8a43-3f1d51a3f6b1"
     with stand_in(script(*SCENARIOS[f"{kind} works"].turns)) as api:
@@ -86,7 +94,7 @@ async def test_a_session_goes_on_with_what_was_said(kind: str, clone: Path) -> N
     assert second.text == first.text
 
 
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", FROM_NPM)
 async def test_a_missing_answer_is_asked_for_once_more(kind: str, runs: Bench, clone: Path) -> None:
     prose = Say("All is done.")
     # Claude Code asks for its answer by itself, once.
@@ -105,7 +113,7 @@ async def test_a_missing_answer_is_asked_for_once_more(kind: str, runs: Bench, c
     assert result.report.tokens.input == 1000 * len(api.requests)
 
 
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", FROM_NPM)
 async def test_a_session_that_died_with_its_host_is_resumed_in_its_clone(
     kind: str, runs: Bench, clone: Path
 ) -> None:
@@ -141,7 +149,7 @@ async def test_a_session_that_died_with_its_host_is_resumed_in_its_clone(
     assert left_of(run.path) == []
 
 
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", FROM_NPM)
 async def test_a_session_that_is_gone_is_refused_and_said(
     kind: str, runs: Bench, clone: Path
 ) -> None:
