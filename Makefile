@@ -27,7 +27,7 @@ test-slow: $(READY)  ## the long scenarios
 	@$(BIN)/python -m pytest -m slow
 
 test-agents: $(READY)  ## the real programs of agents, from npm, against stand-ins of their APIs
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m agents tests/agents
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "agents and not slow" tests/agents
 
 test-containers: $(READY)  ## the worker's image and container, in an engine of its own
 	@$(BIN)/python -m pytest -m containers -o log_cli=true --log-cli-level=INFO tests/containers

@@ -244,6 +244,7 @@ def test_a_monorepo_is_delivered_without_a_file_edited_by_hand(
     assert processes_naming(str(tmp_path)) == []
 
 
+@pytest.mark.slow  # a minute and a half each: servers, eleven programs, builds
 @pytest.mark.parametrize(
     ("files", "builder", "tests", "green"),
     [

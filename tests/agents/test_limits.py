@@ -95,6 +95,7 @@ async def test_refused_login_is_asked_about_once_and_continues_when_it_is_renewe
     assert view.fixes == ()
 
 
+@pytest.mark.slow  # eight programs and a limit that lasts
 async def test_a_limit_holds_eight_runs_of_three_requirements_and_fails_none(
     orchestra: Orchestra,
 ) -> None:
