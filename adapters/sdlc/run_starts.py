@@ -30,7 +30,7 @@ from adapters.sdlc.holds import (
 )
 from adapters.sdlc.run_ends import complete_group, lose
 from adapters.sdlc.tables import HostRow, RunRow
-from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
+from adapters.sdlc.transaction import STAGES, Read, RequirementWrite, StageRecord
 from pipeline.accounts import Limit
 from pipeline.budgets import NO_BUDGET, RunBudget
 from pipeline.errors import IllegalTransition
@@ -89,10 +89,7 @@ async def open_stage(
         connection,
         number,
         (STAGES_AND_NOTICES, {"number": number}),
-        (_STARTED, {"run_id": request.run_id}),
-        *gate_reads(number),
-        *budget_reads(number),
-        *account_reads(account),
+        *_entry_reads(request, account),
         statement=LOCK_WITH_DESCRIPTION,
     )
     context = await load_context(write, request)
@@ -136,10 +133,7 @@ async def queue_stage(
         connection,
         number,
         (STAGES, {"number": number}),
-        (_STARTED, {"run_id": request.run_id}),
-        *gate_reads(number),
-        *budget_reads(number),
-        *account_reads(account),
+        *_entry_reads(request, account),
     )
     await write.load_stages()
     entry = Entry(subscriber, account, resume, run, has_slot=False)
@@ -152,6 +146,17 @@ async def queue_stage(
         stage.set(queued_at=since, remaining_minutes=request.remaining_minutes)
     await write.flush()
     return passed.hold
+
+
+def _entry_reads(request: StageRequest, account: str) -> tuple[Read, ...]:
+    """What decides whether its run may start."""
+    number = request.ref.number
+    return (
+        (_STARTED, {"run_id": request.run_id}),
+        *gate_reads(number),
+        *budget_reads(number),
+        *account_reads(account),
+    )
 
 
 @dataclass(frozen=True)
