@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapters.git.command import Git
+from adapters.git.diff import GITLINK, changes_between
 from adapters.git.store import Names, Store
 from adapters.locks import Locks
 from pipeline.errors import DependencyUnavailable, GitFailed, HostLost, ProjectRefused
@@ -137,15 +138,8 @@ class SharedWork:
         if missing:
             raise HostLost(not_pushed(what, missing))
         names = among[0]
-        changed = await self._store.git.run(
-            "diff-tree", "-r", "-z", "--raw", "--no-renames", part.base, names.integration
-        )
-        fields = changed.fields
-        modules = [
-            path
-            for meta, path in zip(fields[::2], fields[1::2], strict=True)
-            if "160000" in meta.split(" ")[:2] or meta.startswith(":160000")
-        ]
+        changed = await changes_between(self._store.git, part.base, names.integration)
+        modules = [each.path for each in changed if GITLINK in (each.old_mode, each.mode)]
         if modules:
             raise HostLost(has_submodules(what, modules))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from adapters.git.command import Git
-from adapters.git.diff import changes_between
+from adapters.git.diff import GITLINK, changes_between
 from adapters.locks import Locks, path_key
 from pipeline import numbers
 from pipeline.errors import GitFailed, ProjectRefused, printable
@@ -261,7 +261,7 @@ class Store:
         return tuple(
             Submodule(declared[path], path, meta.split(" ")[2])
             for meta, _, path in found
-            if meta.startswith("160000 ") and path in declared
+            if meta.startswith(f"{GITLINK} ") and path in declared
         )
 
     async def undeclared(self, before: str, commit: str) -> tuple[str, ...]:
