@@ -79,9 +79,6 @@ def until_check(left: timedelta) -> timedelta:
 
 STOP_PATIENCE = timedelta(seconds=36)
 """Cancelled, a requirement waits no longer for what it runs: `cancel` ends within a minute."""
-DELIVERY_PATIENCE = timedelta(minutes=15)
-"""A push has ten minutes, and the command that asks for a merge usually two: what has become of
-them is said once they are over, also of a requirement that was cancelled meanwhile."""
 FIX_STOP_PATIENCE = timedelta(seconds=20)
 """A fix ends within the time that its requirement waits for it; an agent has 15 s of grace."""
 _RELEASE_PATIENCE = timedelta(seconds=14)

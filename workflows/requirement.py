@@ -246,8 +246,6 @@ class RequirementWorkflow:
         patience = options.FIX_STOP_PATIENCE if self._order.fix else options.STOP_PATIENCE
         stopping = asyncio.create_task(self._stop_work(work))
         await comes_true(stopping.done, patience)
-        if self._delivery.is_under_way:  # what has begun there arrives, or does not
-            await comes_true(lambda: not self._delivery.is_under_way, options.DELIVERY_PATIENCE)
         if work.done() or self._execution.is_ending:
             await workflow.wait_condition(work.done)
             if not work.cancelled() and work.exception() is None:
