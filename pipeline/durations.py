@@ -334,8 +334,7 @@ def estimate(
     sources = [_source(each, pipeline.name, learned) for each in ahead]
     plan = _Plan(pipeline, ahead, [values for _, values in sources], learned, mode, slots)
     repairs = learned.repairs.get(pipeline.name, ())[:_KEPT]
-    plan.repairs = _left(repairs, repaired) if len(repairs) >= LEAST else [0.0]
-    ends, starts = plan.play()
+    ends, starts = plan.play(_left(repairs, repaired) if len(repairs) >= LEAST else [0.0])
     return Estimate(
         percentile(ends, 0.5),
         percentile(ends, 0.8),
@@ -414,17 +413,18 @@ class _Plan:
             _left(known_ones, each.elapsed) if each.is_running else list(known_ones)
             for each, known_ones in zip(ahead, values, strict=True)
         ]
-        self._sources = values
         self._remaining = remaining_minutes(pipeline)
         names = {each.stage.name for each in ahead}
         self._needs = {
             each.stage.name: tuple(need for need in each.stage.needs if need in names)
             for each in ahead
         }
-        self.repairs: Sequence[float] = (0.0,)
 
-    def play(self) -> tuple[list[float], list[list[float]]]:
-        """When all has ended in each draw, and for each stage when it began in each."""
+    def play(self, repairs: Sequence[float]) -> tuple[list[float], list[list[float]]]:
+        """When all has ended in each draw, and for each stage when it began in each.
+
+        Each draw takes one of the `repairs` on top.
+        """
         ends: list[float] = []
         starts: list[list[float]] = [[] for _ in self._ahead]
         for number in range(1, _DRAWS):
@@ -438,7 +438,7 @@ class _Plan:
                 (begun[name] + took[name] + checked[name] for name in took),
                 default=0.0,
             )
-            ends.append(end + self._check(tuple(self._builds), draw) + draw.of(self.repairs))
+            ends.append(end + self._check(tuple(self._builds), draw) + draw.of(repairs))
             for each, times in zip(self._ahead, starts, strict=True):
                 times.append(begun[each.stage.name])
         return ends, starts
