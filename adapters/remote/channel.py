@@ -139,7 +139,7 @@ class OrderChannel:
 
     async def forget_files(self, agent: str, item: str) -> None:
         """Remove the files of an item, in both directions."""
-        await self._jetstream.purge_stream(WORK_STREAM, subject=f"{_all(work_file, agent, item)}")
+        await self._jetstream.purge_stream(WORK_STREAM, subject=_all(work_file, agent, item))
         await self._jetstream.purge_stream(ANSWER_STREAM, subject=_all(answer_file, agent, item))
 
 

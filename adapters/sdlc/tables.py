@@ -540,6 +540,10 @@ class NoteRow(Base):
     at: Mapped[datetime]
 
 
+_ASKED = "type IN ('account.escalation', 'budget.escalation', 'escalation.reminder')"
+"""The few events that are looked for at intervals, by what they ask."""
+
+
 class EventRow(Base):
     """An event, committed with the change that it tells of; null `published_at` is owed."""
 
@@ -547,6 +551,7 @@ class EventRow(Base):
     __table_args__ = (
         Index("events_of_requirement", "number", "id"),
         Index("events_owed", "number", "id", postgresql_where=text("published_at IS NULL")),
+        Index("events_asked", "type", "id", postgresql_where=text(_ASKED)),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

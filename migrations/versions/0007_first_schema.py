@@ -430,6 +430,14 @@ def _create_events() -> None:
     op.create_index(
         "events_owed", "events", ["number", "id"], postgresql_where=sa.text("published_at IS NULL")
     )
+    op.create_index(
+        "events_asked",
+        "events",
+        ["type", "id"],
+        postgresql_where=sa.text(
+            "type IN ('account.escalation', 'budget.escalation', 'escalation.reminder')"
+        ),
+    )
 
 
 def _create_costs() -> None:
