@@ -9,9 +9,9 @@ beside a P0 that is being opened.
 Lock order, to exclude deadlocks: the requirements' rows, the gate, the users' blockers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +31,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
@@ -49,7 +48,7 @@ from adapters.sdlc.tables import (
     is_open,
 )
 from adapters.sdlc.transaction import Read, RequirementWrite
-from pipeline.errors import IllegalTransition, RefusedInput, UnknownRequirement
+from pipeline.errors import IllegalTransition
 from pipeline.events import EventType, timestamp
 from pipeline.model import (
     OPENING,
@@ -561,113 +560,3 @@ async def to_pre_empt(connection: AsyncConnection, *, missed: bool = False) -> t
     if missed:
         query = query.where(_HAS_AGENTS, ~_IS_TOLD)
     return tuple((await connection.execute(query)).scalars())
-
-
-# --- blockers that a user names -------------------------------------------------------------------
-
-_REASON = "Named by a user."
-
-
-async def add_blocker(connection: AsyncConnection, number: str, by: str) -> None:
-    """Let a requirement wait for another one; a repeat does nothing.
-
-    Raises: RefusedInput with the reason, UnknownRequirement.
-    """
-    await lock_rows(connection, {number, by})
-    state = await _state(connection, number)
-    if state is None:
-        raise UnknownRequirement(f"There is no requirement {number}.")
-    if state.is_final:
-        raise RefusedInput(f"{number} has ended: it is {state}.")
-    await refuse_fix(connection, number)
-    await lock_gate(connection)
-    await add(connection, number, (by,))
-
-
-async def remove_blocker(connection: AsyncConnection, number: str, by: str) -> None:
-    """Let a requirement wait no longer for that one.
-
-    Raises: RefusedInput if it does not, UnknownRequirement.
-    """
-    await lock_rows(connection, {number})
-    if await _state(connection, number) is None:
-        raise UnknownRequirement(f"There is no requirement {number}.")
-    await lock_gate(connection)
-    mine = (BlockerRow.number == number) & (BlockerRow.blocked_by == by)
-    if not await _resolve(connection, mine):
-        raise RefusedInput(f"{number} is not blocked by {by}.")
-
-
-async def add(connection: AsyncConnection, number: str, blockers: Sequence[str]) -> None:
-    """Rows of blockers; their rows are locked, the gate is owned. Raises: RefusedInput."""
-    for by in blockers:
-        await _check(connection, number, by)
-        values = {"created_at": datetime.now(UTC), "resolved_at": None}
-        key = {"number": number, "round": USER_ROUND, "blocked_by": by}
-        statement = insert(BlockerRow).values(**key, reason=_REASON, **values)
-        await connection.execute(
-            statement.on_conflict_do_update(
-                constraint="blockers_pkey",
-                set_=values,
-                where=BlockerRow.resolved_at.is_not(None),
-            )
-        )
-
-
-async def lock_rows(connection: AsyncConnection, numbers: set[str]) -> None:
-    """In one order everywhere; none of them can end before the transaction does."""
-    if numbers:
-        query = select(RequirementRow.number).where(RequirementRow.number.in_(sorted(numbers)))
-        await connection.execute(query.order_by(RequirementRow.number).with_for_update())
-
-
-async def is_waited_for(write: RequirementWrite) -> bool:
-    """Whether anybody waits for the requirement; nobody begins to while its row is locked."""
-    return bool(await write.read(WAITS_FOR, number=write.number))
-
-
-async def resolve_dependents(write: RequirementWrite) -> None:
-    """The requirement is delivered: nobody waits for it any more. The gate is owned."""
-    await _resolve(write.connection, BlockerRow.blocked_by == write.number)
-
-
-def _open(which: ColumnElement[bool]) -> ColumnElement[bool]:
-    return which & (BlockerRow.round == USER_ROUND) & BlockerRow.resolved_at.is_(None)
-
-
-async def _resolve(connection: AsyncConnection, which: ColumnElement[bool]) -> bool:
-    statement = update(BlockerRow).where(_open(which)).values(resolved_at=datetime.now(UTC))
-    return (await connection.execute(statement.returning(BlockerRow.number))).first() is not None
-
-
-async def _check(connection: AsyncConnection, number: str, by: str) -> None:
-    if number == by:
-        raise RefusedInput(f"{number} cannot wait for itself: it would wait for ever.")
-    state = await _state(connection, by)
-    if state is None:
-        raise RefusedInput(f"There is no requirement {by} that {number} could wait for.")
-    if state.is_final:
-        raise RefusedInput(f"{by} has ended: it is {state}; nothing can wait for it.")
-    await refuse_fix(connection, by)
-    tree = waited_for(select(literal(by).label("number")))
-    if number in set((await connection.execute(tree)).scalars()):
-        raise RefusedInput(f"{by} waits for {number}, directly or not: they would wait for ever.")
-
-
-async def refuse_fix(connection: AsyncConnection, number: str) -> None:
-    """Raises: RefusedInput for a fix, which goes with what it repairs."""
-    query = select(RequirementRow.parent).where(RequirementRow.number == number)
-    if parent := (await connection.execute(query)).scalar():
-        raise RefusedInput(f"{number} is a fix of {parent}: name the requirement that it repairs.")
-
-
-async def _state(connection: AsyncConnection, number: str) -> RequirementState | None:
-    query = select(RequirementRow.state).where(RequirementRow.number == number)
-    found = (await connection.execute(query)).scalar()
-    return RequirementState(found) if found else None
-
-
-WAITS_FOR = (
-    select(BlockerRow.number).where(_open(BlockerRow.blocked_by == bindparam("number"))).limit(1)
-)
-"""Anybody who waits for the requirement `number`."""

@@ -13,7 +13,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sdlc.deliveries import leave_line
-from adapters.sdlc.holds import lock_rows
 from adapters.sdlc.tables import (
     BeatRow,
     DeliveryTurnRow,
@@ -24,7 +23,7 @@ from adapters.sdlc.tables import (
     RunRow,
     is_open,
 )
-from adapters.sdlc.transaction import RequirementWrite
+from adapters.sdlc.transaction import RequirementWrite, lock_rows
 from pipeline.errors import HostBack, HostLost, RequirementMoved
 from pipeline.events import EventType
 from pipeline.lost_hosts import Beats, Merged, Moving, OpenRun, Part, was_delivering

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sdlc.holds import lock_gate, refuse_fix
+from adapters.sdlc.blockers import refuse_fix
+from adapters.sdlc.holds import lock_gate
 from adapters.sdlc.tables import PauseRow
 from adapters.sdlc.transaction import RequirementWrite
 from pipeline.errors import RefusedInput

@@ -9,29 +9,31 @@ from sqlalchemy import Update, and_, bindparam, func, insert, or_, select, updat
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.sdlc.blockers import WAITS_FOR, add, is_waited_for, resolve_dependents
 from adapters.sdlc.costs import SPENT, cost_fields, cost_of_row
 from adapters.sdlc.deliveries import PLACE, leave_line
 from adapters.sdlc.failures import close_escalations, resolve_blockers, resolve_failures
 from adapters.sdlc.holds import (
     EXEMPT,
-    WAITS_FOR,
-    add,
     end_holds,
     gate_reads,
     is_blocked,
     is_paused,
-    is_waited_for,
     lock_gate,
-    lock_rows,
     pass_gate,
-    resolve_dependents,
 )
 from adapters.sdlc.pauses import end_pause
 from adapters.sdlc.performance import performance_of, performance_reads
 from adapters.sdlc.retries import end_retries, leave_behind
 from adapters.sdlc.run_ends import lose
 from adapters.sdlc.tables import ExtensionRow, FixRow, PhaseRow, RequirementRow, RunRow, StageRow
-from adapters.sdlc.transaction import STAGES, RequirementWrite, Rows, read_together
+from adapters.sdlc.transaction import (
+    STAGES,
+    RequirementWrite,
+    Rows,
+    lock_rows,
+    read_together,
+)
 from pipeline.errors import AlreadyStarted, UnknownRequirement
 from pipeline.events import EventType
 from pipeline.model import (

@@ -21,11 +21,8 @@ from adapters.sdlc.accounts import (
 from adapters.sdlc.budgets import budget_reads, count_in_budgets
 from adapters.sdlc.costs import cost_columns, cost_fields, cost_of, cost_of_row
 from adapters.sdlc.gates import add_gates, mode_of
-from adapters.sdlc.holds import (
-    lock_rows,
-)
 from adapters.sdlc.tables import CostRow, RunRow
-from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord
+from adapters.sdlc.transaction import STAGES, RequirementWrite, StageRecord, lock_rows
 from pipeline.accounts import Limit
 from pipeline.errors import StaleAttempt
 from pipeline.events import EventType, deliverable

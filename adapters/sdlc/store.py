@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from adapters.sdlc import (
     accounts,
+    blockers,
     budgets,
     deliveries,
     failures,
@@ -140,8 +141,8 @@ class PostgresSdlcStore:
 
     # --- what holds it ----------------------------------------------------------------------
 
-    add_blocker = _write(holds.add_blocker)
-    remove_blocker = _write(holds.remove_blocker)
+    add_blocker = _write(blockers.add_blocker)
+    remove_blocker = _write(blockers.remove_blocker)
     record_hold = _write(holds.record_hold)
     apply_preemption = _write(holds.apply_preemption)
     to_pre_empt = _read(holds.to_pre_empt)

@@ -489,3 +489,10 @@ class RequirementWrite:
                 "why": why,
             }
         )
+
+
+async def lock_rows(connection: AsyncConnection, numbers: set[str]) -> None:
+    """Lock requirements, in one order everywhere: none ends before the transaction does."""
+    if numbers:
+        query = select(RequirementRow.number).where(RequirementRow.number.in_(sorted(numbers)))
+        await connection.execute(query.order_by(RequirementRow.number).with_for_update())
